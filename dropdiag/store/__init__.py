@@ -1,0 +1,1 @@
+"""The run folder: its schema, the writer (recording side) and the reader (paper side)."""

@@ -1,0 +1,266 @@
+"""The run folder under kills, torn files and readers that come too early."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dropdiag.errors import ArgumentError, DropdiagWarning, NotRecordedError, RunError
+from dropdiag.store import schema, segments
+from dropdiag.store.histogram import Histogram
+from dropdiag.store.reader import Run, Runs, as_runs, load
+from dropdiag.store.writer import HistogramRow, RunWriter, ScalarRow, compact
+
+META = {
+    "config": {"condition": "Dropout", "seed": 3},
+    "steps": 0,
+    "versions": {},
+    "layers": [{"layer": "b", "call": 0}, {"layer": "a", "call": 0}],
+    "activations": {},
+}
+
+
+def meta(**config):
+    return {**META, "config": {**META["config"], **config}}
+
+
+def scalar(step, value, layer="a", quantity="net_grad_abs_mean"):
+    return ScalarRow(step, "train", layer, 0, quantity, value)
+
+
+def histogram(step, values, layer="a", quantity="net_value", phase="train"):
+    h = Histogram.from_values(np.asarray(values, np.float32))
+    return HistogramRow(step, phase, layer, 0, quantity, h.bins, h.counts)
+
+
+def write(path, steps=4, flush_each=True, close=True, **config):
+    writer = RunWriter(path, meta(**config))
+    for step in range(1, steps + 1):
+        writer.add_scalars([scalar(step, step / 2), scalar(step, None, "b")])
+        writer.add_histograms([histogram(step, [step, step, -1, 0.5]), histogram(step, [step], "b")])
+        if flush_each:
+            writer.flush()
+    if close:
+        writer.close("completed")
+    return writer
+
+
+def files(path):
+    return sorted(p.name for p in (path / "rank-0").iterdir())
+
+
+def test_round_trip(tmp_path):
+    write(tmp_path / "run")
+    run = load(tmp_path / "run")
+    assert (run.condition, run.seed, run.name) == ("Dropout", 3, "run")
+    frame = run.scalars
+    assert list(frame.columns) == list(schema.SCALAR_COLUMNS)
+    assert frame.query("layer == 'a'")["value"].tolist() == [0.5, 1.0, 1.5, 2.0]
+    assert frame.query("layer == 'b'")["value"].isna().all()
+    for step in (1, 2, 3, 4):
+        assert run.histogram("net_value", "a", step) == Histogram.from_values(np.float32([step, step, -1, 0.5]))
+    assert run.histogram("net_value", "a") == run.histogram("net_value", "a", step=4)
+
+
+def test_histograms_come_by_step_in_network_order(tmp_path):
+    write(tmp_path / "run", steps=2)
+    frame = load(tmp_path / "run").histograms("net_value", "all")
+    assert frame[["step", "layer"]].values.tolist() == [[1, "b"], [1, "a"], [2, "b"], [2, "a"]]
+
+
+def test_a_run_that_ended_well_is_compacted_to_the_same_numbers(tmp_path):
+    write(tmp_path / "parts", close=False).save_meta(state="interrupted")
+    write(tmp_path / "whole")
+    assert len(files(tmp_path / "parts")) == 8
+    assert files(tmp_path / "whole") == ["histograms-000002-000008.parquet", "scalars-000001-000007.parquet"]
+    parts, whole = load(tmp_path / "parts"), load(tmp_path / "whole")
+    assert parts.scalars.equals(whole.scalars)
+    assert parts.histograms("net_value", "all").equals(whole.histograms("net_value", "all"))
+
+
+def test_a_kill_between_compaction_and_removal_doubles_nothing(tmp_path, monkeypatch):
+    write(tmp_path / "run", close=False)
+    before = load(tmp_path / "run").scalars
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", lambda self, missing_ok=False: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            compact(tmp_path / "run" / "rank-0", [1])
+    assert len(files(tmp_path / "run")) == 9
+    assert load(tmp_path / "run").scalars.equals(before)
+
+
+def test_a_segment_that_cannot_be_read_is_named_and_the_rest_is_read(tmp_path):
+    write(tmp_path / "run", close=False)
+    torn = tmp_path / "run" / "rank-0" / "scalars-000003.parquet"
+    torn.write_bytes(torn.read_bytes()[:100])
+    run = load(tmp_path / "run")
+    with pytest.warns(DropdiagWarning, match="scalars-000003.parquet cannot be read and is left out"):
+        frame = run.scalars
+    assert sorted(frame["step"].unique()) == [1, 3, 4]
+
+
+def test_a_torn_segment_is_left_as_it_is_by_compaction(tmp_path):
+    writer = write(tmp_path / "run", close=False)
+    torn = tmp_path / "run" / "rank-0" / "scalars-000003.parquet"
+    content = torn.read_bytes()[:100]
+    torn.write_bytes(content)
+    with pytest.warns(DropdiagWarning, match="cannot be read"):
+        writer.close("completed")
+    assert torn.read_bytes() == content
+    assert "scalars-000001.parquet" in files(tmp_path / "run")
+
+
+def test_foreign_and_temporary_files_are_passed_over(tmp_path):
+    write(tmp_path / "run")
+    for name in ("scalars-000099.tmp", "notes.txt", "scalars.parquet"):
+        (tmp_path / "run" / "rank-0" / name).write_text("no table")
+    assert len(load(tmp_path / "run").scalars) == 8
+
+
+def test_a_run_is_readable_while_it_is_written(tmp_path):
+    writer = write(tmp_path / "run", steps=2, close=False)
+    assert len(load(tmp_path / "run").scalars) == 4
+    writer.add_scalars([scalar(3, 1.0)])
+    assert len(load(tmp_path / "run").scalars) == 4
+    writer.flush()
+    assert len(load(tmp_path / "run").scalars) == 5
+
+
+KILLED = """
+    import sys, time
+    from pathlib import Path
+    sys.path.insert(0, {root!r})
+    from tests.store.test_run_folder import meta, scalar, histogram
+    from dropdiag.store.writer import RunWriter
+    writer = RunWriter(Path({path!r}), meta())
+    step = 0
+    while True:
+        step += 1
+        writer.add_scalars([scalar(step, float(step))] * 3)
+        writer.add_histograms([histogram(step, range(step % 50))])
+        writer.flush()
+        print(step, flush=True)
+"""
+
+
+@pytest.mark.parametrize("after", [3, 8, 21])
+def test_kill_at_any_moment_loses_nothing_that_was_flushed(tmp_path, after):
+    path = tmp_path / "run"
+    root = str(Path(__file__).parents[2])
+    code = textwrap.dedent(KILLED.format(root=root, path=str(path)))
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    flushed = 0
+    for line in process.stdout:
+        flushed = int(line)
+        if flushed >= after:
+            break
+    os.kill(process.pid, signal.SIGKILL)
+    flushed = int(([str(flushed), *process.stdout.read().split()])[-1])
+    process.wait()
+    process.stdout.close()
+    run = load(path)
+    assert run.meta["state"] == "running"
+    counts = run.scalars.groupby("step").size()
+    assert counts.index[:flushed].tolist() == list(range(1, flushed + 1))
+    assert (counts == 3).all()
+    assert run.histogram("net_value", "a", flushed).n == flushed % 50 or flushed % 50 == 0
+
+
+def test_nothing_is_written_where_the_config_is_not_json(tmp_path):
+    with pytest.raises(ArgumentError, match="only what JSON knows"):
+        RunWriter(tmp_path / "run", meta(when={1, 2}))
+    assert not (tmp_path / "run").exists()
+
+
+# Loading -----------------------------------------------------------------------------------------------------
+
+
+def test_load_many(tmp_path):
+    for seed in (0, 1):
+        write(tmp_path / f"base-{seed}", condition="No dropout", seed=seed)
+        write(tmp_path / f"drop-{seed}", seed=seed)
+    runs = load({"Base": str(tmp_path / "base-*"), "Dropout": [tmp_path / "drop-0", tmp_path / "drop-1"]})
+    assert runs.conditions == ["Base", "Dropout"]
+    assert [r.seed for r in runs] == [0, 1, 0, 1]
+    frame = runs.scalars
+    assert list(frame.columns[:3]) == ["condition", "seed", "run"]
+    assert len(frame) == 4 * 8
+    assert frame["condition"].unique().tolist() == ["Base", "Dropout"]
+    assert runs.histograms("net_value").groupby("condition").size().tolist() == [4, 4]
+    assert load([tmp_path / "base-0", tmp_path / "drop-1"]).conditions == ["No dropout", "Dropout"]
+    assert isinstance(load([tmp_path / "base-0"]), Runs)
+    assert isinstance(runs[0], Run)
+    assert len(runs[1:]) == 3
+    assert len(as_runs(runs[0])) == 1
+
+
+def test_what_is_not_there_is_said_with_what_is(tmp_path):
+    write(tmp_path / "run")
+    run = load(tmp_path / "run")
+    with pytest.raises(NotRecordedError, match=r"no 'weight' in phase 'train'; it has net_value \(train\)"):
+        run.histogram("weight", "a")
+    with pytest.raises(NotRecordedError, match=r"of layer 'c', call 0; recorded are \[\('a', 0\), \('b', 0\)\]"):
+        run.histogram("net_value", "c")
+    with pytest.raises(NotRecordedError, match="at step 9"):
+        run.histogram("net_value", "a", step=9)
+    with pytest.raises(NotRecordedError, match="has no activation 'Tanh'"):
+        run.derivative("Tanh")
+    with pytest.raises(RunError, match="no run matches"):
+        load({"x": str(tmp_path / "nothing-*")})
+    with pytest.raises(RunError, match=r"is not a run: it has no run\.json"):
+        load(tmp_path)
+    with pytest.raises(ArgumentError, match="no runs were given"):
+        load([])
+    with pytest.raises(ArgumentError, match="takes a path, a list of paths or a dict"):
+        load(3)
+    with pytest.raises(ArgumentError, match=r"load\(\) it first"):
+        as_runs("runs")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "cannot be read"),
+        ("[1]", "its format is 'list'"),
+        ('{"format": "other"}', "its format is 'other'"),
+        (
+            json.dumps({"format": "dropdiag-run", "schema": 99, "versions": {"dropdiag": "9.0"}}),
+            "schema 99 .* reads 1; .* 9.0",
+        ),
+    ],
+)
+def test_foreign_run_files_are_refused(tmp_path, content, message):
+    (tmp_path / "run.json").write_text(content)
+    with pytest.raises(RunError, match=message):
+        load(tmp_path)
+
+
+def test_two_ranks_are_refused_rather_than_half_read(tmp_path):
+    write(tmp_path / "run")
+    (tmp_path / "run" / "rank-1").mkdir()
+    with pytest.raises(RunError, match="reads runs of one rank"):
+        load(tmp_path / "run")
+
+
+def test_segment_names(tmp_path):
+    one = segments.segment_path(tmp_path, "scalars", 7, 7)
+    many = segments.segment_path(tmp_path, "scalars", 1, 9)
+    assert (one.name, many.name) == ("scalars-000007.parquet", "scalars-000001-000009.parquet")
+    one.touch()
+    many.touch()
+    assert [s.path for s in segments.list_segments(tmp_path)] == [many]
+
+
+def test_any_parquet_reader_reads_it_as_it_is(tmp_path):
+    import pandas as pd
+
+    write(tmp_path / "run")
+    frame = pd.read_parquet(next((tmp_path / "run" / "rank-0").glob("histograms-*")))
+    assert list(frame.columns) == list(schema.HISTOGRAM_COLUMNS)
+    assert [sum(c) for c in frame["counts"]] == frame["n"].tolist()

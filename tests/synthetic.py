@@ -1,0 +1,129 @@
+"""Small run folders of known content, written by the real writer: what the paper side's tests read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dropdiag.store.histogram import Histogram
+from dropdiag.store.reader import Runs, load
+from dropdiag.store.schema import line_centres
+from dropdiag.store.writer import HistogramRow, RunWriter, ScalarRow
+
+BORDER = float(np.arctanh(np.sqrt(0.9)))  # tanh' = 0.1
+EFFECT = {"No dropout": 0.0, "Dropout": 1.0, "GAAF": 0.5}
+SAMPLES = 2000
+
+
+@dataclass
+class Content:
+    """Raw arrays that a synthetic run is made of, by layer."""
+
+    weight: dict[str, np.ndarray] = field(default_factory=dict)
+    net_value: dict[str, np.ndarray] = field(default_factory=dict)
+    node_correlation: dict[str, np.ndarray] = field(default_factory=dict)
+    gradient_flow: dict[str, np.ndarray] = field(default_factory=dict)
+    loss: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    accuracy: np.ndarray = field(default_factory=lambda: np.zeros(0))
+
+
+def content(condition: str, seed: int, layers: int = 3, steps: int = 200, size: int = 4000) -> Content:
+    """Return random content that looks as the paper's does."""
+    rng = np.random.default_rng([seed, len(condition)])
+    effect, made = EFFECT.get(condition, 0.3), Content()
+    for i in range(layers):
+        name = f"layer{i + 1}"
+        mixed = rng.uniform(-0.08, 0.08, size) + effect * rng.normal(0, 0.035, size) + rng.normal(0, 0.012, size)
+        made.weight[f"{name}.linear"] = mixed.astype(np.float32)
+        mode = (0.2 + effect * 0.9 * i) * rng.choice([-1.0, 1.0], size)
+        made.net_value[f"{name}.activation"] = rng.normal(mode, 1.1 + 0.3 * i).astype(np.float32)
+        spread = rng.normal(0, 0.24 + 0.1 * effect + 0.02 * i, size)
+        made.node_correlation[f"{name}.activation"] = np.tanh(spread).astype(np.float32)
+        decay = np.exp(-np.arange(steps) / (0.4 * steps)) + 0.08
+        noise = rng.lognormal(0, 0.25, steps)
+        made.gradient_flow[f"{name}.activation"] = 2e-4 * (1 + 3 * effect) / (1 + 0.3 * i) * decay * noise
+    decay = np.exp(-np.arange(steps) / (0.25 * steps))
+    made.loss = (2.2 * decay + 0.02 + 0.2 * effect) * rng.lognormal(0, 0.1, steps)
+    made.accuracy = 0.98 - 0.3 * np.exp(-np.arange(1, 11) / 2) + rng.normal(0, 0.002, 10)
+    return made
+
+
+def write(path: Path, made: Content, condition: str, seed: int | None, activation: str = "Tanh") -> Path:
+    """Write a run folder."""
+    writer = RunWriter(path, _meta(made, condition, seed, activation))
+    steps = len(made.loss)
+    for quantity in ("weight", "net_value", "node_correlation"):
+        phase = "train" if quantity == "weight" else "eval"
+        for layer, values in getattr(made, quantity).items():
+            histogram = Histogram.from_values(values)
+            writer.add_histograms([HistogramRow(steps, phase, layer, 0, quantity, histogram.bins, histogram.counts)])
+    writer.add_scalars(list(_scalars(made)))
+    writer.add_derivatives({activation: 1.0 - np.tanh(line_centres()) ** 2})
+    writer.close("completed")
+    return path
+
+
+def write_runs(
+    folder: Path, conditions: Sequence[str] = tuple(EFFECT), seeds: Sequence[int] = (0, 1, 2), **options: Any
+) -> Runs:
+    """Write runs, conditions times seeds, and load them."""
+    paths: dict[str, list[Path]] = {}
+    for condition in conditions:
+        for seed in seeds:
+            path = folder / f"{condition.lower().replace(' ', '-')}-s{seed}"
+            paths.setdefault(condition, []).append(write(path, content(condition, seed, **options), condition, seed))
+    return load(paths)
+
+
+def _meta(made: Content, condition: str, seed: int | None, activation: str) -> dict[str, Any]:
+    layers: list[dict[str, Any]] = []
+    for weight, site in zip(made.weight, made.net_value, strict=True):
+        layers += [
+            {
+                "layer": weight,
+                "call": 0,
+                "kind": "weight",
+                "type": "Linear",
+                "activation": None,
+                "shape": [8, 8],
+            },
+            {
+                "layer": site,
+                "call": 0,
+                "kind": "activation",
+                "type": activation,
+                "activation": activation,
+                "shape": [],
+            },
+        ]
+    intervals = {"sup": 1.0, "eps": 0.1, "left": [[None, -BORDER]], "right": [[BORDER, None]]}
+    config = {"condition": condition} | ({} if seed is None else {"seed": seed})
+    return {"config": config, "versions": {}, "layers": layers, "activations": {activation: intervals}}
+
+
+def _scalars(made: Content) -> list[ScalarRow]:
+    steps, rows = len(made.loss), []
+    for i, loss in enumerate(made.loss):
+        rows.append(ScalarRow(i + 1, "train", None, 0, "loss", float(loss)))
+    for i, accuracy in enumerate(made.accuracy):
+        step = (i + 1) * steps // len(made.accuracy)
+        rows.append(ScalarRow(step, "eval", None, 0, "accuracy", float(accuracy)))
+    for layer, values in made.gradient_flow.items():
+        for i, value in enumerate(values):
+            rows.append(ScalarRow(i + 1, "train", layer, 0, "net_grad_abs_mean", float(value)))
+    for layer, values in made.net_value.items():
+        z = values.astype(np.float64)
+        rows.append(ScalarRow(steps, "eval", layer, 0, "saturation_share_left", float((z <= -BORDER).mean())))
+        rows.append(ScalarRow(steps, "eval", layer, 0, "saturation_share_right", float((z >= BORDER).mean())))
+    for layer in made.node_correlation:
+        for quantity, value in (
+            ("node_correlation_samples", SAMPLES),
+            ("node_correlation_nodes", 90),
+            ("constant_nodes", 2),
+        ):
+            rows.append(ScalarRow(steps, "eval", layer, 0, quantity, float(value)))
+    return rows
