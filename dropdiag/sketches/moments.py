@@ -1,0 +1,155 @@
+"""Moments and mean absolute value, accumulated in float64."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+class AbsMean:
+    """Mean of absolute values, as a sum and a count.
+
+    Error: that of a float64 sum, about 1e-15 relative for a million values; nothing is sampled. Memory: two
+    numbers. Not finite as soon as one value is not.
+    """
+
+    __slots__ = ("n", "total")
+
+    def __init__(self) -> None:
+        self.n = 0
+        self.total: Tensor | None = None
+
+    def update(self, values: Tensor) -> None:
+        """Take in a batch of values (floats, any shape, any device)."""
+        self._add(values.numel(), values.detach().abs().sum(dtype=torch.float64))
+
+    def merge(self, other: AbsMean) -> None:
+        """Take in what another has seen."""
+        if other.total is not None:
+            self._add(other.n, other.total)
+
+    def _add(self, n: int, total: Tensor) -> None:
+        self.n += n
+        self.total = total if self.total is None else self.total + total
+
+    def mean(self) -> Tensor:
+        """Return the mean of |x|.
+
+        Returns
+        -------
+        Tensor of float64, shape ()
+            On the values' device; NaN if there were none.
+        """
+        if self.total is None or self.n == 0:
+            return torch.tensor(torch.nan, dtype=torch.float64)
+        return self.total / self.n
+
+
+class Moments:
+    """Number, mean, central moments to the fourth, mean |x|, minimum and maximum.
+
+    Error: two passes over each batch in float64 (centred before powers are taken, so a large offset does no
+    harm), then the pairwise formulas of Pébay (2008); about 1e-12 relative for well-scaled data. Memory:
+    eight numbers. Costs several times a histogram, because every value is widened to float64.
+
+    Attributes
+    ----------
+    n : int
+        Number of values.
+    state : Tensor of float64, shape (7,)
+        mean, M2, M3, M4, mean |x|, minimum, maximum, where Mk = sum (x - mean)**k.
+
+    References
+    ----------
+    P. Pébay, Formulas for robust, one-pass parallel computation of covariances and arbitrary-order
+    statistical moments, Sandia report SAND2008-6212 (2008).
+    """
+
+    __slots__ = ("n", "state")
+
+    def __init__(self) -> None:
+        self.n = 0
+        self.state: Tensor | None = None
+
+    def update(self, values: Tensor) -> None:
+        """Take in a batch of values (floats, any shape, any device)."""
+        if values.numel() == 0:
+            return
+        x = values.detach().to(torch.float64).flatten()
+        mean = x.mean()
+        d = x - mean
+        d2 = d * d
+        low, high = torch.aminmax(x)
+        self._add(x.numel(), torch.stack([mean, d2.sum(), (d2 * d).sum(), (d2 * d2).sum(), x.abs().mean(), low, high]))
+
+    def merge(self, other: Moments) -> None:
+        """Take in what another has seen."""
+        if other.state is not None:
+            self._add(other.n, other.state)
+
+    def _add(self, n: int, state: Tensor) -> None:
+        self.state = state if self.state is None else combine(self.n, self.state, n, state)
+        self.n += n
+
+    @property
+    def mean(self) -> Tensor:
+        """Mean; NaN if there were no values."""
+        return self._get(0)
+
+    @property
+    def abs_mean(self) -> Tensor:
+        """Mean of |x|; NaN if there were no values."""
+        return self._get(4)
+
+    @property
+    def minimum(self) -> Tensor:
+        """Least value; NaN if there were none."""
+        return self._get(5)
+
+    @property
+    def maximum(self) -> Tensor:
+        """Greatest value; NaN if there were none."""
+        return self._get(6)
+
+    @property
+    def sd(self) -> Tensor:
+        """Standard deviation, divided by n (not n - 1)."""
+        return (self._get(1) / max(self.n, 1)).sqrt()
+
+    @property
+    def excess_kurtosis(self) -> Tensor:
+        """Return ``n M4 / M2**2 - 3``: 0 for a normal, -1.2 for a uniform distribution; NaN for a constant."""
+        return self.n * self._get(3) / self._get(1).square() - 3.0
+
+    def _get(self, k: int) -> Tensor:
+        return torch.tensor(torch.nan, dtype=torch.float64) if self.state is None else self.state[k]
+
+
+def combine(n_a: int, a: Tensor, n_b: int, b: Tensor) -> Tensor:
+    """Combine the states of two disjoint sets of values (Pébay 2008, equations 2.1 and 3.1 to order four).
+
+    Parameters
+    ----------
+    n_a, n_b : int
+        Numbers of values, both positive.
+    a, b : Tensor of float64, shape (7,)
+        States as in `Moments`.
+
+    Returns
+    -------
+    Tensor of float64, shape (7,)
+    """
+    n = n_a + n_b
+    d = b[0] - a[0]
+    mean = a[0] + d * (n_b / n)
+    m2 = a[1] + b[1] + d**2 * (n_a * n_b / n)
+    m3 = a[2] + b[2] + d**3 * (n_a * n_b * (n_a - n_b) / n**2) + 3 * d * (n_a * b[1] - n_b * a[1]) / n
+    m4 = (
+        a[3]
+        + b[3]
+        + d**4 * (n_a * n_b * (n_a**2 - n_a * n_b + n_b**2) / n**3)
+        + 6 * d**2 * (n_a**2 * b[1] + n_b**2 * a[1]) / n**2
+        + 4 * d * (n_a * b[2] - n_b * a[2]) / n
+    )
+    abs_mean = a[4] + (b[4] - a[4]) * (n_b / n)
+    return torch.stack([mean, m2, m3, m4, abs_mean, torch.minimum(a[5], b[5]), torch.maximum(a[6], b[6])])

@@ -1,0 +1,65 @@
+import numpy as np
+import pytest
+import torch
+
+from dropdiag.errors import ArgumentError
+from dropdiag.sketches import Covariance
+
+
+def test_correlation_is_numpys_and_constant_nodes_are_excluded():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(500, 6)) @ rng.normal(size=(6, 6)) + 1e3
+    x[:, 2] = 0.1
+    sketch = Covariance()
+    for part in np.array_split(x.astype(np.float32), 7):
+        sketch.update(torch.from_numpy(part))
+    keep = [0, 1, 3, 4, 5]
+    r = np.corrcoef(x.astype(np.float32).astype(np.float64)[:, keep], rowvar=False)
+    np.testing.assert_allclose(sketch.correlation().numpy()[np.ix_(keep, keep)], r, rtol=1e-9, atol=1e-12)
+    assert sketch.constant().tolist() == [False, False, True, False, False, False]
+    assert torch.isnan(sketch.correlation()[2]).all()
+    np.testing.assert_allclose(np.sort(sketch.pairs().numpy()), np.sort(r[np.triu_indices(5, 1)]), rtol=1e-9)
+
+
+def test_a_large_offset_does_not_cancel():
+    x = torch.randn(1000, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64) + 1e8
+    sketch = Covariance()
+    for part in x.split(100):
+        sketch.update(part)
+    np.testing.assert_allclose(sketch.covariance().numpy(), np.cov(x.numpy(), rowvar=False, bias=True), rtol=1e-6)
+
+
+def test_positions_are_samples_where_the_node_axis_says_so():
+    x = torch.randn(3, 4, 5, 6, generator=torch.Generator().manual_seed(0))
+    sketch = Covariance(lambda ndim: 1)
+    sketch.update(x)
+    assert (sketch.n, sketch.width) == (90, 4)
+    flat = x.movedim(1, -1).reshape(-1, 4).double().numpy()
+    np.testing.assert_allclose(sketch.covariance().numpy(), np.cov(flat, rowvar=False, bias=True), rtol=1e-10)
+
+
+def test_wide_layers_use_the_same_seeded_subset_without_touching_the_global_generator():
+    state = torch.get_rng_state()
+    x = torch.randn(50, 40, generator=torch.Generator().manual_seed(0))
+    a, b = Covariance(max_nodes=8), Covariance(max_nodes=8)
+    a.update(x)
+    b.update(x[:20])
+    b.update(x[20:])
+    assert (a.nodes, a.width) == (8, 40)
+    torch.testing.assert_close(a.covariance(), b.covariance())
+    assert torch.equal(a._subset, a._subset.unique())
+    assert not torch.equal(a.covariance(), (c := Covariance(max_nodes=8, seed=1), c.update(x))[0].covariance())
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_what_does_not_fit_is_refused():
+    sketch = Covariance()
+    sketch.update(torch.randn(4, 3))
+    with pytest.raises(ArgumentError, match="had 3 nodes and now has 5"):
+        sketch.update(torch.randn(4, 5))
+    other = Covariance()
+    other.update(torch.randn(4, 5))
+    with pytest.raises(ArgumentError, match="covariances of different nodes cannot be merged: 3 nodes"):
+        sketch.merge(other)
+    with pytest.raises(ArgumentError, match="max_nodes of at least 2, got 1"):
+        Covariance(max_nodes=1)
