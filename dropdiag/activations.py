@@ -1,0 +1,214 @@
+"""Activation functions: which modules are one, their derivative on the grid, their saturation area."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from dropdiag.errors import ArgumentError
+from dropdiag.gaaf import GAAF
+from dropdiag.store.schema import bin_magnitude_edges, line_centres
+
+Phi: TypeAlias = Callable[[Tensor], Tensor]
+Interval: TypeAlias = tuple[float, float]
+
+EPS: Final = 0.1
+"""A net value is saturated where |phi'| <= EPS * sup|phi'|."""
+
+_TINY: Final = 2.0**-126
+
+
+def _itself(module: nn.Module) -> Phi:
+    """Return the module's own forward in float64 and evaluation mode, without its hooks."""
+    forward: Phi = copy.deepcopy(module).eval().to(device="cpu", dtype=torch.float64).forward
+    return forward
+
+
+def _gaaf_base(module: nn.Module) -> Phi:
+    base: Phi = module.base  # type: ignore[assignment]
+    return base
+
+
+_KNOWN: dict[type[nn.Module], Callable[[nn.Module], Phi] | None] = {
+    GAAF: _gaaf_base,
+    nn.PReLU: None,  # its derivative is learned, so that its saturation area is not fixed
+    **dict.fromkeys(
+        (
+            nn.CELU,
+            nn.ELU,
+            nn.GELU,
+            nn.Hardshrink,
+            nn.Hardsigmoid,
+            nn.Hardswish,
+            nn.Hardtanh,
+            nn.LeakyReLU,
+            nn.LogSigmoid,
+            nn.Mish,
+            nn.ReLU,
+            nn.ReLU6,
+            nn.RReLU,
+            nn.SELU,
+            nn.SiLU,
+            nn.Sigmoid,
+            nn.Softplus,
+            nn.Softshrink,
+            nn.Softsign,
+            nn.Tanh,
+            nn.Tanhshrink,
+            nn.Threshold,
+        ),
+        _itself,
+    ),
+}
+
+
+def register_activation(module_type: type[nn.Module], base: Callable[[nn.Module], Phi] | None = _itself) -> None:
+    """Make a module class of one's own known as an activation.
+
+    Parameters
+    ----------
+    module_type : type
+        An `nn.Module` class whose forward is one elementwise function of one tensor.
+    base : callable or None
+        Module -> the function by whose derivative saturation is judged. Default: the module's forward.
+        ``None``: saturation is not judged, all else is recorded.
+
+    Raises
+    ------
+    ArgumentError
+        If ``module_type`` is not a module class.
+    """
+    if not (isinstance(module_type, type) and issubclass(module_type, nn.Module)):
+        raise ArgumentError(f"register_activation takes an nn.Module class, got {module_type!r}")
+    _KNOWN[module_type] = base
+
+
+def is_activation(module: nn.Module) -> bool:
+    """Whether a module is a known elementwise activation."""
+    return type(module) in _KNOWN
+
+
+def activation_name(module: nn.Module) -> str:
+    """Return the activation's name with its settings, e.g. ``LeakyReLU(negative_slope=0.01)``.
+
+    Two modules of one name are the same function; ``inplace`` does not count.
+    """
+    settings = [s for s in module.extra_repr().split(", ") if s and not s.startswith("inplace")]
+    return f"{type(module).__name__}({', '.join(settings)})" if settings else type(module).__name__
+
+
+@dataclass(frozen=True)
+class Activation:
+    """An activation function as far as saturation is concerned.
+
+    Attributes
+    ----------
+    name : str
+        From `activation_name`.
+    sup : float
+        sup |phi'|, found on the grid and refined.
+    left, right : tuple of (low, high)
+        The saturation area { z : |phi'(z)| <= EPS * sup } as closed intervals, below and above the net value
+        where |phi'| is largest (for ReLU all of it is left). Borders are exact to float64.
+    derivative : ndarray of float64, shape (32640,)
+        |phi'| at the centre of every finite bin, in order of the real line.
+    """
+
+    name: str
+    sup: float
+    left: tuple[Interval, ...]
+    right: tuple[Interval, ...]
+    derivative: NDArray[np.float64]
+
+
+def describe(module: nn.Module) -> Activation | None:
+    """Measure an activation's derivative.
+
+    Parameters
+    ----------
+    module : nn.Module
+        A known activation. Not changed; its hooks do not fire.
+
+    Returns
+    -------
+    Activation or None
+        None where saturation has no meaning: the derivative is learned, or zero everywhere.
+    """
+    base = _KNOWN[type(module)]
+    if base is None:
+        return None
+    slope = _abs_derivative(base(module))
+    edges = bin_magnitude_edges()[:-1]
+    line = np.concatenate([-edges[:0:-1], edges])
+    at_edges = slope(line)
+    peak, sup = _supremum(slope, line, at_edges)
+    if not sup > 0:
+        return None
+    areas = _areas(lambda z: slope(z) <= EPS * sup, line, at_edges <= EPS * sup)
+    return Activation(
+        name=activation_name(module),
+        sup=sup,
+        left=tuple(a for a in areas if a[0] < peak),
+        right=tuple(a for a in areas if a[0] >= peak),
+        derivative=slope(line_centres()),
+    )
+
+
+def _abs_derivative(phi: Phi) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
+    def slope(z: NDArray[np.float64]) -> NDArray[np.float64]:
+        with torch.enable_grad():
+            x = torch.from_numpy(np.array(z, dtype=np.float64)).requires_grad_()
+            (gradient,) = torch.autograd.grad(phi(x.clone()).sum(), x)  # a copy: phi may work in place
+        return gradient.abs().numpy()
+
+    return slope
+
+
+def _supremum(
+    slope: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+    line: NDArray[np.float64],
+    at_edges: NDArray[np.float64],
+) -> tuple[float, float]:
+    """Return the first place where |phi'| is largest, and its supremum, refined between the neighbouring edges."""
+    finite = np.nan_to_num(at_edges, nan=0.0, posinf=0.0)
+    best = int(finite.argmax())
+    sup = float(finite[best])
+    low, high = line[max(best - 1, 0)], line[min(best + 1, len(line) - 1)]
+    for _ in range(4):
+        fine = np.linspace(low, high, 1001)
+        values = np.nan_to_num(slope(fine), nan=0.0, posinf=0.0)
+        top = int(values.argmax())
+        sup = max(sup, float(values[top]))
+        low, high = fine[max(top - 1, 0)], fine[min(top + 1, 1000)]
+    peak = line[np.flatnonzero(finite >= finite.max() * (1 - 1e-9))[0]]
+    return float(peak), sup
+
+
+def _areas(
+    saturated: Callable[[NDArray[np.float64]], NDArray[np.bool_]],
+    line: NDArray[np.float64],
+    at_edges: NDArray[np.bool_],
+) -> list[Interval]:
+    """Return the maximal intervals where ``saturated`` holds, with borders bisected between grid edges."""
+    turns = np.flatnonzero(at_edges[1:] != at_edges[:-1])
+    low, high = line[turns].copy(), line[turns + 1].copy()
+    starts_saturated = at_edges[turns]
+    for _ in range(1100):  # float64 has at most 2098 halvings; usual borders need about 60
+        middle = low + (high - low) / 2
+        if np.all((middle <= low) | (middle >= high)):
+            break
+        same = saturated(middle) == starts_saturated
+        low, high = np.where(same, middle, low), np.where(same, high, middle)
+    borders = np.where(starts_saturated, low, high)
+    borders = np.where(np.abs(borders) < _TINY, 0.0, borders)
+    marks = [-np.inf] if at_edges[0] else []
+    marks += borders.tolist()
+    marks += [np.inf] if at_edges[-1] else []
+    return list(zip(marks[::2], marks[1::2], strict=True))
