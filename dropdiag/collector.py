@@ -1,0 +1,106 @@
+"""The open sketches of one phase: fed by hooks, closed at the end of a step or evaluation."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from dropdiag.probes import Place, Probe, Tap, Value
+from dropdiag.sketches import Sketch
+
+
+class Finished(NamedTuple):
+    """One value of one site, or of the run itself (no layer)."""
+
+    layer: str | None
+    call: int
+    quantity: str
+    value: Value
+
+
+class Collector:
+    """Open sketches by probe, place and call index.
+
+    Parameters
+    ----------
+    probes : list of Probe
+        Shared with the recorder: a probe that is taken out of it is out.
+    on_failure : callable
+        Called with the probe, the place and the exception where a probe fails; it decides what happens.
+    """
+
+    def __init__(self, probes: list[Probe[Any]], on_failure: Callable[[Probe[Any], Place, Exception], None]) -> None:
+        self._probes = probes
+        self._on_failure = on_failure
+        self._active: dict[Tap, list[Probe[Any]]] = {}
+        self._open: dict[tuple[Probe[Any], str, int], tuple[Place, Sketch | None]] = {}
+
+    def begin(self, phase: str, scheduled: bool) -> None:
+        """Drop what is open and say which probes are fed from now on."""
+        self._open.clear()
+        active = defaultdict(list)
+        for probe in self._probes:
+            if probe.takes_part(phase, scheduled):
+                active[probe.tap].append(probe)
+        self._active = dict(active)
+
+    def end(self) -> None:
+        """Drop what is open; nothing is fed any more."""
+        self._open.clear()
+        self._active = {}
+
+    def wants(self, tap: Tap) -> bool:
+        """Whether some probe is fed with this kind of tensor."""
+        return tap in self._active
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing has been fed."""
+        return not self._open
+
+    def open(self, tap: Tap, place: Place, call: int) -> None:
+        """Open the sketches of a tensor that may come."""
+        for probe in self._active.get(tap, ()):
+            self._guarded(probe, place, call, None)
+
+    def feed(self, tap: Tap, place: Place, call: int, tensor: Tensor) -> None:
+        """Update the sketches of a tensor; keep no reference to it."""
+        for probe in tuple(self._active.get(tap, ())):
+            self._guarded(probe, place, call, tensor)
+
+    def _guarded(self, probe: Probe[Any], place: Place, call: int, tensor: Tensor | None) -> None:
+        try:
+            sketch = self._sketch(probe, place, call)
+            if sketch is not None and tensor is not None:
+                sketch.update(tensor)
+        except Exception as error:  # noqa: BLE001 - a probe, ours or the user's, must not end the training
+            self._fail(probe, place, error)
+
+    def _sketch(self, probe: Probe[Any], place: Place, call: int) -> Sketch | None:
+        key = (probe, place.site.layer, call)
+        if key not in self._open:
+            self._open[key] = (place, probe.sketch(place))
+        return self._open[key][1]
+
+    def _fail(self, probe: Probe[Any], place: Place, error: Exception) -> None:
+        for key in [key for key in self._open if key[0] is probe]:
+            del self._open[key]
+        self._active = {tap: kept for tap, ps in self._active.items() if (kept := [p for p in ps if p is not probe])}
+        self._on_failure(probe, place, error)
+
+    def finish(self) -> Iterator[Finished]:
+        """Close all sketches and give what they say."""
+        while self._open:
+            (probe, layer, call), (place, sketch) = next(iter(self._open.items()))
+            del self._open[probe, layer, call]
+            if sketch is None:
+                continue
+            try:
+                values = list(probe.values(sketch))
+            except Exception as error:  # noqa: BLE001 - as above
+                self._fail(probe, place, error)
+                continue
+            yield from (Finished(layer, call, quantity, value) for quantity, value in values)

@@ -1,0 +1,101 @@
+"""What ``run.json`` says of a run before its first step."""
+
+from __future__ import annotations
+
+import math
+import platform
+from collections.abc import Iterable, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from dropdiag.activations import EPS, Activation, describe
+from dropdiag.errors import ArgumentError
+from dropdiag.network import ACTIVATION, Site
+from dropdiag.probes import Probe
+from dropdiag.store.writer import as_json
+
+
+def manifest(
+    config: dict[str, Any],
+    sites: Sequence[Site],
+    activations: Iterable[Activation],
+    probes: Sequence[Probe[Any]],
+    every: str,
+) -> dict[str, Any]:
+    """Return the start of ``run.json``.
+
+    Parameters
+    ----------
+    config : dict
+        The user's own, JSON.
+    sites : sequence of Site
+    activations : iterable of Activation
+        Those whose saturation area is known.
+    probes : sequence of Probe
+    every : str
+        The schedule, in words.
+
+    Returns
+    -------
+    dict
+    """
+    return {
+        "config": config,
+        "steps": 0,
+        "versions": {"python": platform.python_version(), **{n: _version(n) for n in ("dropdiag", "torch", "numpy")}},
+        "probes": [probe.name for probe in probes],
+        "disabled_probes": [],
+        "warnings": [],
+        "every": every,
+        "layers": [site.describe() for site in sites],
+        "activations": {a.name: _areas(a) for a in activations},
+    }
+
+
+def checked_config(config: object) -> dict[str, Any]:
+    """Return a copy of ``config=`` that is plain JSON.
+
+    Raises
+    ------
+    ArgumentError
+        If it is no dict, holds what JSON does not know, or has a seed that is no integer.
+    """
+    if config is None:
+        return {}
+    if not isinstance(config, dict) or not all(isinstance(key, str) for key in config):
+        raise ArgumentError(f"config= takes a dict with text keys, got {config!r}")
+    as_json(config)
+    seed = config.get("seed")
+    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int)):
+        raise ArgumentError(f"config['seed'] must be an integer, got {seed!r}; it pairs runs across conditions")
+    return dict(config)
+
+
+def describe_activations(sites: Iterable[Site]) -> dict[str, Activation]:
+    """Measure the derivative of every activation that is recorded, once a name.
+
+    Returns
+    -------
+    dict
+        Name -> Activation, without those whose saturation has no meaning.
+    """
+    found: dict[str, Activation | None] = {}
+    for site in sites:
+        wanted = site.kind == ACTIVATION and site.skipped is None
+        if wanted and site.activation is not None and site.activation not in found:
+            found[site.activation] = describe(site.module)
+    return {name: activation for name, activation in found.items() if activation is not None}
+
+
+def _areas(activation: Activation) -> dict[str, Any]:
+    def ends(areas: Iterable[tuple[float, float]]) -> list[list[float | None]]:
+        return [[x if math.isfinite(x) else None for x in area] for area in areas]
+
+    return {"sup": activation.sup, "eps": EPS, "left": ends(activation.left), "right": ends(activation.right)}
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "unknown (not installed as a package)"

@@ -1,0 +1,38 @@
+"""Mean absolute gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from dropdiag.probes.base import Place, Probe, Tap, Value
+from dropdiag.sketches import AbsMean
+
+
+class _AbsMeanProbe(Probe[AbsMean]):
+    def sketch(self, place: Place) -> AbsMean:
+        """Open a mean at every site."""
+        return AbsMean()
+
+    def values(self, sketch: AbsMean) -> Iterable[tuple[str, Value]]:
+        """Return the mean of absolute values; None where no gradient came (missing, not zero)."""
+        return [(f"{self.tap.value}_abs_mean", sketch.mean() if sketch.n else None)]
+
+
+class GradientFlow(_AbsMeanProbe):
+    """Gradient flow: mean over samples and nodes of |dL/dz|, at every training step (Table 2 of the paper).
+
+    L is the loss as ``backward()`` was called on it: with a loss that is a mean over the batch, flow falls as
+    the batch grows.
+    """
+
+    name = "gradient_flow"
+    tap = Tap.NET_GRAD
+    every_step = True
+
+
+class WeightGradientMeans(_AbsMeanProbe):
+    """Mean of |dL/dw| over each weight matrix, at every training step."""
+
+    name = "weight_gradient_means"
+    tap = Tap.WEIGHT_GRAD
+    every_step = True

@@ -1,0 +1,34 @@
+"""Exact moments of weights and net values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from dropdiag.probes.base import Place, Probe, Tap, Value
+from dropdiag.sketches import Moments
+
+
+class _MomentsProbe(Probe[Moments]):
+    def sketch(self, place: Place) -> Moments:
+        """Open moments at every site."""
+        return Moments()
+
+    def values(self, sketch: Moments) -> Iterable[tuple[str, Value]]:
+        """Return mean, standard deviation, excess kurtosis, mean absolute value, minimum and maximum."""
+        names = ("mean", "sd", "excess_kurtosis", "abs_mean", "minimum", "maximum")
+        return [(f"{self.tap.value}_{name}", getattr(sketch, name)) for name in names]
+
+
+class WeightMoments(_MomentsProbe):
+    """Moments of each weight matrix."""
+
+    name = "weight_moments"
+    tap = Tap.WEIGHT
+
+
+class NetValueMoments(_MomentsProbe):
+    """Moments of the net values."""
+
+    name = "net_value_moments"
+    tap = Tap.NET_VALUE
+    on_eval = True

@@ -1,0 +1,389 @@
+"""The Recorder: attaches to a model, counts steps, and sends what the probes say to the run folder."""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+
+from dropdiag.collector import Collector, Finished
+from dropdiag.errors import ArgumentError, DropdiagWarning
+from dropdiag.hooks import Hooks, check_model
+from dropdiag.manifest import checked_config, describe_activations, manifest
+from dropdiag.network import ACTIVATION, WEIGHT, select, survey
+from dropdiag.outbox import Outbox
+from dropdiag.probes import Place, Probe, Tap, choose
+from dropdiag.schedules import Schedule, as_schedule
+from dropdiag.store.schema import EVAL, TRAIN
+from dropdiag.store.writer import RunWriter, resume_step
+
+WAITING_BINS_LIMIT: Final = 32_000_000
+"""Bins that may wait for a disk that refuses them (about 320 MB) before recording stops."""
+
+
+class Recorder:
+    """Record what happens inside a model while it trains.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Any eager module. Hooks are added to its activation modules and removed at the end; nothing else of it
+        is touched, and its losses, gradients, weights and random numbers stay bit for bit what they would be.
+    path : path
+        The run folder, made anew. Nothing is ever overwritten.
+    probes : str or sequence of str or Probe, default "paper"
+        A preset ("light", "paper", "full"), or names of probes, or probes of one's own.
+    every : int or callable, default 10
+        Schedule of the histograms: ``every(n)`` for an integer, or a callable step -> bool. Gradient flow is
+        recorded at every step all the same.
+    include, exclude : str or sequence of str, optional
+        Shell patterns for layer names.
+    config : dict, optional
+        Kept in the run as it is (JSON). ``condition`` and ``seed`` group and pair runs.
+    scaler : torch.amp.GradScaler, optional
+        Not supported yet: raises.
+    strict : bool, default False
+        Raise where a probe or the disk fails, instead of warning once and training on.
+    resume : bool or int, default False
+        Go on in an existing run after its last recorded step, or after the given one (that of a checkpoint).
+
+    Raises
+    ------
+    ArgumentError
+        For unusable arguments, before anything is written.
+    RunError
+        If the folder holds something already, or cannot be written.
+
+    Notes
+    -----
+    Steps are numbered by completed training steps: the first is 1, weights before training are step 0, and an
+    evaluation after k steps carries k. Training values are those of modules in training mode while gradients
+    are enabled; held-out values are those of modules in evaluation mode inside `evaluation`.
+
+    Examples
+    --------
+    >>> with Recorder(model, "runs/dropout-s0", config={"condition": "Dropout", "seed": 0}) as rec:  # doctest: +SKIP
+    ...     for x, y in loader:
+    ...         loss = F.cross_entropy(model(x), y)
+    ...         opt.zero_grad(); loss.backward(); opt.step()
+    ...         rec.step(loss=loss)
+    ...     with rec.evaluation():
+    ...         test(model)
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        path: str | Path,
+        *,
+        probes: str | Sequence[str | Probe[Any]] = "paper",
+        every: int | Schedule = 10,
+        include: str | Sequence[str] | None = None,
+        exclude: str | Sequence[str] | None = None,
+        config: dict[str, Any] | None = None,
+        scaler: object | None = None,
+        strict: bool = False,
+        resume: bool | int = False,
+    ) -> None:
+        check_model(model)
+        if scaler is not None:
+            raise ArgumentError("scaler= is not supported yet: gradients would be recorded times the loss scale")
+        self.path = Path(path)
+        self._probes = list(choose(probes))
+        self._schedule = as_schedule(every)
+        self._strict = strict
+        sites = select(survey(model), include, exclude)
+        start = resume_step(self.path, resume)
+        activations = describe_activations(sites)
+        meta = manifest(checked_config(config), sites, activations.values(), self._probes, repr(self._schedule))
+        self._writer = RunWriter(self.path, {**meta, "steps": start or 0}, resume_from=start)
+
+        self._outbox = Outbox(self._writer, self._disk_failed)
+        self._train = Collector(self._probes, self._probe_failed)
+        self._eval = Collector(self._probes, self._probe_failed)
+        self._start = self._completed = start or 0
+        self._weights_at: int | None = start
+        self._evaluation: str | None = None
+        self._evaluated: set[tuple[int, str]] = set()
+        self._saw_training = False
+        self._calls: Counter[str] = Counter()
+        self._fired: set[str] = set()
+        self._closed = False
+
+        places = [Place(s, activations.get(s.activation or "")) for s in sites if s.skipped is None]
+        self._weights = [p for p in places if p.site.kind == WEIGHT]
+        self._activations = [p for p in places if p.site.kind == ACTIVATION]
+        self._writer.add_derivatives({name: a.derivative for name, a in activations.items()})
+        if start is None:
+            self._record_weights()
+        self._begin_step()
+        self._hooks = Hooks(model, self._activations, self)
+
+    # Steps -----------------------------------------------------------------------------------------------
+
+    @property
+    def completed(self) -> int:
+        """Number of completed training steps."""
+        return self._completed
+
+    def step(self, **scalars: float | Tensor) -> None:
+        """Say that one training step (forward, backward, update) is over.
+
+        Parameters
+        ----------
+        **scalars : float or Tensor of one element
+            Kept at this step under their names, e.g. ``loss=loss``. Reading a tensor on a GPU is put off, so
+            that the host need not wait.
+
+        Raises
+        ------
+        ArgumentError
+            If a value is not one number, or the Recorder is closed.
+        """
+        self._check_open()
+        own = [_scalar(name, value) for name, value in scalars.items()]
+        self._completed += 1
+        self._feed_weights(gradients=True)
+        if self._train.wants(Tap.WEIGHT):
+            self._weights_at = self._completed
+        self._outbox.put(self._completed, TRAIN, [*self._train.finish(), *own])
+        self._begin_step()
+        self._writer.meta["steps"] = self._completed
+        self._outbox.flush(due_only=True)
+
+    def log(self, *, phase: str = EVAL, **scalars: float | Tensor) -> None:
+        """Keep scalars at the current step, e.g. an accuracy on held-out data.
+
+        Parameters
+        ----------
+        phase : str, default "eval"
+            What they were measured in.
+        **scalars : float or Tensor of one element
+
+        Raises
+        ------
+        ArgumentError
+            If a value is not one number, or the Recorder is closed.
+        """
+        self._check_open()
+        own = [_scalar(name, value) for name, value in scalars.items()]
+        self._outbox.put(self._completed, self._evaluation or phase, own)
+
+    @contextmanager
+    def evaluation(self, name: str = EVAL) -> Iterator[None]:
+        """Record net values and node correlation of the forward passes inside, pooled.
+
+        Only modules in evaluation mode count: call ``model.eval()`` inside, and ``model.train()`` after.
+
+        Parameters
+        ----------
+        name : str, default "eval"
+            Name of the held-out set; the phase of its rows. A second evaluation of one name at one step is
+            kept under ``name-2``, with a warning.
+
+        Raises
+        ------
+        ArgumentError
+            If evaluations are nested, the name is "train", or the Recorder is closed.
+        """
+        self._check_open()
+        if self._evaluation is not None:
+            raise ArgumentError(f"evaluations cannot be nested: {self._evaluation!r} is open; leave it first")
+        if name == TRAIN:
+            raise ArgumentError(f"an evaluation cannot be called {TRAIN!r}, the phase of training steps")
+        self._evaluation = self._unused_phase(name)
+        self._saw_training = False
+        self._eval.begin(self._evaluation, scheduled=True)
+        try:
+            yield
+            self._warn_of_evaluation(name)
+            finished = list(self._eval.finish())
+            self._outbox.put(self._completed, self._evaluation, finished)
+            if finished:
+                self._evaluated.add((self._completed, self._evaluation))
+        finally:
+            self._eval.end()
+            self._evaluation = None
+
+    def _unused_phase(self, name: str) -> str:
+        phase, number = name, 1
+        while (self._completed, phase) in self._evaluated:
+            number += 1
+            phase = f"{name}-{number}"
+        if phase != name:
+            self._warn(
+                f"evaluation {name!r} came twice at one step; it is kept as {phase!r}: "
+                "give each held-out set a name of its own, rec.evaluation('test')"
+            )
+        return phase
+
+    def _warn_of_evaluation(self, name: str) -> None:
+        if self._saw_training:
+            self._warn(
+                f"forward passes in training mode inside evaluation {name!r} were not recorded (dropout was "
+                "active in them): call model.eval() there"
+            )
+        elif self._eval.empty and any(p.on_eval for p in self._probes):
+            self._warn(f"evaluation {name!r} saw no forward pass through a recorded activation: nothing was recorded")
+
+    def _begin_step(self) -> None:
+        self._calls.clear()
+        self._train.begin(TRAIN, self._schedule(self._completed + 1))
+
+    # What the hooks call ---------------------------------------------------------------------------------
+
+    def forward_begins(self) -> None:
+        """Begin to count calls anew (called by a hook)."""
+        self._calls.clear()
+
+    def next_call(self, place: Place) -> int:
+        """Return the call index of a place in this forward pass (called by a hook)."""
+        self._fired.add(place.site.layer)
+        call = self._calls[place.site.layer]
+        self._calls[place.site.layer] += 1
+        return call
+
+    def wants(self, tap: Tap, training: bool) -> bool:
+        """Whether a tensor is of use now (called by a hook)."""
+        if not training:
+            return self._evaluation is not None and self._eval.wants(tap)
+        if self._evaluation is not None:
+            self._saw_training = True
+            return False
+        return torch.is_grad_enabled() and self._train.wants(tap)
+
+    def open(self, tap: Tap, place: Place, call: int, training: bool) -> None:
+        """Expect a tensor (called by a hook)."""
+        self._collector(training).open(tap, place, call)
+
+    def feed(self, tap: Tap, place: Place, call: int, training: bool, tensor: Tensor) -> None:
+        """Take in a tensor (called by a hook)."""
+        self._collector(training).feed(tap, place, call, tensor)
+
+    def _collector(self, training: bool) -> Collector:
+        return self._train if training else self._eval
+
+    # Weights ---------------------------------------------------------------------------------------------
+
+    def _feed_weights(self, *, gradients: bool) -> None:
+        for tap in (Tap.WEIGHT, Tap.WEIGHT_GRAD) if gradients else (Tap.WEIGHT,):
+            if not self._train.wants(tap):
+                continue
+            for place in self._weights:
+                tensor = place.site.tensor()
+                value = tensor if tap is Tap.WEIGHT else tensor.grad
+                self._train.open(tap, place, 0)
+                if value is not None:
+                    self._train.feed(tap, place, 0, value)
+
+    def _record_weights(self) -> None:
+        """Record the weights as they stand, outside of a training step."""
+        self._train.begin(TRAIN, scheduled=True)
+        self._feed_weights(gradients=False)
+        self._outbox.put(self._completed, TRAIN, list(self._train.finish()))
+        self._weights_at = self._completed
+
+    # Failures --------------------------------------------------------------------------------------------
+
+    def _probe_failed(self, probe: Probe[Any], place: Place, error: Exception) -> None:
+        if self._strict:
+            raise error
+        self._probes.remove(probe)
+        where = f"probe {probe.name!r} failed at {place.site.layer!r} and is disabled"
+        self._writer.meta["disabled_probes"].append(
+            {"probe": probe.name, "layer": place.site.layer, "cause": repr(error)}
+        )
+        self._warn(f"{where}, training goes on: {error!r}")
+
+    def _disk_failed(self, error: OSError) -> None:
+        if self._strict:
+            raise error
+        if self._writer.waiting_bins > WAITING_BINS_LIMIT:
+            self._release()
+            self._warn(
+                f"recording stopped at step {self._completed}: {self.path} has refused rows for too long ({error})"
+            )
+        else:
+            self._warn(f"{self.path} refuses rows ({error}); they are kept in memory and tried again")
+
+    def _warn(self, message: str) -> None:
+        """Warn, once a message, and note it in the run."""
+        if message not in self._writer.meta["warnings"]:
+            self._writer.meta["warnings"].append(message)
+            warnings.warn(message, DropdiagWarning, stacklevel=3)
+
+    # Lifetime --------------------------------------------------------------------------------------------
+
+    def __enter__(self) -> Recorder:
+        """Return the recorder itself."""
+        self._check_open()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Remove every hook and close the run: completed, failed or interrupted."""
+        if kind is None:
+            self.close()
+        elif issubclass(kind, Exception):
+            self._close("failed", f"{kind.__name__}: {error}")
+        else:
+            self._close("interrupted", kind.__name__)
+
+    def close(self) -> None:
+        """Remove every hook, write what waits, and mark the run as completed. May be called again."""
+        self._close("completed", None)
+
+    def _close(self, state: str, error: str | None) -> None:
+        if self._closed:
+            return
+        self._release()
+        if self._weights_at != self._completed:
+            self._record_weights()
+        try:
+            self._warn_of_silence()
+        finally:  # a warning may be an error: the rows go first
+            self._outbox.flush()
+            self._close_folder(state, error)
+
+    def _close_folder(self, state: str, error: str | None) -> None:
+        try:
+            self._writer.close(state, error)
+        except OSError as failure:
+            self._disk_failed(failure)
+
+    def _release(self) -> None:
+        """Take everything off the model; nothing is recorded any more."""
+        self._closed = True
+        self._hooks.remove()
+        self._train.end()
+        self._eval.end()
+
+    def _warn_of_silence(self) -> None:
+        silent = [p.site.layer for p in self._activations if p.site.layer not in self._fired]
+        if silent and (self._completed > self._start or self._evaluated):
+            self._warn(f"no forward pass went through {', '.join(silent)}: nothing of it was recorded")
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ArgumentError(f"the Recorder of {self.path} is closed; open a new run, or resume=True to go on in it")
+
+
+def _scalar(name: str, value: float | Tensor) -> Finished:
+    if isinstance(value, Tensor):
+        if value.numel() != 1 or value.is_complex():
+            raise ArgumentError(
+                f"{name}= must be one number, got a tensor of shape {tuple(value.shape)}, {value.dtype}"
+            )
+        return Finished(None, 0, name, value.detach().clone())
+    try:
+        return Finished(None, 0, name, float(value))
+    except (TypeError, ValueError):
+        raise ArgumentError(f"{name}= must be one number, got {value!r}") from None

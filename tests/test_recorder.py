@@ -1,0 +1,419 @@
+import copy
+import io
+import json
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import dropdiag as dd
+from dropdiag.errors import ArgumentError, DropdiagWarning, RunError
+from dropdiag.probes import Probe, Tap
+from dropdiag.sketches import AbsMean
+from tests.networks import batches, mlp, train
+
+
+def hooks(model):
+    return [h for m in model.modules() for d in (m._forward_pre_hooks, m._forward_hooks) for h in d.values()]
+
+
+def steps_of(run, quantity):
+    return sorted(run.scalars.query("quantity == @quantity")["step"].unique())
+
+
+class Broken(Probe):
+    name = "broken"
+    tap = Tap.NET_VALUE
+
+    def sketch(self, place):
+        return AbsMean()
+
+    def values(self, sketch):
+        raise RuntimeError("no such luck")
+
+
+# Arguments: refused before anything is written ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"probes": "papre"}, "unknown probe 'papre'; presets are light, paper, full, probes are weights"),
+        ({"probes": []}, "probes= is empty"),
+        ({"probes": ["weights", "weights"]}, "names weights twice"),
+        ({"every": 0}, "at least 1, got 0"),
+        ({"every": "often"}, "integer or a callable"),
+        ({"include": "conv*"}, r"include='conv\*' matches no layer; the layers are 0, 0.bias"),
+        ({"exclude": ["0", "nothing"]}, "exclude='nothing' matches no layer"),
+        ({"exclude": "*"}, "nothing of this model can be recorded"),
+        ({"config": {"when": object()}}, "config= must hold only what JSON knows"),
+        ({"config": {"lr": float("nan")}}, "config= must hold only what JSON knows"),
+        ({"config": {"seed": "one"}}, "must be an integer, got 'one'"),
+        ({"config": [1]}, "takes a dict"),
+        ({"scaler": object()}, "scaler= is not supported yet"),
+    ],
+)
+def test_bad_arguments_raise_before_anything_is_written(tmp_path, changes, message):
+    model = mlp()
+    with pytest.raises(ArgumentError, match=message):
+        dd.Recorder(model, tmp_path / "run", **changes)
+    assert not (tmp_path / "run").exists()
+    assert not hooks(model)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (F.relu, "takes an nn.Module, got function"),
+        (nn.Sequential(), "it has no weights and no activation modules"),
+        (nn.BatchNorm1d(3), "a bias or scale, not a weight matrix"),
+        (nn.LazyLinear(3), "a lazy module"),
+        (nn.DataParallel(nn.Linear(2, 2)), "use DistributedDataParallel"),
+    ],
+    ids=["function", "empty", "norm", "lazy", "parallel"],
+)
+def test_models_without_anything_to_record_are_refused(tmp_path, model, message):
+    with pytest.raises(ArgumentError, match=message):
+        dd.Recorder(model, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_scripted_and_compiled_models_are_refused_by_name(tmp_path):
+    inner = nn.Sequential(nn.Linear(2, 2), torch.jit.script(nn.Tanh()))
+    with pytest.raises(ArgumentError, match=r"^1 is scripted and runs no Python hooks"):
+        dd.Recorder(inner, tmp_path / "run")
+    with pytest.raises(ArgumentError, match=r"torch\.compile cannot be recorded yet"):
+        dd.Recorder(torch.compile(mlp()), tmp_path / "run")
+
+
+def test_an_existing_run_a_full_folder_and_a_file_are_never_written_to(tmp_path):
+    dd.Recorder(mlp(), tmp_path / "run").close()
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "mine.txt").write_text("kept")
+    (tmp_path / "file").write_text("kept")
+    before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    for name, message in {"run": "holds a run already", "notes": "is not empty", "file": "is a file"}.items():
+        with pytest.raises(RunError, match=message):
+            dd.Recorder(mlp(), tmp_path / name)
+    with pytest.raises(RunError, match="cannot make the run folder"):
+        dd.Recorder(mlp(), tmp_path / "file" / "below")
+    assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
+
+
+def test_two_recorders_on_one_model_are_refused(tmp_path):
+    model = mlp()
+    with dd.Recorder(model, tmp_path / "a"):
+        with pytest.raises(ArgumentError, match="has a Recorder already"):
+            dd.Recorder(model, tmp_path / "b")
+        assert not (tmp_path / "b").exists()
+    dd.Recorder(model, tmp_path / "b").close()
+
+
+# Lifetime ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error", "state"), [(ValueError("bad batch"), "failed"), (KeyboardInterrupt(), "interrupted")]
+)
+def test_after_an_exception_hooks_are_gone_and_the_run_says_how_it_ended(tmp_path, error, state):
+    model = mlp()
+    with pytest.raises(type(error)), dd.Recorder(model, tmp_path / "run") as rec:
+        train(model, 3, rec)
+        raise error
+    assert not hooks(model)
+    run = dd.load(tmp_path / "run")
+    assert (run.meta["state"], run.meta["steps"]) == (state, 3)
+    assert run.meta["error"].startswith(type(error).__name__)
+    assert steps_of(run, "net_grad_abs_mean") == [1, 2, 3]
+
+
+def test_closing_twice_is_harmless_and_a_closed_recorder_refuses_steps(tmp_path):
+    model = mlp()
+    rec = dd.Recorder(model, tmp_path / "run")
+    train(model, 1, rec)
+    rec.close()
+    rec.close()
+    with pytest.raises(ArgumentError, match="is closed; open a new run, or resume=True"):
+        rec.step()
+    assert dd.load(tmp_path / "run").meta["state"] == "completed"
+
+
+def test_a_users_own_hooks_stay(tmp_path):
+    model, seen = mlp(), []
+    handle = model[1].register_forward_hook(lambda *_: seen.append(1))
+    with dd.Recorder(model, tmp_path / "run") as rec:
+        train(model, 2, rec)
+    assert len(hooks(model)) == 1
+    assert len(seen) == 2
+    handle.remove()
+
+
+def test_resume_goes_on_and_hides_what_is_recorded_anew(tmp_path):
+    model = mlp()
+    with dd.Recorder(model, tmp_path / "run", every=1) as rec:
+        train(model, 6, rec)
+    with pytest.raises(ArgumentError, match="between 0 and 6, the run's last, got 9"):
+        dd.Recorder(model, tmp_path / "run", resume=9)
+    with pytest.raises(RunError, match="is not a run"):
+        dd.Recorder(model, tmp_path / "other", resume=True)
+    with dd.Recorder(model, tmp_path / "run", every=1, resume=4) as rec:
+        assert rec.completed == 4
+        losses = train(model, 4, rec, seed=5)
+    run = dd.load(tmp_path / "run")
+    loss = run.scalars.query("quantity == 'loss'").set_index("step")["value"]
+    assert loss.index.tolist() == [1, 2, 3, 4, 5, 6, 7, 8]
+    np.testing.assert_allclose(loss.loc[5:], [x.item() for x in losses])
+    assert sorted(run.histograms("weight", "all")["step"].unique()) == list(range(9))
+    assert len(run.derivative("Tanh")[0]) == 32640
+    with dd.Recorder(model, tmp_path / "run", resume=True) as rec:
+        assert rec.completed == 8
+
+
+# Steps and evaluations ---------------------------------------------------------------------------------------
+
+
+def test_gradient_flow_at_every_step_and_histograms_on_the_schedule(tmp_path):
+    model = mlp()
+    with dd.Recorder(model, tmp_path / "run", every=lambda step: step in (2, 5)) as rec:
+        train(model, 6, rec)
+    run = dd.load(tmp_path / "run")
+    assert steps_of(run, "net_grad_abs_mean") == [1, 2, 3, 4, 5, 6]
+    assert sorted(run.histograms("net_value", "all")["step"].unique()) == [2, 5]
+    assert sorted(run.histograms("weight", "all")["step"].unique()) == [0, 2, 5, 6]
+
+
+def test_micro_batches_are_one_step(tmp_path):
+    x, y = next(batches(1, n=24))
+    model = mlp().train()
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    for name, parts in {"whole": 1, "parts": 3}.items():
+        with dd.Recorder(model, tmp_path / name, every=1, probes="full") as rec:
+            for px, py in zip(x.chunk(parts), y.chunk(parts), strict=True):
+                (F.cross_entropy(model(px), py) / parts).backward()
+            rec.step()
+            model.zero_grad()
+    whole, parts = dd.load(tmp_path / "whole"), dd.load(tmp_path / "parts")
+    for layer in ("1", "4", "7"):
+        assert whole.histogram("net_value", layer).n == parts.histogram("net_value", layer).n
+    for quantity in ("net_grad_abs_mean", "weight_grad_abs_mean"):
+        a, b = (r.scalars[r.scalars["quantity"] == quantity]["value"].to_numpy() for r in (whole, parts))
+        np.testing.assert_allclose(a, b, rtol=1e-5)
+
+
+def test_one_module_used_twice_is_two_calls(tmp_path):
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b, self.act = nn.Linear(4, 4), nn.Linear(4, 4), nn.Tanh()
+
+        def forward(self, x):
+            return self.act(self.b(self.act(self.a(x))))
+
+    model = Twice()
+    x = torch.randn(6, 4)
+    with dd.Recorder(model, tmp_path / "run", every=1) as rec:
+        for _ in range(2):
+            model(x).sum().backward()
+            rec.step()
+    run = dd.load(tmp_path / "run")
+    with torch.no_grad():
+        z0 = model.a(x)
+        z1 = model.b(model.act(z0))
+    assert run.histogram("net_value", "act", call=0) == dd.Histogram.from_values(z0.numpy())
+    assert run.histogram("net_value", "act", call=1) == dd.Histogram.from_values(z1.numpy())
+    assert (
+        run.scalars.query("quantity == 'net_grad_abs_mean'").groupby("step")["call"].apply(list).tolist()
+        == [[0, 1]] * 2
+    )
+
+
+def test_a_missing_gradient_is_missing_and_not_zero(tmp_path):
+    model = mlp()
+    for parameter in model[:3].parameters():
+        parameter.requires_grad_(False)
+    with dd.Recorder(model, tmp_path / "run", probes="full", every=1) as rec:
+        train(model, 2, rec)
+    flow = dd.load(tmp_path / "run").scalars.query("quantity == 'net_grad_abs_mean'").groupby("layer")["value"]
+    assert flow.apply(lambda v: v.isna().all()).to_dict() == {"1": True, "4": False, "7": False}
+    gradient = dd.load(tmp_path / "run").scalars.query("quantity == 'weight_grad_abs_mean' and layer == '0'")
+    assert gradient["value"].isna().all()
+    assert len(gradient) == 2
+
+
+def test_evaluation_pools_its_batches_and_counts_evaluation_mode_alone(tmp_path):
+    model = mlp()
+    x = next(batches(1, n=40))[0]
+    with dd.Recorder(model, tmp_path / "run") as rec:
+        train(model, 2, rec)
+        model.eval()
+        model(x)  # outside of an evaluation: not recorded
+        with rec.evaluation(), torch.no_grad():
+            for part in x.split(7):
+                model(part)
+            rec.log(accuracy=0.25)
+        model.train()
+        train(model, 1, rec)
+    run = dd.load(tmp_path / "run")
+    assert run.histogram("net_value", "1", phase="eval").n == 40 * 16
+    accuracy = run.scalars.query("quantity == 'accuracy'")
+    assert accuracy[["step", "phase", "value"]].values.tolist() == [[2, "eval", 0.25]]
+    assert run.histogram("net_value", "1", step=1, phase="train").n == 20 * 16
+
+
+def test_evaluation_in_training_mode_is_named_and_not_recorded(tmp_path):
+    model = mlp()
+    with dd.Recorder(model, tmp_path / "run") as rec:
+        with pytest.warns(DropdiagWarning, match=r"dropout was active in them\): call model.eval"), rec.evaluation():
+            model(next(batches(1))[0])
+        with pytest.warns(DropdiagWarning, match="saw no forward pass"), rec.evaluation("test"):
+            pass
+        with pytest.raises(ArgumentError, match="cannot be nested"), rec.evaluation(), rec.evaluation("x"):
+            pass
+        with pytest.raises(ArgumentError, match="cannot be called 'train'"), rec.evaluation("train"):
+            pass
+        train(model, 1, rec)
+    run = dd.load(tmp_path / "run")
+    assert run.scalars["phase"].unique().tolist() == ["train"]
+    assert len(run.meta["warnings"]) == 2
+
+
+def test_a_second_evaluation_of_one_name_at_one_step_is_kept_apart(tmp_path):
+    model = mlp().eval()
+    with dd.Recorder(model, tmp_path / "run") as rec:
+        with rec.evaluation():
+            model(next(batches(1))[0])
+        for number in (2, 3):
+            with pytest.warns(DropdiagWarning, match=f"kept as 'eval-{number}'"), rec.evaluation():
+                model(next(batches(1))[0])
+    assert set(dd.load(tmp_path / "run").scalars["phase"]) == {"eval", "eval-2", "eval-3"}
+
+
+def test_a_failed_evaluation_leaves_no_half_numbers(tmp_path):
+    model = mlp().eval()
+    with dd.Recorder(model, tmp_path / "run") as rec:
+        with pytest.raises(ZeroDivisionError), rec.evaluation():
+            model(next(batches(1))[0])
+            raise ZeroDivisionError
+        with rec.evaluation():
+            model(next(batches(1, n=8))[0])
+    assert dd.load(tmp_path / "run").histogram("net_value", "1").n == 8 * 16
+
+
+@pytest.mark.parametrize("value", [torch.ones(2), "much", torch.ones((), dtype=torch.complex64), None])
+def test_scalars_that_are_not_one_number_are_refused(tmp_path, value):
+    with dd.Recorder(mlp(), tmp_path / "run") as rec, pytest.raises(ArgumentError, match="loss= must be one number"):
+        rec.step(loss=value)
+
+
+def test_a_loss_that_is_not_a_number_is_kept(tmp_path):
+    model = mlp()
+    with dd.Recorder(model, tmp_path / "run") as rec:
+        model(next(batches(1))[0])
+        rec.step(loss=float("nan"), again=torch.tensor(float("inf")))
+    values = dd.load(tmp_path / "run").scalars.set_index("quantity")["value"]
+    assert np.isnan(values["loss"])
+    assert values["again"] == np.inf
+
+
+# Failures ----------------------------------------------------------------------------------------------------
+
+
+def test_a_probe_that_fails_is_disabled_and_named_and_training_goes_on(tmp_path):
+    model = mlp()
+    with dd.Recorder(model, tmp_path / "run", probes=[Broken(), "weights", "gradient_flow"], every=1) as rec:
+        with pytest.warns(
+            DropdiagWarning, match=r"probe 'broken' failed at '1' and is disabled.*no such luck"
+        ) as caught:
+            train(model, 3, rec)
+        assert len(caught) == 1
+    run = dd.load(tmp_path / "run")
+    assert run.meta["disabled_probes"] == [{"probe": "broken", "layer": "1", "cause": "RuntimeError('no such luck')"}]
+    assert steps_of(run, "net_grad_abs_mean") == [1, 2, 3]
+
+
+def test_strict_raises_what_a_probe_raises(tmp_path):
+    model = mlp()
+    with (
+        pytest.raises(RuntimeError, match="no such luck"),
+        dd.Recorder(model, tmp_path / "run", probes=[Broken()], every=1, strict=True) as rec,
+    ):
+        train(model, 1, rec)
+    assert not hooks(model)
+
+
+def test_values_that_are_not_finite_are_counted_and_do_not_stop_anything(tmp_path):
+    model = mlp()
+    x = next(batches(1))[0]
+    x[0, 0], x[1, 0] = float("inf"), float("nan")
+    with dd.Recorder(model, tmp_path / "run", probes="full", every=1, strict=True) as rec:
+        model(x).sum().backward()
+        rec.step()
+        model.eval()
+        with rec.evaluation():
+            model(x)
+    histogram = dd.load(tmp_path / "run").histogram("net_value", "1", phase="train")
+    assert histogram.nans == 16
+    assert histogram.positive_infinities + histogram.negative_infinities == 16
+    assert histogram.n == 20 * 16
+
+
+def test_a_full_disk_does_not_stop_training_and_loses_nothing_that_fits_later(tmp_path, monkeypatch):
+    from dropdiag.store import writer
+
+    model = mlp()
+    real = writer.write_segment
+    monkeypatch.setattr(writer, "FLUSH_SECONDS", 0.0)
+    with dd.Recorder(model, tmp_path / "run", every=1) as rec:
+
+        def full(path, table):
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(writer, "write_segment", full)
+        with pytest.warns(DropdiagWarning, match="refuses rows .*No space left") as caught:
+            train(model, 3, rec)
+        assert len(caught) == 1
+        monkeypatch.setattr(writer, "write_segment", real)
+        train(model, 2, rec)
+    assert steps_of(dd.load(tmp_path / "run"), "net_grad_abs_mean") == [1, 2, 3, 4, 5]
+
+
+def test_a_layer_that_is_never_used_is_named(tmp_path):
+    class Unused(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body, self.spare = mlp(), nn.ReLU()
+
+        def forward(self, x):
+            return self.body(x)
+
+    model = Unused()
+    rec = dd.Recorder(model, tmp_path / "run")
+    train(model, 1, rec)
+    with pytest.warns(DropdiagWarning, match="no forward pass went through spare"):
+        rec.close()
+    assert "spare" in json.loads((tmp_path / "run" / "run.json").read_text())["warnings"][0]
+
+
+# Copies ------------------------------------------------------------------------------------------------------
+
+
+def test_copies_and_pickles_of_a_recorded_model_are_inert(tmp_path):
+    model = mlp()
+    with dd.Recorder(model, tmp_path / "run", every=1) as rec:
+        copied = copy.deepcopy(model)
+        file = io.BytesIO()
+        torch.save(model, file)
+        file.seek(0)
+        loaded = torch.load(file, weights_only=False)
+        train(model, 1, rec)
+        for other in (copied, loaded):
+            train(other, 1)
+        train(model, 1, rec)
+    assert b"dropdiag.hooks" not in file.getvalue()
+    run = dd.load(tmp_path / "run")
+    assert run.histogram("net_value", "1", step=2, phase="train").n == 20 * 16
