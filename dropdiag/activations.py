@@ -118,7 +118,8 @@ class Activation:
         The saturation area { z : |phi'(z)| <= EPS * sup } as closed intervals, below and above the net value
         where |phi'| is largest (for ReLU all of it is left). Borders are exact to float64.
     derivative : ndarray of float64, shape (32640,)
-        |phi'| at the centre of every finite bin, in order of the real line.
+        |phi'| at the centre of every finite bin, in order of the real line; at 0 for the two bins of zero, which
+        hold exact zeros.
     """
 
     name: str
@@ -157,8 +158,14 @@ def describe(module: nn.Module) -> Activation | None:
         sup=sup,
         left=tuple(a for a in areas if a[0] < peak),
         right=tuple(a for a in areas if a[0] >= peak),
-        derivative=slope(line_centres()),
+        derivative=slope(_line_points()),
     )
+
+
+def _line_points() -> NDArray[np.float64]:
+    points = line_centres()
+    points[np.abs(points) < 2.0**-132] = 0.0
+    return points
 
 
 def _abs_derivative(phi: Phi) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:

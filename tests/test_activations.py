@@ -61,6 +61,13 @@ def test_the_stored_derivative_is_phi_prime_at_the_bin_centres():
         np.testing.assert_allclose(derivative, 1 - np.tanh(line_centres()) ** 2, atol=1e-12)
 
 
+def test_exact_zeros_have_the_derivative_at_zero():
+    derivative, centres = describe(nn.ReLU()).derivative, line_centres()
+    assert derivative[centres < 0].max() == 0
+    assert derivative[np.abs(centres) < 2.0**-132].tolist() == [0, 0]
+    assert derivative[centres > 2.0**-132].min() == 1
+
+
 def test_where_saturation_has_no_meaning_there_is_none():
     assert describe(nn.PReLU()) is None
 

@@ -269,11 +269,17 @@ class Runs(Sequence[Run]):
         """
         return self._joined([run.histograms(quantity, step, phase) for run in self.runs])
 
+    def _labels(self) -> list[str]:
+        """Return a name for each run that no other one has: the folder's, or its path where folders share a name."""
+        names = [run.name for run in self.runs]
+        return [name if names.count(name) == 1 else str(run.path) for name, run in zip(names, self.runs, strict=True)]
+
     def _joined(self, frames: list[pd.DataFrame]) -> pd.DataFrame:
         import pandas as pd  # noqa: PLC0415
 
-        for run, frame in zip(self.runs, frames, strict=True):
-            keys = {"condition": run.condition, "seed": run.seed, "run": run.name}
+        frames = [frame.copy(deep=False) for frame in frames]
+        for run, label, frame in zip(self.runs, self._labels(), frames, strict=True):
+            keys = {"condition": run.condition, "seed": run.seed, "run": label}
             for position, (column, value) in enumerate(keys.items()):
                 dtype = "Int64" if column == "seed" else "str"
                 values = pd.Series([value] * len(frame), dtype=dtype, index=frame.index)

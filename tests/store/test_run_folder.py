@@ -200,6 +200,14 @@ def test_load_many(tmp_path):
     assert len(as_runs(runs[0])) == 1
 
 
+def test_runs_of_one_name_are_told_apart_and_a_run_may_be_used_twice(tmp_path):
+    for folder in ("x", "y"):
+        write(tmp_path / folder / "run", seed=0)
+    runs = load([tmp_path / "x" / "run", tmp_path / "y" / "run"])
+    assert runs.scalars["run"].nunique() == 2
+    assert len(runs[:1].scalars) == len(as_runs(runs[0]).scalars) == 8
+
+
 def test_what_is_not_there_is_said_with_what_is(tmp_path):
     write(tmp_path / "run")
     run = load(tmp_path / "run")

@@ -1,0 +1,11 @@
+"""One file a question; pure functions from runs (or frames) to frames.
+
+`weights`, `correlation`, `gradient_flow`, `saturation` and `learning` answer the paper's questions as tables
+(over seeds) and curves; `kde` makes density curves and bars of any histogram quantity; `seeds` holds the
+statistics over runs, `select` the choice of rows, `gaaf` the formulas of Figure 6. Nothing here draws, and
+nothing imports torch.
+"""
+
+from dropdiag.analysis import correlation, gaaf, gradient_flow, kde, learning, saturation, seeds, select, weights
+
+__all__ = ["correlation", "gaaf", "gradient_flow", "kde", "learning", "saturation", "seeds", "select", "weights"]

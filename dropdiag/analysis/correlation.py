@@ -1,0 +1,165 @@
+"""Are the nodes of a layer correlated, and more than chance has it? Figure 2.
+
+Chance is the column permutation: shuffle each node's values over the samples, independently. Then r has mean
+0 and variance 1/(n - 1) exactly, whatever the distributions (Pitman 1937), n being the number of samples. For
+normal nodes r has the density (1 - r^2)^((n - 4)/2) / B(1/2, (n - 2)/2), which is close for others when n is
+not small.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import betaln, gammaln, stdtrit
+
+from dropdiag.analysis import kde
+from dropdiag.analysis.seeds import over_seeds
+from dropdiag.analysis.select import GROUP, histograms, scalars
+from dropdiag.errors import ArgumentError, NotRecordedError
+from dropdiag.store.reader import Run, Runs
+
+SUPPORT = (-1.0, 1.0)
+COUNTS = {
+    "nodes": "node_correlation_nodes",
+    "constant_nodes": "constant_nodes",
+    "samples": "node_correlation_samples",
+}
+
+
+def table(
+    runs: Run | Runs,
+    *,
+    layers: Sequence[str] | None = None,
+    conditions: Sequence[str] | None = None,
+    phase: str | None = None,
+) -> pd.DataFrame:
+    """Size and spread of r for each layer: taken per run at its last evaluation, then averaged over runs.
+
+    Parameters
+    ----------
+    runs : Run or Runs
+    layers, conditions : sequence of str, optional
+        All, or these in this order.
+    phase : str, optional
+        None is ``"eval"``.
+
+    Returns
+    -------
+    DataFrame
+        One row a condition and layer, columns condition, layer, call; mean_abs_r and sd_r (from the histogram
+        of r, to a relative 1e-4), each with its ``_sd`` over runs; seeds; missing; pairs, nodes (correlated),
+        constant_nodes (left out, they have no r) and samples, of one run on average; null_mean_abs_r and
+        null_sd_r, what the permutation gives with that many samples.
+
+    Raises
+    ------
+    ArgumentError, NotRecordedError
+        As in `dropdiag.analysis.select.histograms`.
+
+    Notes
+    -----
+    The pairs of a layer share nodes, so they are no independent replicates; the seeds are.
+    """
+    frame = histograms(runs, "node_correlation", layers=layers, conditions=conditions, phase=phase)
+    frame = frame.assign(
+        mean_abs_r=[mean_abs(*h.bounds()) for h in frame["histogram"]],
+        sd_r=[h.std() for h in frame["histogram"]],
+        pairs=[h.n_finite for h in frame["histogram"]],
+    )
+    for name, quantity in COUNTS.items():
+        frame[name] = _beside(runs, frame, quantity)
+    summary = over_seeds(frame, GROUP, ["mean_abs_r", "sd_r"])
+    counts = frame.groupby(GROUP, sort=False)[["pairs", *COUNTS]].mean().reset_index()
+    summary = summary.merge(counts, on=GROUP)
+    summary["null_mean_abs_r"] = [null_mean_abs(n) for n in summary["samples"]]
+    summary["null_sd_r"] = [null_sd(n) for n in summary["samples"]]
+    return summary
+
+
+def curves(
+    runs: Run | Runs,
+    *,
+    layers: Sequence[str] | None = None,
+    conditions: Sequence[str] | None = None,
+    phase: str | None = None,
+    bandwidth: str | float = "isj",
+) -> pd.DataFrame:
+    """Density curves of r on [-1, 1], reflected at its bounds; see `dropdiag.analysis.kde.curves`."""
+    return kde.curves(
+        runs,
+        "node_correlation",
+        layers=layers,
+        conditions=conditions,
+        phase=phase,
+        bandwidth=bandwidth,
+        support=SUPPORT,
+        limits=SUPPORT,
+    )
+
+
+def null_sd(samples: float) -> float:
+    """Return the standard deviation of r under column permutation: ``1 / sqrt(n - 1)``, exactly."""
+    return float(1.0 / np.sqrt(samples - 1.0)) if samples >= 2 else float("nan")
+
+
+def null_mean_abs(samples: float) -> float:
+    """Mean of |r| under independence, for normal nodes: ``gamma((n-1)/2) / (sqrt(pi) gamma(n/2))``.
+
+    About ``sqrt(2 / (pi n))`` for large n: finite n alone gives this much.
+    """
+    if not samples >= 3:
+        return float("nan")
+    return float(np.exp(gammaln((samples - 1.0) / 2.0) - gammaln(samples / 2.0)) / np.sqrt(np.pi))
+
+
+def null_density(r: ArrayLike, samples: float) -> NDArray[np.float64]:
+    """Density of r under independence, for normal nodes.
+
+    Parameters
+    ----------
+    r : array_like of float
+        In [-1, 1]; the density is 0 outside.
+    samples : float
+        Number of samples n, at least 5.
+
+    Returns
+    -------
+    ndarray of float64, same shape
+    """
+    if not samples >= 5:
+        raise ArgumentError(f"the null density of r needs at least 5 samples, got {samples}")
+    x = np.asarray(r, dtype=np.float64)
+    inside = np.abs(x) < 1.0
+    log = 0.5 * (samples - 4.0) * np.log1p(-(np.where(inside, x, 0.0) ** 2))
+    return np.where(inside, np.exp(log - betaln(0.5, 0.5 * (samples - 2.0))), 0.0)
+
+
+def null_limit(samples: float, level: float = 0.95) -> float:
+    """Bound on |r| that holds a share ``level`` of the pairs under independence, for normal nodes.
+
+    ``r sqrt((n-2)/(1-r^2))`` has Student's t distribution with n - 2 degrees of freedom.
+    """
+    if not samples >= 3:
+        return float("nan")
+    t = float(stdtrit(samples - 2.0, 0.5 + level / 2.0))
+    return float(t / np.sqrt(samples - 2.0 + t * t))
+
+
+def mean_abs(low: NDArray[np.float64], high: NDArray[np.float64], counts: NDArray[np.int64]) -> float:
+    """Mean of |x| of binned values; no bin reaches over 0, so its centre will do."""
+    return float(counts @ np.abs(0.5 * (low + high)) / counts.sum()) if counts.size else float("nan")
+
+
+def _beside(runs: Run | Runs, frame: pd.DataFrame, quantity: str) -> list[float]:
+    """Scalar recorded with each histogram (same run, step, phase, site); NaN where there is none."""
+    try:
+        values = scalars(runs, quantity)
+    except NotRecordedError:
+        return [float("nan")] * len(frame)
+    keys = ["condition", "run", "step", "phase", "layer", "call"]
+    found: dict[Any, float] = values.drop_duplicates(keys, keep="last").set_index(keys)["value"].to_dict()
+    return [found.get(key, float("nan")) for key in frame[keys].itertuples(index=False, name=None)]

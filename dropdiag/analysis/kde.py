@@ -1,0 +1,168 @@
+"""Distributions as curves (kernel density) and as bars (normalised histogram)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from dropdiag.analysis.select import GROUP, SITE, histograms, pooled
+from dropdiag.errors import ArgumentError
+from dropdiag.store.histogram import Histogram
+from dropdiag.store.reader import Run, Runs
+
+Support = tuple[float | None, float | None]
+
+
+def curves(
+    runs: Run | Runs,
+    quantity: str,
+    *,
+    layers: Sequence[str] | None = None,
+    conditions: Sequence[str] | None = None,
+    step: int | None = None,
+    phase: str | None = None,
+    bandwidth: str | float = "isj",
+    support: Support = (None, None),
+    points: int = 512,
+    limits: tuple[float, float] | None = None,
+    per_seed: bool = False,
+) -> pd.DataFrame:
+    """Density curves, seeds pooled by exact addition of their histograms.
+
+    Parameters
+    ----------
+    runs, quantity, layers, conditions, step, phase
+        As in `dropdiag.analysis.select.histograms`.
+    bandwidth, support
+        As in `dropdiag.store.kde.estimate`.
+    points : int
+        Length of a curve.
+    limits : (float, float), optional
+        First and last x. By default the 0.1 % and 99.9 % quantiles over the conditions of a layer, a little
+        widened, so that the conditions of one layer share their x.
+    per_seed : bool
+        One curve a run in place of the pooled one.
+
+    Returns
+    -------
+    DataFrame
+        Columns condition, layer, call, x, density, bandwidth, point_mass (share of exact zeros, not in the
+        curve), n (finite values), dropped (NaN and infinite values), runs, rule, fallback, floored; with
+        ``per_seed`` also seed and run. A group without finite values has no rows.
+
+    Raises
+    ------
+    ArgumentError, NotRecordedError
+        As in `dropdiag.analysis.select.histograms`.
+    """
+    groups = _groups(runs, quantity, layers, conditions, step, phase, per_seed=per_seed)
+    parts = []
+    for _, site in groups.groupby(SITE, sort=False):
+        first, last = limits or common_limits(list(site["histogram"]), support)
+        x = np.linspace(first, last, points)
+        parts += [_curve(row, x, bandwidth, support) for row in site.to_dict("records")]
+    return _stacked(parts, groups)
+
+
+def bars(
+    runs: Run | Runs,
+    quantity: str,
+    *,
+    layers: Sequence[str] | None = None,
+    conditions: Sequence[str] | None = None,
+    step: int | None = None,
+    phase: str | None = None,
+    support: Support = (None, None),
+    bins: int = 48,
+    limits: tuple[float, float] | None = None,
+) -> pd.DataFrame:
+    """Bars of normalised histograms, seeds pooled; their area is the share of values within the limits.
+
+    Parameters
+    ----------
+    runs, quantity, layers, conditions, step, phase, support, limits
+        As in `curves`.
+    bins : int
+        Equal bars between the limits.
+
+    Returns
+    -------
+    DataFrame
+        Columns condition, layer, call, left, right, density. Exact zeros stand in the bar that holds 0.
+    """
+    groups = _groups(runs, quantity, layers, conditions, step, phase, per_seed=False)
+    parts = []
+    for _, site in groups.groupby(SITE, sort=False):
+        edges = np.linspace(*(limits or common_limits(list(site["histogram"]), support)), bins + 1)
+        for row in site.to_dict("records"):
+            if row["histogram"].n_finite:
+                density = row["histogram"].density(edges)
+                data = {"left": edges[:-1], "right": edges[1:], "density": density}
+                parts.append(_labelled(pd.DataFrame(data), row, GROUP))
+    return _stacked(parts, groups)
+
+
+def common_limits(parts: Sequence[Histogram], support: Support = (None, None)) -> tuple[float, float]:
+    """Limits within which nearly all values of every histogram lie.
+
+    Parameters
+    ----------
+    parts : sequence of Histogram
+    support : (float or None, float or None)
+        The limits do not reach over it.
+
+    Returns
+    -------
+    low, high : float
+        From the least 0.1 % to the greatest 99.9 % quantile, widened by 6 % of it at each side; one apart
+        where all values are equal, and (-1, 1) where there are none.
+    """
+    ends: NDArray[np.float64] = np.array([part.quantile([0.001, 0.999]) for part in parts if part.n_finite])
+    if ends.size == 0:
+        return -1.0, 1.0
+    low, high = float(ends[:, 0].min()), float(ends[:, 1].max())
+    margin = 0.06 * (high - low) if high > low else 0.5 * (abs(high) or 1.0)
+    low, high = low - margin, high + margin
+    return max(low, -np.inf if support[0] is None else support[0]), min(
+        high, np.inf if support[1] is None else support[1]
+    )
+
+
+def _groups(runs: Run | Runs, quantity: str, *args: Any, per_seed: bool) -> pd.DataFrame:
+    layers, conditions, step, phase = args
+    if isinstance(step, str):
+        raise ArgumentError(f"step must be one step (or None for the last), got {step!r}")
+    frame = histograms(runs, quantity, layers=layers, conditions=conditions, step=step, phase=phase)
+    return frame.assign(runs=1) if per_seed else pooled(frame)
+
+
+def _curve(row: dict[Any, Any], x: NDArray[np.float64], bandwidth: str | float, support: Support) -> pd.DataFrame:
+    histogram: Histogram = row["histogram"]
+    if histogram.n_finite == 0:
+        return pd.DataFrame()
+    kde = histogram.kde(bandwidth, support=support, x=x)
+    frame = pd.DataFrame({"x": kde.x, "density": kde.density})
+    frame = frame.assign(bandwidth=kde.bandwidth, point_mass=kde.point_mass, n=kde.n)
+    frame = frame.assign(dropped=histogram.n - kde.n, runs=row["runs"])
+    frame = frame.assign(rule=kde.rule, fallback=kde.fallback, floored=kde.floored)
+    return _labelled(frame, row, [c for c in (*GROUP, "seed", "run") if c in row])
+
+
+def _labelled(frame: pd.DataFrame, row: dict[Any, Any], names: Sequence[str]) -> pd.DataFrame:
+    for place, name in enumerate(names):
+        frame.insert(place, name, row[name])
+    return frame
+
+
+def _stacked(parts: Sequence[pd.DataFrame], groups: pd.DataFrame) -> pd.DataFrame:
+    """One frame, conditions first as they were given."""
+    kept = [part for part in parts if len(part)]
+    if not kept:
+        raise ArgumentError(f"no finite value in any of the {len(groups)} histograms: nothing to draw")
+    frame = pd.concat(kept, ignore_index=True)
+    order = {name: i for i, name in enumerate(groups["condition"].unique())}
+    return frame.sort_values("condition", key=lambda c: c.map(order), kind="stable", ignore_index=True)

@@ -1,0 +1,218 @@
+"""How many net values lie in the saturation area? Figure 5.
+
+The saturation area of an activation function phi is { z : |phi'(z)| <= eps * sup |phi'| }; for GAAF phi is
+the base function, because GAAF's own derivative is large everywhere by design. (Delve's "saturation" is
+another thing: the spectrum of a layer's covariance.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from dropdiag.analysis import kde
+from dropdiag.analysis.seeds import over_seeds
+from dropdiag.analysis.select import GROUP, SITE, histograms, scalars
+from dropdiag.errors import ArgumentError, NotRecordedError
+from dropdiag.store.histogram import Histogram
+from dropdiag.store.reader import Run, Runs, as_runs
+from dropdiag.store.schema import BINS, bin_bounds
+
+LEFT, RIGHT = "saturation_share_left", "saturation_share_right"
+KEYS = ["condition", "seed", "run", "step", "phase", "layer", "call"]
+
+
+def table(
+    runs: Run | Runs,
+    *,
+    layers: Sequence[str] | None = None,
+    conditions: Sequence[str] | None = None,
+    phase: str | None = None,
+) -> pd.DataFrame:
+    """Exact saturation shares at eps = 0.1, as they were counted while recording.
+
+    Parameters
+    ----------
+    runs : Run or Runs
+    layers, conditions : sequence of str, optional
+        All, or these in this order.
+    phase : str, optional
+        None is ``"eval"`` where recorded there, else ``"train"``.
+
+    Returns
+    -------
+    DataFrame
+        One row a condition and layer, columns condition, layer, call; left, right, share (their sum), each a
+        mean over runs at their last recorded step, with its ``_sd``; seeds; missing.
+
+    Raises
+    ------
+    ArgumentError, NotRecordedError
+        As in `dropdiag.analysis.select.scalars`.
+    """
+    sides = [_last(scalars(runs, name, layers=layers, conditions=conditions, phase=phase), phase)
+             for name in (LEFT, RIGHT)]  # fmt: skip
+    both = sides[0].merge(sides[1], on=KEYS, suffixes=("_left", "_right"))
+    both = both.rename(columns={"value_left": "left", "value_right": "right"})
+    both["share"] = both["left"] + both["right"]
+    return over_seeds(both, GROUP, ["left", "right", "share"])
+
+
+def share(
+    runs: Run | Runs,
+    eps: float = 0.1,
+    *,
+    layers: Sequence[str] | None = None,
+    conditions: Sequence[str] | None = None,
+    step: int | str | None = None,
+    phase: str | None = None,
+) -> pd.DataFrame:
+    """Saturation shares for any eps, from the histogram of net values and the stored |phi'|.
+
+    Parameters
+    ----------
+    runs : Run or Runs
+    eps : float
+        In (0, 1).
+    layers, conditions : sequence of str, optional
+        All, or these in this order.
+    step : int or "all", optional
+        None is the last recorded step.
+    phase : str, optional
+        None is ``"eval"`` where recorded there, else ``"train"``.
+
+    Returns
+    -------
+    DataFrame
+        One row a run and site: condition, seed, run, step, phase, layer, call; left, right, share (of the
+        finite net values; left and right of where |phi'| is greatest); error (largest possible error of
+        each share: the mass of the bins at the border of the area); n (finite values), dropped (NaN and
+        infinite); activation.
+
+    Raises
+    ------
+    ArgumentError
+        For an eps outside (0, 1), an unknown layer or condition.
+    NotRecordedError
+        If net values, or the activation of a site, were not recorded.
+    """
+    if not 0.0 < eps < 1.0:
+        raise ArgumentError(f"eps must lie between 0 and 1, got {eps}")
+    frame = histograms(runs, "net_value", layers=layers, conditions=conditions, step=step, phase=phase)
+    by_name = {(run.condition, run.name): run for run in as_runs(runs)}
+    rows = []
+    for row in frame.to_dict("records"):
+        run = by_name[row["condition"], row["run"]]
+        name = _activation(run, row["layer"])
+        sup = float(run.meta["activations"][name]["sup"])
+        rows.append({**_shares(row["histogram"], *run.derivative(name), eps * sup), "activation": name})
+    return pd.concat([frame[KEYS], pd.DataFrame(rows)], axis=1)
+
+
+def curves(
+    runs: Run | Runs,
+    *,
+    layers: Sequence[str] | None = None,
+    conditions: Sequence[str] | None = None,
+    phase: str | None = None,
+    bandwidth: str | float = "isj",
+    limits: tuple[float, float] | None = None,
+) -> pd.DataFrame:
+    """Density curves of the net values; see `dropdiag.analysis.kde.curves`."""
+    return kde.curves(
+        runs,
+        "net_value",
+        layers=layers,
+        conditions=conditions,
+        phase=phase,
+        bandwidth=bandwidth,
+        limits=limits,
+    )
+
+
+def areas(
+    runs: Run | Runs, *, layers: Sequence[str] | None = None, conditions: Sequence[str] | None = None
+) -> pd.DataFrame:
+    """Intervals of the saturation area of each site, at the eps of the recording.
+
+    Returns
+    -------
+    DataFrame
+        Columns condition, layer, call, activation, side ("left" or "right"), low, high (infinite at open
+        ends), eps; one row an interval, as the first run of the condition has it.
+    """
+    frame = histograms(runs, "net_value", layers=layers, conditions=conditions)
+    by_name = {(run.condition, run.name): run for run in as_runs(runs)}
+    rows: list[dict[str, Any]] = []
+    for row in frame.drop_duplicates(GROUP).to_dict("records"):
+        run = by_name[row["condition"], row["run"]]
+        name = _activation(run, row["layer"])
+        known = run.meta["activations"][name]
+        for side in ("left", "right"):
+            for low, high in known[side]:
+                rows.append({
+                    **{key: row[key] for key in GROUP}, "activation": name, "side": side,
+                    "low": -np.inf if low is None else low, "high": np.inf if high is None else high,
+                    "eps": known["eps"],
+                })  # fmt: skip
+    return pd.DataFrame(rows, columns=[*GROUP, "activation", "side", "low", "high", "eps"])
+
+
+def _activation(run: Run, layer: str) -> str:
+    for entry in run.meta["layers"]:
+        if entry["layer"] == layer and entry.get("activation") in run.meta["activations"]:
+            return str(entry["activation"])
+    raise NotRecordedError(
+        f"run {run.name!r} does not say which activation function {layer!r} is; "
+        f"known are {', '.join(run.meta['activations']) or 'none'}"
+    )
+
+
+def _last(frame: pd.DataFrame, phase: str | None) -> pd.DataFrame:
+    """Rows of each run's last step, in evaluation where there is any."""
+    if phase is None and (frame["phase"] == "eval").any():
+        held_out = frame.groupby(["condition", "run", *SITE])["phase"].transform(lambda p: "eval" in set(p))
+        frame = frame[~held_out | (frame["phase"] == "eval")]
+    last = frame.groupby(["condition", "run", *SITE], sort=False)["step"].transform("max")
+    return frame.loc[frame["step"] == last, [*KEYS, "value"]]
+
+
+def _shares(
+    histogram: Histogram, bins: NDArray[np.uint16], derivative: NDArray[np.float64], limit: float
+) -> dict[str, float]:
+    """Shares left and right of the greatest |phi'|, and the mass of the bins at the border."""
+    low, high = bin_bounds(bins)
+    order = np.argsort(low + high, kind="stable")
+    slope, n = derivative[order], histogram.n_finite
+    counts = np.zeros(BINS)
+    counts[histogram.bins] = histogram.counts
+    mass = counts[bins[order]] / max(n, 1)
+    saturated = mass * _flat_parts(low[order], high[order], slope, limit)
+    flat = slope <= limit
+    change = np.concatenate([[False], flat[1:] != flat[:-1], [False]])
+    border = change[1:] | change[:-1]
+    steepest = int(np.nanargmax(slope))
+    left, right = float(saturated[:steepest].sum()), float(saturated[steepest:].sum())
+    values = {"left": left, "right": right, "share": left + right, "error": float(mass[border].sum())}
+    return {**({k: v if n else float("nan") for k, v in values.items()}), "n": n, "dropped": histogram.n - n}
+
+
+def _flat_parts(
+    low: NDArray[np.float64], high: NDArray[np.float64], slope: NDArray[np.float64], limit: float
+) -> NDArray[np.float64]:
+    """Part of each bin in which |phi'|, drawn straight between the bins' centres, is at most the limit."""
+    centre = 0.5 * (low + high)
+    ends = [np.interp(edge, centre, slope) for edge in (low, high)]
+    halves = [_below(end, slope, limit) for end in ends]
+    return np.asarray(0.5 * (halves[0] + halves[1]))
+
+
+def _below(one: NDArray[np.float64], other: NDArray[np.float64], limit: float) -> NDArray[np.float64]:
+    """Part of a straight line between two heights that is not above the limit."""
+    least, rise = np.minimum(one, other), np.abs(one - other)
+    whole = (least <= limit).astype(np.float64)
+    return np.clip(np.divide(limit - least, rise, out=whole, where=rise > 0.0), 0.0, 1.0)

@@ -1,0 +1,166 @@
+"""Rows of runs, chosen by condition and layer, with an error that lists what there is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import reduce
+from operator import add
+
+import pandas as pd
+
+from dropdiag.errors import ArgumentError, NotRecordedError
+from dropdiag.store.histogram import Histogram
+from dropdiag.store.reader import Run, Runs, as_runs
+
+SITE = ["layer", "call"]
+GROUP = ["condition", "layer", "call"]
+
+
+def histograms(
+    runs: Run | Runs,
+    quantity: str,
+    *,
+    layers: Sequence[str] | None = None,
+    conditions: Sequence[str] | None = None,
+    step: int | str | None = None,
+    phase: str | None = None,
+) -> pd.DataFrame:
+    """Histograms of one quantity, one row a run and site.
+
+    Parameters
+    ----------
+    runs : Run or Runs
+    quantity : str
+        Name in `dropdiag.store.schema.QUANTITIES`.
+    layers, conditions : sequence of str, optional
+        All, or these in this order.
+    step : int or "all", optional
+        None is the last recorded step of each run.
+    phase : str, optional
+        None is ``"eval"`` where the quantity was recorded there, else ``"train"``.
+
+    Returns
+    -------
+    DataFrame
+        Columns condition, seed, run, step, phase, layer, call, histogram.
+
+    Raises
+    ------
+    ArgumentError
+        If a layer or a condition does not exist; the message lists those that do.
+    NotRecordedError
+        If no run holds the quantity.
+    """
+    frame = as_runs(runs).histograms(quantity, step=step, phase=phase)
+    return chosen(frame, quantity, layers=layers, conditions=conditions, known=as_runs(runs).conditions)
+
+
+def scalars(
+    runs: Run | Runs,
+    quantity: str,
+    *,
+    phase: str | None = None,
+    layers: Sequence[str] | None = None,
+    conditions: Sequence[str] | None = None,
+) -> pd.DataFrame:
+    """Rows of one scalar quantity, missing values (null, NaN) included.
+
+    Parameters
+    ----------
+    runs, quantity, layers, conditions
+        As in `histograms`.
+    phase : str, optional
+        None is every phase.
+
+    Returns
+    -------
+    DataFrame
+        Columns condition, seed, run, step, phase, layer, call, quantity, value.
+
+    Raises
+    ------
+    ArgumentError, NotRecordedError
+        As in `histograms`.
+    """
+    frame = as_runs(runs).scalars
+    frame = frame[frame["quantity"] == quantity]
+    if phase is not None:
+        frame = frame[frame["phase"] == phase]
+    return chosen(frame, quantity, layers=layers, conditions=conditions, known=as_runs(runs).conditions)
+
+
+def chosen(
+    frame: pd.DataFrame,
+    what: str,
+    *,
+    layers: Sequence[str] | None,
+    conditions: Sequence[str] | None,
+    known: Iterable[str],
+) -> pd.DataFrame:
+    """Rows of the given layers and conditions, in the order given.
+
+    Raises
+    ------
+    ArgumentError, NotRecordedError
+        As in `histograms`.
+    """
+    names = check("condition", conditions, known)
+    if frame.empty:
+        raise NotRecordedError(f"no run holds {what!r}; record it with a probe (or step/log) that writes it")
+    order = check("layer", layers, [name for name in frame["layer"].unique() if isinstance(name, str)])
+    frame = frame[frame["condition"].isin(names)]
+    if order:
+        frame = frame[frame["layer"].isin(order)]
+    if frame.empty:
+        raise NotRecordedError(f"none of the conditions {_listed(names)} holds {what!r}; choose among others")
+    places = pd.DataFrame({"a": frame["condition"].map(names.index), "b": frame["layer"].map(_place(order))})
+    return frame.loc[places.sort_values(["a", "b"], kind="stable").index].reset_index(drop=True)
+
+
+def check(kind: str, wanted: Sequence[str] | None, known: Iterable[str]) -> list[str]:
+    """Return names that were asked for, or all of them.
+
+    Raises
+    ------
+    ArgumentError
+        If one does not exist, or a single string was given for a list.
+    """
+    names = list(known)
+    if wanted is None:
+        return names
+    if isinstance(wanted, str):
+        raise ArgumentError(f"{kind}s must be a list of names, got the string {wanted!r}; write [{wanted!r}]")
+    unknown = [name for name in wanted if name not in names]
+    if unknown:
+        raise ArgumentError(f"no {kind} {_listed(unknown)}; there are {_listed(names)}")
+    if not list(wanted):
+        raise ArgumentError(f"{kind}s is empty; leave it out for all of {_listed(names)}")
+    return list(wanted)
+
+
+def pooled(frame: pd.DataFrame) -> pd.DataFrame:
+    """Histograms summed exactly over runs.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        As returned by `histograms`.
+
+    Returns
+    -------
+    DataFrame
+        Columns condition, layer, call, runs (number of them), histogram; the order of first appearance.
+    """
+    rows = [
+        (*key, len(part), reduce(add, part["histogram"], Histogram.from_values([])))
+        for key, part in frame.groupby(GROUP, sort=False)
+    ]
+    return pd.DataFrame(rows, columns=[*GROUP, "runs", "histogram"])
+
+
+def _place(order: list[str]) -> dict[str, int]:
+    return {name: i for i, name in enumerate(order)}
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(repr(name) for name in names) or "none"

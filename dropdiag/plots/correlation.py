@@ -1,0 +1,87 @@
+"""Figure 2: the correlation between the nodes of each layer, with what chance alone gives."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.patches import Patch
+
+from dropdiag.analysis.correlation import SUPPORT, null_limit, table
+from dropdiag.plots.layered import Layers, at, densities, one_look
+from dropdiag.plots.style import GREY, Panels, context, layer_names, legend, own_axes
+from dropdiag.store.reader import Run, Runs
+
+NULL_COLOUR = "#BDBDBD"
+
+
+def correlation(
+    runs: Run | Runs,
+    *,
+    layers: Layers = None,
+    conditions: list[str] | None = None,
+    bandwidth: str | float = "isj",
+) -> Panels:
+    """Draw the distribution of Pearson's r over the pairs of nodes of each layer (Figure 2).
+
+    The grey band holds 95 % of the pairs when each node's values are shuffled over the samples (column
+    permutation): what a finite number of samples gives without any dependence. The x axis is [-1, 1]; curves
+    are reflected there.
+
+    Parameters
+    ----------
+    runs, layers, conditions, bandwidth
+        As in `dropdiag.plots.weights`.
+
+    Returns
+    -------
+    Panels
+        A matplotlib Figure.
+
+    Raises
+    ------
+    ArgumentError, NotRecordedError
+        As in `dropdiag.plots.weights`.
+
+    Notes
+    -----
+    Measured in evaluation mode, where no dropout mask lowers r. Constant nodes have no r and are left out.
+    """
+    names, _ = layer_names(layers)
+    with context():
+        figure, axes, _ = densities(runs, "node_correlation", layers=layers, conditions=conditions,
+                                    bandwidth=bandwidth, support=SUPPORT, limits=SUPPORT)  # fmt: skip
+        counts = table(runs, layers=names, conditions=conditions)
+        for site, ax in axes.items():
+            null_band(at(counts, *site), ax=ax)
+            ax.set_xticks([-1.0, -0.5, 0.0, 0.5, 1.0])
+        legend(
+            figure,
+            one_look(runs, conditions),
+            [Patch(color=NULL_COLOUR, label="95 % of $r$ under permutation")],
+        )
+    return figure
+
+
+def null_band(counts: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+    """Draw the band that holds 95 % of r under column permutation.
+
+    Parameters
+    ----------
+    counts : DataFrame
+        Rows of one layer of `dropdiag.analysis.correlation.table`; the fewest samples count.
+    ax : Axes, optional
+
+    Returns
+    -------
+    Axes
+        With nothing added where the number of samples is not known.
+    """
+    ax = own_axes(ax)
+    limit = null_limit(float(counts["samples"].min()))
+    if np.isfinite(limit):
+        ax.axvspan(-limit, limit, color=NULL_COLOUR, alpha=0.65, lw=0, zorder=0)
+        ax.text(limit + 0.03, 0.985, f"±{limit:.2g}", transform=ax.get_xaxis_transform(), fontsize=7.5,
+                va="top", color=GREY)  # fmt: skip
+        ax.set_ylim(top=1.12 * ax.get_ylim()[1])
+    return ax

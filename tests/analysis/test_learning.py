@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from dropdiag.analysis import learning
+from dropdiag.errors import ArgumentError, NotRecordedError
+from dropdiag.store.reader import load
+from tests.synthetic import content, write
+
+
+def test_curves_are_means_over_seeds(runs) -> None:
+    frame = learning.curves(runs, "accuracy", conditions=["GAAF"])
+    raw = np.array([content("GAAF", s).accuracy for s in range(3)])
+    np.testing.assert_allclose(frame["value"], raw.mean(axis=0))
+    np.testing.assert_allclose(frame["high"] - frame["value"], raw.std(axis=0, ddof=1))
+    assert list(frame["step"]) == list(range(20, 201, 20))
+    assert set(frame["phase"]) == {"eval"}
+    binned = learning.curves(runs, "loss", conditions=["GAAF"], bins=10)
+    losses = np.array([content("GAAF", s).loss for s in range(3)])
+    np.testing.assert_allclose(binned["value"], losses.reshape(3, 10, 20).mean(axis=(0, 2)))
+
+
+def test_best_value_and_when(runs) -> None:
+    table = learning.best(runs).set_index("condition")
+    raw = np.array([content("Dropout", s).accuracy for s in range(3)])
+    row = table.loc["Dropout"]
+    assert row["best"] == pytest.approx(raw.max(axis=1).mean())
+    assert row["evaluation"] == pytest.approx((raw.argmax(axis=1) + 1).mean())
+    assert row["step"] == pytest.approx(20 * row["evaluation"])
+    assert row["final"] == pytest.approx(raw[:, -1].mean())
+    assert row["best_sd"] == pytest.approx(raw.max(axis=1).std(ddof=1))
+    least = learning.best(runs, "loss", phase="train", mode="min").set_index("condition")
+    losses = [content("Dropout", s).loss.min() for s in range(3)]
+    assert least.loc["Dropout", "best"] == pytest.approx(np.mean(losses))
+
+
+def test_nan_is_never_the_best_nor_zero(tmp_path) -> None:
+    made = content("GAAF", 0)
+    made.accuracy[3:] = np.nan
+    run = load(write(tmp_path / "a", made, "GAAF", 0))
+    row = learning.best(run).iloc[0]
+    assert row["best"] == pytest.approx(made.accuracy[:3].max())
+    assert np.isnan(row["final"])
+    assert row["missing"] == 1
+    assert learning.curves(run, "accuracy")["seeds"].tolist() == [1, 1, 1]
+    made.accuracy[:] = np.nan
+    gone = learning.best(load(write(tmp_path / "b", made, "GAAF", 0))).iloc[0]
+    assert np.isnan(gone["best"])
+
+
+def test_wrong_questions_are_refused(runs) -> None:
+    with pytest.raises(ArgumentError, match="mode must be 'max' or 'min', got 'most'"):
+        learning.best(runs, mode="most")
+    with pytest.raises(NotRecordedError, match="no run holds 'perplexity'"):
+        learning.curves(runs, "perplexity")
+    with pytest.raises(NotRecordedError, match="belongs to layers"):
+        learning.curves(runs, "net_grad_abs_mean")

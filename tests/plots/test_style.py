@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from dropdiag import plots
+from dropdiag.errors import ArgumentError
+from dropdiag.plots import style
+
+
+def test_save_writes_the_same_bytes_each_time(tmp_path) -> None:
+    figure = plots.gaaf()
+    first = plots.save(figure, tmp_path / "new" / "fig6")
+    assert [file.name for file in first] == ["fig6.png", "fig6.svg", "fig6.pdf"]
+    before = [file.read_bytes() for file in first]
+    again = plots.save(plots.gaaf(), tmp_path / "fig6.png")
+    assert [file.read_bytes() for file in again] == before
+    assert [content[:4] for content in before] == [b"\x89PNG", b"<?xm", b"%PDF"]
+    assert plots.save(figure, tmp_path / "v1.2", ["png"]) == [tmp_path / "v1.2.png"]
+
+
+@pytest.mark.parametrize("formats", [["jpg"], "png"])
+def test_unknown_formats_are_refused(tmp_path, formats) -> None:
+    with pytest.raises(ArgumentError, match="list out of png, svg, pdf, got"):
+        plots.save(plots.gaaf(), tmp_path / "x", formats)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("layer1.linear", "layer1.linear"),
+        ("encoder.layers.11.feed_forward.activation", "encoder.layers.\n11.feed_forward.activation"),
+        (
+            "model.transformer.encoder.blocks.layers.11.feed_forward.act",
+            "…l.transformer.encoder.blocks.\nlayers.11.feed_forward.act",
+        ),
+        ("a" * 50, "a" * 20 + "\n" + "a" * 30),
+    ],
+)
+def test_long_names_are_broken_at_a_dot(name: str, expected: str) -> None:
+    title = style.site_title(name)
+    assert title == expected
+    assert max(map(len, title.split("\n"))) <= 30
+
+
+def test_calls_after_the_first_are_told() -> None:
+    assert style.site_title("relu", 1) == "relu (call 2)"
+    assert style.site_title("relu", 0, {"relu": "ReLU"}) == "ReLU"
+    assert style.clipped("a" * 10 + "b" * 10, 9) == "aaaa…bbbb"
+
+
+def test_panels_are_wrapped() -> None:
+    for count, (rows, columns) in {1: (1, 1), 4: (1, 4), 5: (2, 3), 12: (3, 4)}.items():
+        figure, axes = style.panels(count)
+        assert len(axes) == len(figure.axes) == count
+        assert axes[0].get_gridspec().get_geometry() == (rows, columns)
+
+
+def test_drawing_needs_no_torch() -> None:
+    code = "import sys, dropdiag.plots; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
