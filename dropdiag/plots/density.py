@@ -42,11 +42,13 @@ def density(
     ax = own_axes(ax)
     styles = styles or looks(curves["condition"].unique())
     if bars is not None:
+        # Laid over each other, filled bars mix to a colour that is nobody's: the more there are, the fainter.
+        fill = 0.15 / bars["condition"].nunique()
         for name, part in bars.groupby("condition", sort=False):
             edges = [*part["left"], part["right"].iloc[-1]]
             colour = styles[str(name)].colour
-            ax.stairs(part["density"], edges, fill=True, color=colour, alpha=0.13, lw=0)
-            ax.stairs(part["density"], edges, color=colour, alpha=0.45, lw=0.5)
+            ax.stairs(part["density"], edges, fill=True, color=colour, alpha=fill, lw=0)
+            ax.stairs(part["density"], edges, color=colour, alpha=0.6, lw=0.6)
     zeros: dict[str, float] = {}
     for name, part in curves.groupby("condition", sort=False):
         look = styles[str(name)]
