@@ -140,5 +140,5 @@ def sparse(counts: NDArray[np.int64]) -> tuple[NDArray[np.uint16], NDArray[np.in
     counts : ndarray of int64, shape (m,)
         Their counts, all positive.
     """
-    bins = np.flatnonzero(counts)
+    bins = np.flatnonzero(counts != 0)  # of booleans: several times faster than of integers
     return bins.astype(np.uint16), counts[bins]

@@ -1,0 +1,151 @@
+"""What is seen while runs are trained: bars in a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Final, Protocol
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+QUIET_SECONDS: Final = 60.0
+
+
+class Display(Protocol):
+    """Follows runs by name; entered before the first and left after the last."""
+
+    def __enter__(self) -> Display: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def step(self, run: str, step: int, accuracy: float | None) -> None:
+        """Say that `run` has done `step` steps, and its test accuracy if it was just measured."""
+
+    def end(self, run: str, error: str | None) -> None:
+        """Say that `run` is over, and what ended it if not its last step."""
+
+
+class Bars:
+    """One bar a run and one for all, with the time left.
+
+    Parameters
+    ----------
+    steps : mapping
+        Name of each run -> its training steps.
+    console : Console
+    """
+
+    def __init__(self, steps: Mapping[str, int], console: Console) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=console,
+            speed_estimate_period=120,
+        )
+        self._all = self._progress.add_task("all runs", total=sum(steps.values()), note="")
+        self._tasks = {name: self._add(name, total) for name, total in steps.items()}
+        self._done = dict.fromkeys(steps, 0)
+
+    def _add(self, name: str, total: int) -> TaskID:
+        return self._progress.add_task(name, total=total, note="", start=False, visible=False)
+
+    def __enter__(self) -> Bars:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def step(self, run: str, step: int, accuracy: float | None) -> None:
+        """Move the bars."""
+        task = self._tasks[run]
+        if not self._done[run]:
+            self._progress.start_task(task)
+            self._progress.update(task, visible=True)
+        if accuracy is not None:
+            self._progress.update(task, note=f"test accuracy {accuracy:.4f}")
+        self._progress.update(task, completed=step)
+        self._progress.advance(self._all, step - self._done[run])
+        self._done[run] = step
+
+    def end(self, run: str, error: str | None) -> None:
+        """Note an error beside the bar; a run that ended well is seen from its full bar."""
+        if error is not None:
+            self._progress.update(self._tasks[run], visible=True, note=f"[red]{escape(error.splitlines()[0])}")
+        self._progress.stop_task(self._tasks[run])
+
+
+class Lines:
+    """One line a run when it ends, and one a minute in between.
+
+    Parameters
+    ----------
+    steps : mapping
+        Name of each run -> its training steps.
+    console : Console
+    """
+
+    def __init__(self, steps: Mapping[str, int], console: Console) -> None:
+        self._console = console
+        self._total = dict(steps)
+        self._done = dict.fromkeys(steps, 0)
+        self._accuracy: dict[str, float] = {}
+        self._ended = 0
+        self._begun = self._said = time.monotonic()
+
+    def __enter__(self) -> Lines:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Nothing is open."""
+
+    def step(self, run: str, step: int, accuracy: float | None) -> None:
+        """Say where training is if nothing was said for a minute."""
+        self._done[run] = step
+        if accuracy is not None:
+            self._accuracy[run] = accuracy
+        if time.monotonic() - self._said > QUIET_SECONDS:
+            self._say(f"{run}: step {step:,} of {self._total[run]:,}{self._measured(run)}")
+
+    def end(self, run: str, error: str | None) -> None:
+        """Say how the run ended."""
+        self._ended += 1
+        how = f"failed: {error.splitlines()[0]}" if error else f"done{self._measured(run)}"
+        self._done[run] = self._total[run]
+        self._say(f"[{self._ended}/{len(self._total)}] {run} {how}")
+
+    def _measured(self, run: str) -> str:
+        return f", test accuracy {self._accuracy[run]:.4f}" if run in self._accuracy else ""
+
+    def _say(self, text: str) -> None:
+        self._said = time.monotonic()
+        done, total = sum(self._done.values()), sum(self._total.values())
+        seconds = self._said - self._begun
+        left = f"; {seconds:.0f} s gone, about {seconds * (total - done) / done:.0f} s left" if 0 < done < total else ""
+        self._console.print(text + left, markup=False, highlight=False, soft_wrap=True)
+
+
+def display_for(steps: Mapping[str, int], console: Console) -> Display:
+    """Return bars for a terminal, plain lines for anything else."""
+    return Bars(steps, console) if console.is_terminal else Lines(steps, console)

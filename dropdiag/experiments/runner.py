@@ -1,0 +1,178 @@
+"""Train many runs, several at a time, each in a process of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import queue
+import signal
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing.queues import Queue
+from multiprocessing.synchronize import Event
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import torch
+
+from dropdiag.experiments.data import Mnist, load_mnist
+from dropdiag.experiments.plan import Job
+from dropdiag.experiments.progress import Display
+from dropdiag.experiments.protocol import train
+
+POLL_SECONDS: Final = 0.1
+REPORT_STEPS: Final = 20
+
+
+class Told(NamedTuple):
+    """What a worker tells of a run: so many steps are done, with this test accuracy if just measured."""
+
+    run: str
+    step: int
+    accuracy: float | None
+
+
+def cores() -> int:
+    """Return the number of cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def train_all(todo: Sequence[Job], data: Mnist, processes: int, display: Display) -> dict[str, str]:
+    """Train all runs; one that fails does not stop the others.
+
+    Each run uses one thread, so that its numbers do not depend on how many run at a time.
+
+    Parameters
+    ----------
+    todo : sequence of Job
+    data : Mnist
+        With more than one process, each loads it again from ``data.folder``.
+    processes : int
+        Runs at a time; 1 trains in this process.
+    display : Display
+
+    Returns
+    -------
+    dict
+        Name of each failed run -> what ended it.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        After the runs under way were ended and marked as interrupted; finished runs are whole.
+    """
+    if processes == 1 or len(todo) == 1:
+        return _one_by_one(todo, data, display)
+    return _side_by_side(todo, data.folder, processes, display)
+
+
+def _one_by_one(todo: Sequence[Job], data: Mnist, display: Display) -> dict[str, str]:
+    failed = {}
+    for job in todo:
+        error = None
+        try:
+            with _one_thread():
+                train(job.settings, data, job.path, lambda *told, name=job.name: display.step(name, *told))
+        except Exception as caught:  # noqa: BLE001 - whatever ends one run, the others go on; it is reported
+            error = failed[job.name] = _in_words(caught)
+        display.end(job.name, error)
+    return failed
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _side_by_side(todo: Sequence[Job], folder: Path, processes: int, display: Display) -> dict[str, str]:
+    context = multiprocessing.get_context("spawn")
+    told: Queue[Told] = context.Queue()
+    stop = context.Event()
+    failed: dict[str, str] = {}
+    pool = ProcessPoolExecutor(
+        min(processes, len(todo)),
+        mp_context=context,
+        initializer=_begin_worker,
+        initargs=(folder, told, stop),
+    )
+    try:
+        waiting = {pool.submit(_work, job): job for job in todo}
+        while waiting:
+            over, _ = wait(waiting, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
+            _follow(told, display)
+            for future in over:
+                _close(waiting.pop(future), future, failed, display)
+    finally:
+        stop.set()  # after an interrupt: the runs under way end at one of their next steps
+        pool.shutdown(wait=True, cancel_futures=True)
+    return failed
+
+
+def _follow(told: Queue[Told], display: Display) -> None:
+    with contextlib.suppress(queue.Empty):
+        while True:
+            display.step(*told.get_nowait())
+
+
+def _close(job: Job, future: Future[None], failed: dict[str, str], display: Display) -> None:
+    error = future.exception()
+    if error is not None:
+        failed[job.name] = _in_words(error)
+    display.end(job.name, failed.get(job.name))
+
+
+def _in_words(error: BaseException) -> str:
+    if isinstance(error, BrokenProcessPool):
+        return "a worker process died (killed, or out of memory); the same command goes on with what is left"
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+@dataclass
+class _Worker:
+    data: Mnist
+    told: Queue[Told]
+    stop: Event
+
+
+_worker: _Worker | None = None
+
+
+def _begin_worker(folder: Path, told: Queue[Told], stop: Event) -> None:
+    global _worker  # noqa: PLW0603 - the one way that ProcessPoolExecutor offers
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which sets `stop`
+    torch.set_num_threads(1)
+    told.cancel_join_thread()  # what the parent no longer reads must not keep this process alive
+    _worker = _Worker(load_mnist(folder), told, stop)
+
+
+def _work(job: Job) -> None:
+    assert _worker is not None  # noqa: S101 - set by the initializer
+    worker = _worker
+    parent = multiprocessing.parent_process()
+
+    def check() -> None:
+        if worker.stop.is_set() or (parent is not None and not parent.is_alive()):
+            raise KeyboardInterrupt
+
+    def progress(step: int, accuracy: float | None) -> None:
+        if accuracy is not None or step % REPORT_STEPS == 0:
+            check()
+            worker.told.put(Told(job.name, step, accuracy))
+
+    check()  # a run that waited when `stop` came is not begun
+    try:
+        train(job.settings, worker.data, job.path, progress)
+    except KeyboardInterrupt:
+        if parent is not None and not parent.is_alive():
+            os._exit(1)  # nobody is left to tell, and the pool would wait for its next job for ever
+        raise

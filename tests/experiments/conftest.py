@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dropdiag.experiments import page
+from dropdiag.experiments.data import ENVIRONMENT, FILES
+from dropdiag.experiments.idx import write_idx
+
+BESIDE = Path(__file__).parents[3] / "shared" / "data"
+GIVEN = os.environ.get(ENVIRONMENT)
+
+
+@pytest.fixture(autouse=True)
+def no_environment(monkeypatch):
+    """The machine's own DROPDIAG_DATA must not change what a test sees."""
+    monkeypatch.delenv(ENVIRONMENT, raising=False)
+
+
+@pytest.fixture(scope="session")
+def full_mnist() -> Path:
+    """The folder of the full MNIST, or a skip that says how to get it."""
+    for folder in (Path(GIVEN) if GIVEN else BESIDE, BESIDE):
+        if any(folder.glob("**/train-images-idx3-ubyte*")):
+            return folder
+    pytest.skip(f"the full MNIST is not here; set {ENVIRONMENT} or put its files into {BESIDE}/mnist")
+
+
+@pytest.fixture
+def quick_figures(monkeypatch):
+    """Write empty figures, for tests that look at something else: drawing takes seconds."""
+
+    def draw(name, _runs, _layers, folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{name}.png").write_bytes(b"")
+        return [folder / f"{name}.png"]
+
+    monkeypatch.setattr(page, "draw", draw)
+
+
+def digits(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Images of noise with a bright block whose place tells the label: learnable, tiny."""
+    random = np.random.default_rng(seed)
+    labels = (np.arange(n) % 10).astype(np.uint8)
+    images = random.integers(0, 60, (n, 28, 28)).astype(np.uint8)
+    for image, label in zip(images, labels, strict=True):
+        row, column = divmod(int(label), 5)
+        image[row * 14 : row * 14 + 8, column * 5 : column * 5 + 5] = 250
+    return images, labels
+
+
+def write_mnist(folder: Path, train: int = 200, test: int = 50, suffix: str = ".gz") -> Path:
+    """Write the four files with `train` and `test` images; return `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for split, n, seed in (("train", train, 0), ("test", test, 1)):
+        images, labels = digits(n, seed)
+        write_idx(folder / f"{FILES[f'{split} images']}{suffix}", images)
+        write_idx(folder / f"{FILES[f'{split} labels']}{suffix}", labels)
+    return folder
+
+
+@pytest.fixture
+def mnist(tmp_path) -> Path:
+    """A folder with a tiny data set in the format of MNIST."""
+    return write_mnist(tmp_path / "tiny")
