@@ -20,7 +20,7 @@ help:
 	touch $@
 
 demo: .venv/.installed
-	$(BIN)/dropdiag reproduce --seeds 3 --epochs 20 --out out/demo
+	env -u DROPDIAG_DATA $(BIN)/dropdiag reproduce --seeds 3 --epochs 20 --out out/demo
 
 test: lint types imports unit
 
