@@ -1,0 +1,49 @@
+"""The README's code runs as it stands."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from dropdiag.experiments.networks import build
+
+ROOT = Path(__file__).parents[1]
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+
+
+def test_the_loop_and_the_reading_run_as_written(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    loop, reading = blocks("python")
+    for folder, condition in {"dropout": "Dropout", "base": "No dropout"}.items():
+        for seed in (0, 1):
+            model = build(condition, seed, widths=(12, 8, 8, 8, 3))
+            generator = torch.Generator().manual_seed(seed)
+            x = torch.randn(60, 12, generator=generator)
+            y = torch.randint(3, (60,), generator=generator)
+            names = {
+                "F": F,
+                "model": model,
+                "opt": torch.optim.SGD(model.parameters(), lr=0.1),
+                "loader": list(zip(x.split(20), y.split(20), strict=True)),
+                "test": lambda model, x=x: model(x),
+            }
+            code = loop.replace("dropout-s0", f"{folder}-s{seed}").replace('"seed": 0', f'"seed": {seed}')
+            exec(code, names)  # noqa: S102 - the README's own code
+    names = {"dd": names["dd"]}
+    exec(reading, names)  # noqa: S102
+    assert names["runs"].conditions == ["No dropout", "Dropout"]
+    assert len(names["run"].scalars) > 0
+
+
+def test_every_link_and_picture_is_there():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", text) if "://" not in link]
+    assert len(links) >= 5
+    missing = [link for link in links if not (ROOT / link).exists()]
+    if missing:
+        pytest.fail(f"the README points to what is not there: {missing}")
