@@ -23,6 +23,9 @@ EPS: Final = 0.1
 """A net value is saturated where |phi'| <= EPS * sup|phi'|."""
 
 _TINY: Final = 2.0**-126
+_UNKNOWN: Final = object()
+_LIBRARIES: Final = ("timm.layers.activations", "transformers.activations")
+"""Modules whose classes without parameters are elementwise activations."""
 
 
 def _itself(module: nn.Module) -> Phi:
@@ -38,6 +41,7 @@ def _gaaf_base(module: nn.Module) -> Phi:
 
 _KNOWN: dict[type[nn.Module], Callable[[nn.Module], Phi] | None] = {
     GAAF: _gaaf_base,
+    nn.GLU: lambda _: torch.sigmoid,  # of its gate
     nn.PReLU: None,  # its derivative is learned, so that its saturation area is not fixed
     **dict.fromkeys(
         (
@@ -91,8 +95,16 @@ def register_activation(module_type: type[nn.Module], base: Callable[[nn.Module]
 
 
 def is_activation(module: nn.Module) -> bool:
-    """Whether a module is a known elementwise activation."""
-    return type(module) in _KNOWN
+    """Whether a module is a known elementwise activation, a subclass of one, or one of a library's own."""
+    return _entry(module) is not _UNKNOWN
+
+
+def _entry(module: nn.Module) -> Callable[[nn.Module], Phi] | object | None:
+    for cls in type(module).__mro__:
+        if cls in _KNOWN:
+            return _KNOWN[cls]
+    of_library = type(module).__module__.startswith(_LIBRARIES)
+    return _itself if of_library and not list(module.parameters()) else _UNKNOWN
 
 
 def activation_name(module: nn.Module) -> str:
@@ -142,10 +154,25 @@ def describe(module: nn.Module) -> Activation | None:
     Activation or None
         None where saturation has no meaning: the derivative is learned, or zero everywhere.
     """
-    base = _KNOWN[type(module)]
-    if base is None:
-        return None
-    slope = _abs_derivative(base(module))
+    base = _entry(module)
+    return describe_function(activation_name(module), base(module)) if callable(base) else None
+
+
+def describe_function(name: str, phi: Phi) -> Activation | None:
+    """Measure the derivative of an elementwise function.
+
+    Parameters
+    ----------
+    name : str
+    phi : callable
+        Of one float64 tensor on the CPU.
+
+    Returns
+    -------
+    Activation or None
+        None where the derivative is zero everywhere.
+    """
+    slope = _abs_derivative(phi)
     edges = bin_magnitude_edges()[:-1]
     line = np.concatenate([-edges[:0:-1], edges])
     at_edges = slope(line)
@@ -154,7 +181,7 @@ def describe(module: nn.Module) -> Activation | None:
         return None
     areas = _areas(lambda z: slope(z) <= EPS * sup, line, at_edges <= EPS * sup)
     return Activation(
-        name=activation_name(module),
+        name=name,
         sup=sup,
         left=tuple(a for a in areas if a[0] < peak),
         right=tuple(a for a in areas if a[0] >= peak),

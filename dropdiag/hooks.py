@@ -1,4 +1,4 @@
-"""Hooks on a model's activation modules: what passes there goes to a sink, and nothing else happens.
+"""What is on a model while it is recorded: hooks, and the interception of functional calls.
 
 No hook returns anything, keeps a tensor, or draws a random number, so the training is bit for bit what it
 would be without.
@@ -8,34 +8,20 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
 from torch.utils.hooks import RemovableHandle
 
+from dropdiag import compiled
 from dropdiag.errors import ArgumentError
-from dropdiag.probes import Place, Tap
-
-
-class Sink(Protocol):
-    """Where the tensors go."""
-
-    def forward_begins(self) -> None:
-        """Say that the model's own forward pass begins."""
-
-    def wants(self, tap: Tap, training: bool) -> bool:
-        """Whether a tensor of this kind is of use now, in a module that is in training mode or not."""
-
-    def open(self, tap: Tap, place: Place, call: int, training: bool) -> None:
-        """Say that a tensor of this kind may come: if it does not, it is missing rather than zero."""
-
-    def feed(self, tap: Tap, place: Place, call: int, training: bool, tensor: Tensor) -> None:
-        """Take in a tensor."""
-
-    def next_call(self, place: Place) -> int:
-        """Return how often the place was called in this forward pass, and count one more."""
+from dropdiag.functional import FunctionalCalls
+from dropdiag.network import ACTIVATION, OUTPUT
+from dropdiag.probes import Place
+from dropdiag.taps import Call, Taps
 
 
 class InertHook:
@@ -48,53 +34,89 @@ class InertHook:
         return functools.partial, (sys.audit, "dropdiag.inert")
 
 
-class _ModelHook(InertHook):
-    """Forward pre-hook of the model itself."""
+class _ForwardBegins(InertHook):
+    """Forward pre-hook of the model itself: calls are counted anew, functional calls are intercepted."""
 
-    def __init__(self, sink: Sink) -> None:
-        self.sink = sink
+    def __init__(self, taps: Taps, calls: FunctionalCalls, port: compiled.Port) -> None:
+        self.taps, self.calls, self.port = taps, calls, port
 
     def __call__(self, module: nn.Module, args: Any, kwargs: Any) -> None:
-        self.sink.forward_begins()
+        if torch.compiler.is_compiling():
+            torch.ops.dropdiag.forward_begins(self.port.order, self.port.number)
+            return
+        self.taps.forward_begins()
+        if self.taps.active(module.training):
+            self.calls.begin()
 
 
-class _InputHook(InertHook):
+class _ForwardEnds(InertHook):
+    """Forward hook of the model itself, called also after an exception."""
+
+    def __init__(self, calls: FunctionalCalls) -> None:
+        self.calls = calls
+
+    def __call__(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        if not torch.compiler.is_compiling():
+            self.calls.end()
+
+
+class _NetValue(InertHook):
     """Forward pre-hook of an activation: its input is z; a hook on the tensor z gives dL/dz.
 
     A hook on the tensor, not a full backward hook of the module, is right also where the activation works
     in place, and keeps the identity of the tensors.
     """
 
-    def __init__(self, sink: Sink, place: Place, calls: list[int]) -> None:
-        self.sink, self.place, self.calls = sink, place, calls
+    def __init__(self, taps: Taps, place: Place, pending: list[Call | None], port: compiled.Port) -> None:
+        self.taps, self.place, self.pending, self.port = taps, place, pending, port
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        z = next((a for a in (*args, *kwargs.values()) if isinstance(a, Tensor)), None)
+        if torch.compiler.is_compiling():
+            z = args[0]
+            compiled.trace_net_value(z, self.port, module.training, torch.is_grad_enabled())
+            return
+        z = next(_tensors((args, kwargs)), None)
         if z is None:
             return
-        sink, place, training = self.sink, self.place, module.training
-        call = sink.next_call(place)
-        self.calls.append(call)
-        if sink.wants(Tap.NET_VALUE, training):
-            sink.feed(Tap.NET_VALUE, place, call, training, z)
-        if training and torch.is_grad_enabled() and sink.wants(Tap.NET_GRAD, training):
-            sink.open(Tap.NET_GRAD, place, call, training)
-            if z.requires_grad:
-                z.register_hook(  # type: ignore[no-untyped-call]
-                    lambda g: sink.feed(Tap.NET_GRAD, place, call, training, g)
-                )
+        taps = self.taps
+        call = taps.net_value(
+            self.place, self.place.site.net(z), training=module.training, gradients=torch.is_grad_enabled()
+        )
+        self.pending.append(call)
+        if call is not None and taps.expects_gradient(call) and z.requires_grad:
+            net = self.place.site.net
+            z.register_hook(lambda g: taps.net_grad(call, net(g)))  # type: ignore[no-untyped-call]
 
 
-class _OutputHook(InertHook):
+class _NodeValue(InertHook):
     """Forward hook of an activation: its output is h."""
 
-    def __init__(self, sink: Sink, place: Place, calls: list[int]) -> None:
-        self.sink, self.place, self.calls = sink, place, calls
+    def __init__(self, taps: Taps, pending: list[Call | None], port: compiled.Port) -> None:
+        self.taps, self.pending, self.port = taps, pending, port
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        call = self.calls.pop() if self.calls else 0
-        if isinstance(output, Tensor) and self.sink.wants(Tap.NODE_VALUE, module.training):
-            self.sink.feed(Tap.NODE_VALUE, self.place, call, module.training, output)
+        if torch.compiler.is_compiling():
+            torch.ops.dropdiag.node_value(output.detach(), self.port.order, self.port.number)
+            return
+        call = self.pending.pop() if self.pending else None
+        if call is not None and isinstance(output, Tensor):
+            self.taps.node_value(call, output)
+
+
+class _Output(InertHook):
+    """Forward hook of a module whose node values are its output: recurrent layers, attention."""
+
+    def __init__(self, taps: Taps, place: Place, port: compiled.Port) -> None:
+        self.taps, self.place, self.port = taps, place, port
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        h = output[0] if isinstance(output, tuple) and not isinstance(output, PackedSequence) else output
+        if torch.compiler.is_compiling():
+            compiled.trace_output(h, self.port, module.training, torch.is_grad_enabled())
+            return
+        h = next(_tensors(h), None)
+        if h is not None:
+            self.taps.output(self.place, h, training=module.training, gradients=torch.is_grad_enabled())
 
 
 class Hooks:
@@ -104,8 +126,9 @@ class Hooks:
     ----------
     model : nn.Module
     places : sequence of Place
-        Activation sites to be hooked.
-    sink : Sink
+        Activations, and modules with node values alone.
+    taps : Taps
+    calls : FunctionalCalls
 
     Raises
     ------
@@ -113,44 +136,74 @@ class Hooks:
         If the model is one whose hooks would not run, or has these hooks already.
     """
 
-    def __init__(self, model: nn.Module, places: Sequence[Place], sink: Sink) -> None:
+    def __init__(self, model: nn.Module, places: Sequence[Place], taps: Taps, calls: FunctionalCalls) -> None:
         check_model(model)
+        model = eager(model)
         self._handles: list[RemovableHandle] = []
+        self._calls = calls
+        self._ports = compiled.Ports(model, taps)
         try:
-            self._add(model.register_forward_pre_hook, _ModelHook(sink))
+            self._add(model.register_forward_pre_hook, _ForwardBegins(taps, calls, self._ports.open(None)))
             for place in places:
-                calls: list[int] = []
-                self._add(place.site.module.register_forward_pre_hook, _InputHook(sink, place, calls))
-                self._add(place.site.module.register_forward_hook, _OutputHook(sink, place, calls))
+                self._attach(place, taps)
+            self._add(model.register_forward_hook, _ForwardEnds(calls), always_call=True)
         except BaseException:
             self.remove()
             raise
 
-    def _add(self, register: Callable[..., RemovableHandle], hook: InertHook) -> None:
-        self._handles.append(register(hook, with_kwargs=True))
+    def _attach(self, place: Place, taps: Taps) -> None:
+        module, port = place.site.module, self._ports.open(place)
+        if place.site.kind == ACTIVATION:
+            pending: list[Call | None] = []
+            self._add(module.register_forward_pre_hook, _NetValue(taps, place, pending, port))
+            self._add(module.register_forward_hook, _NodeValue(taps, pending, port))
+        elif place.site.kind == OUTPUT:
+            self._add(module.register_forward_hook, _Output(taps, place, port))
+
+    def _add(self, register: Callable[..., RemovableHandle], hook: InertHook, **options: bool) -> None:
+        self._handles.append(register(hook, with_kwargs=True, **options))
 
     def remove(self) -> None:
-        """Take every hook off the model. May be called again."""
+        """Take everything off the model. May be called again."""
         while self._handles:
             self._handles.pop().remove()
+        self._calls.end()
+        self._ports.close()
+
+
+def eager(model: nn.Module) -> nn.Module:
+    """Return the module inside a model that `torch.compile` wrapped, or the model itself."""
+    inner = getattr(model, "_orig_mod", None)
+    return inner if isinstance(inner, nn.Module) else model
 
 
 def check_model(model: object) -> None:
     """Raise `ArgumentError` unless hooks on this model would run.
 
-    Refused: what is no module, `nn.DataParallel` (its replicas run no hooks of ours), scripted modules,
-    compiled modules, a model that has a Recorder.
+    Refused: what is no module, `nn.DataParallel` (its replicas run no hooks of ours), scripted modules, a model
+    that has a Recorder.
     """
     if not isinstance(model, nn.Module):
         raise ArgumentError(f"a Recorder takes an nn.Module, got {type(model).__name__}")
     if isinstance(model, nn.DataParallel):
         raise ArgumentError("nn.DataParallel cannot be recorded: use DistributedDataParallel, or the module inside")
-    if isinstance(model, torch._dynamo.OptimizedModule):
-        raise ArgumentError("a model compiled by torch.compile cannot be recorded yet: attach to the eager model")
     for name, module in model.named_modules():
+        what = name or "the model"
         if isinstance(module, torch.jit.ScriptModule):
-            raise ArgumentError(
-                f"{name or 'the model'} is scripted and runs no Python hooks: record it before jit.script"
-            )
+            raise ArgumentError(f"{what} is scripted and runs no Python hooks: record it before jit.script")
         if any(isinstance(hook, InertHook) for hook in module._forward_pre_hooks.values()):
-            raise ArgumentError(f"{name or 'the model'} has a Recorder already: close() that one first")
+            raise ArgumentError(f"{what} has a Recorder already: close() that one first")
+
+
+def _tensors(nested: Any) -> Iterator[Tensor]:
+    """Give the tensors of nested containers, depth first; a PackedSequence is its data."""
+    if isinstance(nested, Tensor):
+        yield nested
+    elif isinstance(nested, PackedSequence):
+        yield nested.data
+    elif isinstance(nested, dict):
+        for value in nested.values():
+            yield from _tensors(value)
+    elif isinstance(nested, (tuple, list)):
+        for value in nested:
+            yield from _tensors(value)

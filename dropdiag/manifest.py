@@ -48,7 +48,7 @@ def manifest(
         "warnings": [],
         "every": every,
         "layers": [site.describe() for site in sites],
-        "activations": {a.name: _areas(a) for a in activations},
+        "activations": {a.name: areas(a) for a in activations},
     }
 
 
@@ -87,7 +87,9 @@ def describe_activations(sites: Iterable[Site]) -> dict[str, Activation]:
     return {name: activation for name, activation in found.items() if activation is not None}
 
 
-def _areas(activation: Activation) -> dict[str, Any]:
+def areas(activation: Activation) -> dict[str, Any]:
+    """Return an activation's saturation area as JSON: open ends are null."""
+
     def ends(areas: Iterable[tuple[float, float]]) -> list[list[float | None]]:
         return [[x if math.isfinite(x) else None for x in area] for area in areas]
 

@@ -5,16 +5,26 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Final
 
+import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 
 from dropdiag.activations import activation_name, is_activation
 from dropdiag.errors import ArgumentError
 
-WEIGHT = "weight"
-ACTIVATION = "activation"
+WEIGHT: Final = "weight"
+ACTIVATION: Final = "activation"
+OUTPUT: Final = "output"
+DROPOUT: Final = "dropout"
+
+LAST, SECOND = "last", "second"
+LAZY: Final = "not initialised yet (a lazy module); recorded once it is"
+
+_DROPOUT_NAMES: Final = ("Dropout", "DropPath", "StochasticDepth")
+_NODES_LAST: Final = (nn.Linear, nn.Bilinear, nn.Embedding, nn.LayerNorm, nn.RMSNorm, nn.RNNBase, nn.MultiheadAttention)
+_NODES_SECOND: Final = (nn.modules.conv._ConvNd, nn.modules.batchnorm._NormBase, nn.GroupNorm)
 
 
 @dataclass(frozen=True)
@@ -24,18 +34,22 @@ class Site:
     Attributes
     ----------
     layer : str
-        Module name; for a weight that is not called ``weight``, the parameter's full name. The model itself is
-        ``""`` in torch and ``"(model)"`` here.
-    kind : {"weight", "activation"}
+        Module name; for a weight that is not called ``weight``, the parameter's full name; for a functional
+        call ``MODULE:FUNCTION``. The model itself is ``""`` in torch and ``"(model)"`` here.
+    kind : {"weight", "activation", "output", "dropout"}
+        An output site has node values alone: a recurrent layer or attention.
     module : nn.Module
-        The module that owns the parameter, or the activation.
+        The module that owns the parameter or calls the function, the activation, the layer.
     parameter : str
         The parameter's name in ``module`` (of a weight).
     activation : str or None
         The activation's name with its settings.
-    channels_first : bool
-        Whether three-dimensional node values are (batch, node, position), as after a 1-d convolution, rather
-        than (batch, position, node), as in a transformer.
+    functional : bool
+        Whether it is a call of a function rather than a module.
+    hint : {"last", "second"} or None
+        Which dimension counts nodes in tensors of three dimensions or more, as far as the layers before tell.
+    gate_dim : int or None
+        For a gated unit, the dimension whose second half is the gate's net value.
     aliases : tuple of str
         Other names of the same module or parameter.
     skipped : str or None
@@ -47,7 +61,9 @@ class Site:
     module: nn.Module = field(repr=False, compare=False)
     parameter: str = ""
     activation: str | None = None
-    channels_first: bool = False
+    functional: bool = False
+    hint: str | None = None
+    gate_dim: int | None = None
     aliases: tuple[str, ...] = ()
     skipped: str | None = None
 
@@ -57,103 +73,154 @@ class Site:
         Parameters
         ----------
         ndim : int
-            Number of dimensions: up to 2 the last (features), 3 the last (tokens are samples) unless
-            ``channels_first``, from 4 the second (channels; positions are samples).
+            Number of dimensions. Up to 2: the last (features). From 3: after a convolution or batch norm the
+            second (channels; positions are samples), after a Linear or layer norm the last (tokens are
+            samples); where the layers before do not tell, the last for 3 and the second from 4.
         """
-        if ndim >= 4 or (ndim == 3 and self.channels_first):
-            return 1
-        return -1
+        if ndim <= 2 or self.hint == LAST:
+            return -1
+        return 1 if self.hint == SECOND or ndim >= 4 else -1
 
-    def tensor(self) -> Tensor:
-        """Return the weight's tensor as it stands now."""
-        value: Tensor = getattr(self.module, self.parameter)
+    def net(self, tensor: Tensor) -> Tensor:
+        """Return the part of an activation's input (or of its gradient) that is the net value."""
+        return tensor if self.gate_dim is None else tensor.chunk(2, self.gate_dim)[1]
+
+    def tensor(self) -> Tensor | None:
+        """Return the weight as it stands now, computed without side effects; None while it has no values."""
+        value = _effective(self.module, self.parameter)
+        if isinstance(value, UninitializedParameter) or not isinstance(value, Tensor) or value.is_meta:
+            return None
         return value
 
     def describe(self) -> dict[str, Any]:
         """Return the site as a row of ``run.json``."""
-        weight = self.kind == WEIGHT
+        tensor = self.tensor() if self.kind == WEIGHT else None
         return {
             "layer": self.layer,
             "call": 0,
             "kind": self.kind,
             "type": type(self.module).__name__,
             "activation": self.activation,
-            "shape": list(self.tensor().shape) if weight and not self.skipped else None,
+            "shape": None if tensor is None else list(tensor.shape),
+            "functional": self.functional,
             "aliases": list(self.aliases),
             "skipped": self.skipped,
         }
 
 
 def survey(model: nn.Module) -> list[Site]:
-    """Find every weight and every activation module of a model.
+    """Find every weight, activation, dropout and recurrent or attention layer of a model.
 
     Parameters
     ----------
     model : nn.Module
-        Not changed, not run.
+        Not changed, not run: functional calls are found when it runs.
 
     Returns
     -------
     list of Site
         In the order in which the modules are registered. Each physical parameter and module comes once, under
-        its first name. Biases, scales and activations inside another activation are there with ``skipped``.
+        its first name. Biases, scales, dropouts and activations inside another are there with ``skipped``.
     """
     sites: list[Site] = []
     inside: set[int] = set()
-    last_convolution = ""
-    names = _all_names(model.named_modules(remove_duplicate=False))
+    hint: str | None = None
+    names: dict[int, list[str]] = {}
+    for name, module in model.named_modules(remove_duplicate=False):
+        names.setdefault(id(module), []).append(name)
     for name, module in model.named_modules():
+        hint = hint_of(module) or hint
         sites.extend(_weights(name, module))
-        if isinstance(module, (nn.Linear, nn.LSTM, nn.GRU, nn.RNN, nn.modules.conv._ConvNd)):
-            last_convolution = type(module).__name__
-        if is_activation(module):
-            reason = "inside another activation" if id(module) in inside else None
+        found = _module_site(name or "(model)", module, hint)
+        if found is None:
+            continue
+        if id(module) in inside:
+            found = replace(found, skipped="inside another activation")
+        if found.kind == ACTIVATION:
             inside.update(id(child) for child in module.modules())
-            aliases = tuple(n for n in names[id(module)] if n != name)
-            sites.append(
-                Site(
-                    layer=name or "(model)",
-                    kind=ACTIVATION,
-                    module=module,
-                    activation=activation_name(module),
-                    channels_first=last_convolution in ("Conv1d", "ConvTranspose1d"),
-                    aliases=aliases,
-                    skipped=reason,
-                )
-            )
+        sites.append(replace(found, aliases=tuple(n for n in names[id(module)] if n != name)))
     return _join_tied(sites)
 
 
-def _all_names(named: Iterable[tuple[str, nn.Module]]) -> dict[int, list[str]]:
-    names: dict[int, list[str]] = {}
-    for name, module in named:
-        names.setdefault(id(module), []).append(name)
-    return names
+def hint_of(module: nn.Module) -> str | None:
+    """Return which dimension counts nodes in what a layer gives, if the layer tells."""
+    if isinstance(module, _NODES_SECOND) or type(module).__name__ in ("LayerNorm2d", "LayerNormAct2d"):
+        return SECOND
+    return LAST if isinstance(module, _NODES_LAST) else None
+
+
+def hint_of_children(module: nn.Module) -> str | None:
+    """Return the hint that all layers inside a module agree on, None where they do not."""
+    hints = {hint for child in module.modules() if (hint := hint_of(child)) is not None}
+    return hints.pop() if len(hints) == 1 else None
+
+
+def _module_site(layer: str, module: nn.Module, hint: str | None) -> Site | None:
+    if is_activation(module):
+        gate = int(module.dim) if isinstance(module, nn.GLU) else None
+        return Site(layer, ACTIVATION, module, activation=activation_name(module), hint=hint, gate_dim=gate)
+    if isinstance(module, (nn.RNNBase, nn.MultiheadAttention)):
+        return Site(layer, OUTPUT, module, hint=LAST)
+    if any(word in type(module).__name__ for word in _DROPOUT_NAMES):
+        rate = getattr(module, "p", getattr(module, "drop_prob", None))
+        return Site(layer, DROPOUT, module, skipped=f"a dropout (rate {rate}) is listed, not measured")
+    return None
 
 
 def _weights(name: str, module: nn.Module) -> Iterator[Site]:
+    parametrized = list(getattr(module, "parametrizations", {}))
+    own = module._parameters
+    old_style = [p[:-2] for p in own if p.endswith("_v") and f"{p[:-2]}_g" in own]
+    for parameter in (*parametrized, *old_style):
+        yield Site(_weight_layer(name, parameter), WEIGHT, module, parameter)
     for parameter, value in module.named_parameters(recurse=False, remove_duplicate=False):
         full = f"{name}.{parameter}" if name else parameter
-        layer = (name or "(model)") if parameter == "weight" else full
-        yield Site(layer, WEIGHT, module, parameter, skipped=_why_no_weight(value))
+        part = ".parametrizations." in f".{name}." or parameter[:-2] in old_style
+        reason = "part of a parametrisation; the effective weight is recorded" if part else _why_no_weight(value)
+        yield Site(full if part else _weight_layer(name, parameter), WEIGHT, module, parameter, skipped=reason)
+
+
+def _weight_layer(name: str, parameter: str) -> str:
+    if parameter == "weight":
+        return name or "(model)"
+    return f"{name}.{parameter}" if name else parameter
 
 
 def _why_no_weight(value: Tensor) -> str | None:
     if isinstance(value, UninitializedParameter):
-        return "not initialised yet (a lazy module): run one batch before attaching"
-    if value.ndim < 2:
-        return "a bias or scale, not a weight matrix"
+        return LAZY
     if value.is_complex() or not value.is_floating_point():
         return f"dtype {value.dtype} has no histogram"
-    return None
+    return "a bias or scale, not a weight matrix" if value.ndim < 2 else None
+
+
+def _effective(module: nn.Module, parameter: str) -> Any:
+    """Return a parameter, or the weight that a parametrisation makes of it, without updating any state of it."""
+    parametrizations = getattr(module, "parametrizations", {})
+    if parameter not in parametrizations:
+        return getattr(module, parameter)
+    # Spectral norm takes a step of its power iteration where it is read in training mode.
+    parts = [m for m in parametrizations[parameter].modules() if m.training]
+    for part in parts:
+        part.training = False
+    try:
+        with torch.no_grad():
+            return getattr(module, parameter)
+    finally:
+        for part in parts:
+            part.training = True
 
 
 def _join_tied(sites: Sequence[Site]) -> list[Site]:
     """Keep a parameter that several modules share once, the other names as aliases."""
-    first: dict[int, int] = {}
+    first: dict[tuple[str, int], int] = {}
     kept: list[Site] = []
     for site in sites:
-        key = id(getattr(site.module, site.parameter)) if site.kind == WEIGHT else id(site.module)
+        key = site.kind, id(site.module)
+        if site.kind == WEIGHT and site.parameter in site.module._parameters:
+            key = site.kind, id(site.module._parameters[site.parameter])
+        elif site.kind == WEIGHT:
+            key = f"{site.kind} {site.parameter}", id(site.module)
         if key in first:
             original = kept[first[key]]
             kept[first[key]] = replace(original, aliases=(*original.aliases, site.layer))
@@ -184,31 +251,42 @@ def select(
     ArgumentError
         If a pattern matches no site, or no site remains.
     """
-    included, excluded = _patterns("include", include, sites), _patterns("exclude", exclude, sites)
-    chosen = []
-    for site in sites:
-        reason = site.skipped
-        if reason is None and include is not None and not _matches(site, included):
-            reason = "not in include"
-        if reason is None and _matches(site, excluded):
-            reason = "in exclude"
-        chosen.append(replace(site, skipped=reason))
-    if all(site.skipped for site in chosen):
+    patterns = Patterns(include, exclude)
+    patterns.check(sites)
+    chosen = [replace(site, skipped=site.skipped or patterns.why_not(site.layer)) for site in sites]
+    if all(site.skipped and site.skipped != LAZY for site in chosen):
         raise ArgumentError(f"nothing of this model can be recorded; {_why_nothing(chosen)}")
     return chosen
 
 
-def _patterns(argument: str, patterns: str | Sequence[str] | None, sites: Sequence[Site]) -> tuple[str, ...]:
-    listed = () if patterns is None else (patterns,) if isinstance(patterns, str) else tuple(patterns)
-    for pattern in listed:
-        if not any(_matches(site, (pattern,)) for site in sites):
-            names = sorted({site.layer for site in sites})
-            raise ArgumentError(f"{argument}={pattern!r} matches no layer; the layers are {', '.join(names) or 'none'}")
-    return listed
+class Patterns:
+    """Which layers ``include=`` and ``exclude=`` choose."""
+
+    def __init__(self, include: str | Sequence[str] | None, exclude: str | Sequence[str] | None) -> None:
+        self._include = None if include is None else _listed(include)
+        self._exclude = _listed(exclude or ())
+
+    def why_not(self, layer: str) -> str | None:
+        """Return why a layer is left out, None if it is not."""
+        if self._include is not None and not _matches(layer, self._include):
+            return "not in include"
+        return "in exclude" if _matches(layer, self._exclude) else None
+
+    def check(self, sites: Sequence[Site]) -> None:
+        """Raise `ArgumentError` where a pattern matches no site (functional calls, ``*:*``, are found later)."""
+        for argument, patterns in (("include", self._include or ()), ("exclude", self._exclude)):
+            for pattern in patterns:
+                if ":" not in pattern and not any(_matches(site.layer, (pattern,)) for site in sites):
+                    names = ", ".join(sorted({site.layer for site in sites})) or "none"
+                    raise ArgumentError(f"{argument}={pattern!r} matches no layer; the layers are {names}")
 
 
-def _matches(site: Site, patterns: Iterable[str]) -> bool:
-    return any(fnmatch.fnmatchcase(site.layer, pattern) for pattern in patterns)
+def _listed(patterns: str | Sequence[str]) -> tuple[str, ...]:
+    return (patterns,) if isinstance(patterns, str) else tuple(patterns)
+
+
+def _matches(layer: str, patterns: Iterable[str]) -> bool:
+    return any(fnmatch.fnmatchcase(layer, pattern) for pattern in patterns)
 
 
 def _why_nothing(sites: Sequence[Site]) -> str:

@@ -10,19 +10,22 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
 
-import torch
 from torch import Tensor, nn
 
 from dropdiag.collector import Collector, Finished
+from dropdiag.coverage import Coverage, CoverageRow
 from dropdiag.errors import ArgumentError, DropdiagWarning
-from dropdiag.hooks import Hooks, check_model
-from dropdiag.manifest import checked_config, describe_activations, manifest
-from dropdiag.network import ACTIVATION, WEIGHT, select, survey
+from dropdiag.functional import FunctionalCalls
+from dropdiag.hooks import Hooks, check_model, eager
+from dropdiag.loss_scale import LossScale
+from dropdiag.manifest import areas, checked_config, describe_activations, manifest
+from dropdiag.network import ACTIVATION, LAZY, OUTPUT, WEIGHT, Patterns, Site, select, survey
 from dropdiag.outbox import Outbox
 from dropdiag.probes import Place, Probe, Tap, choose
 from dropdiag.schedules import Schedule, as_schedule
 from dropdiag.store.schema import EVAL, TRAIN
 from dropdiag.store.writer import RunWriter, resume_step
+from dropdiag.taps import Taps
 
 WAITING_BINS_LIMIT: Final = 32_000_000
 """Bins that may wait for a disk that refuses them (about 320 MB) before recording stops."""
@@ -48,7 +51,8 @@ class Recorder:
     config : dict, optional
         Kept in the run as it is (JSON). ``condition`` and ``seed`` group and pair runs.
     scaler : torch.amp.GradScaler, optional
-        Not supported yet: raises.
+        The loss scaler of mixed-precision training: gradients are divided by its scale, and steps that it
+        skipped are flagged (``step_skipped``).
     strict : bool, default False
         Raise where a probe or the disk fails, instead of warning once and training on.
     resume : bool or int, default False
@@ -93,13 +97,13 @@ class Recorder:
         resume: bool | int = False,
     ) -> None:
         check_model(model)
-        if scaler is not None:
-            raise ArgumentError("scaler= is not supported yet: gradients would be recorded times the loss scale")
+        loss_scale = LossScale(scaler)
+        model = eager(model)
         self.path = Path(path)
         self._probes = list(choose(probes))
         self._schedule = as_schedule(every)
         self._strict = strict
-        sites = select(survey(model), include, exclude)
+        self._sites = sites = select(survey(model), include, exclude)
         start = resume_step(self.path, resume)
         activations = describe_activations(sites)
         meta = manifest(checked_config(config), sites, activations.values(), self._probes, repr(self._schedule))
@@ -112,19 +116,21 @@ class Recorder:
         self._weights_at: int | None = start
         self._evaluation: str | None = None
         self._evaluated: set[tuple[int, str]] = set()
-        self._saw_training = False
-        self._calls: Counter[str] = Counter()
-        self._fired: set[str] = set()
+        self._readings: Counter[str] = Counter()
+        self._strides: dict[str, int] = {}
         self._closed = False
+        self._loss_scale = loss_scale
+        self._taps = Taps(self._train, self._eval, loss_scale)
+        self._functional = FunctionalCalls(model, self._taps, Patterns(include, exclude).why_not)
 
         places = [Place(s, activations.get(s.activation or "")) for s in sites if s.skipped is None]
-        self._weights = [p for p in places if p.site.kind == WEIGHT]
-        self._activations = [p for p in places if p.site.kind == ACTIVATION]
+        self._weights = [Place(s, None) for s in sites if s.kind == WEIGHT and s.skipped in (None, LAZY)]
         self._writer.add_derivatives({name: a.derivative for name, a in activations.items()})
         if start is None:
             self._record_weights()
         self._begin_step()
-        self._hooks = Hooks(model, self._activations, self)
+        passed = [p for p in places if p.site.kind in (ACTIVATION, OUTPUT)]
+        self._hooks = Hooks(model, passed, self._taps, self._functional)
 
     # Steps -----------------------------------------------------------------------------------------------
 
@@ -151,9 +157,10 @@ class Recorder:
         own = [_scalar(name, value) for name, value in scalars.items()]
         self._completed += 1
         self._feed_weights(gradients=True)
+        self._add_functional_sites()
         if self._train.wants(Tap.WEIGHT):
             self._weights_at = self._completed
-        self._outbox.put(self._completed, TRAIN, [*self._train.finish(), *own])
+        self._put(TRAIN, [*self._train.finish(), *own, *self._loss_scale.skipped()])
         self._begin_step()
         self._writer.meta["steps"] = self._completed
         self._outbox.flush(due_only=True)
@@ -174,7 +181,7 @@ class Recorder:
         """
         self._check_open()
         own = [_scalar(name, value) for name, value in scalars.items()]
-        self._outbox.put(self._completed, self._evaluation or phase, own)
+        self._put(self._evaluation or phase, own)
 
     @contextmanager
     def evaluation(self, name: str = EVAL) -> Iterator[None]:
@@ -199,17 +206,19 @@ class Recorder:
         if name == TRAIN:
             raise ArgumentError(f"an evaluation cannot be called {TRAIN!r}, the phase of training steps")
         self._evaluation = self._unused_phase(name)
-        self._saw_training = False
+        self._taps.evaluating, self._taps.saw_training = True, False
         self._eval.begin(self._evaluation, scheduled=True)
         try:
             yield
             self._warn_of_evaluation(name)
+            self._add_functional_sites()
             finished = list(self._eval.finish())
-            self._outbox.put(self._completed, self._evaluation, finished)
+            self._put(self._evaluation, finished)
             if finished:
                 self._evaluated.add((self._completed, self._evaluation))
         finally:
             self._eval.end()
+            self._taps.evaluating = False
             self._evaluation = None
 
     def _unused_phase(self, name: str) -> str:
@@ -225,7 +234,7 @@ class Recorder:
         return phase
 
     def _warn_of_evaluation(self, name: str) -> None:
-        if self._saw_training:
+        if self._taps.saw_training:
             self._warn(
                 f"forward passes in training mode inside evaluation {name!r} were not recorded (dropout was "
                 "active in them): call model.eval() there"
@@ -234,60 +243,88 @@ class Recorder:
             self._warn(f"evaluation {name!r} saw no forward pass through a recorded activation: nothing was recorded")
 
     def _begin_step(self) -> None:
-        self._calls.clear()
+        self._taps.step_begins()
+        self._loss_scale.step_begins()
         self._train.begin(TRAIN, self._schedule(self._completed + 1))
 
-    # What the hooks call ---------------------------------------------------------------------------------
+    def _put(self, phase: str, finished: Sequence[Finished]) -> None:
+        for layer, _, quantity, value in finished:
+            if quantity.endswith("_stride") and layer is not None and isinstance(value, float):
+                self._strides[layer] = max(self._strides.get(layer, 1), int(value))
+        self._outbox.put(self._completed, phase, finished)
 
-    def forward_begins(self) -> None:
-        """Begin to count calls anew (called by a hook)."""
-        self._calls.clear()
+    def _add_functional_sites(self) -> None:
+        """Add functional calls that were seen for the first time to what the run knows."""
+        new, self._functional.new = self._functional.new, []
+        if not new:
+            return
+        self._sites += [place.site for place in new]
+        known = [place.activation for place in new if place.activation is not None]
+        self._writer.add_derivatives({a.name: a.derivative for a in known})
+        self._writer.meta["activations"] |= {a.name: areas(a) for a in known}
+        self._writer.save_meta(layers=[site.describe() for site in self._sites])
 
-    def next_call(self, place: Place) -> int:
-        """Return the call index of a place in this forward pass (called by a hook)."""
-        self._fired.add(place.site.layer)
-        call = self._calls[place.site.layer]
-        self._calls[place.site.layer] += 1
-        return call
+    def coverage(self) -> Coverage:
+        """Return every site: whether it is recorded, how often it was, and if not, why.
 
-    def wants(self, tap: Tap, training: bool) -> bool:
-        """Whether a tensor is of use now (called by a hook)."""
-        if not training:
-            return self._evaluation is not None and self._eval.wants(tap)
-        if self._evaluation is not None:
-            self._saw_training = True
-            return False
-        return torch.is_grad_enabled() and self._train.wants(tap)
+        Returns
+        -------
+        Coverage
+            A sequence of rows that prints as a table.
+        """
+        listed = [*self._sites, *self._functional.dropouts.values()]
+        return Coverage([row for site in listed for row in self._coverage_rows(site)])
 
-    def open(self, tap: Tap, place: Place, call: int, training: bool) -> None:
-        """Expect a tensor (called by a hook)."""
-        self._collector(training).open(tap, place, call)
-
-    def feed(self, tap: Tap, place: Place, call: int, training: bool, tensor: Tensor) -> None:
-        """Take in a tensor (called by a hook)."""
-        self._collector(training).feed(tap, place, call, tensor)
-
-    def _collector(self, training: bool) -> Collector:
-        return self._train if training else self._eval
+    def _coverage_rows(self, site: Site) -> Iterator[CoverageRow]:
+        calls = sorted(call for layer, call in self._taps.passes if layer == site.layer) or [0]
+        stride = self._strides.get(site.layer)
+        for call in calls:
+            fired = self._readings[site.layer] if site.kind == WEIGHT else self._taps.passes[site.layer, call]
+            lazy = site.skipped == LAZY and fired
+            skipped = None if lazy else site.skipped or (None if fired else _why_silent(site))
+            yield CoverageRow(
+                layer=site.layer,
+                call=call,
+                kind=site.kind,
+                type=type(site.module).__name__,
+                functional=site.functional,
+                expected=bool(lazy) or site.skipped is None,
+                fired=0 if skipped else fired,
+                sampled=None if stride is None else f"1 in {stride} values",
+                skipped=skipped,
+            )
 
     # Weights ---------------------------------------------------------------------------------------------
 
     def _feed_weights(self, *, gradients: bool) -> None:
         for tap in (Tap.WEIGHT, Tap.WEIGHT_GRAD) if gradients else (Tap.WEIGHT,):
-            if not self._train.wants(tap):
-                continue
-            for place in self._weights:
-                tensor = place.site.tensor()
-                value = tensor if tap is Tap.WEIGHT else tensor.grad
-                self._train.open(tap, place, 0)
-                if value is not None:
-                    self._train.feed(tap, place, 0, value)
+            if self._train.wants(tap):
+                read = [self._feed_weight(tap, place) for place in self._weights]
+                if tap is Tap.WEIGHT_GRAD and read and not any(read):
+                    self._warn(
+                        f"no weight had a gradient at the end of step {self._completed}: call rec.step() after "
+                        "backward() and before zero_grad(); these gradients are missing, not zero"
+                    )
+
+    def _feed_weight(self, tap: Tap, place: Place) -> bool:
+        tensor = place.site.tensor()
+        if tensor is None:
+            return False
+        self._train.open(tap, place, 0)
+        value = tensor if tap is Tap.WEIGHT else tensor.grad if tensor.is_leaf else None
+        if value is None:
+            return False
+        if tap is Tap.WEIGHT:
+            self._readings[place.site.layer] += 1
+        # Of a sparse gradient the zeros that it does not hold count as well.
+        self._train.feed(tap, place, 0, value.coalesce().to_dense() if value.is_sparse else value)
+        return True
 
     def _record_weights(self) -> None:
         """Record the weights as they stand, outside of a training step."""
         self._train.begin(TRAIN, scheduled=True)
         self._feed_weights(gradients=False)
-        self._outbox.put(self._completed, TRAIN, list(self._train.finish()))
+        self._put(TRAIN, list(self._train.finish()))
         self._weights_at = self._completed
 
     # Failures --------------------------------------------------------------------------------------------
@@ -348,6 +385,8 @@ class Recorder:
         if self._weights_at != self._completed:
             self._record_weights()
         try:
+            self._add_functional_sites()
+            self._writer.meta["coverage"] = self.coverage().as_dicts()
             self._warn_of_silence()
         finally:  # a warning may be an error: the rows go first
             self._outbox.flush()
@@ -367,9 +406,13 @@ class Recorder:
         self._eval.end()
 
     def _warn_of_silence(self) -> None:
-        silent = [p.site.layer for p in self._activations if p.site.layer not in self._fired]
+        silent = [site.layer for site in self._sites if self._is_silent(site)]
         if silent and (self._completed > self._start or self._evaluated):
-            self._warn(f"no forward pass went through {', '.join(silent)}: nothing of it was recorded")
+            self._warn(f"no recorded forward pass went through {', '.join(silent)}: nothing of it was recorded")
+
+    def _is_silent(self, site: Site) -> bool:
+        passed = any(layer == site.layer for layer, _ in self._taps.passes)
+        return site.kind in (ACTIVATION, OUTPUT) and site.skipped is None and not passed
 
     def _check_open(self) -> None:
         if self._closed:
@@ -387,3 +430,9 @@ def _scalar(name: str, value: float | Tensor) -> Finished:
         return Finished(None, 0, name, float(value))
     except (TypeError, ValueError):
         raise ArgumentError(f"{name}= must be one number, got {value!r}") from None
+
+
+def _why_silent(site: Site) -> str:
+    if site.kind == WEIGHT:
+        return "never read: it has no values yet, or no step was on the schedule"
+    return "no recorded forward pass went through it"

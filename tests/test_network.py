@@ -6,6 +6,8 @@ import dropdiag as dd
 from dropdiag.network import ACTIVATION, WEIGHT, select, survey
 from tests.networks import mlp
 
+NODES = {"unknown": [-1, -1, -1, 1, 1], "linear": [-1] * 5, "convolution": [-1, -1, 1, 1, 1]}
+
 
 def recorded(model, kind):
     return [s.layer for s in survey(model) if s.kind == kind and s.skipped is None]
@@ -19,9 +21,9 @@ def test_weights_activations_and_what_is_left_out():
     model = mlp()
     assert recorded(model, WEIGHT) == ["0", "3", "6", "9"]
     assert recorded(model, ACTIVATION) == ["1", "4", "7"]
-    assert skipped(model) == dict.fromkeys(
-        ("0.bias", "3.bias", "6.bias", "9.bias"), "a bias or scale, not a weight matrix"
-    )
+    biases = dict.fromkeys(("0.bias", "3.bias", "6.bias", "9.bias"), "a bias or scale, not a weight matrix")
+    dropouts = dict.fromkeys("258", "a dropout (rate 0.5) is listed, not measured")
+    assert skipped(model) == {**biases, **dropouts}
 
 
 def test_weights_of_other_names_go_by_their_parameters():
@@ -50,10 +52,10 @@ def test_the_model_itself_can_be_a_site():
 
 
 def test_nodes_are_features_tokens_last_and_channels_first():
-    after = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Conv1d(4, 4, 3), nn.ReLU())
-    linear, convolution = (s for s in survey(after) if s.kind == ACTIVATION)
-    assert [linear.node_axis(n) for n in (1, 2, 3, 4, 5)] == [-1, -1, -1, 1, 1]
-    assert convolution.node_axis(3) == 1
+    model = nn.Sequential(nn.ReLU(), nn.Linear(4, 4), nn.ReLU(), nn.Conv1d(4, 4, 3), nn.BatchNorm1d(4), nn.ReLU())
+    unknown, linear, convolution = (s for s in survey(model) if s.kind == ACTIVATION)
+    for name, site in {"unknown": unknown, "linear": linear, "convolution": convolution}.items():
+        assert [site.node_axis(n) for n in (1, 2, 3, 4, 5)] == NODES[name]
 
 
 def test_patterns_choose_layers():

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
+from dropdiag.network import WEIGHT
 from dropdiag.probes.base import Place, Probe, Tap, Value
 from dropdiag.sketches import Histogram
+
+MAX_VALUES: Final = 2**18
+"""Values of a site and pass that enter a histogram; of more, a sample at a fixed stride does."""
 
 
 class _HistogramProbe(Probe[Histogram]):
     def sketch(self, place: Place) -> Histogram:
-        """Open a histogram at every site."""
-        return Histogram()
+        """Open a histogram at every site; weights are counted whole, what passes a site up to `MAX_VALUES`."""
+        return Histogram(None if place.site.kind == WEIGHT else MAX_VALUES)
 
     def values(self, sketch: Histogram) -> Iterable[tuple[str, Value]]:
-        """Return the histogram under the tap's name."""
-        return [(self.tap.value, sketch)]
+        """Return the histogram under the tap's name, and the stride of its sample if it is one."""
+        stride = [(f"{self.tap.value}_stride", float(sketch.stride))] if sketch.stride > 1 else []
+        return [(self.tap.value, sketch), *stride]
 
 
 class Weights(_HistogramProbe):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -17,6 +20,16 @@ class Histogram:
     Error: none for what is counted (int64, exact union under ``merge``); a value is known afterwards to its
     bin, so to a relative width of at most 1/64. Memory: 256 KB, whatever the number of values.
 
+    Parameters
+    ----------
+    max_values : int, optional
+        Batches of more values are thinned to at most so many, at a fixed stride that draws no random number.
+
+    Attributes
+    ----------
+    stride : int
+        The largest stride taken; 1 where every value was counted.
+
     Notes
     -----
     bfloat16 and float16 convert to float32 exactly and share the grid. float64 is rounded to float32 first:
@@ -24,10 +37,12 @@ class Histogram:
     bins of their own, so they never spoil the others.
     """
 
-    __slots__ = ("counts",)
+    __slots__ = ("counts", "max_values", "stride")
 
-    def __init__(self) -> None:
+    def __init__(self, max_values: int | None = None) -> None:
         self.counts: Tensor | None = None
+        self.max_values = max_values
+        self.stride = 1
 
     def update(self, values: Tensor) -> None:
         """Count a batch of values.
@@ -42,10 +57,15 @@ class Histogram:
         ArgumentError
             If the dtype is not float32, float64, bfloat16 or float16.
         """
+        if self.max_values is not None and values.numel() > self.max_values:
+            stride = stride_for(values.shape, self.max_values)
+            self.stride = max(self.stride, stride)
+            values = values.detach().reshape(-1)[::stride]
         self._add(count(values))
 
     def merge(self, other: Histogram) -> None:
         """Add the counts of another histogram: the exact union."""
+        self.stride = max(self.stride, other.stride)
         if other.counts is not None:
             self._add(other.counts)
 
@@ -68,6 +88,27 @@ class Histogram:
             On the values' device; zeros on the CPU if there were none.
         """
         return torch.zeros(BINS, dtype=torch.int64) if self.counts is None else self.counts
+
+
+def stride_for(shape: Sequence[int], max_values: int) -> int:
+    """Stride that thins a tensor to at most ``max_values`` and walks through every dimension.
+
+    Parameters
+    ----------
+    shape : sequence of int
+    max_values : int
+
+    Returns
+    -------
+    int
+        The least sufficient number that shares no factor with any dimension, so that no column or channel is
+        passed over for good.
+    """
+    total = math.prod(shape)
+    stride = -(-total // max_values)
+    while stride > 1 and math.gcd(stride, total) != 1:
+        stride += 1
+    return stride
 
 
 def count(values: Tensor) -> Tensor:

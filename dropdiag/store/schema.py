@@ -95,6 +95,10 @@ QUANTITIES: Final = {
         Quantity("constant_nodes", "scalar", "nodes", "constant nodes"),
         Quantity("saturation_share_left", "scalar", "1", "saturation share, left"),
         Quantity("saturation_share_right", "scalar", "1", "saturation share, right"),
+        Quantity("net_value_stride", "scalar", "1", "one in so many net values counted"),
+        Quantity("node_value_stride", "scalar", "1", "one in so many node values counted"),
+        Quantity("net_grad_stride", "scalar", "1", "one in so many gradients counted"),
+        Quantity("step_skipped", "scalar", "1", "whether the loss scaler skipped the step"),
         *_moments("weight", "weight units", "$w$"),
         *_moments("net_value", "net-value units", "$z$"),
     )

@@ -1,0 +1,101 @@
+"""The coverage table: every site of a model, what was seen of it, and why not more."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+COLUMNS = ("layer", "call", "kind", "type", "functional", "expected", "fired", "sampled", "skipped")
+
+
+@dataclass(frozen=True)
+class CoverageRow:
+    """One site.
+
+    Attributes
+    ----------
+    layer : str
+    call : int
+        Index of the call within one forward pass.
+    kind : {"weight", "activation", "output", "dropout"}
+    type : str
+        The module's class.
+    functional : bool
+        Whether it is a call of a function inside that module.
+    expected : bool
+        Whether it is to be recorded.
+    fired : int
+        How often it was: recorded passes, or readings of a weight.
+    sampled : str or None
+        Which share of the values entered histograms, where not all did.
+    skipped : str or None
+        Why it is not recorded, or why nothing came.
+    """
+
+    layer: str
+    call: int
+    kind: str
+    type: str
+    functional: bool
+    expected: bool
+    fired: int
+    sampled: str | None
+    skipped: str | None
+
+
+class Coverage(Sequence[CoverageRow]):
+    """All sites of a model, in network order; prints as a table."""
+
+    def __init__(self, rows: Sequence[CoverageRow]) -> None:
+        self.rows = tuple(rows)
+
+    def __getitem__(self, index: Any) -> Any:
+        """Return a row."""
+        return self.rows[index]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[CoverageRow]:
+        return iter(self.rows)
+
+    @property
+    def silent(self) -> list[CoverageRow]:
+        """Sites that were expected and never fired."""
+        return [row for row in self.rows if row.expected and not row.fired]
+
+    def as_dicts(self) -> list[dict[str, Any]]:
+        """Return the rows as plain dicts."""
+        return [asdict(row) for row in self.rows]
+
+    @classmethod
+    def from_dicts(cls, rows: Sequence[Mapping[str, Any]]) -> Coverage:
+        """Return the table that `as_dicts` gave."""
+        names = [f.name for f in fields(CoverageRow)]
+        return cls([CoverageRow(**{name: row[name] for name in names}) for row in rows])
+
+    def __str__(self) -> str:
+        cells = [COLUMNS, *(tuple(_word(getattr(row, c)) for c in COLUMNS) for row in self.rows)]
+        widths = [max(len(line[i]) for line in cells) for i in range(len(COLUMNS))]
+        lines = ["  ".join(word.ljust(w) for word, w in zip(line, widths, strict=True)).rstrip() for line in cells]
+        return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        head = "".join(f"<th>{c}</th>" for c in COLUMNS)
+        body = "".join(
+            "<tr>" + "".join(f"<td>{html.escape(_word(getattr(row, c)))}</td>" for c in COLUMNS) + "</tr>"
+            for row in self.rows
+        )
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _word(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value)

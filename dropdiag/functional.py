@@ -1,0 +1,222 @@
+"""Activation and dropout functions called as functions, seen through a TorchFunctionMode."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from types import FrameType
+from typing import Any, Final, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+from dropdiag.activations import Activation, Phi, describe_function, is_activation
+from dropdiag.network import ACTIVATION, DROPOUT, Site, hint_of_children
+from dropdiag.probes import Place
+from dropdiag.taps import Call, Taps
+
+ACTIVATIONS: Final = (
+    "celu",
+    "elu",
+    "gelu",
+    "hardsigmoid",
+    "hardswish",
+    "hardtanh",
+    "leaky_relu",
+    "logsigmoid",
+    "mish",
+    "relu",
+    "relu6",
+    "selu",
+    "sigmoid",
+    "silu",
+    "softplus",
+    "softsign",
+    "tanh",
+)
+DROPOUTS: Final = (
+    "alpha_dropout",
+    "dropout",
+    "dropout1d",
+    "dropout2d",
+    "dropout3d",
+    "feature_alpha_dropout",
+    "scaled_dot_product_attention",
+)
+
+
+class _Function(NamedTuple):
+    name: str
+    kind: str
+    inplace: bool
+
+
+def _every_spelling() -> dict[Callable[..., Any], _Function]:
+    """Return each way to call one of the functions: ``F.relu``, ``torch.relu_``, ``x.relu()``, ..."""
+    found: dict[Callable[..., Any], _Function] = {}
+    for kind, names in ((ACTIVATION, ACTIVATIONS), (DROPOUT, DROPOUTS)):
+        for name in names:
+            for suffix in ("", "_"):
+                for home in (F, torch, Tensor, torch._C._nn):
+                    function = getattr(home, name + suffix, None)
+                    if callable(function):
+                        found.setdefault(function, _Function(name, kind, bool(suffix)))
+    found[torch.special.expit] = _Function("sigmoid", ACTIVATION, inplace=False)
+    found[F.glu] = _Function("glu", ACTIVATION, inplace=False)
+    return found
+
+
+FUNCTIONS: Final = _every_spelling()
+
+
+class FunctionalCalls(TorchFunctionMode):
+    """Intercepts functional activations during the model's forward pass, and attributes them to modules.
+
+    A call belongs to the nearest module of the model on the Python call stack; its site is called
+    ``MODULE:FUNCTION``. Calls that an activation module makes itself are that module's own. What is intercepted
+    is called with the same arguments, and its result is returned as it is.
+
+    Parameters
+    ----------
+    model : nn.Module
+    taps : Taps
+    skipped : callable
+        Layer name -> why it is not recorded, or None.
+    """
+
+    def __init__(self, model: nn.Module, taps: Taps, skipped: Callable[[str], str | None]) -> None:
+        super().__init__()
+        self._taps, self._skipped = taps, skipped
+        self._names = {id(module): name for name, module in model.named_modules()}
+        self._modules = dict(model.named_modules())
+        self._known: dict[str, Activation | None] = {}
+        self.places: dict[str, Place] = {}
+        self.dropouts: dict[str, Site] = {}
+        self.new: list[Place] = []
+        self._entered = False
+
+    def begin(self) -> None:
+        """Intercept from now on (the model's forward pass begins)."""
+        if not self._entered:
+            self._entered = True
+            self.__enter__()  # type: ignore[no-untyped-call]
+
+    def end(self) -> None:
+        """Intercept no more. May be called again."""
+        if self._entered:
+            self._entered = False
+            self.__exit__(None, None, None)  # type: ignore[no-untyped-call]
+
+    def __torch_function__(
+        self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Call ``func``; where it is an activation, hand over its input and output."""
+        keywords = dict(kwargs or {})
+        function = FUNCTIONS.get(func)
+        if function is None:
+            return func(*args, **keywords)
+        module = self._nearest(sys._getframe(1))
+        if module is None:
+            return func(*args, **keywords)
+        if function.kind == DROPOUT:
+            self._note_dropout(function, module, args, keywords)
+            return func(*args, **keywords)
+        if is_activation(module):
+            return func(*args, **keywords)
+        call = self._before(function, module, args, keywords)
+        result = func(*args, **keywords)
+        if call is not None and isinstance(result, Tensor):
+            self._taps.node_value(call, result)
+        return result
+
+    def _nearest(self, frame: FrameType | None) -> nn.Module | None:
+        while frame is not None:
+            code = frame.f_code
+            if code.co_argcount:
+                owner = frame.f_locals.get(code.co_varnames[0])
+                if id(owner) in self._names and isinstance(owner, nn.Module):
+                    return owner
+            frame = frame.f_back
+        return None
+
+    def _before(
+        self, function: _Function, module: nn.Module, args: Sequence[Any], keywords: dict[str, Any]
+    ) -> Call | None:
+        z = args[0] if args else keywords.get("input")
+        if not isinstance(z, Tensor) or not z.is_floating_point():
+            return None
+        place = self._place(function, module, args[1:], keywords)
+        if place.site.skipped is not None:
+            return None
+        net, taps = place.site.net, self._taps
+        call = taps.net_value(place, net(z), training=module.training, gradients=torch.is_grad_enabled())
+        if call is not None and taps.expects_gradient(call) and z.requires_grad:
+            z.register_hook(lambda g: taps.net_grad(call, net(g)))  # type: ignore[no-untyped-call]
+        return call
+
+    def _place(self, function: _Function, module: nn.Module, rest: Sequence[Any], keywords: dict[str, Any]) -> Place:
+        layer = self._layer(function, module)
+        if layer not in self.places:
+            name, phi = _bound(function, rest, keywords)
+            if name not in self._known:
+                self._known[name] = None if phi is None else describe_function(name, phi)
+            site = Site(
+                layer=layer,
+                kind=ACTIVATION,
+                module=module,
+                activation=name,
+                functional=True,
+                hint=hint_of_children(module),
+                gate_dim=_gate(function, rest, keywords),
+                skipped=self._skipped(layer),
+            )
+            self.places[layer] = Place(site, self._known[name])
+            self.new.append(self.places[layer])
+        return self.places[layer]
+
+    def _note_dropout(
+        self, function: _Function, module: nn.Module, args: Sequence[Any], keywords: dict[str, Any]
+    ) -> None:
+        layer = self._layer(function, module)
+        attention = function.name == "scaled_dot_product_attention"
+        rate = _argument(args, keywords, *((4, "dropout_p", 0.0) if attention else (1, "p", 0.5)))
+        if rate and layer not in self.dropouts and type(module) not in _DROPOUT_MODULES:
+            reason = f"a dropout (rate {rate}) is listed, not measured"
+            self.dropouts[layer] = Site(layer, DROPOUT, module, functional=True, skipped=reason)
+
+    def _layer(self, function: _Function, module: nn.Module) -> str:
+        return f"{self._names[id(module)] or '(model)'}:{function.name}"
+
+
+_DROPOUT_MODULES: Final = (
+    nn.Dropout,
+    nn.Dropout1d,
+    nn.Dropout2d,
+    nn.Dropout3d,
+    nn.AlphaDropout,
+    nn.FeatureAlphaDropout,
+)
+
+
+def _argument(args: Sequence[Any], keywords: Mapping[str, Any], position: int, name: str, default: Any) -> Any:
+    return args[position] if len(args) > position else keywords.get(name, default)
+
+
+def _gate(function: _Function, rest: Sequence[Any], keywords: Mapping[str, Any]) -> int | None:
+    return int(_argument(rest, keywords, 0, "dim", -1)) if function.name == "glu" else None
+
+
+def _bound(function: _Function, rest: Sequence[Any], keywords: Mapping[str, Any]) -> tuple[str, Phi | None]:
+    """Return the activation's name with its settings, and the function of one tensor that it is."""
+    if function.name == "glu":
+        return "sigmoid", torch.sigmoid
+    settings = {k: v for k, v in keywords.items() if k not in ("input", "inplace")}
+    positional = [v for v in rest if not isinstance(v, bool)]
+    if any(isinstance(v, Tensor) for v in (*positional, *settings.values())):
+        return function.name, None
+    words = [*map(repr, positional), *(f"{k}={v!r}" for k, v in settings.items())]
+    name = f"{function.name}({', '.join(words)})" if words else function.name
+    plain: Callable[..., Tensor] = getattr(F, function.name, None) or getattr(torch, function.name)
+    return name, lambda x: plain(x, *positional, **settings)

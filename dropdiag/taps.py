@@ -1,0 +1,122 @@
+"""From what passes a site to the open sketches: phases, call indices, recomputed passes."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict, deque
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from dropdiag.collector import Collector
+from dropdiag.loss_scale import LossScale
+from dropdiag.probes import Place, Tap
+
+
+class Call(NamedTuple):
+    """One pass through one site that is recorded."""
+
+    place: Place
+    number: int
+    collector: Collector
+
+
+class Taps:
+    """What hooks and intercepted calls hand over, sent to where it belongs.
+
+    A pass is recorded in training mode with gradients enabled (the training step), or in evaluation mode inside
+    an evaluation. Under activation checkpointing a pass comes twice, the second time inside ``backward``: it
+    is recorded once, when it has its gradient.
+
+    Parameters
+    ----------
+    train, held_out : Collector
+        For training steps and for evaluations.
+    loss_scale : LossScale
+        What gradients are divided by.
+
+    Attributes
+    ----------
+    evaluating : bool
+        Whether an evaluation is open.
+    saw_training : bool
+        Whether a pass in training mode came inside an evaluation.
+    passes : Counter
+        Recorded passes by (layer, call index).
+    """
+
+    def __init__(self, train: Collector, held_out: Collector, loss_scale: LossScale) -> None:
+        self._train, self._held_out, self._loss_scale = train, held_out, loss_scale
+        self.evaluating = False
+        self.saw_training = False
+        self.passes: Counter[tuple[str, int]] = Counter()
+        self._next: Counter[str] = Counter()
+        self._without_gradient: defaultdict[str, deque[int]] = defaultdict(deque)
+
+    def forward_begins(self) -> None:
+        """Count calls anew: the model's own forward pass begins."""
+        self._next.clear()
+
+    def step_begins(self) -> None:
+        """Forget the last step's passes."""
+        self._next.clear()
+        self._without_gradient.clear()
+
+    def active(self, training: bool) -> bool:
+        """Whether passes in this mode can be of use at all."""
+        return (training and not self.evaluating) or (self.evaluating and not training)
+
+    def net_value(self, place: Place, z: Tensor, *, training: bool, gradients: bool) -> Call | None:
+        """Take in a net value; return the call it belongs to, or None where the pass is not recorded."""
+        call = self._enter(place, training, gradients)
+        if call is not None:
+            call.collector.feed(Tap.NET_VALUE, place, call.number, z)
+        return call
+
+    def expects_gradient(self, call: Call) -> bool:
+        """Whether the gradient of a call's net value is of use; if so it counts as missing until it comes."""
+        if call.collector is not self._train or not self._train.wants(Tap.NET_GRAD):
+            return False
+        self._train.open(Tap.NET_GRAD, call.place, call.number)
+        return True
+
+    def net_grad(self, call: Call, gradient: Tensor) -> None:
+        """Take in dL/dz of a call."""
+        if call.collector.wants(Tap.NET_GRAD):
+            call.collector.feed(Tap.NET_GRAD, call.place, call.number, self._loss_scale.unscaled(gradient))
+
+    def node_value(self, call: Call, h: Tensor) -> None:
+        """Take in the node value of a call."""
+        call.collector.feed(Tap.NODE_VALUE, call.place, call.number, h)
+
+    def output(self, place: Place, h: Tensor, *, training: bool, gradients: bool) -> None:
+        """Take in the node value of a site that has no net value of its own."""
+        call = self._enter(place, training, gradients)
+        if call is not None:
+            self.node_value(call, h)
+
+    def _enter(self, place: Place, training: bool, gradients: bool) -> Call | None:
+        layer = place.site.layer
+        if not training:
+            return self._call(self._held_out, place, self._count(layer)) if self.evaluating else None
+        if self.evaluating:
+            self.saw_training = True
+            return None
+        recomputed = torch._C._current_graph_task_id() != -1
+        if recomputed:  # recorded in the first pass, unless that one ran without gradients
+            held = self._without_gradient[layer]
+            return self._call(self._train, place, held.popleft()) if held and gradients else None
+        index = self._count(layer)
+        if not gradients:
+            self._without_gradient[layer].append(index)
+            return None
+        return self._call(self._train, place, index)
+
+    def _count(self, layer: str) -> int:
+        index = self._next[layer]
+        self._next[layer] += 1
+        return index
+
+    def _call(self, collector: Collector, place: Place, index: int) -> Call:
+        self.passes[place.site.layer, index] += 1
+        return Call(place, index, collector)
