@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
@@ -126,15 +127,35 @@ def reproduce(
         raise typer.Exit(1)
 
 
+@app.command()
+def coverage(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")] = False,
+) -> None:
+    """Show every site of a run's model: what was recorded of it, how often, and if not, why.
+
+    **Example**
+
+    - `dropdiag coverage runs/dropout-s0`
+    """
+    with _clear_errors():
+        from dropdiag.store.reader import load  # noqa: PLC0415
+
+        table = load(run).coverage()
+    typer.echo(json.dumps(table.as_dicts(), indent=1) if as_json else str(table))
+
+
 @contextmanager
-def _clear_errors(out: Path) -> Iterator[None]:
+def _clear_errors(out: Path | None = None) -> Iterator[None]:
     try:
         yield
     except DropdiagError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from None
     except KeyboardInterrupt:
-        typer.echo(f"\nstopped; finished runs are kept, and the same command goes on from {out}", err=True)
+        kept = "" if out is None else f"; finished runs are kept, and the same command goes on from {out}"
+        typer.echo(f"\nstopped{kept}", err=True)
         raise typer.Exit(130) from None
 
 

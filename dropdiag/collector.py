@@ -71,6 +71,12 @@ class Collector:
         for probe in tuple(self._active.get(tap, ())):
             self._guarded(probe, place, call, tensor)
 
+    def refeed(self, tap: Tap, place: Place, call: int, tensor: Tensor) -> None:
+        """Let a tensor take the place of what was fed before."""
+        for probe in self._active.get(tap, ()):
+            self._open.pop((probe, place.site.layer, call), None)
+        self.feed(tap, place, call, tensor)
+
     def _guarded(self, probe: Probe[Any], place: Place, call: int, tensor: Tensor | None) -> None:
         try:
             sketch = self._sketch(probe, place, call)

@@ -19,7 +19,7 @@ from torch.utils.hooks import RemovableHandle
 from dropdiag import compiled
 from dropdiag.errors import ArgumentError
 from dropdiag.functional import FunctionalCalls
-from dropdiag.network import ACTIVATION, OUTPUT
+from dropdiag.network import ACTIVATION, OUTPUT, WEIGHT
 from dropdiag.probes import Place
 from dropdiag.taps import Call, Taps
 
@@ -119,6 +119,16 @@ class _Output(InertHook):
             self.taps.output(self.place, h, training=module.training, gradients=torch.is_grad_enabled())
 
 
+class _RawGradient(InertHook):
+    """Hook on a weight, called each time a backward pass has added to its gradient."""
+
+    def __init__(self, taps: Taps, place: Place) -> None:
+        self.taps, self.place = taps, place
+
+    def __call__(self, parameter: Tensor) -> None:
+        self.taps.raw_weight_grad(self.place, parameter.grad)
+
+
 class Hooks:
     """All hooks on one model.
 
@@ -126,7 +136,7 @@ class Hooks:
     ----------
     model : nn.Module
     places : sequence of Place
-        Activations, and modules with node values alone.
+        Activations, modules with node values alone, and weights whose raw gradients are wanted.
     taps : Taps
     calls : FunctionalCalls
 
@@ -159,6 +169,12 @@ class Hooks:
             self._add(module.register_forward_hook, _NodeValue(taps, pending, port))
         elif place.site.kind == OUTPUT:
             self._add(module.register_forward_hook, _Output(taps, place, port))
+        elif place.site.kind == WEIGHT:
+            tensor = place.site.tensor()
+            if tensor is not None and tensor.is_leaf and tensor.requires_grad:
+                hook = _RawGradient(taps, place)
+                handle = tensor.register_post_accumulate_grad_hook(hook)  # type: ignore[no-untyped-call]
+                self._handles.append(handle)
 
     def _add(self, register: Callable[..., RemovableHandle], hook: InertHook, **options: bool) -> None:
         self._handles.append(register(hook, with_kwargs=True, **options))

@@ -129,7 +129,9 @@ class Recorder:
         if start is None:
             self._record_weights()
         self._begin_step()
-        passed = [p for p in places if p.site.kind in (ACTIVATION, OUTPUT)]
+        raw = any(probe.tap is Tap.RAW_WEIGHT_GRAD for probe in self._probes)
+        kinds = (ACTIVATION, OUTPUT, WEIGHT) if raw else (ACTIVATION, OUTPUT)
+        passed = [place for place in places if place.site.kind in kinds]
         self._hooks = Hooks(model, passed, self._taps, self._functional)
 
     # Steps -----------------------------------------------------------------------------------------------
@@ -158,6 +160,8 @@ class Recorder:
         self._completed += 1
         self._feed_weights(gradients=True)
         self._add_functional_sites()
+        if self._taps.captured:
+            self._warn("forward passes captured into a CUDA graph are not recorded: its replays run no hooks")
         if self._train.wants(Tap.WEIGHT):
             self._weights_at = self._completed
         self._put(TRAIN, [*self._train.finish(), *own, *self._loss_scale.skipped()])
@@ -260,9 +264,12 @@ class Recorder:
             return
         self._sites += [place.site for place in new]
         known = [place.activation for place in new if place.activation is not None]
-        self._writer.add_derivatives({a.name: a.derivative for a in known})
         self._writer.meta["activations"] |= {a.name: areas(a) for a in known}
-        self._writer.save_meta(layers=[site.describe() for site in self._sites])
+        try:
+            self._writer.add_derivatives({a.name: a.derivative for a in known})
+            self._writer.save_meta(layers=[site.describe() for site in self._sites])
+        except OSError as error:
+            self._disk_failed(error)
 
     def coverage(self) -> Coverage:
         """Return every site: whether it is recorded, how often it was, and if not, why.
@@ -300,7 +307,7 @@ class Recorder:
         for tap in (Tap.WEIGHT, Tap.WEIGHT_GRAD) if gradients else (Tap.WEIGHT,):
             if self._train.wants(tap):
                 read = [self._feed_weight(tap, place) for place in self._weights]
-                if tap is Tap.WEIGHT_GRAD and read and not any(read):
+                if tap is Tap.WEIGHT_GRAD and not any(read) and any(_wants_gradient(p) for p in self._weights):
                     self._warn(
                         f"no weight had a gradient at the end of step {self._completed}: call rec.step() after "
                         "backward() and before zero_grad(); these gradients are missing, not zero"
@@ -430,6 +437,11 @@ def _scalar(name: str, value: float | Tensor) -> Finished:
         return Finished(None, 0, name, float(value))
     except (TypeError, ValueError):
         raise ArgumentError(f"{name}= must be one number, got {value!r}") from None
+
+
+def _wants_gradient(place: Place) -> bool:
+    tensor = place.site.tensor()
+    return tensor is not None and tensor.is_leaf and tensor.requires_grad
 
 
 def _why_silent(site: Site) -> str:

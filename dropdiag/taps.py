@@ -41,6 +41,8 @@ class Taps:
         Whether an evaluation is open.
     saw_training : bool
         Whether a pass in training mode came inside an evaluation.
+    captured : bool
+        Whether a pass went into a CUDA graph: its replays run no hooks.
     passes : Counter
         Recorded passes by (layer, call index).
     """
@@ -49,6 +51,7 @@ class Taps:
         self._train, self._held_out, self._loss_scale = train, held_out, loss_scale
         self.evaluating = False
         self.saw_training = False
+        self.captured = False
         self.passes: Counter[tuple[str, int]] = Counter()
         self._next: Counter[str] = Counter()
         self._without_gradient: defaultdict[str, deque[int]] = defaultdict(deque)
@@ -68,6 +71,9 @@ class Taps:
 
     def net_value(self, place: Place, z: Tensor, *, training: bool, gradients: bool) -> Call | None:
         """Take in a net value; return the call it belongs to, or None where the pass is not recorded."""
+        if z.is_cuda and torch.cuda.is_current_stream_capturing():
+            self.captured = True
+            return None
         call = self._enter(place, training, gradients)
         if call is not None:
             call.collector.feed(Tap.NET_VALUE, place, call.number, z)
@@ -88,6 +94,12 @@ class Taps:
     def node_value(self, call: Call, h: Tensor) -> None:
         """Take in the node value of a call."""
         call.collector.feed(Tap.NODE_VALUE, call.place, call.number, h)
+
+    def raw_weight_grad(self, place: Place, gradient: Tensor | None) -> None:
+        """Take in a weight's gradient each time something was added to it: the last one of a step stands."""
+        if gradient is not None and self._train.wants(Tap.RAW_WEIGHT_GRAD):
+            dense = gradient.coalesce().to_dense() if gradient.is_sparse else gradient
+            self._train.refeed(Tap.RAW_WEIGHT_GRAD, place, 0, self._loss_scale.unscaled(dense))
 
     def output(self, place: Place, h: Tensor, *, training: bool, gradients: bool) -> None:
         """Take in the node value of a site that has no net value of its own."""

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -144,3 +145,24 @@ def test_as_a_process(data, tmp_path):
 def test_help_does_not_pay_for_torch():
     code = "import sys, dropdiag.cli; sys.exit(sorted({'torch', 'matplotlib', 'pandas'} & set(sys.modules)) != [])"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_coverage_shows_every_site_of_a_run(tmp_path):
+    import dropdiag as dd
+    from tests.networks import mlp, train
+
+    model = mlp()
+    with dd.Recorder(model, tmp_path / "run", every=1) as rec:
+        train(model, 2, rec)
+    code, said, _ = call("coverage", tmp_path / "run")
+    assert code == 0
+    assert "a dropout (rate 0.5) is listed, not measured" in said
+    assert said.splitlines()[0].split() == [
+        "layer", "call", "kind", "type", "functional", "expected", "fired", "sampled", "skipped",
+    ]  # fmt: skip
+    code, said, _ = call("coverage", tmp_path / "run", "--json")
+    rows = {row["layer"]: row for row in json.loads(said)}
+    assert rows["1"]["fired"] == 2
+    code, _, error = call("coverage", tmp_path)
+    assert code == 2
+    assert "is not a run" in error

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from dropdiag.errors import ArgumentError
-from dropdiag.probes.abs_means import GradientFlow, WeightGradientMeans
+from dropdiag.probes.abs_means import GradientFlow, RawWeightGradientMeans, WeightGradientMeans
 from dropdiag.probes.base import Place, Probe, Tap, Value
 from dropdiag.probes.histograms import NetGradients, NetValues, NodeValues, WeightGradients, Weights
 from dropdiag.probes.moments import NetValueMoments, WeightMoments
@@ -25,6 +25,7 @@ PROBES: Final[tuple[Probe[Any], ...]] = (
     NetGradients(),
     WeightGradients(),
     WeightGradientMeans(),
+    RawWeightGradientMeans(),
     WeightMoments(),
     NetValueMoments(),
 )

@@ -30,8 +30,16 @@ class GradientFlow(_AbsMeanProbe):
     every_step = True
 
 
+class RawWeightGradientMeans(_AbsMeanProbe):
+    """Mean of |dL/dw| as ``backward()`` left it, before clipping, at every training step."""
+
+    name = "raw_weight_gradient_means"
+    tap = Tap.RAW_WEIGHT_GRAD
+    every_step = True
+
+
 class WeightGradientMeans(_AbsMeanProbe):
-    """Mean of |dL/dw| over each weight matrix, at every training step."""
+    """Mean of |dL/dw| over each weight matrix as it stands at ``step()`` (clipped, if it was), at every step."""
 
     name = "weight_gradient_means"
     tap = Tap.WEIGHT_GRAD

@@ -30,6 +30,8 @@ class Tap(Enum):
     """The parameter, after the optimiser's step."""
     WEIGHT_GRAD = "weight_grad"
     """The parameter's gradient, as it stands at ``step()``."""
+    RAW_WEIGHT_GRAD = "raw_weight_grad"
+    """The parameter's gradient as ``backward()`` left it: before clipping."""
     NET_VALUE = "net_value"
     """z, what enters the activation."""
     NODE_VALUE = "node_value"

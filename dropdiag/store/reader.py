@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from dropdiag.coverage import Coverage
 from dropdiag.errors import ArgumentError, NotRecordedError, RunError
 from dropdiag.store.histogram import Histogram
 from dropdiag.store.schema import EVAL, TRAIN
@@ -78,6 +79,18 @@ class Run:
         import pandas as pd  # noqa: PLC0415 - readers of histograms alone need no pandas
 
         return pd.DataFrame(self.meta["layers"])
+
+    def coverage(self) -> Coverage:
+        """Return every site of the model: whether it was recorded, how often, and if not, why.
+
+        Raises
+        ------
+        NotRecordedError
+            If the run has not ended: the table is written at its end.
+        """
+        if "coverage" not in self.meta:
+            raise NotRecordedError(f"{self} has no coverage table: it is written when the Recorder is closed")
+        return Coverage.from_dicts(self.meta["coverage"])
 
     @cached_property
     def scalars(self) -> pd.DataFrame:

@@ -88,6 +88,7 @@ QUANTITIES: Final = {
         Quantity("node_correlation", "histogram", "1", "node correlation $r$"),
         Quantity("net_grad_abs_mean", "scalar", _PER_NET, r"gradient flow, mean $|\partial L/\partial z|$"),
         Quantity("weight_grad_abs_mean", "scalar", _PER_WEIGHT, r"mean $|\partial L/\partial w|$"),
+        Quantity("raw_weight_grad_abs_mean", "scalar", _PER_WEIGHT, r"mean $|\partial L/\partial w|$ before clipping"),
         Quantity("node_correlation_abs_mean", "scalar", "1", "mean $|r|$"),
         Quantity("node_correlation_samples", "scalar", "samples", "samples"),
         Quantity("node_correlation_nodes", "scalar", "nodes", "nodes correlated"),

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
-FLUSH_ROWS: Final = 50_000
-FLUSH_BINS: Final = 4_000_000
+FLUSH_ROWS: Final = 20_000
+FLUSH_BINS: Final = 1_000_000
 FLUSH_SECONDS: Final = 10.0
 
 
@@ -60,7 +60,7 @@ class RunWriter:
 
     Rows are kept in memory until there are many or `FLUSH_SECONDS` have passed; a flush writes each table to a
     temporary name, syncs it to disk, and renames it to the next segment. A job killed at any moment keeps all
-    segments that have their name. Memory: the unflushed rows, at most about 40 MB.
+    segments that have their name. Memory: the unflushed rows, about 20 MB at most.
 
     Parameters
     ----------
@@ -181,8 +181,9 @@ class RunWriter:
         """
         from dropdiag.store import tables  # noqa: PLC0415
 
-        for name in derivatives.keys() - self._known_derivatives:
+        for name in sorted(derivatives.keys() - self._known_derivatives):
             self._write("derivatives", tables.derivative(name, derivatives[name]))
+            self._known_derivatives.add(name)
 
     def _write(self, table_name: str, table: pa.Table) -> None:
         number, self._number = self._number, self._number + 1

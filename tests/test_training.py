@@ -1,0 +1,553 @@
+"""Training as people do it: what each practice means for the numbers, and that it is not disturbed."""
+
+import copy
+import warnings
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+import dropdiag as dd
+from dropdiag.errors import DropdiagWarning
+from tests.networks import batches, mlp, train
+
+
+def record(model, path, body, **options):
+    options = {"probes": "full", "every": 1, "strict": True, **options}
+    with dd.Recorder(model, path, **options) as rec:
+        body(rec)
+        coverage = rec.coverage()
+    return dd.load(path), coverage
+
+
+def values(run, quantity, **where):
+    frame = run.scalars[run.scalars["quantity"] == quantity]
+    for column, value in where.items():
+        frame = frame[frame[column] == value]
+    return frame["value"].to_numpy()
+
+
+def histogram(tensor):
+    return dd.Histogram.from_values(tensor.detach().float().numpy())
+
+
+class Functional(nn.Module):
+    """No activation or dropout module at all."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.a, self.b, self.c = nn.Linear(12, 16), nn.Linear(16, 16), nn.Linear(16, 3)
+
+    def forward(self, x):
+        x = F.dropout(F.relu(self.a(x), inplace=True), 0.3, self.training)
+        x = torch.tanh(self.b(x))
+        x = self.b(x).sigmoid_()
+        return self.c(F.gelu(x) + F.gelu(self.b(x), approximate="tanh"))
+
+
+# Functional calls --------------------------------------------------------------------------------------------
+
+
+def test_functional_calls_are_attributed_and_change_nothing(tmp_path):
+    bare = Functional()
+    losses = train(bare, 4)
+    state = torch.get_rng_state()
+    model = Functional()
+    run, coverage = record(model, tmp_path / "run", lambda rec: losses.extend(train(model, 4, rec)))
+    assert all(torch.equal(a, b) for a, b in zip(losses[:4], losses[4:], strict=True))
+    assert torch.equal(state, torch.get_rng_state())
+    functional = {(row.layer, row.call): row.fired for row in coverage if row.functional and row.expected}
+    names = ["relu", "tanh", "sigmoid", "gelu"]
+    assert functional == {**{(f"(model):{n}", 0): 4 for n in names}, ("(model):gelu", 1): 4}
+    assert [row.skipped for row in coverage if row.kind == "dropout"] == [
+        "a dropout (rate 0.3) is listed, not measured"
+    ]
+    assert not coverage.silent
+    assert len(values(run, "net_grad_abs_mean", layer="(model):gelu", call=1)) == 4
+    assert run.histogram("net_value", "(model):relu").n == 20 * 16
+    assert set(run.meta["activations"]) == {"relu", "tanh", "sigmoid", "gelu"}
+
+
+def test_functional_numbers_are_those_of_modules(tmp_path):
+    class Modules(Functional):
+        def __init__(self):
+            super().__init__()
+            self.act = nn.Tanh()
+
+        def forward(self, x):
+            return self.c(self.act(self.b(self.act(self.a(x)))))
+
+    class Functions(Functional):
+        def forward(self, x):
+            return self.c(torch.tanh(self.b(self.a(x).tanh())))
+
+    runs = []
+    for kind in (Modules, Functions):
+        model = kind()
+        runs.append(record(model, tmp_path / kind.__name__, lambda rec, model=model: train(model, 3, rec))[0])
+    for quantity in ("net_value", "node_value", "net_grad"):
+        a, b = (run.histograms(quantity, "all", "train") for run in runs)
+        assert a[["step", "call"]].equals(b[["step", "call"]])
+        assert all(x == y for x, y in zip(a["histogram"], b["histogram"], strict=True))
+
+
+def test_functional_calls_can_be_left_out(tmp_path):
+    model = Functional()
+    _, coverage = record(model, tmp_path / "run", lambda rec: train(model, 1, rec), exclude="*:gelu")
+    assert {row.skipped for row in coverage if row.layer.endswith("gelu")} == {"in exclude"}
+
+
+# Gradient accumulation, scaling, clipping --------------------------------------------------------------------
+
+
+def test_grad_scaler_is_divided_out_and_skipped_steps_are_flagged(tmp_path):
+    flows = {}
+    for scale in (1.0, 1024.0):
+        model = mlp()
+        scaler = torch.amp.GradScaler("cpu", init_scale=scale, growth_interval=1000)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+
+        def body(rec, model=model, scaler=scaler, optimizer=optimizer):
+            for i, (x, y) in enumerate(batches(4)):
+                loss = F.cross_entropy(model(x), y) * (float("inf") if i == 2 else 1.0)
+                optimizer.zero_grad()
+                scaler.scale(loss).backward()
+                scaler.step(optimizer)
+                scaler.update()
+                rec.step(loss=loss)
+
+        run, _ = record(model, tmp_path / f"scale-{scale}", body, scaler=scaler)
+        flows[scale] = values(run, "net_grad_abs_mean", layer="1")
+        assert values(run, "step_skipped").tolist() == [0, 0, 1, 0]
+    np.testing.assert_allclose(flows[1.0][:2], flows[1024.0][:2], rtol=1e-6)
+    assert not np.isfinite(flows[1.0][2])
+
+
+def test_clipping_before_and_after_are_told_apart(tmp_path):
+    model = mlp()
+    seen = {"raw": [], "clipped": []}
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+
+    def body(rec):
+        for x, y in batches(3):
+            optimizer.zero_grad()
+            for px, py in zip(x.chunk(2), y.chunk(2), strict=True):
+                (F.cross_entropy(model(px), py) / 2).backward()
+            seen["raw"].append(model[0].weight.grad.double().abs().mean().item())
+            nn.utils.clip_grad_norm_(model.parameters(), 1e-3)
+            seen["clipped"].append(model[0].weight.grad.double().abs().mean().item())
+            optimizer.step()
+            rec.step()
+
+    run, _ = record(model, tmp_path / "run", body)
+    np.testing.assert_allclose(values(run, "raw_weight_grad_abs_mean", layer="0"), seen["raw"], rtol=1e-9)
+    np.testing.assert_allclose(values(run, "weight_grad_abs_mean", layer="0"), seen["clipped"], rtol=1e-9)
+    assert seen["clipped"][0] < seen["raw"][0] / 10
+
+
+def test_gradients_that_were_zeroed_too_early_are_missing_with_a_warning(tmp_path):
+    model = mlp()
+    x, y = next(batches(1))
+    with dd.Recorder(model, tmp_path / "run", probes="full", every=1) as rec:
+        F.cross_entropy(model(x), y).backward()
+        model.zero_grad()
+        with pytest.warns(DropdiagWarning, match="before zero_grad"):
+            rec.step()
+    run = dd.load(tmp_path / "run")
+    assert np.isnan(values(run, "weight_grad_abs_mean")).all()
+    assert np.isfinite(values(run, "raw_weight_grad_abs_mean")).all()
+
+
+def test_bf16_autocast_is_recorded_and_not_disturbed(tmp_path):
+    def steps(model, rec=None):
+        torch.manual_seed(5)
+        out = []
+        for x, y in batches(3):
+            with torch.autocast("cpu", torch.bfloat16):
+                loss = F.cross_entropy(model(x), y)
+            loss.backward()
+            out.append(loss.detach())
+            if rec is not None:
+                rec.step(loss=loss)
+        return out
+
+    expected, model = steps(mlp()), mlp()
+    got = []
+    run, _ = record(model, tmp_path / "run", lambda rec: got.extend(steps(model, rec)))
+    assert all(torch.equal(a, b) for a, b in zip(expected, got, strict=True))
+    bins = run.histogram("net_value", "1", phase="train").bins
+
+    assert len(bins) > 10
+
+
+def test_half_precision_sums_do_not_overflow(tmp_path):
+    model = nn.Sequential(nn.Linear(4, 4), nn.Tanh()).to(torch.bfloat16)
+
+    def body(rec):
+        out = model(torch.ones(30_000, 4, dtype=torch.bfloat16))
+        out.backward(torch.ones_like(out) * 100)
+        rec.step()
+
+    run, _ = record(model, tmp_path / "run", body)
+    assert np.isfinite(values(run, "net_grad_abs_mean")).all()
+
+
+# Checkpointing, several passes -------------------------------------------------------------------------------
+
+
+class Checkpointed(nn.Module):
+    def __init__(self, reentrant):
+        super().__init__()
+        torch.manual_seed(0)
+        self.one = nn.Sequential(nn.Linear(12, 16), nn.Tanh(), nn.Dropout(0.5), nn.Linear(16, 16), nn.ReLU())
+        self.two = nn.Sequential(nn.Linear(16, 16), nn.GELU(), nn.Linear(16, 3))
+        self.reentrant = reentrant
+
+    def forward(self, x):
+        if self.reentrant is None:
+            return self.two(self.one(x))
+        x = x.clone().requires_grad_()
+        return checkpoint(self.two, checkpoint(self.one, x, use_reentrant=self.reentrant), use_reentrant=self.reentrant)
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_checkpointed_passes_count_once(tmp_path, reentrant):
+    plain = Checkpointed(None)
+    expected, coverage = record(plain, tmp_path / "plain", lambda rec: train(plain, 3, rec))
+    model = Checkpointed(reentrant)
+    got, counted = record(model, tmp_path / "run", lambda rec: train(model, 3, rec))
+    fired = {(row.layer, row.call): row.fired for row in coverage if row.kind == "activation"}
+    assert {(row.layer, row.call): row.fired for row in counted if row.kind == "activation"} == fired
+    for quantity in ("net_value", "net_grad"):
+        a, b = (run.histograms(quantity, "all", "train") for run in (expected, got))
+        assert a[["step", "layer", "call"]].equals(b[["step", "layer", "call"]])
+        assert all(x == y for x, y in zip(a["histogram"], b["histogram"], strict=True))
+
+
+def test_backward_twice_on_one_graph_is_one_step(tmp_path):
+    model = mlp()
+
+    def body(rec, times):
+        x, y = next(batches(1))
+        loss = F.cross_entropy(model(x), y)
+        for i in range(times):
+            loss.backward(retain_graph=i < times - 1)
+        rec.step()
+
+    torch.manual_seed(0)
+    once, _ = record(model, tmp_path / "once", lambda rec: body(rec, 1))
+    torch.manual_seed(0)
+    twice, _ = record(model, tmp_path / "twice", lambda rec: body(rec, 2))
+    np.testing.assert_allclose(values(once, "net_grad_abs_mean"), values(twice, "net_grad_abs_mean"), rtol=1e-6)
+    assert twice.meta["steps"] == 1
+
+
+def test_create_graph_and_several_forwards_for_one_backward(tmp_path):
+    model = mlp()
+
+    def body(rec):
+        x, y = next(batches(1))
+        loss = F.cross_entropy(model(x), y) + F.cross_entropy(model(x + 1), y)
+        (g,) = torch.autograd.grad(loss, model[0].weight, create_graph=True)
+        (loss + g.pow(2).sum()).backward()
+        rec.step()
+
+    run, _ = record(model, tmp_path / "run", body)
+    assert run.histogram("net_value", "1", phase="train").n == 2 * 20 * 16
+
+
+def test_optimisers_with_closures(tmp_path):
+    def fit(model, rec=None):
+        optimizer = torch.optim.LBFGS(model.parameters(), lr=0.5, max_iter=3)
+        x, y = next(batches(1))
+
+        def closure():
+            optimizer.zero_grad()
+            loss = F.cross_entropy(model(x), y)
+            loss.backward()
+            return loss
+
+        torch.manual_seed(0)
+        for _ in range(2):
+            optimizer.step(closure)
+            if rec is not None:
+                rec.step()
+        return [p.detach().clone() for p in model.parameters()]
+
+    expected, model = fit(mlp()), mlp()
+    got = []
+    run, _ = record(model, tmp_path / "run", lambda rec: got.extend(fit(model, rec)))
+    assert all(torch.equal(a, b) for a, b in zip(expected, got, strict=True))
+    assert run.meta["steps"] == 2
+    assert run.histogram("net_value", "1", step=1, phase="train").n % (20 * 16) == 0
+
+
+# Parameters --------------------------------------------------------------------------------------------------
+
+
+def test_parametrised_weights_are_the_effective_ones_and_stay_what_they_are(tmp_path):
+    def build():
+        torch.manual_seed(0)
+        return nn.Sequential(
+            nn.utils.parametrizations.weight_norm(nn.Linear(12, 16)),
+            nn.Tanh(),
+            nn.utils.parametrizations.spectral_norm(nn.Linear(16, 3)),
+        )
+
+    bare, model = build(), build()
+    losses = train(bare, 3)
+    got = []
+    run, coverage = record(model, tmp_path / "run", lambda rec: got.extend(train(model, 3, rec)))
+    for a, b in zip([*losses, *bare.state_dict().values()], [*got, *model.state_dict().values()], strict=True):
+        assert torch.equal(a, b)
+    model.eval()
+    assert run.histogram("weight", "0") == histogram(model[0].weight)
+    assert run.histogram("weight", "2") == histogram(model[2].weight)
+    assert sum(row.skipped == "part of a parametrisation; the effective weight is recorded" for row in coverage) >= 3
+
+
+def test_old_weight_norm_records_the_effective_weight(tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        model = nn.Sequential(nn.utils.weight_norm(nn.Linear(12, 16)), nn.Tanh(), nn.Linear(16, 3))
+    run, coverage = record(model, tmp_path / "run", lambda rec: train(model, 1, rec))
+    assert {row.layer for row in coverage if row.kind == "weight" and row.expected} == {"0", "2"}
+    assert run.histogram("weight", "0", step=1).n == 12 * 16
+
+
+def test_sparse_gradients_count_their_zeros(tmp_path):
+    model = nn.Sequential(nn.Embedding(50, 4, sparse=True), nn.Tanh())
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    means = []
+
+    def body(rec):
+        for ids in (torch.tensor([1, 1, 7]), torch.tensor([3, 4, 3])):
+            optimizer.zero_grad()
+            model(ids).pow(2).sum().backward()
+            means.append(model[0].weight.grad.to_dense().double().abs().mean().item())
+            optimizer.step()
+            rec.step()
+
+    run, _ = record(model, tmp_path / "run", body)
+    np.testing.assert_allclose(values(run, "weight_grad_abs_mean", layer="0"), means, rtol=1e-9)
+    assert run.histogram("weight_grad", "0", step=2).zeros == 48 * 4
+
+
+def test_frozen_then_unfrozen_weights(tmp_path):
+    model = mlp()
+    model[0].weight.requires_grad_(False)
+
+    def body(rec):
+        train(model, 1, rec)
+        model[0].weight.requires_grad_(True)
+        train(model, 1, rec)
+
+    run, _ = record(model, tmp_path / "run", body)
+    assert np.isnan(values(run, "weight_grad_abs_mean", layer="0")).tolist() == [True, False]
+
+
+def test_lazy_and_meta_modules_are_recorded_once_they_have_values(tmp_path):
+    model = nn.Sequential(nn.LazyLinear(16), nn.Tanh(), nn.Linear(16, 3, device="meta"))
+
+    def body(rec):
+        model[2].to_empty(device="cpu")
+        nn.init.normal_(model[2].weight)
+        nn.init.zeros_(model[2].bias)
+        model(torch.randn(2, 12))
+        train(model, 2, rec)
+
+    run, coverage = record(model, tmp_path / "run", body)
+    assert sorted(run.histograms("weight", "all").query("layer == '0'")["step"]) == [1, 2]
+    assert run.histogram("weight", "2") == histogram(model[2].weight)
+    assert not coverage.silent
+
+
+def test_functional_call_and_a_moving_average_copy(tmp_path):
+    model = mlp()
+
+    def body(rec):
+        average = copy.deepcopy(model)
+        parameters = {name: p * 2 for name, p in model.named_parameters()}
+        x, y = next(batches(1))
+        average(x)
+        F.cross_entropy(torch.func.functional_call(model, parameters, x), y).backward()
+        rec.step()
+
+    run, _ = record(model, tmp_path / "run", body)
+    assert run.histogram("net_value", "1", phase="train").n == 20 * 16
+
+
+# Layer types -------------------------------------------------------------------------------------------------
+
+
+def test_recurrent_layers_record_their_outputs_packed_or_not(tmp_path):
+    class Packed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(0)
+            self.lstm, self.gru, self.out = (
+                nn.LSTM(5, 7, batch_first=True),
+                nn.GRU(7, 6, batch_first=True),
+                nn.Linear(6, 2),
+            )
+
+        def forward(self, x, lengths):
+            packed = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+            hidden, _ = nn.utils.rnn.pad_packed_sequence(self.lstm(packed)[0], batch_first=True)
+            return self.out(self.gru(hidden)[0])
+
+    model = Packed()
+    x, lengths = torch.randn(3, 6, 5), torch.tensor([6, 2, 4])
+
+    def body(rec):
+        model(x, lengths).sum().backward()
+        rec.step()
+        model.eval()
+        with rec.evaluation():
+            model(x, lengths)
+
+    run, coverage = record(model, tmp_path / "run", body)
+    assert run.histogram("node_value", "lstm", phase="train").n == 12 * 7  # padding is not counted
+    assert run.histogram("node_value", "gru", phase="train").n == 18 * 6
+    assert values(run, "node_correlation_samples", layer="lstm").tolist() == [12]
+    assert values(run, "node_correlation_width", layer="lstm").tolist() == [7]
+    assert not coverage.silent
+    weights = {row.layer for row in coverage if row.kind == "weight" and row.expected}
+    assert {"lstm.weight_ih_l0", "lstm.weight_hh_l0", "out"} <= weights
+
+
+def test_attention_and_its_weights(tmp_path):
+    model = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, activation="gelu")
+    x = torch.randn(2, 5, 8)
+
+    def body(rec):
+        model(x).sum().backward()
+        rec.step()
+
+    run, coverage = record(model, tmp_path / "run", body)
+    assert not coverage.silent
+    assert run.histogram("node_value", "self_attn", phase="train").n == 2 * 5 * 8
+    assert run.histogram("net_value", "(model):gelu", phase="train").n == 2 * 5 * 16
+    assert np.isfinite(values(run, "weight_grad_abs_mean", layer="self_attn.out_proj")).all()
+
+
+def test_the_fused_encoder_is_untouched_outside_of_evaluations(tmp_path):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 16, 0.0, batch_first=True), 2))
+    x = torch.randn(2, 5, 8)
+    model.eval()
+    with torch.no_grad():
+        expected = model(x)
+        with dd.Recorder(model, tmp_path / "run", probes="full", strict=True) as rec:
+            assert torch.equal(model(x), expected)
+            with rec.evaluation():
+                torch.testing.assert_close(model(x), expected)
+            coverage = rec.coverage()
+    fired = {row.layer for row in coverage if row.functional and row.fired}
+    assert fired == {"0.layers.0:relu", "0.layers.1:relu"}
+
+
+def test_gated_units_give_the_gates_net_value(tmp_path):
+    model = nn.Sequential(nn.Linear(12, 10), nn.GLU())
+    x = torch.randn(6, 12)
+
+    def body(rec):
+        model(x).pow(2).sum().backward()
+        rec.step()
+
+    run, _ = record(model, tmp_path / "run", body)
+    z = model[0](x)
+    assert run.histogram("net_value", "1", phase="train") == histogram(z.chunk(2, -1)[1])
+    a, b = z.detach().chunk(2, -1)
+    b = b.double().requires_grad_()
+    (a.double() * b.sigmoid()).pow(2).sum().backward()
+    np.testing.assert_allclose(values(run, "net_grad_abs_mean"), [b.grad.abs().mean().item()], rtol=1e-5)
+    assert run.meta["activations"]["GLU(dim=-1)"]["sup"] == 0.25
+
+
+def test_channels_are_nodes_and_positions_samples(tmp_path):
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(inplace=True)).to(
+        memory_format=torch.channels_last
+    )
+    x = torch.randn(5, 3, 8, 8).to(memory_format=torch.channels_last)
+
+    def body(rec):
+        model(x).sum().backward()
+        rec.step()
+        model.eval()
+        with rec.evaluation():
+            body.h = model(x).detach()
+
+    run, _ = record(model, tmp_path / "run", body)
+    flat = body.h.movedim(1, -1).reshape(-1, 4).double().numpy()
+    r = np.corrcoef(flat, rowvar=False)[np.triu_indices(4, 1)]
+    np.testing.assert_allclose(values(run, "node_correlation_abs_mean"), [np.abs(r).mean()], rtol=1e-6)
+    assert values(run, "node_correlation_samples").tolist() == [5 * 36]
+
+
+def test_containers_as_outputs_and_keyword_inputs(tmp_path):
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.act = nn.Linear(12, 8), nn.Tanh()
+
+        def forward(self, x):
+            return {"out": (self.act(input=self.a(x)), None)}
+
+    model = Net()
+
+    def body(rec):
+        model(torch.randn(4, 12))["out"][0].sum().backward()
+        rec.step()
+
+    run, _ = record(model, tmp_path / "run", body)
+    assert run.histogram("net_value", "act", phase="train").n == 32
+    assert np.isfinite(values(run, "net_grad_abs_mean")).all()
+
+
+# Large tensors -----------------------------------------------------------------------------------------------
+
+
+def test_large_tensors_are_sampled_without_random_numbers_and_means_stay_exact(tmp_path):
+    model = nn.Sequential(nn.Linear(8, 64), nn.Tanh())
+    x = torch.randn(3 * 4096, 8)
+    state = torch.get_rng_state()
+
+    def body(rec):
+        body.z = model[0](x)
+        out = model[1](body.z)
+        body.z.retain_grad()
+        out.pow(2).sum().backward()
+        rec.step()
+
+    run, coverage = record(model, tmp_path / "run", body)
+    (stride,) = values(run, "net_value_stride").astype(int)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert (stride, np.gcd(stride, 64)) == (5, 1)
+    assert run.histogram("net_value", "1") == histogram(body.z.reshape(-1)[::stride])
+    np.testing.assert_allclose(values(run, "net_grad_abs_mean"), [body.z.grad.double().abs().mean().item()], rtol=1e-9)
+    assert [row.sampled for row in coverage if row.layer == "1"] == ["1 in 5 values"]
+
+
+# Memory ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_memory_is_flat_over_two_thousand_recorded_steps(tmp_path):
+    import resource
+
+    def resident():
+        with open("/proc/self/statm") as file:  # noqa: PTH123
+            return int(file.read().split()[1]) * resource.getpagesize() / 1e6
+
+    model = Functional()
+    with dd.Recorder(model, tmp_path / "run", probes="full", every=1) as rec:
+        train(model, 300, rec)
+        before = resident()
+        train(model, 2000, rec)
+        grown = resident() - before
+    assert grown < 25, f"{grown:.0f} MB more after 2,000 recorded steps"
