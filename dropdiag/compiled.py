@@ -116,6 +116,7 @@ def trace_output(h: Tensor, port: Port, training: bool, gradients: bool) -> None
 def _forward_begins(order: Tensor, number: int) -> None:
     port = _ports.get(number)
     if port is not None:
+        port.taps.compiled = True
         port.taps.forward_begins()
 
 

@@ -88,6 +88,7 @@ class FunctionalCalls(TorchFunctionMode):
 
     def __init__(self, model: nn.Module, taps: Taps, skipped: Callable[[str], str | None]) -> None:
         super().__init__()
+        self.model = model
         self._taps, self._skipped = taps, skipped
         self._names = {id(module): name for name, module in model.named_modules()}
         self._modules = dict(model.named_modules())

@@ -280,6 +280,9 @@ class Recorder:
             A sequence of rows that prints as a table.
         """
         listed = [*self._sites, *self._functional.dropouts.values()]
+        if self._taps.compiled:
+            reason = "functional calls inside torch.compile are not seen: use modules, or record the eager model"
+            listed.append(Site("(compiled)", ACTIVATION, self._functional.model, functional=True, skipped=reason))
         return Coverage([row for site in listed for row in self._coverage_rows(site)])
 
     def _coverage_rows(self, site: Site) -> Iterator[CoverageRow]:

@@ -43,6 +43,8 @@ class Taps:
         Whether a pass in training mode came inside an evaluation.
     captured : bool
         Whether a pass went into a CUDA graph: its replays run no hooks.
+    compiled : bool
+        Whether a pass ran inside a compiled graph, where functional calls are not seen.
     passes : Counter
         Recorded passes by (layer, call index).
     """
@@ -52,6 +54,7 @@ class Taps:
         self.evaluating = False
         self.saw_training = False
         self.captured = False
+        self.compiled = False
         self.passes: Counter[tuple[str, int]] = Counter()
         self._next: Counter[str] = Counter()
         self._without_gradient: defaultdict[str, deque[int]] = defaultdict(deque)

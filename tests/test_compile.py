@@ -160,6 +160,8 @@ def test_a_schedule_compiles_nothing_anew(tmp_path):
         with rec.evaluation(), torch.no_grad():
             forward(next(batches(1))[0])
         assert len(graphs) == 2
+        unseen = [row for row in rec.coverage() if row.layer == "(compiled)"]
+        assert "functional calls inside torch.compile are not seen" in unseen[0].skipped
     run = dd.load(tmp_path / "run")
     assert sorted(run.histograms("net_value", "all", "train")["step"].unique()) == [3, 6, 9, 12]
     assert len(run.scalars.query("quantity == 'net_grad_abs_mean' and layer == '1'")) == 12
