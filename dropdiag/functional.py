@@ -84,12 +84,20 @@ class FunctionalCalls(TorchFunctionMode):
     taps : Taps
     skipped : callable
         Layer name -> why it is not recorded, or None.
+    on_failure : callable
+        Called with the layer and the exception where recording a call fails; no call is recorded after that.
     """
 
-    def __init__(self, model: nn.Module, taps: Taps, skipped: Callable[[str], str | None]) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        taps: Taps,
+        skipped: Callable[[str], str | None],
+        on_failure: Callable[[str, Exception], None],
+    ) -> None:
         super().__init__()
         self.model = model
-        self._taps, self._skipped = taps, skipped
+        self._taps, self._skipped, self._on_failure = taps, skipped, on_failure
         self._names = {id(module): name for name, module in model.named_modules()}
         self._modules = dict(model.named_modules())
         self._known: dict[str, Activation | None] = {}
@@ -97,6 +105,7 @@ class FunctionalCalls(TorchFunctionMode):
         self.dropouts: dict[str, Site] = {}
         self.new: list[Place] = []
         self._entered = False
+        self._failed = False
 
     def begin(self) -> None:
         """Intercept from now on (the model's forward pass begins)."""
@@ -126,7 +135,7 @@ class FunctionalCalls(TorchFunctionMode):
             return func(*args, **keywords)
         if is_activation(module):
             return func(*args, **keywords)
-        call = self._before(function, module, args, keywords)
+        call = self._guarded(function, module, args, keywords)
         result = func(*args, **keywords)
         if call is not None and isinstance(result, Tensor):
             self._taps.node_value(call, result)
@@ -141,6 +150,18 @@ class FunctionalCalls(TorchFunctionMode):
                     return owner
             frame = frame.f_back
         return None
+
+    def _guarded(
+        self, function: _Function, module: nn.Module, args: Sequence[Any], keywords: dict[str, Any]
+    ) -> Call | None:
+        if self._failed:
+            return None
+        try:
+            return self._before(function, module, args, keywords)
+        except Exception as error:  # noqa: BLE001 - recording must not end the training
+            self._failed = True
+            self._on_failure(self._layer(function, module), error)
+            return None
 
     def _before(
         self, function: _Function, module: nn.Module, args: Sequence[Any], keywords: dict[str, Any]

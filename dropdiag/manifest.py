@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 import platform
+import warnings
 from collections.abc import Iterable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from torch import nn
+
 from dropdiag.activations import EPS, Activation, describe
-from dropdiag.errors import ArgumentError
+from dropdiag.errors import ArgumentError, DropdiagWarning
 from dropdiag.network import ACTIVATION, Site
 from dropdiag.probes import Probe
 from dropdiag.store.writer import as_json
@@ -83,8 +86,17 @@ def describe_activations(sites: Iterable[Site]) -> dict[str, Activation]:
     for site in sites:
         wanted = site.kind == ACTIVATION and site.skipped is None
         if wanted and site.activation is not None and site.activation not in found:
-            found[site.activation] = describe(site.module)
+            found[site.activation] = _described(site.activation, site.module)
     return {name: activation for name, activation in found.items() if activation is not None}
+
+
+def _described(name: str, module: nn.Module) -> Activation | None:
+    try:
+        return describe(module)
+    except Exception as error:  # noqa: BLE001 - a user's own activation may not be elementwise, or not run in float64
+        message = f"the derivative of {name} cannot be measured, its saturation is not judged: {error!r}"
+        warnings.warn(message, DropdiagWarning, stacklevel=4)
+        return None
 
 
 def areas(activation: Activation) -> dict[str, Any]:

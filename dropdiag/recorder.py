@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,13 +12,14 @@ from typing import Any, Final
 from torch import Tensor, nn
 
 from dropdiag.collector import Collector, Finished
-from dropdiag.coverage import Coverage, CoverageRow
+from dropdiag.coverage import Coverage
 from dropdiag.errors import ArgumentError, DropdiagWarning
 from dropdiag.functional import FunctionalCalls
 from dropdiag.hooks import Hooks, check_model, eager
+from dropdiag.inventory import Inventory
 from dropdiag.loss_scale import LossScale
 from dropdiag.manifest import areas, checked_config, describe_activations, manifest
-from dropdiag.network import ACTIVATION, LAZY, OUTPUT, WEIGHT, Patterns, Site, select, survey
+from dropdiag.network import ACTIVATION, LAZY, OUTPUT, WEIGHT, Patterns, select, survey
 from dropdiag.outbox import Outbox
 from dropdiag.probes import Place, Probe, Tap, choose
 from dropdiag.schedules import Schedule, as_schedule
@@ -103,7 +103,7 @@ class Recorder:
         self._probes = list(choose(probes))
         self._schedule = as_schedule(every)
         self._strict = strict
-        self._sites = sites = select(survey(model), include, exclude)
+        sites = select(survey(model), include, exclude)
         start = resume_step(self.path, resume)
         activations = describe_activations(sites)
         meta = manifest(checked_config(config), sites, activations.values(), self._probes, repr(self._schedule))
@@ -116,12 +116,11 @@ class Recorder:
         self._weights_at: int | None = start
         self._evaluation: str | None = None
         self._evaluated: set[tuple[int, str]] = set()
-        self._readings: Counter[str] = Counter()
-        self._strides: dict[str, int] = {}
         self._closed = False
         self._loss_scale = loss_scale
         self._taps = Taps(self._train, self._eval, loss_scale)
-        self._functional = FunctionalCalls(model, self._taps, Patterns(include, exclude).why_not)
+        functional = FunctionalCalls(model, self._taps, Patterns(include, exclude).why_not, self._interception_failed)
+        self._inventory = Inventory(sites, functional, self._taps)
 
         places = [Place(s, activations.get(s.activation or "")) for s in sites if s.skipped is None]
         self._weights = [Place(s, None) for s in sites if s.kind == WEIGHT and s.skipped in (None, LAZY)]
@@ -132,7 +131,7 @@ class Recorder:
         raw = any(probe.tap is Tap.RAW_WEIGHT_GRAD for probe in self._probes)
         kinds = (ACTIVATION, OUTPUT, WEIGHT) if raw else (ACTIVATION, OUTPUT)
         passed = [place for place in places if place.site.kind in kinds]
-        self._hooks = Hooks(model, passed, self._taps, self._functional)
+        self._hooks = Hooks(model, passed, self._taps, functional)
 
     # Steps -----------------------------------------------------------------------------------------------
 
@@ -252,22 +251,19 @@ class Recorder:
         self._train.begin(TRAIN, self._schedule(self._completed + 1))
 
     def _put(self, phase: str, finished: Sequence[Finished]) -> None:
-        for layer, _, quantity, value in finished:
-            if quantity.endswith("_stride") and layer is not None and isinstance(value, float):
-                self._strides[layer] = max(self._strides.get(layer, 1), int(value))
+        self._inventory.note_samples(finished)
         self._outbox.put(self._completed, phase, finished)
 
     def _add_functional_sites(self) -> None:
         """Add functional calls that were seen for the first time to what the run knows."""
-        new, self._functional.new = self._functional.new, []
+        new = self._inventory.add_functional()
         if not new:
             return
-        self._sites += [place.site for place in new]
         known = [place.activation for place in new if place.activation is not None]
         self._writer.meta["activations"] |= {a.name: areas(a) for a in known}
         try:
             self._writer.add_derivatives({a.name: a.derivative for a in known})
-            self._writer.save_meta(layers=[site.describe() for site in self._sites])
+            self._writer.save_meta(layers=[site.describe() for site in self._inventory.sites])
         except OSError as error:
             self._disk_failed(error)
 
@@ -279,30 +275,7 @@ class Recorder:
         Coverage
             A sequence of rows that prints as a table.
         """
-        listed = [*self._sites, *self._functional.dropouts.values()]
-        if self._taps.compiled:
-            reason = "functional calls inside torch.compile are not seen: use modules, or record the eager model"
-            listed.append(Site("(compiled)", ACTIVATION, self._functional.model, functional=True, skipped=reason))
-        return Coverage([row for site in listed for row in self._coverage_rows(site)])
-
-    def _coverage_rows(self, site: Site) -> Iterator[CoverageRow]:
-        calls = sorted(call for layer, call in self._taps.passes if layer == site.layer) or [0]
-        stride = self._strides.get(site.layer)
-        for call in calls:
-            fired = self._readings[site.layer] if site.kind == WEIGHT else self._taps.passes[site.layer, call]
-            lazy = site.skipped == LAZY and fired
-            skipped = None if lazy else site.skipped or (None if fired else _why_silent(site))
-            yield CoverageRow(
-                layer=site.layer,
-                call=call,
-                kind=site.kind,
-                type=type(site.module).__name__,
-                functional=site.functional,
-                expected=bool(lazy) or site.skipped is None,
-                fired=0 if skipped else fired,
-                sampled=None if stride is None else f"1 in {stride} values",
-                skipped=skipped,
-            )
+        return self._inventory.coverage()
 
     # Weights ---------------------------------------------------------------------------------------------
 
@@ -317,17 +290,20 @@ class Recorder:
                     )
 
     def _feed_weight(self, tap: Tap, place: Place) -> bool:
-        tensor = place.site.tensor()
-        if tensor is None:
+        try:
+            value = _weight_or_gradient(tap, place)
+        except Exception as error:  # a user's parametrisation must not end the training
+            if self._strict:
+                raise
+            self._warn(f"the weight of {place.site.layer!r} cannot be read, training goes on: {error!r}")
             return False
-        self._train.open(tap, place, 0)
-        value = tensor if tap is Tap.WEIGHT else tensor.grad if tensor.is_leaf else None
         if value is None:
+            if place.site.tensor() is not None:
+                self._train.open(tap, place, 0)
             return False
         if tap is Tap.WEIGHT:
-            self._readings[place.site.layer] += 1
-        # Of a sparse gradient the zeros that it does not hold count as well.
-        self._train.feed(tap, place, 0, value.coalesce().to_dense() if value.is_sparse else value)
+            self._inventory.count_reading(place.site.layer)
+        self._train.feed(tap, place, 0, value)
         return True
 
     def _record_weights(self) -> None:
@@ -348,6 +324,11 @@ class Recorder:
             {"probe": probe.name, "layer": place.site.layer, "cause": repr(error)}
         )
         self._warn(f"{where}, training goes on: {error!r}")
+
+    def _interception_failed(self, layer: str, error: Exception) -> None:
+        if self._strict:
+            raise error
+        self._warn(f"functional calls are not recorded any more, training goes on: {layer!r} failed with {error!r}")
 
     def _disk_failed(self, error: OSError) -> None:
         if self._strict:
@@ -416,13 +397,9 @@ class Recorder:
         self._eval.end()
 
     def _warn_of_silence(self) -> None:
-        silent = [site.layer for site in self._sites if self._is_silent(site)]
+        silent = self._inventory.silent()
         if silent and (self._completed > self._start or self._evaluated):
             self._warn(f"no recorded forward pass went through {', '.join(silent)}: nothing of it was recorded")
-
-    def _is_silent(self, site: Site) -> bool:
-        passed = any(layer == site.layer for layer, _ in self._taps.passes)
-        return site.kind in (ACTIVATION, OUTPUT) and site.skipped is None and not passed
 
     def _check_open(self) -> None:
         if self._closed:
@@ -447,7 +424,10 @@ def _wants_gradient(place: Place) -> bool:
     return tensor is not None and tensor.is_leaf and tensor.requires_grad
 
 
-def _why_silent(site: Site) -> str:
-    if site.kind == WEIGHT:
-        return "never read: it has no values yet, or no step was on the schedule"
-    return "no recorded forward pass went through it"
+def _weight_or_gradient(tap: Tap, place: Place) -> Tensor | None:
+    tensor = place.site.tensor()
+    if tap is Tap.WEIGHT or tensor is None:
+        return tensor
+    gradient = tensor.grad if tensor.is_leaf else None
+    # Of a sparse gradient the zeros that it does not hold count as well.
+    return gradient.coalesce().to_dense() if gradient is not None and gradient.is_sparse else gradient

@@ -551,3 +551,46 @@ def test_memory_is_flat_over_two_thousand_recorded_steps(tmp_path):
         train(model, 2000, rec)
         grown = resident() - before
     assert grown < 25, f"{grown:.0f} MB more after 2,000 recorded steps"
+
+
+# What must not end the training ------------------------------------------------------------------------------
+
+
+class Crooked(nn.Module):
+    """A registered activation that is not elementwise."""
+
+    def forward(self, x):
+        return x @ x.new_ones(x.shape[-1], x.shape[-1]) if x.ndim == 2 else x.reshape(-1, 7)
+
+
+def test_an_activation_that_cannot_be_measured_is_recorded_without_saturation(tmp_path):
+    from dropdiag import activations
+
+    dd.register_activation(Crooked)
+    try:
+        model = nn.Sequential(nn.Linear(12, 3), Crooked())
+        with pytest.warns(DropdiagWarning, match="the derivative of Crooked cannot be measured"):
+            rec = dd.Recorder(model, tmp_path / "run", every=1)
+        with rec:
+            train(model, 2, rec)
+    finally:
+        del activations._KNOWN[Crooked]
+    run = dd.load(tmp_path / "run")
+    assert run.histogram("net_value", "1", phase="train").n == 20 * 3
+    assert "saturation_share_left" not in set(run.scalars["quantity"])
+
+
+def test_a_failed_interception_warns_once_and_training_goes_on(tmp_path, monkeypatch):
+    from dropdiag import functional
+
+    def broken(name, phi):
+        raise RuntimeError("no such luck")
+
+    monkeypatch.setattr(functional, "describe_function", broken)
+    model = Functional()
+    rec = dd.Recorder(model, tmp_path / "run", every=1)
+    with pytest.warns(DropdiagWarning, match="functional calls are not recorded any more.*no such luck") as caught:
+        train(model, 3, rec)
+    rec.close()
+    assert len(caught) == 1
+    assert dd.load(tmp_path / "run").meta["steps"] == 3
