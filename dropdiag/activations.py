@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from dropdiag.errors import ArgumentError
-from dropdiag.gaaf import GAAF
+from dropdiag.gaaf import BASES, GAAF
 from dropdiag.store.schema import bin_magnitude_edges, line_centres
 
 Phi: TypeAlias = Callable[[Tensor], Tensor]
@@ -34,12 +34,16 @@ def _itself(module: nn.Module) -> Phi:
     return forward
 
 
-def _gaaf_base(module: nn.Module) -> Phi:
-    base: Phi = module.base  # type: ignore[assignment]
-    return base
+def _gaaf_base(module: nn.Module) -> Phi | None:
+    base: Any = module.base
+    if isinstance(base, nn.Module):
+        entry = _entry(base)
+        return entry(base) if callable(entry) else None if entry is None else _itself(base)
+    phi: Phi = base
+    return phi
 
 
-_KNOWN: dict[type[nn.Module], Callable[[nn.Module], Phi] | None] = {
+_KNOWN: dict[type[nn.Module], Callable[[nn.Module], Phi | None] | None] = {
     GAAF: _gaaf_base,
     nn.GLU: lambda _: torch.sigmoid,  # of its gate
     nn.PReLU: None,  # its derivative is learned, so that its saturation area is not fixed
@@ -99,12 +103,20 @@ def is_activation(module: nn.Module) -> bool:
     return _entry(module) is not _UNKNOWN
 
 
-def _entry(module: nn.Module) -> Callable[[nn.Module], Phi] | object | None:
+def _entry(module: nn.Module) -> Callable[[nn.Module], Phi | None] | object | None:
     for cls in type(module).__mro__:
         if cls in _KNOWN:
             return _KNOWN[cls]
     of_library = type(module).__module__.startswith(_LIBRARIES)
     return _itself if of_library and not list(module.parameters()) else _UNKNOWN
+
+
+def is_told_by_name(module: nn.Module) -> bool:
+    """Whether `activation_name` tells the function: so it is for torch's and the libraries' own classes."""
+    home = type(module).__module__
+    if isinstance(module, GAAF):
+        return module.base in BASES.values()
+    return home.startswith(("torch.nn", *_LIBRARIES))
 
 
 def activation_name(module: nn.Module) -> str:
@@ -155,7 +167,8 @@ def describe(module: nn.Module) -> Activation | None:
         None where saturation has no meaning: the derivative is learned, or zero everywhere.
     """
     base = _entry(module)
-    return describe_function(activation_name(module), base(module)) if callable(base) else None
+    phi = base(module) if callable(base) else None
+    return None if phi is None else describe_function(activation_name(module), phi)
 
 
 def describe_function(name: str, phi: Phi) -> Activation | None:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from dropdiag.errors import ArgumentError
 from dropdiag.probes import Place, Probe, Tap, Value
 from dropdiag.sketches import Sketch
 
@@ -27,14 +28,14 @@ class Collector:
     Parameters
     ----------
     probes : list of Probe
-        Shared with the recorder: a probe that is taken out of it is out.
     on_failure : callable
-        Called with the probe, the place and the exception where a probe fails; it decides what happens.
+        Called with the probe, the place and the exception where a probe fails, after it was disabled there.
     """
 
     def __init__(self, probes: list[Probe[Any]], on_failure: Callable[[Probe[Any], Place, Exception], None]) -> None:
         self._probes = probes
         self._on_failure = on_failure
+        self._disabled: set[tuple[str, str]] = set()
         self._active: dict[Tap, list[Probe[Any]]] = {}
         self._open: dict[tuple[Probe[Any], str, int], tuple[Place, Sketch | None]] = {}
 
@@ -55,6 +56,11 @@ class Collector:
     def wants(self, tap: Tap) -> bool:
         """Whether some probe is fed with this kind of tensor."""
         return tap in self._active
+
+    def without(self, *taps: Tap) -> bool:
+        """Whether some probe waits for these tensors and none of them has come."""
+        waited = any(tap in self._active for tap in taps)
+        return waited and not any(probe.tap in taps for probe, _, _ in self._open)
 
     @property
     def empty(self) -> bool:
@@ -86,15 +92,18 @@ class Collector:
             self._fail(probe, place, error)
 
     def _sketch(self, probe: Probe[Any], place: Place, call: int) -> Sketch | None:
+        if (probe.name, place.site.layer) in self._disabled:
+            return None
         key = (probe, place.site.layer, call)
         if key not in self._open:
             self._open[key] = (place, probe.sketch(place))
         return self._open[key][1]
 
     def _fail(self, probe: Probe[Any], place: Place, error: Exception) -> None:
-        for key in [key for key in self._open if key[0] is probe]:
+        layer = place.site.layer
+        self._disabled.add((probe.name, layer))
+        for key in [key for key in self._open if key[:2] == (probe, layer)]:
             del self._open[key]
-        self._active = {tap: kept for tap, ps in self._active.items() if (kept := [p for p in ps if p is not probe])}
         self._on_failure(probe, place, error)
 
     def finish(self) -> Iterator[Finished]:
@@ -105,8 +114,14 @@ class Collector:
             if sketch is None:
                 continue
             try:
-                values = list(probe.values(sketch))
+                values = [(quantity, _checked(value)) for quantity, value in probe.values(sketch)]
             except Exception as error:  # noqa: BLE001 - as above
                 self._fail(probe, place, error)
                 continue
             yield from (Finished(layer, call, quantity, value) for quantity, value in values)
+
+
+def _checked(value: Value) -> Value:
+    if isinstance(value, Tensor) and (value.numel() != 1 or value.is_complex()):
+        raise ArgumentError(f"a probe's value is one number or a histogram, got a tensor of shape {tuple(value.shape)}")
+    return value

@@ -101,7 +101,7 @@ def _dynamo() -> Any:
 def trace_net_value(z: Tensor, port: Port, training: bool, gradients: bool) -> None:
     """Put a net value's operators into the graph being traced, forward and backward."""
     token = torch.ops.dropdiag.net_value(z.detach(), port.order, port.number, training, gradients)
-    if training and gradients and z.requires_grad:
+    if training and gradients and z.requires_grad and not z.is_leaf:
         z.register_hook(  # type: ignore[no-untyped-call]
             lambda g: torch.ops.dropdiag.net_grad(g, token, port.order, port.number)
         )

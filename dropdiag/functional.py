@@ -169,13 +169,13 @@ class FunctionalCalls(TorchFunctionMode):
         z = args[0] if args else keywords.get("input")
         if not isinstance(z, Tensor) or not z.is_floating_point():
             return None
-        place = self._place(function, module, args[1:], keywords)
+        place = self._taps.located(self._place(function, module, args[1:], keywords))
         if place.site.skipped is not None:
             return None
         net, taps = place.site.net, self._taps
         call = taps.net_value(place, net(z), training=module.training, gradients=torch.is_grad_enabled())
-        if call is not None and taps.expects_gradient(call) and z.requires_grad:
-            z.register_hook(lambda g: taps.net_grad(call, net(g)))  # type: ignore[no-untyped-call]
+        if call is not None:
+            taps.watch(call, z)
         return call
 
     def _place(self, function: _Function, module: nn.Module, rest: Sequence[Any], keywords: dict[str, Any]) -> Place:

@@ -138,7 +138,8 @@ class GAAF(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Node values of the net values `x`; same shape, the dtype phi returns."""
-        value = self.base(x)
+        # A base of the user's own may work in place; x is still needed.
+        value = self.base(x) if self.base in BASES.values() else self.base(x.clone())
         wide = x if x.dtype == torch.float64 else x.float()
         return (value + saw_tooth(wide, self.k) * self.shape(wide)).to(value.dtype)
 

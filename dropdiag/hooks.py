@@ -19,7 +19,7 @@ from torch.utils.hooks import RemovableHandle
 from dropdiag import compiled
 from dropdiag.errors import ArgumentError
 from dropdiag.functional import FunctionalCalls
-from dropdiag.network import ACTIVATION, OUTPUT, WEIGHT
+from dropdiag.network import ACTIVATION, OUTPUT, WEIGHT, layers_of_both_kinds
 from dropdiag.probes import Place
 from dropdiag.taps import Call, Taps
 
@@ -37,14 +37,16 @@ class InertHook:
 class _ForwardBegins(InertHook):
     """Forward pre-hook of the model itself: calls are counted anew, functional calls are intercepted."""
 
-    def __init__(self, taps: Taps, calls: FunctionalCalls, port: compiled.Port) -> None:
-        self.taps, self.calls, self.port = taps, calls, port
+    def __init__(self, taps: Taps, calls: FunctionalCalls, port: compiled.Port, dropouts: Sequence[nn.Module]) -> None:
+        self.taps, self.calls, self.port, self.dropouts = taps, calls, port, dropouts
 
     def __call__(self, module: nn.Module, args: Any, kwargs: Any) -> None:
         if torch.compiler.is_compiling():
             torch.ops.dropdiag.forward_begins(self.port.order, self.port.number)
             return
         self.taps.forward_begins()
+        if self.taps.evaluating and any(dropout.training for dropout in self.dropouts):
+            self.taps.masks_in_evaluation = True
         if self.taps.active(module.training):
             self.calls.begin()
 
@@ -52,11 +54,12 @@ class _ForwardBegins(InertHook):
 class _ForwardEnds(InertHook):
     """Forward hook of the model itself, called also after an exception."""
 
-    def __init__(self, calls: FunctionalCalls) -> None:
-        self.calls = calls
+    def __init__(self, taps: Taps, calls: FunctionalCalls) -> None:
+        self.taps, self.calls = taps, calls
 
     def __call__(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         if not torch.compiler.is_compiling():
+            self.taps.forward_ends()
             self.calls.end()
 
 
@@ -78,14 +81,11 @@ class _NetValue(InertHook):
         z = next(_tensors((args, kwargs)), None)
         if z is None:
             return
-        taps = self.taps
-        call = taps.net_value(
-            self.place, self.place.site.net(z), training=module.training, gradients=torch.is_grad_enabled()
-        )
+        taps, place = self.taps, self.taps.located(self.place)
+        call = taps.net_value(place, place.site.net(z), training=module.training, gradients=torch.is_grad_enabled())
         self.pending.append(call)
-        if call is not None and taps.expects_gradient(call) and z.requires_grad:
-            net = self.place.site.net
-            z.register_hook(lambda g: taps.net_grad(call, net(g)))  # type: ignore[no-untyped-call]
+        if call is not None:
+            taps.watch(call, z)
 
 
 class _NodeValue(InertHook):
@@ -119,6 +119,17 @@ class _Output(InertHook):
             self.taps.output(self.place, h, training=module.training, gradients=torch.is_grad_enabled())
 
 
+class _LastLayer(InertHook):
+    """Forward hook of a layer: tells which dimension counts nodes in what it gave."""
+
+    def __init__(self, taps: Taps, hint: str) -> None:
+        self.taps, self.hint = taps, hint
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        if not torch.compiler.is_compiling():
+            self.taps.hint = self.hint
+
+
 class _RawGradient(InertHook):
     """Hook on a weight, called each time a backward pass has added to its gradient."""
 
@@ -139,6 +150,8 @@ class Hooks:
         Activations, modules with node values alone, and weights whose raw gradients are wanted.
     taps : Taps
     calls : FunctionalCalls
+    dropouts : sequence of nn.Module
+        Which are to be in evaluation mode inside evaluations.
 
     Raises
     ------
@@ -146,17 +159,26 @@ class Hooks:
         If the model is one whose hooks would not run, or has these hooks already.
     """
 
-    def __init__(self, model: nn.Module, places: Sequence[Place], taps: Taps, calls: FunctionalCalls) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        places: Sequence[Place],
+        taps: Taps,
+        calls: FunctionalCalls,
+        dropouts: Sequence[nn.Module] = (),
+    ) -> None:
         check_model(model)
         model = eager(model)
         self._handles: list[RemovableHandle] = []
-        self._calls = calls
+        self._calls, self._taps = calls, taps
         self._ports = compiled.Ports(model, taps)
         try:
-            self._add(model.register_forward_pre_hook, _ForwardBegins(taps, calls, self._ports.open(None)))
+            self._add(model.register_forward_pre_hook, _ForwardBegins(taps, calls, self._ports.open(None), dropouts))
+            for layer, hint in layers_of_both_kinds(model):
+                self._add(layer.register_forward_hook, _LastLayer(taps, hint))
             for place in places:
                 self._attach(place, taps)
-            self._add(model.register_forward_hook, _ForwardEnds(calls), always_call=True)
+            self._add(model.register_forward_hook, _ForwardEnds(taps, calls), always_call=True)
         except BaseException:
             self.remove()
             raise
@@ -184,6 +206,7 @@ class Hooks:
         while self._handles:
             self._handles.pop().remove()
         self._calls.end()
+        self._taps.release()
         self._ports.close()
 
 

@@ -48,6 +48,12 @@ class Inventory:
             if quantity.endswith("_stride") and layer is not None and isinstance(value, float):
                 self._strides[layer] = max(self._strides.get(layer, 1), int(value))
 
+    def replaced(self) -> list[str]:
+        """Return the layers whose module is no longer the one that is recorded."""
+        now = dict(self._functional.model.named_modules())
+        watched = [s for s in self.sites if not s.functional and s.skipped is None]
+        return [site.layer for site in watched if now.get(site.path) is not site.module]
+
     def silent(self) -> list[str]:
         """Return the layers that were to be recorded and that no recorded pass went through."""
         passed = {layer for layer, _ in self._taps.passes}

@@ -6,12 +6,14 @@ import math
 import platform
 import warnings
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+import numpy as np
 from torch import nn
 
-from dropdiag.activations import EPS, Activation, describe
+from dropdiag.activations import EPS, Activation, describe, is_told_by_name
 from dropdiag.errors import ArgumentError, DropdiagWarning
 from dropdiag.network import ACTIVATION, Site
 from dropdiag.probes import Probe
@@ -74,20 +76,47 @@ def checked_config(config: object) -> dict[str, Any]:
     return dict(config)
 
 
-def describe_activations(sites: Iterable[Site]) -> dict[str, Activation]:
-    """Measure the derivative of every activation that is recorded, once a name.
+def describe_activations(sites: Iterable[Site]) -> tuple[list[Site], dict[str, Activation]]:
+    """Measure the derivative of every activation that is recorded.
+
+    Parameters
+    ----------
+    sites : iterable of Site
 
     Returns
     -------
-    dict
+    sites : list of Site
+        The same; where two activations of one name are different functions, the later ones are called
+        ``NAME#2``, ``NAME#3``, ...
+    activations : dict
         Name -> Activation, without those whose saturation has no meaning.
     """
     found: dict[str, Activation | None] = {}
+    named = []
     for site in sites:
-        wanted = site.kind == ACTIVATION and site.skipped is None
-        if wanted and site.activation is not None and site.activation not in found:
-            found[site.activation] = _described(site.activation, site.module)
-    return {name: activation for name, activation in found.items() if activation is not None}
+        wanted = site.kind == ACTIVATION and site.skipped is None and site.activation is not None
+        named.append(_with_name(site, found) if wanted else site)
+    return named, {name: activation for name, activation in found.items() if activation is not None}
+
+
+def _with_name(site: Site, found: dict[str, Activation | None]) -> Site:
+    """Describe a site's activation into ``found``, under a name that no other function has."""
+    plain = str(site.activation)
+    if plain in found and is_told_by_name(site.module):
+        return site
+    described = _described(plain, site.module)
+    name, number = plain, 1
+    while name in found and not _same(found[name], described):
+        number += 1
+        name = f"{plain}#{number}"
+    found.setdefault(name, None if described is None else replace(described, name=name))
+    return replace(site, activation=name)
+
+
+def _same(a: Activation | None, b: Activation | None) -> bool:
+    if a is None or b is None:
+        return a is b
+    return bool(np.array_equal(a.derivative, b.derivative, equal_nan=True))
 
 
 def _described(name: str, module: nn.Module) -> Activation | None:

@@ -52,6 +52,8 @@ class Site:
         For a gated unit, the dimension whose second half is the gate's net value.
     aliases : tuple of str
         Other names of the same module or parameter.
+    path : str
+        Name of ``module`` in the model.
     skipped : str or None
         Why the site is not recorded, if it is not.
     """
@@ -65,6 +67,7 @@ class Site:
     hint: str | None = None
     gate_dim: int | None = None
     aliases: tuple[str, ...] = ()
+    path: str = ""
     skipped: str | None = None
 
     def node_axis(self, ndim: int) -> int:
@@ -130,7 +133,7 @@ def survey(model: nn.Module) -> list[Site]:
         names.setdefault(id(module), []).append(name)
     for name, module in model.named_modules():
         hint = hint_of(module) or hint
-        sites.extend(_weights(name, module))
+        sites.extend(replace(site, path=name) for site in _weights(name, module))
         found = _module_site(name or "(model)", module, hint)
         if found is None:
             continue
@@ -138,7 +141,7 @@ def survey(model: nn.Module) -> list[Site]:
             found = replace(found, skipped="inside another activation")
         if found.kind == ACTIVATION:
             inside.update(id(child) for child in module.modules())
-        sites.append(replace(found, aliases=tuple(n for n in names[id(module)] if n != name)))
+        sites.append(replace(found, path=name, aliases=tuple(n for n in names[id(module)] if n != name)))
     return _join_tied(sites)
 
 
@@ -153,6 +156,17 @@ def hint_of_children(module: nn.Module) -> str | None:
     """Return the hint that all layers inside a module agree on, None where they do not."""
     hints = {hint for child in module.modules() if (hint := hint_of(child)) is not None}
     return hints.pop() if len(hints) == 1 else None
+
+
+def layers_of_both_kinds(model: nn.Module) -> list[tuple[nn.Module, str]]:
+    """Return the layers that tell where nodes are, if some say the second and others the last dimension.
+
+    In such a model the order of registration does not tell what comes before an activation. Layers inside
+    torch's transformer encoder are left out: a hook there would switch off its fused path.
+    """
+    fused = {id(m) for e in model.modules() if isinstance(e, nn.TransformerEncoderLayer) for m in e.modules()}
+    found = [(m, hint) for m in model.modules() if id(m) not in fused and (hint := hint_of(m)) is not None]
+    return found if len({hint for _, hint in found}) == 2 else []
 
 
 def _module_site(layer: str, module: nn.Module, hint: str | None) -> Site | None:

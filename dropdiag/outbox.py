@@ -50,10 +50,16 @@ class Outbox:
 
     def flush(self, *, due_only: bool = False) -> None:
         """Write what waits, or only if that is due."""
-        if not due_only:
-            self._drain()
+        if due_only and not self._writer.due:
+            return
         try:
-            self._writer.flush_if_due() if due_only else self._writer.flush()
+            self._drain()
+        finally:  # rows that are on the host already are written whatever becomes of the others
+            self._write()
+
+    def _write(self) -> None:
+        try:
+            self._writer.flush()
         except OSError as error:
             self._on_failure(error)
 

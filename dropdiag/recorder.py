@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import warnings
+import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any, Final
 
 from torch import Tensor, nn
 
+from dropdiag.advice import after_evaluation, after_step, of_replaced
 from dropdiag.collector import Collector, Finished
 from dropdiag.coverage import Coverage
 from dropdiag.errors import ArgumentError, DropdiagWarning
@@ -19,12 +22,12 @@ from dropdiag.hooks import Hooks, check_model, eager
 from dropdiag.inventory import Inventory
 from dropdiag.loss_scale import LossScale
 from dropdiag.manifest import areas, checked_config, describe_activations, manifest
-from dropdiag.network import ACTIVATION, LAZY, OUTPUT, WEIGHT, Patterns, select, survey
+from dropdiag.network import ACTIVATION, DROPOUT, LAZY, OUTPUT, WEIGHT, Patterns, select, survey
 from dropdiag.outbox import Outbox
 from dropdiag.probes import Place, Probe, Tap, choose
 from dropdiag.schedules import Schedule, as_schedule
 from dropdiag.store.schema import EVAL, TRAIN
-from dropdiag.store.writer import RunWriter, resume_step
+from dropdiag.store.writer import RunWriter, evaluated_phases, resume_step
 from dropdiag.taps import Taps
 
 WAITING_BINS_LIMIT: Final = 32_000_000
@@ -99,13 +102,14 @@ class Recorder:
         check_model(model)
         loss_scale = LossScale(scaler)
         model = eager(model)
-        self.path = Path(path)
+        self.path = Path(path).expanduser().absolute()  # wherever the process goes later
         self._probes = list(choose(probes))
         self._schedule = as_schedule(every)
         self._strict = strict
         sites = select(survey(model), include, exclude)
         start = resume_step(self.path, resume)
-        activations = describe_activations(sites)
+        _check_schedule(self._schedule, (start or 0) + 1)
+        sites, activations = describe_activations(sites)
         meta = manifest(checked_config(config), sites, activations.values(), self._probes, repr(self._schedule))
         self._writer = RunWriter(self.path, {**meta, "steps": start or 0}, resume_from=start)
 
@@ -115,8 +119,9 @@ class Recorder:
         self._start = self._completed = start or 0
         self._weights_at: int | None = start
         self._evaluation: str | None = None
-        self._evaluated: set[tuple[int, str]] = set()
-        self._closed = False
+        known = set() if start is None else evaluated_phases(self.path, start)
+        self._evaluated = {(self._completed, phase) for phase in known}
+        self._closed = self._stopped = False
         self._loss_scale = loss_scale
         self._taps = Taps(self._train, self._eval, loss_scale)
         functional = FunctionalCalls(model, self._taps, Patterns(include, exclude).why_not, self._interception_failed)
@@ -131,7 +136,9 @@ class Recorder:
         raw = any(probe.tap is Tap.RAW_WEIGHT_GRAD for probe in self._probes)
         kinds = (ACTIVATION, OUTPUT, WEIGHT) if raw else (ACTIVATION, OUTPUT)
         passed = [place for place in places if place.site.kind in kinds]
-        self._hooks = Hooks(model, passed, self._taps, functional)
+        dropouts = [site.module for site in sites if site.kind == DROPOUT]
+        self._hooks = Hooks(model, passed, self._taps, functional, dropouts)
+        self._finalizer = weakref.finalize(self, _abandon, os.getpid(), self._outbox, self._writer)
 
     # Steps -----------------------------------------------------------------------------------------------
 
@@ -157,10 +164,11 @@ class Recorder:
         self._check_open()
         own = [_scalar(name, value) for name, value in scalars.items()]
         self._completed += 1
+        if self._stopped:
+            return
         self._feed_weights(gradients=True)
         self._add_functional_sites()
-        if self._taps.captured:
-            self._warn("forward passes captured into a CUDA graph are not recorded: its replays run no hooks")
+        self._advise()
         if self._train.wants(Tap.WEIGHT):
             self._weights_at = self._completed
         self._put(TRAIN, [*self._train.finish(), *own, *self._loss_scale.skipped()])
@@ -168,13 +176,13 @@ class Recorder:
         self._writer.meta["steps"] = self._completed
         self._outbox.flush(due_only=True)
 
-    def log(self, *, phase: str = EVAL, **scalars: float | Tensor) -> None:
+    def log(self, *, phase: str | None = None, **scalars: float | Tensor) -> None:
         """Keep scalars at the current step, e.g. an accuracy on held-out data.
 
         Parameters
         ----------
-        phase : str, default "eval"
-            What they were measured in.
+        phase : str, optional
+            What they were measured in. Default: the open evaluation, or ``"eval"``.
         **scalars : float or Tensor of one element
 
         Raises
@@ -184,7 +192,8 @@ class Recorder:
         """
         self._check_open()
         own = [_scalar(name, value) for name, value in scalars.items()]
-        self._put(self._evaluation or phase, own)
+        if not self._stopped:
+            self._put(phase or self._evaluation or EVAL, own)
 
     @contextmanager
     def evaluation(self, name: str = EVAL) -> Iterator[None]:
@@ -208,12 +217,17 @@ class Recorder:
             raise ArgumentError(f"evaluations cannot be nested: {self._evaluation!r} is open; leave it first")
         if name == TRAIN:
             raise ArgumentError(f"an evaluation cannot be called {TRAIN!r}, the phase of training steps")
+        if self._stopped:
+            yield
+            return
         self._evaluation = self._unused_phase(name)
-        self._taps.evaluating, self._taps.saw_training = True, False
+        self._taps.evaluation_begins()
         self._eval.begin(self._evaluation, scheduled=True)
         try:
             yield
-            self._warn_of_evaluation(name)
+            silent = self._eval.empty and any(probe.on_eval for probe in self._probes)
+            for advice in after_evaluation(self._taps, name, nothing_recorded=silent):
+                self._warn(advice)
             self._add_functional_sites()
             finished = list(self._eval.finish())
             self._put(self._evaluation, finished)
@@ -221,7 +235,7 @@ class Recorder:
                 self._evaluated.add((self._completed, self._evaluation))
         finally:
             self._eval.end()
-            self._taps.evaluating = False
+            self._taps.evaluation_ends()
             self._evaluation = None
 
     def _unused_phase(self, name: str) -> str:
@@ -236,14 +250,13 @@ class Recorder:
             )
         return phase
 
-    def _warn_of_evaluation(self, name: str) -> None:
-        if self._taps.saw_training:
-            self._warn(
-                f"forward passes in training mode inside evaluation {name!r} were not recorded (dropout was "
-                "active in them): call model.eval() there"
-            )
-        elif self._eval.empty and any(p.on_eval for p in self._probes):
-            self._warn(f"evaluation {name!r} saw no forward pass through a recorded activation: nothing was recorded")
+    def _advise(self) -> None:
+        """Warn of what the passes of this step showed."""
+        silent = self._train.without(Tap.NET_VALUE, Tap.NET_GRAD)
+        for advice in after_step(self._taps, nothing_recorded=silent):
+            self._warn(advice)
+        if self._train.wants(Tap.WEIGHT) and (replaced := self._inventory.replaced()):
+            self._warn(of_replaced(replaced))
 
     def _begin_step(self) -> None:
         self._taps.step_begins()
@@ -285,8 +298,8 @@ class Recorder:
                 read = [self._feed_weight(tap, place) for place in self._weights]
                 if tap is Tap.WEIGHT_GRAD and not any(read) and any(_wants_gradient(p) for p in self._weights):
                     self._warn(
-                        f"no weight had a gradient at the end of step {self._completed}: call rec.step() after "
-                        "backward() and before zero_grad(); these gradients are missing, not zero"
+                        "no weight had a gradient at the end of a step: call rec.step() after backward() and before "
+                        "zero_grad(); these gradients are missing, not zero"
                     )
 
     def _feed_weight(self, tap: Tap, place: Place) -> bool:
@@ -318,12 +331,11 @@ class Recorder:
     def _probe_failed(self, probe: Probe[Any], place: Place, error: Exception) -> None:
         if self._strict:
             raise error
-        self._probes.remove(probe)
-        where = f"probe {probe.name!r} failed at {place.site.layer!r} and is disabled"
-        self._writer.meta["disabled_probes"].append(
-            {"probe": probe.name, "layer": place.site.layer, "cause": repr(error)}
-        )
-        self._warn(f"{where}, training goes on: {error!r}")
+        disabled, layer = self._writer.meta["disabled_probes"], place.site.layer
+        known = any(entry["probe"] == probe.name for entry in disabled)
+        disabled.append({"probe": probe.name, "layer": layer, "cause": repr(error)})
+        if not known:  # the run names every layer, the warning the first
+            self._warn(f"probe {probe.name!r} failed at {layer!r} and is disabled there, training goes on: {error!r}")
 
     def _interception_failed(self, layer: str, error: Exception) -> None:
         if self._strict:
@@ -333,13 +345,17 @@ class Recorder:
     def _disk_failed(self, error: OSError) -> None:
         if self._strict:
             raise error
-        if self._writer.waiting_bins > WAITING_BINS_LIMIT:
+        cause = error.strerror or type(error).__name__
+        if self._closed:
+            self._warn(f"{self.path} refuses rows ({cause}); {self._writer.waiting_rows} rows are lost")
+        elif self._writer.waiting_bins > WAITING_BINS_LIMIT:
             self._release()
+            self._stopped = True
             self._warn(
                 f"recording stopped at step {self._completed}: {self.path} has refused rows for too long ({error})"
             )
         else:
-            self._warn(f"{self.path} refuses rows ({error}); they are kept in memory and tried again")
+            self._warn(f"{self.path} refuses rows ({cause}); they are kept in memory and tried again")
 
     def _warn(self, message: str) -> None:
         """Warn, once a message, and note it in the run."""
@@ -373,15 +389,19 @@ class Recorder:
         if self._closed:
             return
         self._release()
-        if self._weights_at != self._completed:
-            self._record_weights()
+        self._closed = True
+        self._finalizer.detach()
         try:
+            if self._weights_at != self._completed and not self._stopped:
+                self._record_weights()
             self._add_functional_sites()
             self._writer.meta["coverage"] = self.coverage().as_dicts()
             self._warn_of_silence()
-        finally:  # a warning may be an error: the rows go first
-            self._outbox.flush()
-            self._close_folder(state, error)
+        finally:  # a warning may be an error: what was recorded is written whatever happens
+            try:
+                self._outbox.flush()
+            finally:
+                self._close_folder(state, error)
 
     def _close_folder(self, state: str, error: str | None) -> None:
         try:
@@ -391,7 +411,6 @@ class Recorder:
 
     def _release(self) -> None:
         """Take everything off the model; nothing is recorded any more."""
-        self._closed = True
         self._hooks.remove()
         self._train.end()
         self._eval.end()
@@ -417,6 +436,22 @@ def _scalar(name: str, value: float | Tensor) -> Finished:
         return Finished(None, 0, name, float(value))
     except (TypeError, ValueError):
         raise ArgumentError(f"{name}= must be one number, got {value!r}") from None
+
+
+def _check_schedule(schedule: Schedule, step: int) -> None:
+    try:
+        bool(schedule(step))
+    except Exception as error:
+        raise ArgumentError(
+            f"every= must be callable with a step's number, but {schedule!r} failed: {error!r}"
+        ) from error
+
+
+def _abandon(process: int, outbox: Outbox, writer: RunWriter) -> None:
+    """Keep what a Recorder has that was never closed (called when the process ends)."""
+    if os.getpid() == process:  # not in a child that was forked while recording
+        outbox.flush()
+        writer.close("interrupted", "the Recorder was not closed")
 
 
 def _wants_gradient(place: Place) -> bool:

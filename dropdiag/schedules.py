@@ -5,6 +5,7 @@ Steps are counted by completed training steps, so the first training step is ste
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -67,8 +68,15 @@ class log_spaced:  # noqa: N801 - reads as a phrase: log_spaced(10)
         return step == 1 or self._rung(step) > self._rung(step - 1)
 
     def _rung(self, step: int) -> int:
-        # The largest k with 10**(k / per_decade) <= step, in exact integers: 10**k <= step**per_decade.
-        return len(str(step**self.per_decade)) - 1
+        if step < 1:
+            return -1
+        # The largest k with 10**(k / per_decade) <= step: a guess in floats, corrected in exact integers.
+        k = int(self.per_decade * math.log10(step))
+        while 10 ** (k + 1) <= step**self.per_decade:
+            k += 1
+        while 10**k > step**self.per_decade:
+            k -= 1
+        return k
 
 
 def as_schedule(value: int | Schedule) -> Schedule:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter, defaultdict, deque
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.utils.hooks import RemovableHandle
 
 from dropdiag.collector import Collector
 from dropdiag.loss_scale import LossScale
@@ -45,6 +48,18 @@ class Taps:
         Whether a pass went into a CUDA graph: its replays run no hooks.
     compiled : bool
         Whether a pass ran inside a compiled graph, where functional calls are not seen.
+    transformed : bool
+        Whether a pass came inside a `torch.func` transform, where tensors hold no values.
+    direct : bool
+        Whether a part of the model was called without calling the model.
+    without_training_mode : bool
+        Whether a pass with gradients, outside of evaluations, was in evaluation mode.
+    several_backwards : bool
+        Whether more than one backward pass went through one forward pass.
+    masks_in_evaluation : bool
+        Whether a dropout was in training mode inside an evaluation.
+    hint : {"last", "second"} or None
+        Which dimension counts nodes in what the last layer gave, where layers of both kinds are watched.
     passes : Counter
         Recorded passes by (layer, call index).
     """
@@ -55,6 +70,14 @@ class Taps:
         self.saw_training = False
         self.captured = False
         self.compiled = False
+        self.transformed = False
+        self.direct = False
+        self.without_training_mode = False
+        self.several_backwards = False
+        self.masks_in_evaluation = False
+        self.hint: str | None = None
+        self._in_forward = False
+        self._leaves: list[RemovableHandle] = []
         self.passes: Counter[tuple[str, int]] = Counter()
         self._next: Counter[str] = Counter()
         self._without_gradient: defaultdict[str, deque[int]] = defaultdict(deque)
@@ -62,11 +85,31 @@ class Taps:
     def forward_begins(self) -> None:
         """Count calls anew: the model's own forward pass begins."""
         self._next.clear()
+        self._in_forward = True
+
+    def forward_ends(self) -> None:
+        """Say that the model's own forward pass is over."""
+        self._in_forward = False
+
+    def evaluation_begins(self) -> None:
+        """Take passes in evaluation mode from now on."""
+        self.evaluating, self.saw_training, self.masks_in_evaluation = True, False, False
+
+    def evaluation_ends(self) -> None:
+        """Take passes in training mode again."""
+        self.evaluating = False
 
     def step_begins(self) -> None:
         """Forget the last step's passes."""
         self._next.clear()
+        self._in_forward = self.without_training_mode = False
         self._without_gradient.clear()
+        self.release()
+
+    def release(self) -> None:
+        """Take hooks off parameters."""
+        while self._leaves:
+            self._leaves.pop().remove()
 
     def active(self, training: bool) -> bool:
         """Whether passes in this mode can be of use at all."""
@@ -77,10 +120,34 @@ class Taps:
         if z.is_cuda and torch.cuda.is_current_stream_capturing():
             self.captured = True
             return None
+        if torch._C._functorch.is_functorch_wrapped_tensor(z):
+            self.transformed = True
+            return None
         call = self._enter(place, training, gradients)
         if call is not None:
             call.collector.feed(Tap.NET_VALUE, place, call.number, z)
         return call
+
+    def located(self, place: Place) -> Place:
+        """Return a place with the nodes' dimension that the last layer tells, if one is watched."""
+        if self.hint is None or place.site.hint == self.hint:
+            return place
+        return Place(replace(place.site, hint=self.hint), place.activation)
+
+    def watch(self, call: Call, z: Tensor) -> None:
+        """Take in dL/dz of a call's net value when it comes."""
+        if not self.expects_gradient(call) or not z.requires_grad:
+            return
+        net, times = call.place.site.net, itertools.count(1)
+
+        def take(gradient: Tensor) -> None:
+            if next(times) > 1:
+                self.several_backwards = True
+            self.net_grad(call, net(gradient))
+
+        handle = z.register_hook(take)  # type: ignore[no-untyped-call]
+        if z.is_leaf:  # a parameter outlives the step; what else has a hook does not
+            self._leaves.append(handle)
 
     def expects_gradient(self, call: Call) -> bool:
         """Whether the gradient of a call's net value is of use; if so it counts as missing until it comes."""
@@ -113,6 +180,7 @@ class Taps:
     def _enter(self, place: Place, training: bool, gradients: bool) -> Call | None:
         layer = place.site.layer
         if not training:
+            self.without_training_mode |= gradients and not self.evaluating
             return self._call(self._held_out, place, self._count(layer)) if self.evaluating else None
         if self.evaluating:
             self.saw_training = True
@@ -128,6 +196,9 @@ class Taps:
         return self._call(self._train, place, index)
 
     def _count(self, layer: str) -> int:
+        if not self._in_forward:  # a part of the model is called by itself: its passes are pooled
+            self.direct = True
+            return 0
         index = self._next[layer]
         self._next[layer] += 1
         return index

@@ -1,6 +1,9 @@
 import copy
 import io
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -152,8 +155,9 @@ def test_resume_goes_on_and_hides_what_is_recorded_anew(tmp_path):
     model = mlp()
     with dd.Recorder(model, tmp_path / "run", every=1) as rec:
         train(model, 6, rec)
-    with pytest.raises(ArgumentError, match="between 0 and 6, the run's last, got 9"):
-        dd.Recorder(model, tmp_path / "run", resume=9)
+    for bad in (-1, "4", 2.5):
+        with pytest.raises(ArgumentError, match="a step of at least 0 \\(the run came to 6\\)"):
+            dd.Recorder(model, tmp_path / "run", resume=bad)
     with pytest.raises(RunError, match="is not a run"):
         dd.Recorder(model, tmp_path / "other", resume=True)
     with dd.Recorder(model, tmp_path / "run", every=1, resume=4) as rec:
@@ -324,12 +328,13 @@ def test_a_probe_that_fails_is_disabled_and_named_and_training_goes_on(tmp_path)
     model = mlp()
     with dd.Recorder(model, tmp_path / "run", probes=[Broken(), "weights", "gradient_flow"], every=1) as rec:
         with pytest.warns(
-            DropdiagWarning, match=r"probe 'broken' failed at '1' and is disabled.*no such luck"
+            DropdiagWarning, match=r"probe 'broken' failed at '1' and is disabled there.*no such luck"
         ) as caught:
             train(model, 3, rec)
         assert len(caught) == 1
     run = dd.load(tmp_path / "run")
-    assert run.meta["disabled_probes"] == [{"probe": "broken", "layer": "1", "cause": "RuntimeError('no such luck')"}]
+    cause = "RuntimeError('no such luck')"
+    assert run.meta["disabled_probes"] == [{"probe": "broken", "layer": at, "cause": cause} for at in "147"]
     assert steps_of(run, "net_grad_abs_mean") == [1, 2, 3]
 
 
@@ -414,3 +419,135 @@ def test_copies_and_pickles_of_a_recorded_model_are_inert(tmp_path):
     assert b"dropdiag.hooks" not in file.getvalue()
     run = dd.load(tmp_path / "run")
     assert run.histogram("net_value", "1", step=2, phase="train").n == 20 * 16
+
+
+def test_a_disk_that_refuses_for_too_long_stops_the_recording_and_not_the_training(tmp_path, monkeypatch):
+    from dropdiag import recorder
+    from dropdiag.store import writer
+
+    def full(path, parts):
+        raise OSError(28, "No space left on device")
+
+    model = mlp()
+    rec = dd.Recorder(model, tmp_path / "run", every=1)
+    train(model, 2, rec)
+    monkeypatch.setattr(writer, "FLUSH_SECONDS", 0.0)
+    monkeypatch.setattr(writer, "write_segment", full)
+    monkeypatch.setattr(recorder, "WAITING_BINS_LIMIT", 1000)
+    with pytest.warns(DropdiagWarning, match="recording stopped at step 3: .*No space left"):
+        train(model, 4, rec)
+    assert not hooks(model)
+    rec.log(accuracy=1.0)
+    with rec.evaluation():
+        model(next(batches(1))[0])
+    with pytest.warns(DropdiagWarning, match=r"\d+ rows are lost"):
+        rec.close()
+    assert rec.completed == 6
+
+
+def test_a_run_belongs_to_where_it_was_begun(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    model = mlp()
+    with dd.Recorder(model, "run") as rec:
+        train(model, 1, rec)
+        (tmp_path / "elsewhere").mkdir()
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        train(model, 1, rec)
+    monkeypatch.chdir(tmp_path)
+    run = dd.load("run")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert steps_of(run, "net_grad_abs_mean") == [1, 2]
+
+
+def test_resume_beyond_the_last_flush_names_the_gap_and_keeps_what_was_warned(tmp_path):
+    model = mlp()
+    with dd.Recorder(model, tmp_path / "run", probes=[Broken(), "gradient_flow"], every=1) as rec:
+        with pytest.warns(DropdiagWarning, match="no such luck"):
+            train(model, 2, rec)
+    with dd.Recorder(model, tmp_path / "run", every=1, resume=np.int64(20)) as rec:
+        train(model, 1, rec)
+    meta = dd.load(tmp_path / "run").meta
+    assert "steps 3 to 20 were lost" in meta["warnings"][1]
+    assert meta["disabled_probes"][0]["probe"] == "broken"
+    assert meta["steps"] == 21
+
+
+def test_an_evaluation_repeated_after_resume_is_kept_apart(tmp_path):
+    model = mlp()
+
+    def evaluate(rec):
+        model.eval()
+        with rec.evaluation():
+            model(next(batches(1))[0])
+        model.train()
+
+    with dd.Recorder(model, tmp_path / "run") as rec:
+        train(model, 2, rec)
+        evaluate(rec)
+    with dd.Recorder(model, tmp_path / "run", resume=True) as rec:
+        with pytest.warns(DropdiagWarning, match="kept as 'eval-2'"):
+            evaluate(rec)
+        train(model, 1, rec)
+    run = dd.load(tmp_path / "run")
+    assert run.histogram("net_value", "1", phase="eval").n == 20 * 16
+
+
+def test_a_recorder_that_is_never_closed_keeps_its_rows(tmp_path):
+    code = f"""
+import sys; sys.path.insert(0, {str(Path(__file__).parents[1])!r})
+import dropdiag as dd
+from tests.networks import mlp, train
+model = mlp()
+rec = dd.Recorder(model, {str(tmp_path / "run")!r})
+train(model, 4, rec)
+"""
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
+    run = dd.load(tmp_path / "run")
+    assert (run.meta["state"], run.meta["error"]) == ("interrupted", "the Recorder was not closed")
+    assert steps_of(run, "net_grad_abs_mean") == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("error", [FileNotFoundError("\udcff.jpg"), RuntimeError("x" * 10_000)])
+def test_any_exceptions_text_is_kept(tmp_path, error):
+    with pytest.raises(type(error)), dd.Recorder(mlp(), tmp_path / "run"):
+        raise error
+    assert dd.load(tmp_path / "run").meta["error"] == f"{type(error).__name__}: {error}"
+
+
+def test_a_schedule_that_cannot_be_asked_is_refused_before_anything_is_written(tmp_path):
+    with pytest.raises(ArgumentError, match="every= must be callable with a step's number"):
+        dd.Recorder(mlp(), tmp_path / "run", every=lambda: True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_probe_whose_value_is_no_number_is_disabled(tmp_path):
+    class Vector(Broken):
+        name = "vector"
+
+        def values(self, sketch):
+            return [("vector", torch.ones(3))]
+
+    model = mlp()
+    with dd.Recorder(model, tmp_path / "run", probes=[Vector(), "gradient_flow"], every=1) as rec:
+        with pytest.warns(DropdiagWarning, match="one number or a histogram, got a tensor of shape"):
+            train(model, 2, rec)
+    assert steps_of(dd.load(tmp_path / "run"), "net_grad_abs_mean") == [1, 2]
+
+
+def test_a_layer_of_changing_width_loses_its_correlation_alone(tmp_path):
+    class Growing(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body, self.act = mlp(), nn.Sigmoid()
+
+        def forward(self, x):
+            return self.act(self.body(x)[:, : 1 + len(x) % 2 + 1])
+
+    model = Growing().eval()
+    with dd.Recorder(model, tmp_path / "run") as rec:
+        with pytest.warns(DropdiagWarning, match="'node_correlation' failed at 'act'.*had 2 nodes and now has 3"):
+            with rec.evaluation(), torch.no_grad():
+                model(torch.randn(4, 12))
+                model(torch.randn(5, 12))
+    correlated = dd.load(tmp_path / "run").scalars.query("quantity == 'node_correlation_abs_mean'")
+    assert correlated["layer"].tolist() == ["body.1", "body.4", "body.7"]

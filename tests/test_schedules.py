@@ -34,3 +34,8 @@ def test_bad_distances_are_refused(bad):
         dd.every(bad)
     with pytest.raises(ArgumentError, match=f"at least 1, got {bad!r}"):
         dd.log_spaced(bad)
+
+
+def test_many_rungs_a_decade_at_large_steps():
+    assert isinstance(dd.log_spaced(1000)(30_000), bool)
+    assert dd.log_spaced(1000)(10**6)

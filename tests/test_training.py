@@ -241,7 +241,8 @@ def test_backward_twice_on_one_graph_is_one_step(tmp_path):
     torch.manual_seed(0)
     once, _ = record(model, tmp_path / "once", lambda rec: body(rec, 1))
     torch.manual_seed(0)
-    twice, _ = record(model, tmp_path / "twice", lambda rec: body(rec, 2))
+    with pytest.warns(DropdiagWarning, match="several backward passes went through one forward pass"):
+        twice, _ = record(model, tmp_path / "twice", lambda rec: body(rec, 2))
     np.testing.assert_allclose(values(once, "net_grad_abs_mean"), values(twice, "net_grad_abs_mean"), rtol=1e-6)
     assert twice.meta["steps"] == 1
 
@@ -249,14 +250,15 @@ def test_backward_twice_on_one_graph_is_one_step(tmp_path):
 def test_create_graph_and_several_forwards_for_one_backward(tmp_path):
     model = mlp()
 
-    def body(rec):
+    def body(rec):  # the inner gradient is one more backward pass, and is said to be
         x, y = next(batches(1))
         loss = F.cross_entropy(model(x), y) + F.cross_entropy(model(x + 1), y)
         (g,) = torch.autograd.grad(loss, model[0].weight, create_graph=True)
         (loss + g.pow(2).sum()).backward()
         rec.step()
 
-    run, _ = record(model, tmp_path / "run", body)
+    with pytest.warns(DropdiagWarning, match="a gradient penalty"):
+        run, _ = record(model, tmp_path / "run", body)
     assert run.histogram("net_value", "1", phase="train").n == 2 * 20 * 16
 
 
@@ -524,7 +526,8 @@ def test_large_tensors_are_sampled_without_random_numbers_and_means_stay_exact(t
         out.pow(2).sum().backward()
         rec.step()
 
-    run, coverage = record(model, tmp_path / "run", body)
+    with pytest.warns(DropdiagWarning, match="parts of the model were called without calling the model"):
+        run, coverage = record(model, tmp_path / "run", body)
     (stride,) = values(run, "net_value_stride").astype(int)
     assert torch.equal(torch.get_rng_state(), state)
     assert (stride, np.gcd(stride, 64)) == (5, 1)
@@ -594,3 +597,134 @@ def test_a_failed_interception_warns_once_and_training_goes_on(tmp_path, monkeyp
     rec.close()
     assert len(caught) == 1
     assert dd.load(tmp_path / "run").meta["steps"] == 3
+
+
+# Ways of calling a model -------------------------------------------------------------------------------------
+
+
+def test_parts_called_without_the_model_are_pooled_with_a_warning(tmp_path):
+    model = mlp()
+    x = next(batches(1, n=60))[0]
+    rec = dd.Recorder(model, tmp_path / "run", probes="full", every=1, strict=True)
+    with pytest.warns(DropdiagWarning, match="pooled as call 0"):
+        for part in x.split(20):
+            h = part
+            for layer in model:
+                h = layer(h)
+            (h.sum() / 3).backward()
+        rec.step()
+    rec.close()
+    run = dd.load(tmp_path / "run")
+    assert run.histogram("net_value", "1", phase="train").n == 60 * 16
+    assert run.scalars["call"].unique().tolist() == [0]
+
+
+def test_training_in_evaluation_mode_is_named(tmp_path):
+    model = mlp().eval()
+    rec = dd.Recorder(model, tmp_path / "run", every=1)
+    with pytest.warns(DropdiagWarning, match=r"call model\.train\(\) before training"):
+        train(model, 2, rec)
+    with pytest.warns(DropdiagWarning, match="no recorded forward pass went through 1, 4, 7"):
+        rec.close()
+
+
+def test_dropout_left_on_in_an_evaluation_is_named(tmp_path):
+    model = mlp().eval()
+    model[2].train()
+    with dd.Recorder(model, tmp_path / "run") as rec:
+        with (
+            pytest.warns(DropdiagWarning, match="a dropout was in training mode inside evaluation 'eval'"),
+            rec.evaluation(),
+        ):
+            model(next(batches(1))[0])
+
+
+def test_activations_of_parameters_leave_no_hook_behind(tmp_path):
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.raw, self.body, self.act = nn.Parameter(torch.zeros(3)), mlp(), nn.Softplus()
+
+        def forward(self, x):
+            return self.body(x) * self.act(self.raw)
+
+    model = Scaled()
+    run, _ = record(model, tmp_path / "run", lambda rec: train(model, 5, rec))
+    assert not model.raw._backward_hooks
+    counts = run.histograms("net_grad", "all").query("layer == 'act'")["histogram"].apply(lambda h: h.n)
+    assert counts.tolist() == [3] * 5
+
+
+def test_passes_inside_function_transforms_are_named_and_not_recorded(tmp_path):
+    model = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 1))
+    parameters = dict(model.named_parameters())
+
+    def loss(p, x):
+        return torch.func.functional_call(model, p, x).sum()
+
+    with pytest.warns(DropdiagWarning, match="inside torch.func transforms"):
+        with dd.Recorder(model, tmp_path / "run", every=1, strict=True) as rec:
+            torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0))(parameters, torch.randn(5, 4))
+            model(torch.randn(3, 4)).sum().backward()
+            rec.step()
+    assert dd.load(tmp_path / "run").histogram("net_value", "1", phase="train").n == 12
+
+
+def test_replaced_layers_are_named(tmp_path):
+    model = mlp()
+    rec = dd.Recorder(model, tmp_path / "run", every=1)
+    train(model, 1, rec)
+    model[9] = nn.Linear(8, 3)
+    with pytest.warns(DropdiagWarning, match="9 no longer belong to the model"):
+        train(model, 1, rec)
+    rec.close()
+
+
+def test_convolutions_and_linears_tell_nodes_by_what_ran_last(tmp_path):
+    class Mixed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.act, self.conv, self.out = nn.ReLU(), nn.Conv1d(3, 6, 3), nn.Linear(18, 4)
+
+        def forward(self, x):
+            return self.act(self.out(self.act(self.conv(x))))
+
+    model = Mixed().eval()
+    with dd.Recorder(model, tmp_path / "run") as rec, rec.evaluation(), torch.no_grad():
+        model(torch.randn(5, 3, 20))
+    widths = dd.load(tmp_path / "run").scalars.query("quantity == 'node_correlation_width'")
+    assert widths[["call", "value"]].values.tolist() == [[0, 6], [1, 4]]
+
+
+def test_activations_of_one_name_and_two_functions_have_two_areas(tmp_path):
+    class Steep(nn.Module):
+        def __init__(self, a):
+            super().__init__()
+            self.a = a
+
+        def forward(self, x):
+            return torch.tanh(self.a * x)
+
+    from dropdiag import activations
+
+    dd.register_activation(Steep)
+    try:
+        model = nn.Sequential(nn.Linear(12, 4), Steep(1.0), nn.Linear(4, 4), Steep(5.0), nn.Linear(4, 3), Steep(1.0))
+        run, _ = record(model, tmp_path / "run", lambda rec: train(model, 1, rec))
+    finally:
+        del activations._KNOWN[Steep]
+    areas = {name: a["right"][0][0] for name, a in run.meta["activations"].items()}
+    assert areas == pytest.approx({"Steep": 1.8184464592, "Steep#2": 0.3636892918})
+    names = run.layers.query("kind == 'activation'")["activation"].tolist()
+    assert names == ["Steep", "Steep#2", "Steep"]
+
+
+def test_gaaf_takes_bases_that_work_in_place_or_learn():
+    x = torch.tensor([-0.2, -0.1, 0.3], requires_grad=True)
+    dd.GAAF(nn.ReLU(inplace=True), shape="shifted_sigmoid")(x * 1).sum().backward()
+    s = torch.sigmoid(6 * (x.detach() + 0.5))
+    torch.testing.assert_close(x.grad, (x.detach() > 0) + s, rtol=1e-3, atol=1e-3)
+    from dropdiag.activations import describe
+
+    assert describe(dd.GAAF(nn.PReLU(), shape="gaussian")) is None
+    assert describe(dd.GAAF(nn.LeakyReLU(0.5), shape="gaussian")).left == ()

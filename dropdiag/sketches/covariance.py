@@ -169,6 +169,8 @@ class Covariance:
         Tensor of float64, shape (m (m - 1) / 2,)
             For m nodes that are not constant.
         """
+        if self.n == 0:
+            return torch.empty(0, dtype=torch.float64)
         keep = ~self.constant()
         r = self.correlation()[keep][:, keep]
         upper = torch.triu_indices(r.shape[0], r.shape[0], offset=1, device=r.device)

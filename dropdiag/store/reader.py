@@ -46,7 +46,7 @@ class Run:
     """
 
     def __init__(self, path: PathLike, condition: str | None = None) -> None:
-        self.path = Path(path)
+        self.path = Path(path).expanduser().absolute()
         self.meta: dict[str, Any] = read_meta(self.path)
         ranks = sorted(p.name for p in self.path.glob("rank-*"))
         if ranks != ["rank-0"]:
@@ -65,7 +65,7 @@ class Run:
     @property
     def condition(self) -> str:
         """Group of the run: as given to `load`, else ``config["condition"]``, else the run's name."""
-        return self._condition or str(self.meta["config"].get("condition", self.name))
+        return self._condition or str(self.meta["config"].get("condition") or self.name)
 
     @property
     def seed(self) -> int | None:
@@ -112,7 +112,8 @@ class Run:
         step : int, optional
             Default: the last recorded one.
         phase : str, optional
-            Default: ``"eval"`` (held-out data) where it was recorded, else ``"train"``.
+            Default: ``"eval"`` (held-out data) where it was recorded, else the one other held-out set, else
+            ``"train"``.
         call : int
             Call index of the module within one forward pass.
 
@@ -185,8 +186,7 @@ class Run:
         import pyarrow.compute as pc  # noqa: PLC0415
 
         table = self._table("histograms", [("quantity", "=", quantity)])
-        phases = table["phase"].unique().to_pylist()
-        phase = phase or (EVAL if EVAL in phases else TRAIN)
+        phase = phase or self._default_phase(quantity, table["phase"].unique().to_pylist())
         table = table.filter(pc.field("phase") == phase)
         if table.num_rows and step != "all":
             table = table.filter(pc.field("step") == (pc.max(table["step"]) if step is None else step))
@@ -194,6 +194,13 @@ class Run:
             at = "" if step in (None, "all") else f" at step {step}"
             raise NotRecordedError(f"{self} has no {quantity!r} in phase {phase!r}{at}; it has {self._recorded()}")
         return list(_rows(table))
+
+    def _default_phase(self, quantity: str, phases: list[str]) -> str:
+        held_out = sorted(set(phases) - {TRAIN})
+        if EVAL in held_out or len(held_out) <= 1:
+            return EVAL if EVAL in held_out else (*held_out, TRAIN)[0]
+        names = " or ".join(map(repr, held_out))
+        raise ArgumentError(f"{self} has {quantity!r} of several held-out sets; name one: phase={names}")
 
     def _recorded(self) -> str:
         table = self._table("histograms")
@@ -206,6 +213,8 @@ class Run:
 
         from dropdiag.store import tables  # noqa: PLC0415
 
+        if not (self.path / "rank-0").is_dir():
+            raise RunError(f"{self.path} is gone, or its rank-0 is: it cannot be read any more")
         sessions = self.meta["sessions"]
         starts = [s["first_segment"] for s in sessions]
         found = [tables.SCHEMAS[name].empty_table()]
@@ -282,7 +291,7 @@ class Runs(Sequence[Run]):
         """
         return self._joined([run.histograms(quantity, step, phase) for run in self.runs])
 
-    def _labels(self) -> list[str]:
+    def labels(self) -> list[str]:
         """Return a name for each run that no other one has: the folder's, or its path where folders share a name."""
         names = [run.name for run in self.runs]
         return [name if names.count(name) == 1 else str(run.path) for name, run in zip(names, self.runs, strict=True)]
@@ -291,7 +300,7 @@ class Runs(Sequence[Run]):
         import pandas as pd  # noqa: PLC0415
 
         frames = [frame.copy(deep=False) for frame in frames]
-        for run, label, frame in zip(self.runs, self._labels(), frames, strict=True):
+        for run, label, frame in zip(self.runs, self.labels(), frames, strict=True):
             keys = {"condition": run.condition, "seed": run.seed, "run": label}
             for position, (column, value) in enumerate(keys.items()):
                 dtype = "Int64" if column == "seed" else "str"
@@ -338,15 +347,31 @@ def load(where: PathLike | list[PathLike] | tuple[PathLike, ...] | Mapping[str, 
     RunError
         If a path is no run, or a pattern matches none.
     ArgumentError
-        If ``where`` is empty or of another type.
+        If ``where`` is empty or of another type, or a run is given under two conditions.
     """
     if isinstance(where, (str, Path)):
         return Run(where)
     if isinstance(where, Mapping):
-        return Runs([Run(path, condition=str(name)) for name, at in where.items() for path in _paths(at)])
+        found = {str(name): _once(_paths(at)) for name, at in where.items()}
+        _check_disjoint(found)
+        return Runs([Run(path, condition=name) for name, paths in found.items() for path in paths])
     if isinstance(where, (list, tuple)):
-        return Runs([Run(path) for path in _paths(where)])
+        return Runs([Run(path) for path in _once(_paths(where))])
     raise ArgumentError(f"load() takes a path, a list of paths or a dict condition -> paths, got {where!r}")
+
+
+def _once(paths: list[Path]) -> list[Path]:
+    """Drop paths to a run that came before: patterns may overlap, and a run is no second seed of itself."""
+    return list({path.resolve(): path for path in reversed(paths)}.values())[::-1]
+
+
+def _check_disjoint(found: Mapping[str, list[Path]]) -> None:
+    owners: dict[Path, str] = {}
+    for name, paths in found.items():
+        for path in paths:
+            owner = owners.setdefault(path.resolve(), name)
+            if owner != name:
+                raise ArgumentError(f"{path} is given as {owner!r} and as {name!r}; a run belongs to one condition")
 
 
 def _paths(where: Where) -> list[Path]:

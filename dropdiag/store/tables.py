@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from dropdiag.errors import DropdiagWarning
+from dropdiag.errors import DropdiagWarning, RunError
 from dropdiag.store.schema import line_bins
 
 if TYPE_CHECKING:
@@ -80,20 +80,24 @@ def encoding(table: pa.Table) -> dict[str, Any]:
     return {"compression": "zstd", "compression_level": 3, "use_dictionary": names, "column_encoding": plain}
 
 
+def read_or_raise(segment: Segment, columns: list[str] | None = None, filters: Any = None) -> pa.Table:
+    """Read one segment.
+
+    Raises
+    ------
+    RunError
+        If it cannot be read.
+    """
+    try:
+        return pq.read_table(segment.path, columns=columns, filters=filters, partitioning=None)
+    except (OSError, pa.ArrowException) as error:
+        raise RunError(f"{segment.path} cannot be read: {error}") from error
+
+
 def read(segment: Segment, columns: list[str] | None = None, filters: Any = None) -> pa.Table | None:
     """Read one segment; where it cannot be read, warn with its name and return None."""
     try:
-        table = pq.read_table(segment.path, columns=columns, filters=filters, partitioning=None)
-    except (OSError, pa.ArrowException) as error:
-        message = f"{segment.path} cannot be read and is left out, the rest of the run is read: {error}"
-        warnings.warn(message, DropdiagWarning, stacklevel=2)
+        return read_or_raise(segment, columns, filters)
+    except RunError as error:
+        warnings.warn(f"{error}; it is left out, the rest of the run is read", DropdiagWarning, stacklevel=2)
         return None
-    return table
-
-
-def read_all(segments: Sequence[Segment]) -> pa.Table | None:
-    """Read and join segments; None if one of them cannot be read."""
-    tables = [read(s) for s in segments]
-    if any(t is None for t in tables):
-        return None
-    return pa.concat_tables(tables)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import operator
 import os
 import time
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from dropdiag.errors import ArgumentError, RunError
-from dropdiag.store.schema import FORMAT, SCHEMA_VERSION
+from dropdiag.errors import ArgumentError, DropdiagWarning, RunError
+from dropdiag.store.schema import FORMAT, SCHEMA_VERSION, TRAIN
 from dropdiag.store.segments import Segment, list_segments, segment_path, session_of
 
 if TYPE_CHECKING:
@@ -95,7 +97,7 @@ class RunWriter:
             sessions = old["sessions"]
             self._known_derivatives = set(old["activations"])
             session["first_segment"] = self._next_number()
-            meta = {**meta, "created": old["created"], "activations": {**old["activations"], **meta["activations"]}}
+            meta = _joined_meta(old, meta, resume_from)
         self.meta: dict[str, Any] = {
             "format": FORMAT,
             "schema": SCHEMA_VERSION,
@@ -134,6 +136,11 @@ class RunWriter:
         """Histogram bins that wait to be written."""
         return self._buffer.bins
 
+    @property
+    def waiting_rows(self) -> int:
+        """Rows that wait to be written."""
+        return len(self._buffer.scalars) + len(self._buffer.histograms)
+
     def add_scalars(self, rows: Sequence[ScalarRow]) -> None:
         """Append scalar rows (they reach the disk at the next flush)."""
         self._buffer.scalars.extend(rows)
@@ -143,11 +150,11 @@ class RunWriter:
         self._buffer.histograms.extend(rows)
         self._buffer.bins += sum(len(row.bins) for row in rows)
 
-    def flush_if_due(self) -> None:
-        """Flush if many rows wait or the last flush is long ago."""
+    @property
+    def due(self) -> bool:
+        """Whether many rows wait or the last flush is long ago."""
         many = len(self._buffer.scalars) >= FLUSH_ROWS or self._buffer.bins >= FLUSH_BINS
-        if many or time.monotonic() - self._flushed_at >= FLUSH_SECONDS:
-            self.flush()
+        return many or time.monotonic() - self._flushed_at >= FLUSH_SECONDS
 
     def flush(self) -> None:
         """Write all waiting rows as new segments.
@@ -187,7 +194,7 @@ class RunWriter:
 
     def _write(self, table_name: str, table: pa.Table) -> None:
         number, self._number = self._number, self._number + 1
-        write_segment(segment_path(self._folder, table_name, number, number), table)
+        write_segment(segment_path(self._folder, table_name, number, number), [table])
 
     def save_meta(self, **changes: Any) -> None:
         """Change ``run.json`` (whole, atomically)."""
@@ -221,6 +228,17 @@ def check_new(path: Path) -> None:
         )
 
 
+def _joined_meta(old: dict[str, Any], new: dict[str, Any], resume_from: int) -> dict[str, Any]:
+    gap = f"steps {old['steps'] + 1} to {resume_from} were lost: the run was resumed beyond its last flushed step"
+    return {
+        **new,
+        "created": old["created"],
+        "activations": {**old["activations"], **new["activations"]},
+        "disabled_probes": [*old["disabled_probes"], *new["disabled_probes"]],
+        "warnings": [*old["warnings"], *([gap] if resume_from > old["steps"] else []), *new["warnings"]],
+    }
+
+
 def resume_step(path: Path, resume: bool | int) -> int | None:
     """Turn ``resume=`` into the step to go on from; None for a new run.
 
@@ -229,7 +247,7 @@ def resume_step(path: Path, resume: bool | int) -> int | None:
     RunError
         If there is no run to go on in, or there is one and ``resume`` is False.
     ArgumentError
-        If the run has not come to that step.
+        If it is no step.
     """
     if resume is False:
         check_new(path)
@@ -237,9 +255,26 @@ def resume_step(path: Path, resume: bool | int) -> int | None:
     steps = int(read_meta(path)["steps"])
     if resume is True:
         return steps
-    if isinstance(resume, int) and 0 <= resume <= steps:
-        return resume
-    raise ArgumentError(f"resume= takes True or a step between 0 and {steps}, the run's last, got {resume!r}")
+    try:
+        step = operator.index(resume)
+    except TypeError:
+        step = -1
+    if step < 0:
+        raise ArgumentError(f"resume= takes True or a step of at least 0 (the run came to {steps}), got {resume!r}")
+    return step
+
+
+def evaluated_phases(path: Path, step: int, rank: int = 0) -> set[str]:
+    """Return the held-out phases that a run has recorded at a step."""
+    from dropdiag.store import tables  # noqa: PLC0415
+
+    found: set[str] = set()
+    for segment in list_segments(path / f"rank-{rank}"):
+        if segment.table == "scalars":
+            table = tables.read(segment, columns=["phase", "layer"], filters=[("step", "=", step)])
+            rows = [] if table is None else table.to_pylist()
+            found |= {row["phase"] for row in rows if row["layer"] is not None and row["phase"] != TRAIN}
+    return found
 
 
 def read_meta(path: Path) -> dict[str, Any]:
@@ -274,23 +309,28 @@ def _format_of(meta: object) -> object:
 def as_json(meta: dict[str, Any]) -> str:
     """Return ``meta`` as strict JSON; raise `ArgumentError` where it is none."""
     try:
-        return json.dumps(meta, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+        return json.dumps(meta, indent=1, allow_nan=False) + "\n"
     except (TypeError, ValueError) as error:
         raise ArgumentError(
             f"config= must hold only what JSON knows (text, finite numbers, true/false, null, lists, dicts): {error}"
         ) from error
 
 
-def write_segment(path: Path, table: pa.Table) -> None:
-    """Write a table under a temporary name, sync it, and give it its name."""
+def write_segment(path: Path, parts: Iterable[pa.Table]) -> None:
+    """Write tables of one schema as one segment: under a temporary name, synced, then given its name."""
     import pyarrow.parquet as pq  # noqa: PLC0415
 
     from dropdiag.store import tables  # noqa: PLC0415
 
     temporary = path.with_suffix(".tmp")
     try:
+        parts = iter(parts)
+        first = next(parts)
         with temporary.open("wb") as file:
-            pq.write_table(table, file, **tables.encoding(table))
+            with pq.ParquetWriter(file, first.schema, **tables.encoding(first)) as writer:
+                writer.write_table(first)
+                for part in parts:  # one at a time: a long run is larger than memory
+                    writer.write_table(part)
             file.flush()
             os.fsync(file.fileno())
         temporary.rename(path)
@@ -347,10 +387,11 @@ def compact(folder: Path, session_starts: Sequence[int]) -> None:
 def _join(folder: Path, name: str, parts: list[Segment]) -> None:
     from dropdiag.store import tables  # noqa: PLC0415
 
-    table = tables.read_all(parts)
-    if table is None:
+    try:
+        write_segment(segment_path(folder, name, parts[0].first, parts[-1].last), map(tables.read_or_raise, parts))
+    except RunError as error:
+        warnings.warn(f"{error}; the run is not compacted", DropdiagWarning, stacklevel=4)
         return
-    write_segment(segment_path(folder, name, parts[0].first, parts[-1].last), table)
     for part in parts:
         part.path.unlink()
 

@@ -100,7 +100,9 @@ def test_a_segment_that_cannot_be_read_is_named_and_the_rest_is_read(tmp_path):
     torn = tmp_path / "run" / "rank-0" / "scalars-000003.parquet"
     torn.write_bytes(torn.read_bytes()[:100])
     run = load(tmp_path / "run")
-    with pytest.warns(DropdiagWarning, match="scalars-000003.parquet cannot be read and is left out"):
+    with pytest.warns(
+        DropdiagWarning, match="scalars-000003.parquet cannot be read: .*it is left out, the rest of the run is read"
+    ):
         frame = run.scalars
     assert sorted(frame["step"].unique()) == [1, 3, 4]
 
@@ -272,3 +274,38 @@ def test_any_parquet_reader_reads_it_as_it_is(tmp_path):
     frame = pd.read_parquet(next((tmp_path / "run" / "rank-0").glob("histograms-*")))
     assert list(frame.columns) == list(schema.HISTOGRAM_COLUMNS)
     assert [sum(c) for c in frame["counts"]] == frame["n"].tolist()
+
+
+def test_a_run_counts_once_and_belongs_to_one_condition(tmp_path):
+    for seed in (0, 1):
+        write(tmp_path / f"base-{seed}", seed=seed)
+    assert len(load([tmp_path / "base-0", str(tmp_path / "base-*")])) == 2
+    with pytest.raises(ArgumentError, match="is given as 'A' and as 'B'"):
+        load({"A": tmp_path / "base-0", "B": str(tmp_path / "base-*")})
+
+
+def test_the_one_held_out_set_is_the_default_and_several_are_asked_for(tmp_path):
+    writer = RunWriter(tmp_path / "run", meta())
+    writer.add_histograms([histogram(1, [1.0]), histogram(1, [2.0, 3.0], phase="test")])
+    writer.flush()
+    assert load(tmp_path / "run").histogram("net_value", "a").n == 2
+    writer.add_histograms([histogram(1, [4.0], phase="valid")])
+    writer.close("completed")
+    with pytest.raises(ArgumentError, match="of several held-out sets; name one: phase='test' or 'valid'"):
+        load(tmp_path / "run").histogram("net_value", "a")
+    assert load(tmp_path / "run").histogram("net_value", "a", phase="valid").n == 1
+
+
+def test_a_run_that_is_gone_is_an_error_and_no_empty_frame(tmp_path):
+    import shutil
+
+    write(tmp_path / "run")
+    run = load(tmp_path / "run")
+    shutil.rmtree(tmp_path / "run")
+    with pytest.raises(RunError, match="is gone"):
+        run.scalars  # noqa: B018
+
+
+def test_a_condition_of_none_is_the_runs_name(tmp_path):
+    write(tmp_path / "run", condition=None)
+    assert load(tmp_path / "run").condition == "run"
