@@ -107,6 +107,11 @@ class FunctionalCalls(TorchFunctionMode):
         self._entered = False
         self._failed = False
 
+    @property
+    def found(self) -> bool:
+        """Whether there are functional activations to be recorded."""
+        return bool(self.places)
+
     def begin(self) -> None:
         """Intercept from now on (the model's forward pass begins)."""
         if not self._entered:

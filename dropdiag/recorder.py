@@ -259,9 +259,10 @@ class Recorder:
             self._warn(of_replaced(replaced))
 
     def _begin_step(self) -> None:
-        self._taps.step_begins()
+        scheduled = bool(self._schedule(self._completed + 1))
+        self._taps.step_begins(thorough=scheduled or self._completed == self._start)
         self._loss_scale.step_begins()
-        self._train.begin(TRAIN, self._schedule(self._completed + 1))
+        self._train.begin(TRAIN, scheduled)
 
     def _put(self, phase: str, finished: Sequence[Finished]) -> None:
         self._inventory.note_samples(finished)

@@ -76,6 +76,7 @@ class Taps:
         self.several_backwards = False
         self.masks_in_evaluation = False
         self.hint: str | None = None
+        self.thorough = True
         self._in_forward = False
         self._leaves: list[RemovableHandle] = []
         self.passes: Counter[tuple[str, int]] = Counter()
@@ -99,8 +100,9 @@ class Taps:
         """Take passes in training mode again."""
         self.evaluating = False
 
-    def step_begins(self) -> None:
-        """Forget the last step's passes."""
+    def step_begins(self, *, thorough: bool) -> None:
+        """Forget the last step's passes; ``thorough``: functional calls not known yet are looked for."""
+        self.thorough = thorough
         self._next.clear()
         self._in_forward = self.without_training_mode = False
         self._without_gradient.clear()

@@ -2,10 +2,32 @@
 
 `weights`, `correlation`, `gradient_flow`, `saturation` and `learning` answer the paper's questions as tables
 (over seeds) and curves; `kde` makes density curves and bars of any histogram quantity; `seeds` holds the
-statistics over runs, `select` the choice of rows, `gaaf` the formulas of Figure 6. Nothing here draws, and
-nothing imports torch.
+statistics over runs, `select` the choice of rows, `phases` that of one phase for all runs, `gaaf` the
+formulas of Figure 6. Nothing here draws, and nothing imports torch.
 """
 
-from dropdiag.analysis import correlation, gaaf, gradient_flow, kde, learning, saturation, seeds, select, weights
+from dropdiag.analysis import (
+    correlation,
+    gaaf,
+    gradient_flow,
+    kde,
+    learning,
+    phases,
+    saturation,
+    seeds,
+    select,
+    weights,
+)
 
-__all__ = ["correlation", "gaaf", "gradient_flow", "kde", "learning", "saturation", "seeds", "select", "weights"]
+__all__ = [
+    "correlation",
+    "gaaf",
+    "gradient_flow",
+    "kde",
+    "learning",
+    "phases",
+    "saturation",
+    "seeds",
+    "select",
+    "weights",
+]

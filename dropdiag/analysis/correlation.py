@@ -45,7 +45,7 @@ def table(
     layers, conditions : sequence of str, optional
         All, or these in this order.
     phase : str, optional
-        None is ``"eval"``.
+        One for all runs, as in `dropdiag.analysis.select.histograms`.
 
     Returns
     -------

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from dropdiag.analysis.seeds import over_seeds, paired_ratio
-from dropdiag.analysis.select import GROUP, SITE, check, scalars
+from dropdiag.analysis.select import GROUP, SITE, by_step, check, scalars
 from dropdiag.store.reader import Run, Runs, as_runs
 
 QUANTITY = "net_grad_abs_mean"
@@ -117,7 +117,8 @@ def curves(
     DataFrame
         Columns condition, layer, call, step (mean of the bin), value (geometric mean over the bin's steps,
         then over runs), low, high (value times and divided by the geometric standard deviation over runs; NaN
-        for one run), seeds, dropped (missing, infinite or not positive values, which have no logarithm).
+        for one run), seeds, dropped (missing, infinite or not positive values, which have no logarithm),
+        by step. Bins without any value, such as those of a frozen layer, have no row.
     """
     frame = scalars(runs, quantity, phase="train", layers=layers, conditions=conditions)
     frame = frame.assign(bin=step_bins(frame["step"], bins))
@@ -131,7 +132,7 @@ def curves(
     result["dropped"] = groups["dropped"].sum()
     result["value"] = np.exp(result["log"])
     result["low"], result["high"] = np.exp(result["log"] - result["sd"]), np.exp(result["log"] + result["sd"])
-    result = result[result["seeds"] > 0].reset_index()
+    result = by_step(result[result["seeds"] > 0].reset_index(), GROUP)
     return result[[*GROUP, "step", "value", "low", "high", "seeds", "dropped"]]
 
 

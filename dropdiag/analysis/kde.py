@@ -60,12 +60,7 @@ def curves(
         As in `dropdiag.analysis.select.histograms`.
     """
     groups = _groups(runs, quantity, layers, conditions, step, phase, per_seed=per_seed)
-    parts = []
-    for _, site in groups.groupby(SITE, sort=False):
-        first, last = limits or common_limits(list(site["histogram"]), support)
-        x = np.linspace(first, last, points)
-        parts += [_curve(row, x, bandwidth, support) for row in site.to_dict("records")]
-    return _stacked(parts, groups)
+    return curves_of(groups, bandwidth=bandwidth, support=support, points=points, limits=limits)
 
 
 def bars(
@@ -95,6 +90,60 @@ def bars(
         Columns condition, layer, call, left, right, density. Exact zeros stand in the bar that holds 0.
     """
     groups = _groups(runs, quantity, layers, conditions, step, phase, per_seed=False)
+    return bars_of(groups, support=support, bins=bins, limits=limits)
+
+
+def curves_of(
+    groups: pd.DataFrame,
+    *,
+    bandwidth: str | float = "isj",
+    support: Support = (None, None),
+    points: int = 512,
+    limits: tuple[float, float] | None = None,
+) -> pd.DataFrame:
+    """Density curves of histograms at hand.
+
+    Parameters
+    ----------
+    groups : DataFrame
+        As returned by `dropdiag.analysis.select.pooled`.
+    bandwidth, support, points, limits
+        As in `curves`.
+
+    Returns
+    -------
+    DataFrame
+        As returned by `curves`.
+    """
+    parts = []
+    for _, site in groups.groupby(SITE, sort=False):
+        first, last = limits or common_limits(list(site["histogram"]), support)
+        x = np.linspace(first, last, points)
+        parts += [_curve(row, x, bandwidth, support) for row in site.to_dict("records")]
+    return _stacked(parts, groups)
+
+
+def bars_of(
+    groups: pd.DataFrame,
+    *,
+    support: Support = (None, None),
+    bins: int = 48,
+    limits: tuple[float, float] | None = None,
+) -> pd.DataFrame:
+    """Bars of histograms at hand.
+
+    Parameters
+    ----------
+    groups : DataFrame
+        As returned by `dropdiag.analysis.select.pooled`.
+    support, bins, limits
+        As in `bars`.
+
+    Returns
+    -------
+    DataFrame
+        As returned by `bars`.
+    """
     parts = []
     for _, site in groups.groupby(SITE, sort=False):
         edges = np.linspace(*(limits or common_limits(list(site["histogram"]), support)), bins + 1)

@@ -9,7 +9,7 @@ import pandas as pd
 
 from dropdiag.analysis.gradient_flow import step_bins
 from dropdiag.analysis.seeds import over_seeds
-from dropdiag.analysis.select import scalars
+from dropdiag.analysis.select import by_step, scalars
 from dropdiag.errors import ArgumentError, NotRecordedError
 from dropdiag.store.reader import Run, Runs
 
@@ -43,7 +43,7 @@ def curves(
     DataFrame
         Columns condition, phase, step (mean of the bin), value (mean over the bin's steps, then over runs),
         low, high (one standard deviation over runs below and above; NaN for one run), seeds, dropped (missing
-        and infinite values, left out).
+        and infinite values, left out), by step. Bins without any finite value have no row.
 
     Raises
     ------
@@ -63,7 +63,7 @@ def curves(
     result = groups.agg(step=("step", "mean"), value=("value", "mean"), sd=("value", "std"))
     result["low"], result["high"] = result["value"] - result["sd"], result["value"] + result["sd"]
     result["seeds"], result["dropped"] = groups["value"].count(), groups["dropped"].sum()
-    result = result[result["seeds"] > 0].reset_index()
+    result = by_step(result[result["seeds"] > 0].reset_index(), ["condition", "phase"])
     return result[["condition", "phase", "step", "value", "low", "high", "seeds", "dropped"]]
 
 

@@ -15,12 +15,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dropdiag.analysis import kde
+from dropdiag.analysis.phases import rows_of_one_phase
 from dropdiag.analysis.seeds import over_seeds
 from dropdiag.analysis.select import GROUP, SITE, histograms, scalars
-from dropdiag.errors import ArgumentError, NotRecordedError
+from dropdiag.errors import ArgumentError
 from dropdiag.store.histogram import Histogram
 from dropdiag.store.reader import Run, Runs, as_runs
-from dropdiag.store.schema import BINS, bin_bounds
+from dropdiag.store.schema import BINS, NEGATIVE_ZERO, ZERO, bin_bounds
 
 LEFT, RIGHT = "saturation_share_left", "saturation_share_right"
 KEYS = ["condition", "seed", "run", "step", "phase", "layer", "call"]
@@ -41,7 +42,7 @@ def table(
     layers, conditions : sequence of str, optional
         All, or these in this order.
     phase : str, optional
-        None is ``"eval"`` where recorded there, else ``"train"``.
+        One for all runs, as in `dropdiag.analysis.select.histograms`.
 
     Returns
     -------
@@ -52,10 +53,11 @@ def table(
     Raises
     ------
     ArgumentError, NotRecordedError
-        As in `dropdiag.analysis.select.scalars`.
+        As in `dropdiag.analysis.select.histograms`.
     """
-    sides = [_last(scalars(runs, name, layers=layers, conditions=conditions, phase=phase), phase)
-             for name in (LEFT, RIGHT)]  # fmt: skip
+    left = rows_of_one_phase(scalars(runs, LEFT, layers=layers, conditions=conditions), LEFT, phase)
+    right = scalars(runs, RIGHT, layers=layers, conditions=conditions, phase=str(left["phase"].iloc[0]))
+    sides = [_last(left), _last(right)]
     both = sides[0].merge(sides[1], on=KEYS, suffixes=("_left", "_right"))
     both = both.rename(columns={"value_left": "left", "value_right": "right"})
     both["share"] = both["left"] + both["right"]
@@ -83,33 +85,30 @@ def share(
     step : int or "all", optional
         None is the last recorded step.
     phase : str, optional
-        None is ``"eval"`` where recorded there, else ``"train"``.
+        One for all runs, as in `dropdiag.analysis.select.histograms`.
 
     Returns
     -------
     DataFrame
         One row a run and site: condition, seed, run, step, phase, layer, call; left, right, share (of the
         finite net values; left and right of where |phi'| is greatest); error (largest possible error of
-        each share: the mass of the bins at the border of the area); n (finite values), dropped (NaN and
-        infinite); activation.
+        each share: the mass of the bins at the border of the area; exact zeros, which have a derivative of
+        their own, do not count); n (finite values), dropped (NaN and infinite); activation. Where the
+        derivative of a site's activation is not known (it is learned, as PReLU's, or the function is none
+        that dropdiag knows), the shares and their error are NaN.
 
     Raises
     ------
     ArgumentError
         For an eps outside (0, 1), an unknown layer or condition.
     NotRecordedError
-        If net values, or the activation of a site, were not recorded.
+        If net values were not recorded.
     """
     if not 0.0 < eps < 1.0:
         raise ArgumentError(f"eps must lie between 0 and 1, got {eps}")
     frame = histograms(runs, "net_value", layers=layers, conditions=conditions, step=step, phase=phase)
-    by_name = {(run.condition, run.name): run for run in as_runs(runs)}
-    rows = []
-    for row in frame.to_dict("records"):
-        run = by_name[row["condition"], row["run"]]
-        name = _activation(run, row["layer"])
-        sup = float(run.meta["activations"][name]["sup"])
-        rows.append({**_shares(row["histogram"], *run.derivative(name), eps * sup), "activation": name})
+    by_label = _by_label(runs)
+    rows = [_share(by_label[row["run"]], row, eps) for row in frame.to_dict("records")]
     return pd.concat([frame[KEYS], pd.DataFrame(rows)], axis=1)
 
 
@@ -135,22 +134,39 @@ def curves(
 
 
 def areas(
-    runs: Run | Runs, *, layers: Sequence[str] | None = None, conditions: Sequence[str] | None = None
+    runs: Run | Runs,
+    *,
+    layers: Sequence[str] | None = None,
+    conditions: Sequence[str] | None = None,
+    phase: str | None = None,
 ) -> pd.DataFrame:
     """Intervals of the saturation area of each site, at the eps of the recording.
+
+    Parameters
+    ----------
+    runs, layers, conditions, phase
+        As in `dropdiag.analysis.select.histograms`.
 
     Returns
     -------
     DataFrame
         Columns condition, layer, call, activation, side ("left" or "right"), low, high (infinite at open
-        ends), eps; one row an interval, as the first run of the condition has it.
+        ends), eps; one row an interval, as the first run of the condition has it. A site whose activation
+        has no known derivative has no rows.
+
+    Raises
+    ------
+    ArgumentError, NotRecordedError
+        As in `dropdiag.analysis.select.histograms`.
     """
-    frame = histograms(runs, "net_value", layers=layers, conditions=conditions)
-    by_name = {(run.condition, run.name): run for run in as_runs(runs)}
+    frame = histograms(runs, "net_value", layers=layers, conditions=conditions, phase=phase)
+    by_label = _by_label(runs)
     rows: list[dict[str, Any]] = []
     for row in frame.drop_duplicates(GROUP).to_dict("records"):
-        run = by_name[row["condition"], row["run"]]
-        name = _activation(run, row["layer"])
+        run = by_label[row["run"]]
+        name = _activation(run, row["layer"], row["call"])
+        if name is None:
+            continue
         known = run.meta["activations"][name]
         for side in ("left", "right"):
             for low, high in known[side]:
@@ -162,21 +178,35 @@ def areas(
     return pd.DataFrame(rows, columns=[*GROUP, "activation", "side", "low", "high", "eps"])
 
 
-def _activation(run: Run, layer: str) -> str:
-    for entry in run.meta["layers"]:
-        if entry["layer"] == layer and entry.get("activation") in run.meta["activations"]:
+def _by_label(runs: Run | Runs) -> dict[str, Run]:
+    """Run of each value of the frames' column ``run``."""
+    every = as_runs(runs)
+    return dict(zip(every.labels(), every, strict=True))
+
+
+def _activation(run: Run, layer: str, call: int) -> str | None:
+    """Name of a site's activation; None where its derivative is not known."""
+    entries = [entry for entry in run.meta["layers"] if entry["layer"] == layer]
+    for entry in sorted(entries, key=lambda entry: entry["call"] != call):  # first the call itself
+        if entry.get("activation") in run.meta["activations"]:
             return str(entry["activation"])
-    raise NotRecordedError(
-        f"run {run.name!r} does not say which activation function {layer!r} is; "
-        f"known are {', '.join(run.meta['activations']) or 'none'}"
-    )
+    return None
 
 
-def _last(frame: pd.DataFrame, phase: str | None) -> pd.DataFrame:
-    """Rows of each run's last step, in evaluation where there is any."""
-    if phase is None and (frame["phase"] == "eval").any():
-        held_out = frame.groupby(["condition", "run", *SITE])["phase"].transform(lambda p: "eval" in set(p))
-        frame = frame[~held_out | (frame["phase"] == "eval")]
+def _share(run: Run, row: dict[Any, Any], eps: float) -> dict[str, Any]:
+    """Shares of one site of one run."""
+    histogram: Histogram = row["histogram"]
+    name = _activation(run, row["layer"], row["call"])
+    if name is None:
+        unknown = dict.fromkeys(("left", "right", "share", "error"), float("nan"))
+        n = histogram.n_finite
+        return {**unknown, "n": n, "dropped": histogram.n - n, "activation": None}
+    sup = float(run.meta["activations"][name]["sup"])
+    return {**_shares(histogram, *run.derivative(name), eps * sup), "activation": name}
+
+
+def _last(frame: pd.DataFrame) -> pd.DataFrame:
+    """Rows of each run's last step, of one phase."""
     last = frame.groupby(["condition", "run", *SITE], sort=False)["step"].transform("max")
     return frame.loc[frame["step"] == last, [*KEYS, "value"]]
 
@@ -191,10 +221,12 @@ def _shares(
     counts = np.zeros(BINS)
     counts[histogram.bins] = histogram.counts
     mass = counts[bins[order]] / max(n, 1)
-    saturated = mass * _flat_parts(low[order], high[order], slope, limit)
     flat = slope <= limit
+    # the two bins of zero hold exact zeros, and |phi'| there is that at 0: they are in the area or they are not
+    zero = np.isin(bins[order], (ZERO, NEGATIVE_ZERO))
+    saturated = mass * np.where(zero, flat, _flat_parts(low[order], high[order], slope, limit))
     change = np.concatenate([[False], flat[1:] != flat[:-1], [False]])
-    border = change[1:] | change[:-1]
+    border = (change[1:] | change[:-1]) & ~zero
     steepest = int(np.nanargmax(slope))
     left, right = float(saturated[:steepest].sum()), float(saturated[steepest:].sum())
     values = {"left": left, "right": right, "share": left + right, "error": float(mass[border].sum())}

@@ -8,6 +8,7 @@ from operator import add
 
 import pandas as pd
 
+from dropdiag.analysis.phases import one_phase
 from dropdiag.errors import ArgumentError, NotRecordedError
 from dropdiag.store.histogram import Histogram
 from dropdiag.store.reader import Run, Runs, as_runs
@@ -37,7 +38,8 @@ def histograms(
     step : int or "all", optional
         None is the last recorded step of each run.
     phase : str, optional
-        None is ``"eval"`` where the quantity was recorded there, else ``"train"``.
+        One for all runs: None is ``"eval"`` if any of them has it, else the only held-out phase, else
+        ``"train"`` (see `dropdiag.analysis.phases.common`).
 
     Returns
     -------
@@ -47,12 +49,22 @@ def histograms(
     Raises
     ------
     ArgumentError
-        If a layer or a condition does not exist; the message lists those that do.
+        If a layer or a condition does not exist, or the phase is not clear; the message lists those that do.
     NotRecordedError
-        If no run holds the quantity.
+        If no run holds the quantity, or none does in that phase.
+
+    Warns
+    -----
+    DropdiagWarning
+        If runs are left out because they do not hold the quantity in that phase.
     """
-    frame = as_runs(runs).histograms(quantity, step=step, phase=phase)
-    return chosen(frame, quantity, layers=layers, conditions=conditions, known=as_runs(runs).conditions)
+    every = as_runs(runs)
+    names = check("condition", conditions, every.conditions)
+    kept, labels, phase = one_phase(every, quantity, phase=phase, conditions=names)
+    frame = kept.histograms(quantity, step=step, phase=phase)
+    # what a run is called depends on the runs beside it: call it as in the scalars of all of them
+    frame["run"] = frame["run"].map(dict(zip(kept.labels(), labels, strict=True)))
+    return chosen(frame, quantity, layers=layers, conditions=conditions, known=every.conditions)
 
 
 def scalars(
@@ -136,6 +148,14 @@ def check(kind: str, wanted: Sequence[str] | None, known: Iterable[str]) -> list
     if not list(wanted):
         raise ArgumentError(f"{kind}s is empty; leave it out for all of {_listed(names)}")
     return list(wanted)
+
+
+def by_step(frame: pd.DataFrame, groups: Sequence[str]) -> pd.DataFrame:
+    """Rows in the order of their steps within each group; the groups in the order of first appearance."""
+    place = frame.groupby(list(groups), sort=False, dropna=False).ngroup()
+    order = pd.DataFrame({"group": place, "step": frame["step"]}).sort_values(["group", "step"], kind="stable")
+    rows: pd.DataFrame = frame.loc[order.index].reset_index(drop=True)
+    return rows
 
 
 def pooled(frame: pd.DataFrame) -> pd.DataFrame:

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
 from dropdiag.analysis.correlation import SUPPORT, null_limit, table
-from dropdiag.plots.layered import Layers, at, densities, one_look
+from dropdiag.plots.layered import Layers, at, densities, one_phase_of
 from dropdiag.plots.style import GREY, Panels, context, layer_names, legend, own_axes
 from dropdiag.store.reader import Run, Runs
 
@@ -20,6 +20,7 @@ def correlation(
     *,
     layers: Layers = None,
     conditions: list[str] | None = None,
+    phase: str | None = None,
     bandwidth: str | float = "isj",
 ) -> Panels:
     """Draw the distribution of Pearson's r over the pairs of nodes of each layer (Figure 2).
@@ -32,6 +33,9 @@ def correlation(
     ----------
     runs, layers, conditions, bandwidth
         As in `dropdiag.plots.weights`.
+    phase : str, optional
+        One for all runs: None is ``"eval"`` if any of them has it, else the only held-out phase, else
+        ``"train"``. Runs that lack it are left out, with a warning.
 
     Returns
     -------
@@ -41,7 +45,7 @@ def correlation(
     Raises
     ------
     ArgumentError, NotRecordedError
-        As in `dropdiag.plots.weights`.
+        As in `dropdiag.plots.weights`; also where the phase is not clear.
 
     Notes
     -----
@@ -49,15 +53,16 @@ def correlation(
     """
     names, _ = layer_names(layers)
     with context():
-        figure, axes, _ = densities(runs, "node_correlation", layers=layers, conditions=conditions,
+        runs, styles, phase = one_phase_of(runs, "node_correlation", conditions, phase)
+        figure, axes, _ = densities(runs, "node_correlation", layers=layers, styles=styles, phase=phase,
                                     bandwidth=bandwidth, support=SUPPORT, limits=SUPPORT)  # fmt: skip
-        counts = table(runs, layers=names, conditions=conditions)
+        counts = table(runs, layers=names, conditions=list(styles), phase=phase)
         for site, ax in axes.items():
             null_band(at(counts, *site), ax=ax)
             ax.set_xticks([-1.0, -0.5, 0.0, 0.5, 1.0])
         legend(
             figure,
-            one_look(runs, conditions),
+            styles,
             [Patch(color=NULL_COLOUR, label="95 % of $r$ under permutation")],
         )
     return figure

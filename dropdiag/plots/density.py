@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import pandas as pd
 from matplotlib.axes import Axes
 
-from dropdiag.plots.style import Look, clipped, looks, own_axes
+from dropdiag.plots.style import Look, looks, own_axes, plain
 
 
 def density(
@@ -52,7 +52,7 @@ def density(
     zeros: dict[str, float] = {}
     for name, part in curves.groupby("condition", sort=False):
         look = styles[str(name)]
-        ax.plot(part["x"], part["density"], color=look.colour, linestyle=look.line, label=str(name))
+        ax.plot(part["x"], part["density"], color=look.colour, linestyle=look.line, label=plain(str(name)))
         if float(part["point_mass"].iloc[0]) > 0.005:
             zeros[str(name)] = float(part["point_mass"].iloc[0])
             ax.axvline(0.0, color=look.colour, linestyle=look.line, lw=0.8)
@@ -61,7 +61,7 @@ def density(
     ax.set_xlabel(xlabel)
     if zeros:  # their bar would press the curves down; let it reach out of the panel
         ax.set_ylim(top=1.1 * float(curves["density"].max()) or 1.0)
-        shares = ", ".join(f"{clipped(name, 18)} {100 * share:.1f} %" for name, share in zeros.items())
+        shares = ", ".join(f"{plain(name, 18)} {100 * share:.1f} %" for name, share in zeros.items())
         note(ax, f"exact zeros: {shares}")
     ax.locator_params(axis="both", nbins=5)
     return ax

@@ -10,13 +10,13 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from dropdiag.analysis.gradient_flow import curves, table
+from dropdiag.errors import NotRecordedError
 from dropdiag.plots.layered import Layers, Sites, at, label_rows, one_look, sites
 from dropdiag.plots.style import (
     COLUMNS,
     GREY,
     Look,
     Panels,
-    clipped,
     context,
     dress,
     layer_names,
@@ -24,6 +24,7 @@ from dropdiag.plots.style import (
     log_axis,
     looks,
     own_axes,
+    plain,
     site_title,
 )
 from dropdiag.store.reader import Run, Runs
@@ -44,7 +45,8 @@ def gradient_flow(
     Upper panels: geometric mean over seeds (line) and the geometric standard deviation over seeds (band),
     steps averaged in bins, on a log axis. Lower panel: mean over all recorded training steps (mark: over
     seeds; bar: standard deviation over seeds), and the ratio to the baseline, paired by seed, with its 95 %
-    interval where there are two pairs or more.
+    interval where there are two pairs or more. A layer without any gradient (it is frozen, say) keeps its
+    panel, which says so, and stands with "–" for its mean.
 
     Parameters
     ----------
@@ -61,14 +63,16 @@ def gradient_flow(
     Raises
     ------
     ArgumentError, NotRecordedError
-        As in `dropdiag.plots.weights`; also for an unknown baseline.
+        As in `dropdiag.plots.weights`; also for an unknown baseline, or where no layer has any gradient.
     """
     names, titles = layer_names(layers)
     with context():
         lines = curves(runs, layers=names, conditions=conditions)
         means = table(runs, layers=names, conditions=conditions, baseline=baseline)
         styles = one_look(runs, conditions)
-        found = sites(lines)
+        if lines.empty:
+            raise NotRecordedError(_nothing(means))
+        found = sites(means)
         figure, grid, below = _figure(len(found), len(means))
         for (layer, call), ax in zip(found, grid, strict=True):
             over_steps(at(lines, layer, call), ax=ax, styles=styles)
@@ -93,15 +97,18 @@ def over_steps(lines: pd.DataFrame, *, ax: Axes | None = None, styles: Mapping[s
     Returns
     -------
     Axes
-        A line a condition; a band where there are at least two seeds.
+        A line a condition; a band where there are at least two seeds; the words "no gradient" for an empty
+        frame.
     """
     ax = own_axes(ax)
     styles = styles or looks(lines["condition"].unique())
+    if lines.empty:
+        ax.text(0.5, 0.5, "no gradient", transform=ax.transAxes, ha="center", va="center", color=GREY)
     for name, part in lines.groupby("condition", sort=False):
         look = styles[str(name)]
         band = part[part["low"].notna()]
         ax.fill_between(band["step"], band["low"], band["high"], color=look.colour, alpha=0.2, lw=0)
-        ax.plot(part["step"], part["value"], color=look.colour, linestyle=look.line, lw=1.4, label=str(name))
+        ax.plot(part["step"], part["value"], color=look.colour, linestyle=look.line, lw=1.4, label=plain(str(name)))
     ax.set_yscale("log")
     ax.set_xlabel("training step")
     ax.locator_params(axis="x", nbins=5)
@@ -129,7 +136,8 @@ def averages(
     Returns
     -------
     Axes
-        A log x axis; the layers from top to bottom in the frame's order, a row a condition.
+        A log x axis; the layers from top to bottom in the frame's order, a row a condition; "–" in place of a
+        mean that is missing.
     """
     ax = own_axes(ax)
     styles = styles or looks(means["condition"].unique())
@@ -164,7 +172,18 @@ def _figure(count: int, rows: int) -> tuple[Panels, list[Axes], Axes]:
     return figure, [dress(axes) for axes in grid[:count]], dress(below.subplots())
 
 
+def _nothing(means: pd.DataFrame) -> str:
+    layers = ", ".join(site_title(layer, call) for layer, call in sites(means)[:4])
+    return (
+        f"no gradient flow to draw: not one value of {layers}{', ...' if len(sites(means)) > 4 else ''} is finite "
+        "and positive; are the layers frozen, or did the gradients overflow?"
+    )
+
+
 def _mark(ax: Axes, y: float, row: Any, look: Look) -> None:
+    if not row.mean > 0.0:  # missing, or 0: a log axis has no place for either
+        _column(ax, MEAN, y, "0" if row.mean == 0.0 else "–", look.colour)
+        return
     sd = row.mean_sd if np.isfinite(row.mean_sd) else 0.0
     low = min(sd, 0.95 * row.mean)  # a log axis has no place for 0
     ax.errorbar(row.mean, y, xerr=[[low], [sd]], color=look.colour, marker=look.marker, ms=5, lw=1.3, capsize=2)
@@ -213,11 +232,12 @@ def _head(ax: Axes, baseline: str | None) -> None:
     top = ax.get_ylim()[1] + 0.1
     _column(ax, MEAN, top, "mean", GREY)
     if baseline is not None:
-        _column(ax, RATIO, top, f"ratio to {clipped(baseline, 16)} [95 %]", GREY)
+        _column(ax, RATIO, top, f"ratio to {plain(baseline, 16)} [95 %]", GREY)
 
 
 def _decades(ax: Axes, means: pd.DataFrame) -> None:
     """Limits wide enough for the marks, and at least one decade, so that there are two labelled ticks."""
+    means = means[means["mean"] > 0.0]
     sd = means["mean_sd"].fillna(0.0)
     low, high = (
         float((means["mean"] - sd).clip(lower=0.3 * means["mean"]).min()),

@@ -8,10 +8,11 @@ from typing import Final
 import pandas as pd
 from matplotlib.axes import Axes
 
-from dropdiag.analysis.kde import Support, bars, common_limits, curves
-from dropdiag.analysis.select import SITE, check, histograms
+from dropdiag.analysis.kde import Support, bars_of, common_limits, curves_of
+from dropdiag.analysis.phases import one_phase
+from dropdiag.analysis.select import SITE, check, histograms, pooled
 from dropdiag.plots.density import density, note
-from dropdiag.plots.style import COLUMNS, Look, Panels, clipped, layer_names, looks, panels, site_title
+from dropdiag.plots.style import COLUMNS, Look, Panels, layer_names, looks, panels, plain, site_title
 from dropdiag.store.reader import Run, Runs, as_runs
 from dropdiag.store.schema import QUANTITIES
 
@@ -26,24 +27,39 @@ def one_look(runs: Run | Runs, conditions: list[str] | None) -> dict[str, Look]:
     return {name: every[name] for name in check("condition", conditions, every)}
 
 
+def one_phase_of(
+    runs: Run | Runs, quantity: str, conditions: list[str] | None, phase: str | None
+) -> tuple[Runs, dict[str, Look], str]:
+    """Find the runs of the chosen conditions that hold a quantity in one phase, their looks, the phase.
+
+    Raises and warns as `dropdiag.analysis.phases.one_phase`, once a figure.
+    """
+    styles = one_look(runs, conditions)
+    kept, _, phase = one_phase(as_runs(runs), quantity, phase=phase, conditions=styles)
+    return kept, {name: look for name, look in styles.items() if name in kept.conditions}, phase
+
+
 def densities(
     runs: Run | Runs,
     quantity: str,
     *,
     layers: Layers,
-    conditions: list[str] | None,
+    styles: Mapping[str, Look],
     bandwidth: str | float,
     support: Support = OPEN,
     limits: tuple[float, float] | None = None,
     step: int | None = None,
+    phase: str | None = None,
     height: float = 2.35,
 ) -> tuple[Panels, dict[tuple[str, int], Axes], pd.DataFrame]:
     """Figure with a density panel for each layer.
 
     Parameters
     ----------
-    runs, quantity, conditions, bandwidth, support, step
+    runs, quantity, bandwidth, support, step, phase
         As in `dropdiag.analysis.kde.curves`.
+    styles : mapping of str to Look
+        Conditions to draw.
     layers : list of str, mapping of str to str, or None
         Names, or name -> title.
     limits : (float, float), optional
@@ -59,13 +75,11 @@ def densities(
         What was drawn.
     """
     names, titles = layer_names(layers)
-    frame = histograms(runs, quantity, layers=names, conditions=conditions, step=step)
+    frame = pooled(histograms(runs, quantity, layers=names, conditions=list(styles), step=step, phase=phase))
     if limits is None:
         limits = common_limits(list(frame["histogram"]), support)
-    lines = curves(runs, quantity, layers=names, conditions=conditions, bandwidth=bandwidth, support=support,
-                   limits=limits, step=step)  # fmt: skip
-    boxes = bars(runs, quantity, layers=names, conditions=conditions, support=support, limits=limits, step=step)
-    styles = one_look(runs, conditions)
+    lines = curves_of(frame, bandwidth=bandwidth, support=support, limits=limits)
+    boxes = bars_of(frame, support=support, limits=limits)
     found = sites(frame)
     figure, grid = panels(len(found), height=height + _extra(found, titles))
     axes = dict(zip(found, grid, strict=True))
@@ -75,12 +89,21 @@ def densities(
         if len(here):
             density(here, at(boxes, layer, call), ax=ax, styles=styles, xlabel=ax.get_xlabel())
         ax.set_title(site_title(layer, call, titles))
-        absent = [name for name in styles if name not in set(here["condition"])]
-        if absent:
-            note(ax, f"no finite value: {', '.join(clipped(name, 18) for name in absent)}")
+        absent(ax, styles, drawn=set(here["condition"]), held=set(at(frame, layer, call)["condition"]))
     _grow(figure, list(axes.values()))
     label_rows(list(axes.values()), "density")
     return figure, axes, lines
+
+
+def absent(ax: Axes, styles: Mapping[str, Look], *, drawn: set[str], held: set[str]) -> None:
+    """Say which conditions have no curve here, and whether they have the layer (or the scalar) at all."""
+    for what, missing in (
+        ("no finite value", [name for name in styles if name in held - drawn]),
+        ("not in", [name for name in styles if name not in held]),
+    ):
+        if missing:
+            names = ", ".join(plain(name, 18) for name in missing)
+            note(ax, f"{what}{' ' if what == 'not in' else ': '}{names}")
 
 
 def _extra(found: Sites, titles: Mapping[str, str]) -> float:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import pandas as pd
 from matplotlib.axes import Axes
 
 from dropdiag.analysis.learning import curves
+from dropdiag.analysis.select import scalars
 from dropdiag.errors import NotRecordedError
-from dropdiag.plots.layered import one_look
-from dropdiag.plots.style import Look, Panels, context, legend, looks, own_axes, panels
+from dropdiag.plots.layered import absent, one_look
+from dropdiag.plots.style import Look, Panels, context, legend, looks, own_axes, panels, plain
 from dropdiag.store.reader import Run, Runs, as_runs
 
 USUAL: Final = ("loss", "test_loss", "accuracy")
@@ -42,18 +44,48 @@ def learning(
     ArgumentError
         For an unknown condition.
     NotRecordedError
-        If a quantity asked for, or all of the usual ones, were not recorded.
+        If a quantity asked for, or all of the usual ones, were not recorded; or if none has a finite value.
     """
     with context():
         styles = one_look(runs, None)
-        frames = {name: curves(runs, name, conditions=conditions) for name in _names(runs, quantities)}
-        parts = [(name, *each) for name in frames for each in frames[name].groupby("phase", sort=False)]
+        chosen = one_look(runs, conditions)
+        parts = [part for name in _names(runs, quantities) for part in _parts(runs, name, list(chosen))]
+        if all(part.lines.empty for part in parts):
+            names = " or ".join(repr(name) for name in dict.fromkeys(part.quantity for part in parts))
+            raise NotRecordedError(f"not one value of {names} is finite: there is nothing to draw")
         figure, axes = panels(len(parts), width=3.4)
-        for (name, phase, part), ax in zip(parts, axes, strict=True):
-            over_steps(part, ax=ax, styles=styles, log=name.endswith("loss"))
-            ax.set_title(f"{name.replace('_', ' ')}, {PHASES.get(str(phase), str(phase))}")
-        legend(figure, one_look(runs, conditions))
+        for part, ax in zip(parts, axes, strict=True):
+            over_steps(part.lines, ax=ax, styles=styles, log=part.quantity.endswith("loss"))
+            ax.set_title(plain(part.title))
+            absent(ax, chosen, drawn=set(part.lines["condition"]), held=part.held)
+        legend(figure, chosen)
     return figure
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What one panel shows, and the conditions that recorded it, finite or not."""
+
+    quantity: str
+    title: str
+    lines: pd.DataFrame
+    held: set[str]
+
+
+def _parts(runs: Run | Runs, name: str, conditions: list[str]) -> list[_Part]:
+    """Panels of a quantity: one a phase in which it was recorded."""
+    frame = curves(runs, name, conditions=conditions)
+    rows = scalars(runs, name, conditions=conditions)
+    rows = rows[rows["layer"].isna()]
+    return [
+        _Part(
+            name,
+            f"{name.replace('_', ' ')}, {PHASES.get(str(phase), str(phase))}",
+            frame[frame["phase"] == phase],
+            set(held),
+        )
+        for phase, held in rows.groupby("phase", sort=False)["condition"]
+    ]
 
 
 def over_steps(
@@ -80,6 +112,9 @@ def over_steps(
     """
     ax = own_axes(ax)
     styles = styles or looks(lines["condition"].unique())
+    if lines.empty:
+        ax.set_xlabel("training step")
+        return ax
     least, most = float(lines["value"].min()), float(lines["value"].max())
     logarithmic = log and most > 10.0 * least > 0.0
     for name, part in lines.groupby("condition", sort=False):
@@ -88,7 +123,9 @@ def over_steps(
         low = band["low"].clip(lower=0.2 * band["value"]) if logarithmic else band["low"]
         ax.fill_between(band["step"], low, band["high"], color=look.colour, alpha=0.2, lw=0)
         mark = look.marker if len(part) == 1 else ""
-        ax.plot(part["step"], part["value"], color=look.colour, ls=look.line, marker=mark, lw=1.4, label=str(name))
+        ax.plot(
+            part["step"], part["value"], color=look.colour, ls=look.line, marker=mark, lw=1.4, label=plain(str(name))
+        )
     ax.set_yscale("log" if logarithmic else "linear")
     ax.set_xlabel("training step")
     ax.locator_params(axis="x", nbins=5)

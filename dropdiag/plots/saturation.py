@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -13,9 +14,11 @@ from dropdiag.analysis.kde import common_limits
 from dropdiag.analysis.saturation import areas, table
 from dropdiag.analysis.select import histograms
 from dropdiag.errors import NotRecordedError
-from dropdiag.plots.layered import Layers, at, densities, one_look
+from dropdiag.plots.layered import Layers, at, densities, one_phase_of
 from dropdiag.plots.style import SHADE, Look, Panels, context, layer_names, legend, looks, own_axes
 from dropdiag.store.reader import Run, Runs
+
+BAR: Final = 0.025  # height of the bar of one condition's own area, in panels
 
 
 def saturation(
@@ -23,18 +26,26 @@ def saturation(
     *,
     layers: Layers = None,
     conditions: list[str] | None = None,
+    phase: str | None = None,
     bandwidth: str | float = "isj",
     limits: tuple[float, float] | None = None,
 ) -> Panels:
     """Draw the distribution of the net values of each layer, held out where recorded (Figure 5).
 
     The saturation area is shaded; above it stand, for each condition, the shares of the net values that lie
-    in its left and in its right part, as counted exactly while recording (mean over seeds).
+    in its left and in its right part, as counted exactly while recording (mean over seeds). Where the
+    conditions have different activation functions in a layer, nothing is shaded that would hold for one of
+    them alone: bars at the foot of the panel and lines at the borders show each condition's own area in its
+    colour. Where the derivative of an activation is not known (PReLU's is learned) there is neither an area
+    nor a share.
 
     Parameters
     ----------
     runs, layers, conditions, bandwidth
         As in `dropdiag.plots.weights`.
+    phase : str, optional
+        One for all runs: None is ``"eval"`` if any of them has it, else the only held-out phase, else
+        ``"train"``. Runs that lack it are left out, with a warning.
     limits : (float, float), optional
         First and last x, in net-value units.
 
@@ -46,50 +57,105 @@ def saturation(
     Raises
     ------
     ArgumentError, NotRecordedError
-        As in `dropdiag.plots.weights`.
+        As in `dropdiag.plots.weights`; also where the phase is not clear.
     """
     names, _ = layer_names(layers)
     with context():
-        styles = one_look(runs, conditions)
-        borders = areas(runs, layers=names, conditions=conditions)
-        if limits is None:
-            limits = _limits(histograms(runs, "net_value", layers=names, conditions=conditions), borders)
-        figure, axes, _ = densities(
-            runs, "net_value", layers=layers, conditions=conditions, bandwidth=bandwidth, limits=limits,
-            height=0.75 + 0.16 / _line(len(styles)),
+        runs, styles, phase = one_phase_of(runs, "net_value", conditions, phase)
+        chosen: dict[str, Any] = {"conditions": list(styles), "phase": phase}
+        frame, borders = histograms(runs, "net_value", layers=names, **chosen), areas(runs, layers=names, **chosen)
+        figure, axes, lines = densities(
+            runs, "net_value", layers=layers, styles=styles, phase=phase, bandwidth=bandwidth,
+            limits=limits or _limits(frame, borders), height=0.75 + 0.16 / _line(len(styles)),
         )  # fmt: skip
-        shares = _shares(runs, names, conditions)
+        shares = _shares(runs, chosen)
+        shaded = []
         for site, ax in axes.items():
-            area(at(borders, *site), ax=ax)
+            here, drawn = at(borders, *site), list(at(lines, *site)["condition"].unique())
+            area(here, ax=ax, styles=styles, conditions=drawn)
             written_shares(at(shares, *site), ax=ax, styles=styles)
-        eps = ", ".join(f"{value:g}" for value in sorted(borders["eps"].unique()))
-        shaded = Patch(facecolor=SHADE, label=rf"saturation area, $|\phi'| \leq {eps}\,\sup|\phi'|$ (% of $z$ in it)")
-        legend(figure, styles, [shaded] if eps else [])
+            shaded += [agree(here, drawn)] if len(here) else []
+        legend(figure, styles, _explained(shaded, borders))
     return figure
 
 
-def area(intervals: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
-    """Shade the saturation area of one layer within the axes' limits.
+def area(
+    intervals: pd.DataFrame,
+    *,
+    ax: Axes | None = None,
+    styles: Mapping[str, Look] | None = None,
+    conditions: list[str] | None = None,
+) -> Axes:
+    """Shade the saturation area of one layer within the axes' limits, where all conditions have the same.
 
     Parameters
     ----------
     intervals : DataFrame
-        Rows of one layer of `dropdiag.analysis.saturation.areas`. An interval that several conditions share
-        is shaded once.
+        Rows of one layer of `dropdiag.analysis.saturation.areas`.
     ax : Axes, optional
+    styles : mapping of str to Look, optional
+    conditions : list of str, optional
+        Those drawn in the axes; by default those in the frame. One without any interval differs from one that
+        has some.
 
     Returns
     -------
     Axes
+        If the conditions differ, with a bar at the foot for each interval and a line at each border, in the
+        colour of the condition, in place of the shade.
     """
     ax = own_axes(ax)
     first, last = ax.get_xlim()
-    for low, high in intervals[["low", "high"]].drop_duplicates().itertuples(index=False):
-        start, stop = max(low, first), min(high, last)
-        if start < stop:
+    if intervals.empty:
+        return ax
+    styles = styles or looks(intervals["condition"].unique())
+    wanted = list(intervals["condition"].unique()) if conditions is None else conditions
+    if agree(intervals, wanted):
+        one = intervals[intervals["condition"] == intervals["condition"].iloc[0]]
+        for start, stop in _within(one, first, last):
             ax.axvspan(start, stop, color=SHADE, lw=0, zorder=-1)
+    else:
+        for place, (name, part) in enumerate(intervals.groupby("condition", sort=False)):
+            _own_area(ax, part, styles[str(name)], place)
     ax.set_xlim(first, last)
     return ax
+
+
+def agree(intervals: pd.DataFrame, conditions: list[str]) -> bool:
+    """Whether all conditions have an area at this layer, and the same one (to six digits)."""
+    ends = {
+        name: sorted((f"{row.low:.6g}", f"{row.high:.6g}") for row in part.itertuples(index=False))
+        for name, part in intervals.groupby("condition", sort=False)
+    }
+    return bool(ends) and all(ends.get(name) == next(iter(ends.values())) for name in [*ends, *conditions])
+
+
+def _own_area(ax: Axes, part: pd.DataFrame, look: Look, place: int) -> None:
+    """Mark one condition's area: a bar at the foot, a row for each condition, and lines at its borders."""
+    first, last = ax.get_xlim()
+    foot = BAR * place
+    for start, stop in _within(part, first, last):
+        ax.axvspan(start, stop, foot + 0.2 * BAR, foot + BAR, color=look.colour, lw=0, zorder=3)
+        for border in (start, stop):
+            if first < border < last:
+                ax.axvline(border, color=look.colour, linestyle=look.line, lw=0.9, alpha=0.7, zorder=1)
+
+
+def _within(part: pd.DataFrame, first: float, last: float) -> list[tuple[float, float]]:
+    """Intervals cut at the limits, without those beyond them."""
+    cut = [(max(low, first), min(high, last)) for low, high in part[["low", "high"]].itertuples(index=False)]
+    return [(start, stop) for start, stop in cut if start < stop]
+
+
+def _explained(shaded: list[bool], borders: pd.DataFrame) -> list[Patch]:
+    """Return what the legend says of the areas: shaded, in the conditions' colours, or both in different panels."""
+    eps = ", ".join(f"{value:g}" for value in sorted(borders["eps"].unique()))
+    label = rf"saturation area, $|\phi'| \leq {eps}\,\sup|\phi'|$ (% of $z$ in it)"
+    entries = [Patch(facecolor=SHADE, label=label)] if any(shaded) else []
+    if not all(shaded):
+        own = "bars at the foot: each condition's own" if entries else f"bars at the foot: each condition's {label}"
+        entries.append(Patch(facecolor="none", label=own))
+    return entries
 
 
 def written_shares(shares: pd.DataFrame, *, ax: Axes | None = None, styles: Mapping[str, Look] | None = None) -> Axes:
@@ -129,10 +195,10 @@ def _line(count: int) -> float:
     return min(0.1, 0.42 / max(count, 1))
 
 
-def _shares(runs: Run | Runs, names: list[str] | None, conditions: list[str] | None) -> pd.DataFrame:
+def _shares(runs: Run | Runs, chosen: dict[str, Any]) -> pd.DataFrame:
     """Table of shares, empty where no activation of the runs has a saturation area."""
     try:
-        return table(runs, layers=names, conditions=conditions)
+        return table(runs, **chosen)
     except NotRecordedError:
         return pd.DataFrame(columns=["condition", "layer", "call", "left", "right"])
 

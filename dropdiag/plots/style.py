@@ -151,7 +151,7 @@ def own_axes(axes: Axes | None) -> Axes:
 def legend(figure: Figure, wanted: Mapping[str, Look], extra: Sequence[Any] = ()) -> None:
     """Legend of the conditions above all panels; the figure grows by the rows that its width asks for."""
     handles: list[Any] = [
-        Line2D([], [], color=look.colour, linestyle=look.line, label=clipped(name, 40)) for name, look in wanted.items()
+        Line2D([], [], color=look.colour, linestyle=look.line, label=plain(name, 40)) for name, look in wanted.items()
     ]
     handles += list(extra)
     widths = [0.072 * len(_visible(str(handle.get_label()))) + 0.75 for handle in handles]
@@ -177,15 +177,22 @@ def log_axis(ax: Axes, which: str) -> None:
 
 def _visible(label: str) -> str:
     """Return about what is to be seen of a label with mathtext."""
-    return re.sub(r"\\(leq|phi|sup)", "x", label).replace("$", "").replace("\\,", "")
+    return re.sub(r"\\(leq|phi|sup)", "x", label).replace("\\$", "S").replace("$", "").replace("\\,", "")
 
 
 def site_title(layer: str, call: int = 0, names: Mapping[str, str] | None = None, width: int = 30) -> str:
     """Title of a panel: the layer's name or what the reader calls it, the call where it is not the first.
 
-    A long module path is broken at a dot, and cut at its front where two lines do not hold it.
+    A long module path is broken at a dot, and cut at its front where two lines do not hold it. A layer's own
+    name is drawn literally; what the reader calls it may hold mathtext.
     """
     name = (names or {}).get(layer, layer) + (f" (call {call + 1})" if call else "")
+    title = _broken(name, width)
+    return title if layer in (names or {}) else plain(title)
+
+
+def _broken(name: str, width: int) -> str:
+    """Return the name in two lines where one does not hold it."""
     if len(name) <= width:
         return name
     dot = name.find(".", len(name) - width - 1)
@@ -198,6 +205,11 @@ def clipped(name: str, width: int) -> str:
     """Name, its middle left out where it is longer than ``width``."""
     half = (width - 1) // 2
     return name if len(name) <= width else f"{name[:half]}…{name[-half:]}"
+
+
+def plain(name: str, width: int | None = None) -> str:
+    """Name as text that matplotlib draws literally, dollar signs too; its middle left out beyond ``width``."""
+    return (name if width is None else clipped(name, width)).replace("$", r"\$")
 
 
 def layer_names(layers: Sequence[str] | Mapping[str, str] | None) -> tuple[list[str] | None, dict[str, str]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dropdiag.plots.layered import Layers, densities, one_look
+from dropdiag.plots.layered import Layers, densities, one_phase_of
 from dropdiag.plots.style import Panels, context, legend
 from dropdiag.store.reader import Run, Runs
 
@@ -48,14 +48,16 @@ def weights(
         If weights were not recorded.
     """
     with context():
+        runs, styles, phase = one_phase_of(runs, "weight", conditions, None)
         figure, _, _ = densities(
             runs,
             "weight",
             layers=layers,
-            conditions=conditions,
+            styles=styles,
+            phase=phase,
             step=step,
             bandwidth=bandwidth,
             limits=limits,
         )
-        legend(figure, one_look(runs, conditions))
+        legend(figure, styles)
     return figure
