@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
@@ -185,6 +186,13 @@ def describe_function(name: str, phi: Phi) -> Activation | None:
     Activation or None
         None where the derivative is zero everywhere.
     """
+    # In a thread of its own: a forward pass may be under autocast, a checkpoint's saved-tensor hooks, a default
+    # device or a function mode, all of which belong to its thread and must neither see this nor change it.
+    with ThreadPoolExecutor(max_workers=1) as apart:
+        return apart.submit(_measure, name, phi).result()
+
+
+def _measure(name: str, phi: Phi) -> Activation | None:
     slope = _abs_derivative(phi)
     edges = bin_magnitude_edges()[:-1]
     line = np.concatenate([-edges[:0:-1], edges])

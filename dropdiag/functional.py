@@ -11,8 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
+from torch.utils.hooks import RemovableHandle
 
 from dropdiag.activations import Activation, Phi, describe_function, is_activation
+from dropdiag.inert import InertHook
 from dropdiag.network import ACTIVATION, DROPOUT, Site, hint_of_children
 from dropdiag.probes import Place
 from dropdiag.taps import Call, Taps
@@ -27,6 +29,7 @@ ACTIVATIONS: Final = (
     "leaky_relu",
     "logsigmoid",
     "mish",
+    "prelu",
     "relu",
     "relu6",
     "selu",
@@ -75,8 +78,9 @@ class FunctionalCalls(TorchFunctionMode):
     """Intercepts functional activations during the model's forward pass, and attributes them to modules.
 
     A call belongs to the nearest module of the model on the Python call stack; its site is called
-    ``MODULE:FUNCTION``. Calls that an activation module makes itself are that module's own. What is intercepted
-    is called with the same arguments, and its result is returned as it is.
+    ``MODULE:FUNCTION``, with the settings if there are any: ``block:leaky_relu(0.2)``. Calls that an activation
+    module makes itself are that module's own. What is intercepted is called with the same arguments, and its
+    result is returned as it is.
 
     Parameters
     ----------
@@ -106,6 +110,8 @@ class FunctionalCalls(TorchFunctionMode):
         self.new: list[Place] = []
         self._entered = False
         self._failed = False
+        self._depth = 0
+        self._armed: dict[int, tuple[RemovableHandle, RemovableHandle]] = {}
 
     @property
     def found(self) -> bool:
@@ -117,6 +123,12 @@ class FunctionalCalls(TorchFunctionMode):
         if not self._entered:
             self._entered = True
             self.__enter__()  # type: ignore[no-untyped-call]
+
+    def nest(self, change: int) -> None:
+        """Enter (1) or leave (-1) a module that runs again inside backward."""
+        self._depth += change
+        if self._depth == max(change, 0):
+            self.begin() if change > 0 else self.end()
 
     def end(self) -> None:
         """Intercept no more. May be called again."""
@@ -144,6 +156,7 @@ class FunctionalCalls(TorchFunctionMode):
         result = func(*args, **keywords)
         if call is not None and isinstance(result, Tensor):
             self._taps.node_value(call, result)
+            self._taps.watch_output(call, result)
         return result
 
     def _nearest(self, frame: FrameType | None) -> nn.Module | None:
@@ -177,16 +190,34 @@ class FunctionalCalls(TorchFunctionMode):
         place = self._taps.located(self._place(function, module, args[1:], keywords))
         if place.site.skipped is not None:
             return None
+        if module.training and not torch.is_grad_enabled():
+            self._arm(module)
         net, taps = place.site.net, self._taps
         call = taps.net_value(place, net(z), training=module.training, gradients=torch.is_grad_enabled())
         if call is not None:
-            taps.watch(call, z)
+            inplace = function.inplace or bool(keywords.get("inplace")) or any(a is True for a in args[1:])
+            taps.watch(call, z, phi=_bound(function, args[1:], keywords)[1] if inplace else None)
         return call
 
+    def _arm(self, module: nn.Module) -> None:
+        """Intercept also where this module is run again inside a backward pass (a reentrant checkpoint)."""
+        if id(module) not in self._armed:
+            self._armed[id(module)] = (
+                module.register_forward_pre_hook(_Recomputation(self, begins=True), with_kwargs=True),
+                module.register_forward_hook(_Recomputation(self, begins=False), with_kwargs=True, always_call=True),
+            )
+
+    def release(self) -> None:
+        """Intercept no more and take hooks off modules. May be called again."""
+        self.end()
+        while self._armed:
+            for handle in self._armed.popitem()[1]:
+                handle.remove()
+
     def _place(self, function: _Function, module: nn.Module, rest: Sequence[Any], keywords: dict[str, Any]) -> Place:
-        layer = self._layer(function, module)
+        name, phi = _bound(function, rest, keywords)
+        layer = f"{self._names[id(module)] or '(model)'}:{'glu' if function.name == 'glu' else name}"
         if layer not in self.places:
-            name, phi = _bound(function, rest, keywords)
             if name not in self._known:
                 self._known[name] = None if phi is None else describe_function(name, phi)
             site = Site(
@@ -215,6 +246,18 @@ class FunctionalCalls(TorchFunctionMode):
 
     def _layer(self, function: _Function, module: nn.Module) -> str:
         return f"{self._names[id(module)] or '(model)'}:{function.name}"
+
+
+class _Recomputation(InertHook):
+    """Hooks of a module whose functions ran without gradients: they are seen when it runs again in backward."""
+
+    def __init__(self, calls: FunctionalCalls, *, begins: bool) -> None:
+        self.calls, self.begins = calls, begins
+
+    def __call__(self, module: nn.Module, *_: Any) -> None:
+        if torch.compiler.is_compiling() or torch._C._current_graph_task_id() == -1:
+            return
+        self.calls.nest(1 if self.begins else -1)
 
 
 _DROPOUT_MODULES: Final = (

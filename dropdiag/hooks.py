@@ -6,8 +6,6 @@ would be without.
 
 from __future__ import annotations
 
-import functools
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -19,31 +17,30 @@ from torch.utils.hooks import RemovableHandle
 from dropdiag import compiled
 from dropdiag.errors import ArgumentError
 from dropdiag.functional import FunctionalCalls
+from dropdiag.inert import InertHook
 from dropdiag.network import ACTIVATION, OUTPUT, WEIGHT, layers_of_both_kinds
 from dropdiag.probes import Place
 from dropdiag.taps import Call, Taps
 
 
-class InertHook:
-    """Base of our hooks: copies and pickles of a hooked model hold a builtin that does nothing in their place.
-
-    `sys.audit` takes any arguments, returns None, and needs no dropdiag to be loaded.
-    """
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return functools.partial, (sys.audit, "dropdiag.inert")
-
-
 class _ForwardBegins(InertHook):
     """Forward pre-hook of the model itself: calls are counted anew, functional calls are intercepted."""
 
-    def __init__(self, taps: Taps, calls: FunctionalCalls, port: compiled.Port, dropouts: Sequence[nn.Module]) -> None:
-        self.taps, self.calls, self.port, self.dropouts = taps, calls, port, dropouts
+    def __init__(
+        self,
+        taps: Taps,
+        calls: FunctionalCalls,
+        port: compiled.Port,
+        dropouts: Sequence[nn.Module],
+        begins: Callable[[], None],
+    ) -> None:
+        self.taps, self.calls, self.port, self.dropouts, self.begins = taps, calls, port, dropouts, begins
 
     def __call__(self, module: nn.Module, args: Any, kwargs: Any) -> None:
         if torch.compiler.is_compiling():
             torch.ops.dropdiag.forward_begins(self.port.order, self.port.number)
             return
+        self.begins()
         self.taps.forward_begins()
         if self.taps.evaluating and any(dropout.training for dropout in self.dropouts):
             self.taps.masks_in_evaluation = True
@@ -86,7 +83,7 @@ class _NetValue(InertHook):
         call = taps.net_value(place, place.site.net(z), training=module.training, gradients=torch.is_grad_enabled())
         self.pending.append(call)
         if call is not None:
-            taps.watch(call, z)
+            taps.watch(call, z, phi=module.forward if getattr(module, "inplace", False) else None)
 
 
 class _NodeValue(InertHook):
@@ -102,6 +99,7 @@ class _NodeValue(InertHook):
         call = self.pending.pop() if self.pending else None
         if call is not None and isinstance(output, Tensor):
             self.taps.node_value(call, output)
+            self.taps.watch_output(call, output)
 
 
 class _Output(InertHook):
@@ -172,13 +170,16 @@ class Hooks:
         model = eager(model)
         self._handles: list[RemovableHandle] = []
         self._calls, self._taps = calls, taps
+        self._frozen: list[Place] = []
         self._ports = compiled.Ports(model, taps)
         try:
-            self._add(model.register_forward_pre_hook, _ForwardBegins(taps, calls, self._ports.open(None), dropouts))
+            root = _ForwardBegins(taps, calls, self._ports.open(None), dropouts, self._watch_thawed)
+            self._add(model.register_forward_pre_hook, root)
             for layer, hint in layers_of_both_kinds(model):
                 self._add(layer.register_forward_hook, _LastLayer(taps, hint))
             for place in places:
                 self._attach(place, taps)
+            self._watch_thawed()
             self._add(model.register_forward_hook, _ForwardEnds(taps, calls), always_call=True)
         except BaseException:
             self.remove()
@@ -189,15 +190,21 @@ class Hooks:
         if place.site.kind == ACTIVATION:
             pending: list[Call | None] = []
             self._add(module.register_forward_pre_hook, _NetValue(taps, place, pending, port))
-            self._add(module.register_forward_hook, _NodeValue(taps, pending, port))
+            self._add(module.register_forward_hook, _NodeValue(taps, pending, port), always_call=True)
         elif place.site.kind == OUTPUT:
             self._add(module.register_forward_hook, _Output(taps, place, port))
         elif place.site.kind == WEIGHT:
+            self._frozen.append(place)
+
+    def _watch_thawed(self) -> None:
+        """Put hooks on weights that take gradients by now (a frozen or lazy one may do so later)."""
+        for place in tuple(self._frozen):
             tensor = place.site.tensor()
             if tensor is not None and tensor.is_leaf and tensor.requires_grad:
-                hook = _RawGradient(taps, place)
+                hook = _RawGradient(self._taps, place)
                 handle = tensor.register_post_accumulate_grad_hook(hook)  # type: ignore[no-untyped-call]
                 self._handles.append(handle)
+                self._frozen.remove(place)
 
     def _add(self, register: Callable[..., RemovableHandle], hook: InertHook, **options: bool) -> None:
         self._handles.append(register(hook, with_kwargs=True, **options))
@@ -206,7 +213,7 @@ class Hooks:
         """Take everything off the model. May be called again."""
         while self._handles:
             self._handles.pop().remove()
-        self._calls.end()
+        self._calls.release()
         self._taps.release()
         self._ports.close()
 

@@ -35,7 +35,7 @@ class Site:
     ----------
     layer : str
         Module name; for a weight that is not called ``weight``, the parameter's full name; for a functional
-        call ``MODULE:FUNCTION``. The model itself is ``""`` in torch and ``"(model)"`` here.
+        call ``MODULE:FUNCTION(SETTINGS)``. The model itself is ``""`` in torch and ``"(model)"`` here.
     kind : {"weight", "activation", "output", "dropout"}
         An output site has node values alone: a recurrent layer or attention.
     module : nn.Module
@@ -93,7 +93,8 @@ class Site:
         value = _effective(self.module, self.parameter)
         if isinstance(value, UninitializedParameter) or not isinstance(value, Tensor) or value.is_meta:
             return None
-        return value
+        late_bias = self.skipped == LAZY and value.ndim < 2
+        return None if late_bias else value
 
     def describe(self) -> dict[str, Any]:
         """Return the site as a row of ``run.json``."""

@@ -135,7 +135,8 @@ class Recorder:
         self._begin_step()
         raw = any(probe.tap is Tap.RAW_WEIGHT_GRAD for probe in self._probes)
         kinds = (ACTIVATION, OUTPUT, WEIGHT) if raw else (ACTIVATION, OUTPUT)
-        passed = [place for place in places if place.site.kind in kinds]
+        late = [place for place in self._weights if place.site.skipped == LAZY]
+        passed = [place for place in (*places, *late) if place.site.kind in kinds]
         dropouts = [site.module for site in sites if site.kind == DROPOUT]
         self._hooks = Hooks(model, passed, self._taps, functional, dropouts)
         self._finalizer = weakref.finalize(self, _abandon, os.getpid(), self._outbox, self._writer)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import itertools
+import sys
 from collections import Counter, defaultdict, deque
 from dataclasses import replace
+from types import FrameType
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
+from dropdiag.activations import Phi
 from dropdiag.collector import Collector
 from dropdiag.loss_scale import LossScale
 from dropdiag.probes import Place, Tap
@@ -78,10 +81,11 @@ class Taps:
         self.hint: str | None = None
         self.thorough = True
         self._in_forward = False
+        self._slopes: dict[tuple[str, int], Tensor] = {}
         self._leaves: list[RemovableHandle] = []
         self.passes: Counter[tuple[str, int]] = Counter()
         self._next: Counter[str] = Counter()
-        self._without_gradient: defaultdict[str, deque[int]] = defaultdict(deque)
+        self._without_gradient: defaultdict[tuple[str, int], deque[int]] = defaultdict(deque)
 
     def forward_begins(self) -> None:
         """Count calls anew: the model's own forward pass begins."""
@@ -106,6 +110,7 @@ class Taps:
         self._next.clear()
         self._in_forward = self.without_training_mode = False
         self._without_gradient.clear()
+        self._slopes.clear()
         self.release()
 
     def release(self) -> None:
@@ -136,9 +141,21 @@ class Taps:
             return place
         return Place(replace(place.site, hint=self.hint), place.activation)
 
-    def watch(self, call: Call, z: Tensor) -> None:
-        """Take in dL/dz of a call's net value when it comes."""
+    def watch(self, call: Call, z: Tensor, phi: Phi | None = None) -> None:
+        """Take in dL/dz of a call's net value when it comes.
+
+        Parameters
+        ----------
+        call : Call
+        z : Tensor
+        phi : callable, optional
+            The activation, where it is about to work in place. A view that is overwritten takes no part in the
+            backward pass any more; then dL/dz is made of dL/dh (see `watch_output`) and phi'(z).
+        """
         if not self.expects_gradient(call) or not z.requires_grad:
+            return
+        if phi is not None and z._is_view():
+            self._slopes[call.place.site.layer, call.number] = _slope(phi, z)
             return
         net, times = call.place.site.net, itertools.count(1)
 
@@ -150,6 +167,12 @@ class Taps:
         handle = z.register_hook(take)  # type: ignore[no-untyped-call]
         if z.is_leaf:  # a parameter outlives the step; what else has a hook does not
             self._leaves.append(handle)
+
+    def watch_output(self, call: Call, h: Tensor) -> None:
+        """Take in dL/dz from dL/dh, for a call whose net value was overwritten."""
+        slope = self._slopes.pop((call.place.site.layer, call.number), None)
+        if slope is not None and h.requires_grad:
+            h.register_hook(lambda g: self.net_grad(call, g * slope))  # type: ignore[no-untyped-call]
 
     def expects_gradient(self, call: Call) -> bool:
         """Whether the gradient of a call's net value is of use; if so it counts as missing until it comes."""
@@ -189,11 +212,11 @@ class Taps:
             return None
         recomputed = torch._C._current_graph_task_id() != -1
         if recomputed:  # recorded in the first pass, unless that one ran without gradients
-            held = self._without_gradient[layer]
+            held = self._without_gradient[layer, _checkpoint()]
             return self._call(self._train, place, held.popleft()) if held and gradients else None
         index = self._count(layer)
         if not gradients:
-            self._without_gradient[layer].append(index)
+            self._without_gradient[layer, _checkpoint()].append(index)
             return None
         return self._call(self._train, place, index)
 
@@ -208,3 +231,26 @@ class Taps:
     def _call(self, collector: Collector, place: Place, index: int) -> Call:
         self.passes[place.site.layer, index] += 1
         return Call(place, index, collector)
+
+
+def _checkpoint() -> int:
+    """Return a number that tells reentrant checkpoints apart, the same in the first pass and in the second; 0: none."""
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None:
+        if "ctx" in frame.f_code.co_varnames and frame.f_code.co_filename.endswith("checkpoint.py"):
+            return id(frame.f_locals.get("ctx"))
+        frame = frame.f_back
+    return 0
+
+
+def _slope(phi: Phi, z: Tensor) -> Tensor:
+    """Return phi'(z), kept until the backward pass, without a trace in the user's graph."""
+
+    def as_it_is(tensor: Tensor) -> Tensor:
+        return tensor
+
+    # Hooks of our own on saved tensors, so that a checkpoint's do not count these.
+    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(as_it_is, as_it_is):
+        x = z.detach().clone().requires_grad_()
+        (slope,) = torch.autograd.grad(phi(x.clone()).sum(), x)
+    return slope

@@ -17,6 +17,11 @@ from dropdiag.store.writer import HistogramRow, RunWriter, ScalarRow
 BORDER = float(np.arctanh(np.sqrt(0.9)))  # tanh' = 0.1
 EFFECT = {"No dropout": 0.0, "Dropout": 1.0, "GAAF": 0.5}
 SAMPLES = 2000
+AREAS: dict[str, dict[str, Any]] = {
+    "Tanh": {"left": [[None, -BORDER]], "right": [[BORDER, None]]},
+    "ReLU": {"left": [[None, 0.0]], "right": []},
+}
+DERIVATIVES = {"Tanh": lambda z: 1.0 - np.tanh(z) ** 2, "ReLU": lambda z: (z > 2.0**-132).astype(np.float64)}
 
 
 @dataclass
@@ -52,19 +57,39 @@ def content(condition: str, seed: int, layers: int = 3, steps: int = 200, size: 
     return made
 
 
-def write(path: Path, made: Content, condition: str, seed: int | None, activation: str = "Tanh") -> Path:
-    """Write a run folder."""
+def write(
+    path: Path,
+    made: Content,
+    condition: str,
+    seed: int | None,
+    activation: str = "Tanh",
+    phase: str = "eval",
+    also: dict[str, Content] | None = None,
+) -> Path:
+    """Write a run folder.
+
+    ``phase`` is that of all but weights, loss and gradients; ``also`` adds net values and correlations of other
+    phases. ``activation`` may be "Tanh", "ReLU", or any other name, whose derivative is then not known.
+    """
     writer = RunWriter(path, _meta(made, condition, seed, activation))
     steps = len(made.loss)
-    for quantity in ("weight", "net_value", "node_correlation"):
-        phase = "train" if quantity == "weight" else "eval"
-        for layer, values in getattr(made, quantity).items():
-            histogram = Histogram.from_values(values)
-            writer.add_histograms([HistogramRow(steps, phase, layer, 0, quantity, histogram.bins, histogram.counts)])
-    writer.add_scalars(list(_scalars(made)))
-    writer.add_derivatives({activation: 1.0 - np.tanh(line_centres()) ** 2})
+    for layer, values in made.weight.items():
+        writer.add_histograms([_histogram(steps, "train", layer, "weight", values)])
+    for name, part in {phase: made, **(also or {})}.items():
+        for quantity in ("net_value", "node_correlation"):
+            for layer, values in getattr(part, quantity).items():
+                writer.add_histograms([_histogram(steps, name, layer, quantity, values)])
+        writer.add_scalars(list(_held_out(part, steps, name, shares=activation in AREAS)))
+    writer.add_scalars(list(_scalars(made, phase)))
+    if activation in AREAS:
+        writer.add_derivatives({activation: DERIVATIVES[activation](line_centres())})
     writer.close("completed")
     return path
+
+
+def _histogram(step: int, phase: str, layer: str, quantity: str, values: np.ndarray) -> HistogramRow:
+    histogram = Histogram.from_values(values)
+    return HistogramRow(step, phase, layer, 0, quantity, histogram.bins, histogram.counts)
 
 
 def write_runs(
@@ -100,30 +125,35 @@ def _meta(made: Content, condition: str, seed: int | None, activation: str) -> d
                 "shape": [],
             },
         ]
-    intervals = {"sup": 1.0, "eps": 0.1, "left": [[None, -BORDER]], "right": [[BORDER, None]]}
+    known = {activation: {"sup": 1.0, "eps": 0.1, **AREAS[activation]}} if activation in AREAS else {}
     config = {"condition": condition} | ({} if seed is None else {"seed": seed})
-    return {"config": config, "versions": {}, "layers": layers, "activations": {activation: intervals}}
+    return {"config": config, "versions": {}, "layers": layers, "activations": known}
 
 
-def _scalars(made: Content) -> list[ScalarRow]:
+def _scalars(made: Content, phase: str) -> list[ScalarRow]:
     steps, rows = len(made.loss), []
     for i, loss in enumerate(made.loss):
         rows.append(ScalarRow(i + 1, "train", None, 0, "loss", float(loss)))
     for i, accuracy in enumerate(made.accuracy):
         step = (i + 1) * steps // len(made.accuracy)
-        rows.append(ScalarRow(step, "eval", None, 0, "accuracy", float(accuracy)))
+        rows.append(ScalarRow(step, phase, None, 0, "accuracy", float(accuracy)))
     for layer, values in made.gradient_flow.items():
         for i, value in enumerate(values):
             rows.append(ScalarRow(i + 1, "train", layer, 0, "net_grad_abs_mean", float(value)))
-    for layer, values in made.net_value.items():
+    return rows
+
+
+def _held_out(made: Content, steps: int, phase: str, *, shares: bool) -> list[ScalarRow]:
+    rows = []
+    for layer, values in made.net_value.items() if shares else ():
         z = values.astype(np.float64)
-        rows.append(ScalarRow(steps, "eval", layer, 0, "saturation_share_left", float((z <= -BORDER).mean())))
-        rows.append(ScalarRow(steps, "eval", layer, 0, "saturation_share_right", float((z >= BORDER).mean())))
+        rows.append(ScalarRow(steps, phase, layer, 0, "saturation_share_left", float((z <= -BORDER).mean())))
+        rows.append(ScalarRow(steps, phase, layer, 0, "saturation_share_right", float((z >= BORDER).mean())))
     for layer in made.node_correlation:
         for quantity, value in (
             ("node_correlation_samples", SAMPLES),
             ("node_correlation_nodes", 90),
             ("constant_nodes", 2),
         ):
-            rows.append(ScalarRow(steps, "eval", layer, 0, quantity, float(value)))
+            rows.append(ScalarRow(steps, phase, layer, 0, quantity, float(value)))
     return rows

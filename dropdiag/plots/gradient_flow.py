@@ -111,7 +111,10 @@ def over_steps(lines: pd.DataFrame, *, ax: Axes | None = None, styles: Mapping[s
         ax.plot(part["step"], part["value"], color=look.colour, linestyle=look.line, lw=1.4, label=plain(str(name)))
     ax.set_yscale("log")
     ax.set_xlabel("training step")
-    ax.locator_params(axis="x", nbins=5)
+    if lines.empty:
+        ax.set_xticks([])
+    else:
+        ax.locator_params(axis="x", nbins=5)
     return ax
 
 

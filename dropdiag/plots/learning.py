@@ -113,7 +113,7 @@ def over_steps(
     ax = own_axes(ax)
     styles = styles or looks(lines["condition"].unique())
     if lines.empty:
-        ax.set_xlabel("training step")
+        ax.set(xlabel="training step", xticks=[], yticks=[])
         return ax
     least, most = float(lines["value"].min()), float(lines["value"].max())
     logarithmic = log and most > 10.0 * least > 0.0

@@ -8,6 +8,7 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from dropdiag.analysis.kde import common_limits
@@ -15,7 +16,7 @@ from dropdiag.analysis.saturation import areas, table
 from dropdiag.analysis.select import histograms
 from dropdiag.errors import NotRecordedError
 from dropdiag.plots.layered import Layers, at, densities, one_phase_of
-from dropdiag.plots.style import SHADE, Look, Panels, context, layer_names, legend, looks, own_axes
+from dropdiag.plots.style import GREY, SHADE, Look, Panels, context, layer_names, legend, looks, own_axes
 from dropdiag.store.reader import Run, Runs
 
 BAR: Final = 0.025  # height of the bar of one condition's own area, in panels
@@ -147,14 +148,14 @@ def _within(part: pd.DataFrame, first: float, last: float) -> list[tuple[float, 
     return [(start, stop) for start, stop in cut if start < stop]
 
 
-def _explained(shaded: list[bool], borders: pd.DataFrame) -> list[Patch]:
+def _explained(shaded: list[bool], borders: pd.DataFrame) -> list[Patch | Line2D]:
     """Return what the legend says of the areas: shaded, in the conditions' colours, or both in different panels."""
     eps = ", ".join(f"{value:g}" for value in sorted(borders["eps"].unique()))
     label = rf"saturation area, $|\phi'| \leq {eps}\,\sup|\phi'|$ (% of $z$ in it)"
-    entries = [Patch(facecolor=SHADE, label=label)] if any(shaded) else []
+    entries: list[Patch | Line2D] = [Patch(facecolor=SHADE, label=label)] if any(shaded) else []
     if not all(shaded):
         own = "bars at the foot: each condition's own" if entries else f"bars at the foot: each condition's {label}"
-        entries.append(Patch(facecolor="none", label=own))
+        entries.append(Line2D([], [], color=GREY, lw=3.5, solid_capstyle="butt", label=own))
     return entries
 
 

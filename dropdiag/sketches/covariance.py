@@ -97,7 +97,8 @@ class Covariance:
         self._add(other.n, other._mean, other._comoment, other._low, other._high)
 
     def _samples_by_nodes(self, values: Tensor) -> Tensor:
-        x = values.detach().movedim(self._axis(values.ndim), -1)
+        values = values.detach() if values.ndim else values.detach().reshape(1)  # a number is one node
+        x = values.movedim(self._axis(values.ndim), -1)
         x = x.reshape(-1, x.shape[-1])
         if self.width == 0:
             self._choose(x)

@@ -297,7 +297,7 @@ class Histogram:
             Hard bounds of the quantity, such as ``(-1, 1)`` for a correlation; the density is reflected
             there.
         x : array_like of float, optional
-            Where to evaluate the curve, in place of ``points`` equal steps over all values.
+            Where to evaluate the curve, in place of ``points`` equal steps over all values but a few far out.
 
         Returns
         -------

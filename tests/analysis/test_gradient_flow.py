@@ -74,3 +74,28 @@ def test_steps_that_are_few_are_left_alone() -> None:
     steps = pd.Series([5, 1, 5, 9])
     assert gradient_flow.step_bins(steps, 3).tolist() == [2, 1, 2, 3]
     assert gradient_flow.step_bins(steps, 2).tolist() == [0, 0, 0, 1]
+
+
+def test_steps_are_in_order_when_the_seeds_were_recorded_at_different_ones(tmp_path) -> None:
+    paths = []
+    for seed, every in ((0, 2), (1, 3)):
+        made = content("GAAF", seed, steps=30)
+        for values in made.gradient_flow.values():
+            values[np.arange(30) % every > 0] = np.nan
+        paths.append(write(tmp_path / f"s{seed}", made, "GAAF", seed))
+    runs = load(paths)
+    runs.scalars = runs.scalars.dropna(subset="value")  # as if those steps were not recorded
+    frame = gradient_flow.curves(runs, layers=[LAYER])
+    expected = sorted({*range(1, 31, 2), *range(1, 31, 3)})
+    assert frame["step"].tolist() == expected
+    assert frame["seeds"].sum() == 15 + 10
+
+
+def test_a_frozen_layer_has_a_row_without_a_mean(tmp_path) -> None:
+    made = content("GAAF", 0)
+    made.gradient_flow[LAYER][:] = np.nan
+    run = load(write(tmp_path / "r", made, "GAAF", 0))
+    row = gradient_flow.table(run).set_index("layer").loc[LAYER]
+    assert np.isnan(row["mean"])
+    assert (row["missing"], row["steps"], row["dropped"]) == (1, 0, 200)
+    assert LAYER not in set(gradient_flow.curves(run)["layer"])

@@ -56,3 +56,16 @@ def test_wrong_questions_are_refused(runs) -> None:
         learning.curves(runs, "perplexity")
     with pytest.raises(NotRecordedError, match="belongs to layers"):
         learning.curves(runs, "net_grad_abs_mean")
+
+
+def test_steps_are_in_order_when_the_seeds_were_evaluated_at_different_ones(tmp_path) -> None:
+    paths = []
+    for seed, count in ((0, 10), (1, 8)):
+        made = content("GAAF", seed)
+        made.accuracy = made.accuracy[:count]
+        paths.append(write(tmp_path / f"s{seed}", made, "GAAF", seed))
+    paths.append(write(tmp_path / "other", content("Dropout", 0), "Dropout", 0))
+    frame = learning.curves(load(paths), "accuracy")
+    assert list(frame["condition"].unique()) == ["GAAF", "Dropout"]
+    steps = frame.loc[frame["condition"] == "GAAF", "step"].tolist()
+    assert steps == sorted({*range(20, 201, 20), *range(25, 201, 25)})

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dropdiag.analysis import saturation
-from dropdiag.errors import ArgumentError, NotRecordedError
+from dropdiag.errors import ArgumentError, DropdiagWarning, NotRecordedError
 from dropdiag.store.reader import load
 from dropdiag.store.schema import line_bins, line_centres
 from tests.synthetic import BORDER, content, write
@@ -60,12 +60,82 @@ def test_areas_are_the_recorded_intervals(runs) -> None:
     assert (left["low"], left["high"], left["eps"]) == (-np.inf, -BORDER, 0.1)
 
 
-def test_wrong_questions_are_refused(runs, tmp_path) -> None:
+def test_wrong_questions_are_refused(runs) -> None:
     for eps in (0.0, 1.0, float("nan")):
         with pytest.raises(ArgumentError, match="eps must lie between 0 and 1"):
             saturation.share(runs, eps)
-    run = load(write(tmp_path / "r", content("GAAF", 0), "GAAF", 0))
+
+
+def test_runs_in_folders_of_one_name_are_told_apart(tmp_path) -> None:
+    made = {seed: content("Dropout", seed) for seed in (0, 1)}
+    paths = [write(tmp_path / f"s{seed}" / "run", made[seed], "Dropout", seed) for seed in made]
+    frame = saturation.share(load(paths), layers=[LAYER])
+    assert list(frame["run"]) == [str(path) for path in paths]
+    for row in frame.itertuples():
+        z = made[row.seed].net_value[LAYER].astype(np.float64)
+        assert row.share == pytest.approx((np.abs(z) >= BORDER).mean(), abs=row.error)
+    assert len(saturation.areas(load(paths), layers=[LAYER])) == 2
+
+
+def test_exact_zeros_of_relu_are_saturated_all_of_them(tmp_path) -> None:
+    made = content("Dropout", 0)
+    made.net_value["layer1.activation"][:] = 0.0
+    made.net_value["layer2.activation"][:] = -0.0
+    made.net_value[LAYER][:1000] = 0.0
+    frame = saturation.share(load(write(tmp_path / "r", made, "Dropout", 0, activation="ReLU"))).set_index("layer")
+    for layer in ("layer1.activation", "layer2.activation"):
+        row = frame.loc[layer]
+        assert (row["left"], row["right"], row["share"], row["error"]) == (1.0, 0.0, 1.0, 0.0)
+    z = made.net_value[LAYER]
+    assert frame.loc[LAYER, "share"] == pytest.approx((z <= 0).mean(), abs=1e-12)
+    assert frame.loc[LAYER, "error"] == 0.0
+
+
+def test_exact_zeros_of_tanh_are_not_saturated(tmp_path) -> None:
+    made = content("Dropout", 0)
+    made.net_value[LAYER][:] = 0.0
+    row = saturation.share(load(write(tmp_path / "r", made, "Dropout", 0)), layers=[LAYER]).iloc[0]
+    assert (row["share"], row["error"]) == (0.0, 0.0)
+
+
+def test_an_activation_without_known_derivative_has_no_share(tmp_path) -> None:
+    paths = [
+        write(tmp_path / "a", content("Dropout", 0), "Dropout", 0, activation="PReLU(num_parameters=1)"),
+        write(tmp_path / "b", content("GAAF", 0), "GAAF", 0),
+    ]
+    frame = saturation.share(load(paths), layers=[LAYER]).set_index("condition")
+    assert frame.loc["Dropout", ["left", "right", "share", "error"]].isna().all()
+    assert frame.loc["Dropout", "n"] == 4000
+    assert frame["activation"].isna().tolist() == [True, False]
+    assert frame.loc["GAAF", "share"] > 0
+    assert set(saturation.areas(load(paths))["condition"]) == {"GAAF"}
+    assert saturation.areas(load(paths[0])).empty
+    run = load(paths[1])
     for entry in run.meta["layers"]:
         entry["activation"] = None
-    with pytest.raises(NotRecordedError, match=r"does not say which activation function 'layer1\.activation'"):
-        saturation.share(run)
+    assert saturation.share(run)["share"].isna().all()
+
+
+def test_the_last_rows_are_those_of_one_phase(tmp_path) -> None:
+    test, train = content("Dropout", 0), content("No dropout", 1)
+    run = load(write(tmp_path / "r", test, "Dropout", 0, phase="test", also={"train": train}))
+    for phase, made in ((None, test), ("test", test), ("train", train)):
+        row = saturation.table(run, layers=[LAYER], phase=phase).iloc[0]
+        z = made.net_value[LAYER].astype(np.float64)
+        assert row["share"] == pytest.approx((np.abs(z) >= BORDER).mean())
+        assert row["seeds"] == 1
+        share = saturation.share(run, layers=[LAYER], phase=phase).iloc[0]
+        assert share["share"] == pytest.approx(row["share"], abs=share["error"])
+        assert share["phase"] == (phase or "test")
+
+
+def test_runs_without_the_phase_of_the_others_are_left_out_of_the_table(tmp_path) -> None:
+    runs = load([
+        write(tmp_path / "a", content("Dropout", 0), "Dropout", 0),
+        write(tmp_path / "b", content("GAAF", 0), "GAAF", 0, phase="train"),
+    ])  # fmt: skip
+    with pytest.warns(DropdiagWarning, match="no 'saturation_share_left' in phase 'eval': 'b'"):
+        assert set(saturation.table(runs)["condition"]) == {"Dropout"}
+    assert set(saturation.table(runs, conditions=["GAAF"])["condition"]) == {"GAAF"}
+    with pytest.raises(NotRecordedError, match="in phase 'test'; recorded are 'eval', 'train'"):
+        saturation.table(runs, phase="test")

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from dropdiag import plots
 from dropdiag.analysis import correlation, gaaf, gradient_flow, kde, learning, saturation
-from dropdiag.errors import ArgumentError, NotRecordedError
+from dropdiag.errors import ArgumentError, DropdiagWarning, NotRecordedError
 from dropdiag.plots import style
 from dropdiag.store.reader import load
 from tests.synthetic import BORDER, SAMPLES, content, write
@@ -225,3 +225,177 @@ def test_nothing_leaks_into_matplotlib(runs) -> None:
     assert dict(mpl.rcParams) == before
     pyplot = sys.modules.get("matplotlib.pyplot")
     assert pyplot is None or not pyplot.get_fignums()
+
+
+def shades(ax, colour: str) -> list[tuple[float, float]]:
+    """Vertical spans of one colour."""
+    spans = [p for p in ax.patches if hasattr(p, "get_x") and to_hex(p.get_facecolor()) == colour.lower()]
+    return sorted((p.get_x(), p.get_x() + p.get_width()) for p in spans)
+
+
+def test_runs_in_folders_of_one_name_are_drawn(tmp_path) -> None:
+    paths = [write(tmp_path / f"s{seed}" / "run", content("Dropout", seed), "Dropout", seed) for seed in (0, 1)]
+    assert [len(drawn(ax)) for ax in plots.saturation(load(paths)).axes] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("name", ["saturation", "correlation"])
+def test_a_figure_shows_one_phase_alone(tmp_path, name: str) -> None:
+    quantity = {"saturation": "net_value", "correlation": "node_correlation"}[name]
+    both = {"train": content("GAAF", 7)}
+    paths = [
+        write(tmp_path / "a", content("Dropout", 0), "Dropout", 0, phase="test", also=both),
+        write(tmp_path / "b", content("No dropout", 0), "No dropout", 0, phase="train"),
+    ]
+    runs = load(paths)
+    with pytest.warns(DropdiagWarning, match=f"no '{quantity}' in phase 'test': 'b'; choose a phase") as caught:
+        figure = getattr(plots, name)(runs)
+    assert len(caught) == 1
+    assert [list(drawn(ax)) for ax in figure.axes] == [["Dropout"]] * 3
+    assert "No dropout" not in legend_labels(figure)
+    limits = {"limits": figure.axes[0].get_xlim(), "support": (-1.0, 1.0) if name == "correlation" else (None, None)}
+    expected = kde.curves(runs[:1], quantity, phase="test", **limits)
+    first = expected[expected["layer"] == "layer1.activation"]
+    np.testing.assert_allclose(drawn(figure.axes[0])["Dropout"], first[["x", "density"]], atol=1e-9)
+    figure = getattr(plots, name)(runs, phase="train")
+    assert [list(drawn(ax)) for ax in figure.axes] == [["Dropout", "No dropout"]] * 3
+    with pytest.raises(NotRecordedError, match="in phase 'eval'; recorded are 'test', 'train'"):
+        getattr(plots, name)(runs, phase="eval")
+
+
+def test_shares_are_written_of_the_phase_that_is_drawn(tmp_path) -> None:
+    made, other = content("Dropout", 0), content("No dropout", 5)
+    run = load(write(tmp_path / "a", made, "Dropout", 0, phase="test", also={"train": other}))
+    for phase, part in ((None, made), ("train", other)):
+        z = part.net_value["layer3.activation"].astype(np.float64)
+        shares = [(z <= -BORDER).mean(), (z >= BORDER).mean()]
+        assert written(plots.saturation(run, phase=phase).axes[2]) == [f"{100 * share:.1f} %" for share in shares]
+
+
+@pytest.mark.parametrize("value", [np.nan, 0.0])
+def test_a_frozen_layer_keeps_its_panel_and_says_so(tmp_path, value: float) -> None:
+    made = content("GAAF", 0)
+    made.gradient_flow["layer2.activation"][:] = value
+    run = load(write(tmp_path / "a", made, "GAAF", 0))
+    figure = plots.gradient_flow(run)
+    *panels, below = figure.axes
+    assert [ax.get_title() for ax in panels] == list(made.gradient_flow)
+    assert [written(ax) for ax in panels] == [[], ["no gradient"], []]
+    assert ("–" if np.isnan(value) else "0") in written(below)
+    assert len(below.containers) == 2
+    figure.draw_without_rendering()
+    made.gradient_flow["layer1.activation"][:] = np.inf
+    made.gradient_flow["layer3.activation"][:] = 0.0
+    run = load(write(tmp_path / "b", made, "GAAF", 0))
+    with pytest.raises(NotRecordedError, match="not one value of layer1.activation, layer2.activation, .* is finite"):
+        plots.gradient_flow(run)
+
+
+def test_a_layer_frozen_in_one_condition_alone(tmp_path) -> None:
+    made = content("GAAF", 0)
+    made.gradient_flow["layer1.activation"][:] = np.nan
+    paths = [write(tmp_path / "a", made, "GAAF", 0), write(tmp_path / "b", content("Dropout", 0), "Dropout", 0)]
+    figure = plots.gradient_flow(load(paths))
+    assert [list(drawn(ax)) for ax in figure.axes[:3]] == [["Dropout"], ["GAAF", "Dropout"], ["GAAF", "Dropout"]]
+    assert written(figure.axes[-1]).count("–") == 1
+    assert written(figure.axes[0]) == []
+    figure.draw_without_rendering()
+
+
+def test_learning_without_finite_values(tmp_path) -> None:
+    made = content("GAAF", 0)
+    made.loss[:] = np.nan
+    run = write(tmp_path / "a", made, "GAAF", 0)
+    loss, accuracy = plots.learning(load([run])).axes
+    assert (drawn(loss), list(drawn(accuracy))) == ({}, ["GAAF"])
+    assert loss.get_title() == "loss, training"
+    assert loss.get_xlabel() == "training step\nno finite value: GAAF"
+    with pytest.raises(NotRecordedError, match="not one value of 'loss' is finite"):
+        plots.learning(load([run]), ["loss"])
+    other = content("Dropout", 0)
+    other.accuracy = other.accuracy[:0]
+    loss, accuracy = plots.learning(load([run, write(tmp_path / "b", other, "Dropout", 0)])).axes
+    assert list(drawn(loss)) == ["Dropout"]
+    assert accuracy.get_xlabel() == "training step\nnot in Dropout"
+
+
+def test_an_activation_without_known_derivative_is_drawn_without_an_area(tmp_path) -> None:
+    paths = [
+        write(tmp_path / "a", content("Dropout", 0), "Dropout", 0, activation="PReLU(num_parameters=1)"),
+        write(tmp_path / "b", content("GAAF", 0), "GAAF", 0),
+    ]
+    alone = plots.saturation(load(paths[:1]))
+    assert [written(ax) for ax in alone.axes] == [[], [], []]
+    assert [shades(ax, style.SHADE) for ax in alone.axes] == [[], [], []]
+    assert legend_labels(alone) == ["Dropout"]
+    both = plots.saturation(load(paths))
+    assert [len(written(ax)) for ax in both.axes] == [2, 2, 2]
+    assert [shades(ax, style.SHADE) for ax in both.axes] == [[], [], []]  # it would not hold for PReLU
+    assert len(shades(both.axes[0], style.COLOURS[1])) == 2
+
+
+def test_areas_that_differ_are_marked_in_the_conditions_colours(tmp_path) -> None:
+    relu = content("GAAF", 0)
+    relu.net_value["only.here"] = relu.net_value.pop("layer3.activation")
+    paths = [
+        write(tmp_path / "a", content("Dropout", 0), "Dropout", 0),
+        write(tmp_path / "b", relu, "GAAF", 0, activation="ReLU"),
+    ]
+    figure = plots.saturation(load(paths))
+    by_title = {ax.get_title(): ax for ax in figure.axes}
+    ax = by_title["layer1.activation"]
+    first, last = ax.get_xlim()
+    assert shades(ax, style.SHADE) == []
+    np.testing.assert_allclose(shades(ax, style.COLOURS[0]), [(first, -BORDER), (BORDER, last)])
+    np.testing.assert_allclose(shades(ax, style.COLOURS[1]), [(first, 0.0)])
+    borders = {to_hex(line.get_color()): set() for line in ax.lines}
+    for line in ax.lines:
+        if len(set(line.get_xdata())) == 1:
+            borders[to_hex(line.get_color())].add(round(float(line.get_xdata()[0]), 6))
+    assert borders == {style.COLOURS[0].lower(): {round(-BORDER, 6), round(BORDER, 6)}, style.COLOURS[1].lower(): {0.0}}
+    assert len(shades(by_title["layer3.activation"], style.SHADE)) == 2  # of Dropout alone
+    assert shades(by_title["only.here"], style.SHADE) == [(first, 0.0)]
+    labels = legend_labels(figure)
+    assert labels[2].startswith("saturation area")
+    assert labels[3] == "bars at the foot: each condition's own"
+    alone = legend_labels(plots.saturation(load(paths), layers=["layer1.activation"]))
+    assert alone[2].startswith("bars at the foot: each condition's saturation area")
+    assert len(alone) == 3
+
+
+def test_a_layer_that_a_condition_does_not_have_is_told(tmp_path) -> None:
+    made = content("GAAF", 0)
+    made.weight["only.here"] = made.weight.pop("layer3.linear")
+    made.weight["layer1.linear"][:] = np.nan
+    paths = [write(tmp_path / "a", content("Dropout", 0), "Dropout", 0), write(tmp_path / "b", made, "GAAF", 0)]
+    axes = {ax.get_title(): ax for ax in plots.weights(load(paths)).axes}
+    assert axes["layer1.linear"].get_xlabel().split("\n")[1:] == ["no finite value: GAAF"]
+    assert axes["layer2.linear"].get_xlabel().split("\n")[1:] == []
+    assert axes["layer3.linear"].get_xlabel().split("\n")[1:] == ["not in GAAF"]
+    assert axes["only.here"].get_xlabel().split("\n")[1:] == ["not in Dropout"]
+
+
+@pytest.mark.parametrize("name", [*LAYERED, "learning"])
+def test_dollar_signs_are_drawn_as_they_are(tmp_path, name: str) -> None:
+    """An unknown command inside dollar signs ends drawing, were it taken for mathtext."""
+    odd, plain = "$\\foo$", content("GAAF", 0)
+    made = content("Dropout", 0)
+    for part in (made.weight, made.net_value, made.node_correlation, made.gradient_flow):
+        key = next(iter(part))
+        values = part.pop(key)
+        values[: len(values) // 2] = 0.0 if part is not made.node_correlation else values[0]
+        part[odd + key[-7:]] = values
+    figure = getattr(plots, name)(load([
+        write(tmp_path / "a", made, odd, 0), write(tmp_path / "b", plain, "$x_1$", 0),
+    ]))  # fmt: skip
+    figure.draw_without_rendering()
+    texts = list(figure.legends[0].get_texts())
+    assert [text.get_text() for text in texts[:2]] == ["\\$\\foo\\$", "\\$x_1\\$"]
+    assert not any(text._preprocess_math(text.get_text())[1] for text in texts[:2])
+    assert texts[0]._preprocess_math(texts[0].get_text())[0] == odd
+    if name != "learning":
+        assert any(ax.get_title().startswith("\\$\\foo\\$") for ax in figure.axes)
+
+
+def test_a_title_of_the_readers_own_may_hold_mathtext(runs) -> None:
+    figure = plots.weights(runs, layers={"layer1.linear": r"$W_1$"})
+    assert figure.axes[0].get_title() == r"$W_1$"

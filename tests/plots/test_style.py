@@ -61,3 +61,10 @@ def test_panels_are_wrapped() -> None:
 def test_drawing_needs_no_torch() -> None:
     code = "import sys, dropdiag.plots; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_names_are_drawn_literally() -> None:
+    assert style.plain("$a$ b") == r"\$a\$ b"
+    assert style.plain("aaaaa$bbbbb", 5) == "aa…bb"
+    assert style.site_title("$x$") == r"\$x\$"
+    assert style.site_title("l", 0, {"l": "$x$"}) == "$x$"

@@ -8,6 +8,7 @@ from scipy.stats import gaussian_kde, norm
 
 from dropdiag.errors import ArgumentError
 from dropdiag.store.histogram import Histogram
+from dropdiag.store.kde import bulk
 
 DRAWS = {
     "normal": lambda r, n: r.normal(0, 0.05, n),
@@ -145,6 +146,63 @@ def test_few_and_wild_values_give_a_finite_curve() -> None:
         kde = Histogram.from_values(values).kde()
         assert np.isfinite(kde.density).all()
         assert kde.bandwidth > 0
+
+
+@pytest.mark.parametrize("rule", ["isj", "silverman", "scott"])
+@pytest.mark.parametrize("x", [None, np.linspace(-4, 4, 401)])
+def test_a_few_values_far_out_do_not_flatten_the_bulk(rule: str, x: np.ndarray | None) -> None:
+    values = np.random.default_rng(1).normal(0, 1, 200_000)
+    clean = Histogram.from_values(values).kde(rule, x=x)
+    kde = Histogram.from_values(np.concatenate([values, np.full(5, 1e6)])).kde(rule, x=x)
+    assert kde.bandwidth == clean.bandwidth
+    assert kde.outside == pytest.approx(5 / 200_005)
+    assert clean.outside == 0.0
+    assert kde.density.max() == pytest.approx(norm.pdf(0), rel=0.03)
+    np.testing.assert_allclose(kde.density, clean.density * (1 - kde.outside), atol=1e-12)
+    assert (kde.n, kde.floored) == (200_005, False)
+    assert Histogram.from_values(np.concatenate([values, [-1e9, 3e38]])).kde(rule, x=x).outside > 0
+
+
+def test_values_far_out_that_were_asked_for_are_drawn() -> None:
+    values = np.random.default_rng(1).normal(0, 1, 20_000)
+    h = Histogram.from_values(np.concatenate([values, np.full(20, 1000.0)]))
+    assert h.kde("scott").outside == pytest.approx(20 / 20_020)
+    kde = h.kde("scott", x=np.linspace(-10, 1010, 20_001))
+    assert kde.outside == 0.0
+    assert np.trapezoid(kde.density, kde.x) == pytest.approx(1.0, abs=2e-3)
+    out = kde.x > 500
+    assert np.trapezoid(kde.density[out], kde.x[out]) == pytest.approx(20 / 20_020, rel=0.02)
+    assert kde.density.max() == pytest.approx(norm.pdf(0), rel=0.06)
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda r: r.laplace(0, 1, 300_000),
+        lambda r: r.normal(0, 1, 300_000) ** 3,
+        lambda r: np.concatenate([r.normal(0, 1e-4, 99_000), r.normal(0, 1, 1_000)]),  # a second scale, 1 %
+        lambda r: np.concatenate([r.normal(0, 1, 50), [2.0**20]]),  # too few to know what is far
+    ],
+)
+def test_heavy_tails_are_no_outliers(draw) -> None:
+    values = draw(np.random.default_rng(2)).astype(np.float32).astype(np.float64)
+    kde = Histogram.from_values(values).kde("silverman")
+    assert kde.outside == 0.0
+    assert kde.bandwidth == pytest.approx(values.std(ddof=1) * (0.75 * values.size) ** -0.2, rel=0.02)
+
+
+def test_far_out_has_stated_limits() -> None:
+    for values, expected in (
+        (np.random.default_rng(2).normal(0, 1, 400_000), 21.6),
+        (np.random.default_rng(2).laplace(0, 1, 400_000), 43.5),
+    ):
+        first, last = bulk(*Histogram.from_values(values).bounds())
+        assert (-first, last) == pytest.approx((expected, expected), rel=0.04)
+    few = np.concatenate([np.arange(1.0, 100.0), [1e6]])
+    first, last = bulk(*Histogram.from_values(few).bounds())
+    assert first < 1 - 3 * 97 + 2
+    assert 99 < last < 500
+    assert bulk(*Histogram.from_values(few[1:]).bounds()) == (-np.inf, np.inf)
 
 
 @pytest.mark.parametrize("name", DRAWS)

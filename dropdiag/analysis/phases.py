@@ -1,0 +1,135 @@
+"""One phase for all runs of a question.
+
+Held-out values of one condition say nothing beside training values of another.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Collection, Mapping, Sequence
+
+import pandas as pd
+
+from dropdiag.errors import ArgumentError, DropdiagWarning, NotRecordedError
+from dropdiag.store.reader import Run, Runs
+from dropdiag.store.schema import EVAL, TRAIN
+
+
+def one_phase(
+    runs: Runs, quantity: str, *, phase: str | None = None, conditions: Collection[str]
+) -> tuple[Runs, list[str], str]:
+    """Find the runs that hold a histogram quantity in one phase, the same for all of them.
+
+    Parameters
+    ----------
+    runs : Runs
+    quantity : str
+    phase : str, optional
+        None is the one that `common` picks.
+    conditions : collection of str
+        Runs of other conditions do not count.
+
+    Returns
+    -------
+    runs : Runs
+        Those that hold it.
+    labels : list of str
+        What they are called among all ``runs`` (`Runs.labels`).
+    phase : str
+
+    Raises
+    ------
+    ArgumentError, NotRecordedError
+        As in `common`.
+
+    Warns
+    -----
+    DropdiagWarning
+        If runs are left out.
+    """
+    chosen = [(label, run) for label, run in zip(runs.labels(), runs, strict=True) if run.condition in conditions]
+    held = {label: _phases(run, quantity) for label, run in chosen}
+    phase = common(held, quantity, phase)
+    kept = keep(held, quantity, phase)
+    return Runs([run for label, run in chosen if label in kept]), kept, phase
+
+
+def rows_of_one_phase(frame: pd.DataFrame, quantity: str, phase: str | None = None) -> pd.DataFrame:
+    """Rows of scalars in one phase, the same for all runs; raises and warns as `one_phase`.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Not empty, with columns run and phase. Runs without any row are not missed.
+    quantity : str
+    phase : str, optional
+        None is the one that `common` picks.
+    """
+    held = {str(run): part.unique().tolist() for run, part in frame.groupby("run", sort=False)["phase"]}
+    phase = common(held, quantity, phase)
+    keep(held, quantity, phase)
+    rows: pd.DataFrame = frame[frame["phase"] == phase]
+    return rows
+
+
+def common(held: Mapping[str, Collection[str]], quantity: str, phase: str | None = None) -> str:
+    """Phase in which runs are compared.
+
+    Parameters
+    ----------
+    held : mapping of str to collection of str
+        Run -> phases in which it holds the quantity.
+    quantity : str
+    phase : str, optional
+        Taken as it is.
+
+    Returns
+    -------
+    str
+        ``"eval"`` if any run has it, else the only held-out phase there is, else (where no run has one)
+        ``"train"``.
+
+    Raises
+    ------
+    ArgumentError
+        If there are several held-out phases, none of them ``"eval"``.
+    NotRecordedError
+        If no run holds the quantity, or none does in the phase asked for.
+    """
+    every = list(dict.fromkeys(name for phases in held.values() for name in phases))
+    if not every:
+        raise NotRecordedError(f"no run holds {quantity!r}; record it with a probe (or step/log) that writes it")
+    if phase is not None:
+        if phase not in every:
+            raise NotRecordedError(f"no run holds {quantity!r} in phase {phase!r}; recorded are {_listed(every)}")
+        return phase
+    held_out = sorted(set(every) - {TRAIN})
+    if EVAL in held_out or not held_out:
+        return EVAL if held_out else TRAIN
+    if len(held_out) > 1:
+        raise ArgumentError(
+            f"{quantity!r} was recorded in several held-out phases, {_listed(held_out)}; choose one with phase="
+        )
+    return held_out[0]
+
+
+def keep(held: Mapping[str, Collection[str]], quantity: str, phase: str) -> list[str]:
+    """Return the runs that hold the quantity in the phase, and warn of those that do not."""
+    lacking = [run for run, phases in held.items() if phase not in phases]
+    if lacking:
+        warnings.warn(
+            f"left out, for they hold no {quantity!r} in phase {phase!r}: {_listed(lacking)}; "
+            "choose a phase that all runs have with phase=",
+            DropdiagWarning,
+            stacklevel=2,
+        )
+    return [run for run in held if run not in lacking]
+
+
+def _phases(run: Run, quantity: str) -> list[str]:
+    phases: list[str] = run._table("histograms", [("quantity", "=", quantity)])["phase"].unique().to_pylist()
+    return phases
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(repr(name) for name in names)

@@ -1,0 +1,101 @@
+"""Many networks, trained with and without the Recorder: nothing changed, nothing missed, every number right."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+import dropdiag as dd
+from dropdiag.store.schema import bin_numbers
+from tests.zoo import training
+from tests.zoo.folder import Reading, assert_same, readings
+from tests.zoo.models import ZOO
+from tests.zoo.network import STEPS
+
+
+@pytest.fixture(scope="module", params=ZOO, ids=repr)
+def zoo(request, tmp_path_factory):
+    """Return one network trained bare and recorded."""
+    network = request.param
+    folder = tmp_path_factory.mktemp(network.name)
+    bare, recorded = training.bare(network), training.recorded(network, folder)
+    runs = {part: dd.load(folder / part) for part in recorded.coverage}
+    return SimpleNamespace(network=network, bare=bare, recorded=recorded, runs=runs)
+
+
+@pytest.fixture(scope="module")
+def slow(zoo):
+    """Return the same network trained under the slow reader, which must not change it either."""
+    read = training.read_slowly(zoo.network)
+    for mine, its in zip(read.losses, zoo.bare.losses, strict=True):
+        torch.testing.assert_close(mine, its, rtol=0, atol=0, msg="the slow reader itself changed the training")
+    return read
+
+
+def test_nothing_is_changed(zoo):
+    assert len(zoo.bare.losses) > STEPS
+    for bare, recorded in zip(zoo.bare.losses, zoo.recorded.losses, strict=True):
+        assert torch.equal(bare, recorded)
+    assert zoo.bare.state.keys() == zoo.recorded.state.keys()
+    assert any(name.endswith(".grad") for name in zoo.bare.state)
+    for name, tensor in zoo.bare.state.items():
+        assert torch.equal(tensor, zoo.recorded.state[name]), name
+    assert zoo.bare.random == zoo.recorded.random
+
+
+def test_coverage_has_no_unexplained_gap(zoo):
+    for part, rows in zoo.recorded.coverage.items():
+        kinds = {row.kind for row in rows}
+        assert "weight" in kinds
+        assert kinds & {"activation", "output"}
+        assert not [(part, row.layer, row.call) for row in rows if row.expected and not row.fired and not row.skipped]
+        keys = [(row.kind, row.layer, row.call) for row in rows]
+        assert len(keys) == len(set(keys))
+        assert all(row.functional == (":" in row.layer) for row in rows)
+        unfired = {row.layer for row in rows if row.kind == "activation" and not row.fired}
+        assert unfired == set(zoo.network.silent)
+
+
+def test_warnings_name_what_there_is_to_warn_of_and_nothing_else(zoo):
+    expected = [*zoo.network.warns, *([", ".join(zoo.network.silent)] if zoo.network.silent else [])]
+    assert len(zoo.recorded.warnings) == len(expected), zoo.recorded.warnings
+    assert all(any(part in warning for warning in zoo.recorded.warnings) for part in expected)
+
+
+def test_dropout_is_listed_where_masks_are_drawn(zoo, slow):
+    listed = {part for part, rows in zoo.recorded.coverage.items() if any(row.kind == "dropout" for row in rows)}
+    assert slow.dropped <= listed
+
+
+def test_every_activation_is_recorded_with_the_right_numbers(zoo, slow):
+    for part, run in zoo.runs.items():
+        recorded = readings(run, zoo.network.apart)
+        for step, read in enumerate(slow.passes[:STEPS], start=1):
+            assert_same(recorded.get(step, []), map(Reading.of, read[part]), f"{part}, step {step}")
+
+
+def test_evaluation_is_recorded_with_the_right_numbers(zoo, slow):
+    for part, run in zoo.runs.items():
+        recorded = readings(run, zoo.network.apart, "eval")
+        read = [Reading.of(taken, gradient=False) for taken in slow.passes[STEPS][part]]
+        assert_same(recorded.get(STEPS, []), read, f"{part}, evaluation")
+
+
+def test_every_weight_matrix_is_recorded_once(zoo, slow):
+    for part, run in zoo.runs.items():
+        rows = run.histograms("weight", "all", "train")
+        for step, read in enumerate(slow.weights, start=1):
+            counts = [np.bincount(bin_numbers(value).ravel()) for value in read[part].values]
+            expected = sorted((np.flatnonzero(c).tolist(), c[c > 0].tolist()) for c in counts)
+            here = rows[rows["step"] == step]["histogram"]
+            assert sorted((h.bins.tolist(), h.counts.tolist()) for h in here) == expected
+            means = sorted(np.abs(g.astype(np.float64)).mean() for g in read[part].gradients if g is not None)
+            for quantity in ("weight_grad_abs_mean", "raw_weight_grad_abs_mean"):  # nothing is clipped here
+                flow = run.scalars.query("step == @step and quantity == @quantity")["value"].dropna()
+                np.testing.assert_allclose(sorted(flow), means, rtol=1e-6, err_msg=f"{quantity}, step {step}")
+
+
+def test_reasons_are_given_for_networks_that_exist():
+    assert len({network.name for network in ZOO}) == len(ZOO) >= 25
+    assert all(reason for network in ZOO for reason in (*network.apart.values(), *network.composites.values()))

@@ -1,0 +1,136 @@
+"""Train a network of the zoo bare, recorded, and under the slow reader."""
+
+from __future__ import annotations
+
+import random
+import warnings
+from collections.abc import Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+import dropdiag as dd
+from tests.zoo.network import Network
+from tests.zoo.slow_reader import SlowReader
+from tests.zoo.tally import Pass
+
+
+@dataclass
+class Weights:
+    """Effective weight matrices of one network as they stand after a step, and their gradients."""
+
+    values: list[np.ndarray]
+    gradients: list[np.ndarray | None]
+
+
+@dataclass
+class Trained:
+    """What a training left."""
+
+    losses: list[Tensor] = field(default_factory=list)
+    state: dict[str, Tensor] = field(default_factory=dict)
+    random: list[Any] = field(default_factory=list)
+    coverage: dict[str, list[Any]] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    passes: list[dict[str, list[Pass]]] = field(default_factory=list)
+    weights: list[dict[str, Weights]] = field(default_factory=list)
+    dropped: set[str] = field(default_factory=set)
+
+
+def bare(network: Network) -> Trained:
+    """Train without anything."""
+    trained, model = Trained(), network.make()
+    parts = network.parts(model)
+    _train(network, model, parts, trained)
+    return trained
+
+
+def recorded(network: Network, folder: Path) -> Trained:
+    """Train with a Recorder on each part; the run folders are called as the parts."""
+    trained, model = Trained(), network.make()
+    parts = network.parts(model)
+    with warnings.catch_warnings(record=True) as caught, ExitStack() as stack:
+        warnings.simplefilter("always", dd.DropdiagWarning)
+        recorders = {
+            name: stack.enter_context(dd.Recorder(part, folder / name, probes="full", every=1, strict=True))
+            for name, part in parts.items()
+        }
+
+        def after_step() -> None:
+            for recorder in recorders.values():
+                recorder.step()
+
+        evaluations = (recorder.evaluation() for recorder in recorders.values())
+        _train(network, model, parts, trained, after_step, evaluations)
+        trained.coverage = {name: list(recorder.coverage()) for name, recorder in recorders.items()}
+    trained.warnings = [str(w.message) for w in caught if issubclass(w.category, dd.DropdiagWarning)]
+    return trained
+
+
+def read_slowly(network: Network) -> Trained:
+    """Train under the slow reader; the last entry of ``passes`` is the evaluation's."""
+    trained, model = Trained(), network.make(twin=True)
+    parts = network.parts(model)
+    reader = SlowReader(parts, network.composites)
+
+    def after_step() -> None:
+        trained.passes.append(reader.step_ends())
+        trained.weights.append({name: Weights(*_weights(part)) for name, part in parts.items()})
+
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)  # one operation for ATen; hooks turn it off too
+    try:
+        with reader:
+            _train(network, model, parts, trained, after_step)
+            trained.passes.append(reader.step_ends())
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
+    trained.dropped = reader.dropped
+    return trained
+
+
+def _train(network, model, parts, trained, after_step=lambda: None, evaluations: Iterable[Any] = ()) -> None:
+    torch.manual_seed(1)
+    *batches, held_out = network.batches()
+    optimizers = network.optimizers(parts)
+    for batch in batches:
+        trained.losses += network.train_step(parts, optimizers, batch)
+        after_step()
+    model.eval()
+    with ExitStack() as stack, torch.no_grad():
+        for evaluation in evaluations:
+            stack.enter_context(evaluation)
+        trained.losses.append(network.loss(model, held_out))
+    model.train()
+    trained.state = {name: tensor.detach().clone() for name, tensor in model.state_dict(keep_vars=True).items()}
+    trained.state |= {f"{n}.grad": p.grad.to_dense().clone() for n, p in model.named_parameters() if p.grad is not None}
+    trained.random = [torch.get_rng_state().tolist(), random.getstate(), np.random.get_state()[1].tolist()]  # noqa: NPY002
+
+
+def _weights(model: nn.Module) -> tuple[list[np.ndarray], list[np.ndarray | None]]:
+    """Return every physical matrix once, and what parametrisations make of theirs."""
+    values, gradients = [], []
+    for name, parameter in model.named_parameters():
+        if parameter.ndim >= 2 and ".parametrizations." not in f".{name}":
+            values.append(_numpy(parameter))
+            gradients.append(None if parameter.grad is None else _numpy(parameter.grad))
+    for module in model.modules():
+        for parameter in getattr(module, "parametrizations", {}):
+            parts = [part for part in module.parametrizations[parameter].modules() if part.training]
+            for part in parts:
+                part.training = False  # spectral norm takes a step where it is read in training
+            values.append(_numpy(getattr(module, parameter)))
+            gradients.append(None)
+            for part in parts:
+                part.training = True
+    return values, gradients
+
+
+def _numpy(tensor: Tensor) -> np.ndarray:
+    dense = tensor.detach().to_dense()
+    return dense.to(torch.promote_types(dense.dtype, torch.float32)).numpy().copy()
