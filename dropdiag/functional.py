@@ -156,7 +156,6 @@ class FunctionalCalls(TorchFunctionMode):
         result = func(*args, **keywords)
         if call is not None and isinstance(result, Tensor):
             self._taps.node_value(call, result)
-            self._taps.watch_output(call, result)
         return result
 
     def _nearest(self, frame: FrameType | None) -> nn.Module | None:
@@ -196,7 +195,7 @@ class FunctionalCalls(TorchFunctionMode):
         call = taps.net_value(place, net(z), training=module.training, gradients=torch.is_grad_enabled())
         if call is not None:
             inplace = function.inplace or bool(keywords.get("inplace")) or any(a is True for a in args[1:])
-            taps.watch(call, z, phi=_bound(function, args[1:], keywords)[1] if inplace else None)
+            taps.watch(call, z, inplace=inplace)
         return call
 
     def _arm(self, module: nn.Module) -> None:
@@ -254,7 +253,7 @@ class _Recomputation(InertHook):
     def __init__(self, calls: FunctionalCalls, *, begins: bool) -> None:
         self.calls, self.begins = calls, begins
 
-    def __call__(self, module: nn.Module, *_: Any) -> None:
+    def __call__(self, *_: Any) -> None:
         if torch.compiler.is_compiling() or torch._C._current_graph_task_id() == -1:
             return
         self.calls.nest(1 if self.begins else -1)

@@ -52,11 +52,12 @@ class _ForwardBegins(InertHook):
 class _ForwardEnds(InertHook):
     """Forward hook of the model itself, called also after an exception."""
 
-    def __init__(self, taps: Taps, calls: FunctionalCalls) -> None:
-        self.taps, self.calls = taps, calls
+    def __init__(self, taps: Taps, calls: FunctionalCalls, ends: Callable[[], None]) -> None:
+        self.taps, self.calls, self.ends = taps, calls, ends
 
     def __call__(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         if not torch.compiler.is_compiling():
+            self.ends()
             self.taps.forward_ends()
             self.calls.end()
 
@@ -83,7 +84,7 @@ class _NetValue(InertHook):
         call = taps.net_value(place, place.site.net(z), training=module.training, gradients=torch.is_grad_enabled())
         self.pending.append(call)
         if call is not None:
-            taps.watch(call, z, phi=module.forward if getattr(module, "inplace", False) else None)
+            taps.watch(call, z, inplace=bool(getattr(module, "inplace", False)))
 
 
 class _NodeValue(InertHook):
@@ -99,7 +100,6 @@ class _NodeValue(InertHook):
         call = self.pending.pop() if self.pending else None
         if call is not None and isinstance(output, Tensor):
             self.taps.node_value(call, output)
-            self.taps.watch_output(call, output)
 
 
 class _Output(InertHook):
@@ -180,7 +180,7 @@ class Hooks:
             for place in places:
                 self._attach(place, taps)
             self._watch_thawed()
-            self._add(model.register_forward_hook, _ForwardEnds(taps, calls), always_call=True)
+            self._add(model.register_forward_hook, _ForwardEnds(taps, calls, self._watch_thawed), always_call=True)
         except BaseException:
             self.remove()
             raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import sys
 from collections import Counter, defaultdict, deque
+from collections.abc import Callable
 from dataclasses import replace
 from types import FrameType
 from typing import NamedTuple
@@ -13,7 +14,6 @@ import torch
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
-from dropdiag.activations import Phi
 from dropdiag.collector import Collector
 from dropdiag.loss_scale import LossScale
 from dropdiag.probes import Place, Tap
@@ -81,7 +81,6 @@ class Taps:
         self.hint: str | None = None
         self.thorough = True
         self._in_forward = False
-        self._slopes: dict[tuple[str, int], Tensor] = {}
         self._leaves: list[RemovableHandle] = []
         self.passes: Counter[tuple[str, int]] = Counter()
         self._next: Counter[str] = Counter()
@@ -110,7 +109,6 @@ class Taps:
         self._next.clear()
         self._in_forward = self.without_training_mode = False
         self._without_gradient.clear()
-        self._slopes.clear()
         self.release()
 
     def release(self) -> None:
@@ -141,38 +139,32 @@ class Taps:
             return place
         return Place(replace(place.site, hint=self.hint), place.activation)
 
-    def watch(self, call: Call, z: Tensor, phi: Phi | None = None) -> None:
+    def watch(self, call: Call, z: Tensor, *, inplace: bool = False) -> None:
         """Take in dL/dz of a call's net value when it comes.
 
         Parameters
         ----------
         call : Call
         z : Tensor
-        phi : callable, optional
-            The activation, where it is about to work in place. A view that is overwritten takes no part in the
-            backward pass any more; then dL/dz is made of dL/dh (see `watch_output`) and phi'(z).
+        inplace : bool
+            Whether the activation is about to overwrite z. A view that is overwritten takes no part in the
+            backward pass any more; what it is a view of does.
         """
         if not self.expects_gradient(call) or not z.requires_grad:
             return
-        if phi is not None and z._is_view():
-            self._slopes[call.place.site.layer, call.number] = _slope(phi, z)
-            return
+        base = z._base if inplace else None
+        part = (lambda g: g) if base is None else _part(z, base)
         net, times = call.place.site.net, itertools.count(1)
 
         def take(gradient: Tensor) -> None:
             if next(times) > 1:
                 self.several_backwards = True
-            self.net_grad(call, net(gradient))
+            self.net_grad(call, net(part(gradient)))
 
-        handle = z.register_hook(take)  # type: ignore[no-untyped-call]
-        if z.is_leaf:  # a parameter outlives the step; what else has a hook does not
+        watched = z if base is None else base
+        handle = watched.register_hook(take)  # type: ignore[no-untyped-call]
+        if watched.is_leaf:  # a parameter outlives the step; what else has a hook does not
             self._leaves.append(handle)
-
-    def watch_output(self, call: Call, h: Tensor) -> None:
-        """Take in dL/dz from dL/dh, for a call whose net value was overwritten."""
-        slope = self._slopes.pop((call.place.site.layer, call.number), None)
-        if slope is not None and h.requires_grad:
-            h.register_hook(lambda g: self.net_grad(call, g * slope))  # type: ignore[no-untyped-call]
 
     def expects_gradient(self, call: Call) -> bool:
         """Whether the gradient of a call's net value is of use; if so it counts as missing until it comes."""
@@ -243,14 +235,13 @@ def _checkpoint() -> int:
     return 0
 
 
-def _slope(phi: Phi, z: Tensor) -> Tensor:
-    """Return phi'(z), kept until the backward pass, without a trace in the user's graph."""
+def _part(z: Tensor, base: Tensor) -> Callable[[Tensor], Tensor]:
+    """Return what takes the gradient of a view out of the gradient of its base; keeps shapes, no tensor."""
+    view = z.size(), z.stride(), z.storage_offset() - base.storage_offset()
+    size, stride = base.size(), base.stride()
 
-    def as_it_is(tensor: Tensor) -> Tensor:
-        return tensor
+    def take(gradient: Tensor) -> Tensor:
+        laid_out = torch.empty_strided(size, stride, dtype=gradient.dtype, device=gradient.device).copy_(gradient)
+        return laid_out.as_strided(*view)
 
-    # Hooks of our own on saved tensors, so that a checkpoint's do not count these.
-    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(as_it_is, as_it_is):
-        x = z.detach().clone().requires_grad_()
-        (slope,) = torch.autograd.grad(phi(x.clone()).sum(), x)
-    return slope
+    return take
