@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dropdiag import analysis, plots
-    from dropdiag.activations import register_activation
     from dropdiag.errors import DropdiagError, DropdiagWarning
+    from dropdiag.functional import register_activation
     from dropdiag.gaaf import GAAF
     from dropdiag.recorder import Recorder
     from dropdiag.schedules import every, log_spaced
@@ -58,7 +58,7 @@ _HOME = {
     "every": "dropdiag.schedules",
     "load": "dropdiag.store.reader",
     "log_spaced": "dropdiag.schedules",
-    "register_activation": "dropdiag.activations",
+    "register_activation": "dropdiag.functional",
 }
 
 

@@ -13,7 +13,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from dropdiag.errors import ArgumentError
 from dropdiag.gaaf import BASES, GAAF
 from dropdiag.store.schema import bin_magnitude_edges, line_centres
 
@@ -29,7 +28,7 @@ _LIBRARIES: Final = ("timm.layers.activations", "transformers.activations")
 """Modules whose classes without parameters are elementwise activations."""
 
 
-def _itself(module: nn.Module) -> Phi:
+def itself(module: nn.Module) -> Phi:
     """Return the module's own forward in float64 and evaluation mode, without its hooks."""
     forward: Phi = copy.deepcopy(module).eval().to(device="cpu", dtype=torch.float64).forward
     return forward
@@ -39,7 +38,7 @@ def _gaaf_base(module: nn.Module) -> Phi | None:
     base: Any = module.base
     if isinstance(base, nn.Module):
         entry = _entry(base)
-        return entry(base) if callable(entry) else None if entry is None else _itself(base)
+        return entry(base) if callable(entry) else None if entry is None else itself(base)
     phi: Phi = base
     return phi
 
@@ -73,29 +72,13 @@ _KNOWN: dict[type[nn.Module], Callable[[nn.Module], Phi | None] | None] = {
             nn.Tanhshrink,
             nn.Threshold,
         ),
-        _itself,
+        itself,
     ),
 }
 
 
-def register_activation(module_type: type[nn.Module], base: Callable[[nn.Module], Phi] | None = _itself) -> None:
-    """Make a module class of one's own known as an activation.
-
-    Parameters
-    ----------
-    module_type : type
-        An `nn.Module` class whose forward is one elementwise function of one tensor.
-    base : callable or None
-        Module -> the function by whose derivative saturation is judged. Default: the module's forward.
-        ``None``: saturation is not judged, all else is recorded.
-
-    Raises
-    ------
-    ArgumentError
-        If ``module_type`` is not a module class.
-    """
-    if not (isinstance(module_type, type) and issubclass(module_type, nn.Module)):
-        raise ArgumentError(f"register_activation takes an nn.Module class, got {module_type!r}")
+def register_module(module_type: type[nn.Module], base: Callable[[nn.Module], Phi] | None) -> None:
+    """Make a module class known as an activation (see `dropdiag.register_activation`)."""
     _KNOWN[module_type] = base
 
 
@@ -109,7 +92,7 @@ def _entry(module: nn.Module) -> Callable[[nn.Module], Phi | None] | object | No
         if cls in _KNOWN:
             return _KNOWN[cls]
     of_library = type(module).__module__.startswith(_LIBRARIES)
-    return _itself if of_library and not list(module.parameters()) else _UNKNOWN
+    return itself if of_library and not list(module.parameters()) else _UNKNOWN
 
 
 def is_told_by_name(module: nn.Module) -> bool:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from types import FrameType
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar, overload
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.overrides import TorchFunctionMode
+from torch.overrides import TorchFunctionMode, handle_torch_function, has_torch_function_unary
 from torch.utils.hooks import RemovableHandle
 
-from dropdiag.activations import Activation, Phi, describe_function, is_activation
+from dropdiag.activations import Activation, Phi, describe_function, is_activation, itself, register_module
+from dropdiag.errors import ArgumentError
 from dropdiag.inert import InertHook
 from dropdiag.network import ACTIVATION, DROPOUT, Site, hint_of_children
 from dropdiag.probes import Place
@@ -72,6 +74,60 @@ def _every_spelling() -> dict[Callable[..., Any], _Function]:
 
 
 FUNCTIONS: Final = _every_spelling()
+
+
+F_ = TypeVar("F_", bound=Callable[..., Tensor])
+
+
+@overload
+def register_activation(target: type[nn.Module], base: Callable[[nn.Module], Phi] | None = ...) -> type[nn.Module]: ...
+@overload
+def register_activation(target: F_) -> F_: ...
+def register_activation(target: Any, base: Any = itself) -> Any:
+    """Make an activation of one's own known: a module class, or a function. May be used as a decorator.
+
+    Parameters
+    ----------
+    target : type or callable
+        An `nn.Module` class whose forward is one elementwise function of one tensor, or such a function.
+    base : callable or None
+        For a class: module -> the function by whose derivative saturation is judged. Default: the module's
+        forward. ``None``: saturation is not judged, all else is recorded.
+
+    Returns
+    -------
+    type or callable
+        The class itself; for a function, the function to be called instead, under the same name.
+
+    Raises
+    ------
+    ArgumentError
+        If ``target`` is neither.
+
+    Examples
+    --------
+    >>> @register_activation
+    ... def swish(x, beta=1.0):
+    ...     return x * torch.sigmoid(beta * x)
+    """
+    if isinstance(target, type) and issubclass(target, nn.Module):
+        register_module(target, base)
+        return target
+    if isinstance(target, type) or not callable(target):
+        raise ArgumentError(f"register_activation takes an nn.Module class or a function of a tensor, got {target!r}")
+
+    @functools.wraps(target)
+    def activation(x: Tensor, *args: Any, **kwargs: Any) -> Any:
+        if has_torch_function_unary(x):
+            return handle_torch_function(activation, (x,), x, *args, **kwargs)
+        return target(x, *args, **kwargs)
+
+    FUNCTIONS[activation] = _Function(target.__name__, ACTIVATION, inplace=False)
+    _OWN[target.__name__] = target
+    return activation
+
+
+_OWN: Final[dict[str, Callable[..., Tensor]]] = {}
 
 
 class FunctionalCalls(TorchFunctionMode):
@@ -287,5 +343,7 @@ def _bound(function: _Function, rest: Sequence[Any], keywords: Mapping[str, Any]
         return function.name, None
     words = [*map(repr, positional), *(f"{k}={v!r}" for k, v in settings.items())]
     name = f"{function.name}({', '.join(words)})" if words else function.name
-    plain: Callable[..., Tensor] = getattr(F, function.name, None) or getattr(torch, function.name)
+    plain: Callable[..., Tensor] = (
+        _OWN.get(function.name) or getattr(F, function.name, None) or getattr(torch, function.name)
+    )
     return name, lambda x: plain(x, *positional, **settings)

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
 
+import torch
 from torch import Tensor, nn
 
 from dropdiag.advice import after_evaluation, after_step, of_replaced
@@ -238,6 +239,30 @@ class Recorder:
             self._eval.end()
             self._taps.evaluation_ends()
             self._evaluation = None
+
+    @contextmanager
+    def padding(self, mask: Tensor) -> Iterator[None]:
+        """Leave padding out of what the forward passes inside give, and of their gradients.
+
+        Parameters
+        ----------
+        mask : Tensor of bool, shape (batch, tokens) or (tokens, batch)
+            True for real tokens, laid out as the model's tensors are. Tensors of three dimensions or more
+            whose first dimensions have this shape lose their padding; all others are recorded whole.
+
+        Raises
+        ------
+        ArgumentError
+            If it is no boolean tensor of two dimensions.
+        """
+        if not isinstance(mask, Tensor) or mask.dtype != torch.bool or mask.ndim != 2:
+            got = f"got {tuple(mask.shape)}, {mask.dtype}" if isinstance(mask, Tensor) else f"got {type(mask).__name__}"
+            raise ArgumentError("padding() takes a boolean tensor of shape (batch, tokens), True for tokens, " + got)
+        before, self._taps.mask = self._taps.mask, mask
+        try:
+            yield
+        finally:
+            self._taps.mask = before
 
     def _unused_phase(self, name: str) -> str:
         phase, number = name, 1

@@ -25,6 +25,14 @@ class Call(NamedTuple):
     place: Place
     number: int
     collector: Collector
+    mask: Tensor | None = None
+
+    def real(self, tensor: Tensor) -> Tensor:
+        """Return the tokens that are no padding, where a padding mask is set and fits the tensor."""
+        mask = self.mask
+        if mask is None or tensor.ndim < 3 or tensor.shape[: mask.ndim] != mask.shape:
+            return tensor
+        return tensor[mask]
 
 
 class Taps:
@@ -47,6 +55,8 @@ class Taps:
         Whether an evaluation is open.
     saw_training : bool
         Whether a pass in training mode came inside an evaluation.
+    mask : Tensor of bool or None
+        True where tokens are no padding; its shape is that of the first dimensions of what it applies to.
     captured : bool
         Whether a pass went into a CUDA graph: its replays run no hooks.
     compiled : bool
@@ -71,6 +81,7 @@ class Taps:
         self._train, self._held_out, self._loss_scale = train, held_out, loss_scale
         self.evaluating = False
         self.saw_training = False
+        self.mask: Tensor | None = None
         self.captured = False
         self.compiled = False
         self.transformed = False
@@ -130,7 +141,7 @@ class Taps:
             return None
         call = self._enter(place, training, gradients)
         if call is not None:
-            call.collector.feed(Tap.NET_VALUE, place, call.number, z)
+            call.collector.feed(Tap.NET_VALUE, place, call.number, call.real(z))
         return call
 
     def located(self, place: Place) -> Place:
@@ -176,11 +187,12 @@ class Taps:
     def net_grad(self, call: Call, gradient: Tensor) -> None:
         """Take in dL/dz of a call."""
         if call.collector.wants(Tap.NET_GRAD):
-            call.collector.feed(Tap.NET_GRAD, call.place, call.number, self._loss_scale.unscaled(gradient))
+            unscaled = self._loss_scale.unscaled(call.real(gradient))
+            call.collector.feed(Tap.NET_GRAD, call.place, call.number, unscaled)
 
     def node_value(self, call: Call, h: Tensor) -> None:
         """Take in the node value of a call."""
-        call.collector.feed(Tap.NODE_VALUE, call.place, call.number, h)
+        call.collector.feed(Tap.NODE_VALUE, call.place, call.number, call.real(h))
 
     def raw_weight_grad(self, place: Place, gradient: Tensor | None) -> None:
         """Take in a weight's gradient each time something was added to it: the last one of a step stands."""
@@ -222,7 +234,7 @@ class Taps:
 
     def _call(self, collector: Collector, place: Place, index: int) -> Call:
         self.passes[place.site.layer, index] += 1
-        return Call(place, index, collector)
+        return Call(place, index, collector, self.mask)
 
 
 def _checkpoint() -> int:

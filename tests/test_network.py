@@ -83,5 +83,5 @@ def test_registered_activations_are_recorded(tmp_path):
         from dropdiag import activations
 
         del activations._KNOWN[Bump]
-    with pytest.raises(dd.DropdiagError, match="takes an nn.Module class, got 3"):
+    with pytest.raises(dd.DropdiagError, match="takes an nn.Module class or a function of a tensor, got 3"):
         dd.register_activation(3)

@@ -755,3 +755,99 @@ def test_gradients_of_views_that_are_overwritten_are_right(tmp_path):
     flows = [values(run, "net_grad_abs_mean") for run in runs]
     assert np.isfinite(flows[0]).all()
     np.testing.assert_allclose(flows[0], flows[1], rtol=1e-6)
+
+
+def test_a_function_of_ones_own_is_recorded_once_registered(tmp_path):
+    @dd.register_activation
+    def swish(x, beta=1.0):
+        return x * torch.sigmoid(beta * x)
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(0)
+            self.a, self.b = nn.Linear(12, 8), nn.Linear(8, 3)
+
+        def forward(self, x):
+            return self.b(swish(self.a(x), beta=2.0))
+
+    try:
+        bare, model, losses = Net(), Net(), []
+        expected = train(bare, 2)
+        run, coverage = record(model, tmp_path / "run", lambda rec: losses.extend(train(model, 2, rec)))
+    finally:
+        from dropdiag import functional
+
+        del functional.FUNCTIONS[swish]
+    assert all(torch.equal(a, b) for a, b in zip(expected, losses, strict=True))
+    assert [row.layer for row in coverage if row.kind == "activation"] == ["(model):swish(beta=2.0)"]
+    assert run.meta["activations"]["swish(beta=2.0)"]["sup"] == pytest.approx(1.0998393)
+    assert np.isfinite(values(run, "net_grad_abs_mean")).all()
+
+
+# Padding -----------------------------------------------------------------------------------------------------
+
+
+def test_padding_is_left_out_of_values_and_gradients(tmp_path):
+    model = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 2))
+    x = torch.randn(3, 5, 4)
+    mask = torch.arange(5) < torch.tensor([5, 2, 3])[:, None]
+
+    def body(rec):
+        with rec.padding(mask):
+            out = model(x)
+        out[mask].pow(2).sum().backward()
+        rec.step()
+        model.eval()
+        with rec.evaluation(), rec.padding(mask):
+            model(x)
+        with pytest.raises(
+            dd.DropdiagError, match=r"boolean tensor of shape \(batch, tokens\).*got \(3, 5\), torch.int64"
+        ):
+            with rec.padding(mask.long()):
+                pass
+
+    run, _ = record(model, tmp_path / "run", body)
+    assert run.histogram("net_value", "1", phase="train").n == 10 * 6
+    assert run.histogram("net_grad", "1").n == 10 * 6
+    assert values(run, "node_correlation_samples").tolist() == [10]
+    z = model[0](x)[mask].detach().requires_grad_()
+    model[2](torch.tanh(z)).pow(2).sum().backward()
+    np.testing.assert_allclose(values(run, "net_grad_abs_mean"), [z.grad.double().abs().mean().item()], rtol=1e-6)
+
+
+# Dropout that is listed, models whose modules were exchanged -------------------------------------------------
+
+
+def test_dropout_inside_attention_is_listed(tmp_path):
+    class Attention(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.qkv = nn.Linear(8, 24)
+
+        def forward(self, x):
+            q, k, v = self.qkv(x).chunk(3, -1)
+            return F.scaled_dot_product_attention(q, k, v, dropout_p=0.25 if self.training else 0.0)
+
+    model = Attention()
+
+    def body(rec):
+        model(torch.randn(2, 5, 8)).sum().backward()
+        rec.step()
+
+    _, coverage = record(model, tmp_path / "run", body)
+    listed = {row.layer: row.skipped for row in coverage if row.kind == "dropout"}
+    assert listed == {"(model):scaled_dot_product_attention": "a dropout (rate 0.25) is listed, not measured"}
+
+
+def test_fused_modules_are_named_as_replaced(tmp_path):
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 2))
+    rec = dd.Recorder(model, tmp_path / "run", every=1)
+    model.eval()
+    model[0] = nn.utils.fuse_conv_bn_eval(model[0], model[1])
+    model[1] = nn.Identity()
+    model.train()
+    model(torch.randn(2, 3, 8, 8)).sum().backward()
+    with pytest.warns(DropdiagWarning, match="0 no longer belong to the model"):
+        rec.step()
+    rec.close()
