@@ -17,7 +17,7 @@ from dropdiag.activations import EPS, Activation, describe, is_told_by_name
 from dropdiag.errors import ArgumentError, DropdiagWarning
 from dropdiag.network import ACTIVATION, Site
 from dropdiag.probes import Probe
-from dropdiag.store.writer import as_json
+from dropdiag.store.folder import as_json
 
 
 def manifest(

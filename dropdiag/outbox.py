@@ -12,7 +12,8 @@ from torch import Tensor
 from dropdiag.collector import Finished
 from dropdiag.sketches import Histogram
 from dropdiag.sketches.histogram import sparse
-from dropdiag.store.writer import HistogramRow, RunWriter, ScalarRow
+from dropdiag.store.rows import HistogramRow, ScalarRow
+from dropdiag.store.writer import RunWriter
 
 DEVICE_VALUES: Final = 256
 """Values that may wait on an accelerator before they are copied to the host in one go."""

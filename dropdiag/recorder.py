@@ -27,8 +27,9 @@ from dropdiag.network import ACTIVATION, DROPOUT, LAZY, OUTPUT, WEIGHT, Patterns
 from dropdiag.outbox import Outbox
 from dropdiag.probes import Place, Probe, Tap, choose
 from dropdiag.schedules import Schedule, as_schedule
+from dropdiag.store.folder import evaluated_phases, resume_step
 from dropdiag.store.schema import EVAL, TRAIN
-from dropdiag.store.writer import RunWriter, evaluated_phases, resume_step
+from dropdiag.store.writer import RunWriter
 from dropdiag.taps import Taps
 
 WAITING_BINS_LIMIT: Final = 32_000_000

@@ -11,8 +11,9 @@ import numpy as np
 
 from dropdiag.store.histogram import Histogram
 from dropdiag.store.reader import Runs, load
+from dropdiag.store.rows import HistogramRow, ScalarRow
 from dropdiag.store.schema import line_centres
-from dropdiag.store.writer import HistogramRow, RunWriter, ScalarRow
+from dropdiag.store.writer import RunWriter
 
 BORDER = float(np.arctanh(np.sqrt(0.9)))  # tanh' = 0.1
 EFFECT = {"No dropout": 0.0, "Dropout": 1.0, "GAAF": 0.5}

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from dropdiag.errors import ArgumentError, RunError
 from dropdiag.experiments.protocol import Settings
-from dropdiag.store.writer import read_meta
+from dropdiag.store.folder import read_meta
 
 RUNS: Final = "runs"
 INTERRUPTED: Final = "interrupted"

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from dropdiag.coverage import Coverage
 from dropdiag.errors import ArgumentError, NotRecordedError, RunError
+from dropdiag.store.folder import read_meta
 from dropdiag.store.histogram import Histogram
 from dropdiag.store.schema import EVAL, TRAIN
 from dropdiag.store.segments import list_segments, session_of
-from dropdiag.store.writer import read_meta
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -15,8 +15,8 @@ from dropdiag.errors import DropdiagWarning, RunError
 from dropdiag.store.schema import line_bins
 
 if TYPE_CHECKING:
+    from dropdiag.store.rows import HistogramRow, ScalarRow
     from dropdiag.store.segments import Segment
-    from dropdiag.store.writer import HistogramRow, ScalarRow
 
 _KEY: Final = [
     ("step", pa.int64()),

@@ -10,8 +10,8 @@ from dropdiag.experiments.data import load_mnist
 from dropdiag.experiments.plan import Job
 from dropdiag.experiments.protocol import Settings
 from dropdiag.experiments.runner import cores, train_all
+from dropdiag.store.folder import read_meta
 from dropdiag.store.reader import load
-from dropdiag.store.writer import read_meta
 
 SMALL = (784, 12, 8, 8, 10)
 

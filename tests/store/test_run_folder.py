@@ -13,9 +13,11 @@ import pytest
 
 from dropdiag.errors import ArgumentError, DropdiagWarning, NotRecordedError, RunError
 from dropdiag.store import schema, segments
+from dropdiag.store.files import compact
 from dropdiag.store.histogram import Histogram
 from dropdiag.store.reader import Run, Runs, as_runs, load
-from dropdiag.store.writer import HistogramRow, RunWriter, ScalarRow, compact
+from dropdiag.store.rows import HistogramRow, ScalarRow
+from dropdiag.store.writer import RunWriter
 
 META = {
     "config": {"condition": "Dropout", "seed": 3},

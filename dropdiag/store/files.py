@@ -1,0 +1,95 @@
+"""Files put in place atomically, and their compaction."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dropdiag.errors import DropdiagWarning, RunError
+from dropdiag.store.segments import Segment, list_segments, segment_path, session_of
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+def write_segment(path: Path, parts: Iterable[pa.Table]) -> None:
+    """Write tables of one schema as one segment: under a temporary name, synced, then given its name."""
+    import pyarrow.parquet as pq  # noqa: PLC0415
+
+    from dropdiag.store import tables  # noqa: PLC0415
+
+    temporary = path.with_suffix(".tmp")
+    try:
+        parts = iter(parts)
+        first = next(parts)
+        with temporary.open("wb") as file:
+            with pq.ParquetWriter(file, first.schema, **tables.encoding(first)) as writer:
+                writer.write_table(first)
+                for part in parts:  # one at a time: a long run is larger than memory
+                    writer.write_table(part)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.rename(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Put ``content`` in place of a file's, atomically."""
+    temporary = path.with_suffix(".tmp")
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    sync_folder(path.parent)
+
+
+def sync_folder(path: Path) -> None:
+    """Make renames in a folder durable, where the system has a notion of it."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def compact(folder: Path, session_starts: Sequence[int]) -> None:
+    """Join the segments that each session wrote of each table into one.
+
+    The joined segment's name says which it stands for (``scalars-000001-000007``), and readers prefer it, so a
+    kill between its rename and the removal of the parts loses and doubles nothing. Where a part cannot be read,
+    all are left as they are.
+
+    Parameters
+    ----------
+    folder : Path
+        A ``rank-N`` folder.
+    session_starts : sequence of int
+        Number of each session's first segment, ascending.
+    """
+    groups: dict[tuple[str, int], list[Segment]] = {}
+    for segment in list_segments(folder):
+        groups.setdefault((segment.table, session_of(segment, session_starts)), []).append(segment)
+    for (name, _), parts in groups.items():
+        if len(parts) > 1:
+            _join(folder, name, parts)
+
+
+def _join(folder: Path, name: str, parts: list[Segment]) -> None:
+    from dropdiag.store import tables  # noqa: PLC0415
+
+    try:
+        write_segment(segment_path(folder, name, parts[0].first, parts[-1].last), map(tables.read_or_raise, parts))
+    except RunError as error:
+        warnings.warn(f"{error}; the run is not compacted", DropdiagWarning, stacklevel=4)
+        return
+    for part in parts:
+        part.path.unlink()

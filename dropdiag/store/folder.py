@@ -1,0 +1,119 @@
+"""The run folder as a whole: ``run.json``, whether a run can begin or go on there."""
+
+from __future__ import annotations
+
+import json
+import operator
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from dropdiag.errors import ArgumentError, RunError
+from dropdiag.store.schema import FORMAT, SCHEMA_VERSION, TRAIN
+from dropdiag.store.segments import list_segments
+
+
+def check_new(path: Path) -> None:
+    """Raise `RunError` unless a run can be begun at ``path`` (it does not exist, or is an empty folder)."""
+    if path.exists() and not path.is_dir():
+        raise RunError(f"{path} is a file; a run needs a folder: choose another path")
+    if path.is_dir() and any(path.iterdir()):
+        what = "holds a run" if (path / "run.json").exists() else "is not empty"
+        raise RunError(
+            f"{path} {what} already and nothing is ever overwritten; "
+            "choose another path, or resume=True to go on in an existing run"
+        )
+
+
+def joined_meta(old: dict[str, Any], new: dict[str, Any], resume_from: int) -> dict[str, Any]:
+    """Return what ``run.json`` says of a run that goes on: the new settings, with what earlier sessions found."""
+    gap = f"steps {old['steps'] + 1} to {resume_from} were lost: the run was resumed beyond its last flushed step"
+    return {
+        **new,
+        "created": old["created"],
+        "activations": {**old["activations"], **new["activations"]},
+        "disabled_probes": [*old["disabled_probes"], *new["disabled_probes"]],
+        "warnings": [*old["warnings"], *([gap] if resume_from > old["steps"] else []), *new["warnings"]],
+    }
+
+
+def resume_step(path: Path, resume: bool | int) -> int | None:
+    """Turn ``resume=`` into the step to go on from; None for a new run.
+
+    Raises
+    ------
+    RunError
+        If there is no run to go on in, or there is one and ``resume`` is False.
+    ArgumentError
+        If it is no step.
+    """
+    if resume is False:
+        check_new(path)
+        return None
+    steps = int(read_meta(path)["steps"])
+    if resume is True:
+        return steps
+    try:
+        step = operator.index(resume)
+    except TypeError:
+        step = -1
+    if step < 0:
+        raise ArgumentError(f"resume= takes True or a step of at least 0 (the run came to {steps}), got {resume!r}")
+    return step
+
+
+def evaluated_phases(path: Path, step: int, rank: int = 0) -> set[str]:
+    """Return the held-out phases that a run has recorded at a step."""
+    from dropdiag.store import tables  # noqa: PLC0415
+
+    found: set[str] = set()
+    for segment in list_segments(path / f"rank-{rank}"):
+        if segment.table == "scalars":
+            table = tables.read(segment, columns=["phase", "layer"], filters=[("step", "=", step)])
+            rows = [] if table is None else table.to_pylist()
+            found |= {row["phase"] for row in rows if row["layer"] is not None and row["phase"] != TRAIN}
+    return found
+
+
+def read_meta(path: Path) -> dict[str, Any]:
+    """Read ``run.json``.
+
+    Raises
+    ------
+    RunError
+        If there is none, or it is not that of a run this version can read.
+    """
+    file = path / "run.json"
+    try:
+        meta = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RunError(f"{path} is not a run: it has no run.json") from None
+    except (OSError, ValueError) as error:
+        raise RunError(f"{file} cannot be read: {error}") from error
+    if not isinstance(meta, dict) or meta.get("format") != FORMAT:
+        raise RunError(f"{file} is not that of a dropdiag run: its format is {_format_of(meta)!r}, not {FORMAT!r}")
+    if meta.get("schema") != SCHEMA_VERSION:
+        raise RunError(
+            f"{path} has run schema {meta.get('schema')!r} and this version reads {SCHEMA_VERSION}; "
+            "read it with the version that wrote it: " + str(meta.get("versions", {}).get("dropdiag", "unknown"))
+        )
+    return meta
+
+
+def _format_of(meta: object) -> object:
+    return meta.get("format") if isinstance(meta, dict) else type(meta).__name__
+
+
+def as_json(meta: dict[str, Any]) -> str:
+    """Return ``meta`` as strict JSON; raise `ArgumentError` where it is none."""
+    try:
+        return json.dumps(meta, indent=1, allow_nan=False) + "\n"
+    except (TypeError, ValueError) as error:
+        raise ArgumentError(
+            f"config= must hold only what JSON knows (text, finite numbers, true/false, null, lists, dicts): {error}"
+        ) from error
+
+
+def now() -> str:
+    """Return the time in UTC, ISO 8601 to the second."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
