@@ -10,13 +10,17 @@ from __future__ import annotations
 
 import itertools
 import sys
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
+from torch._higher_order_ops.effects import _EffectType, _register_effectful_op
 
 from dropdiag.probes import Place
 from dropdiag.taps import Call, Taps
+
+OPEN_CALLS: Final = 4096
+"""Passes of a site whose gradients may still come; older ones are taken to have none."""
 
 _numbers = itertools.count()
 _ports: dict[int, Port] = {}
@@ -38,6 +42,7 @@ class Port:
         self.taps, self.place, self.order = taps, place, order
         self.pending: list[Call | None] = []
         self.open_calls: dict[int, Call] = {}
+        self.returned: set[int] = set()
         self._tokens = itertools.count(1)
 
     def token(self, call: Call | None) -> int:
@@ -46,8 +51,10 @@ class Port:
             return 0
         token = next(self._tokens)
         self.open_calls[token] = call
-        while len(self.open_calls) > 64:  # forward passes whose backward never came
-            del self.open_calls[next(iter(self.open_calls))]
+        while len(self.open_calls) > OPEN_CALLS:
+            oldest = next(iter(self.open_calls))
+            del self.open_calls[oldest]
+            self.returned.discard(oldest)
         return token
 
 
@@ -103,7 +110,7 @@ def trace_net_value(z: Tensor, port: Port, training: bool, gradients: bool) -> N
     token = torch.ops.dropdiag.net_value(z.detach(), port.order, port.number, training, gradients)
     if training and gradients and z.requires_grad and not z.is_leaf:
         z.register_hook(  # type: ignore[no-untyped-call]
-            lambda g: torch.ops.dropdiag.net_grad(g, token, port.order, port.number)
+            lambda g: torch.ops.dropdiag.net_grad(g, token, port.number)
         )
 
 
@@ -116,8 +123,7 @@ def trace_output(h: Tensor, port: Port, training: bool, gradients: bool) -> None
 def _forward_begins(order: Tensor, number: int) -> None:
     port = _ports.get(number)
     if port is not None:
-        port.taps.compiled = True
-        port.taps.forward_begins()
+        port.taps.compiled_forward_begins()
 
 
 @torch.library.custom_op("dropdiag::net_value", mutates_args={"order"})
@@ -125,6 +131,7 @@ def _net_value(z: Tensor, order: Tensor, number: int, training: bool, gradients:
     port = _ports.get(number)
     if port is None or port.place is None:
         return torch.zeros((), dtype=torch.int64)
+    port.taps.compiled = True
     call = port.taps.net_value(port.place, port.place.site.net(z), training=training, gradients=gradients)
     port.pending.append(call)
     expected = call is not None and port.taps.expects_gradient(call)
@@ -144,12 +151,25 @@ def _node_value(h: Tensor, order: Tensor, number: int) -> None:
         port.taps.node_value(call, h)
 
 
-@torch.library.custom_op("dropdiag::net_grad", mutates_args={"order"})
-def _net_grad(gradient: Tensor, token: Tensor, order: Tensor, number: int) -> None:
+# The backward operator mutates nothing: the common tensor would be saved for it, and a second forward pass before
+# the backward pass would have changed that. Its effect is declared instead, so that it is kept and kept in order.
+@torch.library.custom_op("dropdiag::net_grad", mutates_args=())
+def _net_grad(gradient: Tensor, token: Tensor, number: int) -> None:
     port = _ports.get(number)
-    call = None if port is None else port.open_calls.pop(int(token), None)
-    if port is not None and port.place is not None and call is not None:
-        port.taps.net_grad(call, port.place.site.net(gradient))
+    call = None if port is None else port.open_calls.get(int(token))
+    if port is None or port.place is None or call is None:
+        return
+    port.taps.several_backwards |= int(token) in port.returned
+    port.returned.add(int(token))
+    port.taps.net_grad(call, port.place.site.net(gradient))
+
+
+@_net_grad.register_fake
+def _net_grad_fake(gradient: Tensor, token: Tensor, number: int) -> None:
+    return None
+
+
+_register_effectful_op(torch.ops.dropdiag.net_grad.default, _EffectType.ORDERED)
 
 
 @torch.library.custom_op("dropdiag::output", mutates_args={"order"})

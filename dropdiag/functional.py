@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from types import FrameType
 from typing import Any, Final, NamedTuple, TypeVar, overload
@@ -166,6 +167,7 @@ class FunctionalCalls(TorchFunctionMode):
         self.new: list[Place] = []
         self._entered = False
         self._failed = False
+        self._thread = 0
         self._depth = 0
         self._armed: dict[int, tuple[RemovableHandle, RemovableHandle]] = {}
 
@@ -177,7 +179,7 @@ class FunctionalCalls(TorchFunctionMode):
     def begin(self) -> None:
         """Intercept from now on (the model's forward pass begins)."""
         if not self._entered:
-            self._entered = True
+            self._entered, self._thread = True, threading.get_ident()
             self.__enter__()  # type: ignore[no-untyped-call]
 
     def nest(self, change: int) -> None:
@@ -188,7 +190,7 @@ class FunctionalCalls(TorchFunctionMode):
 
     def end(self) -> None:
         """Intercept no more. May be called again."""
-        if self._entered:
+        if self._entered and self._thread == threading.get_ident():  # modes belong to their thread
             self._entered = False
             self.__exit__(None, None, None)  # type: ignore[no-untyped-call]
 
@@ -197,6 +199,8 @@ class FunctionalCalls(TorchFunctionMode):
     ) -> Any:
         """Call ``func``; where it is an activation, hand over its input and output."""
         keywords = dict(kwargs or {})
+        if torch.compiler.is_compiling():  # a compiled part of the model is being traced
+            return func(*args, **keywords)
         function = FUNCTIONS.get(func)
         if function is None:
             return func(*args, **keywords)

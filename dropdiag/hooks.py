@@ -6,11 +6,13 @@ would be without.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import UninitializedParameter
 from torch.nn.utils.rnn import PackedSequence
 from torch.utils.hooks import RemovableHandle
 
@@ -18,7 +20,7 @@ from dropdiag import compiled
 from dropdiag.errors import ArgumentError
 from dropdiag.functional import FunctionalCalls
 from dropdiag.inert import InertHook
-from dropdiag.network import ACTIVATION, OUTPUT, WEIGHT, layers_of_both_kinds
+from dropdiag.network import ACTIVATION, LAZY, OUTPUT, WEIGHT, layers_of_both_kinds
 from dropdiag.probes import Place
 from dropdiag.taps import Call, Taps
 
@@ -40,8 +42,9 @@ class _ForwardBegins(InertHook):
         if torch.compiler.is_compiling():
             torch.ops.dropdiag.forward_begins(self.port.order, self.port.number)
             return
+        if not self.taps.forward_begins():
+            return  # the model calls itself
         self.begins()
-        self.taps.forward_begins()
         if self.taps.evaluating and any(dropout.training for dropout in self.dropouts):
             self.taps.masks_in_evaluation = True
         # Interception costs a little at every operator: where none was found, it is not for every step.
@@ -58,8 +61,8 @@ class _ForwardEnds(InertHook):
     def __call__(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         if not torch.compiler.is_compiling():
             self.ends()
-            self.taps.forward_ends()
-            self.calls.end()
+            if self.taps.forward_ends():
+                self.calls.end()
 
 
 class _NetValue(InertHook):
@@ -74,7 +77,7 @@ class _NetValue(InertHook):
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if torch.compiler.is_compiling():
-            z = args[0]
+            z = args[0] if args else kwargs["input"]
             compiled.trace_net_value(z, self.port, module.training, torch.is_grad_enabled())
             return
         z = next(_tensors((args, kwargs)), None)
@@ -170,17 +173,17 @@ class Hooks:
         model = eager(model)
         self._handles: list[RemovableHandle] = []
         self._calls, self._taps = calls, taps
-        self._frozen: list[Place] = []
+        self._watched: dict[Place, weakref.ref[Tensor] | None] = {}
         self._ports = compiled.Ports(model, taps)
         try:
-            root = _ForwardBegins(taps, calls, self._ports.open(None), dropouts, self._watch_thawed)
+            root = _ForwardBegins(taps, calls, self._ports.open(None), dropouts, self._watch_weights)
             self._add(model.register_forward_pre_hook, root)
             for layer, hint in layers_of_both_kinds(model):
                 self._add(layer.register_forward_hook, _LastLayer(taps, hint))
             for place in places:
                 self._attach(place, taps)
-            self._watch_thawed()
-            self._add(model.register_forward_hook, _ForwardEnds(taps, calls, self._watch_thawed), always_call=True)
+            self._watch_weights()
+            self._add(model.register_forward_hook, _ForwardEnds(taps, calls, self._watch_weights), always_call=True)
         except BaseException:
             self.remove()
             raise
@@ -194,17 +197,22 @@ class Hooks:
         elif place.site.kind == OUTPUT:
             self._add(module.register_forward_hook, _Output(taps, place, port))
         elif place.site.kind == WEIGHT:
-            self._frozen.append(place)
+            self._watched[place] = None
 
-    def _watch_thawed(self) -> None:
-        """Put hooks on weights that take gradients by now (a frozen or lazy one may do so later)."""
-        for place in tuple(self._frozen):
-            tensor = place.site.tensor()
-            if tensor is not None and tensor.is_leaf and tensor.requires_grad:
-                hook = _RawGradient(self._taps, place)
-                handle = tensor.register_post_accumulate_grad_hook(hook)  # type: ignore[no-untyped-call]
-                self._handles.append(handle)
-                self._frozen.remove(place)
+    def _watch_weights(self) -> None:
+        """Put hooks on weights that take gradients by now: a frozen, lazy or exchanged one may do so later."""
+        for place, watched in self._watched.items():
+            now = place.site.module._parameters.get(place.site.parameter)
+            ready = now is not None and now.is_leaf and now.requires_grad
+            if now is None or not ready or isinstance(now, UninitializedParameter):
+                continue
+            late_bias = place.site.skipped == LAZY and now.ndim < 2
+            if late_bias or (watched is not None and watched() is now):
+                continue
+            hook = _RawGradient(self._taps, place)
+            handle = now.register_post_accumulate_grad_hook(hook)  # type: ignore[no-untyped-call]
+            self._handles.append(handle)
+            self._watched[place] = weakref.ref(now)
 
     def _add(self, register: Callable[..., RemovableHandle], hook: InertHook, **options: bool) -> None:
         self._handles.append(register(hook, with_kwargs=True, **options))

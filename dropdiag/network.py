@@ -10,6 +10,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
+from torch.nn.utils import parametrize
 
 from dropdiag.activations import activation_name, is_activation
 from dropdiag.errors import ArgumentError
@@ -135,6 +136,10 @@ def survey(model: nn.Module) -> list[Site]:
     for name, module in model.named_modules():
         hint = hint_of(module) or hint
         sites.extend(replace(site, path=name) for site in _weights(name, module))
+        if isinstance(module, nn.MultiheadAttention) and module.dropout > 0:
+            reason = f"a dropout (rate {module.dropout}) is listed, not measured"
+            layer = f"{name or '(model)'}:attention_dropout"
+            sites.append(Site(layer, DROPOUT, module, functional=True, path=name, skipped=reason))
         found = _module_site(name or "(model)", module, hint)
         if found is None:
             continue
@@ -214,14 +219,18 @@ def _effective(module: nn.Module, parameter: str) -> Any:
     parametrizations = getattr(module, "parametrizations", {})
     if parameter not in parametrizations:
         return getattr(module, parameter)
-    # Spectral norm takes a step of its power iteration where it is read in training mode.
+    # Spectral norm takes a step of its power iteration where it is read in training mode, others draw random
+    # numbers, and what is read inside parametrize.cached() without a graph would be what the training gets.
     parts = [m for m in parametrizations[parameter].modules() if m.training]
+    devices = {p.device for p in parametrizations[parameter].parameters() if p.is_cuda}
+    cached, parametrize._cache_enabled = parametrize._cache_enabled, 0
     for part in parts:
         part.training = False
     try:
-        with torch.no_grad():
+        with torch.no_grad(), torch.random.fork_rng(devices=list(devices)):
             return getattr(module, parameter)
     finally:
+        parametrize._cache_enabled = cached
         for part in parts:
             part.training = True
 

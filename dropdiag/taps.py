@@ -91,20 +91,29 @@ class Taps:
         self.masks_in_evaluation = False
         self.hint: str | None = None
         self.thorough = True
-        self._in_forward = False
+        self._depth = 0
         self._leaves: list[RemovableHandle] = []
         self.passes: Counter[tuple[str, int]] = Counter()
         self._next: Counter[str] = Counter()
         self._without_gradient: defaultdict[tuple[str, int], deque[int]] = defaultdict(deque)
 
-    def forward_begins(self) -> None:
-        """Count calls anew: the model's own forward pass begins."""
-        self._next.clear()
-        self._in_forward = True
+    def forward_begins(self) -> bool:
+        """Count calls anew, unless the model called itself; return whether it did not."""
+        self._depth += 1
+        if self._depth == 1:
+            self._next.clear()
+        return self._depth == 1
 
-    def forward_ends(self) -> None:
-        """Say that the model's own forward pass is over."""
-        self._in_forward = False
+    def forward_ends(self) -> bool:
+        """Return whether the outermost forward pass is over."""
+        self._depth = max(self._depth - 1, 0)
+        return self._depth == 0
+
+    def compiled_forward_begins(self) -> None:
+        """Count calls anew: a compiled forward pass begins. That it ends is not said."""
+        self.compiled = True
+        self._depth = 1
+        self._next.clear()
 
     def evaluation_begins(self) -> None:
         """Take passes in evaluation mode from now on."""
@@ -118,7 +127,8 @@ class Taps:
         """Forget the last step's passes; ``thorough``: functional calls not known yet are looked for."""
         self.thorough = thorough
         self._next.clear()
-        self._in_forward = self.without_training_mode = False
+        self._depth = 0
+        self.without_training_mode = False
         self._without_gradient.clear()
         self.release()
 
@@ -164,6 +174,8 @@ class Taps:
         if not self.expects_gradient(call) or not z.requires_grad:
             return
         base = z._base if inplace else None
+        if base is not None and base.dtype != z.dtype:
+            return  # a real view of complex numbers: its gradient is missing
         part = (lambda g: g) if base is None else _part(z, base)
         net, times = call.place.site.net, itertools.count(1)
 
@@ -220,12 +232,14 @@ class Taps:
             return self._call(self._train, place, held.popleft()) if held and gradients else None
         index = self._count(layer)
         if not gradients:
-            self._without_gradient[layer, _checkpoint()].append(index)
+            checkpoint = _checkpoint()
+            if checkpoint:  # it comes again with gradients; other passes without do not
+                self._without_gradient[layer, checkpoint].append(index)
             return None
         return self._call(self._train, place, index)
 
     def _count(self, layer: str) -> int:
-        if not self._in_forward:  # a part of the model is called by itself: its passes are pooled
+        if not self._depth:  # a part of the model is called by itself: its passes are pooled
             self.direct = True
             return 0
         index = self._next[layer]

@@ -173,3 +173,55 @@ def test_the_compilers_setting_is_given_back(tmp_path):
     with dd.Recorder(mlp(), tmp_path / "run"):
         assert torch._dynamo.config.skip_nnmodule_hook_guards is False
     assert torch._dynamo.config.skip_nnmodule_hook_guards == before
+
+
+@pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
+def test_two_forwards_before_one_backward(tmp_path, backend):
+    needs_a_compiler(backend)
+    x = next(batches(1))[0]
+
+    def loss(forward):
+        torch.manual_seed(0)
+        return (forward(x) - forward(x + 1)).pow(2).mean()
+
+    bare, model = mlp(), mlp()
+    expected = loss(torch.compile(bare, backend=backend, fullgraph=True))
+    expected.backward()
+    with dd.Recorder(model, tmp_path / "run", every=1, strict=True) as rec:
+        got = loss(torch.compile(model, backend=backend, fullgraph=True))
+        got.backward()
+        rec.step()
+    same([expected, *(p.grad for p in bare.parameters())], [got, *(p.grad for p in model.parameters())])
+    assert dd.load(tmp_path / "run").histogram("net_value", "1", phase="train").n == 2 * 20 * 16
+    assert np.isfinite(dd.load(tmp_path / "run").scalars.query("quantity == 'net_grad_abs_mean'")["value"]).all()
+
+
+@pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
+def test_a_compiled_part_of_an_eager_model(tmp_path, backend):
+    needs_a_compiler(backend)
+
+    class Inner(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = mlp()
+
+        def forward(self, x):
+            return self.body(x)
+
+    class Outer(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner, self.out = Inner(), nn.Linear(3, 3)
+            self.inner.compile(backend=backend, fullgraph=True)
+
+        def forward(self, x):
+            return self.out(F.softplus(self.inner(x)))
+
+    bare, model = Outer(), Outer()
+    model.load_state_dict(bare.state_dict())
+    expected = steps(bare, bare)
+    with dd.Recorder(model, tmp_path / "run", every=1, strict=True) as rec:
+        same(steps(model, model, rec), expected)
+        assert any(row.layer == "(compiled)" for row in rec.coverage())
+    layers = set(dd.load(tmp_path / "run").scalars.query("quantity == 'net_grad_abs_mean'")["layer"])
+    assert layers == {"inner.body.1", "inner.body.4", "inner.body.7", "(model):softplus"}

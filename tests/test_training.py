@@ -851,3 +851,100 @@ def test_fused_modules_are_named_as_replaced(tmp_path):
     with pytest.warns(DropdiagWarning, match="0 no longer belong to the model"):
         rec.step()
     rec.close()
+
+
+def test_parametrisations_that_draw_or_are_cached_are_not_disturbed(tmp_path):
+    class Noisy(nn.Module):
+        def forward(self, w):
+            return w + 0.01 * torch.randn_like(w)
+
+    def fit(model, rec=None):
+        torch.manual_seed(3)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        out = []
+        for x, y in batches(3):
+            optimizer.zero_grad()
+            with nn.utils.parametrize.cached():
+                loss = F.cross_entropy(model(x), y)
+                loss.backward()
+            optimizer.step()
+            out.append(loss.detach())
+            if rec is not None:
+                rec.step(loss=loss)
+        return [*out, *(p.detach().clone() for p in model.parameters()), torch.get_rng_state()]
+
+    def build():
+        model = mlp()
+        nn.utils.parametrize.register_parametrization(model[0], "weight", Noisy())
+        return model
+
+    expected, model, got = fit(build()), build(), []
+    record(model, tmp_path / "run", lambda rec: got.extend(fit(model, rec)))
+    assert all(torch.equal(a, b) for a, b in zip(expected, got, strict=True))
+
+
+def test_a_model_that_calls_itself_is_one_forward_pass(tmp_path):
+    class Recursive(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.act = nn.Linear(4, 4), nn.Tanh()
+
+        def forward(self, x, depth=2):
+            h = self.act(torch.sigmoid(self.a(x)))
+            return self(h, depth - 1) if depth else h
+
+    model = Recursive()
+
+    def body(rec):
+        for _ in range(2):
+            model(torch.randn(3, 4)).sum().backward()
+            rec.step()
+
+    _, coverage = record(model, tmp_path / "run", body)
+    fired = {(row.layer, row.call): row.fired for row in coverage if row.kind == "activation"}
+    assert fired == {(layer, call): 2 for layer in ("act", "(model):sigmoid") for call in range(3)}
+
+
+def test_two_threads_leave_no_mode_behind(tmp_path):
+    import threading
+    import time
+
+    class Slow(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a = nn.Linear(4, 4)
+
+        def forward(self, x, seconds):
+            h = F.relu(self.a(x))
+            time.sleep(seconds)
+            return torch.tanh(h)
+
+    model, errors = Slow(), []
+
+    def other():
+        try:
+            model(torch.randn(2, 4), 0)
+        except RuntimeError as error:
+            errors.append(error)
+
+    before = torch._C._len_torch_function_stack()
+    with dd.Recorder(model, tmp_path / "run", every=1) as rec:
+        thread = threading.Timer(0.1, other)
+        thread.start()
+        model(torch.randn(2, 4), 0.4).sum().backward()
+        thread.join()
+        rec.step()
+    assert not errors
+    assert torch._C._len_torch_function_stack() == before
+
+
+def test_exchanged_parameters_are_watched(tmp_path):
+    model = mlp()
+
+    def body(rec):
+        train(model, 1, rec)
+        model.load_state_dict({k: v.clone() for k, v in model.state_dict().items()}, assign=True)
+        train(model, 1, rec)
+
+    run, _ = record(model, tmp_path / "run", body)
+    assert np.isfinite(values(run, "raw_weight_grad_abs_mean")).sum() == 2 * 4
