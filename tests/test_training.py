@@ -550,10 +550,13 @@ def test_memory_is_flat_over_two_thousand_recorded_steps(tmp_path):
     model = Functional()
     with dd.Recorder(model, tmp_path / "run", probes="full", every=1) as rec:
         train(model, 1000, rec)  # several flushes: the first imports pyarrow, which stays
-        before = resident()
-        train(model, 2000, rec)
-        grown = resident() - before
-    assert grown < 25, f"{grown:.0f} MB more after 2,000 recorded steps"
+        seen = []
+        for _ in range(20):  # the losses that train() gives back are not kept
+            train(model, 100, rec)
+            seen.append(resident())
+    # Rows wait and are flushed, so it goes up and down by some tens of MB: means of the halves show a trend.
+    grown = np.mean(seen[10:]) - np.mean(seen[:10])
+    assert grown < 15, f"MB resident, every 100 steps: {np.round(seen)}"
 
 
 # What must not end the training ------------------------------------------------------------------------------
