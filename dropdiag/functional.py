@@ -160,7 +160,6 @@ class FunctionalCalls(TorchFunctionMode):
         self.model = model
         self._taps, self._skipped, self._on_failure = taps, skipped, on_failure
         self._names = {id(module): name for name, module in model.named_modules()}
-        self._modules = dict(model.named_modules())
         self._known: dict[str, Activation | None] = {}
         self.places: dict[str, Place] = {}
         self.dropouts: dict[str, Site] = {}

@@ -30,7 +30,7 @@ from dropdiag.schedules import Schedule, as_schedule
 from dropdiag.store.folder import evaluated_phases, resume_step
 from dropdiag.store.schema import EVAL, TRAIN
 from dropdiag.store.writer import RunWriter
-from dropdiag.taps import Taps
+from dropdiag.taps import Taps, dense
 
 WAITING_BINS_LIMIT: Final = 32_000_000
 """Bins that may wait for a disk that refuses them (about 320 MB) before recording stops."""
@@ -279,7 +279,7 @@ class Recorder:
 
     def _advise(self) -> None:
         """Warn of what the passes of this step showed."""
-        silent = self._train.without(Tap.NET_VALUE, Tap.NET_GRAD)
+        silent = self._taps.without_training_mode and self._train.without(Tap.NET_VALUE, Tap.NET_GRAD)
         for advice in after_step(self._taps, nothing_recorded=silent):
             self._warn(advice)
         if self._train.wants(Tap.WEIGHT) and (replaced := self._inventory.replaced()):
@@ -492,5 +492,4 @@ def _weight_or_gradient(tap: Tap, place: Place) -> Tensor | None:
     if tap is Tap.WEIGHT or tensor is None:
         return tensor
     gradient = tensor.grad if tensor.is_leaf else None
-    # Of a sparse gradient the zeros that it does not hold count as well.
-    return gradient.coalesce().to_dense() if gradient is not None and gradient.is_sparse else gradient
+    return None if gradient is None else dense(gradient)

@@ -209,8 +209,7 @@ class Taps:
     def raw_weight_grad(self, place: Place, gradient: Tensor | None) -> None:
         """Take in a weight's gradient each time something was added to it: the last one of a step stands."""
         if gradient is not None and self._train.wants(Tap.RAW_WEIGHT_GRAD):
-            dense = gradient.coalesce().to_dense() if gradient.is_sparse else gradient
-            self._train.refeed(Tap.RAW_WEIGHT_GRAD, place, 0, self._loss_scale.unscaled(dense))
+            self._train.refeed(Tap.RAW_WEIGHT_GRAD, place, 0, self._loss_scale.unscaled(dense(gradient)))
 
     def output(self, place: Place, h: Tensor, *, training: bool, gradients: bool) -> None:
         """Take in the node value of a site that has no net value of its own."""
@@ -249,6 +248,11 @@ class Taps:
     def _call(self, collector: Collector, place: Place, index: int) -> Call:
         self.passes[place.site.layer, index] += 1
         return Call(place, index, collector, self.mask)
+
+
+def dense(gradient: Tensor) -> Tensor:
+    """Return a gradient with all its values: of a sparse one, the zeros that it does not hold count as well."""
+    return gradient.coalesce().to_dense() if gradient.is_sparse else gradient
 
 
 def _checkpoint() -> int:
