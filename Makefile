@@ -14,7 +14,7 @@ help:
 	@echo "make bench      the benchmarks"
 	@echo "make clean      remove .venv, caches and the demo's output"
 
-.venv/.installed: pyproject.toml constraints.txt
+.venv/.installed: pyproject.toml constraints.txt dropdiag/sketches/_native.c
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	touch $@

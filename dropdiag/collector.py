@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from torch import Tensor
 
 from dropdiag.errors import ArgumentError
 from dropdiag.probes import Place, Probe, Tap, Value
 from dropdiag.sketches import Sketch
+from dropdiag.sketches.histogram import Sparse
+
+Plan: TypeAlias = dict[Tap, tuple[Probe[Any], ...]]
+"""Which probes are fed with which tensors."""
 
 
 class Finished(NamedTuple):
@@ -19,7 +22,7 @@ class Finished(NamedTuple):
     layer: str | None
     call: int
     quantity: str
-    value: Value
+    value: Value | Sparse
 
 
 class Collector:
@@ -36,17 +39,21 @@ class Collector:
         self._probes = probes
         self._on_failure = on_failure
         self._disabled: set[tuple[str, str]] = set()
-        self._active: dict[Tap, list[Probe[Any]]] = {}
+        self._plans: dict[tuple[str, bool], Plan] = {}
+        self._active: Plan = {}
         self._open: dict[tuple[Probe[Any], str, int], tuple[Place, Sketch | None]] = {}
 
     def begin(self, phase: str, scheduled: bool) -> None:
         """Drop what is open and say which probes are fed from now on."""
         self._open.clear()
-        active = defaultdict(list)
-        for probe in self._probes:
-            if probe.takes_part(phase, scheduled):
-                active[probe.tap].append(probe)
-        self._active = dict(active)
+        if (phase, scheduled) not in self._plans:
+            self._plans[phase, scheduled] = self._plan(phase, scheduled)
+        self._active = self._plans[phase, scheduled]
+
+    def _plan(self, phase: str, scheduled: bool) -> Plan:
+        taking_part = [probe for probe in self._probes if probe.takes_part(phase, scheduled)]
+        taps = {probe.tap for probe in taking_part}
+        return {tap: tuple(probe for probe in taking_part if probe.tap is tap) for tap in taps}
 
     def end(self) -> None:
         """Drop what is open; nothing is fed any more."""
@@ -74,7 +81,7 @@ class Collector:
 
     def feed(self, tap: Tap, place: Place, call: int, tensor: Tensor) -> None:
         """Update the sketches of a tensor; keep no reference to it."""
-        for probe in tuple(self._active.get(tap, ())):
+        for probe in self._active.get(tap, ()):
             self._guarded(probe, place, call, tensor)
 
     def refeed(self, tap: Tap, place: Place, call: int, tensor: Tensor) -> None:
@@ -85,19 +92,16 @@ class Collector:
 
     def _guarded(self, probe: Probe[Any], place: Place, call: int, tensor: Tensor | None) -> None:
         try:
-            sketch = self._sketch(probe, place, call)
-            if sketch is not None and tensor is not None:
-                sketch.update(tensor)
+            key = (probe, place.site.layer, call)
+            opened = self._open.get(key)
+            if opened is None:
+                if (probe.name, place.site.layer) in self._disabled:
+                    return
+                opened = self._open[key] = (place, probe.sketch(place))
+            if tensor is not None and opened[1] is not None:
+                opened[1].update(tensor)
         except Exception as error:  # noqa: BLE001 - a probe, ours or the user's, must not end the training
             self._fail(probe, place, error)
-
-    def _sketch(self, probe: Probe[Any], place: Place, call: int) -> Sketch | None:
-        if (probe.name, place.site.layer) in self._disabled:
-            return None
-        key = (probe, place.site.layer, call)
-        if key not in self._open:
-            self._open[key] = (place, probe.sketch(place))
-        return self._open[key][1]
 
     def _fail(self, probe: Probe[Any], place: Place, error: Exception) -> None:
         layer = place.site.layer
@@ -106,19 +110,20 @@ class Collector:
             del self._open[key]
         self._on_failure(probe, place, error)
 
-    def finish(self) -> Iterator[Finished]:
-        """Close all sketches and give what they say."""
-        while self._open:
-            (probe, layer, call), (place, sketch) = next(iter(self._open.items()))
-            del self._open[probe, layer, call]
-            if sketch is None:
-                continue
-            try:
-                values = [(quantity, _checked(value)) for quantity, value in probe.values(sketch)]
-            except Exception as error:  # noqa: BLE001 - as above
-                self._fail(probe, place, error)
-                continue
-            yield from (Finished(layer, call, quantity, value) for quantity, value in values)
+    def finish(self, layer: str | None = None) -> Iterator[Finished]:
+        """Close all sketches, or those of one layer, and give what they say."""
+        for key in [key for key in self._open if layer is None or key[1] == layer]:
+            place, sketch = self._open.pop(key, (None, None))  # a probe that failed meanwhile has no sketch any more
+            if place is not None and sketch is not None:
+                yield from self._values(key, place, sketch)
+
+    def _values(self, key: tuple[Probe[Any], str, int], place: Place, sketch: Sketch) -> list[Finished]:
+        probe, layer, call = key
+        try:
+            return [Finished(layer, call, quantity, _checked(value)) for quantity, value in probe.values(sketch)]
+        except Exception as error:  # noqa: BLE001 - as above
+            self._fail(probe, place, error)
+            return []
 
 
 def _checked(value: Value) -> Value:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch._higher_order_ops.effects import _EffectType, _register_effectful_op
 
+from dropdiag.cost import clock
 from dropdiag.probes import Place
 from dropdiag.taps import Call, Taps
 
@@ -131,11 +132,14 @@ def _net_value(z: Tensor, order: Tensor, number: int, training: bool, gradients:
     port = _ports.get(number)
     if port is None or port.place is None:
         return torch.zeros((), dtype=torch.int64)
+    begun = clock()
     port.taps.compiled = True
     call = port.taps.net_value(port.place, port.place.site.net(z), training=training, gradients=gradients)
     port.pending.append(call)
     expected = call is not None and port.taps.expects_gradient(call)
-    return torch.tensor(port.token(call if expected else None), dtype=torch.int64)
+    token = torch.tensor(port.token(call if expected else None), dtype=torch.int64)
+    port.taps.cost.spent += clock() - begun
+    return token
 
 
 @_net_value.register_fake
@@ -148,7 +152,9 @@ def _node_value(h: Tensor, order: Tensor, number: int) -> None:
     port = _ports.get(number)
     call = port.pending.pop() if port is not None and port.pending else None
     if port is not None and call is not None:
+        begun = clock()
         port.taps.node_value(call, h)
+        port.taps.cost.spent += clock() - begun
 
 
 # The backward operator mutates nothing: the common tensor would be saved for it, and a second forward pass before
@@ -159,9 +165,11 @@ def _net_grad(gradient: Tensor, token: Tensor, number: int) -> None:
     call = None if port is None else port.open_calls.get(int(token))
     if port is None or port.place is None or call is None:
         return
+    begun = clock()
     port.taps.several_backwards |= int(token) in port.returned
     port.returned.add(int(token))
     port.taps.net_grad(call, port.place.site.net(gradient))
+    port.taps.cost.spent += clock() - begun
 
 
 @_net_grad.register_fake
@@ -176,4 +184,6 @@ _register_effectful_op(torch.ops.dropdiag.net_grad.default, _EffectType.ORDERED)
 def _output(h: Tensor, order: Tensor, number: int, training: bool, gradients: bool) -> None:
     port = _ports.get(number)
     if port is not None and port.place is not None:
+        begun = clock()
         port.taps.output(port.place, h, training=training, gradients=gradients)
+        port.taps.cost.spent += clock() - begun

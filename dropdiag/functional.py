@@ -16,6 +16,7 @@ from torch.overrides import TorchFunctionMode, handle_torch_function, has_torch_
 from torch.utils.hooks import RemovableHandle
 
 from dropdiag.activations import Activation, Phi, describe_function, is_activation, itself, register_module
+from dropdiag.cost import clock
 from dropdiag.errors import ArgumentError
 from dropdiag.inert import InertHook
 from dropdiag.network import ACTIVATION, DROPOUT, Site, hint_of_children
@@ -211,10 +212,14 @@ class FunctionalCalls(TorchFunctionMode):
             return func(*args, **keywords)
         if is_activation(module):
             return func(*args, **keywords)
+        begun = clock()
         call = self._guarded(function, module, args, keywords)
+        self._taps.cost.spent += clock() - begun
         result = func(*args, **keywords)
         if call is not None and isinstance(result, Tensor):
+            begun = clock()
             self._taps.node_value(call, result)
+            self._taps.cost.spent += clock() - begun
         return result
 
     def _nearest(self, frame: FrameType | None) -> nn.Module | None:

@@ -17,11 +17,12 @@ from torch.nn.utils.rnn import PackedSequence
 from torch.utils.hooks import RemovableHandle
 
 from dropdiag import compiled
+from dropdiag.cost import clock
 from dropdiag.errors import ArgumentError
 from dropdiag.functional import FunctionalCalls
 from dropdiag.inert import InertHook
 from dropdiag.network import ACTIVATION, LAZY, OUTPUT, WEIGHT, layers_of_both_kinds
-from dropdiag.probes import Place
+from dropdiag.probes import Place, Tap
 from dropdiag.taps import Call, Taps
 
 
@@ -80,14 +81,19 @@ class _NetValue(InertHook):
             z = args[0] if args else kwargs["input"]
             compiled.trace_net_value(z, self.port, module.training, torch.is_grad_enabled())
             return
-        z = next(_tensors((args, kwargs)), None)
+        begun = clock()
+        z = args[0] if args and type(args[0]) is Tensor else next(_tensors((args, kwargs)), None)
         if z is None:
             return
-        taps, place = self.taps, self.taps.located(self.place)
-        call = taps.net_value(place, place.site.net(z), training=module.training, gradients=torch.is_grad_enabled())
+        taps, place = self.taps, self.place
+        if taps.hint is not None:
+            place = taps.located(place)
+        net = z if place.site.gate_dim is None else place.site.net(z)
+        call = taps.net_value(place, net, training=module.training, gradients=torch.is_grad_enabled())
         self.pending.append(call)
         if call is not None:
             taps.watch(call, z, inplace=bool(getattr(module, "inplace", False)))
+        taps.cost.spent += clock() - begun
 
 
 class _NodeValue(InertHook):
@@ -101,8 +107,10 @@ class _NodeValue(InertHook):
             torch.ops.dropdiag.node_value(output.detach(), self.port.order, self.port.number)
             return
         call = self.pending.pop() if self.pending else None
-        if call is not None and isinstance(output, Tensor):
+        if call is not None and call.collector.wants(Tap.NODE_VALUE) and isinstance(output, Tensor):
+            begun = clock()
             self.taps.node_value(call, output)
+            self.taps.cost.spent += clock() - begun
 
 
 class _Output(InertHook):
@@ -116,9 +124,11 @@ class _Output(InertHook):
         if torch.compiler.is_compiling():
             compiled.trace_output(h, self.port, module.training, torch.is_grad_enabled())
             return
+        begun = clock()
         h = next(_tensors(h), None)
         if h is not None:
             self.taps.output(self.place, h, training=module.training, gradients=torch.is_grad_enabled())
+        self.taps.cost.spent += clock() - begun
 
 
 class _LastLayer(InertHook):
@@ -139,7 +149,9 @@ class _RawGradient(InertHook):
         self.taps, self.place = taps, place
 
     def __call__(self, parameter: Tensor) -> None:
+        begun = clock()
         self.taps.raw_weight_grad(self.place, parameter.grad)
+        self.taps.cost.spent += clock() - begun
 
 
 class Hooks:

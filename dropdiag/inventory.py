@@ -45,7 +45,7 @@ class Inventory:
     def note_samples(self, finished: Iterable[Finished]) -> None:
         """Note where histograms count a sample of the values."""
         for layer, _, quantity, value in finished:
-            if quantity.endswith("_stride") and layer is not None and isinstance(value, float):
+            if layer is not None and quantity.endswith("_stride") and isinstance(value, float):
                 self._strides[layer] = max(self._strides.get(layer, 1), int(value))
 
     def replaced(self) -> list[str]:

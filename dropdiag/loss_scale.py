@@ -30,6 +30,7 @@ class LossScale:
             raise ArgumentError(f"scaler= takes a torch.amp.GradScaler, got {type(scaler).__name__}")
         self._scaler: Any = scaler if scaler is not None and scaler.is_enabled() else None
         self._before: float | Tensor = 1.0
+        self.active = self._scaler is not None
 
     def unscaled(self, gradient: Tensor) -> Tensor:
         """Return a gradient in units of the loss."""

@@ -1,17 +1,16 @@
-"""From finished values to rows on disk: what waits on a device, and what to do when the disk refuses."""
+"""From finished values to rows: what waits on a device, and what to do when the disk refuses."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from dropdiag.collector import Finished
 from dropdiag.sketches import Histogram
-from dropdiag.sketches.histogram import sparse
+from dropdiag.sketches.histogram import drained
 from dropdiag.store.rows import HistogramRow, ScalarRow
 from dropdiag.store.writer import RunWriter
 
@@ -19,90 +18,167 @@ DEVICE_VALUES: Final = 256
 """Values that may wait on an accelerator before they are copied to the host in one go."""
 
 
-class _Waiting(NamedTuple):
+SETTLED_BINS: Final = 65_536
+SETTLED_BATCHES: Final = 256
+"""Histogram bins, and steps, that wait to be turned into rows: in one go that costs a tenth."""
+
+
+class _Batch(NamedTuple):
+    """What one step or evaluation gave."""
+
     step: int
     phase: str
-    finished: Finished
+    finished: list[Finished]
+
+
+class _Waiting(NamedTuple):
+    """A value that is on its way from a device, or there still."""
+
+    step: int
+    phase: str
+    layer: str | None
+    call: int
+    quantity: str
+    value: Tensor
+
+    @property
+    def is_histogram(self) -> bool:
+        return self.value.ndim == 1
+
+
+class _Copies(NamedTuple):
+    """Values on their way to the host; they are there when all events have come."""
+
+    waiting: list[_Waiting]
+    events: list[torch.cuda.Event]
 
 
 class Outbox:
     """Values on their way to the writer.
 
-    Values on the CPU become rows at once. Values on an accelerator wait there and are copied together, so that
-    no step makes the host wait.
+    Values on the CPU become rows at once. Values on an accelerator wait there; many at a time they are copied
+    to pinned memory without waiting for the device, and become rows when they have come: no step makes the host
+    wait.
 
     Parameters
     ----------
     writer : RunWriter
     on_failure : callable
-        Called with the OSError where the disk refuses rows (they are kept and tried again).
+        Called with the exception where the disk refuses rows (they are kept and tried again).
     """
 
-    def __init__(self, writer: RunWriter, on_failure: Callable[[OSError], None]) -> None:
+    def __init__(self, writer: RunWriter, on_failure: Callable[[Exception], None]) -> None:
         self._writer = writer
         self._on_failure = on_failure
+        self._batches: list[_Batch] = []
+        self._bins = 0
         self._waiting: list[_Waiting] = []
+        self._copies: list[_Copies] = []
 
-    def put(self, step: int, phase: str, finished: Sequence[Finished]) -> None:
-        """Take in what one step or evaluation gave."""
-        self._waiting.extend(_Waiting(step, phase, value) for value in finished)
-        if len(self._waiting) >= DEVICE_VALUES or all(_device(w).type == "cpu" for w in self._waiting):
-            self._drain()
+    def put(self, step: int, phase: str, finished: list[Finished]) -> None:
+        """Take in what one step or evaluation gave; the list is kept."""
+        for position, (layer, call, quantity, value) in enumerate(finished):
+            if type(value) is float or value is None:
+                continue
+            if isinstance(value, Histogram) and (value.counts is None or value.counts.is_cpu):
+                sparse = value.drain()  # its table is of use for the next one
+                self._bins += len(sparse[0])
+                finished[position] = Finished(layer, call, quantity, sparse)
+            elif isinstance(value, Histogram):
+                self._wait(step, phase, finished[position], value.counts)
+            elif isinstance(value, Tensor) and not value.is_cpu:
+                self._wait(step, phase, finished[position], value.detach().reshape(()))
+        self._batches.append(_Batch(step, phase, finished))
+        if self._bins >= SETTLED_BINS or len(self._batches) >= SETTLED_BATCHES:
+            self._settle()
+        if self._waiting or self._copies:
+            self._fetch(all_of_it=False)
+
+    def _wait(self, step: int, phase: str, finished: Finished, there: Tensor | None) -> None:
+        if there is not None:
+            self._waiting.append(_Waiting(step, phase, *finished[:3], there))
+
+    def _settle(self) -> None:
+        """Turn batches into rows, many at a time."""
+        batches, self._batches, self._bins = self._batches, [], 0
+        scalars: list[ScalarRow] = []
+        histograms: list[HistogramRow] = []
+        for step, phase, finished in batches:
+            for layer, call, quantity, value in finished:
+                if isinstance(value, tuple):
+                    histograms.append(HistogramRow(step, phase, layer or "", call, quantity, *value))
+                elif value is None or isinstance(value, (int, float)):
+                    scalars.append(ScalarRow(step, phase, layer, call, quantity, value))
+                elif isinstance(value, Tensor) and value.is_cpu:
+                    scalars.append(ScalarRow(step, phase, layer, call, quantity, value.item()))
+        self._add(scalars, histograms)
 
     def flush(self, *, due_only: bool = False) -> None:
-        """Write what waits, or only if that is due."""
-        if due_only and not self._writer.due:
-            return
-        try:
-            self._drain()
-        finally:  # rows that are on the host already are written whatever becomes of the others
-            self._write()
-
-    def _write(self) -> None:
-        try:
+        """Hand over what waits, or only if that is due."""
+        if not due_only or self._writer.due:
+            self._settle()
+            self._fetch(all_of_it=not due_only)
             self._writer.flush()
-        except OSError as error:
-            self._on_failure(error)
 
-    def _drain(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        on_host = _to_host([w.finished.value for w in waiting])
-        scalars, histograms = [], []
-        for (step, phase, (layer, call, quantity, _)), value in zip(waiting, on_host, strict=True):
-            if isinstance(value, np.ndarray):
-                histograms.append(HistogramRow(step, phase, layer or "", call, quantity, *sparse(value)))
-            else:
-                scalars.append(ScalarRow(step, phase, layer, call, quantity, value))
+    def tell_failure(self) -> None:
+        """Tell of what the disk has refused since this was called before."""
+        failure = self._writer.take_failure()
+        if failure is not None:
+            self._on_failure(failure)
+
+    def _add(self, scalars: Sequence[ScalarRow], histograms: Sequence[HistogramRow]) -> None:
         self._writer.add_scalars(scalars)
         self._writer.add_histograms([row for row in histograms if len(row.bins)])
 
+    def _fetch(self, *, all_of_it: bool) -> None:
+        """Send copies off where many values wait, and take in those that have come."""
+        if self._waiting and (all_of_it or len(self._waiting) >= DEVICE_VALUES):
+            waiting, self._waiting = self._waiting, []
+            self._copies.append(_sent(waiting))
+        while self._copies:
+            copies = self._copies[0]
+            if all_of_it:
+                for event in copies.events:
+                    event.synchronize()
+            elif not all(event.query() for event in copies.events):  # type: ignore[no-untyped-call]
+                return
+            del self._copies[0]
+            self._add(*_rows(copies.waiting))
 
-def _tensor(finished: Finished) -> Tensor | None:
-    value = finished.value
-    if isinstance(value, Histogram):
-        return value.counts
-    return value if isinstance(value, Tensor) else None
 
-
-def _device(waiting: _Waiting) -> torch.device:
-    tensor = _tensor(waiting.finished)
-    return torch.device("cpu") if tensor is None else tensor.device
-
-
-def _to_host(values: Sequence[object]) -> list[float | np.ndarray[tuple[int], np.dtype[np.int64]] | None]:
+def _sent(waiting: Sequence[_Waiting]) -> _Copies:
     """Copy values to the host: one copy for all scalars of a device, one for each histogram."""
-    host: list[float | np.ndarray[tuple[int], np.dtype[np.int64]] | None] = []
-    by_device: dict[torch.device, list[tuple[int, Tensor]]] = {}
-    for position, value in enumerate(values):
-        if isinstance(value, Histogram):
-            host.append(value.dense().cpu().numpy())
-        elif isinstance(value, Tensor):
-            by_device.setdefault(value.device, []).append((position, value))
-            host.append(None)
+    scalars = [w for w in waiting if not w.is_histogram]
+    sent = [w._replace(value=_copied(w.value)) for w in waiting if w.is_histogram]
+    devices = {w.value.device for w in waiting}
+    for device in devices:
+        there = [w for w in scalars if w.value.device == device]
+        if there:
+            on_host = _copied(torch.stack([w.value.to(torch.float64) for w in there]))
+            sent += [w._replace(value=number) for w, number in zip(there, on_host.unbind(), strict=True)]
+    return _Copies(sent, [event for device in devices for event in _recorded(device)])
+
+
+def _copied(value: Tensor) -> Tensor:
+    """Begin to copy a tensor to the host."""
+    pinned = value.is_cuda  # only then can a copy go on by itself
+    return torch.empty(value.shape, dtype=value.dtype, pin_memory=pinned).copy_(value, non_blocking=pinned)
+
+
+def _recorded(device: torch.device) -> list[torch.cuda.Event]:
+    """Return an event that comes when all copies from a device have; none where copying waited for them."""
+    if device.type != "cuda":
+        return []
+    event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    event.record(torch.cuda.current_stream(device))
+    return [event]
+
+
+def _rows(come: Iterable[_Waiting]) -> tuple[list[ScalarRow], list[HistogramRow]]:
+    scalars, histograms = [], []
+    for step, phase, layer, call, quantity, value in come:
+        if value.ndim == 1:
+            histograms.append(HistogramRow(step, phase, layer or "", call, quantity, *drained(value)))
         else:
-            host.append(None if value is None else float(value))  # type: ignore[arg-type]
-    for scalars in by_device.values():
-        numbers = torch.stack([value.detach().reshape(()).to(torch.float64) for _, value in scalars]).tolist()
-        for (position, _), number in zip(scalars, numbers, strict=True):
-            host[position] = number
-    return host
+            scalars.append(ScalarRow(step, phase, layer, call, quantity, value.item()))
+    return scalars, histograms

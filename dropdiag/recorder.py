@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from dropdiag.advice import after_evaluation, after_step, of_replaced
 from dropdiag.collector import Collector, Finished
+from dropdiag.cost import Cost, clock
 from dropdiag.coverage import Coverage
 from dropdiag.errors import ArgumentError, DropdiagWarning
 from dropdiag.functional import FunctionalCalls
@@ -34,6 +35,19 @@ from dropdiag.taps import Taps, dense
 
 WAITING_BINS_LIMIT: Final = 32_000_000
 """Bins that may wait for a disk that refuses them (about 320 MB) before recording stops."""
+
+
+LOOKS: Final = 10
+"""Functional calls not known yet are looked for in the first ten scheduled steps, and in every tenth later."""
+
+_WAITED: Final = (
+    "training waited for the disk, which is slower than the rows come: record less often (every=), or write to a "
+    "faster disk; 'cost' in run.json says how often and how long"
+)
+_THINNED: Final = (
+    "recording took more than its budget: steps go without histograms (schedule_thinned) or are not recorded at all "
+    "(probes_rested) until the share is back; 'cost' in run.json counts them"
+)
 
 
 class Recorder:
@@ -62,6 +76,10 @@ class Recorder:
         Raise where a probe or the disk fails, instead of warning once and training on.
     resume : bool or int, default False
         Go on in an existing run after its last recorded step, or after the given one (that of a checkpoint).
+    budget : float, optional
+        The largest share of the time of training that recording may take, say 0.02. Where the recorder's own clock
+        says more, scheduled steps go without histograms (``schedule_thinned``) and, if gradient flow alone is too
+        dear, steps are not recorded at all (``probes_rested``), until the share is back.
 
     Raises
     ------
@@ -100,9 +118,11 @@ class Recorder:
         scaler: object | None = None,
         strict: bool = False,
         resume: bool | int = False,
+        budget: float | None = None,
     ) -> None:
         check_model(model)
         loss_scale = LossScale(scaler)
+        self._cost = Cost(budget)
         model = eager(model)
         self.path = Path(path).expanduser().absolute()  # wherever the process goes later
         self._probes = list(choose(probes))
@@ -124,16 +144,19 @@ class Recorder:
         known = set() if start is None else evaluated_phases(self.path, start)
         self._evaluated = {(self._completed, phase) for phase in known}
         self._closed = self._stopped = False
+        self._looks = 0
+        self._left_out: list[Finished] = []
         self._loss_scale = loss_scale
-        self._taps = Taps(self._train, self._eval, loss_scale)
+        self._taps = Taps(self._train, self._eval, loss_scale, self._cost)
         functional = FunctionalCalls(model, self._taps, Patterns(include, exclude).why_not, self._interception_failed)
+        self._functional = functional
         self._inventory = Inventory(sites, functional, self._taps)
 
         places = [Place(s, activations.get(s.activation or "")) for s in sites if s.skipped is None]
         self._weights = [Place(s, None) for s in sites if s.kind == WEIGHT and s.skipped in (None, LAZY)]
         self._writer.add_derivatives({name: a.derivative for name, a in activations.items()})
         if start is None:
-            self._record_weights()
+            self._record_weights_alone()
         self._begin_step()
         raw = any(probe.tap is Tap.RAW_WEIGHT_GRAD for probe in self._probes)
         kinds = (ACTIVATION, OUTPUT, WEIGHT) if raw else (ACTIVATION, OUTPUT)
@@ -141,6 +164,7 @@ class Recorder:
         passed = [place for place in (*places, *late) if place.site.kind in kinds]
         dropouts = [site.module for site in sites if site.kind == DROPOUT]
         self._hooks = Hooks(model, passed, self._taps, functional, dropouts)
+        self._cost.begin()
         self._finalizer = weakref.finalize(self, _abandon, os.getpid(), self._outbox, self._writer)
 
     # Steps -----------------------------------------------------------------------------------------------
@@ -169,15 +193,22 @@ class Recorder:
         self._completed += 1
         if self._stopped:
             return
-        self._feed_weights(gradients=True)
+        begun = clock()
+        if self._train.wants(Tap.WEIGHT) or self._train.wants(Tap.WEIGHT_GRAD):
+            self._record_weights(gradients=True)
         self._add_functional_sites()
         self._advise()
-        if self._train.wants(Tap.WEIGHT):
-            self._weights_at = self._completed
-        self._put(TRAIN, [*self._train.finish(), *own, *self._loss_scale.skipped()])
+        finished = [*self._train.finish(), *own, *self._loss_scale.skipped(), *self._left_out]
+        ended = clock()
+        self._cost.spent += ended - begun
+        self._put(TRAIN, [*finished, *self._cost.read()])
         self._begin_step()
         self._writer.meta["steps"] = self._completed
         self._outbox.flush(due_only=True)
+        self._outbox.tell_failure()
+        if self._writer.background.waits:
+            self._warn(_WAITED)
+        self._cost.spent += clock() - ended
 
     def log(self, *, phase: str | None = None, **scalars: float | Tensor) -> None:
         """Keep scalars at the current step, e.g. an accuracy on held-out data.
@@ -226,17 +257,24 @@ class Recorder:
         self._evaluation = self._unused_phase(name)
         self._taps.evaluation_begins()
         self._eval.begin(self._evaluation, scheduled=True)
+        self._cost.evaluation_begins()
+        cost: list[Finished] = []
         try:
             yield
+            begun = clock()
             silent = self._eval.empty and any(probe.on_eval for probe in self._probes)
             for advice in after_evaluation(self._taps, name, nothing_recorded=silent):
                 self._warn(advice)
             self._add_functional_sites()
             finished = list(self._eval.finish())
-            self._put(self._evaluation, finished)
+            self._cost.spent += clock() - begun
+            cost = self._cost.evaluation_ends()
             if finished:
+                self._put(self._evaluation, [*finished, *cost])
                 self._evaluated.add((self._completed, self._evaluation))
         finally:
+            if not cost:  # an exception came
+                self._cost.evaluation_ends()
             self._eval.end()
             self._taps.evaluation_ends()
             self._evaluation = None
@@ -280,33 +318,47 @@ class Recorder:
     def _advise(self) -> None:
         """Warn of what the passes of this step showed."""
         silent = self._taps.without_training_mode and self._train.without(Tap.NET_VALUE, Tap.NET_GRAD)
+        if not (silent or self._taps.remarkable or self._train.wants(Tap.WEIGHT)):
+            return
         for advice in after_step(self._taps, nothing_recorded=silent):
             self._warn(advice)
         if self._train.wants(Tap.WEIGHT) and (replaced := self._inventory.replaced()):
             self._warn(of_replaced(replaced))
 
     def _begin_step(self) -> None:
-        scheduled = bool(self._schedule(self._completed + 1))
-        self._taps.step_begins(thorough=scheduled or self._completed == self._start)
+        wanted = bool(self._schedule(self._completed + 1))
+        scheduled, rests = self._cost.plan(wanted)
+        self._looks += scheduled
+        # Interception costs a little at every operator, so functional calls not known yet are looked for now and then.
+        looks = scheduled and (self._looks <= LOOKS or self._looks % LOOKS == 0)
+        self._taps.step_begins(thorough=looks or self._completed == self._start, rests=rests)
         self._loss_scale.step_begins()
-        self._train.begin(TRAIN, scheduled)
+        if rests:
+            self._train.end()
+        else:
+            self._train.begin(TRAIN, scheduled)
+        self._left_out = []
+        if wanted and not scheduled:
+            self._left_out.append(Finished(None, 0, "schedule_thinned", 1.0))
+        if rests:
+            self._left_out.append(Finished(None, 0, "probes_rested", 1.0))
+        if self._left_out:
+            self._warn(_THINNED)
 
-    def _put(self, phase: str, finished: Sequence[Finished]) -> None:
+    def _put(self, phase: str, finished: Iterable[Finished]) -> None:
+        finished = list(finished)
         self._inventory.note_samples(finished)
         self._outbox.put(self._completed, phase, finished)
 
     def _add_functional_sites(self) -> None:
         """Add functional calls that were seen for the first time to what the run knows."""
-        new = self._inventory.add_functional()
-        if not new:
+        if not self._functional.new:
             return
+        new = self._inventory.add_functional()
         known = [place.activation for place in new if place.activation is not None]
         self._writer.meta["activations"] |= {a.name: areas(a) for a in known}
-        try:
-            self._writer.add_derivatives({a.name: a.derivative for a in known})
-            self._writer.save_meta(layers=[site.describe() for site in self._inventory.sites])
-        except OSError as error:
-            self._disk_failed(error)
+        self._writer.add_derivatives({a.name: a.derivative for a in known})
+        self._writer.save_meta(layers=[site.describe() for site in self._inventory.sites])
 
     def coverage(self) -> Coverage:
         """Return every site: whether it is recorded, how often it was, and if not, why.
@@ -320,15 +372,23 @@ class Recorder:
 
     # Weights ---------------------------------------------------------------------------------------------
 
-    def _feed_weights(self, *, gradients: bool) -> None:
-        for tap in (Tap.WEIGHT, Tap.WEIGHT_GRAD) if gradients else (Tap.WEIGHT,):
-            if self._train.wants(tap):
-                read = [self._feed_weight(tap, place) for place in self._weights]
-                if tap is Tap.WEIGHT_GRAD and not any(read) and any(_wants_gradient(p) for p in self._weights):
-                    self._warn(
-                        "no weight had a gradient at the end of a step: call rec.step() after backward() and before "
-                        "zero_grad(); these gradients are missing, not zero"
-                    )
+    def _record_weights(self, *, gradients: bool) -> None:
+        """Record the weights as they stand, each by itself: few sketches are open at a time."""
+        taps = (Tap.WEIGHT, Tap.WEIGHT_GRAD) if gradients else (Tap.WEIGHT,)
+        wanted = [tap for tap in taps if self._train.wants(tap)]
+        had_gradient = False
+        for place in self._weights if wanted else ():
+            for tap in wanted:
+                fed = self._feed_weight(tap, place)
+                had_gradient |= fed and tap is Tap.WEIGHT_GRAD
+            self._put(TRAIN, self._train.finish(place.site.layer))
+        if Tap.WEIGHT in wanted:
+            self._weights_at = self._completed
+        if Tap.WEIGHT_GRAD in wanted and not had_gradient and any(_wants_gradient(p) for p in self._weights):
+            self._warn(
+                "no weight had a gradient at the end of a step: call rec.step() after backward() and before "
+                "zero_grad(); these gradients are missing, not zero"
+            )
 
     def _feed_weight(self, tap: Tap, place: Place) -> bool:
         try:
@@ -347,12 +407,10 @@ class Recorder:
         self._train.feed(tap, place, 0, value)
         return True
 
-    def _record_weights(self) -> None:
+    def _record_weights_alone(self) -> None:
         """Record the weights as they stand, outside of a training step."""
         self._train.begin(TRAIN, scheduled=True)
-        self._feed_weights(gradients=False)
-        self._put(TRAIN, list(self._train.finish()))
-        self._weights_at = self._completed
+        self._record_weights(gradients=False)
 
     # Failures --------------------------------------------------------------------------------------------
 
@@ -370,10 +428,10 @@ class Recorder:
             raise error
         self._warn(f"functional calls are not recorded any more, training goes on: {layer!r} failed with {error!r}")
 
-    def _disk_failed(self, error: OSError) -> None:
+    def _disk_failed(self, error: Exception) -> None:
         if self._strict:
             raise error
-        cause = error.strerror or type(error).__name__
+        cause = getattr(error, "strerror", None) or repr(error)
         if self._closed:
             self._warn(f"{self.path} refuses rows ({cause}); {self._writer.waiting_rows} rows are lost")
         elif self._writer.waiting_bins > WAITING_BINS_LIMIT:
@@ -421,9 +479,10 @@ class Recorder:
         self._finalizer.detach()
         try:
             if self._weights_at != self._completed and not self._stopped:
-                self._record_weights()
+                self._record_weights_alone()
             self._add_functional_sites()
             self._writer.meta["coverage"] = self.coverage().as_dicts()
+            self._writer.meta["cost"] = {**self._cost.summary(), **self._writer.cost()}
             self._warn_of_silence()
         finally:  # a warning may be an error: what was recorded is written whatever happens
             try:
@@ -434,7 +493,7 @@ class Recorder:
     def _close_folder(self, state: str, error: str | None) -> None:
         try:
             self._writer.close(state, error)
-        except OSError as failure:
+        except Exception as failure:  # noqa: BLE001 - it is told, and what was recorded is closed
             self._disk_failed(failure)
 
     def _release(self) -> None:
@@ -459,7 +518,7 @@ def _scalar(name: str, value: float | Tensor) -> Finished:
             raise ArgumentError(
                 f"{name}= must be one number, got a tensor of shape {tuple(value.shape)}, {value.dtype}"
             )
-        return Finished(None, 0, name, value.detach().clone())
+        return Finished(None, 0, name, value.item() if value.is_cpu else value.detach().clone())
     try:
         return Finished(None, 0, name, float(value))
     except (TypeError, ValueError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import sys
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
 from dropdiag.collector import Collector
+from dropdiag.cost import Cost, clock
 from dropdiag.loss_scale import LossScale
 from dropdiag.probes import Place, Tap
 
@@ -48,6 +48,8 @@ class Taps:
         For training steps and for evaluations.
     loss_scale : LossScale
         What gradients are divided by.
+    cost : Cost
+        What hooks add their time to.
 
     Attributes
     ----------
@@ -77,8 +79,8 @@ class Taps:
         Recorded passes by (layer, call index).
     """
 
-    def __init__(self, train: Collector, held_out: Collector, loss_scale: LossScale) -> None:
-        self._train, self._held_out, self._loss_scale = train, held_out, loss_scale
+    def __init__(self, train: Collector, held_out: Collector, loss_scale: LossScale, cost: Cost) -> None:
+        self._train, self._held_out, self._loss_scale, self.cost = train, held_out, loss_scale, cost
         self.evaluating = False
         self.saw_training = False
         self.mask: Tensor | None = None
@@ -91,6 +93,7 @@ class Taps:
         self.masks_in_evaluation = False
         self.hint: str | None = None
         self.thorough = True
+        self._rests = False
         self._depth = 0
         self._leaves: list[RemovableHandle] = []
         self.passes: Counter[tuple[str, int]] = Counter()
@@ -123,9 +126,17 @@ class Taps:
         """Take passes in training mode again."""
         self.evaluating = False
 
-    def step_begins(self, *, thorough: bool) -> None:
-        """Forget the last step's passes; ``thorough``: functional calls not known yet are looked for."""
-        self.thorough = thorough
+    def step_begins(self, *, thorough: bool, rests: bool = False) -> None:
+        """Forget the last step's passes.
+
+        Parameters
+        ----------
+        thorough : bool
+            Whether functional calls that are not known yet are looked for.
+        rests : bool
+            Whether no training pass is recorded.
+        """
+        self.thorough, self._rests = thorough, rests
         self._next.clear()
         self._depth = 0
         self.without_training_mode = False
@@ -136,6 +147,11 @@ class Taps:
         """Take hooks off parameters."""
         while self._leaves:
             self._leaves.pop().remove()
+
+    @property
+    def remarkable(self) -> bool:
+        """Whether the passes showed something that `dropdiag.advice` has a word on."""
+        return self.captured or self.transformed or self.several_backwards or self.direct
 
     def active(self, training: bool) -> bool:
         """Whether passes in this mode can be of use at all."""
@@ -150,7 +166,7 @@ class Taps:
             self.transformed = True
             return None
         call = self._enter(place, training, gradients)
-        if call is not None:
+        if call is not None and call.collector.wants(Tap.NET_VALUE):
             call.collector.feed(Tap.NET_VALUE, place, call.number, call.real(z))
         return call
 
@@ -176,16 +192,9 @@ class Taps:
         base = z._base if inplace else None
         if base is not None and base.dtype != z.dtype:
             return  # a real view of complex numbers: its gradient is missing
-        part = (lambda g: g) if base is None else _part(z, base)
-        net, times = call.place.site.net, itertools.count(1)
-
-        def take(gradient: Tensor) -> None:
-            if next(times) > 1:
-                self.several_backwards = True
-            self.net_grad(call, net(part(gradient)))
-
         watched = z if base is None else base
-        handle = watched.register_hook(take)  # type: ignore[no-untyped-call]
+        part = None if base is None else _part(z, base)
+        handle = watched.register_hook(_Gradient(self, call, part))  # type: ignore[no-untyped-call]
         if watched.is_leaf:  # a parameter outlives the step; what else has a hook does not
             self._leaves.append(handle)
 
@@ -199,12 +208,16 @@ class Taps:
     def net_grad(self, call: Call, gradient: Tensor) -> None:
         """Take in dL/dz of a call."""
         if call.collector.wants(Tap.NET_GRAD):
-            unscaled = self._loss_scale.unscaled(call.real(gradient))
-            call.collector.feed(Tap.NET_GRAD, call.place, call.number, unscaled)
+            if call.mask is not None:
+                gradient = call.real(gradient)
+            if self._loss_scale.active:
+                gradient = self._loss_scale.unscaled(gradient)
+            call.collector.feed(Tap.NET_GRAD, call.place, call.number, gradient)
 
     def node_value(self, call: Call, h: Tensor) -> None:
         """Take in the node value of a call."""
-        call.collector.feed(Tap.NODE_VALUE, call.place, call.number, call.real(h))
+        if call.collector.wants(Tap.NODE_VALUE):
+            call.collector.feed(Tap.NODE_VALUE, call.place, call.number, call.real(h))
 
     def raw_weight_grad(self, place: Place, gradient: Tensor | None) -> None:
         """Take in a weight's gradient each time something was added to it: the last one of a step stands."""
@@ -224,6 +237,8 @@ class Taps:
             return self._call(self._held_out, place, self._count(layer)) if self.evaluating else None
         if self.evaluating:
             self.saw_training = True
+            return None
+        if self._rests:
             return None
         recomputed = torch._C._current_graph_task_id() != -1
         if recomputed:  # recorded in the first pass, unless that one ran without gradients
@@ -248,6 +263,26 @@ class Taps:
     def _call(self, collector: Collector, place: Place, index: int) -> Call:
         self.passes[place.site.layer, index] += 1
         return Call(place, index, collector, self.mask)
+
+
+class _Gradient:
+    """Hook on a tensor: its gradient is dL/dz of a call."""
+
+    __slots__ = ("call", "part", "taps", "times")
+
+    def __init__(self, taps: Taps, call: Call, part: Callable[[Tensor], Tensor] | None) -> None:
+        self.taps, self.call, self.part, self.times = taps, call, part, 0
+
+    def __call__(self, gradient: Tensor) -> None:
+        begun = clock()
+        taps, site = self.taps, self.call.place.site
+        self.times += 1
+        if self.times > 1:
+            taps.several_backwards = True
+        if self.part is not None:
+            gradient = self.part(gradient)
+        taps.net_grad(self.call, gradient if site.gate_dim is None else site.net(gradient))
+        taps.cost.spent += clock() - begun
 
 
 def dense(gradient: Tensor) -> Tensor:

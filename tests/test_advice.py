@@ -6,13 +6,14 @@ import pytest
 
 from dropdiag.advice import after_evaluation, after_step
 from dropdiag.collector import Collector
+from dropdiag.cost import Cost
 from dropdiag.loss_scale import LossScale
 from dropdiag.taps import Taps
 
 
 @pytest.fixture
 def taps():
-    return Taps(Collector([], print), Collector([], print), LossScale(None))
+    return Taps(Collector([], print), Collector([], print), LossScale(None), Cost())
 
 
 def test_nothing_is_said_of_plain_training(taps):

@@ -3,6 +3,8 @@ import io
 import json
 import subprocess
 import sys
+import time
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -365,23 +367,63 @@ def test_values_that_are_not_finite_are_counted_and_do_not_stop_anything(tmp_pat
 
 
 def test_a_full_disk_does_not_stop_training_and_loses_nothing_that_fits_later(tmp_path, monkeypatch):
-    from dropdiag.store import writer
+    from dropdiag.store import jobs, writer
 
     model = mlp()
-    real = writer.write_segment
+    real = jobs.write_segment
     monkeypatch.setattr(writer, "FLUSH_SECONDS", 0.0)
-    with dd.Recorder(model, tmp_path / "run", every=1) as rec:
 
-        def full(path, table):
-            raise OSError(28, "No space left on device")
+    def full(path, table):
+        raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr(writer, "write_segment", full)
-        with pytest.warns(DropdiagWarning, match="refuses rows .*No space left") as caught:
-            train(model, 3, rec)
-        assert len(caught) == 1
-        monkeypatch.setattr(writer, "write_segment", real)
+    with warnings.catch_warnings(record=True) as caught, dd.Recorder(model, tmp_path / "run", every=1) as rec:
+        warnings.simplefilter("always")
+        monkeypatch.setattr(jobs, "write_segment", full)
+        for _ in range(20):
+            train(model, 1, rec)
+            time.sleep(0.01)  # the writer's thread tells of it at a later step
+        monkeypatch.setattr(jobs, "write_segment", real)
         train(model, 2, rec)
-    assert steps_of(dd.load(tmp_path / "run"), "net_grad_abs_mean") == [1, 2, 3, 4, 5]
+    told = [str(w.message) for w in caught]
+    assert sum("refuses rows (No space left on device); they are kept" in message for message in told) == 1
+    assert not any("lost" in message for message in told)
+    assert steps_of(dd.load(tmp_path / "run"), "net_grad_abs_mean") == list(range(1, 23))
+
+
+def test_strict_raises_where_the_disk_refuses(tmp_path, monkeypatch):
+    from dropdiag.store import jobs
+
+    def full(path, parts):
+        raise OSError(28, "No space left on device")
+
+    model = mlp()
+    rec = dd.Recorder(model, tmp_path / "run", every=1, strict=True)
+    train(model, 2, rec)
+    monkeypatch.setattr(jobs, "write_segment", full)
+    with pytest.raises(OSError, match="No space left"):
+        rec.close()
+    assert not hooks(model)
+
+
+def test_a_step_waits_for_a_slow_disk_and_the_run_says_so(tmp_path, monkeypatch):
+    from dropdiag.store import jobs, writer
+
+    real = jobs.write_segment
+
+    def slow(path, parts):
+        time.sleep(0.05)
+        real(path, parts)
+
+    model = mlp()
+    monkeypatch.setattr(writer, "FLUSH_SECONDS", 0.0)
+    monkeypatch.setattr(jobs, "write_segment", slow)
+    with pytest.warns(DropdiagWarning, match="waited for the disk"):
+        with dd.Recorder(model, tmp_path / "run", every=1) as rec:
+            train(model, 8, rec)
+    run = dd.load(tmp_path / "run")
+    assert steps_of(run, "net_grad_abs_mean") == list(range(1, 9))
+    assert run.meta["cost"]["waits"] > 0
+    assert run.meta["cost"]["seconds_waited"] > 0.0
 
 
 def test_a_layer_that_is_never_used_is_named(tmp_path):
@@ -423,7 +465,7 @@ def test_copies_and_pickles_of_a_recorded_model_are_inert(tmp_path):
 
 def test_a_disk_that_refuses_for_too_long_stops_the_recording_and_not_the_training(tmp_path, monkeypatch):
     from dropdiag import recorder
-    from dropdiag.store import writer
+    from dropdiag.store import jobs, writer
 
     def full(path, parts):
         raise OSError(28, "No space left on device")
@@ -432,17 +474,19 @@ def test_a_disk_that_refuses_for_too_long_stops_the_recording_and_not_the_traini
     rec = dd.Recorder(model, tmp_path / "run", every=1)
     train(model, 2, rec)
     monkeypatch.setattr(writer, "FLUSH_SECONDS", 0.0)
-    monkeypatch.setattr(writer, "write_segment", full)
+    monkeypatch.setattr(jobs, "write_segment", full)
     monkeypatch.setattr(recorder, "WAITING_BINS_LIMIT", 1000)
-    with pytest.warns(DropdiagWarning, match="recording stopped at step 3: .*No space left"):
-        train(model, 4, rec)
+    with pytest.warns(DropdiagWarning, match=r"recording stopped at step \d+: .*No space left"):
+        for _ in range(20):
+            train(model, 1, rec)
+            time.sleep(0.01)
     assert not hooks(model)
     rec.log(accuracy=1.0)
     with rec.evaluation():
         model(next(batches(1))[0])
     with pytest.warns(DropdiagWarning, match=r"\d+ rows are lost"):
         rec.close()
-    assert rec.completed == 6
+    assert rec.completed == 22
 
 
 def test_a_run_belongs_to_where_it_was_begun(tmp_path, monkeypatch):

@@ -23,7 +23,7 @@ Value: TypeAlias = Tensor | Histogram | float | None
 """A scalar (a number, or a tensor of one element on any device), a histogram, or None: missing."""
 
 
-class Tap(Enum):
+class Tap(str, Enum):  # a str hashes in C: taps are looked up in every hook
     """The tensors of a site that a probe can be fed with."""
 
     WEIGHT = "weight"

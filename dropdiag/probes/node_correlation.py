@@ -1,4 +1,4 @@
-"""Node correlation on held-out data."""
+"""Node correlation, on held-out data and in training steps."""
 
 from __future__ import annotations
 
@@ -10,17 +10,8 @@ from dropdiag.probes.base import Place, Probe, Tap, Value
 from dropdiag.sketches import Covariance, Histogram
 
 
-class NodeCorrelation(Probe[Covariance]):
-    """Pearson r of every pair of a layer's nodes over a held-out set in evaluation mode (Figure 2).
-
-    Taken from node values before dropout, so that no mask lowers it. Constant nodes have no r: they are
-    excluded and counted. With n samples, independent nodes still show a mean |r| of sqrt(2 / (pi n)).
-    """
-
-    name = "node_correlation"
+class _Correlation(Probe[Covariance]):
     tap = Tap.NODE_VALUE
-    on_train = False
-    on_eval = True
 
     def sketch(self, place: Place) -> Covariance:
         """Open a covariance at every site."""
@@ -40,3 +31,26 @@ class NodeCorrelation(Probe[Covariance]):
             ("node_correlation_width", float(sketch.width)),
             ("constant_nodes", constant.to(torch.float64)),
         ]
+
+
+class NodeCorrelation(_Correlation):
+    """Pearson r of every pair of a layer's nodes over a held-out set in evaluation mode (Figure 2).
+
+    Taken from node values before dropout, so that no mask lowers it, over all samples of the set or, of more
+    than 2,048, over an even selection of that many (`dropdiag.sketches.Covariance`). Constant nodes have no r:
+    they are excluded and counted. With n samples, independent nodes still show a mean |r| of sqrt(2 / (pi n)).
+    """
+
+    name = "node_correlation"
+    on_train = False
+    on_eval = True
+
+
+class TrainingNodeCorrelation(_Correlation):
+    """The same over the samples of a training step that is on the schedule, up to 2,048: one matrix product.
+
+    In training mode: the masks of the dropouts before the layer, and a batch that is small, take part in it.
+    For a comparison of conditions take held-out data.
+    """
+
+    name = "training_node_correlation"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 import torch
@@ -11,14 +12,21 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dropdiag.errors import ArgumentError
+from dropdiag.sketches import native
 from dropdiag.store.schema import BINS, SHIFT
+
+Sparse = tuple[NDArray[np.uint16], NDArray[np.int64]]
+"""Ascending numbers of the bins that hold something, and their counts."""
+
+SPARE_TABLES: Final = 64
+_spare: list[Tensor] = []  # zeroed tables of the CPU: new ones would be cold, and cost page faults
 
 
 class Histogram:
     """Counts of float values in the 32,768 bins of the universal grid.
 
     Error: none for what is counted (int64, exact union under ``merge``); a value is known afterwards to its
-    bin, so to a relative width of at most 1/64. Memory: 256 KB, whatever the number of values.
+    bin, so to a relative width of at most 1/64. Memory: 256 KB while counting, whatever the number of values.
 
     Parameters
     ----------
@@ -27,6 +35,8 @@ class Histogram:
 
     Attributes
     ----------
+    counts : Tensor of int64, shape (32768,), or None
+        On the values' device; None before the first.
     stride : int
         The largest stride taken; 1 where every value was counted.
 
@@ -57,20 +67,25 @@ class Histogram:
         ArgumentError
             If the dtype is not float32, float64, bfloat16 or float16.
         """
+        table = self.counts
+        if table is None:
+            table = self._table(values.device)
         if self.max_values is not None and values.numel() > self.max_values:
             stride = stride_for(values.shape, self.max_values)
             self.stride = max(self.stride, stride)
             values = values.detach().reshape(-1)[::stride]
-        self._add(count(values))
+        add_counts(values, table)
 
     def merge(self, other: Histogram) -> None:
         """Add the counts of another histogram: the exact union."""
         self.stride = max(self.stride, other.stride)
         if other.counts is not None:
-            self._add(other.counts)
+            self._table(other.counts.device).add_(other.counts)
 
-    def _add(self, counts: Tensor) -> None:
-        self.counts = counts if self.counts is None else self.counts + counts
+    def _table(self, device: torch.device) -> Tensor:
+        if self.counts is None:
+            self.counts = _new_table(device)
+        return self.counts
 
     def __add__(self, other: Histogram) -> Histogram:
         """Return the histogram of the union."""
@@ -88,6 +103,19 @@ class Histogram:
             On the values' device; zeros on the CPU if there were none.
         """
         return torch.zeros(BINS, dtype=torch.int64) if self.counts is None else self.counts
+
+    def drain(self) -> Sparse:
+        """Return the bins that hold something and their counts, and begin anew.
+
+        Returns
+        -------
+        bins : ndarray of uint16, shape (m,)
+        counts : ndarray of int64, shape (m,)
+        """
+        table, self.counts = self.counts, None
+        if table is None:
+            return np.empty(0, np.uint16), np.empty(0, np.int64)
+        return drained(table if table.is_cpu else table.cpu())
 
 
 def stride_for(shape: Sequence[int], max_values: int) -> int:
@@ -128,12 +156,82 @@ def count(values: Tensor) -> Tensor:
     ArgumentError
         For any other dtype.
     """
+    counts = torch.zeros(BINS, dtype=torch.int64, device=values.device)
+    add_counts(values, counts)
+    return counts
+
+
+def add_counts(values: Tensor, counts: Tensor) -> None:
+    """Count values into a table.
+
+    Parameters
+    ----------
+    values : Tensor of float32, float64, bfloat16 or float16, any shape
+    counts : Tensor of int64, shape (32768,)
+        On the same device; changed.
+
+    Raises
+    ------
+    ArgumentError
+        For any other dtype.
+    """
+    readable = native.memory(values)
+    if readable is None and values.is_cpu and values.dtype in (torch.float64, torch.float16):
+        readable = native.memory(values.detach().to(torch.float32))
+    if readable is not None and native.loops is not None:
+        address, n, width, _ = readable
+        if n < native.PARALLEL or torch.get_num_threads() == 1:
+            native.loops.count(address, n, width, counts.data_ptr(), False)
+        else:
+            _count_beside(readable, counts, torch.get_num_threads())
+        return
     bins = bin_numbers(values)
-    if bins.device.type == "cpu":
-        return torch.bincount(bins, minlength=BINS)
-    # On CUDA bincount makes the host wait for the largest value; an integer scatter does not.
-    counts = torch.zeros(BINS, dtype=torch.int64, device=bins.device)
-    return counts.scatter_add_(0, bins.long(), torch.ones((), dtype=torch.int64, device=bins.device).expand(bins.shape))
+    if bins.is_cpu:
+        counts += torch.bincount(bins, minlength=BINS)
+    else:  # on CUDA bincount makes the host wait for the largest value; an integer scatter does not
+        counts.scatter_add_(0, bins.long(), torch.ones((), dtype=torch.int64, device=bins.device).expand(bins.shape))
+
+
+def _count_beside(values: native.Memory, counts: Tensor, threads: int) -> None:
+    tables = [counts, *(_new_table(counts.device) for _ in range(threads - 1))]
+    native.count_parallel(values, tables)
+    for table in tables[1:]:
+        counts += table
+        _give_back(table.zero_())
+
+
+def _new_table(device: torch.device) -> Tensor:
+    if device.type != "cpu":
+        return torch.zeros(BINS, dtype=torch.int64, device=device)
+    # From numpy: fresh pages of the system are zero already and cost nothing until they are written to.
+    return _spare.pop() if _spare else torch.from_numpy(np.zeros(BINS, np.int64))
+
+
+def _give_back(table: Tensor) -> None:
+    if len(_spare) < SPARE_TABLES:
+        _spare.append(table)
+
+
+def drained(table: Tensor) -> Sparse:
+    """Return what a table of the CPU holds, and give the table back, emptied.
+
+    Parameters
+    ----------
+    table : Tensor of int64, shape (32768,)
+
+    Returns
+    -------
+    bins : ndarray of uint16, shape (m,)
+    counts : ndarray of int64, shape (m,)
+    """
+    if native.loops is None:
+        found = sparse(table.numpy())
+        table.zero_()
+    else:
+        bins, counts = native.loops.drain(table.data_ptr())
+        found = np.frombuffer(bins, np.uint16), np.frombuffer(counts, np.int64)
+    _give_back(table)
+    return found
 
 
 def bin_numbers(values: Tensor) -> Tensor:
@@ -167,7 +265,7 @@ def bin_numbers(values: Tensor) -> Tensor:
     return (values.contiguous().view(torch.int32).flatten() >> SHIFT).bitwise_and_(BINS - 1)
 
 
-def sparse(counts: NDArray[np.int64]) -> tuple[NDArray[np.uint16], NDArray[np.int64]]:
+def sparse(counts: NDArray[np.int64]) -> Sparse:
     """Keep the bins that hold something.
 
     Parameters

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import cache
+from itertools import accumulate, chain
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from dropdiag.sketches import native
+
 Interval = tuple[float, float]
+Sets = tuple[tuple[Interval, ...], ...]
 
 
 class IntervalCounts:
@@ -22,57 +27,85 @@ class IntervalCounts:
     ----------
     sets : sequence of sequences of (low, high)
         Each set is a union of disjoint closed intervals; ``-inf`` and ``inf`` are allowed.
+
+    Attributes
+    ----------
+    n : int
+        Number of values.
+    counts : list of int, or of Tensor of int64, shape ()
+        Values in each set; tensors where the values are on an accelerator.
     """
 
     __slots__ = ("counts", "n", "sets")
 
     def __init__(self, sets: Sequence[Sequence[Interval]]) -> None:
-        self.sets = tuple(tuple(s) for s in sets)
+        self.sets: Sets = tuple(tuple(s) for s in sets)
         self.n = 0
-        self.counts: Tensor | None = None
+        self.counts: list[int | Tensor] = [0] * len(self.sets)
 
     def update(self, values: Tensor) -> None:
         """Take in a batch of values (floats, any shape)."""
-        x = values.detach()
-        zero = torch.zeros((), dtype=torch.int64, device=x.device)
-        counts = [sum((_inside(x, low, high) for low, high in s), start=zero) for s in self.sets]
-        self._add(x.numel(), torch.stack(counts))
+        readable = native.memory(values)
+        if readable is None:
+            x = values.detach()
+            counts: list[int | Tensor] = [_union(x, s) for s in self.sets]
+        else:
+            counts = _counted(readable, self.sets)
+        self._add(values.numel(), counts)
 
     def merge(self, other: IntervalCounts) -> None:
         """Take in what another, of the same intervals, has seen."""
-        if other.counts is not None:
-            self._add(other.n, other.counts)
+        self._add(other.n, other.counts)
 
-    def _add(self, n: int, counts: Tensor) -> None:
+    def _add(self, n: int, counts: Sequence[int | Tensor]) -> None:
         self.n += n
-        self.counts = counts if self.counts is None else self.counts + counts
+        self.counts = [a + b for a, b in zip(self.counts, counts, strict=True)]
 
-    def shares(self) -> Tensor:
+    def shares(self) -> list[float | Tensor]:
         """Share of the values that lie in each set.
 
         Returns
         -------
-        Tensor of float64, shape (number of sets,)
+        list of float, or of Tensor of float64, shape ()
             NaN if there were no values.
         """
-        if self.counts is None:
-            return torch.full((len(self.sets),), torch.nan, dtype=torch.float64)
-        return self.counts.to(torch.float64) / self.n
+        if self.n == 0:
+            return [math.nan] * len(self.sets)
+        return [c.to(torch.float64) / self.n if isinstance(c, Tensor) else c / self.n for c in self.counts]
 
 
-def _inside(x: Tensor, low: float, high: float) -> Tensor:
-    if x.dtype in (torch.bfloat16, torch.float16):
-        x = x.to(torch.float32)
-    single = x.dtype == torch.float32
-    if low == -torch.inf:
-        return torch.count_nonzero(x <= _rounded(high, down=True, single=single))
-    at_least = x >= _rounded(low, down=False, single=single)
-    if high == torch.inf:
-        return torch.count_nonzero(at_least)
-    return torch.count_nonzero(at_least & (x <= _rounded(high, down=True, single=single)))
+def _counted(readable: native.Memory, sets: Sets) -> list[int | Tensor]:
+    """Count by the compiled loop: all intervals in one pass."""
+    assert native.loops is not None  # noqa: S101 - something is readable only where the loops are
+    found = native.loops.count_inside(*readable[:3], *_bounds(sets))
+    ends = accumulate(map(len, sets))
+    return [sum(found[end - len(s) : end]) for s, end in zip(sets, ends, strict=True)]
 
 
 @cache
+def _bounds(sets: Sets) -> tuple[float, ...]:
+    return tuple(chain.from_iterable(_inwards(low, high, single=True) for s in sets for low, high in s))
+
+
+def _union(x: Tensor, intervals: Sequence[Interval]) -> int | Tensor:
+    if x.dtype in (torch.bfloat16, torch.float16):
+        x = x.to(torch.float32)
+    found = sum((_inside(x, low, high) for low, high in intervals), start=0)
+    return int(found) if x.is_cpu else found
+
+
+def _inside(x: Tensor, low: float, high: float) -> Tensor:
+    low, high = _inwards(low, high, single=x.dtype == torch.float32)
+    if low == -torch.inf:
+        return torch.count_nonzero(x <= high)
+    return torch.count_nonzero(x >= low) if high == torch.inf else torch.count_nonzero((x >= low) & (x <= high))
+
+
+@cache
+def _inwards(low: float, high: float, *, single: bool) -> tuple[float, float]:
+    return _rounded(low, down=False, single=single), _rounded(high, down=True, single=single)
+
+
 def _rounded(bound: float, *, down: bool, single: bool) -> float:
     nearest = np.float32(bound) if single else np.float64(bound)
     if (float(nearest) > bound) if down else (float(nearest) < bound):

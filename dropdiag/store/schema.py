@@ -100,6 +100,11 @@ QUANTITIES: Final = {
         Quantity("node_value_stride", "scalar", "1", "one in so many node values counted"),
         Quantity("net_grad_stride", "scalar", "1", "one in so many gradients counted"),
         Quantity("step_skipped", "scalar", "1", "whether the loss scaler skipped the step"),
+        Quantity("step_seconds", "scalar", "s", "time of a training step"),
+        Quantity("evaluation_seconds", "scalar", "s", "time of an evaluation"),
+        Quantity("recorder_seconds", "scalar", "s", "time in the recorder"),
+        Quantity("schedule_thinned", "scalar", "1", "whether a scheduled step went without histograms"),
+        Quantity("probes_rested", "scalar", "1", "whether a step was not recorded"),
         *_moments("weight", "weight units", "$w$"),
         *_moments("net_value", "net-value units", "$z$"),
     )

@@ -4,40 +4,47 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from dropdiag.errors import RunError
-from dropdiag.store.files import compact, replace_file, write_segment
+from dropdiag.store.background import Background
+from dropdiag.store.files import compact, replace_file
 from dropdiag.store.folder import as_json, check_new, joined_meta, now, read_meta
+from dropdiag.store.jobs import Derivatives, Meta, Numbers, Rows
 from dropdiag.store.rows import HistogramRow, ScalarRow
 from dropdiag.store.schema import FORMAT, SCHEMA_VERSION
-from dropdiag.store.segments import list_segments, segment_path
+from dropdiag.store.segments import list_segments
 
 if TYPE_CHECKING:
     import numpy as np
-    import pyarrow as pa
     from numpy.typing import NDArray
 
 FLUSH_ROWS: Final = 20_000
-FLUSH_BINS: Final = 1_000_000
+FLUSH_BINS: Final = 500_000
 FLUSH_SECONDS: Final = 10.0
 
 
 @dataclass
 class _Buffer:
-    scalars: list[ScalarRow]
-    histograms: list[HistogramRow]
+    scalars: list[ScalarRow] = field(default_factory=list)
+    histograms: list[HistogramRow] = field(default_factory=list)
     bins: int = 0
+
+    @property
+    def rows(self) -> int:
+        return len(self.scalars) + len(self.histograms)
 
 
 class RunWriter:
     """The one writer of one run folder (one rank).
 
-    Rows are kept in memory until there are many or `FLUSH_SECONDS` have passed; a flush writes each table to a
-    temporary name, syncs it to disk, and renames it to the next segment. A job killed at any moment keeps all
-    segments that have their name. Memory: the unflushed rows, about 20 MB at most.
+    Rows are kept in memory until there are many or `FLUSH_SECONDS` have passed. A flush hands them to a thread
+    that writes each table to a temporary name, syncs it to disk, and renames it to the next segment; so a job
+    killed at any moment keeps all segments that have their name. What waits for the disk is bounded: when the
+    thread is behind by half of `dropdiag.store.background.QUEUE` flushes, the next one waits for it. Memory: about
+    5 MB a flush, 25 MB at most.
 
     Parameters
     ----------
@@ -62,7 +69,8 @@ class RunWriter:
     def __init__(self, path: Path, meta: dict[str, Any], *, resume_from: int | None = None, rank: int = 0) -> None:
         self.path = path
         self.rank = rank
-        self._buffer = _Buffer([], [])
+        self.background = Background(f"dropdiag-writer-{path.name}")
+        self._buffer = _Buffer()
         self._flushed_at = time.monotonic()
         self._known_derivatives: set[str] = set()
         session = {"started": now(), "from_step": resume_from or 0, "first_segment": 1}
@@ -71,7 +79,7 @@ class RunWriter:
             old = read_meta(path)
             sessions = old["sessions"]
             self._known_derivatives = set(old["activations"])
-            session["first_segment"] = self._next_number()
+            session["first_segment"] = self._last_number() + 1
             meta = joined_meta(old, meta, resume_from)
         self.meta: dict[str, Any] = {
             "format": FORMAT,
@@ -86,8 +94,8 @@ class RunWriter:
         }
         as_json(self.meta)
         self._create(resume=resume_from is not None)
-        self._number = self._next_number()
-        self.save_meta()
+        self._numbers = Numbers(self._folder, self._last_number())
+        replace_file(self._meta_path, as_json(self.meta).encode())
 
     def _create(self, *, resume: bool) -> None:
         if not resume:
@@ -103,18 +111,22 @@ class RunWriter:
     def _folder(self) -> Path:
         return self.path / f"rank-{self.rank}"
 
-    def _next_number(self) -> int:
-        return max((s.last for s in list_segments(self._folder)), default=0) + 1
+    @property
+    def _meta_path(self) -> Path:
+        return self.path / "run.json"
+
+    def _last_number(self) -> int:
+        return max((s.last for s in list_segments(self._folder)), default=0)
 
     @property
     def waiting_bins(self) -> int:
         """Histogram bins that wait to be written."""
-        return self._buffer.bins
+        return self._buffer.bins + self.background.waiting()[0]
 
     @property
     def waiting_rows(self) -> int:
         """Rows that wait to be written."""
-        return len(self._buffer.scalars) + len(self._buffer.histograms)
+        return self._buffer.rows + self.background.waiting()[1]
 
     def add_scalars(self, rows: Sequence[ScalarRow]) -> None:
         """Append scalar rows (they reach the disk at the next flush)."""
@@ -132,28 +144,41 @@ class RunWriter:
         return many or time.monotonic() - self._flushed_at >= FLUSH_SECONDS
 
     def flush(self) -> None:
-        """Write all waiting rows as new segments.
+        """Hand all waiting rows over to be written as new segments.
+
+        Where the disk refuses them they are kept and tried again; `take_failure` tells.
+        """
+        self._flushed_at = time.monotonic()
+        buffer, self._buffer = self._buffer, _Buffer()
+        if buffer.rows:
+            self.background.submit(Rows(self._numbers, buffer.scalars, buffer.histograms))
+            self.save_meta()
+
+    def drain(self) -> None:
+        """Wait until everything that was handed over is on disk.
 
         Raises
         ------
         OSError
-            If the disk refuses them. The rows are kept and the next flush tries again.
+            If the disk refuses it. It is kept and tried again with the next flush.
         """
-        from dropdiag.store import tables  # noqa: PLC0415 - pyarrow is not paid by `import dropdiag`
+        self.background.drain()
 
-        self._flushed_at = time.monotonic()
-        if not self._buffer.scalars and not self._buffer.histograms:
-            return
-        if self._buffer.scalars:
-            self._write("scalars", tables.scalars(self._buffer.scalars))
-            self._buffer.scalars = []
-        if self._buffer.histograms:
-            self._write("histograms", tables.histograms(self._buffer.histograms))
-            self._buffer.histograms, self._buffer.bins = [], 0
-        self.save_meta()
+    def take_failure(self) -> Exception | None:
+        """Return why the disk refused rows, once for each attempt that failed."""
+        return self.background.take_failure()
+
+    def cost(self) -> dict[str, float]:
+        """Return how often training waited for the disk and how long, and the thread's processor time."""
+        thread = self.background
+        return {
+            "waits": thread.waits,
+            "seconds_waited": thread.seconds_waited,
+            "writer_seconds": thread.seconds_worked,
+        }
 
     def add_derivatives(self, derivatives: Mapping[str, NDArray[np.float64]]) -> None:
-        """Store |phi'| of activations on the grid, at once; those that the run has already are passed over.
+        """Hand over |phi'| of activations on the grid; those that the run has already are passed over.
 
         Parameters
         ----------
@@ -161,31 +186,36 @@ class RunWriter:
             Activation's name -> ndarray of float64, shape (32640,), at the centre of every finite bin, in order
             of the real line.
         """
-        from dropdiag.store import tables  # noqa: PLC0415
-
-        for name in sorted(derivatives.keys() - self._known_derivatives):
-            self._write("derivatives", tables.derivative(name, derivatives[name]))
-            self._known_derivatives.add(name)
-
-    def _write(self, table_name: str, table: pa.Table) -> None:
-        number, self._number = self._number, self._number + 1
-        write_segment(segment_path(self._folder, table_name, number, number), [table])
+        new = {name: derivatives[name] for name in sorted(derivatives.keys() - self._known_derivatives)}
+        if new:
+            self.background.submit(Derivatives(self._numbers, new))
+            self._known_derivatives |= new.keys()
 
     def save_meta(self, **changes: Any) -> None:
-        """Change ``run.json`` (whole, atomically)."""
+        """Change ``run.json`` (whole, atomically), after what was handed over before."""
         self.meta.update(changes)
-        replace_file(self.path / "run.json", as_json(self.meta).encode())
+        self.background.submit(Meta(self._meta_path, as_json(self.meta)))
 
     def close(self, state: str, error: str | None = None) -> None:
-        """Flush, note how the run ended, and compact it if it ended well.
+        """Write what waits, note how the run ended, and compact it if it ended well.
 
         Parameters
         ----------
         state : {"completed", "failed", "interrupted"}
         error : str or None
             What ended it, if not well.
+
+        Raises
+        ------
+        OSError
+            If the disk refuses what waits.
         """
-        self.flush()
-        if state == "completed":
-            compact(self._folder, [s["first_segment"] for s in self.meta["sessions"]])
-        self.save_meta(state=state, error=error, ended=now())
+        try:
+            self.flush()
+            self.drain()
+            if state == "completed":
+                compact(self._folder, [s["first_segment"] for s in self.meta["sessions"]])
+            self.save_meta(state=state, error=error, ended=now())
+            self.drain()
+        finally:
+            self.background.stop()

@@ -15,10 +15,10 @@ def test_correlation_is_numpys_and_constant_nodes_are_excluded():
         sketch.update(torch.from_numpy(part))
     keep = [0, 1, 3, 4, 5]
     r = np.corrcoef(x.astype(np.float32).astype(np.float64)[:, keep], rowvar=False)
-    np.testing.assert_allclose(sketch.correlation().numpy()[np.ix_(keep, keep)], r, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(sketch.correlation().numpy()[np.ix_(keep, keep)], r, rtol=1e-6, atol=1e-6)
     assert sketch.constant().tolist() == [False, False, True, False, False, False]
     assert torch.isnan(sketch.correlation()[2]).all()
-    np.testing.assert_allclose(np.sort(sketch.pairs().numpy()), np.sort(r[np.triu_indices(5, 1)]), rtol=1e-9)
+    np.testing.assert_allclose(np.sort(sketch.pairs().numpy()), np.sort(r[np.triu_indices(5, 1)]), rtol=1e-5)
 
 
 def test_a_large_offset_does_not_cancel():
@@ -35,7 +35,7 @@ def test_positions_are_samples_where_the_node_axis_says_so():
     sketch.update(x)
     assert (sketch.n, sketch.width) == (90, 4)
     flat = x.movedim(1, -1).reshape(-1, 4).double().numpy()
-    np.testing.assert_allclose(sketch.covariance().numpy(), np.cov(flat, rowvar=False, bias=True), rtol=1e-10)
+    np.testing.assert_allclose(sketch.covariance().numpy(), np.cov(flat, rowvar=False, bias=True), rtol=1e-5, atol=1e-6)
 
 
 def test_wide_layers_use_the_same_seeded_subset_without_touching_the_global_generator():
@@ -59,7 +59,54 @@ def test_what_does_not_fit_is_refused():
         sketch.update(torch.randn(4, 5))
     other = Covariance()
     other.update(torch.randn(4, 5))
-    with pytest.raises(ArgumentError, match="covariances of different nodes cannot be merged: 3 nodes"):
+    with pytest.raises(ArgumentError, match=r"covariances of different nodes cannot be merged: .* \(3, 1024"):
         sketch.merge(other)
     with pytest.raises(ArgumentError, match="max_nodes of at least 2, got 1"):
         Covariance(max_nodes=1)
+    with pytest.raises(ArgumentError, match="max_samples of at least 2, got 0"):
+        Covariance(max_samples=0)
+
+
+def test_of_many_samples_an_even_selection_is_kept_however_they_are_split():
+    x = torch.arange(10_000, dtype=torch.float32)[:, None].repeat(1, 2)
+    whole, parts = Covariance(max_samples=500), Covariance(max_samples=500)
+    whole.update(x)
+    for part in x.split(333):
+        parts.update(part)
+    assert (whole.seen, whole.n) == (parts.seen, parts.n) == (10_000, 500)
+    kept = whole.samples()[:, 0]
+    assert torch.equal(kept, parts.samples()[:, 0])
+    assert kept.unique().numel() == 500
+    per_tenth = torch.histc(kept, 10, 0, 10_000)
+    assert per_tenth.min() >= 48
+    assert per_tenth.max() <= 52
+    for period in (2, 3, 7, 10, 28, 100, 128):  # no period of the data is met
+        phase = torch.bincount(kept.long() % period, minlength=period)
+        assert phase.min() >= 500 // period - 3
+
+
+def test_two_sketches_that_sampled_merge_to_a_sample_of_both():
+    a, b = Covariance(max_samples=400), Covariance(max_samples=400)
+    a.update(torch.zeros(4_000, 3))
+    b.update(torch.ones(4_000, 3))
+    a.merge(b)
+    assert (a.seen, a.n) == (8_000, 400)
+    assert 180 <= a.samples()[:, 0].sum() <= 220
+
+
+def test_channels_are_taken_out_of_any_layout():
+    x = torch.randn(3, 4, 5, 6, generator=torch.Generator().manual_seed(0))
+    expected = x.movedim(1, -1).reshape(-1, 4)
+    for other in (x, x.to(memory_format=torch.channels_last), x.clone().movedim(1, -1).contiguous().movedim(-1, 1)):
+        sketch = Covariance(lambda ndim: 1)
+        sketch.update(other)
+        assert torch.equal(sketch.samples(), expected)
+
+
+def test_what_is_kept_is_a_copy():
+    x = torch.randn(20, 3)
+    before = x.clone()
+    sketch = Covariance()
+    sketch.update(x)
+    x.zero_()
+    assert torch.equal(sketch.samples(), before)

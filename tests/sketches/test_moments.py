@@ -15,17 +15,17 @@ def test_kurtosis_and_sd_are_scipys():
 
 
 def test_no_values_give_nan_and_not_zero():
-    assert torch.isnan(AbsMean().mean())
+    assert np.isnan(AbsMean().mean())
     assert torch.isnan(Moments().mean)
-    assert torch.isnan(IntervalCounts([[(0.0, 1.0)]]).shares()).all()
+    assert np.isnan(IntervalCounts([[(0.0, 1.0)]]).shares()).all()
 
 
 def test_half_precision_is_summed_without_overflow_or_lost_digits():
     for dtype in (torch.float16, torch.bfloat16):
         sketch = AbsMean()
         sketch.update(torch.full((70_000,), 1.0, dtype=dtype))
-        assert sketch.mean().item() == 1.0
-        assert sketch.total.item() == 70_000
+        assert sketch.mean() == 1.0
+        assert sketch.total == 70_000
 
 
 def test_interval_borders_are_exact_in_every_dtype():
@@ -34,7 +34,7 @@ def test_interval_borders_are_exact_in_every_dtype():
     x = np.array([np.nextafter(near, np.float32(0)), near, np.nextafter(near, np.float32(9))], dtype=np.float32)
     sketch = IntervalCounts([[(border, np.inf)], [(-np.inf, border)]])
     sketch.update(torch.from_numpy(x))
-    assert sketch.counts.tolist() == [(x.astype(float) >= border).sum(), (x.astype(float) <= border).sum()]
+    assert sketch.counts == [(x.astype(float) >= border).sum(), (x.astype(float) <= border).sum()]
     half = IntervalCounts([[(1.815, np.inf)]])
     half.update(torch.tensor([1.8125, 1.8203125], dtype=torch.bfloat16))
-    assert half.counts.tolist() == [1]
+    assert half.counts == [1]

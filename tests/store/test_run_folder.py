@@ -48,6 +48,7 @@ def write(path, steps=4, flush_each=True, close=True, **config):
         writer.add_histograms([histogram(step, [step, step, -1, 0.5]), histogram(step, [step], "b")])
         if flush_each:
             writer.flush()
+            writer.drain()
     if close:
         writer.close("completed")
     return writer
@@ -133,6 +134,7 @@ def test_a_run_is_readable_while_it_is_written(tmp_path):
     writer.add_scalars([scalar(3, 1.0)])
     assert len(load(tmp_path / "run").scalars) == 4
     writer.flush()
+    writer.drain()
     assert len(load(tmp_path / "run").scalars) == 5
 
 
@@ -149,6 +151,7 @@ KILLED = """
         writer.add_scalars([scalar(step, float(step))] * 3)
         writer.add_histograms([histogram(step, range(step % 50))])
         writer.flush()
+        writer.drain()
         print(step, flush=True)
 """
 
@@ -290,6 +293,7 @@ def test_the_one_held_out_set_is_the_default_and_several_are_asked_for(tmp_path)
     writer = RunWriter(tmp_path / "run", meta())
     writer.add_histograms([histogram(1, [1.0]), histogram(1, [2.0, 3.0], phase="test")])
     writer.flush()
+    writer.drain()
     assert load(tmp_path / "run").histogram("net_value", "a").n == 2
     writer.add_histograms([histogram(1, [4.0], phase="valid")])
     writer.close("completed")

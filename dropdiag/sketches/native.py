@@ -1,0 +1,84 @@
+"""The compiled loops, and which tensors they may read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from types import ModuleType
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+
+try:
+    from dropdiag.sketches import _native
+except ImportError:  # not built: no compiler was there when dropdiag was installed
+    loops: ModuleType | None = None
+else:
+    loops = _native
+
+WIDTHS: Final = {torch.float32: 4, torch.bfloat16: 2}
+PARALLEL: Final = 1_000_000
+"""Values from which on another thread pays."""
+PLAIN: Final = (Tensor, nn.Parameter)
+
+
+Memory = tuple[int, int, int, Tensor]
+"""Address of values, how many they are, bytes of each, and the tensor that keeps them alive."""
+
+
+def memory(values: Tensor) -> Memory | None:
+    """Return where a tensor's values lie, in any order; None where the compiled loops cannot read them.
+
+    Parameters
+    ----------
+    values : Tensor
+        Readable are plain float32 and bfloat16 tensors on the CPU; one with gaps is copied first.
+    """
+    width = WIDTHS.get(values.dtype)
+    if loops is None or width is None or not values.is_cpu or type(values) not in PLAIN or values.is_neg():
+        return None
+    if values.is_contiguous():
+        return values.data_ptr(), values.numel(), width, values
+    if values.layout != torch.strided:
+        return None
+    owner = values if is_dense(values) else values.detach().contiguous()
+    return owner.data_ptr(), owner.numel(), width, owner
+
+
+def parts(values: Memory, number: int) -> list[Memory]:
+    """Split values into so many parts of about one size."""
+    address, n, width, owner = values
+    size = -(-n // number)
+    return [(address + start * width, min(size, n - start), width, owner) for start in range(0, n, size)]
+
+
+def is_dense(values: Tensor) -> bool:
+    """Whether values that are not in order fill a stretch of memory without gaps all the same."""
+    if values.ndim == 4:
+        return values.is_contiguous(memory_format=torch.channels_last)
+    return values.ndim == 2 and values.t().is_contiguous()
+
+
+def count_parallel(values: Memory, tables: Sequence[Tensor]) -> None:
+    """Count parts of the values into several tables at once.
+
+    Parameters
+    ----------
+    values : Memory
+    tables : sequence of Tensor of int64, shape (32768,)
+        One for each part; as many threads work.
+    """
+    assert loops is not None  # noqa: S101 - `memory` gives nothing without
+    jobs = [
+        _pool().submit(loops.count, address, n, width, table.data_ptr(), True)
+        for (address, n, width, _), table in zip(parts(values, len(tables)), tables, strict=False)
+    ]
+    for job in jobs:
+        job.result()
+
+
+@cache
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(max_workers=torch.get_num_threads(), thread_name_prefix="dropdiag-count")

@@ -1,0 +1,95 @@
+"""What the writer's thread does: each job remembers what of it is done, so that it can be tried again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dropdiag.store.files import replace_file, write_segment
+from dropdiag.store.rows import HistogramRow, ScalarRow
+from dropdiag.store.segments import segment_path
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+
+class Numbers:
+    """Numbers of a rank's segments: each is used once, in order.
+
+    Parameters
+    ----------
+    folder : Path
+        A ``rank-N`` folder.
+    last : int
+        The last number that is taken.
+    """
+
+    def __init__(self, folder: Path, last: int) -> None:
+        self._folder, self._next = folder, last + 1
+
+    def write(self, table_name: str, table: pa.Table) -> None:
+        """Write a table as the next segment."""
+        write_segment(segment_path(self._folder, table_name, self._next, self._next), [table])
+        self._next += 1
+
+
+class Rows:
+    """Write the rows of one flush."""
+
+    def __init__(self, numbers: Numbers, scalars: list[ScalarRow], histograms: list[HistogramRow]) -> None:
+        self._numbers, self._scalars, self._histograms = numbers, scalars, histograms
+        self.bins = sum(len(row.bins) for row in histograms)
+
+    @property
+    def rows(self) -> int:
+        """Rows that are not written yet."""
+        return len(self._scalars) + len(self._histograms)
+
+    def __call__(self) -> None:
+        """Write the tables that are left."""
+        from dropdiag.store import tables  # noqa: PLC0415 - pyarrow is not paid by `import dropdiag`
+
+        if self._scalars:
+            self._numbers.write("scalars", tables.scalars(self._scalars))
+            self._scalars = []
+        if self._histograms:
+            self._numbers.write("histograms", tables.histograms(self._histograms))
+            self._histograms, self.bins = [], 0
+
+
+class Derivatives:
+    """Write |phi'| of activations."""
+
+    bins = 0
+
+    def __init__(self, numbers: Numbers, derivatives: Mapping[str, NDArray[np.float64]]) -> None:
+        self._numbers, self._left = numbers, dict(derivatives)
+
+    @property
+    def rows(self) -> int:
+        """Rows that are not written yet."""
+        return sum(len(values) for values in self._left.values())
+
+    def __call__(self) -> None:
+        """Write the activations that are left."""
+        from dropdiag.store import tables  # noqa: PLC0415
+
+        for name in tuple(self._left):
+            self._numbers.write("derivatives", tables.derivative(name, self._left[name]))
+            del self._left[name]
+
+
+class Meta:
+    """Put ``run.json`` in place."""
+
+    bins = rows = 0
+
+    def __init__(self, path: Path, text: str) -> None:
+        self._path, self._text = path, text
+
+    def __call__(self) -> None:
+        """Write the file."""
+        replace_file(self._path, self._text.encode())
