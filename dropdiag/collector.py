@@ -9,11 +9,14 @@ from torch import Tensor
 
 from dropdiag.errors import ArgumentError
 from dropdiag.probes import Place, Probe, Tap, Value
-from dropdiag.sketches import Sketch
+from dropdiag.sketches import Histogram, Sketch
 from dropdiag.sketches.histogram import Sparse
 
 Plan: TypeAlias = dict[Tap, tuple[Probe[Any], ...]]
 """Which probes are fed with which tensors."""
+Key: TypeAlias = tuple[Probe[Any], str, int]
+"""Probe, layer and call index."""
+Opened: TypeAlias = tuple[Key, Sketch]
 
 
 class Finished(NamedTuple):
@@ -33,6 +36,11 @@ class Collector:
     probes : list of Probe
     on_failure : callable
         Called with the probe, the place and the exception where a probe fails, after it was disabled there.
+
+    Attributes
+    ----------
+    period : int
+        Another number for each step or evaluation: sketches of an earlier one are closed.
     """
 
     def __init__(self, probes: list[Probe[Any]], on_failure: Callable[[Probe[Any], Place, Exception], None]) -> None:
@@ -41,11 +49,13 @@ class Collector:
         self._disabled: set[tuple[str, str]] = set()
         self._plans: dict[tuple[str, bool], Plan] = {}
         self._active: Plan = {}
-        self._open: dict[tuple[Probe[Any], str, int], tuple[Place, Sketch | None]] = {}
+        self.period = 0
+        self._open: dict[Key, tuple[Place, Sketch | None]] = {}
 
     def begin(self, phase: str, scheduled: bool) -> None:
         """Drop what is open and say which probes are fed from now on."""
         self._open.clear()
+        self.period += 1
         if (phase, scheduled) not in self._plans:
             self._plans[phase, scheduled] = self._plan(phase, scheduled)
         self._active = self._plans[phase, scheduled]
@@ -58,6 +68,7 @@ class Collector:
     def end(self) -> None:
         """Drop what is open; nothing is fed any more."""
         self._open.clear()
+        self.period += 1
         self._active = {}
 
     def wants(self, tap: Tap) -> bool:
@@ -74,15 +85,40 @@ class Collector:
         """Whether nothing has been fed."""
         return not self._open
 
-    def open(self, tap: Tap, place: Place, call: int) -> None:
-        """Open the sketches of a tensor that may come."""
+    def open(self, tap: Tap, place: Place, call: int) -> list[Opened]:
+        """Open the sketches of a tensor that may come, and return them, for `update`."""
+        opened = []
+        layer = place.site.layer
         for probe in self._active.get(tap, ()):
-            self._guarded(probe, place, call, None)
+            key = (probe, layer, call)
+            known = self._open.get(key)
+            if known is None:
+                known = self._new(key, place)
+            if known is not None and known[1] is not None:
+                opened.append((key, known[1]))
+        return opened
+
+    def _new(self, key: Key, place: Place) -> tuple[Place, Sketch | None] | None:
+        if self._disabled and (key[0].name, key[1]) in self._disabled:
+            return None
+        try:
+            new = self._open[key] = (place, key[0].sketch(place))
+        except Exception as error:  # noqa: BLE001 - a probe, ours or the user's, must not end the training
+            self._fail(key, place, error)
+            return None
+        return new
+
+    def update(self, opened: list[Opened], place: Place, tensor: Tensor) -> None:
+        """Update sketches that are open; keep no reference to the tensor."""
+        for key, sketch in opened:
+            try:
+                sketch.update(tensor)
+            except Exception as error:  # noqa: BLE001 - as above
+                self._fail(key, place, error)
 
     def feed(self, tap: Tap, place: Place, call: int, tensor: Tensor) -> None:
         """Update the sketches of a tensor; keep no reference to it."""
-        for probe in self._active.get(tap, ()):
-            self._guarded(probe, place, call, tensor)
+        self.update(self.open(tap, place, call), place, tensor)
 
     def refeed(self, tap: Tap, place: Place, call: int, tensor: Tensor) -> None:
         """Let a tensor take the place of what was fed before."""
@@ -90,21 +126,8 @@ class Collector:
             self._open.pop((probe, place.site.layer, call), None)
         self.feed(tap, place, call, tensor)
 
-    def _guarded(self, probe: Probe[Any], place: Place, call: int, tensor: Tensor | None) -> None:
-        try:
-            key = (probe, place.site.layer, call)
-            opened = self._open.get(key)
-            if opened is None:
-                if (probe.name, place.site.layer) in self._disabled:
-                    return
-                opened = self._open[key] = (place, probe.sketch(place))
-            if tensor is not None and opened[1] is not None:
-                opened[1].update(tensor)
-        except Exception as error:  # noqa: BLE001 - a probe, ours or the user's, must not end the training
-            self._fail(probe, place, error)
-
-    def _fail(self, probe: Probe[Any], place: Place, error: Exception) -> None:
-        layer = place.site.layer
+    def _fail(self, failed: Key, place: Place, error: Exception) -> None:
+        probe, layer, _ = failed
         self._disabled.add((probe.name, layer))
         for key in [key for key in self._open if key[:2] == (probe, layer)]:
             del self._open[key]
@@ -117,16 +140,21 @@ class Collector:
             if place is not None and sketch is not None:
                 yield from self._values(key, place, sketch)
 
-    def _values(self, key: tuple[Probe[Any], str, int], place: Place, sketch: Sketch) -> list[Finished]:
+    def _values(self, key: Key, place: Place, sketch: Sketch) -> list[Finished]:
         probe, layer, call = key
         try:
             return [Finished(layer, call, quantity, _checked(value)) for quantity, value in probe.values(sketch)]
         except Exception as error:  # noqa: BLE001 - as above
-            self._fail(probe, place, error)
+            self._fail(key, place, error)
             return []
 
 
-def _checked(value: Value) -> Value:
+def _checked(value: Value) -> Value | Sparse:
+    if type(value) is float:
+        return value
+    if isinstance(value, Histogram):
+        # At once, so that its table is there for the next one; on an accelerator the counts are copied later.
+        return value.drain() if value.counts is None or value.counts.is_cpu else value
     if isinstance(value, Tensor) and (value.numel() != 1 or value.is_complex()):
         raise ArgumentError(f"a probe's value is one number or a histogram, got a tensor of shape {tuple(value.shape)}")
     return value

@@ -77,17 +77,16 @@ class Outbox:
 
     def put(self, step: int, phase: str, finished: list[Finished]) -> None:
         """Take in what one step or evaluation gave; the list is kept."""
-        for position, (layer, call, quantity, value) in enumerate(finished):
+        for one in finished:
+            value = one.value
             if type(value) is float or value is None:
                 continue
-            if isinstance(value, Histogram) and (value.counts is None or value.counts.is_cpu):
-                sparse = value.drain()  # its table is of use for the next one
-                self._bins += len(sparse[0])
-                finished[position] = Finished(layer, call, quantity, sparse)
+            if isinstance(value, tuple):
+                self._bins += len(value[0])
             elif isinstance(value, Histogram):
-                self._wait(step, phase, finished[position], value.counts)
+                self._wait(step, phase, one, value.counts)
             elif isinstance(value, Tensor) and not value.is_cpu:
-                self._wait(step, phase, finished[position], value.detach().reshape(()))
+                self._wait(step, phase, one, value.detach().reshape(()))
         self._batches.append(_Batch(step, phase, finished))
         if self._bins >= SETTLED_BINS or len(self._batches) >= SETTLED_BATCHES:
             self._settle()

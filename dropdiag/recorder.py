@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -38,7 +38,8 @@ WAITING_BINS_LIMIT: Final = 32_000_000
 
 
 LOOKS: Final = 10
-"""Functional calls not known yet are looked for in the first ten scheduled steps, and in every tenth later."""
+SELDOM: Final = 100
+"""Functional calls not known yet are looked for in the first ten scheduled steps, and in every hundredth later."""
 
 _WAITED: Final = (
     "training waited for the disk, which is slower than the rows come: record less often (every=), or write to a "
@@ -194,14 +195,19 @@ class Recorder:
         if self._stopped:
             return
         begun = clock()
-        if self._train.wants(Tap.WEIGHT) or self._train.wants(Tap.WEIGHT_GRAD):
-            self._record_weights(gradients=True)
-        self._add_functional_sites()
+        weights = self._train.wants(Tap.WEIGHT) or self._train.wants(Tap.WEIGHT_GRAD)
+        finished = self._of_weights(gradients=True) if weights else []
+        if self._functional.new:
+            self._add_functional_sites()
         self._advise()
-        finished = [*self._train.finish(), *own, *self._loss_scale.skipped(), *self._left_out]
+        finished += self._train.finish()
+        finished += own
+        finished += self._loss_scale.skipped()
+        finished += self._left_out
         ended = clock()
         self._cost.spent += ended - begun
-        self._put(TRAIN, [*finished, *self._cost.read()])
+        finished += self._cost.read()
+        self._put(TRAIN, finished)
         self._begin_step()
         self._writer.meta["steps"] = self._completed
         self._outbox.flush(due_only=True)
@@ -318,11 +324,10 @@ class Recorder:
     def _advise(self) -> None:
         """Warn of what the passes of this step showed."""
         silent = self._taps.without_training_mode and self._train.without(Tap.NET_VALUE, Tap.NET_GRAD)
-        if not (silent or self._taps.remarkable or self._train.wants(Tap.WEIGHT)):
-            return
-        for advice in after_step(self._taps, nothing_recorded=silent):
-            self._warn(advice)
-        if self._train.wants(Tap.WEIGHT) and (replaced := self._inventory.replaced()):
+        if silent or self._taps.remarkable:
+            for advice in after_step(self._taps, nothing_recorded=silent):
+                self._warn(advice)
+        if self._taps.thorough and (replaced := self._inventory.replaced()):
             self._warn(of_replaced(replaced))
 
     def _begin_step(self) -> None:
@@ -330,7 +335,7 @@ class Recorder:
         scheduled, rests = self._cost.plan(wanted)
         self._looks += scheduled
         # Interception costs a little at every operator, so functional calls not known yet are looked for now and then.
-        looks = scheduled and (self._looks <= LOOKS or self._looks % LOOKS == 0)
+        looks = scheduled and (self._looks <= LOOKS or self._looks % SELDOM == 0)
         self._taps.step_begins(thorough=looks or self._completed == self._start, rests=rests)
         self._loss_scale.step_begins()
         if rests:
@@ -345,16 +350,15 @@ class Recorder:
         if self._left_out:
             self._warn(_THINNED)
 
-    def _put(self, phase: str, finished: Iterable[Finished]) -> None:
-        finished = list(finished)
+    def _put(self, phase: str, finished: list[Finished]) -> None:
         self._inventory.note_samples(finished)
         self._outbox.put(self._completed, phase, finished)
 
     def _add_functional_sites(self) -> None:
         """Add functional calls that were seen for the first time to what the run knows."""
-        if not self._functional.new:
-            return
         new = self._inventory.add_functional()
+        if not new:
+            return
         known = [place.activation for place in new if place.activation is not None]
         self._writer.meta["activations"] |= {a.name: areas(a) for a in known}
         self._writer.add_derivatives({a.name: a.derivative for a in known})
@@ -372,16 +376,17 @@ class Recorder:
 
     # Weights ---------------------------------------------------------------------------------------------
 
-    def _record_weights(self, *, gradients: bool) -> None:
-        """Record the weights as they stand, each by itself: few sketches are open at a time."""
+    def _of_weights(self, *, gradients: bool) -> list[Finished]:
+        """Return what the weights give as they stand, each closed by itself: few sketches are open at a time."""
         taps = (Tap.WEIGHT, Tap.WEIGHT_GRAD) if gradients else (Tap.WEIGHT,)
         wanted = [tap for tap in taps if self._train.wants(tap)]
+        finished: list[Finished] = []
         had_gradient = False
         for place in self._weights if wanted else ():
             for tap in wanted:
                 fed = self._feed_weight(tap, place)
                 had_gradient |= fed and tap is Tap.WEIGHT_GRAD
-            self._put(TRAIN, self._train.finish(place.site.layer))
+            finished += self._train.finish(place.site.layer)
         if Tap.WEIGHT in wanted:
             self._weights_at = self._completed
         if Tap.WEIGHT_GRAD in wanted and not had_gradient and any(_wants_gradient(p) for p in self._weights):
@@ -389,6 +394,7 @@ class Recorder:
                 "no weight had a gradient at the end of a step: call rec.step() after backward() and before "
                 "zero_grad(); these gradients are missing, not zero"
             )
+        return finished
 
     def _feed_weight(self, tap: Tap, place: Place) -> bool:
         try:
@@ -410,7 +416,7 @@ class Recorder:
     def _record_weights_alone(self) -> None:
         """Record the weights as they stand, outside of a training step."""
         self._train.begin(TRAIN, scheduled=True)
-        self._record_weights(gradients=False)
+        self._put(TRAIN, self._of_weights(gradients=False))
 
     # Failures --------------------------------------------------------------------------------------------
 

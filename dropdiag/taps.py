@@ -13,10 +13,14 @@ import torch
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
-from dropdiag.collector import Collector
+from dropdiag.collector import Collector, Opened
 from dropdiag.cost import Cost, clock
 from dropdiag.loss_scale import LossScale
 from dropdiag.probes import Place, Tap
+
+
+_is_wrapped = torch._C._functorch.is_functorch_wrapped_tensor
+_backward_number = torch._C._current_graph_task_id
 
 
 class Call(NamedTuple):
@@ -81,6 +85,7 @@ class Taps:
 
     def __init__(self, train: Collector, held_out: Collector, loss_scale: LossScale, cost: Cost) -> None:
         self._train, self._held_out, self._loss_scale, self.cost = train, held_out, loss_scale, cost
+        self.scaled = loss_scale.active
         self.evaluating = False
         self.saw_training = False
         self.mask: Tensor | None = None
@@ -159,15 +164,18 @@ class Taps:
 
     def net_value(self, place: Place, z: Tensor, *, training: bool, gradients: bool) -> Call | None:
         """Take in a net value; return the call it belongs to, or None where the pass is not recorded."""
-        if z.is_cuda and torch.cuda.is_current_stream_capturing():
+        if not z.is_cpu and z.is_cuda and torch.cuda.is_current_stream_capturing():
             self.captured = True
             return None
-        if torch._C._functorch.is_functorch_wrapped_tensor(z):
+        if _is_wrapped(z):
             self.transformed = True
             return None
-        call = self._enter(place, training, gradients)
+        if training and gradients and not self.evaluating and not self._rests and _backward_number() == -1:
+            call: Call | None = self._call(self._train, place, self._count(place.site.layer))
+        else:
+            call = self._enter(place, training, gradients)
         if call is not None and call.collector.wants(Tap.NET_VALUE):
-            call.collector.feed(Tap.NET_VALUE, place, call.number, call.real(z))
+            call.collector.feed(Tap.NET_VALUE, place, call.number, z if call.mask is None else call.real(z))
         return call
 
     def located(self, place: Place) -> Place:
@@ -187,14 +195,18 @@ class Taps:
             Whether the activation is about to overwrite z. A view that is overwritten takes no part in the
             backward pass any more; what it is a view of does.
         """
-        if not self.expects_gradient(call) or not z.requires_grad:
+        train = self._train
+        if call.collector is not train or not train.wants(Tap.NET_GRAD):
+            return
+        opened = train.open(Tap.NET_GRAD, call.place, call.number)  # missing until it comes
+        if not z.requires_grad:
             return
         base = z._base if inplace else None
         if base is not None and base.dtype != z.dtype:
             return  # a real view of complex numbers: its gradient is missing
         watched = z if base is None else base
         part = None if base is None else _part(z, base)
-        handle = watched.register_hook(_Gradient(self, call, part))  # type: ignore[no-untyped-call]
+        handle = watched.register_hook(_Gradient(self, call, part, opened))  # type: ignore[no-untyped-call]
         if watched.is_leaf:  # a parameter outlives the step; what else has a hook does not
             self._leaves.append(handle)
 
@@ -210,7 +222,7 @@ class Taps:
         if call.collector.wants(Tap.NET_GRAD):
             if call.mask is not None:
                 gradient = call.real(gradient)
-            if self._loss_scale.active:
+            if self.scaled:
                 gradient = self._loss_scale.unscaled(gradient)
             call.collector.feed(Tap.NET_GRAD, call.place, call.number, gradient)
 
@@ -240,8 +252,7 @@ class Taps:
             return None
         if self._rests:
             return None
-        recomputed = torch._C._current_graph_task_id() != -1
-        if recomputed:  # recorded in the first pass, unless that one ran without gradients
+        if _backward_number() != -1:  # recorded in the first pass, unless that one ran without gradients
             held = self._without_gradient[layer, _checkpoint()]
             return self._call(self._train, place, held.popleft()) if held and gradients else None
         index = self._count(layer)
@@ -268,20 +279,28 @@ class Taps:
 class _Gradient:
     """Hook on a tensor: its gradient is dL/dz of a call."""
 
-    __slots__ = ("call", "part", "taps", "times")
+    __slots__ = ("call", "opened", "part", "period", "taps", "times")
 
-    def __init__(self, taps: Taps, call: Call, part: Callable[[Tensor], Tensor] | None) -> None:
+    def __init__(
+        self, taps: Taps, call: Call, part: Callable[[Tensor], Tensor] | None, opened: list[Opened]
+    ) -> None:
         self.taps, self.call, self.part, self.times = taps, call, part, 0
+        self.opened, self.period = opened, call.collector.period
 
     def __call__(self, gradient: Tensor) -> None:
         begun = clock()
-        taps, site = self.taps, self.call.place.site
+        taps, call = self.taps, self.call
         self.times += 1
         if self.times > 1:
             taps.several_backwards = True
         if self.part is not None:
             gradient = self.part(gradient)
-        taps.net_grad(self.call, gradient if site.gate_dim is None else site.net(gradient))
+        if call.place.site.gate_dim is not None:
+            gradient = call.place.site.net(gradient)
+        if call.collector.period == self.period and call.mask is None and not taps.scaled:
+            call.collector.update(self.opened, call.place, gradient)
+        else:  # its step is over, or it is not to be taken as it is
+            taps.net_grad(call, gradient)
         taps.cost.spent += clock() - begun
 
 

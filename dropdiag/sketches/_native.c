@@ -101,13 +101,91 @@ static int any(const int64_t *counts)
     return all != 0;
 }
 
-/* Arguments ---------------------------------------------------------------------------------------------------- */
+/* Tensors ------------------------------------------------------------------------------------------------------ */
 
 typedef struct {
     const char *data;
     size_t n;
     int width; /* 4: float32, 2: bfloat16 */
 } Values;
+
+/* Given once by `setup`: the types whose memory is read, the dtypes, and names of methods. */
+static PyObject *tensor_type, *parameter_type, *float32, *bfloat16;
+static PyObject *name_dtype, *name_is_cpu, *name_is_neg, *name_is_contiguous, *name_data_ptr, *name_numel;
+
+static PyObject *setup(PyObject *self, PyObject *args)
+{
+    if (!PyArg_ParseTuple(args, "OOOO", &tensor_type, &parameter_type, &float32, &bfloat16))
+        return NULL;
+    Py_INCREF(tensor_type);
+    Py_INCREF(parameter_type);
+    Py_INCREF(float32);
+    Py_INCREF(bfloat16);
+    name_dtype = PyUnicode_InternFromString("dtype");
+    name_is_cpu = PyUnicode_InternFromString("is_cpu");
+    name_is_neg = PyUnicode_InternFromString("is_neg");
+    name_is_contiguous = PyUnicode_InternFromString("is_contiguous");
+    name_data_ptr = PyUnicode_InternFromString("data_ptr");
+    name_numel = PyUnicode_InternFromString("numel");
+    if (PyErr_Occurred())
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+/* Whether an attribute, or what a method returns, is `wanted`; -1 for an error. The reference is given up. */
+static int is(PyObject *got, PyObject *wanted)
+{
+    if (got == NULL)
+        return -1;
+    Py_DECREF(got);
+    return got == wanted;
+}
+
+static PyObject *call(PyObject *tensor, PyObject *name)
+{
+    PyObject *method = PyObject_GetAttr(tensor, name);
+    PyObject *result = method == NULL ? NULL : PyObject_CallNoArgs(method);
+    Py_XDECREF(method);
+    return result;
+}
+
+static int dtype_width(PyObject *tensor)
+{
+    PyObject *dtype = PyObject_GetAttr(tensor, name_dtype);
+    if (dtype == NULL)
+        return -1;
+    int width = dtype == float32 ? 4 : dtype == bfloat16 ? 2 : 0;
+    Py_DECREF(dtype);
+    return width;
+}
+
+/* Find a tensor's values: 1 where they can be read as they lie, 0 where not, -1 for an error. */
+static int locate(PyObject *tensor, Values *values)
+{
+    PyObject *type = (PyObject *)Py_TYPE(tensor), *number;
+    int yes;
+    if (type != tensor_type && type != parameter_type)
+        return 0;
+    if ((values->width = dtype_width(tensor)) <= 0)
+        return values->width;
+    if ((yes = is(PyObject_GetAttr(tensor, name_is_cpu), Py_True)) <= 0)
+        return yes;
+    if ((yes = is(call(tensor, name_is_contiguous), Py_True)) <= 0)
+        return yes;
+    if ((yes = is(call(tensor, name_is_neg), Py_False)) <= 0)
+        return yes;
+    if ((number = call(tensor, name_numel)) == NULL)
+        return -1;
+    values->n = PyLong_AsSize_t(number);
+    Py_DECREF(number);
+    if ((number = call(tensor, name_data_ptr)) == NULL)
+        return -1;
+    values->data = PyLong_AsVoidPtr(number);
+    Py_DECREF(number);
+    return PyErr_Occurred() ? -1 : 1;
+}
+
+/* Arguments ---------------------------------------------------------------------------------------------------- */
 
 static int as_address(PyObject *number, void **address)
 {
@@ -155,42 +233,75 @@ static size_t block(const Values *values, size_t start, float *room, const float
 
 /* Functions ---------------------------------------------------------------------------------------------------- */
 
+static void count_all(const Values *values, int64_t *counts, int beside)
+{
+    PyThreadState *state = values->n >= LONG || beside ? PyEval_SaveThread() : NULL;
+    if (values->width == 4)
+        count_float32((const uint32_t *)values->data, values->n, counts);
+    else
+        count_bfloat16((const uint16_t *)values->data, values->n, counts);
+    if (state != NULL)
+        PyEval_RestoreThread(state);
+}
+
+static double sum_all(const Values *values)
+{
+    const float *x;
+    float room[BLOCK];
+    double sum = 0;
+    PyThreadState *state = values->n >= LONG ? PyEval_SaveThread() : NULL;
+    for (size_t start = 0, n; start < values->n; start += n) {
+        n = block(values, start, room, &x);
+        sum += absolute_sum(x, n);
+    }
+    if (state != NULL)
+        PyEval_RestoreThread(state);
+    return sum;
+}
+
 static PyObject *count(PyObject *self, PyObject *const *args, Py_ssize_t given)
 {
     Values values;
     void *counts;
-    PyThreadState *state = NULL;
     if (!enough("count", given, 5) || !as_values(args, &values) || !as_address(args[3], &counts))
         return NULL;
-    if (values.n >= LONG || args[4] == Py_True)
-        state = PyEval_SaveThread();
-    if (values.width == 4)
-        count_float32((const uint32_t *)values.data, values.n, counts);
-    else
-        count_bfloat16((const uint16_t *)values.data, values.n, counts);
-    if (state != NULL)
-        PyEval_RestoreThread(state);
+    count_all(&values, counts, args[4] == Py_True);
     Py_RETURN_NONE;
+}
+
+static PyObject *count_tensor(PyObject *self, PyObject *const *args, Py_ssize_t given)
+{
+    Values values;
+    void *counts;
+    if (!enough("count_tensor", given, 3) || !as_address(args[1], &counts))
+        return NULL;
+    size_t most = PyLong_AsSize_t(args[2]);
+    int found = PyErr_Occurred() ? -1 : locate(args[0], &values);
+    if (found < 0)
+        return NULL;
+    if (found == 0 || values.n > most)
+        Py_RETURN_FALSE;
+    count_all(&values, counts, 0);
+    Py_RETURN_TRUE;
 }
 
 static PyObject *abs_sum(PyObject *self, PyObject *const *args, Py_ssize_t given)
 {
     Values values;
-    const float *x;
-    float room[BLOCK];
-    PyThreadState *state = NULL;
-    double sum = 0;
     if (!enough("abs_sum", given, 3) || !as_values(args, &values))
         return NULL;
-    if (values.n >= LONG)
-        state = PyEval_SaveThread();
-    for (size_t start = 0, n; start < values.n; start += n) {
-        n = block(&values, start, room, &x);
-        sum += absolute_sum(x, n);
-    }
-    if (state != NULL)
-        PyEval_RestoreThread(state);
-    return PyFloat_FromDouble(sum);
+    return PyFloat_FromDouble(sum_all(&values));
+}
+
+static PyObject *abs_sum_tensor(PyObject *self, PyObject *tensor)
+{
+    Values values;
+    int found = locate(tensor, &values);
+    if (found < 0)
+        return NULL;
+    if (found == 0)
+        Py_RETURN_NONE;
+    return PyFloat_FromDouble(sum_all(&values));
 }
 
 static PyObject *count_inside(PyObject *self, PyObject *const *args, Py_ssize_t given)
@@ -260,6 +371,10 @@ static PyObject *drain(PyObject *self, PyObject *const *args, Py_ssize_t given)
 }
 
 static PyMethodDef functions[] = {
+    {"setup", setup, METH_VARARGS, "setup(Tensor, Parameter, float32, bfloat16): what is read by `*_tensor`."},
+    {"count_tensor", (PyCFunction)(void (*)(void))count_tensor, METH_FASTCALL,
+     "count_tensor(tensor, counts, most): as count; False where it cannot be read, or has more values than `most`."},
+    {"abs_sum_tensor", abs_sum_tensor, METH_O, "abs_sum_tensor(tensor): as abs_sum; None where it cannot be read."},
     {"count", (PyCFunction)(void (*)(void))count, METH_FASTCALL,
      "count(data, n, width, counts, beside): add values to 32,768 int64 counts; beside: let other threads run."},
     {"abs_sum", (PyCFunction)(void (*)(void))abs_sum, METH_FASTCALL,

@@ -47,11 +47,12 @@ class Histogram:
     bins of their own, so they never spoil the others.
     """
 
-    __slots__ = ("counts", "max_values", "stride")
+    __slots__ = ("_most", "counts", "max_values", "stride")
 
     def __init__(self, max_values: int | None = None) -> None:
         self.counts: Tensor | None = None
         self.max_values = max_values
+        self._most = native.PARALLEL if max_values is None else min(max_values, native.PARALLEL)  # in one go
         self.stride = 1
 
     def update(self, values: Tensor) -> None:
@@ -70,6 +71,8 @@ class Histogram:
         table = self.counts
         if table is None:
             table = self._table(values.device)
+        if native.loops is not None and native.loops.count_tensor(values, table.data_ptr(), self._most):
+            return
         if self.max_values is not None and values.numel() > self.max_values:
             stride = stride_for(values.shape, self.max_values)
             self.stride = max(self.stride, stride)

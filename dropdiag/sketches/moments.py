@@ -59,10 +59,13 @@ def abs_sum(values: Tensor) -> float | Tensor:
     float, or Tensor of float64, shape ()
         A tensor where the values are on an accelerator: the host need not wait for it.
     """
-    readable = native.memory(values)
-    if readable is not None and native.loops is not None:
-        total: float = native.loops.abs_sum(*readable[:3])
-        return total
+    if native.loops is not None:
+        total: float | None = native.loops.abs_sum_tensor(values)
+        if total is not None:
+            return total
+        readable = native.memory(values)
+        if readable is not None:
+            return float(native.loops.abs_sum(*readable[:3]))
     on_device = values.detach().abs().sum(dtype=torch.float64)
     return on_device.item() if on_device.is_cpu else on_device
 
