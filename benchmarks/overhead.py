@@ -1,102 +1,169 @@
-"""Cost of recording a training step: ratio of a recorded to a bare step, interleaved in one process.
+"""Cost of recording: ratio of a monitored to a bare training step, all monitors interleaved in one process.
 
-Prints, for the paper's network (784-512-256-256-10, tanh, dropout 0.5, batch 128, SGD), the median ratio over
-pairs of blocks and its quartiles, for bare against bare (the noise) and for the Recorder's presets.
+Each monitor has its own copy of the network. In every round each one trains for a block of steps, in alternating
+order; what is printed is the median of the rounds' ratios to the bare block of the same round, with quartiles, and the
+ratio of the fastest tenth. "bare again" is the noise, "empty hooks" the floor. A peer that is not installed is named
+and left out.
 
-    python benchmarks/overhead.py [--pairs 60] [--block 20] [--threads 2]
+    python benchmarks/overhead.py [--models mlp cnn] [--monitors "dropdiag paper / 1"] [--rounds 40] [--threads 2]
+    python benchmarks/overhead.py --evaluation --memory
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
-import statistics
+import contextlib
+import io
+import json
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable
+import warnings
 from pathlib import Path
 
 import torch
-from torch import nn
+from models import CASES, Loop
+from peers import MONITORS, make
+from timing import HEAD, machine, ratios, rounds
 from torch.nn import functional as F
 
 import dropdiag as dd
 
-WIDTHS = (784, 512, 256, 256)
-CASES = {
-    "bare": None,
-    "paper, every step": {"probes": "paper", "every": 1},
-    "paper, every 10th": {"probes": "paper", "every": 10},
-    "light, every 10th": {"probes": "light", "every": 10},
-    "full, every step": {"probes": "full", "every": 1},
-}
+IMAGES, BATCH = 10_000, 500
 
 
-def network() -> nn.Sequential:
+def monitors(names: list[str]) -> tuple[dict[str, object], list[str]]:
+    """Make the monitors that can be made; return them, and a line for each of the others."""
+    made, missing = {}, []
+    for name in names:
+        try:
+            made[name] = make(name)
+        except ImportError as error:
+            missing.append(f"{name}: not installed ({error})")
+    return made, missing
+
+
+def steps(model: str, names: list[str], number: int, block: int | None, folder: Path) -> dict[str, dict]:
+    """Print and return the table of one network."""
+    case = CASES[model]
+    block = block or case.block
+    made, missing = monitors(names)
+    loops = {}
+    for position, (name, monitor) in enumerate(made.items()):
+        with contextlib.redirect_stdout(io.StringIO()):
+            try:
+                loop = Loop(case, monitor, folder / f"{model}-{position}")
+                loop.block(1)
+                loops[name] = loop
+            except Exception as error:  # noqa: BLE001 - a peer that fails on a network is told, the others go on
+                missing.append(f"{name}: fails here ({error!r})")
+    try:
+        times = rounds({name: lambda loop=loop: loop.block(block) for name, loop in loops.items()}, number)
+    finally:
+        for loop in loops.values():
+            with contextlib.redirect_stdout(io.StringIO()):
+                loop.monitor.close()
+    print(f"\n{model}: {number} rounds of {block} steps\n{'monitor':<24}{HEAD}")
+    table = {}
+    for name, ratio in ratios(times, "bare", per=block).items():
+        print(f"{name:<24}{ratio}", flush=True)
+        table[name] = vars(ratio)
+    for line in missing:
+        print(f"  {line}")
+    return table
+
+
+def evaluation(number: int, folder: Path) -> dict[str, dict]:
+    """Print and return the cost of an evaluation with net values and node correlation."""
     torch.manual_seed(0)
-    layers: list[nn.Module] = []
-    for a, b in itertools.pairwise(WIDTHS):
-        layers += [nn.Linear(a, b), nn.Tanh(), nn.Dropout(0.5)]
-    return nn.Sequential(*layers, nn.Linear(WIDTHS[-1], 10))
+    x, y = torch.rand(IMAGES, 784), torch.randint(10, (IMAGES,))
+    bare, again, recorded = (CASES["mlp"].make().eval() for _ in range(3))
+    recorder = dd.Recorder(recorded, folder / "evaluation")
 
-
-class Loop:
-    """A training loop that can be run a block at a time, recorded or not."""
-
-    def __init__(self, settings: dict | None, folder: Path) -> None:
-        self.model = network()
-        self.optimizer = torch.optim.SGD(self.model.parameters(), lr=0.1)
-        generator = torch.Generator().manual_seed(1)
-        self.x = torch.rand(128, 784, generator=generator)
-        self.y = torch.randint(10, (128,), generator=generator)
-        self.recorder = dd.Recorder(self.model, folder, **settings) if settings else None
-
-    def block(self, steps: int) -> float:
+    def test(model: torch.nn.Module) -> float:
         start = time.perf_counter()
-        for _ in range(steps):
-            loss = F.cross_entropy(self.model(self.x), self.y)
-            self.optimizer.zero_grad()
-            loss.backward()
-            self.optimizer.step()
-            if self.recorder is not None:
-                self.recorder.step(loss=loss)
+        with torch.no_grad():
+            for i in range(0, IMAGES, BATCH):
+                output = model(x[i : i + BATCH])
+                F.cross_entropy(output, y[i : i + BATCH]).item()
+                (output.argmax(1) == y[i : i + BATCH]).sum().item()
         return time.perf_counter() - start
 
+    def record() -> float:
+        start = time.perf_counter()
+        with recorder.evaluation(f"set-{start}"):
+            test(recorded)
+        return time.perf_counter() - start
 
-def ratios(bare: Callable[[int], float], other: Callable[[int], float], pairs: int, block: int) -> list[float]:
-    bare(block), other(block)
-    # Each pair in both orders, so that a drift of the machine's speed cancels.
-    out = []
-    for k in range(pairs):
-        if k % 2:
-            b, a = other(block), bare(block)
-        else:
-            a, b = bare(block), other(block)
-        out.append(b / a)
-    return out
+    times = rounds({"bare": lambda: test(bare), "bare again": lambda: test(again), "recorded": record}, number)
+    print(f"\nevaluation of the mlp on {IMAGES:,} images in batches of {BATCH}\n{'':<24}{HEAD}")
+    table = ratios(times, "bare")
+    for name, ratio in table.items():
+        print(f"{name:<24}{ratio}", flush=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        recorder.close()
+    return {name: vars(ratio) for name, ratio in table.items()}
+
+
+def memory(names: list[str]) -> None:
+    """Print the memory that a monitor adds, each in a process of its own."""
+    print("\nmemory of the mlp, MB: before attaching, then added after 100, 400, 700 and 1,000 steps")
+    for name in names:
+        done = subprocess.run([sys.executable, __file__, "--memory-of", name], capture_output=True, text=True)
+        print(f"{name:<24}{done.stdout.strip() or done.stderr.strip().splitlines()[-1]}", flush=True)
+
+
+def memory_of(name: str) -> None:
+    """Train 1,000 steps and print how much memory they added."""
+    with tempfile.TemporaryDirectory() as folder:
+        bare = Loop(CASES["mlp"], make("bare"), Path(folder))
+        bare.block(50)
+        before = _resident()
+        loop = Loop(CASES["mlp"], make(name), Path(folder) / "run")
+        readings = []
+        for number in (100, 300, 300, 300):
+            loop.block(number)
+            readings.append(_resident() - before)
+        loop.monitor.close()
+    print(f"{before:6.0f}  " + "  ".join(f"{reading:+6.0f}" for reading in readings))
+
+
+def _resident() -> float:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * 4096 / 1e6
 
 
 def main() -> None:
+    """Parse options and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pairs", type=int, default=60)
-    parser.add_argument("--block", type=int, default=20)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--models", nargs="*", default=list(CASES), choices=list(CASES))
+    parser.add_argument("--monitors", nargs="*", default=list(MONITORS), choices=list(MONITORS))
+    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--block", type=int, help="steps a block; default: by the network")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--evaluation", action="store_true")
+    parser.add_argument("--memory", action="store_true")
+    parser.add_argument("--memory-of", help=argparse.SUPPRESS)
+    parser.add_argument("--json", type=Path, help="write the tables to a file as well")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    print(f"torch {torch.__version__}, {options.threads} threads, {options.pairs} pairs of {options.block} steps")
-    print(f"{'case':<22}{'median':>8}{'quartiles':>18}{'MB per 1,000 steps':>22}")
-    with tempfile.TemporaryDirectory() as folder:
-        for name, settings in CASES.items():
-            path = Path(folder) / name.replace(",", "").replace(" ", "-")
-            bare, other = Loop(None, path), Loop(settings, path)
-            low, median, high = statistics.quantiles(ratios(bare.block, other.block, options.pairs, options.block), n=4)
-            size = ""
-            if other.recorder is not None:
-                steps = other.recorder.completed
-                other.recorder.close()
-                megabytes = sum(f.stat().st_size for f in path.rglob("*.parquet")) / 1e6
-                size = f"{1000 * megabytes / steps:.1f}"
-            print(f"{name:<22}{median:>8.3f}{f'{low:.3f} - {high:.3f}':>18}{size:>22}", flush=True)
+    if options.memory_of:
+        memory_of(options.memory_of)
+        return
+    print(machine())
+    names = ["bare", *(name for name in options.monitors if name != "bare")]
+    tables = {"machine": machine()}
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        for model in options.models:
+            tables[model] = steps(model, names, options.rounds, options.block, Path(folder))
+        if options.evaluation:
+            tables["evaluation"] = evaluation(options.rounds, Path(folder))
+    if options.memory:
+        memory([name for name in names if "again" not in name])
+    if options.json:
+        options.json.write_text(json.dumps(tables, indent=1))
 
 
 if __name__ == "__main__":
