@@ -5,13 +5,14 @@ BIN := .venv/bin
 # One thread a process: the demo trains two networks side by side, the tests run in two workers.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help demo test lint types imports unit test-slow bench clean
+.PHONY: help demo test lint types imports unit test-slow bench bench-history clean
 
 help:
 	@echo "make demo       train the paper's network on the MNIST sample, draw its figures (about 4 minutes on 2 cores)"
 	@echo "make test       lint, types, import rules and the test suite"
 	@echo "make test-slow  the tests that take minutes each"
-	@echo "make bench      the benchmarks"
+	@echo "make bench      the benchmarks, beside other tools (about 25 minutes)"
+	@echo "make bench-history  time the kernels, keep the times, compare with the last ones"
 	@echo "make clean      remove .venv, caches and the demo's output"
 
 .venv/.installed: pyproject.toml constraints.txt dropdiag/sketches/_native.c
@@ -40,9 +41,22 @@ unit: .venv/.installed
 test-slow: .venv/.installed
 	$(BIN)/pytest -m slow
 
-bench: .venv/.installed
-	$(BIN)/python benchmarks/kernels.py
-	$(BIN)/python benchmarks/overhead.py
+.venv/.installed-bench: .venv/.installed
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,bench]'
+	touch $@
+
+# All cores: what is measured is training as people run it.
+bench: export OMP_NUM_THREADS =
+bench: .venv/.installed-bench
+	$(BIN)/python benchmarks/histogram.py
+	$(BIN)/python benchmarks/overhead.py --evaluation --memory
+	$(BIN)/python benchmarks/store.py
+	$(BIN)/python benchmarks/compare.py
+	$(BIN)/python benchmarks/gpu.py
+
+bench-history: .venv/.installed-bench
+	$(BIN)/pytest benchmarks/bench_kernels.py --override-ini python_files='bench_*.py' --override-ini addopts= \
+		--benchmark-autosave $(if $(wildcard .benchmarks/*),--benchmark-compare)
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache out/demo

@@ -181,6 +181,7 @@ class FunctionalCalls(TorchFunctionMode):
         if not self._entered:
             self._entered, self._thread = True, threading.get_ident()
             self.__enter__()  # type: ignore[no-untyped-call]
+            self._taps.intercepting = True
 
     def nest(self, change: int) -> None:
         """Enter (1) or leave (-1) a module that runs again inside backward."""
@@ -191,18 +192,18 @@ class FunctionalCalls(TorchFunctionMode):
     def end(self) -> None:
         """Intercept no more. May be called again."""
         if self._entered and self._thread == threading.get_ident():  # modes belong to their thread
-            self._entered = False
+            self._entered = self._taps.intercepting = False
             self.__exit__(None, None, None)  # type: ignore[no-untyped-call]
 
     def __torch_function__(
         self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         """Call ``func``; where it is an activation, hand over its input and output."""
-        keywords = dict(kwargs or {})
-        if torch.compiler.is_compiling():  # a compiled part of the model is being traced
-            return func(*args, **keywords)
         function = FUNCTIONS.get(func)
         if function is None:
+            return func(*args, **kwargs) if kwargs else func(*args)
+        keywords = dict(kwargs or {})
+        if torch.compiler.is_compiling():  # a compiled part of the model is being traced
             return func(*args, **keywords)
         module = self._nearest(sys._getframe(1))
         if module is None:

@@ -18,7 +18,6 @@ from dropdiag.cost import Cost, clock
 from dropdiag.loss_scale import LossScale
 from dropdiag.probes import Place, Tap
 
-
 _is_wrapped = torch._C._functorch.is_functorch_wrapped_tensor
 _backward_number = torch._C._current_graph_task_id
 
@@ -77,6 +76,8 @@ class Taps:
         Whether more than one backward pass went through one forward pass.
     masks_in_evaluation : bool
         Whether a dropout was in training mode inside an evaluation.
+    intercepting : bool
+        Whether functional calls are intercepted just now.
     hint : {"last", "second"} or None
         Which dimension counts nodes in what the last layer gave, where layers of both kinds are watched.
     passes : Counter
@@ -97,6 +98,7 @@ class Taps:
         self.several_backwards = False
         self.masks_in_evaluation = False
         self.hint: str | None = None
+        self.intercepting = False
         self.thorough = True
         self._rests = False
         self._depth = 0
@@ -175,7 +177,7 @@ class Taps:
         else:
             call = self._enter(place, training, gradients)
         if call is not None and call.collector.wants(Tap.NET_VALUE):
-            call.collector.feed(Tap.NET_VALUE, place, call.number, z if call.mask is None else call.real(z))
+            self._feed(Tap.NET_VALUE, call, z if call.mask is None else call.real(z))
         return call
 
     def located(self, place: Place) -> Place:
@@ -229,7 +231,14 @@ class Taps:
     def node_value(self, call: Call, h: Tensor) -> None:
         """Take in the node value of a call."""
         if call.collector.wants(Tap.NODE_VALUE):
-            call.collector.feed(Tap.NODE_VALUE, call.place, call.number, call.real(h))
+            self._feed(Tap.NODE_VALUE, call, h if call.mask is None else call.real(h))
+
+    def _feed(self, tap: Tap, call: Call, tensor: Tensor) -> None:
+        if self.intercepting:  # what sketches do with tensors is nobody's functional call
+            with torch._C.DisableTorchFunction():
+                call.collector.feed(tap, call.place, call.number, tensor)
+        else:
+            call.collector.feed(tap, call.place, call.number, tensor)
 
     def raw_weight_grad(self, place: Place, gradient: Tensor | None) -> None:
         """Take in a weight's gradient each time something was added to it: the last one of a step stands."""
@@ -281,9 +290,7 @@ class _Gradient:
 
     __slots__ = ("call", "opened", "part", "period", "taps", "times")
 
-    def __init__(
-        self, taps: Taps, call: Call, part: Callable[[Tensor], Tensor] | None, opened: list[Opened]
-    ) -> None:
+    def __init__(self, taps: Taps, call: Call, part: Callable[[Tensor], Tensor] | None, opened: list[Opened]) -> None:
         self.taps, self.call, self.part, self.times = taps, call, part, 0
         self.opened, self.period = opened, call.collector.period
 

@@ -165,3 +165,20 @@ def test_moments(run, saved):
             "maximum": w.max(),
         }.items():
             np.testing.assert_allclose(scalar(run, f"weight_{name}", layer).loc[STEPS], value, rtol=1e-6)
+
+
+def test_node_correlation_of_a_training_step_where_it_is_asked_for(tmp_path):
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(6, 9), torch.nn.Tanh(), torch.nn.Dropout(0.5), torch.nn.Linear(9, 2))
+    x, h = torch.randn(40, 6), []
+    model[1].register_forward_hook(lambda module, inputs, output: h.append(output.detach().clone().numpy()))
+    with dd.Recorder(model, tmp_path / "run", probes=["training_node_correlation"], every=2) as rec:
+        for _ in range(4):
+            model(x).sum().backward()
+            rec.step()
+    run = dd.load(tmp_path / "run")
+    recorded = run.scalars.query("quantity == 'node_correlation_abs_mean'").set_index("step")["value"]
+    assert recorded.index.tolist() == [1, 2, 4]
+    for step, value in recorded.items():
+        r = np.corrcoef(h[step - 1].astype(np.float64), rowvar=False)
+        np.testing.assert_allclose(value, np.abs(r[np.triu_indices(9, 1)]).mean(), rtol=1e-6)

@@ -19,9 +19,8 @@ class Delve:
         folder.mkdir(parents=True, exist_ok=True)
         self.steps = 0
         with contextlib.redirect_stdout(io.StringIO()):
-            self.tracker = SaturationTracker(
-                str(folder / "delve"), save_to="csv", modules=model, device="cpu", log_interval=self.every, stats=["lsat"]
-            )
+            settings = {"save_to": "csv", "device": "cpu", "log_interval": self.every, "stats": ["lsat"]}
+            self.tracker = SaturationTracker(str(folder / "delve"), modules=model, **settings)
 
     def step(self, loss):
         """Compute what was tracked."""

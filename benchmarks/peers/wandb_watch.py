@@ -7,7 +7,7 @@ import os
 os.environ.setdefault("WANDB_SILENT", "true")
 os.environ.setdefault("WANDB_MODE", "offline")
 
-import wandb  # noqa: E402 - it reads the environment
+import wandb
 
 
 class Wandb:

@@ -16,6 +16,8 @@ MAX_NODES: Final = 1024
 MAX_SAMPLES: Final = 2048
 ROWS: Final = 512
 """Samples that enter one matrix product; the products are added in float64."""
+HALVED: Final = 256
+"""Nodes from which on three quarters of the products are computed, in two blocks."""
 _GOLDEN: Final = np.uint64(0x9E3779B97F4A7C15)  # 2**64 over the golden ratio
 
 
@@ -172,12 +174,9 @@ class Covariance:
         x = self.samples()
         n = max(x.shape[0], 1)
         x = x - x.mean(0)
-        rest = x.mean(0, dtype=torch.float64)  # what the rounding of the mean left
-        products = torch.zeros(x.shape[1], x.shape[1], dtype=torch.float64, device=x.device)
-        for start in range(0, x.shape[0], ROWS):
-            part = x[start : start + ROWS]
-            products += part.T @ part
-        return products / n - torch.outer(rest, rest)
+        rest = x.mean(0).to(torch.float64)  # what the rounding of the mean left
+        products = _products(x)
+        return products.div_(n).sub_(torch.outer(rest, rest))
 
     def constant(self) -> Tensor:
         """Return which nodes took one value only over the samples: they have no correlation.
@@ -217,8 +216,32 @@ class Covariance:
         return r[upper[0], upper[1]]
 
 
+def _products(x: Tensor) -> Tensor:
+    """Return x.T @ x in float64: sums of products over a few samples each; what lies below a block is mirrored.
+
+    Parameters
+    ----------
+    x : Tensor of float32 or float64, shape (n, nodes)
+
+    Returns
+    -------
+    Tensor of float64, shape (nodes, nodes)
+    """
+    nodes = x.shape[1]
+    half = nodes // 2 if nodes >= HALVED else 0
+    products = torch.zeros(nodes, nodes, dtype=torch.float64, device=x.device)
+    for start in range(0, x.shape[0], ROWS):
+        part = x[start : start + ROWS]
+        left, right = part[:, :half], part[:, half:]
+        products[half:, half:] += right.T @ right
+        if half:
+            products[:half] += left.T @ part
+    products[half:, :half] = products[:half, half:].T
+    return products
+
+
 def _rows(values: Tensor, axis: int, chosen: NDArray[np.int64], subset: Tensor | None) -> Tensor:
-    """Copy the chosen samples, counted over all dimensions but the nodes' in their order.
+    """Return the chosen samples, counted over all dimensions but the nodes' in their order; to be copied.
 
     Parameters
     ----------
@@ -235,7 +258,9 @@ def _rows(values: Tensor, axis: int, chosen: NDArray[np.int64], subset: Tensor |
     """
     before = values.shape[:axis].numel()
     cube = values.reshape(before, values.shape[axis], -1)  # a view where nodes are last, or memory is in order
-    if cube.shape[2] == 1:
+    if chosen.size == cube.shape[0] and cube.shape[2] == 1:
+        rows = cube[:, :, 0]
+    elif cube.shape[2] == 1:
         rows = cube[:, :, 0].index_select(0, torch.from_numpy(chosen).to(values.device))
     else:
         i, j = (torch.from_numpy(part).to(values.device) for part in np.divmod(chosen, cube.shape[2]))

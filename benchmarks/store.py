@@ -1,0 +1,83 @@
+"""Cost of writing and of reading back: the MLP recorded at every step, beside what other tools write.
+
+Prints, for so many recorded steps: MB on disk for 1,000 steps, how long closing takes, whether training had to wait
+for the disk, the recorder's own account of its time, and how long it takes to read the run back.
+
+    python benchmarks/store.py [--steps 500] [--monitors "wandb / 1"]
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from models import CASES, Loop
+from peers import make
+from timing import machine
+
+import dropdiag as dd
+
+MONITORS = ("dropdiag paper / 1", "dropdiag full / 1", "wandb / 1", "tensorboard / 1", "fastai / 1", "delve / 1")
+
+
+def megabytes(folder: Path) -> float:
+    """Return what lies in a folder."""
+    return sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()) / 1e6
+
+
+def write(name: str, steps: int, folder: Path) -> None:
+    """Train, close, and print what that left on disk."""
+    try:
+        loop = Loop(CASES["mlp"], make(name), folder)
+    except ImportError as error:
+        print(f"{name:<22} not installed ({error})")
+        return
+    with contextlib.redirect_stdout(io.StringIO()):
+        seconds = loop.block(steps)
+        begun = time.perf_counter()
+        loop.monitor.close()
+        closing = time.perf_counter() - begun
+    size = 1000 * megabytes(folder) / steps
+    print(f"{name:<22}{size:>18.1f}{1e3 * seconds / steps:>12.1f}{1e3 * closing:>12.0f}", flush=True)
+    if name.startswith("dropdiag"):
+        read(folder)
+
+
+def read(folder: Path) -> None:
+    """Print a run's own account of its cost, and the time of reading it."""
+    begun = time.perf_counter()
+    run = dd.load(folder)
+    rows = len(run.scalars)
+    scalars = time.perf_counter() - begun
+    histograms = len(run.histograms("net_value", step="all", phase="train"))
+    everything = time.perf_counter() - begun
+    cost = run.meta["cost"]
+    waited = f"waited {cost['waits']} times, {cost['seconds_waited']:.2f} s"
+    print(f"    own share {cost['share']:.3f}, writer's processor time {cost['writer_seconds']:.2f} s, {waited}")
+    print(
+        f"    read back: {rows:,} scalars {1e3 * scalars:.0f} ms, {histograms:,} histograms {1e3 * everything:.0f} ms"
+    )
+
+
+def main() -> None:
+    """Parse options and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=500)
+    parser.add_argument("--monitors", nargs="*", default=MONITORS)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    print(f"{machine()}; {options.steps} recorded steps of the mlp")
+    print(f"{'monitor':<22}{'MB / 1,000 steps':>18}{'ms a step':>12}{'close, ms':>12}")
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        for position, name in enumerate(options.monitors):
+            write(name, options.steps, Path(folder) / str(position))
+
+
+if __name__ == "__main__":
+    main()
