@@ -22,10 +22,11 @@ class _Correlation(Probe[Covariance]):
         pairs = sketch.pairs()
         histogram = Histogram()
         histogram.update(pairs)
+        histogram.forget_nan()  # on an accelerator, the pairs of constant nodes
         constant = sketch.constant().sum()
         return [
             ("node_correlation", histogram),
-            ("node_correlation_abs_mean", pairs.abs().mean()),
+            ("node_correlation_abs_mean", pairs.abs().nanmean()),
             ("node_correlation_samples", float(sketch.n)),
             ("node_correlation_nodes", (sketch.nodes - constant).to(torch.float64)),
             ("node_correlation_width", float(sketch.width)),

@@ -123,7 +123,7 @@ class Covariance:
             if width > self._max_nodes:
                 generator = torch.Generator().manual_seed(self._seed)
                 chosen = torch.randperm(width, generator=generator)[: self._max_nodes]
-                self._subset = chosen.sort().values.to(device)
+                self._subset = _sent(chosen.sort().values, device)
         if width != self.width:
             raise ArgumentError(f"the layer had {self.width} nodes and now has {width}")
 
@@ -142,7 +142,7 @@ class Covariance:
             kept = np.sort(np.argpartition(self._keys, self._max_samples - 1)[: self._max_samples])
             self._keys = self._keys[kept]
             self._limit = self._keys.max()
-            self._room[: kept.size] = self._room.index_select(0, torch.from_numpy(kept).to(self._room.device))
+            self._room[: kept.size] = self._room.index_select(0, _index(kept, self._room.device))
 
     def samples(self) -> Tensor:
         """Return the node values that are kept.
@@ -201,17 +201,20 @@ class Covariance:
         return (covariance * scale[:, None] * scale[None, :]).clamp(-1.0, 1.0)
 
     def pairs(self) -> Tensor:
-        """Pearson's r of every pair i < j of nodes that are not constant.
+        """Pearson's r of every pair i < j of nodes.
 
         Returns
         -------
         Tensor of float64, shape (m (m - 1) / 2,)
-            For m nodes that are not constant.
+            For the m nodes that are not constant. On an accelerator for all nodes, with NaN for the pairs of
+            constant ones: the host would have to wait to know how many these are.
         """
         if self.n == 0:
             return torch.empty(0, dtype=torch.float64)
-        keep = ~self.constant()
-        r = self.correlation()[keep][:, keep]
+        r = self.correlation()
+        if r.is_cpu:
+            keep = ~self.constant()
+            r = r[keep][:, keep]
         upper = torch.triu_indices(r.shape[0], r.shape[0], offset=1, device=r.device)
         return r[upper[0], upper[1]]
 
@@ -261,10 +264,19 @@ def _rows(values: Tensor, axis: int, chosen: NDArray[np.int64], subset: Tensor |
     if chosen.size == cube.shape[0] and cube.shape[2] == 1:
         rows = cube[:, :, 0]
     elif cube.shape[2] == 1:
-        rows = cube[:, :, 0].index_select(0, torch.from_numpy(chosen).to(values.device))
+        rows = cube[:, :, 0].index_select(0, _index(chosen, values.device))
     else:
-        i, j = (torch.from_numpy(part).to(values.device) for part in np.divmod(chosen, cube.shape[2]))
+        i, j = (_index(part, values.device) for part in np.divmod(chosen, cube.shape[2]))
         rows = cube[i, :, j]
     if subset is not None:
         rows = rows[:, subset]
     return rows if rows.dtype == torch.float64 else rows.to(torch.float32)
+
+
+def _index(positions: NDArray[np.int64], device: torch.device) -> Tensor:
+    return _sent(torch.from_numpy(positions), device)
+
+
+def _sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """Copy a tensor to a device; the host does not wait for a GPU."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from dropdiag.errors import ArgumentError
 from dropdiag.sketches import native
-from dropdiag.store.schema import BINS, SHIFT
+from dropdiag.store.schema import BINS, NEGATIVE_INFINITY, NEGATIVE_ZERO, POSITIVE_INFINITY, SHIFT
 
 Sparse = tuple[NDArray[np.uint16], NDArray[np.int64]]
 """Ascending numbers of the bins that hold something, and their counts."""
@@ -106,6 +106,12 @@ class Histogram:
             On the values' device; zeros on the CPU if there were none.
         """
         return torch.zeros(BINS, dtype=torch.int64) if self.counts is None else self.counts
+
+    def forget_nan(self) -> None:
+        """Take back what was counted of NaN."""
+        if self.counts is not None:
+            self.counts[POSITIVE_INFINITY + 1 : NEGATIVE_ZERO] = 0
+            self.counts[NEGATIVE_INFINITY + 1 :] = 0
 
     def drain(self) -> Sparse:
         """Return the bins that hold something and their counts, and begin anew.

@@ -83,3 +83,12 @@ def test_bin_edges_are_where_the_bits_say():
     width = (np.diff(edges) / edges[:-1].clip(1e-45))[normal]
     assert width.max() == 1 / 64
     assert width.min() > 1 / 128
+
+
+def test_nan_can_be_forgotten_and_nothing_else_is():
+    rest = [0.0, -0.0, float("inf"), -float("inf"), 1.0, -3.0]
+    sketch = Histogram()
+    sketch.forget_nan()
+    sketch.update(torch.tensor([*rest, float("nan"), -float("nan")]))
+    sketch.forget_nan()
+    assert torch.equal(sketch.dense(), count(torch.tensor(rest)))
