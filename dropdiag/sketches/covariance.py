@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -16,8 +17,8 @@ MAX_NODES: Final = 1024
 MAX_SAMPLES: Final = 2048
 ROWS: Final = 512
 """Samples that enter one matrix product; the products are added in float64."""
-HALVED: Final = 256
-"""Nodes from which on three quarters of the products are computed, in two blocks."""
+BLOCK: Final = 128
+"""Nodes of a block of products; only blocks on and above the diagonal are computed."""
 _GOLDEN: Final = np.uint64(0x9E3779B97F4A7C15)  # 2**64 over the golden ratio
 
 
@@ -138,14 +139,20 @@ class Covariance:
 
     def _thin(self) -> None:
         """Keep the samples of the lowest keys."""
-        if self._keys.size > self._max_samples:
-            kept = np.sort(np.argpartition(self._keys, self._max_samples - 1)[: self._max_samples])
-            self._keys = self._keys[kept]
-            self._limit = self._keys.max()
-            self._room[: kept.size] = self._room.index_select(0, _index(kept, self._room.device))
+        if self._keys.size <= self._max_samples:
+            return
+        kept = np.zeros(self._keys.size, dtype=bool)
+        kept[np.argpartition(self._keys, self._max_samples - 1)[: self._max_samples]] = True
+        self._limit = self._keys[kept].max()
+        holes = np.flatnonzero(~kept[: self._max_samples])
+        movers = self._max_samples + np.flatnonzero(kept[self._max_samples :])
+        device = self._room.device
+        self._room.index_copy_(0, _index(holes, device), self._room.index_select(0, _index(movers, device)))
+        self._keys[holes] = self._keys[movers]
+        self._keys = self._keys[: self._max_samples]
 
     def samples(self) -> Tensor:
-        """Return the node values that are kept.
+        """Return the node values that are kept, in no particular order.
 
         Returns
         -------
@@ -231,15 +238,14 @@ def _products(x: Tensor) -> Tensor:
     Tensor of float64, shape (nodes, nodes)
     """
     nodes = x.shape[1]
-    half = nodes // 2 if nodes >= HALVED else 0
+    edges = [*range(0, nodes, BLOCK), nodes]
     products = torch.zeros(nodes, nodes, dtype=torch.float64, device=x.device)
     for start in range(0, x.shape[0], ROWS):
         part = x[start : start + ROWS]
-        left, right = part[:, :half], part[:, half:]
-        products[half:, half:] += right.T @ right
-        if half:
-            products[:half] += left.T @ part
-    products[half:, :half] = products[:half, half:].T
+        for low, high in pairwise(edges):
+            products[low:high, low:] += part[:, low:high].T @ part[:, low:]
+    for low, high in pairwise(edges):
+        products[high:, low:high] = products[low:high, high:].T
     return products
 
 
