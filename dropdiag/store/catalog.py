@@ -89,7 +89,8 @@ class Catalog:
         frame = pd.DataFrame([[getattr(entry, name) for name in names] for entry in entries], columns=names)
         frame["seed"] = frame["seed"].astype("Int64")
         configs = pd.DataFrame([json.loads(entry.config) for entry in entries], index=frame.index)
-        return frame.join(configs.drop(columns=["condition", "seed"], errors="ignore"), rsuffix="_config")
+        configs = configs.drop(columns=["condition", "seed"], errors="ignore")
+        return frame.join(configs.rename(columns={name: f"config.{name}" for name in names}))
 
     def runs(
         self, conditions: Conditions | str | Sequence[str] | None = None, where: Mapping[str, Any] | None = None
@@ -138,7 +139,7 @@ class Catalog:
         from dropdiag.store.index import find_runs, read_index  # noqa: PLC0415
 
         entries = {entry.path: entry for entry in read_index(self.root)}
-        there = dict(find_runs(self.root))
+        there = dict(sorted(find_runs(self.root)))
         fresh = {path: entry for path, entry in entries.items() if there.get(path) == entry.stamp}
         changed = {path: self._open(path) for path in there if path not in fresh}
         self._warn("are new or have changed since the catalog was made, and are read from their folders",
@@ -203,9 +204,7 @@ def _by_pattern(found: list[_Candidate], conditions: Mapping[str, Patterns]) -> 
         several = [patterns] if isinstance(patterns, str) else list(patterns)
         inside = [run for run in found if any(_matches(run.path, pattern) for pattern in several)]
         if not inside:
-            raise RunError(
-                f"no run of the catalog matches {patterns!r}; a pattern is that of a path from its root"
-            )
+            raise RunError(f"no run of the catalog matches {patterns!r}; a pattern is that of a path from its root")
         for run in inside:
             owner = owners.setdefault(run.path, name)
             if owner != name:

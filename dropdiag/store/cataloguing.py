@@ -69,7 +69,7 @@ def update(root: Path, progress: Progress | None = None) -> Update:
         Is given how many of the runs to read are done, and how many there are.
     """
     (root / FOLDER).mkdir(exist_ok=True)
-    before, runs = _before(root), dict(find_runs(root))
+    before, runs = _before(root), dict(sorted(find_runs(root)))
     same = {path: entry for path, entry in (before or {}).items() if _same(root, entry, runs.get(path))}
     todo = {path: stamp for path, stamp in runs.items() if path not in same}
     removed = len((before or {}).keys() - runs.keys())

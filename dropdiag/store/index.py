@@ -67,7 +67,7 @@ def find_runs(root: Path) -> Iterator[tuple[str, Stamp]]:
     Yields
     ------
     path : str
-        From ``root``, with slashes; sorted within a folder. Hidden folders are passed over; links are followed
+        From ``root``, with slashes. Hidden folders are passed over; links are followed
         to runs alone.
     stamp : Stamp
     """
@@ -75,17 +75,13 @@ def find_runs(root: Path) -> Iterator[tuple[str, Stamp]]:
     while waiting:
         folder = waiting.pop()
         with os.scandir(folder) as entries:
-            inside = sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda e: e.name)
-        deeper = []
+            inside = [entry for entry in entries if not entry.name.startswith(".") and entry.is_dir()]
         for entry in inside:
-            if not entry.is_dir():
-                continue
             stamp = stamp_of(Path(entry.path))
             if stamp is not None:
                 yield Path(entry.path).relative_to(root).as_posix(), stamp
             elif not entry.is_symlink():
-                deeper.append(Path(entry.path))
-        waiting += reversed(deeper)
+                waiting.append(Path(entry.path))
 
 
 def stamp_of(run: Path) -> Stamp | None:
