@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pandas as pd
 
+from dropdiag.analysis.grouping import Groups
 from dropdiag.analysis.seeds import over_seeds, paired_ratio
 from dropdiag.analysis.select import GROUP, SITE, by_step, check, pushed_down, reduced
 from dropdiag.analysis.training import over_training
@@ -92,7 +93,8 @@ def per_run(
         Columns condition, seed, run, layer, call, mean, steps (with a value), dropped (missing or infinite
         values).
     """
-    return reduced(runs, quantity, _averaged, phase="train", layers=layers, conditions=conditions)
+    needed = [*SITE, "value"]
+    return reduced(runs, quantity, _averaged, columns=needed, phase="train", layers=layers, conditions=conditions)
 
 
 def curves(
@@ -122,9 +124,10 @@ def curves(
     """
 
     def gather(layer: Names, condition: Names) -> pd.DataFrame:
-        def read() -> Iterator[pd.DataFrame]:
-            found = as_runs(runs).batches(quantity, condition=condition, phase="train", layer=layer)
-            return map(_logs, found)
+        def read(steps: bool) -> Iterator[pd.DataFrame]:
+            columns = ["phase", "step"] if steps else [*SITE, "phase", "step", "value"]
+            found = as_runs(runs).batches(quantity, condition=condition, phase="train", layer=layer, columns=columns)
+            return found if steps else map(_logs, found)
 
         return over_training(read, GROUP, bins)
 
@@ -137,11 +140,11 @@ def curves(
 
 def _averaged(frame: pd.DataFrame) -> pd.DataFrame:
     """Mean over the steps of each run and site."""
-    frame = frame.assign(value=frame["value"].where(np.isfinite(frame["value"])))
-    groups = frame.groupby(RUN, sort=False, dropna=False, observed=True)["value"]
-    result = groups.agg(mean="mean", steps="count", rows="size").reset_index()
-    result["dropped"] = result.pop("rows") - result["steps"]
-    return result
+    value = frame["value"].where(np.isfinite(frame["value"]))
+    groups = Groups(frame, ["run", *SITE])
+    steps = groups.count(value)
+    rows = frame.iloc[groups.first][RUN].reset_index(drop=True)
+    return rows.assign(mean=groups.mean(value), steps=steps, dropped=groups.size() - steps)
 
 
 def _logs(frame: pd.DataFrame) -> pd.DataFrame:

@@ -57,7 +57,7 @@ def curves(
     every = as_runs(runs)
     names = check("condition", conditions, every.conditions)
 
-    def read() -> Iterator[pd.DataFrame]:
+    def read(_steps: bool) -> Iterator[pd.DataFrame]:
         return map(_finite, every.batches(quantity, condition=names, phase=phase, layer=NETWORK))
 
     result = over_training(read, ["condition", "phase"], bins)

@@ -107,6 +107,7 @@ def reduced(
     quantity: str,
     reduce: Callable[[pd.DataFrame], pd.DataFrame],
     *,
+    columns: Sequence[str] | None = None,
     phase: str | None = None,
     layers: Sequence[str] | None = None,
     conditions: Sequence[str] | None = None,
@@ -120,6 +121,8 @@ def reduced(
     reduce : callable
         Takes a frame of whole runs as `Runs.batches` yields it, returns one with columns condition, run and
         layer among others.
+    columns : sequence of str, optional
+        All that ``reduce`` needs, as in `Runs.batches`.
 
     Returns
     -------
@@ -134,7 +137,7 @@ def reduced(
     every = as_runs(runs)
 
     def gather(layer: Names, condition: Names) -> pd.DataFrame:
-        found = every.batches(quantity, condition=condition, phase=phase, layer=layer)
+        found = every.batches(quantity, condition=condition, phase=phase, layer=layer, columns=columns)
         frame = pd.concat([as_text(reduce(batch)) for batch in found], ignore_index=True)
         place = frame["run"].map({label: i for i, label in enumerate(every.labels())})
         return frame.iloc[place.argsort(kind="stable")].reset_index(drop=True)

@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from dropdiag.analysis.grouping import Groups
 from dropdiag.analysis.select import as_text
 
 RUN: Final = ["condition", "seed", "run"]
-Read = Callable[[], Iterable[pd.DataFrame]]
+Read = Callable[[bool], Iterable[pd.DataFrame]]
 
 
 def over_training(read: Read, by: Sequence[str], bins: int) -> pd.DataFrame:
@@ -22,7 +23,8 @@ def over_training(read: Read, by: Sequence[str], bins: int) -> pd.DataFrame:
     ----------
     read : callable
         Yields frames of whole runs with columns condition, seed, run, phase, step, those of ``by``, value (NaN
-        where it is left out) and dropped (bool). It is called twice: first for the steps, then for the values.
+        where it is left out) and dropped (bool). It is called twice: first with True, when only phase and step
+        are needed, then with False.
     by : sequence of str
         Columns that name a curve.
     bins : int
@@ -34,10 +36,10 @@ def over_training(read: Read, by: Sequence[str], bins: int) -> pd.DataFrame:
         Columns ``by``, bin, step (mean of the bin over rows, then over runs), mean and sd (of the runs' means;
         NaN for fewer than two), seeds (runs with a value), dropped (rows). Empty where nothing was read.
     """
-    steps = _steps(read())
+    steps = _steps(read(True))
     numbers = {phase: step_bins(pd.Series(known), bins).to_numpy() for phase, known in steps.items()}
     keys = [*by, "bin"]
-    parts = [_over_runs(_binned(frame, steps, numbers), by, keys) for frame in read()]
+    parts = [_over_runs(_binned(frame, steps, numbers), by, keys) for frame in read(False)]
     return _merged(pd.concat(parts, ignore_index=True), keys) if parts else pd.DataFrame(columns=[*keys, "layer"])
 
 
@@ -64,8 +66,9 @@ def _steps(frames: Iterable[pd.DataFrame]) -> dict[str, NDArray[np.int64]]:
     """Return the steps of each phase, ascending."""
     found: dict[str, NDArray[np.int64]] = {}
     for frame in frames:
-        for phase, steps in frame.groupby("phase", sort=False, observed=True)["step"]:
-            found[str(phase)] = np.union1d(found.get(str(phase), np.empty(0, np.int64)), steps.unique())
+        groups = Groups(frame, ["phase", "step"])
+        for phase, steps in frame.iloc[groups.first].groupby("phase", sort=False, observed=True)["step"]:
+            found[str(phase)] = np.union1d(found.get(str(phase), np.empty(0, np.int64)), steps)
     return found
 
 
@@ -79,20 +82,21 @@ def _binned(
         values = frame["step"].to_numpy()[here]
         place = np.searchsorted(known, values).clip(max=len(known) - 1)
         bins[here] = np.where(known[place] == values, numbers[phase][place], -1)
-    return frame.assign(bin=bins)[bins >= 0]
+    frame = frame.assign(bin=bins)
+    return frame if (bins >= 0).all() else frame[bins >= 0]
 
 
 def _over_runs(frame: pd.DataFrame, by: Sequence[str], keys: list[str]) -> pd.DataFrame:
     """Count and average the runs' means of each bin, and sum their squared deviations."""
-    own = list(dict.fromkeys([*RUN, *by, "bin"]))
-    groups = frame.groupby(own, sort=False, dropna=False, observed=True)
-    each = groups.agg(step=("step", "mean"), value=("value", "mean"), dropped=("dropped", "sum")).reset_index()
-    result = each.groupby(keys, sort=False, dropna=False, observed=True).agg(
-        runs=("step", "size"), step=("step", "mean"), seeds=("value", "count"), mean=("value", "mean"),
-        variance=("value", "var"), dropped=("dropped", "sum"),
+    groups = Groups(frame, ["run", *(name for name in by if name not in RUN), "bin"])
+    each = frame.iloc[groups.first][keys].reset_index(drop=True)
+    step, value, dropped = groups.mean(frame["step"]), groups.mean(frame["value"]), groups.sum(frame["dropped"])
+    over = Groups(each, keys)
+    result = each.iloc[over.first].reset_index(drop=True).assign(
+        runs=over.size(), step=over.mean(step), seeds=over.count(value), mean=over.mean(value),
+        squares=over.squares(value), dropped=over.sum(dropped).astype(np.int64),
     )  # fmt: skip
-    result["squares"] = result.pop("variance").fillna(0.0) * (result["seeds"] - 1).clip(lower=0)
-    return as_text(result.reset_index())
+    return as_text(result)
 
 
 def _merged(parts: pd.DataFrame, keys: list[str]) -> pd.DataFrame:

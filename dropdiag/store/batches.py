@@ -62,7 +62,13 @@ class Memory:
             self._positions, self._tables = frozenset(positions), kept
 
 
-def batches(runs: Sequence[Run], wanted: Iterable[int], selection: Selection, memory: Memory) -> Iterator[pa.Table]:
+def batches(
+    runs: Sequence[Run],
+    wanted: Iterable[int],
+    selection: Selection,
+    memory: Memory,
+    columns: Sequence[str] | None = None,
+) -> Iterator[pa.Table]:
     """Read the wanted scalars of runs.
 
     Parameters
@@ -73,6 +79,8 @@ def batches(runs: Sequence[Run], wanted: Iterable[int], selection: Selection, me
     selection : Selection
     memory : Memory
         Of these runs.
+    columns : sequence of str, optional
+        Columns that are needed, others may be left out; None is all of them.
 
     Yields
     ------
@@ -100,7 +108,7 @@ def batches(runs: Sequence[Run], wanted: Iterable[int], selection: Selection, me
         else:
             kept[place.part][place.entry] = position
     for part, entries in kept.items():
-        table = _from_part(part, entries, selection)
+        table = _from_part(part, entries, selection, columns)
         if table is None:
             loose.extend(entries.values())
         else:
@@ -108,9 +116,11 @@ def batches(runs: Sequence[Run], wanted: Iterable[int], selection: Selection, me
     yield from map(selection.apply, _from_folders(runs, loose, selection, memory))
 
 
-def _from_part(part: Path, entries: Mapping[int, int], selection: Selection) -> pa.Table | None:
+def _from_part(
+    part: Path, entries: Mapping[int, int], selection: Selection, columns: Sequence[str] | None
+) -> pa.Table | None:
     try:
-        return read_part(part, entries, selection)
+        return read_part(part, entries, selection, columns)
     except RunError as error:
         warnings.warn(f"{error}; its runs are read from their folders", DropdiagWarning, stacklevel=4)
         return None

@@ -43,7 +43,7 @@ def tidy_of_runs(table: pa.Table, labels: Labels) -> pd.DataFrame:
     return frame
 
 
-def coded_of_runs(table: pa.Table, labels: Labels) -> pd.DataFrame:
+def coded_of_runs(table: pa.Table, labels: Labels, wanted: Sequence[str] | None = None) -> pd.DataFrame:
     """Return a batch as a frame whose text columns are categories: a quarter of the memory and of the time."""
     position = table["position"].to_numpy()
     columns: dict[str, object] = {
@@ -51,7 +51,7 @@ def coded_of_runs(table: pa.Table, labels: Labels) -> pd.DataFrame:
         "seed": _seeds(position, labels.seeds),
         "run": _category(position, labels.names),
     }
-    for name in table.column_names[1:]:
+    for name in table.column_names[1:] if wanted is None else wanted:
         column = table[name].combine_chunks()
         if name in TEXT:
             codes = column.indices.fill_null(-1).to_numpy(zero_copy_only=False)
@@ -62,9 +62,8 @@ def coded_of_runs(table: pa.Table, labels: Labels) -> pd.DataFrame:
 
 
 def _category(position: NDArray[np.int32], values: Sequence[str]) -> pd.Categorical[str]:
-    codes = {name: code for code, name in enumerate(dict.fromkeys(values))}
-    each = np.array([codes[value] for value in values], dtype=np.int32)
-    return _from_codes(each[position], list(codes))
+    each, names = pd.factorize(np.array(values, dtype=object))
+    return _from_codes(each.astype(np.int32)[position], list(names))
 
 
 def _from_codes(codes: NDArray[np.int32], names: list[str]) -> pd.Categorical[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from dropdiag.errors import RunError
 from dropdiag.store.files import sync_folder
@@ -57,7 +58,9 @@ def write_part(folder: Path, entries: Mapping[int, pa.Table]) -> Path:
     return path
 
 
-def read_part(path: Path, positions: Mapping[int, int], selection: Selection) -> pa.Table:
+def read_part(
+    path: Path, positions: Mapping[int, int], selection: Selection, columns: Sequence[str] | None = None
+) -> pa.Table:
     """Read the wanted rows of some entries.
 
     Parameters
@@ -66,6 +69,8 @@ def read_part(path: Path, positions: Mapping[int, int], selection: Selection) ->
     positions : mapping of int to int
         Number of an entry -> the position to give it.
     selection : Selection
+    columns : sequence of str, optional
+        Columns that are needed; None is all of them.
 
     Returns
     -------
@@ -77,20 +82,29 @@ def read_part(path: Path, positions: Mapping[int, int], selection: Selection) ->
     RunError
         If it cannot be read.
     """
+    one_quantity = len(selection.quantity or ()) == 1
+    wanted = coded("scalars").names if columns is None else list(dict.fromkeys(columns))
+    needed = _needed(selection, [*wanted, "entry", *([] if one_quantity else ["row"])])
     try:
         with pq.ParquetFile(path, read_dictionary=list(NAMES), pre_buffer=False) as file:
             groups = [g for g in range(file.num_row_groups) if _may_hold(file.metadata.row_group(g), selection)]
-            found = [selection.apply(file.read_row_group(group).cast(SCHEMA)) for group in groups]
+            table = selection.apply(one_chunk(file.read_row_groups(groups, needed.names).cast(needed)))
     except (OSError, KeyError, pa.ArrowException) as error:
         raise RunError(f"the catalog's part {path} cannot be read: {error}") from error
-    table = one_chunk(pa.concat_tables([SCHEMA.empty_table(), *found]))
     place = _places(table["entry"].to_numpy(), positions)
     table = table.append_column("position", pa.array(place))
     if (place < 0).any():
         table = table.filter(pa.array(place >= 0))
-    if len(selection.quantity or ()) != 1:  # sorted by quantity: back to the order in which they were recorded
+    if not one_quantity:  # sorted by quantity: back to the order in which they were recorded
         table = table.take(np.lexsort((table["row"].to_numpy(), table["position"].to_numpy())))
-    return table.select(["position", *coded("scalars").names])
+    return table.select(["position", *wanted])
+
+
+def _needed(selection: Selection, wanted: Sequence[str]) -> pa.Schema:
+    """Return the columns that are wanted or that rows are chosen by, in the order of the file."""
+    chosen_by = [name for name in NAMES if getattr(selection, name) is not None]
+    step = [] if selection.steps == (None, None) else ["step"]
+    return pa.schema([field for field in SCHEMA if field.name in {*wanted, *chosen_by, *step}])
 
 
 def _joined(entries: Mapping[int, pa.Table]) -> pa.Table:
@@ -133,11 +147,13 @@ def _range(group: pq.RowGroupMetaData, name: str) -> tuple[Any, Any]:
     return (statistics.min, statistics.max) if known else (None, None)
 
 
-def _places(entries: np.ndarray, positions: Mapping[int, int]) -> np.ndarray:
+def _places(entries: NDArray[np.int64], positions: Mapping[int, int]) -> NDArray[np.int32]:
     """Position of each row's entry; -1 where it is not asked for."""
-    known = np.array(sorted(positions), dtype=np.int64)
-    where = np.searchsorted(known, entries).clip(max=max(len(known) - 1, 0))
-    given = np.array([positions[entry] for entry in known.tolist()], dtype=np.int32)
-    if not len(known):
-        return np.full(len(entries), -1, np.int32)
-    return np.where(known[where] == entries, given[where], -1).astype(np.int32)
+    if not len(entries):
+        return np.empty(0, np.int32)
+    least, most = int(entries.min()), int(entries.max())
+    table = np.full(most - least + 1, -1, np.int32)
+    for entry, position in positions.items():
+        if least <= entry <= most:
+            table[entry - least] = position
+    return table[entries - least]

@@ -102,6 +102,7 @@ class Runs(Sequence[Run]):
         phase: Names = None,
         layer: Layers = None,
         steps: Steps = None,
+        columns: Sequence[str] | None = None,
     ) -> Iterator[pd.DataFrame]:
         """Yield the scalars that `select` returns, a bounded number of rows at a time: for many or long runs.
 
@@ -109,6 +110,8 @@ class Runs(Sequence[Run]):
         ----------
         quantity, condition, phase, layer, steps
             As in `select`.
+        columns : sequence of str, optional
+            Columns of `Run.scalars` to return after condition, seed and run; None is all of them.
 
         Yields
         ------
@@ -119,15 +122,17 @@ class Runs(Sequence[Run]):
         """
         from dropdiag.store.frames import coded_of_runs  # noqa: PLC0415
 
-        tables = self._tables(condition, Selection.of(quantity, phase, layer, steps))
-        return (coded_of_runs(table, self._keys) for table in tables)
+        tables = self._tables(condition, Selection.of(quantity, phase, layer, steps), columns)
+        return (coded_of_runs(table, self._keys, columns) for table in tables)
 
-    def _tables(self, condition: Names, selection: Selection) -> Iterator[pa.Table]:
+    def _tables(
+        self, condition: Names, selection: Selection, columns: Sequence[str] | None = None
+    ) -> Iterator[pa.Table]:
         from dropdiag.store.batches import batches  # noqa: PLC0415
 
         names = {condition} if isinstance(condition, str) else condition
         wanted = [i for i, run in enumerate(self.runs) if names is None or run.condition in names]
-        return batches(self.runs, wanted, selection, self._memory)
+        return batches(self.runs, wanted, selection, self._memory, columns)
 
     def histograms(self, quantity: str, step: int | str | None = None, phase: str | None = None) -> pd.DataFrame:
         """As `Run.histograms`, with columns condition, seed, run before.
