@@ -77,11 +77,11 @@ def _codes(column: pd.Series[Any]) -> tuple[Integers, int]:
     """Return an integer from 0 for each key, and how many there may be."""
     codes: Integers
     if isinstance(column.dtype, pd.CategoricalDtype):
-        codes = column.cat.codes.to_numpy(dtype=np.int64)
+        codes = np.asarray(column.cat.codes, dtype=np.int64)
     elif column.dtype.kind in "iu":
-        codes = column.to_numpy(dtype=np.int64)
+        codes = np.asarray(column, dtype=np.int64)
     else:
-        codes = np.asarray(pd.factorize(column)[0]).astype(np.int64)
+        codes = np.asarray(pd.factorize(column)[0], dtype=np.int64)
     least, most = (int(codes.min()), int(codes.max())) if len(codes) else (0, 0)
     return codes - least, most - least + 1
 
