@@ -7,6 +7,7 @@ Record
     `register_activation` makes an activation of one's own known.
 Read and compare
     `load` opens one run folder as a `Run`, or several as `Runs`: frames and `Histogram` objects.
+    `Catalog` keeps the scalars of thousands of runs together and gives `Runs` of them.
     `analysis` answers the paper's questions, frame to frame; `plots` draws its figures.
 Errors
     `DropdiagError` is the base of all of them; `DropdiagWarning` is what is warned.
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from dropdiag.gaaf import GAAF
     from dropdiag.recorder import Recorder
     from dropdiag.schedules import every, log_spaced
+    from dropdiag.store.catalog import Catalog
     from dropdiag.store.histogram import Histogram
     from dropdiag.store.reader import Run, Runs, load
 
@@ -33,6 +35,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "GAAF",
+    "Catalog",
     "DropdiagError",
     "DropdiagWarning",
     "Histogram",
@@ -49,6 +52,7 @@ __all__ = [
 
 _HOME = {
     "GAAF": "dropdiag.gaaf",
+    "Catalog": "dropdiag.store.catalog",
     "DropdiagError": "dropdiag.errors",
     "DropdiagWarning": "dropdiag.errors",
     "Histogram": "dropdiag.store.histogram",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import Enum
 from importlib.metadata import PackageNotFoundError, version
@@ -12,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from dropdiag.errors import DropdiagError
+from dropdiag.errors import DropdiagError, DropdiagWarning
 
 app = typer.Typer(
     name="dropdiag",
@@ -144,6 +145,38 @@ def coverage(
 
         table = load(run).coverage()
     typer.echo(json.dumps(table.as_dicts(), indent=1) if as_json else str(table))
+
+
+@app.command()
+def catalog(
+    root: Annotated[Path, typer.Argument(metavar="ROOT", help="A folder with run folders in it, at any depth.")],
+) -> None:
+    """Keep the scalars of all runs below a folder together, so that thousands of them are read at once.
+
+    Only runs that are new or have changed are read. The catalog lies in ROOT/.catalog; run folders are not touched.
+
+    **Example**
+
+    - `dropdiag catalog runs`, then in Python `dropdiag.Catalog("runs").runs()`
+    """
+    with _clear_errors(), _bar("runs") as progress, warnings.catch_warnings():
+        warnings.simplefilter("ignore", DropdiagWarning)  # what they say is printed below
+        from dropdiag.store.catalog import Catalog  # noqa: PLC0415
+
+        made = Catalog(root).update(progress)
+    for sentence in (*made.unreadable.values(), *made.problems):
+        typer.echo(f"left out: {sentence}", err=True)
+    typer.echo(f"read {made.read:,}, unchanged {made.kept:,}, gone {made.removed:,}, left out {len(made.unreadable):,}")
+
+
+@contextmanager
+def _bar(what: str) -> Iterator[Callable[[int, int], None]]:
+    from rich.console import Console  # noqa: PLC0415
+    from rich.progress import Progress  # noqa: PLC0415
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from dropdiag.experiments import reproduce as module
 from dropdiag.experiments import runner
 
 from .experiments.conftest import quick_figures, write_mnist
+from .synthetic import content, write
 
 __all__ = ["quick_figures"]
 
@@ -166,3 +167,15 @@ def test_coverage_shows_every_site_of_a_run(tmp_path):
     code, _, error = call("coverage", tmp_path)
     assert code == 2
     assert "is not a run" in error
+
+
+def test_catalog_says_what_it_read_and_what_it_left_out(tmp_path):
+    for seed in (0, 1):
+        write(tmp_path / f"run-{seed}", content("Dropout", seed, steps=10, size=20), "Dropout", seed)
+    assert call("catalog", tmp_path)[:2] == (0, "read 2, unchanged 0, gone 0, left out 0\n")
+    (tmp_path / "run-1" / "run.json").write_text("{")
+    code, out, err = call("catalog", tmp_path)
+    assert (code, out) == (0, "read 0, unchanged 1, gone 0, left out 1\n")
+    assert "left out: " in err
+    assert "run-1/run.json cannot be read" in err
+    assert call("catalog", tmp_path / "nothing")[0] == 2

@@ -157,7 +157,7 @@ def mean_abs(low: NDArray[np.float64], high: NDArray[np.float64], counts: NDArra
 def _beside(runs: Run | Runs, frame: pd.DataFrame, quantity: str) -> list[float]:
     """Scalar recorded with each histogram (same run, step, phase, site); NaN where there is none."""
     try:
-        values = scalars(runs, quantity)
+        values = scalars(runs, quantity, conditions=frame["condition"].unique().tolist())
     except NotRecordedError:
         return [float("nan")] * len(frame)
     keys = ["condition", "run", "step", "phase", "layer", "call"]

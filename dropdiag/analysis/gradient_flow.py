@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
 
+from dropdiag.analysis.grouping import Groups
 from dropdiag.analysis.seeds import over_seeds, paired_ratio
-from dropdiag.analysis.select import GROUP, SITE, by_step, check, scalars
+from dropdiag.analysis.select import GROUP, SITE, by_step, check, pushed_down, reduced
+from dropdiag.analysis.training import over_training
 from dropdiag.store.reader import Run, Runs, as_runs
+from dropdiag.store.selection import Names
 
 QUANTITY = "net_grad_abs_mean"
 RUN = ["condition", "seed", "run", "layer", "call"]
@@ -58,12 +60,16 @@ def table(
     frame = per_run(runs, layers=layers, conditions=conditions, quantity=quantity)
     known = list(as_runs(runs).conditions)
     base = check("condition", None if baseline is None else [baseline], known)[0]
-    reference = per_run(runs, layers=layers, conditions=[base], quantity=quantity)
+    if (frame["condition"] == base).any():
+        reference = frame[frame["condition"] == base]
+    else:
+        reference = per_run(runs, layers=layers, conditions=[base], quantity=quantity)
     summary = over_seeds(frame, GROUP, ["mean"])
     counts = frame.groupby(GROUP, sort=False).agg(steps=("steps", "mean"), dropped=("dropped", "sum"))
     summary = summary.merge(counts.reset_index(), on=GROUP).assign(baseline=base)
-    ratios = [paired_ratio(_rows(frame, key), _rows(reference, {**key, "condition": base}), "mean")
-              for key in summary[GROUP].to_dict("records")]  # fmt: skip
+    places = dict(iter(reference.groupby(SITE, sort=False)))
+    ratios = [paired_ratio(part, places.get(tuple(site), reference[:0]), "mean")
+              for (_, *site), part in frame.groupby(GROUP, sort=False)]  # fmt: skip
     return pd.concat([summary, pd.DataFrame(ratios)], axis=1)
 
 
@@ -87,12 +93,8 @@ def per_run(
         Columns condition, seed, run, layer, call, mean, steps (with a value), dropped (missing or infinite
         values).
     """
-    frame = scalars(runs, quantity, phase="train", layers=layers, conditions=conditions)
-    frame = frame.assign(value=frame["value"].where(np.isfinite(frame["value"])))
-    groups = frame.groupby(RUN, sort=False, dropna=False)["value"]
-    result = groups.agg(mean="mean", steps="count", rows="size").reset_index()
-    result["dropped"] = result.pop("rows") - result["steps"]
-    return result
+    needed = [*SITE, "value"]
+    return reduced(runs, quantity, _averaged, columns=needed, phase="train", layers=layers, conditions=conditions)
 
 
 def curves(
@@ -120,42 +122,32 @@ def curves(
         for one run), seeds, dropped (missing, infinite or not positive values, which have no logarithm),
         by step. Bins without any value, such as those of a frozen layer, have no row.
     """
-    frame = scalars(runs, quantity, phase="train", layers=layers, conditions=conditions)
-    frame = frame.assign(bin=step_bins(frame["step"], bins))
-    usable = np.isfinite(frame["value"]) & (frame["value"] > 0.0)
-    frame = frame.assign(log=np.log(frame["value"].where(usable)), dropped=~usable)
-    each = frame.groupby([*RUN, "bin"], sort=False, dropna=False).agg(
-        step=("step", "mean"), log=("log", "mean"), dropped=("dropped", "sum")
-    )
-    groups = each.reset_index().groupby([*GROUP, "bin"], sort=False)
-    result = groups.agg(step=("step", "mean"), log=("log", "mean"), sd=("log", "std"), seeds=("log", "count"))
-    result["dropped"] = groups["dropped"].sum()
-    result["value"] = np.exp(result["log"])
-    result["low"], result["high"] = np.exp(result["log"] - result["sd"]), np.exp(result["log"] + result["sd"])
-    result = by_step(result[result["seeds"] > 0].reset_index(), GROUP)
+
+    def gather(layer: Names, condition: Names) -> pd.DataFrame:
+        def read(steps: bool) -> Iterator[pd.DataFrame]:
+            columns = ["phase", "step"] if steps else [*SITE, "phase", "step", "value"]
+            found = as_runs(runs).batches(quantity, condition=condition, phase="train", layer=layer, columns=columns)
+            return found if steps else map(_logs, found)
+
+        return over_training(read, GROUP, bins)
+
+    result = pushed_down(runs, quantity, gather, layers=layers, conditions=conditions)
+    result["value"] = np.exp(result["mean"])
+    result["low"], result["high"] = np.exp(result["mean"] - result["sd"]), np.exp(result["mean"] + result["sd"])
+    result = by_step(result[result["seeds"] > 0], GROUP)
     return result[[*GROUP, "step", "value", "low", "high", "seeds", "dropped"]]
 
 
-def step_bins(steps: pd.Series[Any], bins: int) -> pd.Series[Any]:
-    """Bin of each step: equal bins between the first and the last, or each step its own if they are few.
-
-    Parameters
-    ----------
-    steps : Series of int
-    bins : int
-
-    Returns
-    -------
-    Series of int, same index
-    """
-    if steps.nunique() <= bins:
-        return steps.rank(method="dense").astype("int64")
-    first, last = steps.min(), steps.max()
-    number: pd.Series[Any] = ((steps - first) * bins // (last - first + 1)).astype("int64")
-    return number
+def _averaged(frame: pd.DataFrame) -> pd.DataFrame:
+    """Mean over the steps of each run and site."""
+    value = frame["value"].where(np.isfinite(frame["value"]))
+    groups = Groups(frame, ["run", *SITE])
+    steps = groups.count(value)
+    rows = frame.iloc[groups.first][RUN].reset_index(drop=True)
+    return rows.assign(mean=groups.mean(value), steps=steps, dropped=groups.size() - steps)
 
 
-def _rows(frame: pd.DataFrame, key: dict[Any, Any]) -> pd.DataFrame:
-    same = (frame["condition"] == key["condition"]) & (frame[SITE] == [key["layer"], key["call"]]).all(axis=1)
-    rows: pd.DataFrame = frame[same]
-    return rows
+def _logs(frame: pd.DataFrame) -> pd.DataFrame:
+    """Logarithms in place of the values, where there is one."""
+    usable = np.isfinite(frame["value"]) & (frame["value"] > 0.0)
+    return frame.assign(value=np.log(frame["value"].where(usable)), dropped=~usable)

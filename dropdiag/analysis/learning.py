@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Final, NoReturn
 
 import numpy as np
 import pandas as pd
 
-from dropdiag.analysis.gradient_flow import step_bins
 from dropdiag.analysis.seeds import over_seeds
-from dropdiag.analysis.select import by_step, scalars
+from dropdiag.analysis.select import as_text, by_step, check, scalars
+from dropdiag.analysis.training import RUN, over_training
 from dropdiag.errors import ArgumentError, NotRecordedError
-from dropdiag.store.reader import Run, Runs
+from dropdiag.store.reader import Run, Runs, as_runs
+from dropdiag.store.schema import QUANTITIES
 
-RUN = ["condition", "seed", "run"]
+NETWORK: Final = [None]  # the layer of what belongs to the network as a whole
 
 
 def curves(
@@ -52,18 +54,19 @@ def curves(
     NotRecordedError
         If no run holds the quantity in that phase.
     """
-    frame = _of_network(runs, quantity, phase, conditions)
-    finite = np.isfinite(frame["value"])
-    frame = frame.assign(value=frame["value"].where(finite), dropped=~finite)
-    frame["bin"] = frame.groupby("phase")["step"].transform(lambda steps: step_bins(steps, bins))
-    each = frame.groupby([*RUN, "phase", "bin"], sort=False, dropna=False).agg(
-        step=("step", "mean"), value=("value", "mean"), dropped=("dropped", "sum")
-    )
-    groups = each.reset_index().groupby(["condition", "phase", "bin"], sort=False)
-    result = groups.agg(step=("step", "mean"), value=("value", "mean"), sd=("value", "std"))
+    every = as_runs(runs)
+    names = check("condition", conditions, every.conditions)
+
+    def read(_steps: bool) -> Iterator[pd.DataFrame]:
+        return map(_finite, every.batches(quantity, condition=names, phase=phase, layer=NETWORK))
+
+    result = over_training(read, ["condition", "phase"], bins)
+    if result.empty:
+        _refuse(runs, quantity, phase, conditions)
+    result = result.assign(place=result["condition"].map(names.index)).sort_values("place", kind="stable")
+    result["value"] = result["mean"]
     result["low"], result["high"] = result["value"] - result["sd"], result["value"] + result["sd"]
-    result["seeds"], result["dropped"] = groups["value"].count(), groups["dropped"].sum()
-    result = by_step(result[result["seeds"] > 0].reset_index(), ["condition", "phase"])
+    result = by_step(result[result["seeds"] > 0].reset_index(drop=True), ["condition", "phase"])
     return result[["condition", "phase", "step", "value", "low", "high", "seeds", "dropped"]]
 
 
@@ -104,34 +107,48 @@ def best(
     """
     if mode not in {"max", "min"}:
         raise ArgumentError(f"mode must be 'max' or 'min', got {mode!r}")
-    frame = _of_network(runs, quantity, phase, conditions)
-    rows = [
-        {**dict(zip(RUN, key, strict=True)), **_best(part, mode)}
-        for key, part in frame.groupby(RUN, sort=False, dropna=False)
-    ]
-    return over_seeds(pd.DataFrame(rows), ["condition"], ["best", "step", "evaluation", "final"])
+    every = as_runs(runs)
+    names = check("condition", conditions, every.conditions)
+    found = every.batches(quantity, condition=names, phase=phase, layer=NETWORK)
+    rows = pd.concat([as_text(_best(batch, mode)) for batch in found], ignore_index=True)
+    if rows.empty:
+        _refuse(runs, quantity, phase, conditions)
+    place = rows["condition"].map(names.index)
+    rows = rows.loc[place.sort_values(kind="stable").index]
+    return over_seeds(rows, ["condition"], ["best", "step", "evaluation", "final"])
 
 
-def _best(part: pd.DataFrame, mode: str) -> dict[str, float]:
-    part = part.sort_values("step", kind="stable")
-    values = part["value"].to_numpy(dtype=np.float64)
-    if not np.isfinite(values).any():
-        return dict.fromkeys(("best", "step", "evaluation", "final"), float("nan"))
-    score = np.where(np.isfinite(values), values if mode == "max" else -values, -np.inf)
-    i = int(np.argmax(score))
-    evaluation = int((part["step"].to_numpy()[: i + 1] > 0).sum())
-    return {
-        "best": float(values[i]),
-        "step": float(part["step"].iloc[i]),
-        "evaluation": evaluation,
-        "final": float(values[-1]),
-    }
+def quantities(runs: Run | Runs) -> list[str]:
+    """Names of the scalars that were given for the network as a whole, sorted, without those of dropdiag's own."""
+    found: set[str] = set()
+    for batch in as_runs(runs).batches(layer=NETWORK):
+        found |= set(batch["quantity"].unique())
+    return sorted(found - set(QUANTITIES))
 
 
-def _of_network(runs: Run | Runs, quantity: str, phase: str | None, conditions: Sequence[str] | None) -> pd.DataFrame:
-    """Rows that belong to the network as a whole, not to a layer."""
-    frame = scalars(runs, quantity, phase=phase, conditions=conditions)
-    frame = frame[frame["layer"].isna()]
-    if frame.empty:
-        raise NotRecordedError(f"{quantity!r} belongs to layers; a learning curve needs a scalar of the network")
-    return frame
+def _best(frame: pd.DataFrame, mode: str) -> pd.DataFrame:
+    """Best and last value of each run; NaN in all where none is finite."""
+    frame = frame.sort_values("step", kind="stable").reset_index(drop=True)
+    finite = np.isfinite(frame["value"])
+    score = (frame["value"] if mode == "max" else -frame["value"]).where(finite, -np.inf)
+    groups = frame.assign(score=score, evaluation=frame["step"] > 0).groupby("run", sort=False, observed=True)
+    evaluation = groups["evaluation"].cumsum()
+    best, last = groups["score"].idxmax(), groups.tail(1).set_index("run")["value"]
+    rows = frame.loc[best.to_numpy(), [*RUN, "step"]].assign(
+        best=frame["value"], step=frame["step"].astype("float64"), evaluation=evaluation.astype("float64")
+    )
+    rows["final"] = last.loc[rows["run"]].to_numpy()
+    measured = ["best", "step", "evaluation", "final"]
+    rows[measured] = rows[measured].where(finite.loc[rows.index], np.nan)
+    return rows
+
+
+def _finite(frame: pd.DataFrame) -> pd.DataFrame:
+    finite = np.isfinite(frame["value"])
+    return frame.assign(value=frame["value"].where(finite), dropped=~finite)
+
+
+def _refuse(runs: Run | Runs, quantity: str, phase: str | None, conditions: Sequence[str] | None) -> NoReturn:
+    """Say why there is no row of the network as a whole."""
+    scalars(runs, quantity, phase=phase, conditions=conditions)
+    raise NotRecordedError(f"{quantity!r} belongs to layers; a learning curve needs a scalar of the network")

@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 import pandas as pd
 
 from dropdiag.errors import ArgumentError, DropdiagWarning, NotRecordedError
-from dropdiag.store.reader import Run, Runs
+from dropdiag.store.reader import Runs
 from dropdiag.store.schema import EVAL, TRAIN
 
 
@@ -48,7 +48,7 @@ def one_phase(
         If runs are left out.
     """
     chosen = [(label, run) for label, run in zip(runs.labels(), runs, strict=True) if run.condition in conditions]
-    held = {label: _phases(run, quantity) for label, run in chosen}
+    held = {label: run.phases(quantity) for label, run in chosen}
     phase = common(held, quantity, phase)
     kept = keep(held, quantity, phase)
     return Runs([run for label, run in chosen if label in kept]), kept, phase
@@ -124,11 +124,6 @@ def keep(held: Mapping[str, Collection[str]], quantity: str, phase: str) -> list
             stacklevel=2,
         )
     return [run for run in held if run not in lacking]
-
-
-def _phases(run: Run, quantity: str) -> list[str]:
-    phases: list[str] = run._table("histograms", [("quantity", "=", quantity)])["phase"].unique().to_pylist()
-    return phases
 
 
 def _listed(names: Sequence[str]) -> str:

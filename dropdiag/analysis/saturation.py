@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from dropdiag.analysis import kde
 from dropdiag.analysis.phases import rows_of_one_phase
 from dropdiag.analysis.seeds import over_seeds
-from dropdiag.analysis.select import GROUP, SITE, histograms, scalars
+from dropdiag.analysis.select import GROUP, SITE, histograms, reduced
 from dropdiag.errors import ArgumentError
 from dropdiag.store.histogram import Histogram
 from dropdiag.store.reader import Run, Runs, as_runs
@@ -55,10 +55,9 @@ def table(
     ArgumentError, NotRecordedError
         As in `dropdiag.analysis.select.histograms`.
     """
-    left = rows_of_one_phase(scalars(runs, LEFT, layers=layers, conditions=conditions), LEFT, phase)
-    right = scalars(runs, RIGHT, layers=layers, conditions=conditions, phase=str(left["phase"].iloc[0]))
-    sides = [_last(left), _last(right)]
-    both = sides[0].merge(sides[1], on=KEYS, suffixes=("_left", "_right"))
+    left = rows_of_one_phase(reduced(runs, LEFT, _last, layers=layers, conditions=conditions), LEFT, phase)
+    right = reduced(runs, RIGHT, _last, layers=layers, conditions=conditions, phase=str(left["phase"].iloc[0]))
+    both = left.merge(right, on=KEYS, suffixes=("_left", "_right"))
     both = both.rename(columns={"value_left": "left", "value_right": "right"})
     both["share"] = both["left"] + both["right"]
     return over_seeds(both, GROUP, ["left", "right", "share"])
@@ -206,9 +205,9 @@ def _share(run: Run, row: dict[Any, Any], eps: float) -> dict[str, Any]:
 
 
 def _last(frame: pd.DataFrame) -> pd.DataFrame:
-    """Rows of each run's last step, of one phase."""
-    last = frame.groupby(["condition", "run", *SITE], sort=False)["step"].transform("max")
-    return frame.loc[frame["step"] == last, [*KEYS, "value"]]
+    """Rows of each run's last step in each phase."""
+    groups = frame.groupby(["condition", "run", "phase", *SITE], sort=False, observed=True, dropna=False)
+    return frame.loc[frame["step"] == groups["step"].transform("max"), [*KEYS, "value"]]
 
 
 def _shares(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import reduce
 from operator import add
 
@@ -12,6 +12,7 @@ from dropdiag.analysis.phases import one_phase
 from dropdiag.errors import ArgumentError, NotRecordedError
 from dropdiag.store.histogram import Histogram
 from dropdiag.store.reader import Run, Runs, as_runs
+from dropdiag.store.selection import Names
 
 SITE = ["layer", "call"]
 GROUP = ["condition", "layer", "call"]
@@ -94,11 +95,91 @@ def scalars(
     ArgumentError, NotRecordedError
         As in `histograms`.
     """
-    frame = as_runs(runs).scalars
-    frame = frame[frame["quantity"] == quantity]
-    if phase is not None:
-        frame = frame[frame["phase"] == phase]
-    return chosen(frame, quantity, layers=layers, conditions=conditions, known=as_runs(runs).conditions)
+
+    def gather(layer: Names, condition: Names) -> pd.DataFrame:
+        return as_runs(runs).select(quantity, condition=condition, phase=phase, layer=layer)
+
+    return pushed_down(runs, quantity, gather, layers=layers, conditions=conditions)
+
+
+def reduced(
+    runs: Run | Runs,
+    quantity: str,
+    reduce: Callable[[pd.DataFrame], pd.DataFrame],
+    *,
+    columns: Sequence[str] | None = None,
+    phase: str | None = None,
+    layers: Sequence[str] | None = None,
+    conditions: Sequence[str] | None = None,
+) -> pd.DataFrame:
+    """Rows of one scalar quantity, reduced as they are read: no more than a batch of runs is in memory.
+
+    Parameters
+    ----------
+    runs, quantity, phase, layers, conditions
+        As in `scalars`.
+    reduce : callable
+        Takes a frame of whole runs as `Runs.batches` yields it, returns one with columns condition, run and
+        layer among others.
+    columns : sequence of str, optional
+        All that ``reduce`` needs, as in `Runs.batches`.
+
+    Returns
+    -------
+    DataFrame
+        In the order of `scalars`.
+
+    Raises
+    ------
+    ArgumentError, NotRecordedError
+        As in `histograms`.
+    """
+    every = as_runs(runs)
+
+    def gather(layer: Names, condition: Names) -> pd.DataFrame:
+        found = every.batches(quantity, condition=condition, phase=phase, layer=layer, columns=columns)
+        frame = pd.concat([as_text(reduce(batch)) for batch in found], ignore_index=True)
+        place = frame["run"].map({label: i for i, label in enumerate(every.labels())})
+        return frame.iloc[place.argsort(kind="stable")].reset_index(drop=True)
+
+    return pushed_down(runs, quantity, gather, layers=layers, conditions=conditions)
+
+
+def pushed_down(
+    runs: Run | Runs,
+    quantity: str,
+    gather: Callable[[Names, Names], pd.DataFrame],
+    *,
+    layers: Sequence[str] | None,
+    conditions: Sequence[str] | None,
+) -> pd.DataFrame:
+    """Rows of the given layers and conditions alone; all are read only to say what there is.
+
+    Parameters
+    ----------
+    runs, quantity, layers, conditions
+        As in `scalars`.
+    gather : callable
+        (layers, conditions) -> frame with columns condition and layer.
+
+    Raises
+    ------
+    ArgumentError, NotRecordedError
+        As in `histograms`.
+    """
+    known = as_runs(runs).conditions
+    names = check("condition", conditions, known)
+    some = list(layers) if layers is not None and not isinstance(layers, str) else None
+    frame = gather(some, names)
+    if frame.empty or set(some or ()) - set(frame["layer"].unique()):
+        frame = gather(None, None)
+    return chosen(frame, quantity, layers=layers, conditions=conditions, known=known)
+
+
+def as_text(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the frame with text in place of its categories."""
+    categories = [name for name, dtype in frame.dtypes.items() if isinstance(dtype, pd.CategoricalDtype)]
+    return frame.astype(dict.fromkeys(categories, "str"))
 
 
 def chosen(

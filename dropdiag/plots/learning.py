@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from dropdiag.analysis.learning import curves
+from dropdiag.analysis.learning import quantities as given
 from dropdiag.analysis.select import scalars
 from dropdiag.errors import NotRecordedError
 from dropdiag.plots.layered import absent, one_look
@@ -135,12 +136,11 @@ def over_steps(
 def _names(runs: Run | Runs, quantities: Sequence[str] | None) -> list[str]:
     if quantities is not None:
         return [quantities] if isinstance(quantities, str) else list(quantities)
-    frame = as_runs(runs).scalars
-    known = set(frame.loc[frame["layer"].isna(), "quantity"])
+    known = set(as_runs(runs).select(USUAL, layer=[None])["quantity"])
     found = [name for name in USUAL if name in known]
     if not found:
         raise NotRecordedError(
             f"no run holds {' or '.join(map(repr, USUAL))}; give them to step() or log(), "
-            f"or ask for one of {', '.join(sorted(known)) or 'none recorded'}"
+            f"or ask for one of {', '.join(given(runs)) or 'none recorded'}"
         )
     return found

@@ -100,6 +100,13 @@ def read_meta(path: Path) -> dict[str, Any]:
     return meta
 
 
+def check_ranks(path: Path) -> None:
+    """Raise `RunError` unless the run was recorded by one process, which is what this version reads."""
+    ranks = sorted(p.name for p in path.glob("rank-*"))
+    if ranks != ["rank-0"]:
+        raise RunError(f"{path} holds {ranks or 'no ranks'}; this version reads runs of one rank (rank-0)")
+
+
 def _format_of(meta: object) -> object:
     return meta.get("format") if isinstance(meta, dict) else type(meta).__name__
 

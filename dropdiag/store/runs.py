@@ -1,0 +1,190 @@
+"""Several runs side by side."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, overload
+
+from dropdiag.errors import ArgumentError
+from dropdiag.store.run import Run
+from dropdiag.store.selection import Layers, Names, Selection, Steps
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+    from dropdiag.store.batches import Memory
+    from dropdiag.store.frames import Labels
+
+
+class Runs(Sequence[Run]):
+    """Runs side by side: each a condition and a seed; frames have these as leading columns.
+
+    Parameters
+    ----------
+    runs : sequence of Run
+        At least one.
+
+    Raises
+    ------
+    ArgumentError
+        If there is none.
+    """
+
+    def __init__(self, runs: Sequence[Run]) -> None:
+        if not runs:
+            raise ArgumentError("no runs were given; pass at least one")
+        self.runs = tuple(runs)
+
+    def __repr__(self) -> str:
+        counts = Counter(run.condition for run in self.runs)
+        return f"<Runs: {', '.join(f'{c} x {n}' for c, n in counts.items())}>"
+
+    def __len__(self) -> int:
+        return len(self.runs)
+
+    @overload
+    def __getitem__(self, index: int) -> Run: ...
+    @overload
+    def __getitem__(self, index: slice) -> Runs: ...
+    def __getitem__(self, index: int | slice) -> Run | Runs:
+        """Return one run, or some of them as `Runs`."""
+        return self.runs[index] if isinstance(index, int) else Runs(self.runs[index])
+
+    def __iter__(self) -> Iterator[Run]:
+        return iter(self.runs)
+
+    @property
+    def conditions(self) -> list[str]:
+        """Conditions, in the order in which they first come."""
+        return list(dict.fromkeys(run.condition for run in self.runs))
+
+    @property
+    def layers(self) -> pd.DataFrame:
+        """As `Run.layers`, with columns condition, seed, run before."""
+        return self._joined([run.layers for run in self.runs])
+
+    @cached_property
+    def scalars(self) -> pd.DataFrame:
+        """As `Run.scalars`, with columns condition, seed, run before."""
+        return self.select()
+
+    def select(
+        self,
+        quantity: Names = None,
+        *,
+        condition: Names = None,
+        phase: Names = None,
+        layer: Layers = None,
+        steps: Steps = None,
+    ) -> pd.DataFrame:
+        """As `Run.select`, with columns condition, seed, run before; run by run, in their order.
+
+        Parameters
+        ----------
+        condition : str or sequence of str, optional
+            Runs of other conditions are not read.
+        quantity, phase, layer, steps
+            As in `Run.select`.
+        """
+        from dropdiag.store.batches import in_order  # noqa: PLC0415
+        from dropdiag.store.frames import tidy_of_runs  # noqa: PLC0415
+
+        return tidy_of_runs(in_order(self._tables(condition, Selection.of(quantity, phase, layer, steps))), self._keys)
+
+    def batches(
+        self,
+        quantity: Names = None,
+        *,
+        condition: Names = None,
+        phase: Names = None,
+        layer: Layers = None,
+        steps: Steps = None,
+        columns: Sequence[str] | None = None,
+    ) -> Iterator[pd.DataFrame]:
+        """Yield the scalars that `select` returns, a bounded number of rows at a time: for many or long runs.
+
+        Parameters
+        ----------
+        quantity, condition, phase, layer, steps
+            As in `select`.
+        columns : sequence of str, optional
+            Columns of `Run.scalars` to return after condition, seed and run; None is all of them.
+
+        Yields
+        ------
+        DataFrame
+            Columns as of `select`; the text columns are categories (give ``observed=True`` to ``groupby``). All
+            rows of a run are in one frame, in the order in which they were recorded; the runs may come in any
+            order.
+        """
+        from dropdiag.store.frames import coded_of_runs  # noqa: PLC0415
+
+        tables = self._tables(condition, Selection.of(quantity, phase, layer, steps), columns)
+        return (coded_of_runs(table, self._keys, columns) for table in tables)
+
+    def _tables(
+        self, condition: Names, selection: Selection, columns: Sequence[str] | None = None
+    ) -> Iterator[pa.Table]:
+        from dropdiag.store.batches import batches  # noqa: PLC0415
+
+        names = {condition} if isinstance(condition, str) else condition
+        wanted = [i for i, run in enumerate(self.runs) if names is None or run.condition in names]
+        return batches(self.runs, wanted, selection, self._memory, columns)
+
+    def histograms(self, quantity: str, step: int | str | None = None, phase: str | None = None) -> pd.DataFrame:
+        """As `Run.histograms`, with columns condition, seed, run before.
+
+        Raises
+        ------
+        NotRecordedError
+            If one of the runs has no such histograms.
+        """
+        return self._joined([run.histograms(quantity, step, phase) for run in self.runs])
+
+    def labels(self) -> list[str]:
+        """Return a name for each run that no other one has: the folder's, or its path where folders share a name."""
+        names = [run.name for run in self.runs]
+        times = Counter(names)
+        return [name if times[name] == 1 else str(run.path) for name, run in zip(names, self.runs, strict=True)]
+
+    @cached_property
+    def _memory(self) -> Memory:
+        from dropdiag.store.batches import Memory  # noqa: PLC0415
+
+        return Memory()
+
+    @cached_property
+    def _keys(self) -> Labels:
+        from dropdiag.store.frames import Labels  # noqa: PLC0415
+
+        return Labels([run.condition for run in self.runs], [run.seed for run in self.runs], self.labels())
+
+    def _joined(self, frames: list[pd.DataFrame]) -> pd.DataFrame:
+        import pandas as pd  # noqa: PLC0415
+
+        frames = [frame.copy(deep=False) for frame in frames]
+        for condition, seed, label, frame in zip(*self._keys, frames, strict=True):
+            keys = {"condition": condition, "seed": seed, "run": label}
+            for position, (column, value) in enumerate(keys.items()):
+                dtype = "Int64" if column == "seed" else "str"
+                values = pd.Series([value] * len(frame), dtype=dtype, index=frame.index)
+                frame.insert(position, column, values)
+        return pd.concat(frames, ignore_index=True)
+
+
+def as_runs(runs: Run | Runs) -> Runs:
+    """Take a single `Run` as `Runs` of one.
+
+    Raises
+    ------
+    ArgumentError
+        If it is neither.
+    """
+    if isinstance(runs, Runs):
+        return runs
+    if isinstance(runs, Run):
+        return Runs([runs])
+    raise ArgumentError(f"expected runs as dropdiag.load() returns them, got {type(runs).__name__}; load() it first")

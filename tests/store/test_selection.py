@@ -1,0 +1,62 @@
+"""What is asked for is read, whatever happens to the files meanwhile."""
+
+import pytest
+
+from dropdiag.errors import ArgumentError
+from dropdiag.store import batches, reading
+from dropdiag.store.files import compact
+from dropdiag.store.reader import load
+from tests.store.test_run_folder import write
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"quantity": 3}, "quantity= takes a name, a list of names or None for all, got 3"),
+        ({"layer": ["a", 1]}, "layer= takes a name, .* got 1"),
+        ({"steps": "last"}, r"steps= takes a step, \(first, last\) or None for all, got 'last'"),
+        ({"steps": (1, 2, 3)}, r"got \(1, 2, 3\)"),
+    ],
+)
+def test_what_is_no_name_or_step_is_refused(tmp_path, asked, message):
+    write(tmp_path / "run")
+    with pytest.raises(ArgumentError, match=message):
+        load(tmp_path / "run").select(**asked)
+
+
+def test_a_run_that_is_compacted_while_it_is_read_is_read_whole(tmp_path, monkeypatch):
+    write(tmp_path / "run", close=False)
+    run = load(tmp_path / "run")
+    expected = run.select()
+    real = reading.list_segments
+
+    def then_compacted(folder):
+        found = real(folder)
+        monkeypatch.setattr(reading, "list_segments", real)
+        compact(folder, [1])
+        return found
+
+    monkeypatch.setattr(reading, "list_segments", then_compacted)
+    assert run.select().equals(expected)
+
+
+def test_large_segments_and_runs_give_the_same_rows(tmp_path, monkeypatch):
+    for seed in range(6):
+        write(tmp_path / f"run-{seed}", seed=seed)
+    where = {"All": str(tmp_path / "run-*")}
+    expected = load(where).select("net_grad_abs_mean", steps=(2, 3))
+    monkeypatch.setattr(reading, "SMALL", 0)  # row groups, chosen one by one
+    monkeypatch.setattr(batches, "KEPT_FILES", 0)  # nothing is kept for the next question
+    monkeypatch.setattr(batches, "ROWS", 1)
+    runs = load(where)
+    assert runs.select("net_grad_abs_mean", steps=(2, 3)).equals(expected)
+    assert len(list(runs.batches("net_grad_abs_mean"))) == 6
+
+
+def test_what_was_read_is_kept_for_the_next_question(tmp_path, monkeypatch):
+    for seed in range(3):
+        write(tmp_path / f"run-{seed}", seed=seed, condition="AB"[seed % 2])
+    runs = load([tmp_path / f"run-{seed}" for seed in range(3)])
+    every = runs.scalars
+    monkeypatch.setattr(batches, "read_rows", None)
+    assert runs.select(condition="B").equals(every[every["condition"] == "B"].reset_index(drop=True))
