@@ -45,14 +45,14 @@ test-slow: .venv/.installed
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,bench]'
 	touch $@
 
-# All cores: what is measured is training as people run it.
-bench: export OMP_NUM_THREADS =
+# On all cores: what is measured is training as people run it.
+MEASURE := env -u OMP_NUM_THREADS $(BIN)/python
 bench: .venv/.installed-bench
-	$(BIN)/python benchmarks/histogram.py
-	$(BIN)/python benchmarks/overhead.py --evaluation --memory
-	$(BIN)/python benchmarks/store.py
-	$(BIN)/python benchmarks/compare.py
-	$(BIN)/python benchmarks/gpu.py
+	$(MEASURE) benchmarks/histogram.py
+	$(MEASURE) benchmarks/overhead.py --evaluation --memory
+	$(MEASURE) benchmarks/store.py
+	$(MEASURE) benchmarks/compare.py
+	$(MEASURE) benchmarks/gpu.py
 
 bench-history: .venv/.installed-bench
 	$(BIN)/pytest benchmarks/bench_kernels.py --override-ini python_files='bench_*.py' --override-ini addopts= \

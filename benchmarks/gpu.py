@@ -3,7 +3,7 @@
 The same table as overhead.py, with the device synchronised at the borders of each block, and a transformer of 100
 million parameters under bfloat16 autocast, eager and compiled. Without a GPU it says so.
 
-    python benchmarks/gpu.py [--rounds 40] [--monitors "dropdiag paper / 1"]
+    python benchmarks/gpu.py [--rounds 20] [--monitors "dropdiag paper / 1"]
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from overhead import monitors
 from peers import make
 from timing import HEAD, machine, ratios, rounds
 
-LARGE = Case(lambda: transformer(layers=12, d=832, heads=13, inner=3328), (16, 512, 832), 2)
+LARGE = Case(lambda: transformer(layers=12, d=832, heads=13, inner=3328), (16, 512, 832), 10)
+BLOCK = 10
 MONITORS = ("bare", "bare again", "empty hooks", "dropdiag paper / 1", "dropdiag paper / 10", "dropdiag full / 1")
 
 
@@ -32,9 +33,9 @@ def table(title: str, case: Case, names: list[str], number: int, **settings: Cal
             name: Loop(case, monitor, Path(folder) / str(position), device="cuda", **settings)
             for position, (name, monitor) in enumerate(made.items())
         }
-        times = rounds({name: lambda loop=loop: loop.block(case.block) for name, loop in loops.items()}, number)
-        print(f"\n{title}: {number} rounds of {case.block} steps\n{'monitor':<24}{HEAD}")
-        for name, ratio in ratios(times, "bare", per=case.block).items():
+        times = rounds({name: lambda loop=loop: loop.block(BLOCK) for name, loop in loops.items()}, number)
+        print(f"\n{title}: {number} rounds of {BLOCK} steps\n{'monitor':<24}{HEAD}")
+        for name, ratio in ratios(times, "bare", per=BLOCK).items():
             print(f"{name:<24}{ratio}", flush=True)
         for line in missing:
             print(f"  {line}")
@@ -60,7 +61,7 @@ def waits() -> None:
 def main() -> None:
     """Parse options and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--monitors", nargs="*", default=MONITORS)
     options = parser.parse_args()
     if not torch.cuda.is_available():
@@ -70,7 +71,7 @@ def main() -> None:
     names = ["bare", *(name for name in options.monitors if name != "bare")]
     waits()
     for model, case in CASES.items():
-        table(model, Case(case.make, case.shape, 10), names, options.rounds)
+        table(model, case, names, options.rounds)
     amp = functools.partial(torch.autocast, "cuda", dtype=torch.bfloat16)
     table("transformer, 100 M parameters, bf16", LARGE, names, options.rounds, context=amp)
     table("the same, compiled", LARGE, names, options.rounds, context=amp, wrap=torch.compile)

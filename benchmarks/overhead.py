@@ -1,6 +1,6 @@
 """Cost of recording: ratio of a monitored to a bare training step, all monitors interleaved in one process.
 
-Each monitor has its own copy of the network. In every round each one trains for a block of steps, in alternating
+Each monitor has its own copy of the network. In every round each one trains for a block of steps, in random
 order; what is printed is the median of the rounds' ratios to the bare block of the same round, with quartiles, and the
 ratio of the fastest tenth. "bare again" is the noise, "empty hooks" the floor. A peer that is not installed is named
 and left out.
@@ -44,10 +44,10 @@ def monitors(names: list[str]) -> tuple[dict[str, object], list[str]]:
     return made, missing
 
 
-def steps(model: str, names: list[str], number: int, block: int | None, folder: Path) -> dict[str, dict]:
+def steps(model: str, names: list[str], number: int | None, block: int, folder: Path) -> dict[str, dict]:
     """Print and return the table of one network."""
     case = CASES[model]
-    block = block or case.block
+    number = number or case.rounds
     made, missing = monitors(names)
     loops = {}
     for position, (name, monitor) in enumerate(made.items()):
@@ -119,10 +119,11 @@ def memory(names: list[str]) -> None:
 def memory_of(name: str) -> None:
     """Train 1,000 steps and print how much memory they added."""
     with tempfile.TemporaryDirectory() as folder:
+        monitor = make(name)  # its package is imported before the first reading
         bare = Loop(CASES["mlp"], make("bare"), Path(folder))
         bare.block(50)
         before = _resident()
-        loop = Loop(CASES["mlp"], make(name), Path(folder) / "run")
+        loop = Loop(CASES["mlp"], monitor, Path(folder) / "run")
         readings = []
         for number in (100, 300, 300, 300):
             loop.block(number)
@@ -141,8 +142,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="*", default=list(CASES), choices=list(CASES))
     parser.add_argument("--monitors", nargs="*", default=list(MONITORS), choices=list(MONITORS))
-    parser.add_argument("--rounds", type=int, default=40)
-    parser.add_argument("--block", type=int, help="steps a block; default: by the network")
+    parser.add_argument("--rounds", type=int, help="default: by the network")
+    parser.add_argument("--block", type=int, default=10, help="steps a block: 10, so that each has one 10th step")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--evaluation", action="store_true")
     parser.add_argument("--memory", action="store_true")
@@ -160,7 +161,7 @@ def main() -> None:
         for model in options.models:
             tables[model] = steps(model, names, options.rounds, options.block, Path(folder))
         if options.evaluation:
-            tables["evaluation"] = evaluation(options.rounds, Path(folder))
+            tables["evaluation"] = evaluation(options.rounds or 20, Path(folder))
     if options.memory:
         memory([name for name in names if "again" not in name])
     if options.json:

@@ -34,8 +34,8 @@ def write(name: str, steps: int, folder: Path) -> None:
     """Train, close, and print what that left on disk."""
     try:
         loop = Loop(CASES["mlp"], make(name), folder)
-    except ImportError as error:
-        print(f"{name:<22} not installed ({error})")
+    except Exception as error:  # noqa: BLE001 - not installed, or it fails here: told, the others go on
+        print(f"{name:<22} left out ({error!r})")
         return
     with contextlib.redirect_stdout(io.StringIO()):
         seconds = loop.block(steps)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import random
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -40,13 +41,17 @@ HEAD = f"{'median':>7}{'quartiles':>17}{'fastest':>8}{'ms':>10}"
 
 
 def rounds(blocks: dict[str, Callable[[], float]], number: int) -> dict[str, list[float]]:
-    """Run each once a round, in alternating order, and return the times."""
+    """Run each once a round, in an order drawn anew each time, and return the times.
+
+    What one leaves behind (threads that still write, a cold cache) so falls on all others alike.
+    """
     times: dict[str, list[float]] = {name: [] for name in blocks}
     for block in blocks.values():
         block()
-    for number_of_round in range(number):
-        order = list(blocks) if number_of_round % 2 else list(blocks)[::-1]
-        for name in order:
+    shuffled, generator = list(blocks), random.Random(0)
+    for _ in range(max(number, 2)):
+        generator.shuffle(shuffled)
+        for name in shuffled:
             times[name].append(blocks[name]())
     return times
 

@@ -15,7 +15,7 @@ from dropdiag.errors import ArgumentError
 
 MAX_NODES: Final = 1024
 MAX_SAMPLES: Final = 2048
-ROWS: Final = 512
+ROWS: Final = 2048
 """Samples that enter one matrix product; the products are added in float64."""
 BLOCK: Final = 128
 """Nodes of a block of products; only blocks on and above the diagonal are computed."""

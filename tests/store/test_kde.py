@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pytest
 from scipy.stats import gaussian_kde, norm
@@ -203,18 +201,6 @@ def test_far_out_has_stated_limits() -> None:
     assert first < 1 - 3 * 97 + 2
     assert 99 < last < 500
     assert bulk(*Histogram.from_values(few[1:]).bounds()) == (-np.inf, np.inf)
-
-
-@pytest.mark.parametrize("name", DRAWS)
-def test_costs_at_most_ten_milliseconds(name: str) -> None:
-    h = Histogram.from_values(drawn(name, 400_000))
-    h.kde()
-    times = []
-    for _ in range(7):
-        start = time.perf_counter()
-        h.kde("isj")
-        times.append(time.perf_counter() - start)
-    assert min(times) < 0.010
 
 
 @pytest.mark.parametrize(
