@@ -17,6 +17,7 @@ from dropdiag.activations import EPS, Activation, describe, is_told_by_name
 from dropdiag.errors import ArgumentError, DropdiagWarning
 from dropdiag.network import ACTIVATION, Site
 from dropdiag.probes import Probe
+from dropdiag.sketches import native
 from dropdiag.store.folder import as_json
 
 
@@ -48,6 +49,7 @@ def manifest(
         "config": config,
         "steps": 0,
         "versions": {"python": platform.python_version(), **{n: _version(n) for n in ("dropdiag", "torch", "numpy")}},
+        "native": native.loops is not None,
         "probes": [probe.name for probe in probes],
         "disabled_probes": [],
         "warnings": [],
