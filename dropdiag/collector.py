@@ -128,6 +128,8 @@ class Collector:
 
     def _fail(self, failed: Key, place: Place, error: Exception) -> None:
         probe, layer, _ = failed
+        if (probe.name, layer) in self._disabled:  # another call of the same site
+            return
         self._disabled.add((probe.name, layer))
         for key in [key for key in self._open if key[:2] == (probe, layer)]:
             del self._open[key]
@@ -143,18 +145,27 @@ class Collector:
     def _values(self, key: Key, place: Place, sketch: Sketch) -> list[Finished]:
         probe, layer, call = key
         try:
-            return [Finished(layer, call, quantity, _checked(value)) for quantity, value in probe.values(sketch)]
+            said = list(probe.values(sketch))
+            histograms = {id(value): value for _, value in said if isinstance(value, Histogram)}
+            drained = {number: _drained(value) for number, value in histograms.items()}
+            return [Finished(layer, call, quantity, drained.get(id(v)) or _number(v)) for quantity, v in said]
         except Exception as error:  # noqa: BLE001 - as above
             self._fail(key, place, error)
             return []
 
 
-def _checked(value: Value) -> Value | Sparse:
-    if type(value) is float:
+def _drained(histogram: Histogram) -> Histogram | Sparse:
+    """Empty a histogram at once, so that its table is there for the next one; on an accelerator that comes later."""
+    on_host = histogram.counts is None or histogram.counts.is_cpu
+    return histogram.drain() if on_host else histogram
+
+
+def _number(value: Value) -> float | Tensor | None:
+    """Return a probe's value as it is now: a float, or a tensor of its own that is on an accelerator."""
+    if value is None or type(value) is float:
         return value
-    if isinstance(value, Histogram):
-        # At once, so that its table is there for the next one; on an accelerator the counts are copied later.
-        return value.drain() if value.counts is None or value.counts.is_cpu else value
-    if isinstance(value, Tensor) and (value.numel() != 1 or value.is_complex()):
+    if not isinstance(value, Tensor):
+        return float(value)  # type: ignore[arg-type]
+    if value.numel() != 1 or value.is_complex():
         raise ArgumentError(f"a probe's value is one number or a histogram, got a tensor of shape {tuple(value.shape)}")
-    return value
+    return float(value.item()) if value.is_cpu else value.detach().clone().reshape(())

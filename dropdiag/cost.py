@@ -51,6 +51,7 @@ class Cost:
         self._recent = _Recent()
         self._light = _Recent()
         self._is_light = False
+        self._left_out = 0, 0
         self._read_at = clock()
         self._aside = 0
         self._before: tuple[int, int] = (0, 0)
@@ -65,6 +66,8 @@ class Cost:
         step, own = now - self._read_at - self._aside, self.spent
         self._read_at, self._aside, self.spent = now, 0, 0
         self._steps += 1
+        self.thinned += self._left_out[0]
+        self.rested += self._left_out[1]
         if self._steps > 0:
             self._step_ns += step
             self._own_ns += own
@@ -103,8 +106,7 @@ class Cost:
         over = self.budget is not None and self._recent.share > self.budget
         scheduled = wanted and not over
         rests = over and self.budget is not None and self._light.share > self.budget
-        self.thinned += wanted and over
-        self.rested += rests
+        self._left_out = int(wanted and over), int(rests)
         self._is_light = not scheduled and not rests
         return scheduled, rests
 

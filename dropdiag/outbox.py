@@ -56,9 +56,9 @@ class _Copies(NamedTuple):
 class Outbox:
     """Values on their way to the writer.
 
-    Values on the CPU become rows at once. Values on an accelerator wait there; many at a time they are copied
-    to pinned memory without waiting for the device, and become rows when they have come: no step makes the host
-    wait.
+    Values on the CPU become rows many at a time, at a flush at the latest. Values on an accelerator wait there; many
+    at a time, and at every flush, they are copied to pinned memory without waiting for the device, and become rows
+    when they have come: no step makes the host wait.
 
     Parameters
     ----------
@@ -79,45 +79,50 @@ class Outbox:
         """Take in what one step or evaluation gave; the list is kept."""
         for one in finished:
             value = one.value
-            if type(value) is float or value is None:
-                continue
             if isinstance(value, tuple):
                 self._bins += len(value[0])
-            elif isinstance(value, Histogram):
-                self._wait(step, phase, one, value.counts)
-            elif isinstance(value, Tensor) and not value.is_cpu:
-                self._wait(step, phase, one, value.detach().reshape(()))
+            elif isinstance(value, Histogram) and value.counts is not None:
+                self._waiting.append(_Waiting(step, phase, *one[:3], value.counts))
+            elif isinstance(value, Tensor):
+                self._waiting.append(_Waiting(step, phase, *one[:3], value))
         self._batches.append(_Batch(step, phase, finished))
         if self._bins >= SETTLED_BINS or len(self._batches) >= SETTLED_BATCHES:
             self._settle()
         if self._waiting or self._copies:
-            self._fetch(all_of_it=False)
-
-    def _wait(self, step: int, phase: str, finished: Finished, there: Tensor | None) -> None:
-        if there is not None:
-            self._waiting.append(_Waiting(step, phase, *finished[:3], there))
+            self._fetch(send=len(self._waiting) >= DEVICE_VALUES, wait=False)
 
     def _settle(self) -> None:
         """Turn batches into rows, many at a time."""
-        batches, self._batches, self._bins = self._batches, [], 0
         scalars: list[ScalarRow] = []
         histograms: list[HistogramRow] = []
-        for step, phase, finished in batches:
+        for step, phase, finished in self._batches:
             for layer, call, quantity, value in finished:
                 if isinstance(value, tuple):
                     histograms.append(HistogramRow(step, phase, layer or "", call, quantity, *value))
-                elif value is None or isinstance(value, (int, float)):
+                elif value is None or isinstance(value, float):
                     scalars.append(ScalarRow(step, phase, layer, call, quantity, value))
-                elif isinstance(value, Tensor) and value.is_cpu:
-                    scalars.append(ScalarRow(step, phase, layer, call, quantity, value.item()))
+        self._batches, self._bins = [], 0
         self._add(scalars, histograms)
 
-    def flush(self, *, due_only: bool = False) -> None:
-        """Hand over what waits, or only if that is due."""
+    def flush(self, *, due_only: bool = False, wait: bool = True) -> None:
+        """Hand over what there is.
+
+        Parameters
+        ----------
+        due_only : bool
+            Only if that is due; nobody waits for a device then.
+        wait : bool
+            Whether to wait for what is on a device.
+        """
         if not due_only or self._writer.due:
             self._settle()
-            self._fetch(all_of_it=not due_only)
+            self._fetch(send=True, wait=wait and not due_only)
             self._writer.flush()
+
+    def safe_step(self, step: int) -> int:
+        """Return the last step up to which nothing is on a device any more; ``step`` if nothing is at all."""
+        there = [w.step for w in self._waiting[:1]] + [w.step for copies in self._copies[:1] for w in copies.waiting]
+        return min(min(there) - 1, step) if there else step
 
     def tell_failure(self) -> None:
         """Tell of what the disk has refused since this was called before."""
@@ -129,14 +134,14 @@ class Outbox:
         self._writer.add_scalars(scalars)
         self._writer.add_histograms([row for row in histograms if len(row.bins)])
 
-    def _fetch(self, *, all_of_it: bool) -> None:
-        """Send copies off where many values wait, and take in those that have come."""
-        if self._waiting and (all_of_it or len(self._waiting) >= DEVICE_VALUES):
+    def _fetch(self, *, send: bool, wait: bool) -> None:
+        """Send copies off, and take in those that have come, or all."""
+        if self._waiting and send:
             waiting, self._waiting = self._waiting, []
             self._copies.append(_sent(waiting))
         while self._copies:
             copies = self._copies[0]
-            if all_of_it:
+            if wait:
                 for event in copies.events:
                     event.synchronize()
             elif not all(event.query() for event in copies.events):  # type: ignore[no-untyped-call]

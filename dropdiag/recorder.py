@@ -190,6 +190,8 @@ class Recorder:
             If a value is not one number, or the Recorder is closed.
         """
         self._check_open()
+        if self._evaluation is not None:
+            raise ArgumentError(f"evaluation {self._evaluation!r} is open: leave it before step()")
         own = [_scalar(name, value) for name, value in scalars.items()]
         self._completed += 1
         if self._stopped:
@@ -209,7 +211,7 @@ class Recorder:
         finished += self._cost.read()
         self._put(TRAIN, finished)
         self._begin_step()
-        self._writer.meta["steps"] = self._completed
+        self._writer.meta["steps"] = self._outbox.safe_step(self._completed)
         self._outbox.flush(due_only=True)
         self._outbox.tell_failure()
         if self._writer.background.waits:
@@ -234,6 +236,7 @@ class Recorder:
         own = [_scalar(name, value) for name, value in scalars.items()]
         if not self._stopped:
             self._put(phase or self._evaluation or EVAL, own)
+            self._outbox.flush(due_only=True)
 
     @contextmanager
     def evaluation(self, name: str = EVAL) -> Iterator[None]:
@@ -277,6 +280,7 @@ class Recorder:
             cost = self._cost.evaluation_ends()
             if finished:
                 self._put(self._evaluation, [*finished, *cost])
+                self._outbox.flush(due_only=True)
                 self._evaluated.add((self._completed, self._evaluation))
         finally:
             if not cost:  # an exception came
@@ -361,6 +365,7 @@ class Recorder:
             return
         known = [place.activation for place in new if place.activation is not None]
         self._writer.meta["activations"] |= {a.name: areas(a) for a in known}
+        self._outbox.flush(wait=False)  # run.json is not to name steps whose rows are not on their way to the disk
         self._writer.add_derivatives({a.name: a.derivative for a in known})
         self._writer.save_meta(layers=[site.describe() for site in self._inventory.sites])
 
@@ -488,7 +493,7 @@ class Recorder:
                 self._record_weights_alone()
             self._add_functional_sites()
             self._writer.meta["coverage"] = self.coverage().as_dicts()
-            self._writer.meta["cost"] = {**self._cost.summary(), **self._writer.cost()}
+            self._writer.meta["cost"] = self._cost.summary()
             self._warn_of_silence()
         finally:  # a warning may be an error: what was recorded is written whatever happens
             try:

@@ -595,3 +595,101 @@ def test_a_layer_of_changing_width_loses_its_correlation_alone(tmp_path):
                 model(torch.randn(5, 12))
     correlated = dd.load(tmp_path / "run").scalars.query("quantity == 'node_correlation_abs_mean'")
     assert correlated["layer"].tolist() == ["body.1", "body.4", "body.7"]
+
+
+class Own(Probe):
+    """Says the same of one histogram twice, and numbers of every kind."""
+
+    name = "own"
+    tap = Tap.NET_VALUE
+
+    def sketch(self, place):
+        from dropdiag.sketches import Histogram
+
+        return Histogram()
+
+    def values(self, sketch):
+        yield "first", sketch
+        yield "second", sketch
+        yield "n", float(sketch.dense().sum())
+        yield "numpy", np.float32(0.5)
+        yield "whole", 2**60
+        yield "tensor", torch.tensor(3)
+        yield "missing", None
+
+
+def test_what_a_probe_of_ones_own_says_is_kept_whatever_its_type(tmp_path):
+    model = mlp()
+    with dd.Recorder(model, tmp_path / "run", probes=[Own()], every=1, strict=True) as rec:
+        train(model, 2, rec)
+    run = dd.load(tmp_path / "run")
+    n = 20 * 16
+    assert run.histogram("first", "1", step=2).n == run.histogram("second", "1", step=2).n == n
+    values = run.scalars.query("layer == '1' and step == 2").set_index("quantity")["value"]
+    assert values["n"] == n
+    assert (values["numpy"], values["whole"], values["tensor"]) == (0.5, 2.0**60, 3.0)
+    assert np.isnan(values["missing"])
+
+
+def test_a_value_of_a_live_tensor_is_that_of_its_step(tmp_path):
+    live = torch.zeros(())
+
+    class Live(Own):
+        name = "live"
+
+        def values(self, sketch):
+            return [("live", live)]
+
+    model = mlp()
+    with dd.Recorder(model, tmp_path / "run", probes=[Live()], every=1) as rec:
+        for k in range(3):
+            live.fill_(k)
+            train(model, 1, rec)
+    assert dd.load(tmp_path / "run").scalars.query("quantity == 'live' and layer == '1'")["value"].tolist() == [0, 1, 2]
+
+
+def test_evaluation_in_inference_mode_is_recorded(tmp_path):
+    model = mlp()
+    x = torch.cat([x for x, _ in batches(150)])
+    with dd.Recorder(model, tmp_path / "run", strict=True) as rec:
+        with rec.evaluation(), torch.inference_mode():
+            for part in x.split(500):
+                model.eval()(part)
+        model.train()
+        train(model, 2, rec)
+    run = dd.load(tmp_path / "run")
+    samples = run.scalars.query("quantity == 'node_correlation_samples'")["value"]
+    assert (samples == min(len(x), 2048)).all()
+    assert len(x) > 2048
+    assert run.meta["disabled_probes"] == []
+
+
+def test_a_step_inside_an_evaluation_is_refused(tmp_path):
+    model = mlp()
+    with dd.Recorder(model, tmp_path / "run") as rec, rec.evaluation("test"):
+        model.eval()(next(batches(1))[0])
+        with pytest.raises(ArgumentError, match="evaluation 'test' is open: leave it before step"):
+            rec.step()
+
+
+def test_run_json_names_no_step_whose_rows_are_not_on_their_way(tmp_path):
+    class Late(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body, self.late = mlp(), False
+
+        def forward(self, x):
+            h = self.body(x)
+            return torch.tanh(h) if self.late else h
+
+    model = Late()
+    rec = dd.Recorder(model, tmp_path / "run", every=1)
+    train(model, 3, rec)
+    model.late = True  # a functional site is found: run.json is written anew
+    train(model, 1, rec)
+    rec._writer.drain()
+    told = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert told["steps"] == 3
+    assert any(site["layer"] == "(model):tanh" for site in told["layers"])
+    assert steps_of(dd.load(tmp_path / "run"), "net_grad_abs_mean") == [1, 2, 3]
+    rec.close()

@@ -133,7 +133,9 @@ class Covariance:
         if self._keys.size + keys.size > 2 * self._max_samples:
             self._thin()
         if self._room.shape[0] == 0:
-            self._room = rows.new_empty(2 * self._max_samples, rows.shape[1])
+            with torch.inference_mode(False):  # what is made in that mode cannot be changed outside of it
+                size = 2 * self._max_samples, rows.shape[1]
+                self._room = torch.empty(size, dtype=rows.dtype, device=rows.device)
         self._room[self._keys.size : self._keys.size + keys.size] = rows
         self._keys = np.concatenate([self._keys, keys])
 

@@ -71,7 +71,11 @@ class Histogram:
         table = self.counts
         if table is None:
             table = self._table(values.device)
-        if native.loops is not None and native.loops.count_tensor(values, table.data_ptr(), self._most):
+        if (
+            table.is_cpu
+            and native.loops is not None
+            and native.loops.count_tensor(values, table.data_ptr(), self._most)
+        ):
             return
         if self.max_values is not None and values.numel() > self.max_values:
             stride = stride_for(values.shape, self.max_values)
@@ -103,9 +107,9 @@ class Histogram:
         Returns
         -------
         Tensor of int64, shape (32768,)
-            On the values' device; zeros on the CPU if there were none.
+            A copy, on the values' device; zeros on the CPU if there were none.
         """
-        return torch.zeros(BINS, dtype=torch.int64) if self.counts is None else self.counts
+        return torch.zeros(BINS, dtype=torch.int64) if self.counts is None else self.counts.clone()
 
     def forget_nan(self) -> None:
         """Take back what was counted of NaN."""
@@ -182,8 +186,10 @@ def add_counts(values: Tensor, counts: Tensor) -> None:
     Raises
     ------
     ArgumentError
-        For any other dtype.
+        For any other dtype, or values on another device than the counts.
     """
+    if values.device != counts.device:
+        raise ArgumentError(f"values on {values.device} cannot be counted with values on {counts.device}")
     readable = native.memory(values)
     if readable is None and values.is_cpu and values.dtype in (torch.float64, torch.float16):
         readable = native.memory(values.detach().to(torch.float32))
@@ -210,10 +216,13 @@ def _count_beside(values: native.Memory, counts: Tensor, threads: int) -> None:
 
 
 def _new_table(device: torch.device) -> Tensor:
-    if device.type != "cpu":
-        return torch.zeros(BINS, dtype=torch.int64, device=device)
-    # From numpy: fresh pages of the system are zero already and cost nothing until they are written to.
-    return _spare.pop() if _spare else torch.from_numpy(np.zeros(BINS, np.int64))
+    if _spare and device.type == "cpu":
+        return _spare.pop()
+    with torch.inference_mode(False):  # what is made in that mode cannot be changed outside of it
+        if device.type != "cpu":
+            return torch.zeros(BINS, dtype=torch.int64, device=device)
+        # From numpy: fresh pages of the system are zero already and cost nothing until they are written to.
+        return torch.from_numpy(np.zeros(BINS, np.int64))
 
 
 def _give_back(table: Tensor) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -22,6 +23,8 @@ else:
 WIDTHS: Final = {torch.float32: 4, torch.bfloat16: 2}
 PARALLEL: Final = 4_000_000
 """Values from which on other threads pay: to wake one takes as long as to count some 300,000."""
+INTERVALS: Final = 16
+"""Intervals that are counted in one go."""
 PLAIN: Final = (Tensor, nn.Parameter)
 
 
@@ -73,7 +76,8 @@ def count_parallel(values: Memory, tables: Sequence[Tensor]) -> None:
     """
     assert loops is not None  # noqa: S101 - `memory` gives nothing without
     mine, *others = zip(parts(values, len(tables)), tables, strict=False)
-    jobs = [_pool().submit(_count, part, table) for part, table in others]
+    pool = _pool(os.getpid())
+    jobs = [pool.submit(_count, part, table) for part, table in others]
     _count(*mine)
     for job in jobs:
         job.result()
@@ -86,5 +90,5 @@ def _count(values: Memory, table: Tensor) -> None:
 
 
 @cache
-def _pool() -> ThreadPoolExecutor:
+def _pool(process: int) -> ThreadPoolExecutor:  # noqa: ARG001 - threads stay behind when a process is forked
     return ThreadPoolExecutor(thread_name_prefix="dropdiag-count")

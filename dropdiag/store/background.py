@@ -74,13 +74,14 @@ class Background:
         self._check_process()
         with self._changed:
             self._start()
-            if len(self._jobs) >= QUEUE and self._failure is None:
+            refused = self._failure is not None
+            self._jobs.append(job)  # before waiting: an interrupted wait loses nothing
+            self._wake()
+            if len(self._jobs) > QUEUE and not refused:
                 begun = time.monotonic()
-                self._changed.wait_for(lambda: len(self._jobs) < QUEUE or self._failure is not None)
+                self._changed.wait_for(lambda: len(self._jobs) <= QUEUE or self._failure is not None)
                 self.waits += 1
                 self.seconds_waited += time.monotonic() - begun
-            self._jobs.append(job)
-            self._wake()
 
     def drain(self) -> None:
         """Wait until every job is done.

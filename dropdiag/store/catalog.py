@@ -136,11 +136,16 @@ class Catalog:
 
     def _checked(self) -> list[_Candidate]:
         """Return all runs there are now, each with its entry where the catalog has it as it is."""
-        from dropdiag.store.index import find_runs, read_index  # noqa: PLC0415
+        from dropdiag.store.index import find_runs, read_index, segments_of  # noqa: PLC0415
 
         entries = {entry.path: entry for entry in read_index(self.root)}
         there = dict(sorted(find_runs(self.root)))
         fresh = {path: entry for path, entry in entries.items() if there.get(path) == entry.stamp}
+        # A job killed between its rows and its run.json leaves rows under an unchanged stamp.
+        running = [path for path, entry in fresh.items() if entry.state == "running"]
+        for path in running:
+            if segments_of(self.root / path) != fresh[path].segments:
+                del fresh[path]
         changed = {path: self._open(path) for path in there if path not in fresh}
         self._warn("are new or have changed since the catalog was made, and are read from their folders",
                    [path for path, run in changed.items() if run is not None])  # fmt: skip

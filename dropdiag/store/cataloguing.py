@@ -68,7 +68,10 @@ def update(root: Path, progress: Progress | None = None) -> Update:
     progress : callable, optional
         Is given how many of the runs to read are done, and how many there are.
     """
-    (root / FOLDER).mkdir(exist_ok=True)
+    try:
+        (root / FOLDER).mkdir(exist_ok=True)
+    except OSError as error:
+        raise RunError(f"the catalog of {root} cannot be written: {error}; catalog a folder that can be") from error
     before, runs = _before(root), dict(sorted(find_runs(root)))
     same = {path: entry for path, entry in (before or {}).items() if _same(root, entry, runs.get(path))}
     todo = {path: stamp for path, stamp in runs.items() if path not in same}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import uuid
+import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -12,7 +13,7 @@ from typing import Any, Final, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dropdiag.errors import RunError
+from dropdiag.errors import DropdiagWarning, RunError
 from dropdiag.store.files import sync_folder
 from dropdiag.store.segments import list_segments
 
@@ -74,8 +75,14 @@ def find_runs(root: Path) -> Iterator[tuple[str, Stamp]]:
     waiting = [root]
     while waiting:
         folder = waiting.pop()
-        with os.scandir(folder) as entries:
-            inside = [entry for entry in entries if not entry.name.startswith(".") and entry.is_dir()]
+        try:
+            with os.scandir(folder) as entries:
+                inside = [entry for entry in entries if not entry.name.startswith(".") and entry.is_dir()]
+        except OSError as error:
+            if folder == root:
+                raise RunError(f"{root} cannot be read: {error}; give a folder that can") from error
+            warnings.warn(f"{folder} cannot be read and is left out: {error}", DropdiagWarning, stacklevel=3)
+            continue
         for entry in inside:
             stamp = stamp_of(Path(entry.path))
             if stamp is not None:
@@ -88,7 +95,7 @@ def stamp_of(run: Path) -> Stamp | None:
     """Return the state of a run's ``run.json``; None where there is none."""
     try:
         found = (run / "run.json").stat()
-    except (FileNotFoundError, NotADirectoryError):
+    except OSError:  # there is none, or it may not be looked at
         return None
     return Stamp(found.st_size, found.st_mtime_ns, found.st_ino)
 

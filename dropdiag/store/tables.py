@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -42,20 +42,20 @@ SCHEMAS: Final = {
 
 def scalars(rows: Sequence[ScalarRow]) -> pa.Table:
     """Turn scalar rows into a table; a value of None becomes null."""
-    columns = list(zip(*rows, strict=True))
-    schema = SCHEMAS["scalars"]
-    return pa.Table.from_arrays([pa.array(c, t) for c, t in zip(columns, schema.types, strict=True)], schema=schema)
+    *key, values = zip(*rows, strict=True)
+    known = np.array([value is not None for value in values])
+    numbers = np.array([np.nan if value is None else value for value in values], np.float64)
+    return pa.Table.from_arrays([*_keys(key), _array(pa.float64(), numbers, known)], schema=SCHEMAS["scalars"])
 
 
 def histograms(rows: Sequence[HistogramRow]) -> pa.Table:
     """Turn histogram rows into a table, with ``n`` the sum of the counts."""
-    key = list(zip(*((r.step, r.phase, r.layer, r.call, r.quantity) for r in rows), strict=True))
-    offsets = pa.array(np.cumsum([0, *(len(r.bins) for r in rows)]), pa.int32())
-    arrays = [pa.array(c, t) for c, (_, t) in zip(key, _KEY, strict=True)]
-    arrays.append(pa.array([int(r.counts.sum()) for r in rows], pa.int64()))
+    key = zip(*((r.step, r.phase, r.layer, r.call, r.quantity) for r in rows), strict=True)
+    offsets = _array(pa.int32(), np.cumsum([0, *(len(r.bins) for r in rows)], dtype=np.int32))
+    arrays = [*_keys(key), _array(pa.int64(), np.array([r.counts.sum() for r in rows], np.int64))]
     for column, dtype in ("bins", pa.uint16()), ("counts", pa.int64()):
         flat = b"".join([getattr(r, column) for r in rows])  # a copy at the speed of memory, of arrays as well
-        values = pa.Array.from_buffers(dtype, offsets[-1].as_py(), [None, pa.py_buffer(flat)])
+        values = pa.Array.from_buffers(dtype, len(flat) // (dtype.bit_width // 8), [None, pa.py_buffer(flat)])
         arrays.append(pa.ListArray.from_arrays(offsets, values))
     return pa.Table.from_arrays(arrays, schema=SCHEMAS["histograms"])
 
@@ -63,8 +63,36 @@ def histograms(rows: Sequence[HistogramRow]) -> pa.Table:
 def derivative(activation: str, values: NDArray[np.float64]) -> pa.Table:
     """Turn |phi'| on the grid (in order of the real line) into a table."""
     bins = line_bins()
-    arrays = [pa.array([activation] * len(bins)), pa.array(bins), pa.array(values)]
+    arrays = [_texts([activation] * len(bins)), _array(pa.uint16(), bins), _array(pa.float64(), values)]
     return pa.Table.from_arrays(arrays, schema=SCHEMAS["derivatives"])
+
+
+def _keys(columns: Iterable[Sequence[Any]]) -> list[pa.Array]:
+    steps, phases, layers, calls, quantities = columns
+    numbers = _array(pa.int64(), np.array(steps, np.int64)), _array(pa.int32(), np.array(calls, np.int32))
+    return [numbers[0], _texts(phases), _texts(layers), numbers[1], _texts(quantities)]
+
+
+# `pa.array` would import pandas (60 MB) into the training's process to see whether its input is a Series.
+
+
+def _array(dtype: pa.DataType, values: NDArray[Any], known: NDArray[np.bool_] | None = None) -> pa.Array:
+    """Return numbers as an array without a copy; null where they are not known."""
+    values = np.ascontiguousarray(values)
+    return pa.Array.from_buffers(dtype, values.size, [_validity(known), pa.py_buffer(values)])
+
+
+def _texts(values: Sequence[str | None]) -> pa.Array:
+    """Return texts as an array, null for None."""
+    encoded = [b"" if value is None else value.encode() for value in values]
+    offsets = np.cumsum([0, *map(len, encoded)], dtype=np.int32)
+    known = np.array([value is not None for value in values])
+    buffers = [_validity(known), pa.py_buffer(offsets), pa.py_buffer(b"".join(encoded))]
+    return pa.Array.from_buffers(pa.string(), len(encoded), buffers)
+
+
+def _validity(known: NDArray[np.bool_] | None) -> pa.Buffer | None:
+    return None if known is None or known.all() else pa.py_buffer(np.packbits(known, bitorder="little").tobytes())
 
 
 def encoding(table: pa.Table) -> dict[str, Any]:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FLUSH_ROWS: Final = 20_000
-FLUSH_BINS: Final = 500_000
+FLUSH_BINS: Final = 250_000
 FLUSH_SECONDS: Final = 10.0
 
 
@@ -44,7 +44,7 @@ class RunWriter:
     that writes each table to a temporary name, syncs it to disk, and renames it to the next segment; so a job
     killed at any moment keeps all segments that have their name. What waits for the disk is bounded: when the
     thread is behind by half of `dropdiag.store.background.QUEUE` flushes, the next one waits for it. Memory: about
-    5 MB a flush, 25 MB at most.
+    3 MB a flush, 15 MB at most.
 
     Parameters
     ----------
@@ -149,9 +149,10 @@ class RunWriter:
         Where the disk refuses them they are kept and tried again; `take_failure` tells.
         """
         self._flushed_at = time.monotonic()
-        buffer, self._buffer = self._buffer, _Buffer()
-        if buffer.rows:
-            self.background.submit(Rows(self._numbers, buffer.scalars, buffer.histograms))
+        if self._buffer.rows:
+            job = Rows(self._numbers, self._buffer.scalars, self._buffer.histograms)
+            self._buffer = _Buffer()
+            self.background.submit(job)
             self.save_meta()
 
     def drain(self) -> None:
@@ -215,7 +216,8 @@ class RunWriter:
             self.drain()
             if state == "completed":
                 compact(self._folder, [s["first_segment"] for s in self.meta["sessions"]])
-            self.save_meta(state=state, error=error, ended=now())
+            cost = {**self.meta.get("cost", {}), **self.cost()}
+            self.save_meta(state=state, error=error, ended=now(), cost=cost)
             self.drain()
         finally:
             self.background.stop()

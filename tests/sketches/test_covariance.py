@@ -118,3 +118,13 @@ def test_wide_layers_are_multiplied_in_blocks():
     sketch.update(x)
     expected = np.corrcoef(x.double().numpy(), rowvar=False)
     np.testing.assert_allclose(sketch.correlation().numpy(), expected, atol=1e-6)
+
+
+def test_what_is_fed_in_inference_mode_can_be_finished_outside():
+    x = torch.randn(6_000, 4, generator=torch.Generator().manual_seed(0))
+    sketch = Covariance(max_samples=500)
+    with torch.inference_mode():
+        for part in (x * 1.0).split(1_000):
+            sketch.update(part)
+    assert sketch.n == 500
+    assert sketch.pairs().numel() == 6

@@ -135,3 +135,38 @@ def test_a_wrong_call_is_an_error_and_reads_nothing():
         native.loops.count(0, 1)
     with pytest.raises(TypeError, match="up to 16 pairs of bounds"):
         native.loops.count_inside(0, 0, 4, 1.0)
+
+
+def test_tables_made_in_inference_mode_can_be_used_outside(without):
+    for loops in (lambda f: f(), without):
+
+        def both():
+            held = []
+            with torch.inference_mode():
+                for _ in range(3):  # more than are spare
+                    held.append(Histogram())
+                    held[-1].update(torch.ones(5))
+            for sketch in held:
+                sketch.drain()
+            other = Histogram()
+            other.update(torch.ones(3))
+            other.forget_nan()
+            assert other.dense().sum() == 3
+
+        loops(both)
+
+
+def test_many_intervals_are_counted_all_the_same():
+    areas = [[(2.0 * k, 2.0 * k + 0.5) for k in range(-20, 20)]]
+    x = torch.randn(5_000, generator=torch.Generator().manual_seed(0)) * 10
+    sketch = IntervalCounts(areas)
+    sketch.update(x)
+    assert sketch.counts == [sum(int(((x >= low) & (x <= high)).sum()) for low, high in areas[0])]
+
+
+def test_dense_counts_are_a_copy():
+    sketch = Histogram()
+    sketch.update(torch.ones(4))
+    before = sketch.dense()
+    sketch.drain()
+    assert before.sum() == 4
