@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
 from collections import deque
@@ -12,6 +13,10 @@ from dropdiag.errors import RunError
 
 QUEUE: Final = 8
 """Jobs that may wait; who hands over one more waits until there is room."""
+
+
+NICE: Final = 10
+"""Priority of the thread, as of `nice`."""
 
 
 class Job(Protocol):
@@ -136,6 +141,7 @@ class Background:
         self._changed.notify_all()
 
     def _work(self) -> None:
+        _yield_to_others()
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: (self._jobs and self._try) or self._stopping)
@@ -157,6 +163,12 @@ class Background:
             self._unseen = failure
             self._failure = None if self._try else failure  # somebody asked to try again meanwhile
         self._changed.notify_all()
+
+
+def _yield_to_others() -> None:
+    """Let the threads that train go first, where a thread has a priority of its own."""
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
 
 
 def _attempt(job: Job) -> Exception | None:
