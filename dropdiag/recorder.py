@@ -41,6 +41,11 @@ LOOKS: Final = 10
 SELDOM: Final = 100
 """Functional calls not known yet are looked for in the first ten scheduled steps, and in every hundredth later."""
 
+OWN_SCALARS: Final = frozenset(
+    ("step_seconds", "evaluation_seconds", "recorder_seconds", "schedule_thinned", "probes_rested", "step_skipped")
+)
+"""Scalars of the run itself that are no user's."""
+
 _WAITED: Final = (
     "training waited for the disk, which is slower than the rows come: record less often (every=), or write to a "
     "faster disk; 'cost' in run.json says how often and how long"
@@ -187,7 +192,8 @@ class Recorder:
         Raises
         ------
         ArgumentError
-            If a value is not one number, or the Recorder is closed.
+            If a value is not one number, a name is one of the recorder's own, an evaluation is open, or the
+            Recorder is closed.
         """
         self._check_open()
         if self._evaluation is not None:
@@ -524,6 +530,8 @@ class Recorder:
 
 
 def _scalar(name: str, value: float | Tensor) -> Finished:
+    if name in OWN_SCALARS:
+        raise ArgumentError(f"{name}= is recorded by dropdiag itself; choose another name")
     if isinstance(value, Tensor):
         if value.numel() != 1 or value.is_complex():
             raise ArgumentError(

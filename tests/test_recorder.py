@@ -664,6 +664,13 @@ def test_evaluation_in_inference_mode_is_recorded(tmp_path):
     assert run.meta["disabled_probes"] == []
 
 
+def test_names_that_are_the_recorders_own_are_refused(tmp_path):
+    with dd.Recorder(mlp(), tmp_path / "run") as rec:
+        for give in (rec.step, rec.log):
+            with pytest.raises(ArgumentError, match="step_seconds= is recorded by dropdiag itself; choose another"):
+                give(step_seconds=1.0)
+
+
 def test_a_step_inside_an_evaluation_is_refused(tmp_path):
     model = mlp()
     with dd.Recorder(model, tmp_path / "run") as rec, rec.evaluation("test"):
