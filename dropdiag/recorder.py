@@ -555,9 +555,14 @@ def _check_schedule(schedule: Schedule, step: int) -> None:
 
 def _abandon(process: int, outbox: Outbox, writer: RunWriter) -> None:
     """Keep what a Recorder has that was never closed (called when the process ends)."""
-    if os.getpid() == process:  # not in a child that was forked while recording
+    if os.getpid() != process:  # a child that was forked while recording
+        return
+    try:
         outbox.flush()
         writer.close("interrupted", "the Recorder was not closed")
+    except OSError as error:
+        lost = f"{writer.path} refuses rows ({error.strerror}); {writer.waiting_rows} rows are lost"
+        warnings.warn(lost, DropdiagWarning, stacklevel=2)
 
 
 def _wants_gradient(place: Place) -> bool:

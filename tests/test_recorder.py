@@ -700,3 +700,21 @@ def test_run_json_names_no_step_whose_rows_are_not_on_their_way(tmp_path):
     assert any(site["layer"] == "(model):tanh" for site in told["layers"])
     assert steps_of(dd.load(tmp_path / "run"), "net_grad_abs_mean") == [1, 2, 3]
     rec.close()
+
+
+def test_a_recorder_that_was_never_closed_says_what_is_lost_where_its_folder_is_gone(tmp_path):
+    code = """
+import shutil, sys
+import torch
+import dropdiag as dd
+model = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Tanh())
+rec = dd.Recorder(model, sys.argv[1], every=1)
+model(torch.randn(5, 4)).sum().backward()
+rec.step()
+rec._writer.drain()
+shutil.rmtree(sys.argv[1])
+"""
+    command = [sys.executable, "-c", code, str(tmp_path / "run")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "rows are lost" in done.stderr
+    assert "Traceback" not in done.stderr
