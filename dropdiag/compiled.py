@@ -136,7 +136,7 @@ def _net_value(z: Tensor, order: Tensor, number: int, training: bool, gradients:
     port.taps.compiled = True
     call = port.taps.net_value(port.place, port.place.site.net(z), training=training, gradients=gradients)
     port.pending.append(call)
-    expected = call is not None and port.taps.expects_gradient(call)
+    expected = call is not None and port.taps.expect_gradient(call) is not None
     token = torch.tensor(port.token(call if expected else None), dtype=torch.int64)
     port.taps.cost.spent += clock() - begun
     return token

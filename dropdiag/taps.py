@@ -197,11 +197,8 @@ class Taps:
             Whether the activation is about to overwrite z. A view that is overwritten takes no part in the
             backward pass any more; what it is a view of does.
         """
-        train = self._train
-        if call.collector is not train or not train.wants(Tap.NET_GRAD):
-            return
-        opened = train.open(Tap.NET_GRAD, call.place, call.number)  # missing until it comes
-        if not z.requires_grad:
+        opened = self.expect_gradient(call)
+        if opened is None or not z.requires_grad:
             return
         base = z._base if inplace else None
         if base is not None and base.dtype != z.dtype:
@@ -212,12 +209,11 @@ class Taps:
         if watched.is_leaf:  # a parameter outlives the step; what else has a hook does not
             self._leaves.append(handle)
 
-    def expects_gradient(self, call: Call) -> bool:
-        """Whether the gradient of a call's net value is of use; if so it counts as missing until it comes."""
+    def expect_gradient(self, call: Call) -> list[Opened] | None:
+        """Return the sketches for the gradient of a call's net value, missing until it comes; None: it is of no use."""
         if call.collector is not self._train or not self._train.wants(Tap.NET_GRAD):
-            return False
-        self._train.open(Tap.NET_GRAD, call.place, call.number)
-        return True
+            return None
+        return self._train.open(Tap.NET_GRAD, call.place, call.number)
 
     def net_grad(self, call: Call, gradient: Tensor) -> None:
         """Take in dL/dz of a call."""

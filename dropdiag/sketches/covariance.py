@@ -26,12 +26,12 @@ class Covariance:
     """Node values of up to ``max_samples`` samples, and the covariance of d nodes over them.
 
     Error: samples are centred before the product is taken, so a large offset does not cancel; for float32
-    values about 1e-7 of the product of two standard deviations, for float64 values 1e-15. Of more samples than
+    values about 3e-7 of the product of two standard deviations, for float64 values 1e-15. Of more samples than
     ``max_samples`` an even selection is kept: sample i (counted over all batches) by the fractional part of i
     times the golden ratio, the lowest ones. So it does not matter how the samples are split into batches, no
     period of the data is met, and no random number is drawn. A Pearson r over n samples has a standard error of
-    (1 - r**2) / sqrt(n): 0.022 at most for 2,048. Memory: 8 d max_samples bytes (8 MB for 512
-    nodes). Time: a copy of the samples that are kept, and one matrix product at the end.
+    (1 - r**2) / sqrt(n): 0.022 at most for 2,048. Memory: 8 d max_samples bytes (8 MB for 512 nodes). Time: a copy
+    of the samples that are kept, and one matrix product at the end.
 
     Parameters
     ----------

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from dropdiag.errors import DropdiagWarning, RunError
 from dropdiag.store.segments import Segment, list_segments, segment_path, session_of
@@ -21,32 +22,46 @@ def write_segment(path: Path, parts: Iterable[pa.Table]) -> None:
 
     from dropdiag.store import tables  # noqa: PLC0415
 
-    temporary = path.with_suffix(".tmp")
-    try:
-        parts = iter(parts)
-        first = next(parts)
-        with temporary.open("wb") as file:
-            with pq.ParquetWriter(file, first.schema, **tables.encoding(first)) as writer:
-                writer.write_table(first)
-                for part in parts:  # one at a time: a long run is larger than memory
-                    writer.write_table(part)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.rename(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
+    parts = iter(parts)
+    first = next(parts)
+    with (
+        put_in_place(path, Path.rename) as file,
+        pq.ParquetWriter(file, first.schema, **tables.encoding(first)) as writer,
+    ):
+        writer.write_table(first)
+        for part in parts:  # one at a time: a long run is larger than memory
+            writer.write_table(part)
 
 
 def replace_file(path: Path, content: bytes) -> None:
     """Put ``content`` in place of a file's, atomically."""
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("wb") as file:
+    with put_in_place(path, Path.replace) as file:
         file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+
+
+@contextmanager
+def put_in_place(path: Path, move: Callable[[Path, Path], Path], temporary: Path | None = None) -> Iterator[BinaryIO]:
+    """Open a file under a temporary name; at the end it is synced and given its name, after an exception removed.
+
+    Parameters
+    ----------
+    path : Path
+        Its name.
+    move : callable
+        `Path.rename` for a new name, `Path.replace` for one that may be taken.
+    temporary : Path, optional
+        The temporary name. Default: that of ``path`` with ``.tmp``, for names that have one writer.
+    """
+    temporary = temporary or path.with_suffix(".tmp")
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        move(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
     sync_folder(path.parent)
 
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dropdiag.errors import DropdiagWarning, RunError
-from dropdiag.store.files import sync_folder
+from dropdiag.store.files import put_in_place
 from dropdiag.store.segments import list_segments
 
 FOLDER: Final = ".catalog"
@@ -138,13 +138,6 @@ def write_index(root: Path, entries: Iterable[Entry]) -> None:
     columns: list[Any] = list(zip(*entries, strict=True)) or [()] * len(Entry._fields)
     arrays = [pa.array(values, field.type) for values, field in zip(columns, SCHEMA, strict=True)]
     table = pa.Table.from_arrays(arrays, schema=SCHEMA.with_metadata({b"dropdiag-catalog": VERSION}))
-    temporary = root / FOLDER / f"index-{uuid.uuid4().hex}.tmp"
-    try:
-        with temporary.open("wb") as file:
-            pq.write_table(table, file, compression="zstd")
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(root / FOLDER / FILE)
-    finally:
-        temporary.unlink(missing_ok=True)
-    sync_folder(root / FOLDER)
+    temporary = root / FOLDER / f"index-{uuid.uuid4().hex}.tmp"  # of two updates at once, each its own
+    with put_in_place(root / FOLDER / FILE, Path.replace, temporary) as file:
+        pq.write_table(table, file, compression="zstd")

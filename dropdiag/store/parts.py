@@ -7,11 +7,10 @@ are dead.
 
 from __future__ import annotations
 
-import os
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -20,8 +19,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from dropdiag.errors import RunError
-from dropdiag.store.files import sync_folder
-from dropdiag.store.reading import coded, decoded, one_chunk
+from dropdiag.store.files import put_in_place
+from dropdiag.store.reading import coded, decoded, known_range, one_chunk
 from dropdiag.store.selection import NAMES, Selection
 
 GROUP: Final = 131_072  # rows of a row group
@@ -44,17 +43,8 @@ def write_part(folder: Path, entries: Mapping[int, pa.Table]) -> Path:
         The part.
     """
     path = folder / f"scalars-{uuid.uuid4().hex}.parquet"
-    temporary = path.with_suffix(".tmp")
-    try:
-        with temporary.open("wb") as file:
-            _write_sorted(file, _joined(entries))
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.rename(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    sync_folder(folder)
+    with put_in_place(path, Path.rename) as file:
+        _write_sorted(file, _joined(entries))
     return path
 
 
@@ -134,17 +124,11 @@ def _write_sorted(file: object, table: pa.Table) -> None:
 
 def _may_hold(group: pq.RowGroupMetaData, selection: Selection) -> bool:
     """Whether a row group can hold a wanted quantity and step, by what the file says of it."""
-    least, most = _range(group, "quantity")
+    least, most = known_range(group, SCHEMA.get_field_index("quantity"))
     if selection.quantity is not None and least is not None and not any(least <= q <= most for q in selection.quantity):
         return False
-    least, most = _range(group, "step")
+    least, most = known_range(group, SCHEMA.get_field_index("step"))
     return least is None or selection.may_hold(least, most)
-
-
-def _range(group: pq.RowGroupMetaData, name: str) -> tuple[Any, Any]:
-    statistics = group.column(SCHEMA.get_field_index(name)).statistics
-    known = statistics is not None and statistics.has_min_max
-    return (statistics.min, statistics.max) if known else (None, None)
 
 
 def _places(entries: NDArray[np.int64], positions: Mapping[int, int]) -> NDArray[np.int32]:

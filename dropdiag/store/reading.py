@@ -151,5 +151,12 @@ def _may_hold(file: pq.ParquetFile, group: int, selection: Selection) -> bool:
     """Whether a row group can hold a wanted step, by what the file says of it."""
     if selection.steps == (None, None):
         return True
-    statistics = file.metadata.row_group(group).column(0).statistics
-    return statistics is None or not statistics.has_min_max or selection.may_hold(statistics.min, statistics.max)
+    least, most = known_range(file.metadata.row_group(group), 0)
+    return least is None or selection.may_hold(least, most)
+
+
+def known_range(group: pq.RowGroupMetaData, column: int) -> tuple[Any, Any]:
+    """Return the least and the greatest value of a row group's column, None twice where the file does not say."""
+    statistics = group.column(column).statistics
+    known = statistics is not None and statistics.has_min_max
+    return (statistics.min, statistics.max) if known else (None, None)
