@@ -13,7 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from dropdiag.gaaf import BASES, GAAF
+from dropdiag.acceleration import GAAF
+from dropdiag.shapes import BASES
 from dropdiag.store.schema import bin_magnitude_edges, line_centres
 
 Phi: TypeAlias = Callable[[Tensor], Tensor]
@@ -150,9 +151,14 @@ def describe(module: nn.Module) -> Activation | None:
     Activation or None
         None where saturation has no meaning: the derivative is learned, or zero everywhere.
     """
-    base = _entry(module)
-    phi = base(module) if callable(base) else None
+    phi = phi_of(module)
     return None if phi is None else describe_function(activation_name(module), phi)
+
+
+def phi_of(module: nn.Module) -> Phi | None:
+    """Return the function of a known activation, GAAF's base, on float64 tensors; None where it is learned."""
+    base = _entry(module)
+    return base(module) if callable(base) else None
 
 
 def describe_function(name: str, phi: Phi) -> Activation | None:

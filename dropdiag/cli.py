@@ -31,6 +31,13 @@ class Experiment(str, Enum):
     mnist = "mnist"
 
 
+class Activation(str, Enum):
+    """What the hidden layers end in."""
+
+    tanh = "tanh"
+    relu = "relu"
+
+
 class Optimizer(str, Enum):
     """What trains the networks."""
 
@@ -69,15 +76,34 @@ def reproduce(
         ),
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Seeds per condition; the same in each, so that runs pair.")] = 5,
-    epochs: Annotated[int, typer.Option(min=1, help="Epochs of every run.")] = 20,
+    epochs: Annotated[
+        int, typer.Option(min=1, help="Epochs of every run; with --patience, the greatest number.")
+    ] = 20,
+    patience: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Stop a run when its accuracy on validation images has not risen for so many epochs.",
+            show_default="never",
+        ),
+    ] = None,
+    validation: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Training images held out for that.",
+            show_default="a sixth with --patience, else none",
+        ),
+    ] = None,
+    activation: Annotated[Activation, typer.Option(help="The base activation function.")] = Activation.tanh,
     optimizer: Annotated[Optimizer, typer.Option(help="adam, or sgd without momentum.")] = Optimizer.adam,
     lr: Annotated[float | None, typer.Option(help="Learning rate.", show_default="0.001 adam, 0.1 sgd")] = None,
     conditions: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="A condition: no-dropout, dropout or gaaf. Repeat it for several.",
-            show_default="all three",
+            help="A condition: no-dropout, dropout, gaaf, gaaf-fitted, and with ReLU gaaf-port. Repeat it for several.",
+            show_default="the first four",
         ),
     ] = None,
     jobs: Annotated[
@@ -99,7 +125,7 @@ def reproduce(
 
     - `dropdiag reproduce` : all conditions, five seeds, on the shipped sample; a few minutes
     - `dropdiag reproduce --seeds 2 --epochs 5 --out out/quick` : a first look
-    - `dropdiag reproduce --data ~/data --epochs 50 --optimizer sgd --out out/sgd` : all of MNIST, plain SGD
+    - `dropdiag reproduce --data ~/data --epochs 200 --patience 20 --optimizer sgd --out out/sgd` : all of MNIST
     - `dropdiag reproduce --conditions no-dropout --conditions gaaf --out out/gaaf` : two conditions
     """
     with _clear_errors(out):
@@ -117,6 +143,9 @@ def reproduce(
             batch_size=batch_size,
             rate=rate,
             every=every,
+            activation=activation.value,
+            patience=patience,
+            validation=validation,
             jobs=jobs,
         )
     for name, error in made.failed.items():

@@ -224,13 +224,15 @@ class Recorder:
             self._warn(_WAITED)
         self._cost.spent += clock() - ended
 
-    def log(self, *, phase: str | None = None, **scalars: float | Tensor) -> None:
+    def log(self, *, phase: str | None = None, layer: str | None = None, **scalars: float | Tensor) -> None:
         """Keep scalars at the current step, e.g. an accuracy on held-out data.
 
         Parameters
         ----------
         phase : str, optional
             What they were measured in. Default: the open evaluation, or ``"eval"``.
+        layer : str, optional
+            The layer that they belong to; by default they are the network's as a whole.
         **scalars : float or Tensor of one element
 
         Raises
@@ -239,7 +241,7 @@ class Recorder:
             If a value is not one number, or the Recorder is closed.
         """
         self._check_open()
-        own = [_scalar(name, value) for name, value in scalars.items()]
+        own = [_scalar(name, value)._replace(layer=layer) for name, value in scalars.items()]
         if not self._stopped:
             self._put(phase or self._evaluation or EVAL, own)
             self._outbox.flush(due_only=True)

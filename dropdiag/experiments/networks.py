@@ -1,4 +1,4 @@
-"""The network of the paper's MNIST experiments, in its three conditions.
+"""The network of the paper's MNIST experiments, in its conditions.
 
 784-512-256-256-10, tanh, Glorot-uniform weights, zero biases. The paper's summary does not state this
 network; it is inferred from the plateaus of its Figure 1: an almost untouched Glorot-uniform layer has
@@ -16,12 +16,17 @@ import torch
 from torch import nn
 
 from dropdiag.errors import ArgumentError
-from dropdiag.gaaf import GAAF
+from dropdiag.gaaf import GAAF, port_shape
 
 NO_DROPOUT: Final = "No dropout"
 DROPOUT: Final = "Dropout"
 GAAF_CONDITION: Final = "GAAF"
-CONDITIONS: Final = (NO_DROPOUT, DROPOUT, GAAF_CONDITION)
+FITTED: Final = "GAAF fitted"
+PORT: Final = "GAAF port"
+CONDITIONS: Final = (NO_DROPOUT, DROPOUT, GAAF_CONDITION, FITTED)
+"""What is trained unless conditions are named; `PORT` has to be named."""
+KNOWN: Final = (*CONDITIONS, PORT)
+ACTIVATIONS: Final[dict[str, type[nn.Module]]] = {"tanh": nn.Tanh, "relu": nn.ReLU}
 WIDTHS: Final = (784, 512, 256, 256, 10)
 
 
@@ -33,25 +38,30 @@ def condition_named(name: str) -> str:
     ArgumentError
         If there is none; the message lists all.
     """
-    known = {_bare(condition): condition for condition in CONDITIONS}
+    known = {_bare(condition): condition for condition in KNOWN}
     if _bare(name) not in known:
-        raise ArgumentError(f"unknown condition {name!r}; the conditions are {', '.join(map(repr, CONDITIONS))}")
+        raise ArgumentError(f"unknown condition {name!r}; the conditions are {', '.join(map(repr, KNOWN))}")
     return known[_bare(name)]
 
 
-def build(condition: str, seed: int, *, rate: float = 0.5, widths: tuple[int, ...] = WIDTHS) -> nn.Sequential:
+def build(
+    condition: str, seed: int, *, rate: float = 0.5, widths: tuple[int, ...] = WIDTHS, activation: str = "tanh"
+) -> nn.Sequential:
     """Build the network in one condition.
 
     Parameters
     ----------
     condition : str
-        One of `CONDITIONS`: tanh; tanh with dropout on the node values of every hidden layer; GAAF over tanh.
+        One of `KNOWN`: the activation function alone; with dropout on the node values of every hidden layer;
+        GAAF over it; the same, its shape to be fitted to the dropout rate while it trains; GAAF over ReLU with
+        the shape of the public Keras port, sigmoid(x + 4).
     seed : int
         Seed of the initial weights, which are the same in every condition.
     rate : float, default 0.5
         Dropout rate, in [0, 1); used in the condition "Dropout" alone.
     widths : tuple of int
         Inputs, hidden layers, outputs.
+    activation : {"tanh", "relu"}
 
     Returns
     -------
@@ -62,9 +72,11 @@ def build(condition: str, seed: int, *, rate: float = 0.5, widths: tuple[int, ..
     Raises
     ------
     ArgumentError
-        For an unknown condition, a rate outside [0, 1), or fewer than two widths.
+        For an unknown condition or activation function, a rate outside [0, 1), fewer than two widths, or the
+        port's shape over another function than ReLU.
     """
     condition = condition_named(condition)
+    check_activation(activation, condition)
     if not 0 <= rate < 1:
         raise ArgumentError(f"the dropout rate must be in [0, 1), got {rate!r}")
     if len(widths) < 2 or min(widths) < 1:
@@ -72,14 +84,29 @@ def build(condition: str, seed: int, *, rate: float = 0.5, widths: tuple[int, ..
     generator = torch.Generator().manual_seed(seed)
     network: OrderedDict[str, nn.Module] = OrderedDict()
     for i, (fan_in, fan_out) in enumerate(pairwise(widths[:-1]), start=1):
-        network[f"layer{i}"] = _hidden(condition, _linear(fan_in, fan_out, generator), rate)
+        network[f"layer{i}"] = _hidden(condition, _linear(fan_in, fan_out, generator), rate, activation)
     network["output"] = _linear(widths[-2], widths[-1], generator)
     return nn.Sequential(network)
 
 
-def _hidden(condition: str, linear: nn.Linear, rate: float) -> nn.Sequential:
+def check_activation(activation: str, condition: str) -> None:
+    """Raise `ArgumentError` unless there is a network of this activation function in this condition."""
+    if activation not in ACTIVATIONS:
+        raise ArgumentError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {activation!r}")
+    if condition == PORT and activation != "relu":
+        raise ArgumentError(
+            f"the condition {PORT!r} is ReLU's: for tanh the Keras port has the shape of the figure; pass activation relu"
+        )
+
+
+def _hidden(condition: str, linear: nn.Linear, rate: float, activation: str) -> nn.Sequential:
     parts: OrderedDict[str, nn.Module] = OrderedDict(linear=linear)
-    parts["activation"] = GAAF("tanh") if condition == GAAF_CONDITION else nn.Tanh()
+    if condition in (GAAF_CONDITION, FITTED):
+        parts["activation"] = GAAF(activation)
+    elif condition == PORT:
+        parts["activation"] = GAAF(activation, shape=port_shape)
+    else:
+        parts["activation"] = ACTIVATIONS[activation]()
     if condition == DROPOUT:
         parts["dropout"] = nn.Dropout(rate)
     return nn.Sequential(parts)

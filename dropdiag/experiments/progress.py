@@ -62,6 +62,7 @@ class Bars:
         self._all = self._progress.add_task("all runs", total=sum(steps.values()), note="")
         self._tasks = {name: self._add(name, total) for name, total in steps.items()}
         self._done = dict.fromkeys(steps, 0)
+        self._total, self._remaining = dict(steps), sum(steps.values())
 
     def _add(self, name: str, total: int) -> TaskID:
         return self._progress.add_task(name, total=total, note="", start=False, visible=False)
@@ -88,9 +89,14 @@ class Bars:
         self._done[run] = step
 
     def end(self, run: str, error: str | None) -> None:
-        """Note an error beside the bar; a run that ended well is seen from its full bar."""
+        """Note an error beside the bar; a run that ended well, perhaps before its last step, has a full one."""
+        task, done = self._tasks[run], self._done[run]
         if error is not None:
-            self._progress.update(self._tasks[run], visible=True, note=f"[red]{escape(error.splitlines()[0])}")
+            self._progress.update(task, visible=True, note=f"[red]{escape(error.splitlines()[0])}")
+        elif done:
+            self._remaining -= self._total[run] - done
+            self._progress.update(self._all, total=self._remaining)
+            self._progress.update(task, total=done)
         self._progress.stop_task(self._tasks[run])
 
 

@@ -15,11 +15,17 @@ from torch.nn import functional as F
 
 from dropdiag.errors import ArgumentError
 from dropdiag.experiments.data import Mnist, as_inputs
-from dropdiag.experiments.networks import WIDTHS, build, condition_named
+from dropdiag.experiments.networks import FITTED, WIDTHS, build, check_activation, condition_named
+from dropdiag.gaaf import fit
 from dropdiag.recorder import Recorder
 
 LEARNING_RATES: Final = {"sgd": 0.1, "adam": 1e-3}
 EVALUATION_BATCH: Final = 1_000
+FIT_BATCH: Final = 256
+"""Training images on which GAAF's shape is fitted, before every epoch; others each time."""
+FIT_MASKS: Final = 16
+VALIDATION_SEED: Final = 0
+"""Which images are held out for validation is the same in every run."""
 
 Progress: TypeAlias = Callable[[int, float | None], None]
 """Called after every step with (step, None) and after every evaluation with (step, test accuracy)."""
@@ -32,18 +38,28 @@ class Settings:
     Attributes
     ----------
     condition : str
-        "No dropout", "Dropout" or "GAAF".
+        "No dropout", "Dropout", "GAAF", "GAAF fitted" or "GAAF port".
     seed : int
         Of the initial weights, the order of the batches and the dropout masks. Runs of the same seed start
         from the same weights and see the same batches in every condition: they are paired.
-    epochs, batch_size : int
+    epochs : int
+        The greatest number of epochs; without `patience`, the number.
+    batch_size : int
     optimizer : {"adam", "sgd"}
         Adam with PyTorch's defaults, or plain gradient descent without momentum.
     lr : float, optional
         Learning rate; 0.1 for sgd and 0.001 for adam unless given.
     rate : float
-        Dropout rate of the condition "Dropout".
+        Dropout rate of the condition "Dropout", and the one to which "GAAF fitted" is fitted.
     widths : tuple of int
+    activation : {"tanh", "relu"}
+    validation : int
+        So many training images, the same in every run, are held out of training. After every epoch their
+        accuracy is logged as ``validation_accuracy``.
+    patience : int, optional
+        Stop when the validation accuracy has not risen above its best for so many epochs. The epoch of that
+        best (the first, of several) is the run's best epoch, and the test accuracy there is what it is
+        reported with: the test set takes no part in the choice.
     every : int
         Weights are recorded at every n-th step; the gradient flow at every step.
     data : str
@@ -66,6 +82,9 @@ class Settings:
     rate: float = 0.5
     widths: tuple[int, ...] = WIDTHS
     every: int = 10
+    activation: str = "tanh"
+    validation: int = 0
+    patience: int | None = None
     data: str = ""
     source: str = field(default="", compare=False)
 
@@ -77,6 +96,7 @@ class Settings:
         if self.lr is None:
             object.__setattr__(self, "lr", LEARNING_RATES[self.optimizer])
         _check_ranges(self)
+        check_activation(self.activation, self.condition)
 
     def config(self) -> dict[str, Any]:
         """Return the settings as a dict that JSON keeps as it is."""
@@ -90,8 +110,8 @@ class Settings:
         return cls(**{name: value for name, value in config.items() if name in known})
 
     def steps(self, images: int) -> int:
-        """Return the number of training steps with so many training images."""
-        return self.epochs * max(1, images // self.batch_size)
+        """Return the greatest number of training steps with so many training images, validation included."""
+        return self.epochs * max(1, (images - self.validation) // self.batch_size)
 
     def batches(self, images: int, order: torch.Generator) -> list[Tensor]:
         """Return the indices of one epoch's batches, drawn anew.
@@ -126,16 +146,23 @@ def train(settings: Settings, data: Mnist, path: str | Path, progress: Progress 
         As `Recorder`, before anything is trained.
     """
     report = progress or (lambda _step, _accuracy: None)
-    model = build(settings.condition, settings.seed, rate=settings.rate, widths=settings.widths)
+    model = build(
+        settings.condition, settings.seed, rate=settings.rate, widths=settings.widths, activation=settings.activation
+    )
     optimizer = _optimizer(settings, model)
+    training, validation = _split(data, settings.validation)
     torch.manual_seed(settings.seed)
     order = torch.Generator().manual_seed(settings.seed)
+    stop = Patience(settings.patience)
     step = 0
     with Recorder(model, path, every=settings.every, config=settings.config()) as rec:
         for epoch in range(1, settings.epochs + 1):
             model.train()
-            for batch in settings.batches(len(data.train_labels), order):
-                loss = F.cross_entropy(model(as_inputs(data.train_images[batch])), data.train_labels[batch])
+            batches = settings.batches(len(training[1]), order)
+            if settings.condition == FITTED:
+                _fit(model, settings, training[0][torch.cat(batches)[:FIT_BATCH]], rec)
+            for batch in batches:
+                loss = F.cross_entropy(model(as_inputs(training[0][batch])), training[1][batch])
                 optimizer.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
@@ -146,6 +173,61 @@ def train(settings: Settings, data: Mnist, path: str | Path, progress: Progress 
                 accuracy, test_loss = evaluate(model, data.test_images, data.test_labels)
                 rec.log(accuracy=accuracy, test_loss=test_loss, epoch=epoch)
             report(step, accuracy)
+            if settings.validation:
+                held_out, _ = evaluate(model, *validation)
+                rec.log(validation_accuracy=held_out)
+                if stop.is_over(held_out):
+                    break
+
+
+class Patience:
+    """Early stopping: over when a score has not risen above its best for so many times.
+
+    Parameters
+    ----------
+    patience : int or None
+        None never stops.
+    """
+
+    def __init__(self, patience: int | None) -> None:
+        self._patience = patience
+        self._best = -math.inf
+        self._since = 0
+
+    def is_over(self, score: float) -> bool:
+        """Take in the next score; return whether patience is at its end."""
+        self._since = 0 if score > self._best else self._since + 1
+        self._best = max(self._best, score)
+        return self._patience is not None and self._since >= self._patience
+
+
+def check_validation(validation: int, images: int) -> None:
+    """Raise `ArgumentError` if no training image is left."""
+    if validation >= images:
+        raise ArgumentError(f"validation must leave images to train with: got {validation} of {images} images")
+
+
+def _split(data: Mnist, validation: int) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """Return (images, labels) to train with, and those held out."""
+    if not validation:
+        return (data.train_images, data.train_labels), (data.train_images[:0], data.train_labels[:0])
+    images = len(data.train_labels)
+    check_validation(validation, images)
+    chosen = torch.randperm(images, generator=torch.Generator().manual_seed(VALIDATION_SEED))
+    held_out, kept = chosen[:validation].sort().values, chosen[validation:].sort().values
+    return (data.train_images[kept], data.train_labels[kept]), (data.train_images[held_out], data.train_labels[held_out])
+
+
+def _fit(model: nn.Module, settings: Settings, images: Tensor, rec: Recorder) -> None:
+    """Fit GAAF's shape to the dropout rate; keep what came out, per layer."""
+    for layer in fit(model, as_inputs(images), settings.rate, masks=FIT_MASKS):
+        rec.log(
+            phase="fit",
+            layer=layer.layer,
+            gaaf_height=layer.height,
+            gaaf_width=layer.width,
+            net_variance_mean=layer.net_variance,
+        )
 
 
 @torch.no_grad()
@@ -179,6 +261,13 @@ def _check_ranges(settings: Settings) -> None:
     for name in ("epochs", "batch_size", "every"):
         if getattr(settings, name) < 1:
             raise ArgumentError(f"{name} must be at least 1, got {getattr(settings, name)!r}")
+    if settings.validation < 0:
+        raise ArgumentError(f"validation must not be negative, got {settings.validation!r}")
+    if settings.patience is not None and (settings.patience < 1 or not settings.validation):
+        raise ArgumentError(
+            f"patience must be at least 1 epoch and needs images held out for validation, got patience "
+            f"{settings.patience!r} and validation {settings.validation!r}"
+        )
     if settings.seed < 0:
         raise ArgumentError(f"seed must not be negative, got {settings.seed!r}")
     if not (settings.lr is not None and 0 < settings.lr < math.inf):

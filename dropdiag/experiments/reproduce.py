@@ -15,7 +15,7 @@ from dropdiag.experiments.networks import CONDITIONS, WIDTHS, condition_named
 from dropdiag.experiments.page import make_parts, write_page
 from dropdiag.experiments.plan import Job, Plan, make_plan
 from dropdiag.experiments.progress import display_for
-from dropdiag.experiments.protocol import Settings
+from dropdiag.experiments.protocol import Settings, check_validation
 from dropdiag.experiments.runner import cores, train_all
 from dropdiag.store.reader import Runs, load
 
@@ -56,6 +56,9 @@ def reproduce(
     rate: float = 0.5,
     widths: tuple[int, ...] = WIDTHS,
     every: int = 10,
+    activation: str = "tanh",
+    patience: int | None = None,
+    validation: int | None = None,
     jobs: int | None = None,
     console: Console | None = None,
 ) -> Reproduction:
@@ -71,11 +74,14 @@ def reproduce(
     data : path, optional
         Folder of MNIST's four IDX files; see `load_mnist`.
     conditions : sequence of str
-        Out of "No dropout", "Dropout", "GAAF".
+        Out of "No dropout", "Dropout", "GAAF", "GAAF fitted", and with ReLU "GAAF port"; by default the first four.
     seeds : int
         Seeds 0 to ``seeds - 1``, the same in every condition.
-    epochs, optimizer, lr, batch_size, rate, widths, every
+    epochs, optimizer, lr, batch_size, rate, widths, every, activation, patience
         See `Settings`.
+    validation : int, optional
+        Training images held out for early stopping; by default a sixth of them (10,000 of MNIST's 60,000) with
+        `patience`, none without.
     jobs : int, optional
         Runs at a time, each in a process with one thread; by default as many as there are cores. The numbers
         do not depend on it. More than one needs a script's main part under ``if __name__ == "__main__":``.
@@ -111,9 +117,15 @@ def reproduce(
         rate=rate,
         widths=widths,
         every=every,
+        activation=activation,
     )
     mnist = load_mnist(data)
-    template = replace(template, data=mnist.digest, source=mnist.source)
+    if validation is None:
+        validation = 0 if patience is None else len(mnist.train_labels) // 6
+    check_validation(validation, len(mnist.train_labels))
+    template = replace(
+        template, data=mnist.digest, source=mnist.source, validation=validation, patience=patience
+    )
     wanted = [replace(template, condition=c, seed=s) for s, c in itertools.product(range(seeds), names)]
     plan = make_plan(out, wanted)
     plan.make_room()

@@ -10,7 +10,7 @@ import pandas as pd
 
 from dropdiag.experiments import paper
 from dropdiag.experiments.cells import Column, label, number, ratio, value
-from dropdiag.experiments.networks import DROPOUT, GAAF_CONDITION, NO_DROPOUT
+from dropdiag.experiments.networks import DROPOUT, FITTED, GAAF_CONDITION, NO_DROPOUT, PORT
 from dropdiag.experiments.tables import (
     accuracy_table,
     correlation_table,
@@ -239,7 +239,9 @@ GAAF: Final = Section(
 
 SECTIONS: Final = (GRADIENT_FLOW, WEIGHTS, CORRELATION, SATURATION, LEARNING, GAAF)
 CONDITIONS_IN_WORDS: Final = {
-    NO_DROPOUT: "tanh",
-    DROPOUT: "tanh, dropout on the node values of every hidden layer",
-    GAAF_CONDITION: "GAAF over tanh, no dropout",
+    NO_DROPOUT: "the activation function alone",
+    DROPOUT: "dropout on the node values of every hidden layer",
+    GAAF_CONDITION: "GAAF over it, no dropout",
+    FITTED: "GAAF over it, height and width of its shape fitted to the dropout rate before every epoch; no dropout",
+    PORT: "GAAF over ReLU with the shape of the public Keras port, sigmoid(x + 4); no dropout",
 }

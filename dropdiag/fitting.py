@@ -1,0 +1,226 @@
+"""Fit the height and the width of GAAF's shape function to a dropout rate.
+
+Dropout raises the expected derivative at a net value with mean m and net variance v from phi'(m) to
+``E phi'(m + noise)``; GAAF raises it to ``phi'(m) + s(m)``. The fit makes the two gains equal, over the net values
+in the saturation area, in their mean and in their mean weighted by abs(m). ``docs/gaaf.md`` derives it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import torch
+from scipy.optimize import brentq
+from torch import Tensor, nn
+
+from dropdiag.acceleration import GAAF
+from dropdiag.errors import ArgumentError
+from dropdiag.net_variance import Measured, measure
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+WIDTHS: Final = (1 / 16, 16.0)
+"""Between which factors the width is looked for."""
+LEAST: Final = 10
+"""So many net values in the saturation area are needed."""
+
+
+@dataclass(frozen=True)
+class LayerFit:
+    """The shape of one layer's GAAF, and what it does beside dropout.
+
+    Attributes
+    ----------
+    layer : str
+    height, width : float
+        ``s(x) = height * shape(x / width)``.
+    net_variance : float
+        Mean over net values of the variance that dropout gives, net-value units squared.
+    saturated : int
+        Net values in the saturation area: those of the fit.
+    dropout_gain, gaaf_gain : float
+        Mean over them of ``E phi'(z) - phi'(m)``, and of s(m). Equal, unless `note` says why not.
+    dropout_reach, gaaf_reach : float
+        Mean abs(m) of those net values, weighted by the gain: how far out the gradient comes.
+    dropout_gain_elsewhere, gaaf_gain_elsewhere : float
+        The same means over the net values outside the saturation area, which take no part in the fit. There dropout
+        lowers the derivative of most activation functions, and no shape of this family follows it.
+    note : str
+        Empty, or what kept the equations from being solved.
+    """
+
+    layer: str
+    height: float
+    width: float
+    net_variance: float
+    saturated: int
+    dropout_gain: float
+    gaaf_gain: float
+    dropout_reach: float
+    gaaf_reach: float
+    dropout_gain_elsewhere: float
+    gaaf_gain_elsewhere: float
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Fit(Sequence[LayerFit]):
+    """What `fit` found, a sequence of `LayerFit` in network order.
+
+    Attributes
+    ----------
+    layers : tuple of LayerFit
+    p : float
+        The dropout rate.
+    masks : int
+    """
+
+    layers: tuple[LayerFit, ...]
+    p: float
+    masks: int
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def __iter__(self) -> Iterator[LayerFit]:
+        return iter(self.layers)
+
+    def __getitem__(self, place: int) -> LayerFit:  # type: ignore[override]
+        return self.layers[place]
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """One row a layer, with the attributes of `LayerFit` as columns."""
+        import pandas as pd  # noqa: PLC0415 - training needs no pandas
+
+        return pd.DataFrame([vars(layer) for layer in self.layers])
+
+    def __repr__(self) -> str:
+        return f"GAAF fitted to dropout at rate {self.p:g}, {self.masks} masks\n{self.table.to_string(index=False)}"
+
+
+def fit(
+    model: nn.Module,
+    batch: object,
+    p: float = 0.5,
+    *,
+    masks: int = 64,
+    include: str | Sequence[str] | None = None,
+    exclude: str | Sequence[str] | None = None,
+    seed: int = 0,
+    apply: bool = True,
+) -> Fit:
+    """Give each GAAF of a model the height and width with which it does what dropout at rate `p` would do.
+
+    Parameters
+    ----------
+    model : nn.Module
+        With `GAAF` modules (see `dropdiag.gaaf.replace`). Only their heights and widths are changed.
+    batch : Tensor, sequence or mapping
+        What the model is called with. A few hundred samples give as many net values a node.
+    p : float, default 0.5
+        Dropout rate in [0, 1). A model with dropout modules takes it in each of them while it is measured; in one
+        without, a dropout is set on the node values of every chosen GAAF. 0 gives the height 0.
+    masks : int, default 64
+        At least 2.
+    include, exclude : pattern or patterns, optional
+        Shell patterns for the GAAF modules' names.
+    seed : int, default 0
+        Of the masks. The random number generators are left as they are.
+    apply : bool, default True
+        Whether to set heights and widths, or only to return them.
+
+    Returns
+    -------
+    Fit
+
+    Raises
+    ------
+    ArgumentError
+        If the model has no GAAF, or as `dropdiag.net_variance`; nothing is changed then.
+
+    Notes
+    -----
+    With m_i the mean of net value i over masks and e_i = E phi'(z_i) - phi'(m_i), height h and width w solve, over the
+    net values in the saturation area of phi, ::
+
+        sum_i h s(m_i/w) = sum_i e_i        and        sum_i |m_i| h s(m_i/w) = sum_i |m_i| e_i
+
+    E is over the same masks as the mean, so that e_i falls short by a share 1/masks (a sample's mean is nearer to it
+    than the true one); it is divided by (1 - 1/masks).
+
+    The net variance changes as the weights do: fit again, say, before every epoch. A layer that no mask reaches, or
+    without net values in its saturation area, gets the height 0: there dropout makes no gradient that GAAF could
+    imitate. What dropout does to the gradient in other ways (it trains a network that fits its data less well, so that
+    dL/dh is larger) is not in this equation.
+    """
+    measured = measure(model, batch, masks, p=p, include=include, exclude=exclude, seed=seed, everywhere=True)
+    chosen: dict[str, list[Measured]] = {}
+    for part in measured:
+        if isinstance(part.site.module, GAAF):
+            chosen.setdefault(part.site.layer, []).append(part)
+    if not chosen:
+        raise ArgumentError("the model has no GAAF to fit; dropdiag.gaaf.replace(model) puts it in the activations' place")
+    layers = tuple(_fit_layer(layer, parts, masks) for layer, parts in chosen.items())
+    if apply:
+        for found, parts in zip(layers, chosen.values(), strict=True):
+            module = parts[0].site.module
+            module.height, module.width = found.height, found.width  # type: ignore[assignment]
+    return Fit(layers=layers, p=p, masks=masks)
+
+
+def _fit_layer(layer: str, parts: Sequence[Measured], masks: int) -> LayerFit:
+    """Fit one GAAF to all calls of it."""
+    module = parts[0].site.module
+    everywhere = torch.cat([part.mean.flatten() for part in parts])
+    gain = torch.cat([(part.slopes - part.slope(part.mean)).flatten() for part in parts]) / (1 - 1 / masks)
+    saturated = torch.cat([part.saturated.flatten() for part in parts])
+    means, gains = everywhere[saturated], gain[saturated]
+    shape: Callable[[Tensor], Tensor] = module.shape  # type: ignore[assignment]
+    width, note = _width(shape, means, gains)
+    s = shape(means / width)
+    height = 0.0 if note.startswith("height 0") else (gains.sum() / s.sum()).item()
+    return LayerFit(
+        layer=layer,
+        height=height,
+        width=width,
+        net_variance=torch.cat([part.variance.flatten() for part in parts]).mean().item(),
+        saturated=means.numel(),
+        dropout_gain=gains.mean().item(),
+        gaaf_gain=height * s.mean().item(),
+        dropout_reach=_reach(means, gains),
+        gaaf_reach=_reach(means, s),
+        dropout_gain_elsewhere=gain[~saturated].mean().item(),
+        gaaf_gain_elsewhere=height * shape(everywhere[~saturated] / width).mean().item(),
+        note=note,
+    )
+
+
+def _width(shape: Callable[[Tensor], Tensor], means: Tensor, gains: Tensor) -> tuple[float, str]:
+    """Return the width at which the shape reaches as far as the gains, and why it does not, if so."""
+    if means.numel() < LEAST:
+        return 1.0, f"height 0: {means.numel()} net values in the saturation area, fewer than {LEAST}"
+    if not gains.sum() > 0:
+        return 1.0, "height 0: dropout makes no more gradient in the saturation area"
+    wanted = _reach(means, gains)
+
+    def missing(log_width: float) -> float:
+        reach = _reach(means, shape(means / math.exp(log_width)))
+        return -wanted if math.isnan(reach) else reach - wanted  # so narrow that nothing is left of it: too near
+
+    low, high = map(math.log, WIDTHS)
+    ends = missing(low), missing(high)
+    if ends[0] * ends[1] > 0:
+        width = WIDTHS[0] if abs(ends[0]) < abs(ends[1]) else WIDTHS[1]
+        return width, f"no width from {WIDTHS[0]:g} to {WIDTHS[1]:g} reaches as far as dropout's gain; {width:g} comes nearest"
+    return math.exp(brentq(missing, low, high, xtol=1e-10)), ""
+
+
+def _reach(means: Tensor, gains: Tensor) -> float:
+    total = gains.sum()
+    return ((means.abs() * gains).sum() / total).item() if total != 0 else math.nan
+

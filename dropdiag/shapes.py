@@ -1,0 +1,105 @@
+"""Base functions and shape functions of GAAF.
+
+A shape function s says how much derivative GAAF adds where. Each one here is a function of a tensor with
+parameters of its own; set them by ``functools.partial``, e.g. ``partial(shifted_sigmoid, slope=1, shift=4)``.
+`GAAF`'s own ``height`` and ``width`` stretch any of them: ``height * s(x / width)``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Final, TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Function: TypeAlias = Callable[[Tensor], Tensor]
+
+
+def gaussian(x: Tensor, height: float = 1.0, width: float = 1.0) -> Tensor:
+    """``height exp(-(x/width)^2/3)``; with 1 and 1 the shape that Figure 6 draws for tanh (s(0)=1, s(±2)=0.26)."""
+    scaled = x if width == 1 else x / width
+    bump = torch.exp(scaled * scaled * (-1 / 3))
+    return bump if height == 1 else height * bump
+
+
+def shifted_sigmoid(x: Tensor, slope: float = 6.0, shift: float = 0.5) -> Tensor:
+    """``sigmoid(slope (x + shift))``; with 6 and 0.5 the shape of Figure 6 for ReLU (s(-1)=0.05, s(0)=0.95)."""
+    return torch.sigmoid(slope * (x + shift))
+
+
+def constant(x: Tensor, height: float = 1.0) -> Tensor:
+    """`height` everywhere: the derivative is raised by as much at every net value."""
+    return torch.full_like(x, height)
+
+
+def derivative_complement(x: Tensor, derivative: Function, level: float = 1.0) -> Tensor:
+    """``level - phi'(x)``: with phi' of the base function, GAAF's derivative is `level` at every net value.
+
+    GAAF with this shape is the straight-through estimator. ``GAAF(phi, shape="derivative_complement")`` takes the
+    derivative of its own phi.
+    """
+    return level - derivative(x)
+
+
+port_shape: Final = partial(shifted_sigmoid, slope=1.0, shift=4.0)
+"""``sigmoid(x + 4)``, the shape for ReLU in the public Keras port (kobiso/GAAF-keras); not that of Figure 6."""
+
+BASES: Final[dict[str, Function]] = {
+    "tanh": torch.tanh,
+    "sigmoid": torch.sigmoid,
+    "relu": torch.relu,
+    "leaky_relu": F.leaky_relu,
+    "gelu": F.gelu,
+    "silu": F.silu,
+    "hardtanh": F.hardtanh,
+}
+"""The base functions that have a name, each with PyTorch's default settings."""
+
+MODULES: Final[dict[type[nn.Module], str]] = {
+    nn.Tanh: "tanh",
+    nn.Sigmoid: "sigmoid",
+    nn.ReLU: "relu",
+    nn.LeakyReLU: "leaky_relu",
+    nn.GELU: "gelu",
+    nn.SiLU: "silu",
+    nn.Hardtanh: "hardtanh",
+}
+"""torch's module of each, which has the same default shape, whatever its settings."""
+
+SHAPES: Final[dict[str, Function]] = {
+    "gaussian": gaussian,
+    "shifted_sigmoid": shifted_sigmoid,
+    "constant": constant,
+}
+COMPLEMENT: Final = "derivative_complement"
+
+DEFAULT_SHAPES: Final[dict[str, Function]] = {
+    "tanh": gaussian,
+    "sigmoid": partial(gaussian, height=0.25, width=2.0),
+    "relu": shifted_sigmoid,
+    "leaky_relu": shifted_sigmoid,
+    "gelu": shifted_sigmoid,
+    "silu": shifted_sigmoid,
+    "hardtanh": gaussian,
+}
+"""tanh's and ReLU's are the paper's. The others are taken over from the one that saturates alike: sigmoid is
+tanh at x/2 in a quarter of its slope, and so is its shape."""
+
+
+@dataclass(frozen=True)
+class Derivative:
+    """The derivative of an elementwise function, itself a differentiable function of a tensor."""
+
+    phi: Function
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return phi'(x); same shape and dtype."""
+        gradient: Tensor = torch.func.grad(self._summed)(x)
+        return gradient
+
+    def _summed(self, x: Tensor) -> Tensor:
+        return self.phi(x.clone()).sum()  # a copy: phi may work in place

@@ -1,0 +1,129 @@
+"""Net variance as it was measured on a model: plain arrays, which both sides can read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dropdiag.store.histogram import Histogram
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Floats = NDArray[np.float64]
+Areas = tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True)
+class LayerNetVariance:
+    """One activation's net values over dropout masks at fixed input.
+
+    Attributes
+    ----------
+    layer : str
+    call : int
+        Call index of the module within one forward pass.
+    mean, variance : ndarray of float64, shape of the net value (batch first)
+        Over masks, of each net value; the variance is the unbiased one (n - 1). Net-value units, and squared.
+    closed_form : ndarray of float64, same shape, or None
+        ``p/(1-p) sum_i w_i^2 x_i^2`` where a dropout comes right before the layer: the variance that its masks alone
+        give, x being the node values without masks. None where none does.
+    derivative : ndarray of float64, shape (32640,), or None
+        |phi'| on the grid's finite bins, in order of the real line; None where saturation has no meaning.
+    left, right : tuple of (low, high)
+        The saturation area (see `Activation`).
+    wandering : Histogram
+        Net values over masks of the nodes whose mean lies in the saturation area.
+    gradient_probability : float
+        Share of those net values with phi' outside the saturation area; NaN where no mean lies in it.
+    slope_over_masks, slope_at_mean : float
+        Mean of |phi'| over those net values, and at their means.
+    """
+
+    layer: str
+    call: int
+    mean: Floats = field(repr=False)
+    variance: Floats = field(repr=False)
+    closed_form: Floats | None = field(repr=False)
+    derivative: Floats | None = field(repr=False)
+    left: Areas
+    right: Areas
+    wandering: Histogram
+    gradient_probability: float
+    slope_over_masks: float
+    slope_at_mean: float
+
+    @property
+    def saturated(self) -> NDArray[np.bool_]:
+        """Whether the mean net value lies in the saturation area; same shape as `mean`."""
+        return np.logical_or.reduce([np.zeros(self.mean.shape, bool), *(
+            (self.mean >= low) & (self.mean <= high) for low, high in (*self.left, *self.right)
+        )])  # fmt: skip
+
+    def scalars(self) -> dict[str, float]:
+        """Return what is recorded of the layer as numbers, by quantity; NaN where there is none."""
+        closed = np.nan if self.closed_form is None else float(self.closed_form.mean())
+        return {
+            "net_variance_mean": float(self.variance.mean()),
+            "net_variance_closed_form_mean": closed,
+            "saturated_mean_share": float(self.saturated.mean()) if self.derivative is not None else np.nan,
+            "gradient_probability": self.gradient_probability,
+            "slope_over_masks": self.slope_over_masks,
+            "slope_at_mean": self.slope_at_mean,
+        }
+
+    def histograms(self) -> dict[str, Histogram]:
+        """Return what is recorded of the layer as distributions, by quantity."""
+        return {
+            "net_variance": Histogram.from_values(self.variance),
+            "masked_net_mean": Histogram.from_values(self.mean),
+            "wandering_net_value": self.wandering,
+        }
+
+
+@dataclass(frozen=True)
+class NetVariance(Sequence[LayerNetVariance]):
+    """Net variance of a model's layers, in network order: a sequence of `LayerNetVariance`.
+
+    Attributes
+    ----------
+    layers : tuple of LayerNetVariance
+    masks : int
+        Over how many masks.
+    p : float or None
+        The rate that was asked for; None where the model's own held.
+    """
+
+    layers: tuple[LayerNetVariance, ...]
+    masks: int
+    p: float | None
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def __iter__(self) -> Iterator[LayerNetVariance]:
+        return iter(self.layers)
+
+    def __getitem__(self, key: int | str) -> LayerNetVariance:  # type: ignore[override]
+        """Return a layer by its place or by its name (of its first call)."""
+        if isinstance(key, str):
+            found = [layer for layer in self.layers if layer.layer == key]
+            if not found:
+                raise KeyError(f"{key!r}; the layers are {', '.join(layer.layer for layer in self.layers)}")
+            return found[0]
+        return self.layers[key]
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """One row a layer: layer, call, net_values (their number), then `LayerNetVariance.scalars`."""
+        import pandas as pd  # noqa: PLC0415 - measuring needs no pandas
+
+        rows = [{"layer": a.layer, "call": a.call, "net_values": a.mean.size, **a.scalars()} for a in self.layers]
+        return pd.DataFrame(rows)
+
+    def __repr__(self) -> str:
+        return f"NetVariance of {self.masks} masks\n{self.table.to_string(index=False)}"
