@@ -3,7 +3,8 @@
 Record
     `Recorder` attaches to a model for a training loop and writes a run folder.
     `every`, `log_spaced` say at which steps histograms are taken.
-    `GAAF` is the paper's activation function, an `nn.Module`.
+    `GAAF` is the paper's activation function, an `nn.Module`; `gaaf` puts it into a built model and fits its shape.
+    `net_variance` measures what variance dropout gives to net values, and the gradient that comes of it.
     `register_activation` makes an activation of one's own known.
 Read and compare
     `load` opens one run folder as a `Run`, or several as `Runs`: frames and `Histogram` objects.
@@ -21,15 +22,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dropdiag import analysis, plots
+    from dropdiag import analysis, gaaf, plots
+    from dropdiag.acceleration import GAAF
     from dropdiag.errors import DropdiagError, DropdiagWarning
     from dropdiag.functional import register_activation
-    from dropdiag.gaaf import GAAF
     from dropdiag.recorder import Recorder
     from dropdiag.schedules import every, log_spaced
     from dropdiag.store.catalog import Catalog
     from dropdiag.store.histogram import Histogram
     from dropdiag.store.reader import Run, Runs, load
+    from dropdiag.variance import net_variance
 
 __version__ = "0.1.0"
 
@@ -44,14 +46,16 @@ __all__ = [
     "Runs",
     "analysis",
     "every",
+    "gaaf",
     "load",
     "log_spaced",
+    "net_variance",
     "plots",
     "register_activation",
 ]
 
 _HOME = {
-    "GAAF": "dropdiag.gaaf",
+    "GAAF": "dropdiag.acceleration",
     "Catalog": "dropdiag.store.catalog",
     "DropdiagError": "dropdiag.errors",
     "DropdiagWarning": "dropdiag.errors",
@@ -62,12 +66,13 @@ _HOME = {
     "every": "dropdiag.schedules",
     "load": "dropdiag.store.reader",
     "log_spaced": "dropdiag.schedules",
+    "net_variance": "dropdiag.variance",
     "register_activation": "dropdiag.functional",
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("analysis", "plots"):
+    if name in ("analysis", "gaaf", "plots"):
         return import_module(f"dropdiag.{name}")
     if name not in _HOME:
         raise AttributeError(f"module 'dropdiag' has no attribute {name!r}")

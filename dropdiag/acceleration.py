@@ -83,11 +83,11 @@ class _Accelerate(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(value: Tensor, x: Tensor, s: Tensor) -> Tensor:
+    def forward(value: Tensor, _x: Tensor, _s: Tensor) -> Tensor:
         return value.clone()
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG004 - torch names it
         _, x, s = inputs
         ctx.save_for_backward(s)
         ctx.dtype = x.dtype

@@ -76,9 +76,7 @@ def reproduce(
         ),
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Seeds per condition; the same in each, so that runs pair.")] = 5,
-    epochs: Annotated[
-        int, typer.Option(min=1, help="Epochs of every run; with --patience, the greatest number.")
-    ] = 20,
+    epochs: Annotated[int, typer.Option(min=1, help="Epochs of every run; with --patience, the greatest number.")] = 20,
     patience: Annotated[
         int | None,
         typer.Option(

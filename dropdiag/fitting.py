@@ -17,8 +17,10 @@ from scipy.optimize import brentq
 from torch import Tensor, nn
 
 from dropdiag.acceleration import GAAF
+from dropdiag.activations import Activation
 from dropdiag.errors import ArgumentError
-from dropdiag.net_variance import Measured, measure
+from dropdiag.shapes import Function
+from dropdiag.variance import Measured, measure
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,6 +29,8 @@ WIDTHS: Final = (1 / 16, 16.0)
 """Between which factors the width is looked for."""
 LEAST: Final = 10
 """So many net values in the saturation area are needed."""
+NO_GAIN: Final = 1e-9
+"""A mean gain of derivative that is no more than this is rounding."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +154,9 @@ def fit(
 
         sum_i h s(m_i/w) = sum_i e_i        and        sum_i |m_i| h s(m_i/w) = sum_i |m_i| e_i
 
-    E is over the same masks as the mean, so that e_i falls short by a share 1/masks (a sample's mean is nearer to it
+    where s is to be nowhere above sup |phi'|, as the paper's shapes are not. A shape that could follow both equations only
+    by being higher (dropout's gain reaches no further than the border of the area) takes that height, and its width is
+    solved from the first equation alone; ``note`` says so. E is over the same masks as the mean, so that e_i falls short by a share 1/masks (a sample's mean is nearer to it
     than the true one); it is divided by (1 - 1/masks).
 
     The net variance changes as the weights do: fit again, say, before every epoch. A layer that no mask reaches, or
@@ -164,7 +170,9 @@ def fit(
         if isinstance(part.site.module, GAAF):
             chosen.setdefault(part.site.layer, []).append(part)
     if not chosen:
-        raise ArgumentError("the model has no GAAF to fit; dropdiag.gaaf.replace(model) puts it in the activations' place")
+        raise ArgumentError(
+            "the model has no GAAF to fit; dropdiag.gaaf.replace(model) puts it in the activations' place"
+        )
     layers = tuple(_fit_layer(layer, parts, masks) for layer, parts in chosen.items())
     if apply:
         for found, parts in zip(layers, chosen.values(), strict=True):
@@ -180,10 +188,9 @@ def _fit_layer(layer: str, parts: Sequence[Measured], masks: int) -> LayerFit:
     gain = torch.cat([(part.slopes - part.slope(part.mean)).flatten() for part in parts]) / (1 - 1 / masks)
     saturated = torch.cat([part.saturated.flatten() for part in parts])
     means, gains = everywhere[saturated], gain[saturated]
-    shape: Callable[[Tensor], Tensor] = module.shape  # type: ignore[assignment]
-    width, note = _width(shape, means, gains)
+    shape: Function = module.shape  # type: ignore[assignment]
+    height, width, note = _solve(shape, means, gains, _cap(shape, parts[0].activation))
     s = shape(means / width)
-    height = 0.0 if note.startswith("height 0") else (gains.sum() / s.sum()).item()
     return LayerFit(
         layer=layer,
         height=height,
@@ -200,27 +207,45 @@ def _fit_layer(layer: str, parts: Sequence[Measured], masks: int) -> LayerFit:
     )
 
 
-def _width(shape: Callable[[Tensor], Tensor], means: Tensor, gains: Tensor) -> tuple[float, str]:
-    """Return the width at which the shape reaches as far as the gains, and why it does not, if so."""
+def _cap(shape: Function, activation: Activation | None) -> float:
+    """Return the height at which the shape is nowhere above sup|phi'|, as the paper's are not."""
+    line = torch.linspace(-32, 32, 6401, dtype=torch.float64)
+    return (1.0 if activation is None else activation.sup) / shape(line).abs().max().item()
+
+
+def _solve(shape: Function, means: Tensor, gains: Tensor, cap: float) -> tuple[float, float, str]:
+    """Return height and width for the gains at the means, and what kept both equations from holding, if so."""
     if means.numel() < LEAST:
-        return 1.0, f"height 0: {means.numel()} net values in the saturation area, fewer than {LEAST}"
-    if not gains.sum() > 0:
-        return 1.0, "height 0: dropout makes no more gradient in the saturation area"
+        return 0.0, 1.0, f"{means.numel()} net values in the saturation area, fewer than {LEAST}: height 0"
+    gain = gains.mean().item()
+    if not gain > NO_GAIN:
+        return 0.0, 1.0, "dropout makes no more gradient in the saturation area: height 0"
+
+    def of(log_width: float) -> Tensor:
+        return shape(means / math.exp(log_width))
+
     wanted = _reach(means, gains)
+    log_width, found = _root(lambda u: _reach(means, of(u)) - wanted)
+    height = gain / max(of(log_width).mean().item(), 1e-300)
+    if height <= cap:
+        return height, math.exp(log_width), "" if found else "no width reaches as far as dropout's gain: the nearest one"
+    log_width, found = _root(lambda u: cap * of(u).mean().item() - gain)
+    if found:
+        return cap, math.exp(log_width), "reach left open: it would take a shape higher than sup |phi'|"
+    return cap, math.exp(log_width), "gain out of reach for a shape no higher than sup |phi'|"
 
-    def missing(log_width: float) -> float:
-        reach = _reach(means, shape(means / math.exp(log_width)))
-        return -wanted if math.isnan(reach) else reach - wanted  # so narrow that nothing is left of it: too near
 
+def _root(function: Callable[[float], float]) -> tuple[float, bool]:
+    """Return where a function of the width's logarithm is zero, or else nearest to it at an end, and whether it is."""
     low, high = map(math.log, WIDTHS)
-    ends = missing(low), missing(high)
-    if ends[0] * ends[1] > 0:
-        width = WIDTHS[0] if abs(ends[0]) < abs(ends[1]) else WIDTHS[1]
-        return width, f"no width from {WIDTHS[0]:g} to {WIDTHS[1]:g} reaches as far as dropout's gain; {width:g} comes nearest"
-    return math.exp(brentq(missing, low, high, xtol=1e-10)), ""
+    while low < 0 and math.isnan(function(low)):  # so narrow that nothing of the shape is left
+        low += math.log(2) / 4
+    ends = function(low), function(high)
+    if ends[0] * ends[1] > 0 or math.isnan(ends[0] * ends[1]):
+        return (low if abs(ends[0]) < abs(ends[1]) else high), False
+    return brentq(function, low, high, xtol=1e-10), True
 
 
 def _reach(means: Tensor, gains: Tensor) -> float:
     total = gains.sum()
     return ((means.abs() * gains).sum() / total).item() if total != 0 else math.nan
-

@@ -68,7 +68,7 @@ class MaskedPasses:
     Raises
     ------
     ArgumentError
-        For a rate outside [0, 1), a model without activation modules, or one without dropout where no rate is given.
+        For a rate outside [0, 1), or a model without activation modules.
 
     Notes
     -----
@@ -99,8 +99,6 @@ class MaskedPasses:
                 "the model has no activation modules to watch (functions such as F.relu are not seen here: use nn.ReLU)"
             )
         self._dropouts = [m for m in self.model.modules() if isinstance(m, _DROPOUTS)]
-        if p is None and not _may_drop(self.model):
-            raise ArgumentError("the model has no dropout, so that its net values have no variance; pass p=")
         self._placed = p is not None and not self._dropouts
 
     @contextmanager
@@ -162,8 +160,9 @@ class MaskedPasses:
         for module in self.model.modules():
             if isinstance(module, _NORMS):
                 module.eval()
-        for dropout in self._dropouts if self.p is not None else ():
-            dropout.p = self.p
+        rate = self.p
+        for dropout in self._dropouts if rate is not None else ():
+            dropout.p = cast(float, rate)
 
     def _once(self, on_net: NetHook, *, links: bool = False) -> _Watch:
         watch = _Watch(on_net, links=links)
@@ -246,17 +245,6 @@ class _LayerOut:
         if args and id(args[0]) in self.watch.masked:
             _, x, p = self.watch.masked[id(args[0])]
             self.watch.linear[id(output)] = output, Chain(x, p, module)
-
-
-def _may_drop(model: nn.Module) -> bool:
-    """Whether some module may draw masks: its name says so, or it has a dropout rate of its own."""
-    for module in model.modules():
-        if "Drop" in type(module).__name__ or "StochasticDepth" in type(module).__name__:
-            return True
-        rates = (value for name, value in vars(module).items() if "drop" in name.casefold())
-        if any(isinstance(rate, float) and rate > 0 for rate in rates):
-            return True
-    return False
 
 
 @contextmanager

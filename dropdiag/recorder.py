@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
 import weakref
@@ -29,9 +30,11 @@ from dropdiag.outbox import Outbox
 from dropdiag.probes import Place, Probe, Tap, choose
 from dropdiag.schedules import Schedule, as_schedule
 from dropdiag.store.folder import evaluated_phases, resume_step
+from dropdiag.store.net_variance import NetVariance
 from dropdiag.store.schema import EVAL, TRAIN
 from dropdiag.store.writer import RunWriter
 from dropdiag.taps import Taps, dense
+from dropdiag.variance import net_variance as measure_net_variance
 
 WAITING_BINS_LIMIT: Final = 32_000_000
 """Bins that may wait for a disk that refuses them (about 320 MB) before recording stops."""
@@ -130,6 +133,7 @@ class Recorder:
         loss_scale = LossScale(scaler)
         self._cost = Cost(budget)
         model = eager(model)
+        self._model = model
         self.path = Path(path).expanduser().absolute()  # wherever the process goes later
         self._probes = list(choose(probes))
         self._schedule = as_schedule(every)
@@ -296,6 +300,43 @@ class Recorder:
             self._eval.end()
             self._taps.evaluation_ends()
             self._evaluation = None
+
+    def net_variance(
+        self, batch: object, masks: int = 64, *, p: float | None = None, phase: str = "masks", seed: int = 0
+    ) -> NetVariance:
+        """Measure the net variance under dropout masks at this step, and record it.
+
+        Parameters
+        ----------
+        batch, masks, p, seed
+            As in `dropdiag.net_variance`, which this is.
+        phase : str, default "masks"
+            The phase of its rows.
+
+        Returns
+        -------
+        NetVariance
+            What was measured; its distributions and means are in the run.
+
+        Raises
+        ------
+        ArgumentError
+            As `dropdiag.net_variance`, or if the Recorder is closed or an evaluation is open.
+        """
+        self._check_open()
+        if self._evaluation is not None:
+            raise ArgumentError(f"evaluation {self._evaluation!r} is open: leave it before net_variance()")
+        found = measure_net_variance(self._model, batch, masks, p=p, seed=seed)
+        if not self._stopped:
+            rows: list[Finished] = []
+            for layer in found:
+                for quantity, value in {**layer.scalars(), "dropout_masks": float(masks)}.items():
+                    rows.append(Finished(layer.layer, layer.call, quantity, None if math.isnan(value) else value))
+                for quantity, histogram in layer.histograms().items():
+                    rows.append(Finished(layer.layer, layer.call, quantity, (histogram.bins, histogram.counts)))
+            self._put(phase, rows)
+            self._outbox.flush(due_only=True)
+        return found
 
     @contextmanager
     def padding(self, mask: Tensor) -> Iterator[None]:

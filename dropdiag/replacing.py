@@ -101,14 +101,14 @@ def replace(model: nn.Module, mapping: Mapping[type[nn.Module], Substitute] | No
     Functions such as ``F.relu`` in a forward method are not seen. ``state_dict`` stays the same as long as the
     activations have no parameters.
     """
-    wanted = {kind: gaaf_of for kind in MODULES} if mapping is None else dict(mapping)
+    wanted = dict.fromkeys(MODULES, gaaf_of) if mapping is None else dict(mapping)
     made: dict[int, GAAF] = {}
     places: list[Place] = []
     for parent_name, parent in model.named_modules():
         if isinstance(parent, GAAF):
             continue
-        for attribute, old in parent.named_children():
-            if type(old) in wanted:
+        for attribute, old in parent._modules.items():  # named_children() leaves out a second name of the same
+            if old is not None and type(old) in wanted:
                 name = f"{parent_name}.{attribute}" if parent_name else attribute
                 if id(old) not in made:
                     made[id(old)] = _substitute(name, old, wanted[type(old)])

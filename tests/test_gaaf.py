@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from dropdiag.errors import ArgumentError
-from dropdiag.gaaf import GAAF, constant, gaussian, saw_tooth, shifted_sigmoid
+from dropdiag.gaaf import GAAF, constant, gaussian, port_shape, saw_tooth, shifted_sigmoid
 
 K = 10_000
 
@@ -204,14 +204,14 @@ def test_draws_no_random_numbers():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"phi": "swish"}, "phi must be one of tanh, relu, or a function of a tensor; got 'swish'"),
+        ({"phi": "swish"}, "phi must be one of tanh, sigmoid, relu, leaky_relu, gelu, silu, hardtanh, or a function of a tensor; got 'swish'"),
         ({"phi": nn.Tanh, "shape": "gaussian"}, "got the class Tanh, not an instance of it"),
-        ({"phi": 3, "shape": "gaussian"}, "phi must be one of tanh, relu, or a function of a tensor; got 3"),
+        ({"phi": 3, "shape": "gaussian"}, "phi must be one of tanh, sigmoid, relu, leaky_relu, gelu, silu, hardtanh, or a function of a tensor; got 3"),
         (
             {"phi": torch.sigmoid},
             "GAAF has no default shape function for phi=sigmoid; pass shape= as one of gaussian",
         ),
-        ({"shape": "bump"}, "shape must be one of gaussian, shifted_sigmoid, constant, or a function"),
+        ({"shape": "bump"}, "shape must be one of gaussian, shifted_sigmoid, constant, derivative_complement, or a function"),
         ({"k": 0}, "k must be a positive finite number (teeth in a unit of x), got 0"),
         ({"k": float("nan")}, "got nan"),
         ({"k": "many"}, "got 'many'"),
@@ -221,3 +221,153 @@ def test_errors_say_what_to_do(arguments, message):
     with pytest.raises(ArgumentError) as caught:
         GAAF(**arguments)
     assert message in str(caught.value)
+
+
+# what torch's own functions are, with autograd, against the formula phi' + s + g s' written out here
+BASES = {
+    "tanh": torch.tanh,
+    "sigmoid": torch.sigmoid,
+    "relu": torch.relu,
+    "leaky_relu": lambda x: torch.where(x > 0, x, 0.01 * x),
+    "gelu": lambda x: x * torch.special.ndtr(x),
+    "silu": lambda x: x / (1 + torch.exp(-x)),
+    "hardtanh": lambda x: x.clamp(-1, 1),
+}
+
+
+def expected_slope(name, shape, x, exact=True):
+    x = x.double()
+    return derivative(BASES[name], x) + shape(x) + (saw_tooth(x) * derivative(shape, x) if exact else 0)
+
+
+@pytest.mark.parametrize("exact", [True, False])
+@pytest.mark.parametrize("name", BASES)
+def test_every_base_with_its_default_shape(name, exact):
+    module = GAAF(name, exact_forward=exact)
+    shape = {"sigmoid": lambda v: 0.25 * torch.exp(-((v / 2) ** 2) / 3)}.get(
+        name, gaussian if name in ("tanh", "hardtanh") else shifted_sigmoid
+    )
+    x = torch.from_numpy(mid_tooth(4000, 5.0))
+    value = BASES[name](x) + (saw_tooth(x) * shape(x) if exact else 0)
+    torch.testing.assert_close(module(x), value, rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(derivative(module, x), expected_slope(name, shape, x, exact), rtol=1e-10, atol=1e-12)
+
+
+def test_without_exact_forward_the_value_is_phi_bit_for_bit_and_the_two_differ_by_half_a_tooth():
+    x = torch.linspace(-5, 5, 4001)
+    for name in BASES:
+        plain, exact = GAAF(name, exact_forward=False), GAAF(name, exact_forward=True)
+        assert torch.equal(plain(x), plain.base(x))
+        assert (plain(x) - exact(x)).abs().max() <= 0.5 / K * 1.01 + 3e-7
+        # in derivative by max |s'| / 2K: at most 1.5 / 20,000 for the steepest default shape
+        assert (derivative(plain, x) - derivative(exact, x)).abs().max() <= 1.5 / (2 * K) * 1.01 + 1e-6
+
+
+@pytest.mark.parametrize(("dtype", "exact"), [(torch.bfloat16, False), (torch.float16, False), (torch.float32, True)])
+def test_low_precision_is_not_exact_by_default(dtype, exact):
+    x = torch.linspace(-2, 2, 301).to(dtype)
+    assert torch.equal(GAAF("tanh")(x), GAAF("tanh", exact_forward=exact)(x))
+    assert torch.equal(GAAF("tanh")(x), torch.tanh(x)) is not exact
+
+
+def test_the_second_derivative_without_exact_forward():
+    module = GAAF("tanh", exact_forward=False)
+    x = torch.linspace(-2, 2, 41, dtype=torch.float64, requires_grad=True)
+    (first,) = torch.autograd.grad(module(x).sum(), x, create_graph=True)
+    (second,) = torch.autograd.grad(first.sum(), x)
+    h = torch.tanh(x)
+    torch.testing.assert_close(second, -2 * h * (1 - h * h) - 2 * x / 3 * torch.exp(-x * x / 3))
+
+
+def test_the_derivative_complement_makes_the_slope_one_everywhere():
+    x = torch.from_numpy(mid_tooth(500, 6.0))
+    for phi in (*BASES, nn.Softplus(), torch.sin):
+        module = GAAF(phi, shape="derivative_complement", exact_forward=False)
+        torch.testing.assert_close(derivative(module, x), torch.ones_like(x), rtol=0, atol=1e-12)
+        assert pickle.loads(pickle.dumps(module))(x).equal(module(x))
+
+
+def test_the_port_s_shape_is_not_the_figure_s():
+    x = torch.tensor([-8.0, -4.0, -2.0, 0.0])
+    np.testing.assert_allclose(port_shape(x), sigmoid(x.numpy() + 4), rtol=1e-6)
+    assert (port_shape(x) - shifted_sigmoid(x))[2] > 0.8
+    assert "shifted_sigmoid(slope=1, shift=4)" in repr(GAAF("relu", shape=port_shape))
+
+
+def test_height_and_width_stretch_any_shape():
+    x = torch.from_numpy(mid_tooth(500, 4.0))
+    for shape in ("gaussian", "shifted_sigmoid", lambda v: torch.exp(-v.abs())):
+        one, stretched = GAAF("tanh", shape=shape), GAAF("tanh", shape=shape, height=0.3, width=2.5)
+        torch.testing.assert_close(stretched.s(x), 0.3 * one.s(x / 2.5))
+        torch.testing.assert_close(derivative(stretched, x), expected_slope("tanh", stretched.s, x))
+    off = GAAF("tanh", height=0.0)
+    torch.testing.assert_close(off(x), torch.tanh(x), rtol=0, atol=0)
+    torch.testing.assert_close(derivative(off, x), 1 - torch.tanh(x) ** 2)
+    assert "height=0.3, width=2.5" in repr(GAAF("tanh", height=0.3, width=2.5))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"width": 0}, "width must be a positive finite number, got 0"),
+        ({"width": float("nan")}, "width must be"),
+        ({"height": float("inf")}, "height must be a finite number, got inf"),
+        ({"phi": "softplus"}, "phi must be one of tanh, sigmoid, relu, leaky_relu, gelu, silu, hardtanh, or"),
+        ({"shape": "bump"}, "derivative_complement, or a function of a tensor; got 'bump'"),
+    ],
+)
+def test_more_that_cannot_be_used(options, message):
+    with pytest.raises(ArgumentError) as caught:
+        GAAF(**options)
+    assert message in str(caught.value)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+@pytest.mark.parametrize("options", [{}, {"exact_forward": False}, {"shape": "derivative_complement"}])
+def test_a_whole_graph_with_new_heights_all_the_time(options):
+    torch._dynamo.reset()  # graphs of other tests count
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(4, 8), GAAF("tanh", **options), nn.Linear(8, 1))
+    compiled, x = torch.compile(net, fullgraph=True, backend="aot_eager"), torch.randn(16, 4)
+    for height in range(12):
+        net[1].height, net[1].width = 0.1 + height / 10, 1 + height / 7
+        compiled(x).sum().backward()
+        got, net[0].weight.grad = net[0].weight.grad, None
+        net(x).sum().backward()
+        torch.testing.assert_close(got, net[0].weight.grad, rtol=1e-5, atol=1e-6)
+        net[0].weight.grad = None
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+def test_trains_under_autocast_and_compile_with_the_formula_s_gradient():
+    torch._dynamo.reset()
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(6, 16), GAAF("tanh"), nn.Linear(16, 16), GAAF("relu"), nn.Linear(16, 3))
+    compiled = torch.compile(net, fullgraph=True)
+    x, y = torch.randn(64, 6), torch.arange(64) % 3
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.5)
+    losses = []
+    for _ in range(30):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            loss = nn.functional.cross_entropy(compiled(x).float(), y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.8 * losses[0]
+    # one activation by itself, in bfloat16, against the formula at the very same numbers
+    z = (2 * torch.randn(512)).bfloat16().requires_grad_()
+    torch.compile(GAAF("tanh"), fullgraph=True)(z).float().sum().backward()
+    w = z.detach().double()
+    torch.testing.assert_close(z.grad.double(), 1 - w.tanh() ** 2 + torch.exp(-w * w / 3), rtol=0.01, atol=0.01)
+
+
+@pytest.mark.parametrize("device", ["cuda", "mps"])
+def test_on_an_accelerator_if_there_is_one(device):
+    if not getattr(torch, device).is_available():
+        pytest.skip(f"no {device} here")
+    x = torch.from_numpy(mid_tooth(1000, 4.0).astype(np.float32)).to(device)
+    for name in BASES:
+        module = GAAF(name, exact_forward=False).to(device)
+        got = derivative(module, x).cpu().double()
+        torch.testing.assert_close(got, expected_slope(name, module.s, x.cpu(), exact=False), rtol=1e-4, atol=1e-5)

@@ -1,7 +1,7 @@
 """One file a question; pure functions from runs (or frames) to frames.
 
-`weights`, `correlation`, `gradient_flow`, `saturation` and `learning` answer the paper's questions as tables
-(over seeds) and curves; `kde` makes density curves and bars of any histogram quantity; `seeds` holds the
+`weights`, `correlation`, `gradient_flow`, `saturation`, `net_variance` and `learning` answer the paper's questions
+as tables (over seeds) and curves; `kde` makes density curves and bars of any histogram quantity; `seeds` holds the
 statistics over runs, `select` the choice of rows, `phases` that of one phase for all runs, `gaaf` the
 formulas of Figure 6. Nothing here draws, and nothing imports torch.
 """
@@ -12,6 +12,7 @@ from dropdiag.analysis import (
     gradient_flow,
     kde,
     learning,
+    net_variance,
     phases,
     saturation,
     seeds,
@@ -25,6 +26,7 @@ __all__ = [
     "gradient_flow",
     "kde",
     "learning",
+    "net_variance",
     "phases",
     "saturation",
     "seeds",

@@ -77,6 +77,7 @@ def best(
     phase: str = "eval",
     conditions: Sequence[str] | None = None,
     mode: str = "max",
+    by: str | None = None,
 ) -> pd.DataFrame:
     """Best value of each run and when it was reached, averaged over runs (Figure 7).
 
@@ -87,6 +88,9 @@ def best(
     phase : str
     mode : {"max", "min"}
         Whether more is better, or less.
+    by : str, optional
+        Another scalar of the same phase, such as the accuracy on validation images, whose best decides: ``best`` is
+        then the quantity's value at that step. The first of several equal ones counts.
 
     Returns
     -------
@@ -103,14 +107,15 @@ def best(
     Notes
     -----
     The best of many evaluations on a test set is optimistic about what another test set would give; ``final``
-    is not.
+    is not, nor is what was chosen by other data.
     """
     if mode not in {"max", "min"}:
         raise ArgumentError(f"mode must be 'max' or 'min', got {mode!r}")
     every = as_runs(runs)
     names = check("condition", conditions, every.conditions)
-    found = every.batches(quantity, condition=names, phase=phase, layer=NETWORK)
-    rows = pd.concat([as_text(_best(batch, mode)) for batch in found], ignore_index=True)
+    wanted = quantity if by is None else [quantity, by]
+    found = every.batches(wanted, condition=names, phase=phase, layer=NETWORK)
+    rows = pd.concat([as_text(_best(batch, mode, quantity, by)) for batch in found], ignore_index=True)
     if rows.empty:
         _refuse(runs, quantity, phase, conditions)
     place = rows["condition"].map(names.index)
@@ -126,11 +131,13 @@ def quantities(runs: Run | Runs) -> list[str]:
     return sorted(found - set(QUANTITIES))
 
 
-def _best(frame: pd.DataFrame, mode: str) -> pd.DataFrame:
+def _best(frame: pd.DataFrame, mode: str, quantity: str, by: str | None) -> pd.DataFrame:
     """Best and last value of each run; NaN in all where none is finite."""
-    frame = frame.sort_values("step", kind="stable").reset_index(drop=True)
-    finite = np.isfinite(frame["value"])
-    score = (frame["value"] if mode == "max" else -frame["value"]).where(finite, -np.inf)
+    judged = frame if by is None else _beside(frame, quantity, by)
+    frame = judged.sort_values("step", kind="stable").reset_index(drop=True)
+    deciding = frame["value" if by is None else "by"]
+    finite = np.isfinite(frame["value"]) & np.isfinite(deciding)
+    score = (deciding if mode == "max" else -deciding).where(finite, -np.inf)
     groups = frame.assign(score=score, evaluation=frame["step"] > 0).groupby("run", sort=False, observed=True)
     evaluation = groups["evaluation"].cumsum()
     best, last = groups["score"].idxmax(), groups.tail(1).set_index("run")["value"]
@@ -141,6 +148,13 @@ def _best(frame: pd.DataFrame, mode: str) -> pd.DataFrame:
     measured = ["best", "step", "evaluation", "final"]
     rows[measured] = rows[measured].where(finite.loc[rows.index], np.nan)
     return rows
+
+
+def _beside(frame: pd.DataFrame, quantity: str, by: str) -> pd.DataFrame:
+    """Rows of a quantity with another one's value at the same step of the same run in the column ``by``."""
+    keys = ["run", "step"]
+    other = frame.loc[frame["quantity"] == by, [*keys, "value"]].rename(columns={"value": "by"})
+    return frame[frame["quantity"] == quantity].merge(other, on=keys, how="left")
 
 
 def _finite(frame: pd.DataFrame) -> pd.DataFrame:

@@ -106,8 +106,8 @@ def share(
     if not 0.0 < eps < 1.0:
         raise ArgumentError(f"eps must lie between 0 and 1, got {eps}")
     frame = histograms(runs, "net_value", layers=layers, conditions=conditions, step=step, phase=phase)
-    by_label = _by_label(runs)
-    rows = [_share(by_label[row["run"]], row, eps) for row in frame.to_dict("records")]
+    found = by_label(runs)
+    rows = [_share(found[row["run"]], row, eps) for row in frame.to_dict("records")]
     return pd.concat([frame[KEYS], pd.DataFrame(rows)], axis=1)
 
 
@@ -159,11 +159,16 @@ def areas(
         As in `dropdiag.analysis.select.histograms`.
     """
     frame = histograms(runs, "net_value", layers=layers, conditions=conditions, phase=phase)
-    by_label = _by_label(runs)
+    return areas_of(runs, frame)
+
+
+def areas_of(runs: Run | Runs, frame: pd.DataFrame) -> pd.DataFrame:
+    """Return `areas` of the sites in a frame that `dropdiag.analysis.select.histograms` gave."""
+    found = by_label(runs)
     rows: list[dict[str, Any]] = []
     for row in frame.drop_duplicates(GROUP).to_dict("records"):
-        run = by_label[row["run"]]
-        name = _activation(run, row["layer"], row["call"])
+        run = found[row["run"]]
+        name = activation_of(run, row["layer"], row["call"])
         if name is None:
             continue
         known = run.meta["activations"][name]
@@ -177,13 +182,13 @@ def areas(
     return pd.DataFrame(rows, columns=[*GROUP, "activation", "side", "low", "high", "eps"])
 
 
-def _by_label(runs: Run | Runs) -> dict[str, Run]:
+def by_label(runs: Run | Runs) -> dict[str, Run]:
     """Run of each value of the frames' column ``run``."""
     every = as_runs(runs)
     return dict(zip(every.labels(), every, strict=True))
 
 
-def _activation(run: Run, layer: str, call: int) -> str | None:
+def activation_of(run: Run, layer: str, call: int) -> str | None:
     """Name of a site's activation; None where its derivative is not known."""
     entries = [entry for entry in run.meta["layers"] if entry["layer"] == layer]
     for entry in sorted(entries, key=lambda entry: entry["call"] != call):  # first the call itself
@@ -195,7 +200,7 @@ def _activation(run: Run, layer: str, call: int) -> str | None:
 def _share(run: Run, row: dict[Any, Any], eps: float) -> dict[str, Any]:
     """Shares of one site of one run."""
     histogram: Histogram = row["histogram"]
-    name = _activation(run, row["layer"], row["call"])
+    name = activation_of(run, row["layer"], row["call"])
     if name is None:
         unknown = dict.fromkeys(("left", "right", "share", "error"), float("nan"))
         n = histogram.n_finite

@@ -19,6 +19,7 @@ DRAWINGS: Final[dict[str, Drawing]] = {
     "gradient_flow": lambda runs, layers: plots.gradient_flow(runs, layers=hidden(layers, "activation")),
     "weights": lambda runs, layers: plots.weights(runs, layers=hidden(layers, "linear")),
     "correlation": lambda runs, layers: plots.correlation(runs, layers=hidden(layers, "activation")),
+    "net_variance": lambda runs, layers: plots.net_variance(runs, layers=hidden(layers, "activation")),
     "saturation": lambda runs, layers: plots.saturation(runs, layers=hidden(layers, "activation")),
     "learning": lambda runs, _layers: plots.learning(runs),
     "gaaf": lambda _runs, _layers: plots.gaaf(),

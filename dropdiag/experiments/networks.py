@@ -95,7 +95,7 @@ def check_activation(activation: str, condition: str) -> None:
         raise ArgumentError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {activation!r}")
     if condition == PORT and activation != "relu":
         raise ArgumentError(
-            f"the condition {PORT!r} is ReLU's: for tanh the Keras port has the shape of the figure; pass activation relu"
+            f"the condition {PORT!r} is ReLU's (for tanh the Keras port has the figure's shape); pass activation relu"
         )
 
 

@@ -137,9 +137,19 @@ def _sentence(lines: Lines) -> str:
 
 def _summary(runs: Runs, settings: Settings, data: str) -> str:
     seeds = len({run.seed for run in runs.runs})
+    epochs = f"{'at most ' if settings.patience else ''}{_count(settings.epochs, 'epoch')}"
     return (
         f"{len(runs.runs)} runs: {', '.join(runs.conditions)}, {_count(seeds, 'seed')} each, "
-        f"{_count(settings.epochs, 'epoch')} of {_optimizer(settings)}; {data}."
+        f"{epochs} of {_optimizer(settings)}; {data}."
+    )
+
+
+def _early_stopping(settings: Settings) -> str:
+    if settings.patience is None:
+        return "none"
+    return (
+        f"when the accuracy on {settings.validation:,} images held out of training has not risen for "
+        f"{_count(settings.patience, 'epoch')}; figures and tables are of the networks as they were then"
     )
 
 
@@ -148,7 +158,7 @@ def _count(n: int, thing: str) -> str:
 
 
 def _network(settings: Settings) -> str:
-    return f"{'-'.join(map(str, settings.widths))}, tanh, Glorot-uniform weights, zero biases."
+    return f"{'-'.join(map(str, settings.widths))}, {settings.activation}, Glorot-uniform weights, zero biases."
 
 
 def _optimizer(settings: Settings) -> str:
@@ -161,8 +171,9 @@ def _settings(settings: Settings) -> dict[str, Any]:
         "Network": "-".join(map(str, settings.widths)),
         "Optimiser": _optimizer(settings),
         "Batch size": f"{settings.batch_size}; what does not fill an epoch's last batch is left out of it",
-        "Epochs": settings.epochs,
-        "Dropout rate": f"{settings.rate:g} (in “Dropout” alone)",
+        "Epochs": settings.epochs if settings.patience is None else f"at most {settings.epochs}",
+        "Early stopping": _early_stopping(settings),
+        "Dropout rate": f"{settings.rate:g} (in “Dropout”; what “GAAF fitted” is fitted to)",
         "Recorded": f"gradient flow at every step, weights every {_count(settings.every, 'step')}, "
         "net values and node correlation on the test set after every epoch",
     }

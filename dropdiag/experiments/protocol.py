@@ -24,6 +24,8 @@ EVALUATION_BATCH: Final = 1_000
 FIT_BATCH: Final = 256
 """Training images on which GAAF's shape is fitted, before every epoch; others each time."""
 FIT_MASKS: Final = 16
+VARIANCE_BATCH: Final = 256
+"""Test images on which the net variance is measured, after training."""
 VALIDATION_SEED: Final = 0
 """Which images are held out for validation is the same in every run."""
 
@@ -128,7 +130,8 @@ def train(settings: Settings, data: Mnist, path: str | Path, progress: Progress 
     """Train and record one run.
 
     Every step is a plain one; after every epoch the whole test set is evaluated (net values and node
-    correlation are recorded there, with the accuracy and the mean loss). The global random number generator
+    correlation are recorded there, with the accuracy and the mean loss). At the end the net variance at the dropout
+    rate is measured, in every condition. The global random number generator
     is seeded.
 
     Parameters
@@ -178,6 +181,7 @@ def train(settings: Settings, data: Mnist, path: str | Path, progress: Progress 
                 rec.log(validation_accuracy=held_out)
                 if stop.is_over(held_out):
                     break
+        rec.net_variance(as_inputs(data.test_images[:VARIANCE_BATCH]), p=settings.rate)
 
 
 class Patience:
@@ -215,7 +219,10 @@ def _split(data: Mnist, validation: int) -> tuple[tuple[Tensor, Tensor], tuple[T
     check_validation(validation, images)
     chosen = torch.randperm(images, generator=torch.Generator().manual_seed(VALIDATION_SEED))
     held_out, kept = chosen[:validation].sort().values, chosen[validation:].sort().values
-    return (data.train_images[kept], data.train_labels[kept]), (data.train_images[held_out], data.train_labels[held_out])
+    return (data.train_images[kept], data.train_labels[kept]), (
+        data.train_images[held_out],
+        data.train_labels[held_out],
+    )
 
 
 def _fit(model: nn.Module, settings: Settings, images: Tensor, rec: Recorder) -> None:

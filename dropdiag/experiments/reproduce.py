@@ -123,9 +123,7 @@ def reproduce(
     if validation is None:
         validation = 0 if patience is None else len(mnist.train_labels) // 6
     check_validation(validation, len(mnist.train_labels))
-    template = replace(
-        template, data=mnist.digest, source=mnist.source, validation=validation, patience=patience
-    )
+    template = replace(template, data=mnist.digest, source=mnist.source, validation=validation, patience=patience)
     wanted = [replace(template, condition=c, seed=s) for s, c in itertools.product(range(seeds), names)]
     plan = make_plan(out, wanted)
     plan.make_room()

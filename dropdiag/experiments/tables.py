@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import pandas as pd
 
-from dropdiag.analysis import correlation, gradient_flow, learning, saturation, weights
+from dropdiag.analysis import correlation, gradient_flow, learning, net_variance, saturation, weights
 from dropdiag.experiments import paper
 from dropdiag.experiments.networks import NO_DROPOUT
 from dropdiag.store.reader import Runs
@@ -94,8 +94,23 @@ def saturation_table(runs: Runs, layers: int) -> pd.DataFrame:
     return _ordered(_with_paper(frame, names, modes=paper.NET_VALUE_MODES), names)
 
 
+def net_variance_table(runs: Runs, layers: int) -> pd.DataFrame:
+    """Net variance under dropout and the gradient of saturated nodes, after training.
+
+    Returns
+    -------
+    DataFrame
+        As `dropdiag.analysis.net_variance.table`.
+    """
+    names = hidden(layers, "activation")
+    return _ordered(net_variance.table(runs, layers=list(names)), names)
+
+
 def accuracy_table(runs: Runs) -> pd.DataFrame:
     """Test accuracy and the epoch of the best one, beside Figure 7.
+
+    Where accuracies on validation images are logged, the epoch is that of the best of *them*, and the best test
+    accuracy is the one there; otherwise both are those of the best test accuracy.
 
     Returns
     -------
@@ -103,7 +118,8 @@ def accuracy_table(runs: Runs) -> pd.DataFrame:
         One row a condition: final_accuracy, best_accuracy (per cent), best_epoch, each with its ``_sd`` over
         seeds; seeds, missing; paper_accuracy, paper_accuracy_sd (per cent), paper_epochs, paper_epochs_sd.
     """
-    best = learning.best(runs, "accuracy")
+    chosen_by = "validation_accuracy" if "validation_accuracy" in learning.quantities(runs) else None
+    best = learning.best(runs, "accuracy", by=chosen_by)
     frame = pd.DataFrame({"condition": best["condition"]})
     for name, column, unit in (
         ("final_accuracy", "final", 100.0),

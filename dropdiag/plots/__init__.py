@@ -1,18 +1,19 @@
 """The paper's figures, drawn from runs: one file a figure.
 
 Each function here takes runs and returns a matplotlib Figure that belongs to no pyplot: `weights` (Figure 1),
-`correlation` (Figure 2), `gradient_flow` (Figure 3 and Table 2), `saturation` (Figure 5), `gaaf` (Figure 6)
-and `learning`; `save` writes one as PNG, SVG and PDF. For a figure of one's own, the submodules hold
-functions that draw one panel from a frame of `dropdiag.analysis` into given axes. Statistics never draw,
-drawing never computes.
+`correlation` (Figure 2), `gradient_flow` (Figure 3 and Table 2), `net_variance` (Figure 4), `saturation` (Figure
+5), `gaaf` (Figure 6) and `learning`; `save` writes one as PNG, SVG and PDF. For a figure of one's own, the
+submodules hold functions that draw one panel from a frame of `dropdiag.analysis` into given axes. Statistics
+never draw, drawing never computes.
 """
 
 from dropdiag.plots.correlation import correlation
 from dropdiag.plots.gaaf import gaaf
 from dropdiag.plots.gradient_flow import gradient_flow
 from dropdiag.plots.learning import learning
+from dropdiag.plots.net_variance import net_variance
 from dropdiag.plots.saturation import saturation
 from dropdiag.plots.style import save
 from dropdiag.plots.weights import weights
 
-__all__ = ["correlation", "gaaf", "gradient_flow", "learning", "saturation", "save", "weights"]
+__all__ = ["correlation", "gaaf", "gradient_flow", "learning", "net_variance", "saturation", "save", "weights"]

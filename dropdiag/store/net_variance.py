@@ -60,9 +60,10 @@ class LayerNetVariance:
     @property
     def saturated(self) -> NDArray[np.bool_]:
         """Whether the mean net value lies in the saturation area; same shape as `mean`."""
-        return np.logical_or.reduce([np.zeros(self.mean.shape, bool), *(
-            (self.mean >= low) & (self.mean <= high) for low, high in (*self.left, *self.right)
-        )])  # fmt: skip
+        inside = np.zeros(self.mean.shape, dtype=np.bool_)
+        for low, high in (*self.left, *self.right):
+            inside |= (self.mean >= low) & (self.mean <= high)
+        return inside
 
     def scalars(self) -> dict[str, float]:
         """Return what is recorded of the layer as numbers, by quantity; NaN where there is none."""

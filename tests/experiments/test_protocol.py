@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 
 import numpy as np
@@ -8,10 +9,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from dropdiag import analysis
 from dropdiag.errors import ArgumentError
 from dropdiag.experiments.data import load_mnist
 from dropdiag.experiments.networks import build
-from dropdiag.experiments.protocol import EVALUATION_BATCH, Settings, evaluate, train
+from dropdiag.experiments.protocol import EVALUATION_BATCH, Patience, Settings, evaluate, train
 from dropdiag.store.reader import load
 
 SMALL = (784, 12, 8, 8, 10)
@@ -104,6 +106,59 @@ def test_settings_survive_json():
     assert settings(data="a") != settings(data="b")
 
 
+def test_early_stopping_keeps_validation_images_out_and_says_when(mnist, tmp_path):
+    data = load_mnist(mnist)
+    wanted = settings(condition="No dropout", epochs=60, validation=40, patience=3, optimizer="sgd", lr=0.5)
+    train(wanted, data, tmp_path / "run")
+    rows = load(tmp_path / "run").scalars
+    scores = rows[rows["quantity"] == "validation_accuracy"]["value"].to_numpy()
+    best = int(scores.argmax())
+    assert len(scores) == best + 1 + 3 < 60
+    assert (scores[best + 1 :] <= scores[best]).all()
+    tested = rows[rows["quantity"] == "accuracy"]
+    assert len(tested) == len(scores)
+    assert tested["step"].tolist() == [(i + 1) * (160 // 64) for i in range(len(scores))]
+    # the same training by hand: 160 of the 200 images take part, and the other 40 judge
+    chosen = torch.randperm(200, generator=torch.Generator().manual_seed(0))
+    held_out, kept = chosen[:40].sort().values, chosen[40:].sort().values
+    model = plain(dataclasses.replace(wanted, epochs=len(scores)), Fewer(data.train_images[kept], data.train_labels[kept]))
+    accuracy, _ = evaluate(model, data.train_images[held_out], data.train_labels[held_out])
+    assert accuracy == scores[-1]
+
+
+@dataclasses.dataclass
+class Fewer:
+    train_images: torch.Tensor
+    train_labels: torch.Tensor
+
+
+def test_patience_counts_from_the_best_and_equal_is_no_better():
+    patience = Patience(2)
+    assert [patience.is_over(x) for x in (0.5, 0.4, 0.6, 0.6, 0.1)] == [False, False, False, False, True]
+    assert not any(Patience(None).is_over(0.0) for _ in range(100))
+
+
+def test_gaaf_is_fitted_before_every_epoch_and_what_came_out_is_kept(mnist, tmp_path):
+    train(settings(condition="GAAF fitted", epochs=3, lr=0.05), load_mnist(mnist), tmp_path / "run")
+    rows = load(tmp_path / "run").scalars
+    heights = rows[rows["quantity"] == "gaaf_height"]
+    assert set(heights["phase"]) == {"fit"}
+    assert heights.groupby("layer")["step"].apply(list).tolist() == [[0, 3, 6]] * 3
+    assert (heights["value"] <= 1).all()
+    first = heights["layer"] == "layer1.activation"
+    assert (heights.loc[first, "value"] == 0).all()  # no mask reaches it
+    assert (heights.loc[~first, "value"] > 0).any()
+
+
+def test_the_net_variance_is_measured_at_the_end(mnist, tmp_path):
+    train(settings(condition="GAAF", rate=0.3), load_mnist(mnist), tmp_path / "run")
+    run = load(tmp_path / "run")
+    table = analysis.net_variance.table(run).set_index("layer")
+    ratio = table["net_variance_mean"] / table["net_variance_closed_form_mean"]
+    assert ratio["layer2.activation"] == pytest.approx(1, rel=0.1)
+    assert run.histogram("net_variance", "layer3.activation").n == 50 * 8
+
+
 def test_what_progress_raises_ends_the_run_and_is_noted(mnist, tmp_path):
     def stop(step, accuracy):
         if step == 2:
@@ -132,6 +187,11 @@ def test_a_run_that_diverges_is_recorded_to_its_end(mnist, tmp_path):
         ({"seed": -1}, "seed must not be negative, got -1"),
         ({"lr": 0.0}, "lr must be positive and finite, got 0.0"),
         ({"lr": float("inf")}, "lr must be positive and finite, got inf"),
+        ({"patience": 3}, "patience must be at least 1 epoch and needs images held out for validation, got patience 3"),
+        ({"patience": 0, "validation": 10}, "patience must be at least 1 epoch"),
+        ({"validation": -1}, "validation must not be negative, got -1"),
+        ({"activation": "sine"}, "activation must be one of tanh, relu, got 'sine'"),
+        ({"condition": "GAAF port"}, "the condition 'GAAF port' is ReLU's"),
         ({"rate": 1.0}, "rate must be in [0, 1), got 1.0"),
         ({"condition": "dropin"}, "unknown condition 'dropin'"),
     ],

@@ -63,15 +63,15 @@ class Page(HTMLParser):
 def test_runs_figures_tables_and_page(made):
     out = made.page.parent
     assert made.page == out / "index.html"
-    assert sorted(made.trained) == [f"{c}-s{s}" for c in ("dropout", "gaaf", "no-dropout") for s in (0, 1)]
+    assert sorted(made.trained) == [f"{c}-s{s}" for c in ("dropout", "gaaf-fitted", "gaaf", "no-dropout") for s in (0, 1)]
     assert made.kept == ()
     assert made.failed == {}
-    figures = {"weights", "correlation", "gradient_flow", "saturation", "gaaf", "learning"}
+    figures = {"weights", "correlation", "gradient_flow", "net_variance", "saturation", "gaaf", "learning"}
     assert {p.name for p in (out / "figures").iterdir()} == {f"{f}.{e}" for f in figures for e in ("png", "svg", "pdf")}
     assert {p.name for p in (out / "tables").iterdir()} == {f"{f}.csv" for f in figures - {"gaaf"}}
     assert all(path.stat().st_size > 100 for path in made.files)
     flow = pd.read_csv(out / "tables" / "gradient_flow.csv")
-    assert (len(flow), flow["seeds"].unique().tolist(), flow["steps"].unique().tolist()) == (9, [2], [8.0])
+    assert (len(flow), flow["seeds"].unique().tolist(), flow["steps"].unique().tolist()) == (12, [2], [8.0])
 
 
 def test_the_page_stands_alone_and_can_be_read_by_everyone(made):
@@ -79,7 +79,7 @@ def test_the_page_stands_alone_and_can_be_read_by_everyone(made):
     assert page.open == []
     assert page.all("html") == [{"lang": "en"}]
     images = page.all("img")
-    assert len(images) == 6
+    assert len(images) == 7
     assert all(image["src"].startswith("data:image/png;base64,") and len(image["alt"]) > 40 for image in images)
     assert [name for name, _ in page.tags if name in ("h1", "h2", "h3")][:2] == ["h1", "h2"]
     assert not page.all("script")
@@ -94,7 +94,7 @@ def test_the_page_stands_alone_and_can_be_read_by_everyone(made):
 def test_the_page_says_what_is_inferred_and_where_data_come_from(made, data):
     text = re.sub(r"\s+", " ", Page(made.page.read_text(encoding="utf-8")).text)
     for words in (
-        "6 runs: No dropout, Dropout, GAAF, 2 seeds each, 2 epochs of Adam at learning rate 0.001",
+        "8 runs: No dropout, Dropout, GAAF, GAAF fitted, 2 seeds each, 2 epochs of Adam at learning rate 0.001",
         f"200 training and 50 test images, MNIST from {data}",
         "this network is inferred from the plateaus of the paper's Figure 1",
         "No verdict is drawn on this page",
@@ -137,7 +137,7 @@ def test_an_interrupted_reproduction_goes_on(tmp_path, data, monkeypatch):
     monkeypatch.setattr(runner, "train", train)
     second = tiny(tmp_path, data, seeds=1)
     assert second.kept == ("no-dropout-s0",)
-    assert second.trained == ("dropout-s0", "gaaf-s0")
+    assert second.trained == ("dropout-s0", "gaaf-s0", "gaaf-fitted-s0")
     aside = tmp_path / "interrupted" / "dropout-s0.interrupted-1" / "run.json"
     assert json.loads(aside.read_text())["state"] == "interrupted"
 

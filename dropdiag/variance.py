@@ -66,8 +66,8 @@ def net_variance(
     Raises
     ------
     ArgumentError
-        For fewer than two masks, a rate outside [0, 1), a model without activation modules, or one that has no dropout
-        where no rate is given.
+        For fewer than two masks, a rate outside [0, 1), a model without activation modules, or one in which no mask
+        reaches a net value, where no rate is given.
 
     Notes
     -----
@@ -156,6 +156,10 @@ def measure(
     moments: dict[Key, _Moments] = {}
     with passes.ready(seed) as run:
         run(lambda key, z: moments.setdefault(key, _Moments(z)).update(z), masks)
+        if p is None and not any(m.m2.any() for m in moments.values()):
+            raise ArgumentError(
+                "no dropout mask reaches a net value of this model, so that there is no variance; pass p= to measure at a rate"
+            )
         sites = {site.layer: site for site in passes.sites}
         wanderers = {key: _Wanderers(sites[key[0]], m.mean, everywhere) for key, m in moments.items()}
         run(lambda key, z: wanderers[key].update(z), masks)

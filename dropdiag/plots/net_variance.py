@@ -1,0 +1,209 @@
+"""Figure 4, measured: the net variance of each layer, and how it takes saturated nodes to where gradient is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from dropdiag.analysis import net_variance as measured
+from dropdiag.plots.layered import Layers, at, one_look, sites
+from dropdiag.plots.style import (
+    GREY,
+    SHADE,
+    Look,
+    Panels,
+    context,
+    layer_names,
+    legend,
+    looks,
+    own_axes,
+    panels,
+    plain,
+    site_title,
+)
+from dropdiag.store.net_variance import NetVariance
+
+SLOPE: Final = "#000000"
+
+
+def net_variance(
+    source: measured.Source,
+    *,
+    layers: Layers = None,
+    conditions: list[str] | None = None,
+    limits: tuple[float, float] | None = None,
+) -> Panels:
+    """Draw the net variance under dropout, and for each layer what it does to saturated nodes (Figure 4).
+
+    The first panel shows, for each layer, the distribution of the net variance over its net values: a line from the
+    5 % to the 95 % quantile, a bar from quartile to quartile, the mean as a dot, and a cross where the closed form says
+    that the mean should be (for the dropout right before the layer alone).
+
+    Each further panel is a layer: abs(phi') dotted; grey, the net values whose mean over masks lies in the saturation
+    area (shaded); in colour, where masks take these same nodes. Above it stand the gradient probability (share of masks
+    in which they leave the area) and the mean of abs(phi') over masks, beside that at the means. The densities have no
+    scale of their own: each has its greatest height at nine tenths of the panel.
+
+    Parameters
+    ----------
+    source : Run, Runs or NetVariance
+        Runs in which `Recorder.net_variance` was called, or what `dropdiag.net_variance` gave.
+    layers : list of str, or mapping of name to title, optional
+    conditions : list of str, optional
+    limits : (float, float), optional
+        First and last net value.
+
+    Returns
+    -------
+    Panels
+        A matplotlib Figure.
+
+    Raises
+    ------
+    ArgumentError
+        For an unknown layer or condition, or where no mean lies in a saturation area.
+    NotRecordedError
+        If no run holds a net variance.
+    """
+    names, titles = layer_names(layers)
+    with context():
+        if isinstance(source, NetVariance):
+            alone, styles = True, looks([measured.ONE_MODEL])
+        else:
+            alone, styles = False, one_look(source, conditions)
+        chosen: dict[str, Any] = {"layers": names, "conditions": None if alone else list(styles)}
+        numbers = measured.table(source, **chosen)
+        wanderers = measured.wandering(source, limits=limits, **chosen)
+        ends = float(wanderers["left"].min()), float(wanderers["right"].max())
+        slopes = measured.slopes(source, ends, **chosen)
+        borders = measured.areas(source, **chosen)
+        known = [site for site in sites(numbers) if len(at(slopes, *site))]
+        figure, axes = panels(1 + len(known), height=2.5 + 0.12 * len(styles))
+        variance(measured.spread(source, **chosen), numbers, ax=axes[0], styles=styles, titles=titles)
+        for site, ax in zip(known, axes[1:], strict=True):
+            parts = (at(frame, *site) for frame in (wanderers, slopes, borders, numbers))
+            wander(*parts, ax=ax, styles=styles)
+            ax.set_title(site_title(*site, titles))
+        entries = [
+            Line2D([], [], color=SLOPE, linestyle=(0, (1.2, 1.2)), label=r"$|\phi'(z)|$"),
+            Patch(facecolor=SHADE, label="saturation area"),
+            Patch(facecolor=GREY, alpha=0.55, label="means in it"),
+            Line2D([], [], color=SLOPE, marker="x", ms=6.0, mew=1.2, linestyle="none", label="closed form"),
+        ]
+        if alone:
+            look = styles[measured.ONE_MODEL]
+            entries.append(Line2D([], [], color=look.colour, label="the same nodes, mask by mask"))
+        legend(figure, {} if alone else styles, entries)
+    return figure
+
+
+def variance(
+    spread: pd.DataFrame,
+    numbers: pd.DataFrame,
+    *,
+    ax: Axes | None = None,
+    styles: Mapping[str, Look] | None = None,
+    titles: Mapping[str, str] | None = None,
+) -> Axes:
+    """Draw the distribution of the net variance of each layer.
+
+    Parameters
+    ----------
+    spread, numbers : DataFrame
+        As returned by `dropdiag.analysis.net_variance.spread` and ``table``.
+    ax : Axes, optional
+    styles : mapping of str to Look, optional
+    titles : mapping of str to str, optional
+        Layer -> what the reader calls it.
+
+    Returns
+    -------
+    Axes
+    """
+    ax = own_axes(ax)
+    styles = styles or looks(numbers["condition"].unique())
+    found = sites(numbers)
+    shift = np.linspace(-0.5, 0.5, len(styles) + 2)[1:-1]
+    by_condition = dict(zip(styles, shift, strict=True))
+    for place, site in enumerate(found):
+        for row in at(spread, *site).to_dict("records"):
+            look, y = styles[row["condition"]], place + by_condition[row["condition"]]
+            ax.plot([row["lowest"], row["highest"]], [y, y], color=look.colour, lw=1.0, solid_capstyle="butt")
+            ax.plot([row["low"], row["high"]], [y, y], color=look.colour, lw=5.0, alpha=0.45, solid_capstyle="butt")
+        for row in at(numbers, *site).to_dict("records"):
+            look, y = styles[row["condition"]], place + by_condition[row["condition"]]
+            ax.plot(row["net_variance_mean"], y, look.marker, color=look.colour, ms=4.5, zorder=4)
+            ax.plot(row["net_variance_closed_form_mean"], y, "x", color=SLOPE, ms=6.0, mew=1.2, zorder=5)
+    ax.set_ylim(len(found) - 0.4, -0.6)
+    ax.set_yticks(range(len(found)), [site_title(*site, titles, width=18) for site in found])
+    ax.set_xlim(left=0.0)
+    ax.set_xlabel("net variance")
+    ax.set_title("Net variance")
+    ax.locator_params(axis="x", nbins=5)
+    return ax
+
+
+def wander(
+    wanderers: pd.DataFrame,
+    slopes: pd.DataFrame,
+    borders: pd.DataFrame,
+    numbers: pd.DataFrame,
+    *,
+    ax: Axes | None = None,
+    styles: Mapping[str, Look] | None = None,
+) -> Axes:
+    """Draw abs(phi') of one layer, its saturated means, and where masks take them.
+
+    Parameters
+    ----------
+    wanderers, slopes, borders, numbers : DataFrame
+        Rows of one layer of ``wandering``, ``slopes``, ``areas`` and ``table`` of `dropdiag.analysis.net_variance`.
+    ax : Axes, optional
+    styles : mapping of str to Look, optional
+
+    Returns
+    -------
+    Axes
+    """
+    ax = own_axes(ax)
+    styles = styles or looks(numbers["condition"].unique())
+    first, last = float(wanderers["left"].min()), float(wanderers["right"].max())
+    top = float(slopes["slope"].max())
+    for low, high in borders[["low", "high"]].drop_duplicates().itertuples(index=False):
+        ax.axvspan(max(low, first), min(high, last), color=SHADE, lw=0, zorder=-1)
+    for name, part in wanderers.groupby("condition", sort=False):
+        edges = [*part["left"], part["right"].iloc[-1]]
+        tallest = np.nanmax(part[["means", "masks"]].to_numpy()) if part["means"].notna().any() else np.nan
+        if not np.isfinite(tallest):
+            continue
+        look = styles[str(name)]
+        ax.stairs(0.9 * top * part["means"] / tallest, edges, fill=True, color=GREY, alpha=0.55 / len(styles), lw=0)
+        ax.stairs(0.9 * top * part["masks"] / tallest, edges, color=look.colour, lw=1.3, linestyle=look.line)
+    one = slopes[slopes["condition"] == slopes["condition"].iloc[0]]
+    ax.plot(one["z"], one["slope"], color=SLOPE, linestyle=(0, (1.2, 1.2)), lw=1.3, zorder=3)
+    room = 0.13
+    ax.set_ylim(0.0, top * 1.05 / (1.0 - room * len(numbers)))
+    for place, row in enumerate(numbers.to_dict("records")):
+        y = 0.965 - room * place
+        ax.text(0.5, y, _words(row), transform=ax.transAxes, ha="center", va="top", fontsize=8.0,
+                color=styles[str(row["condition"])].colour)  # fmt: skip
+    ax.set_xlim(first, last)
+    ax.set_xlabel("net value $z$")
+    ax.set_ylabel(r"$|\phi'(z)|$")
+    ax.set_yticks([tick for tick in ax.get_yticks() if 0 <= tick <= top * 1.001])
+    ax.locator_params(axis="x", nbins=6)
+    return ax
+
+
+def _words(row: Mapping[Any, Any]) -> str:
+    """Return the numbers of a condition in a line."""
+    if not np.isfinite(row["gradient_probability"]):
+        return "no mean in the saturation area"
+    over, at_mean = row["slope_over_masks"], row["slope_at_mean"]
+    return plain(f"{100 * row['gradient_probability']:.0f} % leave it, |φ′| {at_mean:.2g} → {over:.2g}")

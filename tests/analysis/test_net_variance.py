@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+import dropdiag as dd
+from dropdiag.analysis import net_variance as measured
+from dropdiag.errors import ArgumentError, NotRecordedError
+
+BORDER = np.arctanh(np.sqrt(0.9))
+
+
+def network(seed: int) -> nn.Sequential:
+    torch.manual_seed(seed)
+    net = nn.Sequential(nn.Linear(10, 32), nn.Tanh(), nn.Linear(32, 16), nn.Tanh(), nn.Linear(16, 8), nn.Tanh())
+    with torch.no_grad():
+        for layer in net[::2]:
+            layer.weight *= 4
+    return net
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    """Runs of two rates and two seeds, and what was measured in each."""
+    folder, kept = tmp_path_factory.mktemp("runs"), {}
+    x = torch.randn(24, 10, generator=torch.Generator().manual_seed(0))
+    for name, p in (("high", 0.5), ("low", 0.1)):
+        for seed in (0, 1):
+            net = network(seed)
+            with dd.Recorder(net, folder / f"{name}{seed}", config={"condition": name, "seed": seed}) as rec:
+                rec.net_variance(x, 4, p=0.9)
+                net(x).sum().backward()
+                rec.step()  # and the last measurement counts
+                kept[name, seed] = rec.net_variance(x, 20, p=p)
+    return dd.load({"high": str(folder / "high*"), "low": str(folder / "low*")}), kept
+
+
+def test_the_table_is_the_mean_over_runs_of_the_last_measurement(found):
+    runs, kept = found
+    frame = measured.table(runs).set_index(["condition", "layer"])
+    assert list(dict.fromkeys(frame.index.get_level_values(0))) == ["high", "low"]
+    for name in ("high", "low"):
+        for layer in ("1", "3", "5"):
+            row, parts = frame.loc[(name, layer)], [kept[name, seed][layer] for seed in (0, 1)]
+            assert row["seeds"] == 2
+            means = [part.variance.mean() for part in parts]
+            assert row["net_variance_mean"] == pytest.approx(np.mean(means), rel=1e-12)
+            assert row["net_variance_mean_sd"] == pytest.approx(np.std(means, ddof=1), rel=1e-9, abs=1e-15)
+            assert row["gradient_probability"] == pytest.approx(np.mean([p.gradient_probability for p in parts]))
+    assert np.isnan(frame.loc[("high", "1"), "net_variance_closed_form_mean"])
+    assert frame.loc[("high", "1"), "missing"] == 2
+
+
+def test_spread_holds_the_quantiles_of_all_net_values(found):
+    runs, kept = found
+    frame = measured.spread(runs, layers=["5"], conditions=["low"])
+    values = np.concatenate([kept["low", seed]["5"].variance.ravel() for seed in (0, 1)])
+    row = frame.iloc[0]
+    assert (len(frame), row["n"]) == (1, values.size)
+    for column, q in measured.QUANTILES.items():
+        assert row[column] == pytest.approx(np.quantile(values, q), rel=0.05)
+
+
+def test_wandering_shows_the_saturated_means_and_their_net_values(found):
+    runs, kept = found
+    frame = measured.wandering(runs, limits=(-24, 24), bins=240)
+    for (name, layer), part in frame.groupby(["condition", "layer"]):
+        for border in (-BORDER, BORDER):
+            assert np.isclose(part["left"], border, rtol=1e-12).sum() == 1
+        width = part["right"] - part["left"]
+        centre = (part["right"] + part["left"]) / 2
+        assert (part.loc[centre.abs() < BORDER, "means"] == 0).all()
+        assert (width * part["means"]).sum() == pytest.approx(1)
+        outside = (width * part["masks"])[centre.abs() < BORDER].sum()
+        parts = [kept[name, seed][layer] for seed in (0, 1)]
+        weights = [p.wandering.n for p in parts]
+        expected = np.average([p.gradient_probability for p in parts], weights=weights)
+        assert outside == pytest.approx(expected, abs=0.02)
+
+
+def test_what_was_measured_on_a_model_reads_like_runs(found):
+    runs, kept = found
+    one = kept["high", 0]
+    alone = dd.load(next(run.path for run in runs if (run.condition, run.seed) == ("high", 0)))
+    for function in (measured.spread, measured.wandering, measured.areas):
+        left, right = function(one), function(dd.load({"model": alone.path}))
+        pd.testing.assert_frame_equal(left, right, check_dtype=False, check_categorical=False)
+    left, right = measured.table(one), measured.table(dd.load({"model": alone.path}))
+    pd.testing.assert_frame_equal(left[right.columns], right, check_dtype=False)
+    slopes = measured.slopes(one, (-3, 3), layers=["3"])
+    assert set(slopes["layer"]) == {"3"}
+    np.testing.assert_allclose(slopes["slope"], 1 - np.tanh(slopes["z"]) ** 2, atol=1e-6)
+    pd.testing.assert_frame_equal(slopes, measured.slopes(dd.load({"model": alone.path}), (-3, 3), layers=["3"]))
+
+
+def test_what_there_is_not(found, tmp_path):
+    runs, kept = found
+    with pytest.raises(ArgumentError, match="no layer 'x'"):
+        measured.table(runs, layers=["x"])
+    with pytest.raises(ArgumentError, match="no layer 'x'; there are '1', '3', '5'"):
+        measured.table(kept["low", 0], layers=["x"])
+    with pytest.raises(ArgumentError, match="no condition 'x'"):
+        measured.table(kept["low", 0], conditions=["x"])
+    net = network(0)
+    with dd.Recorder(net, tmp_path / "run") as rec:
+        net(torch.ones(2, 10)).sum().backward()
+        rec.step()
+    with pytest.raises(NotRecordedError):
+        measured.table(dd.load(tmp_path / "run"))
+
+
+def test_figures_of_runs_and_of_a_model(found):
+    runs, kept = found
+    figure = dd.plots.net_variance(runs, layers={"3": "Second", "5": "Third"})
+    assert [ax.get_title() for ax in figure.axes] == ["Net variance", "Second", "Third"]
+    texts = [text.get_text() for text in figure.axes[2].texts]
+    table = measured.table(runs).set_index(["condition", "layer"])
+    for text, name in zip(texts, ("high", "low"), strict=True):
+        assert text.startswith(f"{100 * table.loc[(name, '5'), 'gradient_probability']:.0f} % leave it")
+    dots = [line.get_xdata()[0] for line in figure.axes[0].lines if line.get_marker() in ("o", "s")]
+    assert dots == pytest.approx(table.loc[[("high", "3"), ("low", "3"), ("high", "5"), ("low", "5")], "net_variance_mean"].tolist())
+    alone = dd.plots.net_variance(kept["high", 0])
+    labels = [text.get_text() for text in alone.legends[0].get_texts()]
+    assert "the same nodes, mask by mask" in labels
+    assert len(alone.axes) == 4
+
+
+def test_nothing_saturated_is_said():
+    net = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Dropout(), nn.Linear(4, 4), nn.Tanh())
+    with pytest.raises(ArgumentError, match="no net value has its mean in a saturation area"):
+        measured.wandering(dd.net_variance(nn.Sequential(*net[:4], nn.PReLU()), torch.zeros(2, 4) + 0.1, 4, include="4"))
