@@ -269,7 +269,12 @@ NET_VARIANCE: Final = Section(
         value("slope_at_mean", "|φ′| at the means", ".4f"),
         value("slope_over_masks", "Mean |φ′| over masks", ".4f"),
     ),
-    at_a_glance=lambda frame: ("gradient probability:", *across(frame, "gradient_probability", ".2f")),
+    at_a_glance=lambda frame: (
+        "net variance:",
+        *across(frame, "net_variance_mean", ".2f"),
+        "gradient probability:",
+        *across(frame, "gradient_probability", ".2f"),
+    ),
 )
 
 SECTIONS: Final = (GRADIENT_FLOW, WEIGHTS, CORRELATION, NET_VARIANCE, SATURATION, LEARNING, GAAF)
