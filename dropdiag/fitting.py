@@ -228,7 +228,11 @@ def _solve(shape: Function, means: Tensor, gains: Tensor, cap: float) -> tuple[f
     log_width, found = _root(lambda u: _reach(means, of(u)) - wanted)
     height = gain / max(of(log_width).mean().item(), 1e-300)
     if height <= cap:
-        return height, math.exp(log_width), "" if found else "no width reaches as far as dropout's gain: the nearest one"
+        return (
+            height,
+            math.exp(log_width),
+            "" if found else "no width reaches as far as dropout's gain: the nearest one",
+        )
     log_width, found = _root(lambda u: cap * of(u).mean().item() - gain)
     if found:
         return cap, math.exp(log_width), "reach left open: it would take a shape higher than sup |phi'|"

@@ -118,7 +118,10 @@ def test_more_dropout_more_height_or_reach_and_none_for_none():
         gains.append(found.gaaf_gain)
         assert model[0].p == 0.5
         if p == 0:
-            assert (found.height, found.note) == (0.0, "dropout makes no more gradient in the saturation area: height 0")
+            assert (found.height, found.note) == (
+                0.0,
+                "dropout makes no more gradient in the saturation area: height 0",
+            )
             torch.testing.assert_close(model[2](x), torch.tanh(x), rtol=0, atol=1e-7)
     assert gains == sorted(gains)
     assert gains[0] == 0 < gains[1]

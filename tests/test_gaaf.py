@@ -204,14 +204,23 @@ def test_draws_no_random_numbers():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"phi": "swish"}, "phi must be one of tanh, sigmoid, relu, leaky_relu, gelu, silu, hardtanh, or a function of a tensor; got 'swish'"),
+        (
+            {"phi": "swish"},
+            "phi must be one of tanh, sigmoid, relu, leaky_relu, gelu, silu, hardtanh, or a function of a tensor; got 'swish'",
+        ),
         ({"phi": nn.Tanh, "shape": "gaussian"}, "got the class Tanh, not an instance of it"),
-        ({"phi": 3, "shape": "gaussian"}, "phi must be one of tanh, sigmoid, relu, leaky_relu, gelu, silu, hardtanh, or a function of a tensor; got 3"),
+        (
+            {"phi": 3, "shape": "gaussian"},
+            "phi must be one of tanh, sigmoid, relu, leaky_relu, gelu, silu, hardtanh, or a function of a tensor; got 3",
+        ),
         (
             {"phi": torch.sigmoid},
             "GAAF has no default shape function for phi=sigmoid; pass shape= as one of gaussian",
         ),
-        ({"shape": "bump"}, "shape must be one of gaussian, shifted_sigmoid, constant, derivative_complement, or a function"),
+        (
+            {"shape": "bump"},
+            "shape must be one of gaussian, shifted_sigmoid, constant, derivative_complement, or a function",
+        ),
         ({"k": 0}, "k must be a positive finite number (teeth in a unit of x), got 0"),
         ({"k": float("nan")}, "got nan"),
         ({"k": "many"}, "got 'many'"),

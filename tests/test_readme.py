@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from dropdiag.experiments.networks import build
@@ -18,7 +19,7 @@ def blocks(language: str) -> list[str]:
 
 def test_the_loop_and_the_reading_run_as_written(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    loop, reading = blocks("python")
+    loop, reading, gaaf = blocks("python")
     for folder, condition in {"dropout": "Dropout", "base": "No dropout"}.items():
         for seed in (0, 1):
             model = build(condition, seed, widths=(12, 8, 8, 8, 3))
@@ -38,6 +39,9 @@ def test_the_loop_and_the_reading_run_as_written(tmp_path, monkeypatch):
     exec(reading, names)  # noqa: S102
     assert names["runs"].conditions == ["No dropout", "Dropout"]
     assert len(names["run"].scalars) > 0
+    names = {"dd": names["dd"], "nn": nn, "model": model, "batch": x}
+    exec(gaaf, names)  # noqa: S102
+    assert [type(place.after) for place in names["done"].places] == [names["dd"].GAAF] * 3
 
 
 def test_every_link_and_picture_is_there():

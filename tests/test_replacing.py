@@ -13,7 +13,9 @@ from dropdiag.gaaf import GAAF, replace
 
 def model():
     torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Sequential(nn.Linear(8, 8), nn.ReLU(inplace=True)), nn.Linear(8, 2))
+    return nn.Sequential(
+        nn.Linear(6, 8), nn.Tanh(), nn.Sequential(nn.Linear(8, 8), nn.ReLU(inplace=True)), nn.Linear(8, 2)
+    )
 
 
 def test_there_and_back():
@@ -33,7 +35,15 @@ def test_there_and_back():
 
 
 def test_every_known_activation_by_default_with_its_own_settings():
-    kinds = [nn.Tanh(), nn.Sigmoid(), nn.ReLU(inplace=True), nn.LeakyReLU(0.2), nn.GELU("tanh"), nn.SiLU(), nn.Hardtanh(-2, 2)]
+    kinds = [
+        nn.Tanh(),
+        nn.Sigmoid(),
+        nn.ReLU(inplace=True),
+        nn.LeakyReLU(0.2),
+        nn.GELU("tanh"),
+        nn.SiLU(),
+        nn.Hardtanh(-2, 2),
+    ]
     net = nn.ModuleList(kinds)
     x = torch.linspace(-4, 4, 33)
     before = [kind(x.clone()) for kind in kinds]
@@ -129,4 +139,7 @@ def test_replaced_fitted_and_trained(tmp_path):
         optimizer.step()
         rec.step(loss=loss)
     run = dd.load(tmp_path / "run")
-    assert set(run.meta["activations"]) == {net[1].__class__.__name__ + f"({net[1].extra_repr()})", f"GAAF({net[2][1].extra_repr()})"}
+    assert set(run.meta["activations"]) == {
+        net[1].__class__.__name__ + f"({net[1].extra_repr()})",
+        f"GAAF({net[2][1].extra_repr()})",
+    }

@@ -121,7 +121,9 @@ def test_figures_of_runs_and_of_a_model(found):
     for text, name in zip(texts, ("high", "low"), strict=True):
         assert text.startswith(f"{100 * table.loc[(name, '5'), 'gradient_probability']:.0f} % leave it")
     dots = [line.get_xdata()[0] for line in figure.axes[0].lines if line.get_marker() in ("o", "s")]
-    assert dots == pytest.approx(table.loc[[("high", "3"), ("low", "3"), ("high", "5"), ("low", "5")], "net_variance_mean"].tolist())
+    assert dots == pytest.approx(
+        table.loc[[("high", "3"), ("low", "3"), ("high", "5"), ("low", "5")], "net_variance_mean"].tolist()
+    )
     alone = dd.plots.net_variance(kept["high", 0])
     labels = [text.get_text() for text in alone.legends[0].get_texts()]
     assert "the same nodes, mask by mask" in labels
@@ -131,4 +133,6 @@ def test_figures_of_runs_and_of_a_model(found):
 def test_nothing_saturated_is_said():
     net = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Dropout(), nn.Linear(4, 4), nn.Tanh())
     with pytest.raises(ArgumentError, match="no net value has its mean in a saturation area"):
-        measured.wandering(dd.net_variance(nn.Sequential(*net[:4], nn.PReLU()), torch.zeros(2, 4) + 0.1, 4, include="4"))
+        measured.wandering(
+            dd.net_variance(nn.Sequential(*net[:4], nn.PReLU()), torch.zeros(2, 4) + 0.1, 4, include="4")
+        )

@@ -121,7 +121,9 @@ def test_early_stopping_keeps_validation_images_out_and_says_when(mnist, tmp_pat
     # the same training by hand: 160 of the 200 images take part, and the other 40 judge
     chosen = torch.randperm(200, generator=torch.Generator().manual_seed(0))
     held_out, kept = chosen[:40].sort().values, chosen[40:].sort().values
-    model = plain(dataclasses.replace(wanted, epochs=len(scores)), Fewer(data.train_images[kept], data.train_labels[kept]))
+    model = plain(
+        dataclasses.replace(wanted, epochs=len(scores)), Fewer(data.train_images[kept], data.train_labels[kept])
+    )
     accuracy, _ = evaluate(model, data.train_images[held_out], data.train_labels[held_out])
     assert accuracy == scores[-1]
 

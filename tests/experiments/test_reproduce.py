@@ -63,7 +63,9 @@ class Page(HTMLParser):
 def test_runs_figures_tables_and_page(made):
     out = made.page.parent
     assert made.page == out / "index.html"
-    assert sorted(made.trained) == [f"{c}-s{s}" for c in ("dropout", "gaaf-fitted", "gaaf", "no-dropout") for s in (0, 1)]
+    assert sorted(made.trained) == [
+        f"{c}-s{s}" for c in ("dropout", "gaaf-fitted", "gaaf", "no-dropout") for s in (0, 1)
+    ]
     assert made.kept == ()
     assert made.failed == {}
     figures = {"weights", "correlation", "gradient_flow", "net_variance", "saturation", "gaaf", "learning"}
