@@ -112,11 +112,13 @@ def reproduce(
     width: Annotated[  # noqa: ARG001 - read through the context
         float, typer.Option(help="Factor of the network's widths, for a quick look. Not for mnist.")
     ] = 1.0,
-    limit: Annotated[
+    limit: Annotated[  # noqa: ARG001 - read through the context
         int | None,
         typer.Option(min=1, help="Take the first so many training and test images. Not for mnist."),
     ] = None,
-    amp: Annotated[bool, typer.Option("--amp", help="Forward passes in bfloat16 (autocast). Not for mnist.")] = False,
+    amp: Annotated[  # noqa: ARG001 - read through the context
+        bool, typer.Option("--amp", help="Forward passes in bfloat16 (autocast). Not for mnist.")
+    ] = False,
     device: Annotated[  # noqa: ARG001 - read through the context
         Device, typer.Option(help="What trains; auto takes a GPU if there is one. Not for mnist.")
     ] = Device.auto,

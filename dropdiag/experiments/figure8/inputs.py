@@ -31,9 +31,11 @@ class Normaliser:
     def of(cls, images: Tensor) -> Normaliser:
         """Take mean and standard deviation of uint8 images of shape (n, channels, height, width)."""
         count = images[:, 0].numel()
-        total = sum(part.double().sum((0, 2, 3)) for part in images.split(CHUNK))
+        total = sum(part.double().sum((0, 2, 3)) for part in torch.split(images, CHUNK))
         mean = torch.as_tensor(total) / count
-        square = sum((part.double() - mean[:, None, None]).square().sum((0, 2, 3)) for part in images.split(CHUNK))
+        square = sum(
+            (part.double() - mean[:, None, None]).square().sum((0, 2, 3)) for part in torch.split(images, CHUNK)
+        )
         sd = (torch.as_tensor(square) / count).sqrt()
         sd = torch.where(sd > 0, sd, torch.ones_like(sd))  # a channel that never changes becomes 0
         return cls(mean.float()[:, None, None], sd.float()[:, None, None])

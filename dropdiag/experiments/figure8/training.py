@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Final
 
@@ -89,27 +90,10 @@ def train(settings: Settings, data: Images, path: str | Path, progress: Progress
                 optimizer.step()
                 rec.step(loss=loss)
                 report(step, None)
-            report(step, _evaluated(rec, settings, model, normalise, test_images, test_labels, epoch))
-
-
-def _evaluated(
-    rec: Recorder,
-    settings: Settings,
-    model: nn.Module,
-    normalise: Normaliser,
-    images: Tensor,
-    labels: Tensor,
-    epoch: int,
-) -> float:
-    """Evaluate after an epoch, with the probes of held-out data where they are due; return the accuracy."""
-    if settings.recorded(epoch):
-        with rec.evaluation():
-            accuracy, test_loss = evaluate(settings, model, normalise, images, labels)
-            rec.log(accuracy=accuracy, test_loss=test_loss, epoch=epoch)
-    else:
-        accuracy, test_loss = evaluate(settings, model, normalise, images, labels)
-        rec.log(accuracy=accuracy, test_loss=test_loss, epoch=epoch)
-    return accuracy
+            with rec.evaluation() if settings.recorded(epoch) else nullcontext():
+                accuracy, test_loss = evaluate(settings, model, normalise, test_images, test_labels)
+                rec.log(accuracy=accuracy, test_loss=test_loss, epoch=epoch)
+            report(step, accuracy)
 
 
 @torch.no_grad()
@@ -130,7 +114,7 @@ def evaluate(
     training = model.training
     model.eval()
     with _precision(settings, images.device):
-        outputs = torch.cat([model(normalise(part)).float() for part in images.split(EVALUATION_BATCH)])
+        outputs = torch.cat([model(normalise(part)).float() for part in torch.split(images, EVALUATION_BATCH)])
     model.train(training)
     accuracy = (outputs.argmax(1) == labels).float().mean().item()
     return accuracy, F.cross_entropy(outputs, labels).item()
