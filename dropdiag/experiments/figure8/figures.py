@@ -50,7 +50,7 @@ def accuracy(runs: Runs, dataset: str) -> Figure:
     """
     with context():
         styles = looks(runs.conditions)
-        figure, (ax,) = panels(1, width=5.6, height=2.9)
+        figure, (ax,) = panels(1, width=10.0, height=3.0)
         points(final_accuracy(runs), paper.IMAGE_ACCURACY[dataset], ax=ax, styles=styles)
         ax.set_ylabel("test accuracy, %")
         figure.legend(handles=_explained(), loc="outside lower center", ncols=3)
@@ -88,7 +88,7 @@ def points(
         look = styles[name]
         ax.plot(place + offsets, values, look.marker, color=look.colour, ms=5, alpha=0.75, mew=0)
         ax.hlines(values.mean(), place - 0.25, place + 0.25, color=look.colour, lw=1.8)
-        ax.plot([place + 0.32], [published[name]], "*", color=GREY, ms=9, mew=0)
+        ax.plot([place + 0.3], [published[name]], "*", color=GREY, ms=9, mew=0)
     ax.set_xticks(range(len(names)), names)
     ax.set_xlim(-0.6, len(names) - 0.4)
     ax.margins(y=0.12)

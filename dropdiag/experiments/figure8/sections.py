@@ -72,7 +72,6 @@ def _accuracy(dataset: str) -> Section:
             Column("Pairs", lambda row: str(int(max(row["difference_pairs"], row["gain_pairs"])) or NOTHING)),
             value("best_accuracy", "Best accuracy, %", ".2f"),
             value("paper_accuracy", "Paper: accuracy, %", ".2f", published=True),
-            Column("Paper: difference", lambda row: signed(row["paper_difference"]), published=True),
             Column("Paper: gain", lambda row: signed(row["paper_gain"]), published=True),
         ),
         at_a_glance=_accuracies,
@@ -100,7 +99,7 @@ def _accuracy_of(rows: pd.DataFrame, name: str) -> str:
 
 def _ratios(frame: pd.DataFrame) -> Lines:
     others = frame[frame["condition"] != frame["baseline"]]
-    return (f"ratio to {frame['baseline'].iloc[0]}:", *across(others, "ratio", ".3g"))
+    return (f"ratio to {frame['baseline'].iloc[0]}:", *across(others, "ratio", ".2f"))
 
 
 def _glance(column: str, heading: str, digits: str) -> Callable[[pd.DataFrame], Lines]:
@@ -135,7 +134,7 @@ GRADIENT_FLOW: Final = Section(
     columns=(
         *LAYER,
         value("gradient_flow", "Gradient flow (sd over seeds)", ".2e"),
-        ratio("ratio", "Ratio to baseline [95 %]", ".3g"),
+        ratio("ratio", "Ratio to baseline [95 %]", ".2f"),
     ),
     at_a_glance=_ratios,
 )
@@ -170,7 +169,7 @@ WEIGHTS: Final = Section(
         value("sd", "Standard deviation (sd over seeds)", ".4f"),
         value("excess_kurtosis", "Excess kurtosis", ".2f"),
     ),
-    at_a_glance=_glance("excess_kurtosis", "excess kurtosis", ".2g"),
+    at_a_glance=_glance("excess_kurtosis", "excess kurtosis", ".2f"),
 )
 
 CORRELATION: Final = Section(
