@@ -46,9 +46,9 @@ class Device(str, Enum):
     cpu = "cpu"
 
 
-ONLY_MNIST = ("rate",)
 ONLY_FIGURE_8 = ("width", "limit", "amp", "device")
-"""Options of `reproduce` that the other experiments do not have."""
+COMMON = ("data", "seeds", "epochs", "optimizer", "lr", "conditions", "jobs", "batch_size", "every", "out")
+"""Options of `reproduce` that Figure 8 has alone, and with the MNIST analysis."""
 
 
 class Optimizer(str, Enum):
@@ -148,7 +148,7 @@ def reproduce(
         _figure8(experiment.value, _given(ctx))
         return
     with _clear_errors(out):
-        _refuse(_given(ctx), ONLY_FIGURE_8, experiment.value)
+        _refuse([name for name in _given(ctx) if name in ONLY_FIGURE_8], experiment.value)
         from dropdiag.experiments.networks import CONDITIONS  # noqa: PLC0415 - torch is not paid for --help
         from dropdiag.experiments.reproduce import reproduce as mnist  # noqa: PLC0415
 
@@ -175,15 +175,16 @@ def _given(ctx: typer.Context) -> dict[str, Any]:
     return {name: value.value if isinstance(value, Enum) else value for name, value in given.items()}
 
 
-def _refuse(given: dict[str, Any], names: Sequence[str], experiment: str) -> None:
-    if wrong := [f"--{name.replace('_', '-')}" for name in names if name in given]:
-        raise ArgumentError(f"{', '.join(wrong)} does not apply to {experiment}; leave it out")
+def _refuse(names: Sequence[str], experiment: str) -> None:
+    if names:
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in names)
+        raise ArgumentError(f"{experiment} does not take {options}; leave out what does not apply to it")
 
 
 def _figure8(dataset: str, given: dict[str, Any]) -> None:
     out = Path(given.pop("out", Path("out") / dataset))
     with _clear_errors(out):
-        _refuse(given, ONLY_MNIST, dataset)
+        _refuse([name for name in given if name not in (*COMMON, *ONLY_FIGURE_8)], dataset)
         from dropdiag.experiments.figure8.reproduce import reproduce as figure8  # noqa: PLC0415
 
         made = figure8(out, dataset, **given)
