@@ -154,10 +154,11 @@ def fit(
 
         sum_i h s(m_i/w) = sum_i e_i        and        sum_i |m_i| h s(m_i/w) = sum_i |m_i| e_i
 
-    where s is to be nowhere above sup |phi'|, as the paper's shapes are not. A shape that could follow both equations only
-    by being higher (dropout's gain reaches no further than the border of the area) takes that height, and its width is
-    solved from the first equation alone; ``note`` says so. E is over the same masks as the mean, so that e_i falls short by a share 1/masks (a sample's mean is nearer to it
-    than the true one); it is divided by (1 - 1/masks).
+    where s is to be nowhere above sup |phi'|, as the paper's shapes are not. A shape that could follow both
+    equations only by being higher (dropout's gain reaches no further than the border of the area) takes that height,
+    and its width is solved from the first equation alone; ``note`` says so. E is over the same masks as the mean, so
+    that e_i falls short by a share 1/masks (a sample's mean is nearer to it than the true one); it is divided by
+    (1 - 1/masks).
 
     The net variance changes as the weights do: fit again, say, before every epoch. A layer that no mask reaches, or
     without net values in its saturation area, gets the height 0: there dropout makes no gradient that GAAF could
@@ -228,11 +229,8 @@ def _solve(shape: Function, means: Tensor, gains: Tensor, cap: float) -> tuple[f
     log_width, found = _root(lambda u: _reach(means, of(u)) - wanted)
     height = gain / max(of(log_width).mean().item(), 1e-300)
     if height <= cap:
-        return (
-            height,
-            math.exp(log_width),
-            "" if found else "no width reaches as far as dropout's gain: the nearest one",
-        )
+        note = "" if found else "no width reaches as far as dropout's gain: the nearest one"
+        return height, math.exp(log_width), note
     log_width, found = _root(lambda u: cap * of(u).mean().item() - gain)
     if found:
         return cap, math.exp(log_width), "reach left open: it would take a shape higher than sup |phi'|"

@@ -158,7 +158,8 @@ def measure(
         run(lambda key, z: moments.setdefault(key, _Moments(z)).update(z), masks)
         if p is None and not any(m.m2.any() for m in moments.values()):
             raise ArgumentError(
-                "no dropout mask reaches a net value of this model, so that there is no variance; pass p= to measure at a rate"
+                "no dropout mask reaches a net value of this model, so that there is no variance; "
+                "pass p= to measure at a rate"
             )
         sites = {site.layer: site for site in passes.sites}
         wanderers = {key: _Wanderers(sites[key[0]], m.mean, everywhere) for key, m in moments.items()}

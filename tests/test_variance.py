@@ -46,7 +46,7 @@ def test_the_numbers_are_those_of_all_masks_kept():
     model, x = mlp(), inputs(16)
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter *= 3
+            parameter.mul_(3)
     state = torch.get_rng_state()
     found = net_variance(model, x, 50)
     assert torch.equal(torch.get_rng_state(), state)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -14,9 +14,10 @@ import pandas as pd
 from dropdiag.errors import DropdiagError
 from dropdiag.experiments import paper
 from dropdiag.experiments.cells import Column, number, printed
-from dropdiag.experiments.figures import draw
+from dropdiag.experiments.figures import Drawing, draw
 from dropdiag.experiments.protocol import Settings
 from dropdiag.experiments.sections import CONDITIONS_IN_WORDS, SECTIONS, Lines, Section
+from dropdiag.plots.style import save
 from dropdiag.store.reader import Runs
 
 TITLE: Final = "What dropout and GAAF do inside a network: the MNIST analysis, reproduced"
@@ -52,12 +53,19 @@ class Part:
     links: list[str] = field(default_factory=list)
 
 
-def make_parts(runs: Runs, layers: int, out: Path) -> list[Part]:
+def make_parts(
+    runs: Runs,
+    layers: int,
+    out: Path,
+    sections: Sequence[Section] = SECTIONS,
+    drawings: Mapping[str, Drawing] | None = None,
+) -> list[Part]:
     """Draw every figure and make every table into ``out/figures`` and ``out/tables``.
 
-    One that cannot be made (a quantity is missing in all runs) leaves its reason in its part.
+    One that cannot be made (a quantity is missing in all runs) leaves its reason in its part. Without `drawings`,
+    figures are those of `dropdiag.experiments.figures`.
     """
-    return [_part(section, runs, layers, out) for section in SECTIONS]
+    return [_part(section, runs, layers, out, drawings) for section in sections]
 
 
 def write_page(
@@ -81,11 +89,9 @@ def write_page(
     -------
     Path
     """
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("dropdiag.experiments"), autoescape=True, undefined=jinja2.StrictUndefined
-    )
-    environment.filters["sentence"] = _sentence
-    text = environment.get_template("index.html.j2").render(
+    return render(
+        out,
+        "index.html.j2",
         title=TITLE,
         summary=_summary(runs, settings, data),
         citation=paper.CITATION,
@@ -99,15 +105,27 @@ def write_page(
         versions=runs.runs[0].meta["versions"],
         runs=[run.name for run in runs.runs],
     )
+
+
+def render(out: Path, template: str, **values: Any) -> Path:
+    """Write ``out/index.html`` from a template and what it shows; return its path."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("dropdiag.experiments"), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    environment.filters["sentence"] = _sentence
+    text = environment.get_template(template).render(**values)
     path = out / PAGE
     path.write_text(text, encoding="utf-8")
     return path
 
 
-def _part(section: Section, runs: Runs, layers: int, out: Path) -> Part:
+def _part(section: Section, runs: Runs, layers: int, out: Path, drawings: Mapping[str, Drawing] | None) -> Part:
     part = Part(section.name, section.title, section.reading, section.published, section.alt, section.columns)
     try:
-        part.files = draw(section.name, runs, layers, out / "figures")
+        if drawings is None:
+            part.files = draw(section.name, runs, layers, out / "figures")
+        else:
+            part.files = save(drawings[section.name](runs, layers), out / "figures" / section.name)
         part.image = base64.b64encode(part.files[0].read_bytes()).decode("ascii")
     except DropdiagError as error:
         part.problem = str(error)

@@ -5,22 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from dropdiag.errors import ArgumentError, RunError
+from dropdiag.experiments.figure8.settings import Settings as ImageSettings
 from dropdiag.experiments.protocol import Settings
 from dropdiag.store.folder import read_meta
 
 RUNS: Final = "runs"
 INTERRUPTED: Final = "interrupted"
-_OF_ONE_RUN: Final = {"condition", "seed", "source"}
+_OF_ONE_RUN: Final = {"condition", "seed"}
+
+Planned: TypeAlias = Settings | ImageSettings
+"""Settings of a run: of the MNIST analysis, or of Figure 8."""
 
 
 @dataclass(frozen=True)
 class Job:
     """A run to be trained, or found trained: its settings and its folder."""
 
-    settings: Settings
+    settings: Planned
     path: Path
 
     @property
@@ -66,11 +70,11 @@ class Plan:
 
 
 def run_name(condition: str, seed: int) -> str:
-    """Return the folder name of a run: ``no-dropout-s0``."""
-    return f"{condition.casefold().replace(' ', '-')}-s{seed}"
+    """Return the folder name of a run: ``no-dropout-s0``, ``batch-norm-gaaf-s1``."""
+    return f"{condition.casefold().replace(' + ', '-').replace(' ', '-')}-s{seed}"
 
 
-def make_plan(out: Path, wanted: Sequence[Settings]) -> Plan:
+def make_plan(out: Path, wanted: Sequence[Planned]) -> Plan:
     """Compare what is wanted with what `out` holds; reads only.
 
     Parameters
@@ -78,7 +82,7 @@ def make_plan(out: Path, wanted: Sequence[Settings]) -> Plan:
     out : Path
         Folder of the experiment; its runs are in ``out/runs``.
     wanted : sequence of Settings
-        One a run; apart from condition and seed they are the same.
+        One a run, of one experiment; apart from condition and seed they are the same.
 
     Raises
     ------
@@ -118,15 +122,15 @@ def _moves(out: Path, broken: Iterable[Path]) -> Iterable[tuple[Path, Path]]:
         yield path, target
 
 
-def _check_same(path: Path, meta: Mapping[str, Any], wanted: Settings) -> None:
+def _check_same(path: Path, meta: Mapping[str, Any], wanted: Planned) -> None:
     try:
-        there = Settings.from_config(meta["config"])
+        there = type(wanted).from_config(meta["config"])
     except (ArgumentError, KeyError, TypeError, AttributeError):
         raise ArgumentError(f"{path} is a run that `dropdiag reproduce` did not make; choose another --out") from None
     differing = [
         f"{f.name} {_shown(there, f.name)} there, {_shown(wanted, f.name)} now"
-        for f in fields(Settings)
-        if f.name not in _OF_ONE_RUN and getattr(there, f.name) != getattr(wanted, f.name)
+        for f in fields(wanted)
+        if f.compare and f.name not in _OF_ONE_RUN and getattr(there, f.name) != getattr(wanted, f.name)
     ]
     if differing:
         raise ArgumentError(
@@ -135,7 +139,7 @@ def _check_same(path: Path, meta: Mapping[str, Any], wanted: Settings) -> None:
         )
 
 
-def _shown(settings: Settings, name: str) -> str:
+def _shown(settings: Planned, name: str) -> str:
     if name == "data":
         return f"{settings.source or 'unknown source'} (digest {settings.data[:12]})"
     return str(getattr(settings, name))

@@ -11,12 +11,13 @@ from rich.console import Console
 
 from dropdiag.errors import ArgumentError, RunError
 from dropdiag.experiments.data import Mnist, load_mnist
+from dropdiag.experiments.datasets import Images
 from dropdiag.experiments.networks import CONDITIONS, WIDTHS, condition_named
 from dropdiag.experiments.page import make_parts, write_page
 from dropdiag.experiments.plan import Job, Plan, make_plan
 from dropdiag.experiments.progress import display_for
 from dropdiag.experiments.protocol import Settings, check_validation
-from dropdiag.experiments.runner import cores, train_all
+from dropdiag.experiments.runner import Work, cores, train_all
 from dropdiag.store.reader import Runs, load
 
 
@@ -106,7 +107,7 @@ def reproduce(
     """
     out, console = Path(out), console or Console(stderr=True)
     names = _conditions(conditions)
-    _check_counts(seeds, jobs)
+    check_counts(seeds, jobs)
     template = Settings(
         names[0],
         seed=0,
@@ -127,8 +128,8 @@ def reproduce(
     wanted = [replace(template, condition=c, seed=s) for s, c in itertools.product(range(seeds), names)]
     plan = make_plan(out, wanted)
     plan.make_room()
-    failed = _train(plan, mnist, jobs or cores(), console)
-    runs = _finished(plan, names, failed)
+    failed = train_planned(plan, mnist, jobs or cores(), console)
+    runs = finished(plan, names, failed)
     console.print("Drawing figures and tables", highlight=False)
     parts = make_parts(runs, len(widths) - 2, out)
     page = write_page(out, parts, runs, settings=template, data=mnist.describe(), failed=failed)
@@ -148,14 +149,18 @@ def _conditions(conditions: Sequence[str]) -> list[str]:
     return names
 
 
-def _check_counts(seeds: int, jobs: int | None) -> None:
+def check_counts(seeds: int, jobs: int | None) -> None:
+    """Raise an ArgumentError unless there is a seed and a run at a time."""
     if seeds < 1:
         raise ArgumentError(f"seeds must be at least 1, got {seeds}")
     if jobs is not None and jobs < 1:
         raise ArgumentError(f"jobs must be at least 1, got {jobs}")
 
 
-def _train(plan: Plan, data: Mnist, jobs: int, console: Console) -> dict[str, str]:
+def train_planned(
+    plan: Plan, data: Mnist | Images, jobs: int, console: Console, work: Work | None = None
+) -> dict[str, str]:
+    """Train what is to be trained, `jobs` runs at a time, and say so; see `train_all`."""
     steps = {job.name: job.settings.steps(len(data.train_labels)) for job in plan.todo}
     said = [f"Data: {data.describe()}"]
     said += [f"{source.name} was interrupted; moved to {target}" for source, target in plan.aside]
@@ -167,10 +172,17 @@ def _train(plan: Plan, data: Mnist, jobs: int, console: Console) -> dict[str, st
     if not steps:
         return {}
     with display_for(steps, console) as display:
-        return train_all(plan.todo, data, jobs, display)
+        return train_all(plan.todo, data, jobs, display, work)
 
 
-def _finished(plan: Plan, names: Sequence[str], failed: Mapping[str, str]) -> Runs:
+def finished(plan: Plan, names: Sequence[str], failed: Mapping[str, str]) -> Runs:
+    """Open the runs that are whole, by condition in the order of `names`, then by seed.
+
+    Raises
+    ------
+    RunError
+        If there is none.
+    """
     jobs: list[Job] = [job for job in (*plan.done, *plan.todo) if job.name not in failed]
     if not jobs:
         reasons = "; ".join(f"{name}: {error}" for name, error in failed.items())

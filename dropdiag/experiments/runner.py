@@ -7,18 +7,19 @@ import multiprocessing
 import os
 import queue
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Event
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import torch
 
 from dropdiag.experiments.data import Mnist, load_mnist
+from dropdiag.experiments.datasets import Images
 from dropdiag.experiments.plan import Job
 from dropdiag.experiments.progress import Display
 from dropdiag.experiments.protocol import train
@@ -35,6 +36,22 @@ class Told(NamedTuple):
     accuracy: float | None
 
 
+@dataclass(frozen=True)
+class Work:
+    """How runs of one experiment are trained; both functions must be picklable.
+
+    Attributes
+    ----------
+    load : callable
+        ``data.folder`` -> the data, loaded anew in each process.
+    train : callable
+        Settings, data, run folder, progress: trains one run; see `dropdiag.experiments.protocol.train`.
+    """
+
+    load: Callable[[Path], Any]
+    train: Callable[..., None]
+
+
 def cores() -> int:
     """Return the number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
@@ -42,7 +59,9 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
-def train_all(todo: Sequence[Job], data: Mnist, processes: int, display: Display) -> dict[str, str]:
+def train_all(
+    todo: Sequence[Job], data: Mnist | Images, processes: int, display: Display, work: Work | None = None
+) -> dict[str, str]:
     """Train all runs; one that fails does not stop the others.
 
     Each run uses one thread, so that its numbers do not depend on how many run at a time.
@@ -50,11 +69,13 @@ def train_all(todo: Sequence[Job], data: Mnist, processes: int, display: Display
     Parameters
     ----------
     todo : sequence of Job
-    data : Mnist
+    data : Mnist or Images
         With more than one process, each loads it again from ``data.folder``.
     processes : int
         Runs at a time; 1 trains in this process.
     display : Display
+    work : Work, optional
+        Unless given, that of the MNIST analysis.
 
     Returns
     -------
@@ -67,17 +88,21 @@ def train_all(todo: Sequence[Job], data: Mnist, processes: int, display: Display
         After the runs under way were ended and marked as interrupted; finished runs are whole.
     """
     if processes == 1 or len(todo) == 1:
-        return _one_by_one(todo, data, display)
-    return _side_by_side(todo, data.folder, processes, display)
+        return _one_by_one(todo, data, display, work or _mnist())
+    return _side_by_side(todo, data.folder, processes, display, work)
 
 
-def _one_by_one(todo: Sequence[Job], data: Mnist, display: Display) -> dict[str, str]:
+def _mnist() -> Work:
+    return Work(load_mnist, train)
+
+
+def _one_by_one(todo: Sequence[Job], data: Mnist | Images, display: Display, work: Work) -> dict[str, str]:
     failed = {}
     for job in todo:
         error = None
         try:
             with _one_thread():
-                train(job.settings, data, job.path, lambda *told, name=job.name: display.step(name, *told))
+                work.train(job.settings, data, job.path, lambda *told, name=job.name: display.step(name, *told))
         except Exception as caught:  # noqa: BLE001 - whatever ends one run, the others go on; it is reported
             error = failed[job.name] = _in_words(caught)
         display.end(job.name, error)
@@ -94,7 +119,9 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _side_by_side(todo: Sequence[Job], folder: Path, processes: int, display: Display) -> dict[str, str]:
+def _side_by_side(
+    todo: Sequence[Job], folder: Path, processes: int, display: Display, work: Work | None
+) -> dict[str, str]:
     context = multiprocessing.get_context("spawn")
     told: Queue[Told] = context.Queue()
     stop = context.Event()
@@ -103,7 +130,7 @@ def _side_by_side(todo: Sequence[Job], folder: Path, processes: int, display: Di
         min(processes, len(todo)),
         mp_context=context,
         initializer=_begin_worker,
-        initargs=(folder, told, stop),
+        initargs=(folder, told, stop, work),
     )
     try:
         waiting = {pool.submit(_work, job): job for job in todo}
@@ -139,7 +166,8 @@ def _in_words(error: BaseException) -> str:
 
 @dataclass
 class _Worker:
-    data: Mnist
+    data: Mnist | Images
+    train: Callable[..., None]
     told: Queue[Told]
     stop: Event
 
@@ -147,12 +175,13 @@ class _Worker:
 _worker: _Worker | None = None
 
 
-def _begin_worker(folder: Path, told: Queue[Told], stop: Event) -> None:
+def _begin_worker(folder: Path, told: Queue[Told], stop: Event, work: Work | None) -> None:
     global _worker  # noqa: PLW0603 - the one way that ProcessPoolExecutor offers
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which sets `stop`
     torch.set_num_threads(1)
     told.cancel_join_thread()  # what the parent no longer reads must not keep this process alive
-    _worker = _Worker(load_mnist(folder), told, stop)
+    work = work or _mnist()
+    _worker = _Worker(work.load(folder), work.train, told, stop)
 
 
 def _work(job: Job) -> None:
@@ -171,7 +200,7 @@ def _work(job: Job) -> None:
 
     check()  # a run that waited when `stop` came is not begun
     try:
-        train(job.settings, worker.data, job.path, progress)
+        worker.train(job.settings, worker.data, job.path, progress)
     except KeyboardInterrupt:
         if parent is not None and not parent.is_alive():
             os._exit(1)  # nobody is left to tell, and the pool would wait for its next job for ever
