@@ -33,7 +33,7 @@ class Flow:
 
     Attributes
     ----------
-    steps, values : ndarray of float64, shape (m,)
+    steps, means : ndarray of float64, shape (m,)
         Mean step and mean of |dL/dz| of each bin of steps, in loss units per net-value unit.
     mean : float
         Over all recorded training steps.
@@ -42,7 +42,7 @@ class Flow:
     """
 
     steps: NDArray[np.float64]
-    values: NDArray[np.float64]
+    means: NDArray[np.float64]
     mean: float
     missing: int
 
@@ -106,14 +106,14 @@ class Site:
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as plain values; of the histogram the size, moments and quantiles."""
-        shape = {"step": self.step, "phase": self.phase}
+        shape: dict[str, Any] = {"step": self.step, "phase": self.phase}
         if self.histogram is not None:
             quantiles = dict(zip(map(str, QUANTILES), self.histogram.quantile(QUANTILES).tolist(), strict=True))
             shape |= {"n": self.histogram.n, "not_finite": self.histogram.n - self.histogram.n_finite,
                       "mean": self.histogram.mean(), "sd": self.histogram.std(), "quantiles": quantiles}  # fmt: skip
         flow = None if self.flow is None else {
             "mean": self.flow.mean, "missing": self.flow.missing,
-            "steps": self.flow.steps.tolist(), "values": self.flow.values.tolist(),
+            "steps": self.flow.steps.tolist(), "means": self.flow.means.tolist(),
         }  # fmt: skip
         return {"layer": self.layer, "call": self.call, "type": self.type, self.quantity: shape, "gradient_flow": flow,
                 "saturation_share": self.saturation_share, "mean_abs_r": self.mean_abs_r}  # fmt: skip
@@ -198,9 +198,10 @@ def _calls(run: Run) -> set[_Key]:
 
 
 def _recorded(run: Run) -> pd.DataFrame:
-    """Steps at which each histogram quantity is recorded in each phase."""
+    """Return the steps at which each histogram quantity is recorded in each phase."""
     table, _ = read_rows(run.path, run.meta["sessions"], "histograms", Selection(), heavy=False)
-    return table.group_by(["quantity", "phase", "step"]).aggregate([]).to_pandas()
+    recorded: pd.DataFrame = table.group_by(["quantity", "phase", "step"]).aggregate([]).to_pandas()
+    return recorded
 
 
 def _moment(run: Run, recorded: pd.DataFrame, quantity: str, step: int | None, phase: str | None) -> _Moment:
@@ -233,9 +234,11 @@ def _histograms(run: Run, quantity: str, step: int | None, phase: str | None) ->
 
 def _flows(run: Run, step: int | None, bins: int) -> dict[_Key, Flow]:
     rows = run.select(FLOW, phase=TRAIN, steps=(None, step))
-    return {
-        (str(layer), int(call)): _flow(part, bins) for (layer, call), part in rows.groupby(["layer", "call"], sort=False)
-    }  # fmt: skip
+    found: dict[_Key, Flow] = {}
+    keys: Any
+    for keys, part in rows.groupby(["layer", "call"], sort=False):
+        found[str(keys[0]), int(keys[1])] = _flow(part, bins)
+    return found
 
 
 def _flow(part: pd.DataFrame, bins: int) -> Flow:

@@ -86,6 +86,7 @@ def _print(runs: str, claims: Any, effects: pd.DataFrame, unmatched: pd.DataFram
     from rich.text import Text  # noqa: PLC0415
 
     from dropdiag.cli.terminal import Page  # noqa: PLC0415
+    from dropdiag.display import effect  # noqa: PLC0415
 
     page = Page()
     page.line(runs.strip("<>"), style="bold")
@@ -98,21 +99,9 @@ def _print(runs: str, claims: Any, effects: pd.DataFrame, unmatched: pd.DataFram
     page.line()
     for (condition, baseline), part in effects.groupby(["condition", "baseline"], sort=False):
         columns = [("measure", "left"), ("layer", "left"), ("effect", "right"), ("95 % interval", "right"),
-                   ("p", "right"), ("least p", "right"), ("n", "right")]  # fmt: skip
-        page.table(columns, [_effect(row) for row in part.itertuples()], title=f"{condition}, beside {baseline}")
+                   ("p (Holm)", "right"), ("least p", "right"), ("n", "right")]  # fmt: skip
+        page.table(columns, [effect(row) for row in part.itertuples()], title=f"{condition}, beside {baseline}")
         page.line()
     for row in unmatched.itertuples():
         page.line(f"not compared: {row.layer} of {row.condition}: {row.reason}")
     page.show()
-
-
-def _effect(row: Any) -> list[str]:
-    from dropdiag.cli.terminal import number  # noqa: PLC0415
-
-    interval = f"{number(row.low)} to {number(row.high)}" if row.low == row.low else ""  # noqa: PLR0124 - NaN
-    seeds = f"{row.n}" if row.n == row.n_baseline else f"{row.n} and {row.n_baseline}"
-    layer = row.layer if isinstance(row.layer, str) else ""
-    return [
-        row.measure + (" (log ratio)" if row.scale == "log ratio" else ""), f"{layer}#{row.call}" if row.call else layer,
-        number(row.effect), interval, number(row.p_holm), number(row.p_attainable), seeds,
-    ]  # fmt: skip

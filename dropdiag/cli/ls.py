@@ -77,8 +77,8 @@ def _print(runs: list[Listed]) -> None:
     right = {"seed", "steps", "size"}
     names = ("name", "condition", "seed", "steps", "state", "size", "when")
     rows = [
-        [run.name, run.condition, "" if run.seed is None else str(run.seed), f"{run.steps:,}", run.state, size(run.size),
-         run.when[:16].replace("T", " ")]
+        [run.name, run.condition, "" if run.seed is None else str(run.seed), f"{run.steps:,}", run.state,
+         size(run.size), run.when[:16].replace("T", " ")]
         for run in runs
     ]  # fmt: skip
     page.table([(name, "right" if name in right else "left") for name in names], rows)

@@ -133,7 +133,7 @@ def _layers(page: Page, sites: list[Site]) -> None:
             "w" if site.quantity == "weight" else "z",
             histogram(site.bars(figure)[0], unicode=page.unicode),
             end,
-            "" if flow is None else spark(_logs(flow.values, figure), unicode=page.unicode),
+            "" if flow is None else spark(_logs(flow.means, figure), unicode=page.unicode),
             "" if flow is None else f"{flow.mean:.1e}",
             percent(site.saturation_share),
             "" if math.isnan(site.mean_abs_r) else f"{site.mean_abs_r:.2f}",
@@ -153,10 +153,9 @@ def _ends(site: Site) -> str:
 
 def _logs(values: Any, width: int) -> list[float]:
     """Logarithms of a curve, thinned to a width; a value that has none is a gap."""
-    import numpy as np  # noqa: PLC0415
-
-    place = np.linspace(0, len(values) - 1, min(width, len(values))).round().astype(int) if len(values) else []
-    return [math.log(values[i]) if values[i] > 0.0 else float("nan") for i in place]
+    count = min(width, len(values))
+    places = [round(i * (len(values) - 1) / max(count - 1, 1)) for i in range(count)]
+    return [math.log(values[i]) if values[i] > 0.0 else float("nan") for i in places]
 
 
 def _caption(sites: list[Site]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import typer
@@ -111,10 +111,8 @@ def _level(above: float, step: float, levels: int) -> int:
     return max(0, min(int(above / step), levels - 1)) if step > 0.0 else 0
 
 
-def histogram(heights: Sequence[float], *, unicode: bool) -> str:
+def histogram(heights: Iterable[float], *, unicode: bool) -> str:
     """Return bars from 0 to the highest one; an empty one is a gap."""
-    if not any(heights):
-        return ""
     return spark([height if height > 0.0 else float("nan") for height in heights], unicode=unicode, low=0.0)
 
 

@@ -89,7 +89,9 @@ def _scalars(run: Run) -> Iterator[pa.Table]:
 
 def _histograms(run: Run) -> Iterator[pa.Table]:
     bins = {"bins": pa.array([], pa.list_(pa.uint16())), "counts": pa.array([], pa.list_(pa.int64()))}
-    yield _long(decoded(coded("histograms").empty_table()).drop_columns(list(bins)), *map(pa.chunked_array, bins.values()))
+    yield _long(
+        decoded(coded("histograms").empty_table()).drop_columns(list(bins)), *map(pa.chunked_array, bins.values())
+    )
     for table in stream(run, "histograms"):
         yield _long(decoded(table).drop_columns(["n", "bins", "counts"]), table["bins"], table["counts"])
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from datetime import datetime
-from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -66,11 +65,11 @@ def to_tensorboard(run: Run, out: Path) -> list[Path]:
     with new_folder(out) as folder:
         with ExitStack() as stack:
             events = _Events(protos, folder, datetime.fromisoformat(run.meta["created"]).timestamp(), stack)
-            for row in _rows(run, "scalars"):
+            for row in _rows(stream(run, "scalars")):
                 if row["value"] is not None:
                     events.scalar(row, _tag(row), row["value"])
-            for row in _rows(run, "histograms"):
-                events.histogram(row, _tag(row), row["bins"].to_numpy(), row["counts"].to_numpy())
+            for row, bins, counts in _histograms(run):
+                events.histogram(row, _tag(row), bins, counts)
             events.file("train")  # also for a run without any row: TensorBoard then shows it, empty
         names = sorted(path.relative_to(folder) for path in folder.rglob("*.dropdiag"))
     return [out / name for name in names]
@@ -188,11 +187,14 @@ def _tag(row: dict[str, Any]) -> str:
     return f"{row['quantity']}/{row['layer']}" + (f"#{row['call']}" if row["call"] else "")
 
 
-def _rows(run: Run, name: str) -> Iterator[dict[str, Any]]:
-    """Yield rows as dicts; bins and counts stay arrays of arrow's."""
-    for table in stream(run, name):
-        plain: pa.Table = decoded(table)
-        lists = [column for column in HEAVY if column in plain.column_names]
-        heavy = zip(*([one.values for one in plain[column]] for column in lists), strict=True)  # noqa: PD011
-        for row, arrays in zip_longest(plain.drop_columns(lists).to_pylist(), heavy, fillvalue=()):
-            yield {**row, **dict(zip(lists, arrays, strict=True))}
+def _rows(tables: Iterable[pa.Table]) -> Iterator[dict[str, Any]]:
+    for table in tables:
+        yield from decoded(table).to_pylist()
+
+
+def _histograms(run: Run) -> Iterator[tuple[dict[str, Any], NDArray[np.uint16], NDArray[np.int64]]]:
+    """Yield the keys of each histogram, its bins, and its counts."""
+    for table in stream(run, "histograms"):
+        keys = _rows([table.drop_columns(list(HEAVY))])
+        for row, bins, counts in zip(keys, table["bins"], table["counts"], strict=True):
+            yield row, bins.values.to_numpy(), counts.values.to_numpy()
