@@ -21,10 +21,10 @@ DOTS: Final = {"supported": "#2e9e5b", "contradicted": "#e0533d", "undecided": "
 _STYLE: Final = (
     "<style>"
     ".dropdiag{color:inherit;font-size:13px;line-height:1.4;max-width:100%;overflow-x:auto}"
-    ".dropdiag table{border-collapse:collapse;margin:.4em 0;color:inherit;background:transparent;border:0}"
+    ".dropdiag table{border-collapse:collapse;margin:.4em 0;color:inherit;background:transparent;border:0;font-size:inherit}"
     ".dropdiag th,.dropdiag td{text-align:left!important;vertical-align:top;padding:2px 10px 2px 0;"
     "background:transparent;border:0;border-bottom:1px solid rgba(128,128,128,.35);color:inherit;max-width:36em;"
-    "overflow-wrap:anywhere;white-space:normal}"
+    "overflow-wrap:break-word;white-space:normal}"
     ".dropdiag td.n,.dropdiag th.n{text-align:right!important;font-variant-numeric:tabular-nums;white-space:nowrap}"
     ".dropdiag summary{cursor:pointer;margin:.3em 0}"
     ".dropdiag .warn{border-left:3px solid #c79a1e;padding-left:8px;margin:.3em 0}"
@@ -52,7 +52,7 @@ def run(one: Any) -> str:
         ("seed", "none" if one.seed is None else one.seed),
         ("state", f"{meta['state']}, {meta.get('steps', 0):,} steps" + _after(": ", meta.get("error"))),
         ("when", f"{meta.get('created', 'unknown')}" + _after(" to ", meta.get("ended"))),
-        ("recorder's share of the time", _share(meta.get("cost"))),
+        ("cost", _share(meta.get("cost"))),
         ("config", ", ".join(f"{key}={value}" for key, value in config.items())),
         ("path", one.path),
     ]
@@ -67,7 +67,7 @@ def run(one: Any) -> str:
         _table((), known, heads=True),
         _warnings([*(f"a probe was disabled: {probe}" for probe in meta.get("disabled_probes", ())),
                    *meta.get("warnings", ())]),
-        _folded(f"{len(sites)} sites", layers),
+        _folded(f"Sites: {len(sites)}", layers),
     )  # fmt: skip
 
 
@@ -115,14 +115,14 @@ def comparison(one: Any) -> str:
     others = ", ".join(_text(name) for name in one.conditions if name != one.baseline)
     columns = ("condition", "measure", "layer", "effect", "interval", "p (Holm)", "least p", "n")
     effects = [[row.condition, *effect(row)] for row in one.table.head(EFFECTS).itertuples()]
-    more = f": the first {EFFECTS} of {len(one.table):,}, all are in .table" if len(one.table) > EFFECTS else ""
+    more = f"; the first {EFFECTS} are shown, all are in .table" if len(one.table) > EFFECTS else ""
     unmatched = [[row.layer, row.condition, row.reason] for row in one.unmatched.itertuples()]
     return _page(
         f"<strong>Comparison of {others} with {_text(one.baseline)}</strong>, {len(one.runs):,} runs",
         _claims(one),
         _warnings(one.problems),
-        _folded(f"{len(one.table):,} effects{more}", _table(columns, effects, numbers=(3, 4, 5, 6, 7))),
-        _folded(f"{len(unmatched)} layers not compared", _table(("layer", "condition", "why"), unmatched))
+        _folded(f"Effects: {len(one.table):,}{more}", _table(columns, effects, numbers=(3, 4, 5, 6, 7))),
+        _folded(f"Layers not compared: {len(unmatched)}", _table(("layer", "condition", "why"), unmatched))
         if unmatched else "",
     )  # fmt: skip
 
@@ -164,7 +164,7 @@ def _page(*parts: str) -> str:
 def _table(
     head: Sequence[str], rows: Iterable[Sequence[Any]], *, numbers: Sequence[int] = (), heads: bool = False
 ) -> str:
-    """Return a table of escaped cells: columns ``numbers`` to the right; with ``heads`` the first cell names the row."""
+    """Return a table of escaped cells: columns ``numbers`` to the right, with ``heads`` the first cell a heading."""
     kinds = dict.fromkeys(numbers, ' class="n"')
     top = "".join(f"<th{kinds.get(i, '')}>{_text(name)}</th>" for i, name in enumerate(head))
     body = "".join(
@@ -197,7 +197,7 @@ def _after(before: str, value: object) -> str:
 
 def _share(cost: Any) -> str:
     share = (cost or {}).get("share")
-    return "" if share is None else f"{share:.1%}"
+    return "" if share is None else f"{share:.1%} of the time of training"
 
 
 def _shape(shape: Any) -> str:

@@ -77,7 +77,7 @@ def _print(run: Run, sites: list[Site], taken: int) -> None:
     page = Page()
     page.line(run.name, style="bold")
     page.pairs(_summary(run, taken))
-    for warning in (*_disabled(run), *run.meta["warnings"]):
+    for warning in (*_disabled(run), *run.meta.get("warnings", ())):
         page.line(f"warning: {warning}", style="yellow")
     page.line()
     if sites:
@@ -96,9 +96,9 @@ def _summary(run: Run, taken: int) -> list[tuple[str, str]]:
     config = {key: value for key, value in meta["config"].items() if key not in ("condition", "seed")}
     rows = [
         ("condition", f"{run.condition}, seed {seed}"),
-        ("state", f"{state}, {meta['steps']:,} steps, {size(taken)}"),
+        ("state", f"{state}, {meta.get('steps', 0):,} steps, {size(taken)}"),
         ("when", f"{meta['created']}" + (f" to {meta['ended']}" if meta.get("ended") else ", not ended")),
-        ("probes", f"{', '.join(meta['probes'])}; histograms at {meta['every']}"),
+        ("probes", ", ".join(meta.get("probes", ())) + (f"; histograms at {meta['every']}" if "every" in meta else "")),
         ("cost", _cost(meta.get("cost"))),
     ]
     return rows + ([("config", ", ".join(f"{key}={value}" for key, value in config.items()))] if config else [])
@@ -115,7 +115,7 @@ def _cost(cost: dict[str, Any] | None) -> str:
 
 def _disabled(run: Run) -> list[str]:
     return [f"disabled: {one}" if isinstance(one, str) else "disabled: " + ", ".join(f"{k} {v}" for k, v in one.items())
-            for one in run.meta["disabled_probes"]]  # fmt: skip
+            for one in run.meta.get("disabled_probes", ())]  # fmt: skip
 
 
 def _layers(page: Page, sites: list[Site]) -> None:

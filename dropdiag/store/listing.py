@@ -134,7 +134,7 @@ def _listed(root: Path, name: str) -> Listed | str:
         run = Run(path)
         meta = run.meta
         return Listed(
-            name or run.name, str(path), run.condition, run.seed, int(meta["steps"]), str(meta["state"]),
+            name or run.name, str(path), run.condition, run.seed, int(meta.get("steps", 0)), str(meta["state"]),
             folder_size(path), str(meta["created"]), dict(meta["config"]),
         )  # fmt: skip
     except RunError as error:
