@@ -39,7 +39,6 @@ app = Program(
     add_completion=False,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
-    help="Measure what dropout and GAAF do inside a PyTorch network.",
 )
 
 

@@ -5,7 +5,6 @@ import json
 from collections import defaultdict
 
 import numpy as np
-import pandas as pd
 import pytest
 
 import dropdiag as dd
@@ -46,13 +45,11 @@ def awkward(path, layer='a "quoted", name'):
 def test_scalars_read_back_bit_for_bit(tmp_path):
     run = dd.load(write(tmp_path / "run", content("Dropout", 1, steps=30, size=100), "Dropout", 1))
     scalars, _ = to_csv(run, tmp_path / "out")
-    frame = pd.read_csv(scalars, float_precision="round_trip")
-    expected = run.scalars
-    assert list(frame.columns) == ["step", "phase", "layer", "call", "quantity", "value"]
-    assert len(frame) == len(expected)
-    np.testing.assert_array_equal(frame["value"].to_numpy(), expected["value"].to_numpy())
+    found, expected = rows(scalars), run.scalars
+    assert list(found[0]) == ["step", "phase", "layer", "call", "quantity", "value"]
+    assert [float(row["value"]) for row in found] == expected["value"].tolist()
     for name in ("step", "phase", "layer", "call", "quantity"):
-        assert frame[name].fillna("").tolist() == expected[name].fillna("").tolist()
+        assert [row[name] for row in found] == expected[name].fillna("").astype(str).tolist()
 
 
 def test_histograms_have_exact_counts_along_the_line(tmp_path):
