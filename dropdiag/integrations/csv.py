@@ -40,8 +40,8 @@ def to_csv(run: Run, out: Path) -> list[Path]:
     low = high = 0, infinities have low = high = ``inf`` or ``-inf``, NaN ``nan``: the counts of a histogram
     sum to all of its values. Numbers read back as the same float64.
 
-    Memory: some tens of MB, whatever the size of the run. A histogram has one or two thousand bins, so
-    ``histograms.csv`` is some ten times as large as the run.
+    Memory: under 100 MB, whatever the size of the run. A histogram has one or two thousand bins, so
+    ``histograms.csv`` is some fifty times as large as the run.
 
     Parameters
     ----------

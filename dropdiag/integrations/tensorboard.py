@@ -124,11 +124,11 @@ class _Events:
         if not whole.n_finite:
             return
         limits, amounts = buckets(bins, counts)
-        mean, mean_square = whole.mean(), whole.std() ** 2 + whole.mean() ** 2
-        low, high, _ = whole.bounds()
+        low, high, inside = whole.bounds()
+        centre, width = 0.5 * (low + high), high - low
         proto = self._protos.Histogram(
-            min=low[0], max=high[-1], num=whole.n_finite, sum=mean * whole.n_finite,
-            sum_squares=mean_square * whole.n_finite, bucket_limit=limits, bucket=amounts,
+            min=low[0], max=high[-1], num=whole.n_finite, sum=inside @ centre,
+            sum_squares=inside @ (centre**2 + width**2 / 12.0), bucket_limit=limits, bucket=amounts,
         )  # fmt: skip
         summary = self._protos.Summary(value=[self._protos.Summary.Value(tag=tag, histo=proto)])
         self._write(row["phase"], step=row["step"], summary=summary)
@@ -159,14 +159,8 @@ def buckets(bins: NDArray[np.uint16], counts: NDArray[np.int64]) -> tuple[NDArra
     low, high = _bounds_of(groups)
     order = np.argsort(low + high, kind="stable")
     low, high, amounts = low[order], high[order], amounts[order]
-    limits, filled = [low[0]], [0.0]
-    for begin, end, amount in zip(low, high, amounts, strict=True):
-        if begin > limits[-1]:
-            limits.append(begin)
-            filled.append(0.0)
-        limits.append(end)
-        filled.append(amount)
-    return np.array(limits), np.array(filled)
+    gaps = np.flatnonzero(np.r_[True, low[1:] > high[:-1]])
+    return np.insert(high, gaps, low[gaps]), np.insert(amounts, gaps, 0.0)
 
 
 def _bounds_of(groups: NDArray[np.uint16]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -15,7 +15,7 @@ from dropdiag.store.run import Run
 from dropdiag.store.segments import Segment, list_segments, session_of
 from dropdiag.store.selection import NAMES, Selection
 
-ROWS: Final = {"scalars": 65_536, "histograms": 512}
+ROWS: Final = {"scalars": 65_536, "histograms": 128}
 
 
 def stream(run: Run, name: str) -> Iterator[pa.Table]:
