@@ -188,8 +188,9 @@ def _warnings(sentences: Iterable[str]) -> str:
     return "".join(f'<div class="warn">{_text(sentence)}</div>' for sentence in sentences)
 
 
-def _text(value: object) -> str:
-    return html.escape(str(value))
+def _text(value: Any) -> str:
+    missing = value is None or value != value  # noqa: PLR0124 - NaN is not itself
+    return "" if missing else html.escape(str(value))
 
 
 def _after(before: str, value: object) -> str:

@@ -13,6 +13,7 @@ from dropdiag.errors import ArgumentError
 
 if TYPE_CHECKING:
     import pandas as pd
+    from rich.text import Text
 
 STYLES = {"supported": "green", "contradicted": "red", "undecided": "yellow"}
 
@@ -86,22 +87,41 @@ def _print(runs: str, claims: Any, effects: pd.DataFrame, unmatched: pd.DataFram
     from rich.text import Text  # noqa: PLC0415
 
     from dropdiag.cli.terminal import Page  # noqa: PLC0415
-    from dropdiag.display import effect  # noqa: PLC0415
 
     page = Page()
     page.line(runs.strip("<>"), style="bold")
     page.line()
-    columns = [("", "left"), ("claim", "left"), ("condition", "left"), ("verdict", "fixed"), ("why", "left")]
-    page.table(columns, [
-        [row.claim, row.statement, row.condition, Text(row.verdict, style=STYLES.get(row.verdict, "")), row.reason]
-        for row in claims.table.itertuples()
-    ], title="Claims")  # fmt: skip
+    for row in claims.table.itertuples():
+        verdict = _text(row.verdict)
+        beside = f"{row.condition} / {row.baseline}: " if _text(row.condition) else ""
+        page.line(Text.assemble((f"{row.claim}  ", "bold"), (verdict, STYLES.get(verdict, "")), f"  {row.statement}"))
+        page.line(f"{beside}{_text(row.reason)}", indent=3)
     page.line()
+    columns = [("measure, layer", "left"), ("effect", "right"), ("95 % interval", "right"), ("p (Holm)", "right"),
+               ("least p", "right"), ("n", "right")]  # fmt: skip
     for (condition, baseline), part in effects.groupby(["condition", "baseline"], sort=False):
-        columns = [("measure", "left"), ("layer", "left"), ("effect", "right"), ("95 % interval", "right"),
-                   ("p (Holm)", "right"), ("least p", "right"), ("n", "right")]  # fmt: skip
-        page.table(columns, [effect(row) for row in part.itertuples()], title=f"{condition}, beside {baseline}")
+        page.table(columns, _by_measure(part), title=f"{condition}, beside {baseline}")
         page.line()
     for row in unmatched.itertuples():
-        page.line(f"not compared: {row.layer} of {row.condition}: {row.reason}")
+        page.line(f"not compared: {_text(row.layer)} of {_text(row.condition)}: {_text(row.reason)}")
     page.show()
+
+
+def _by_measure(effects: pd.DataFrame) -> list[list[str | Text]]:
+    """Return rows of text: each measure, then its layers; a measure of the whole network has the numbers itself."""
+    from rich.text import Text  # noqa: PLC0415
+
+    from dropdiag.display import effect  # noqa: PLC0415
+
+    rows: list[list[str | Text]] = []
+    for _, part in effects.groupby("measure", sort=False):
+        for i, (measure, layer, *numbers) in enumerate(map(effect, part.itertuples())):
+            if layer and i == 0:
+                rows.append([Text(measure, style="bold"), *[""] * len(numbers)])
+            rows.append([f"  {layer}" if layer else Text(measure, style="bold"), *numbers])
+    return rows
+
+
+def _text(value: Any) -> str:
+    """Return a cell as text; nothing where it is missing."""
+    return "" if value is None or value != value else str(value)  # noqa: PLR0124 - NaN is not itself

@@ -9,6 +9,7 @@ from typing import Any, Final
 import typer
 from rich import box
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -41,9 +42,10 @@ class Page:
         self._target = target
         self._parts: list[Any] = []
 
-    def line(self, text: str | Text = "", style: str = "") -> None:
+    def line(self, text: str | Text = "", style: str = "", indent: int = 0) -> None:
         """Add a line; markup in it is text."""
-        self._parts.append(self._plain(text if isinstance(text, Text) else Text(text, style=style)))
+        line = self._plain(text if isinstance(text, Text) else Text(text, style=style))
+        self._parts.append(Padding(line, (0, 0, 0, indent)) if indent else line)
 
     def pairs(self, rows: Sequence[tuple[str, str]]) -> None:
         """Add names with what they stand for, in two columns."""

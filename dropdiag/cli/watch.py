@@ -13,13 +13,17 @@ from dropdiag.cli.common import clear_errors
 def watch(
     target: Annotated[Path, typer.Argument(metavar="RUN|ROOT", help="A run folder, or a folder with runs in it.")],
     *,
-    host: Annotated[str, typer.Option(help="Address to listen on; any other than this machine's needs --token.")] = (
+    host: Annotated[str, typer.Option(help="Address to listen at; others than this machine's ask for a token.")] = (
         "127.0.0.1"
     ),
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 0,
     token: Annotated[
         str | None,
-        typer.Option(envvar="DROPDIAG_TOKEN", help="What a browser must know to see the page.", show_default=False),
+        typer.Option(
+            envvar="DROPDIAG_TOKEN",
+            help="What a browser must know to see the page from elsewhere; made where it is needed and not given.",
+            show_default=False,
+        ),
     ] = None,
     interval: Annotated[float, typer.Option(min=0.1, metavar="SECONDS", help="How often to look for news.")] = 5.0,
     open_browser: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,

@@ -85,25 +85,21 @@ def test_verdicts_and_effects(stand_ins):
         ("compare", {"No dropout": ["runs/base-*"], "Dropout": ["runs/drop-*"]},
          {"baseline": None, "on_unreadable": "ignore"})
     ]  # fmt: skip
-    words = [line.split() for line in out.splitlines()]
-    assert ["c", "gradient", "flow", "is", "larger", "Dropout", "supported", "factor", "3.4"] in words
-    assert [
-        "gradient_flow",
-        "(log",
-        "ratio)",
-        "layer1.activation",
-        "1.23",
-        "1",
-        "to",
-        "1.4",
-        "0.125",
-        "0.0625",
-        "5",
-    ] in words
-    assert ["final:loss", "1.23", "0.0625", "5", "and", "4"] in words, (
-        "no interval, no p, no layer: nothing is invented"
-    )
+    assert "c  supported  gradient flow is larger\n   Dropout / No dropout: factor 3.4\n" in out
+    lines = [" ".join(line.split()) for line in out.splitlines()]
+    at = lines.index("gradient_flow (log ratio)")
+    assert lines[at + 1] == "layer1.activation 1.23 1 to 1.4 0.125 0.0625 5"
+    assert lines[at + 2] == "final:loss 1.23 0.0625 5 and 4", "no interval, no p, no layer: nothing is invented"
     assert "Dropout, beside No dropout" in out
+
+
+def test_a_claim_of_no_condition_has_an_empty_cell(stand_ins, monkeypatch):
+    none = {"claim": "e", "condition": np.nan, "verdict": "undecided", "reason": "there is no third condition"}
+    monkeypatch.setitem(globals(), "CLAIMS", pd.concat([CLAIMS, pd.DataFrame([CLAIMS.iloc[0].to_dict() | none])]))
+    code, out, _ = call("compare", "A=a", "B=b", columns=120)
+    assert code == 0
+    assert "e  undecided  gradient flow is larger\n   there is no third condition\n" in out
+    assert "nan" not in out
 
 
 def test_it_fits_80_columns(stand_ins):
