@@ -175,7 +175,7 @@ def test_catalog_says_what_it_read_and_what_it_left_out(tmp_path):
     assert call("catalog", tmp_path)[:2] == (0, "read 2, unchanged 0, gone 0, left out 0\n")
     (tmp_path / "run-1" / "run.json").write_text("{")
     code, out, err = call("catalog", tmp_path)
-    assert (code, out) == (0, "read 0, unchanged 1, gone 0, left out 1\n")
+    assert (code, out) == (1, "read 0, unchanged 1, gone 0, left out 1\n")
     assert "left out: " in err
     assert "run-1/run.json cannot be read" in err
     assert call("catalog", tmp_path / "nothing")[0] == 2

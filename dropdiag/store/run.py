@@ -80,6 +80,11 @@ class Run:
         seed = "" if self.seed is None else f", seed {self.seed}"
         return f"<Run {self.name!r}: {self.condition}{seed}, {self.meta.get('steps', 0)} steps, {self.meta['state']}>"
 
+    def _repr_html_(self) -> str:
+        from dropdiag.display import run  # noqa: PLC0415 - a notebook alone pays it
+
+        return run(self)
+
     @cached_property
     def name(self) -> str:
         """Name of the run folder."""

@@ -42,6 +42,11 @@ class Runs(Sequence[Run]):
         counts = Counter(run.condition for run in self.runs)
         return f"<Runs: {', '.join(f'{c} x {n}' for c, n in counts.items())}>"
 
+    def _repr_html_(self) -> str:
+        from dropdiag.display import runs  # noqa: PLC0415 - a notebook alone pays it
+
+        return runs(self)
+
     def __len__(self) -> int:
         return len(self.runs)
 

@@ -1,31 +1,19 @@
-"""The command line: options in, one clear line out; no logic of its own."""
+"""``dropdiag reproduce``."""
 
 from __future__ import annotations
 
-import json
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from enum import Enum
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dropdiag.errors import ArgumentError, DropdiagError, DropdiagWarning
+from dropdiag.cli.common import clear_errors as _clear_errors
+from dropdiag.errors import ArgumentError
 
 if TYPE_CHECKING:
     from dropdiag.experiments.reproduce import Reproduction
-
-app = typer.Typer(
-    name="dropdiag",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode="markdown",
-    pretty_exceptions_enable=False,
-    help="Measure what dropout and GAAF do inside a PyTorch network.",
-)
 
 
 class Experiment(str, Enum):
@@ -65,25 +53,6 @@ class Optimizer(str, Enum):
     sgd = "sgd"
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
-        try:
-            typer.echo(f"dropdiag {version('dropdiag')}")
-        except PackageNotFoundError:
-            typer.echo("dropdiag, not installed as a package: its version is unknown")
-        raise typer.Exit
-
-
-@app.callback()
-def main(
-    _version: Annotated[
-        bool, typer.Option("--version", help="Show the version and leave.", callback=_version, is_eager=True)
-    ] = False,
-) -> None:
-    """Measure what dropout and GAAF do inside a PyTorch network."""
-
-
-@app.command()
 def reproduce(
     ctx: typer.Context,
     *,
@@ -226,71 +195,3 @@ def _say(made: Reproduction, out: Path) -> None:
     typer.echo(f"tables:  {out / 'tables'}")
     if made.failed:
         raise typer.Exit(1)
-
-
-@app.command()
-def coverage(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
-    *,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")] = False,
-) -> None:
-    """Show every site of a run's model: what was recorded of it, how often, and if not, why.
-
-    **Example**
-
-    - `dropdiag coverage runs/dropout-s0`
-    """
-    with _clear_errors():
-        from dropdiag.store.reader import load  # noqa: PLC0415
-
-        table = load(run).coverage()
-    typer.echo(json.dumps(table.as_dicts(), indent=1) if as_json else str(table))
-
-
-@app.command()
-def catalog(
-    root: Annotated[Path, typer.Argument(metavar="ROOT", help="A folder with run folders in it, at any depth.")],
-) -> None:
-    """Keep the scalars of all runs below a folder together, so that thousands of them are read at once.
-
-    Only runs that are new or have changed are read. The catalog lies in ROOT/.catalog; run folders are not touched.
-
-    **Example**
-
-    - `dropdiag catalog runs`, then in Python `dropdiag.Catalog("runs").runs()`
-    """
-    with _clear_errors(), _bar("runs") as progress, warnings.catch_warnings():
-        warnings.simplefilter("ignore", DropdiagWarning)  # what they say is printed below
-        from dropdiag.store.catalog import Catalog  # noqa: PLC0415
-
-        made = Catalog(root).update(progress)
-    for sentence in (*made.unreadable.values(), *made.problems):
-        typer.echo(f"left out: {sentence}", err=True)
-    typer.echo(f"read {made.read:,}, unchanged {made.kept:,}, gone {made.removed:,}, left out {len(made.unreadable):,}")
-
-
-@contextmanager
-def _bar(what: str) -> Iterator[Callable[[int, int], None]]:
-    from rich.console import Console  # noqa: PLC0415
-    from rich.progress import Progress  # noqa: PLC0415
-
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
-
-
-@contextmanager
-def _clear_errors(out: Path | None = None) -> Iterator[None]:
-    try:
-        yield
-    except DropdiagError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2) from None
-    except KeyboardInterrupt:
-        kept = "" if out is None else f"; finished runs are kept, and the same command goes on from {out}"
-        typer.echo(f"\nstopped{kept}", err=True)
-        raise typer.Exit(130) from None
-
-
-if __name__ == "__main__":
-    app()

@@ -1,0 +1,258 @@
+"""What is in one run, layer by layer: the numbers behind a summary of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from dropdiag.analysis.correlation import mean_abs
+from dropdiag.analysis.training import step_bins
+from dropdiag.errors import ArgumentError, NotRecordedError
+from dropdiag.store.histogram import Histogram
+from dropdiag.store.reader import Run
+from dropdiag.store.reading import read_rows
+from dropdiag.store.schema import EVAL, TRAIN
+from dropdiag.store.selection import Selection
+
+FLOW: Final = "net_grad_abs_mean"
+WEIGHT, NET_VALUE, CORRELATION = "weight", "net_value", "node_correlation"
+LEFT, RIGHT = "saturation_share_left", "saturation_share_right"
+TAIL: Final = 0.001  # share of the values beyond either end of a small histogram
+QUANTILES: Final = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
+
+
+@dataclass(frozen=True)
+class Flow:
+    """Gradient flow of a layer through training.
+
+    Attributes
+    ----------
+    steps, means : ndarray of float64, shape (m,)
+        Mean step and mean of |dL/dz| of each bin of steps, in loss units per net-value unit.
+    mean : float
+        Over all recorded training steps.
+    missing : int
+        Steps without a finite value, left out.
+    """
+
+    steps: NDArray[np.float64]
+    means: NDArray[np.float64]
+    mean: float
+    missing: int
+
+
+@dataclass(frozen=True)
+class Site:
+    """One site of a run.
+
+    Attributes
+    ----------
+    layer : str
+    call : int
+    type : str
+        The module's class.
+    quantity : {"weight", "net_value"}
+        What ``histogram`` holds.
+    histogram : Histogram or None
+        At ``step`` in ``phase``; None where it is not recorded there.
+    step : int or None
+    phase : str or None
+    flow : Flow or None
+    saturation_share : float
+        Share of the net values in the saturation area (eps = 0.1) at ``step``; NaN where it is not recorded.
+    mean_abs_r : float
+        Mean |r| over the pairs of nodes at the last evaluation up to the step; NaN where it is not recorded.
+    """
+
+    layer: str
+    call: int
+    type: str
+    quantity: str
+    histogram: Histogram | None
+    step: int | None
+    phase: str | None
+    flow: Flow | None
+    saturation_share: float
+    mean_abs_r: float
+
+    def bars(self, number: int) -> tuple[NDArray[np.float64], tuple[float, float]]:
+        """Return a small histogram.
+
+        Parameters
+        ----------
+        number : int
+            Bars of equal width.
+
+        Returns
+        -------
+        heights : ndarray of float64, shape (number,)
+            Values in each, from the 0.1 % to the 99.9 % quantile; all zero where there is nothing to show.
+        ends : (float, float)
+            Those two quantiles; NaN where there are no finite values.
+        """
+        if self.histogram is None or not self.histogram.n_finite:
+            return np.zeros(number), (float("nan"), float("nan"))
+        low, high = (float(q) for q in self.histogram.quantile([TAIL, 1.0 - TAIL]))
+        if not low < high:  # all values are one
+            half = max(abs(low) / 2.0, 1e-12)
+            return self.histogram.rebin(np.linspace(low - half, low + half, number + 1)), (low, high)
+        return self.histogram.rebin(np.linspace(low, high, number + 1)), (low, high)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as plain values; of the histogram the size, moments and quantiles."""
+        shape: dict[str, Any] = {"step": self.step, "phase": self.phase}
+        if self.histogram is not None:
+            quantiles = dict(zip(map(str, QUANTILES), self.histogram.quantile(QUANTILES).tolist(), strict=True))
+            shape |= {"n": self.histogram.n, "not_finite": self.histogram.n - self.histogram.n_finite,
+                      "mean": self.histogram.mean(), "sd": self.histogram.std(), "quantiles": quantiles}  # fmt: skip
+        flow = None if self.flow is None else {
+            "mean": self.flow.mean, "missing": self.flow.missing,
+            "steps": self.flow.steps.tolist(), "means": self.flow.means.tolist(),
+        }  # fmt: skip
+        return {"layer": self.layer, "call": self.call, "type": self.type, self.quantity: shape, "gradient_flow": flow,
+                "saturation_share": self.saturation_share, "mean_abs_r": self.mean_abs_r}  # fmt: skip
+
+
+def sites(
+    run: Run, *, layer: str | None = None, step: int | None = None, phase: str | None = None, bins: int = 40
+) -> list[Site]:
+    """Return every site of a run of which something is recorded, in network order.
+
+    Parameters
+    ----------
+    run : Run
+    layer : str, optional
+        Glob pattern of layers' names.
+    step : int, optional
+        Histograms and shares are those of the last recording up to this step; by default the last of all.
+    phase : str, optional
+        Of net values and correlations; ``"eval"`` by default where it was recorded, else the first held-out
+        phase by name, else ``"train"``. Weights have no other phase than ``"train"``.
+    bins : int
+        Points of a gradient-flow curve at most.
+
+    Returns
+    -------
+    list of Site
+
+    Raises
+    ------
+    ArgumentError
+        If no layer matches the pattern, or nothing is recorded up to the step; the message lists what is.
+    NotRecordedError
+        If nothing is recorded in the phase.
+
+    Notes
+    -----
+    The mean |r| is above 0 for independent nodes too, by about sqrt(2 / (pi n)) with n samples.
+    """
+    table = _sites_of(run, layer)
+    recorded = _recorded(run)
+    at = {quantity: _moment(run, recorded, quantity, step, phase if quantity != WEIGHT else TRAIN)
+          for quantity in (WEIGHT, NET_VALUE, CORRELATION)}  # fmt: skip
+    _check_step(recorded, at, step)
+    found = {quantity: _histograms(run, quantity, *moment) for quantity, moment in at.items()}
+    flows, shares = _flows(run, step, bins), _shares(run, at[NET_VALUE])
+    result = []
+    for site in table:
+        key = (site["layer"], site["call"])
+        quantity = WEIGHT if site["kind"] == WEIGHT else NET_VALUE
+        correlation = found[CORRELATION].get(key)
+        one = Site(
+            *key, site["type"], quantity, found[quantity].get(key), *at[quantity],
+            flows.get(key), shares.get(key, float("nan")),
+            float("nan") if correlation is None else mean_abs(*correlation.bounds()),
+        )  # fmt: skip
+        if one.histogram is not None or one.flow is not None or correlation is not None:
+            result.append(one)
+    return result
+
+
+_Key = tuple[str, int]
+_Moment = tuple[int | None, str | None]
+
+
+def _sites_of(run: Run, pattern: str | None) -> list[dict[str, Any]]:
+    """Sites in network order, each call of a module once more."""
+    known = [dict(site) for site in run.meta["layers"]]
+    calls = {(site["layer"], site["call"]) for site in known}
+    for layer, call in _calls(run) - calls:
+        like = next((site for site in known if site["layer"] == layer), None)
+        if like is not None:
+            known.insert(known.index(like) + call, {**like, "call": call})
+    chosen = known if pattern is None else [s for s in known if fnmatchcase(s["layer"], pattern)]
+    if not chosen:
+        names = ", ".join(dict.fromkeys(site["layer"] for site in known))
+        raise ArgumentError(f"no layer of {run.name} matches {pattern!r}; it has {names or 'none'}")
+    return chosen
+
+
+def _calls(run: Run) -> set[_Key]:
+    return {(site["layer"], int(site["call"])) for site in run.meta.get("coverage", ()) if site["fired"]}
+
+
+def _recorded(run: Run) -> pd.DataFrame:
+    """Return the steps at which each histogram quantity is recorded in each phase."""
+    table, _ = read_rows(run.path, run.meta["sessions"], "histograms", Selection(), heavy=False)
+    recorded: pd.DataFrame = table.group_by(["quantity", "phase", "step"]).aggregate([]).to_pandas()
+    return recorded
+
+
+def _moment(run: Run, recorded: pd.DataFrame, quantity: str, step: int | None, phase: str | None) -> _Moment:
+    """Last recording of a quantity up to a step, and its phase; None twice where there is none."""
+    rows = recorded[recorded["quantity"] == quantity]
+    phases = [str(name) for name in rows["phase"].unique()]
+    held_out = sorted(set(phases) - {TRAIN})
+    if phase is None:
+        phase = EVAL if EVAL in held_out else (*held_out, TRAIN)[0]
+    elif phases and phase not in phases:
+        raise NotRecordedError(f"{run.name} has no {quantity!r} in phase {phase!r}; it has {', '.join(sorted(phases))}")
+    steps = rows[rows["phase"] == phase]["step"]
+    steps = steps if step is None else steps[steps <= step]
+    return (int(steps.max()), phase) if len(steps) else (None, None)
+
+
+def _check_step(recorded: pd.DataFrame, at: dict[str, _Moment], step: int | None) -> None:
+    if step is not None and len(recorded) and all(found is None for found, _ in at.values()):
+        first = int(recorded["step"].min())
+        raise ArgumentError(f"no histogram is recorded up to step {step}; the first one is of step {first}")
+
+
+def _histograms(run: Run, quantity: str, step: int | None, phase: str | None) -> dict[_Key, Histogram]:
+    if step is None:
+        return {}
+    rows = run.histograms(quantity, step, phase)
+    keys = zip(rows["layer"], rows["call"], rows["histogram"], strict=True)
+    return {(str(layer), int(call)): histogram for layer, call, histogram in keys}
+
+
+def _flows(run: Run, step: int | None, bins: int) -> dict[_Key, Flow]:
+    rows = run.select(FLOW, phase=TRAIN, steps=(None, step))
+    found: dict[_Key, Flow] = {}
+    keys: Any
+    for keys, part in rows.groupby(["layer", "call"], sort=False):
+        found[str(keys[0]), int(keys[1])] = _flow(part, bins)
+    return found
+
+
+def _flow(part: pd.DataFrame, bins: int) -> Flow:
+    finite = part[np.isfinite(part["value"])]
+    means = finite.groupby(step_bins(finite["step"], bins))[["step", "value"]].mean()
+    return Flow(means["step"].to_numpy(np.float64), means["value"].to_numpy(np.float64),
+                float(finite["value"].mean()), len(part) - len(finite))  # fmt: skip
+
+
+def _shares(run: Run, moment: _Moment) -> dict[_Key, float]:
+    step, phase = moment
+    if step is None:
+        return {}
+    rows = run.select([LEFT, RIGHT], phase=phase, steps=step)
+    sums = rows.groupby(["layer", "call"], sort=False)["value"].agg(lambda part: part.sum(min_count=len(part)))
+    keys: Sequence[Any] = list(sums.index)
+    return {(str(layer), int(call)): float(sums[layer, call]) for layer, call in keys}

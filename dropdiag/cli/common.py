@@ -1,0 +1,118 @@
+"""What the commands share: options, progress, how errors are told, JSON, which runs are meant."""
+
+from __future__ import annotations
+
+import json
+import math
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, TypeAlias
+
+import typer
+
+from dropdiag.errors import ArgumentError, DropdiagError, DropdiagWarning
+
+AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
+Groups: TypeAlias = dict[str, list[str]]
+
+GROUPS_HELP = (
+    "NAME=PATTERN: a condition and its runs, a run folder or a quoted glob pattern; a name may come again. "
+    "Run folders without a name go by the condition in their config."
+)
+GroupsArgument: TypeAlias = Annotated[list[str], typer.Argument(metavar="[NAME=]PATTERN...", help=GROUPS_HELP)]
+
+
+def groups(arguments: Sequence[str]) -> Groups | list[str | Path]:
+    """Turn ``NAME=PATTERN`` arguments into what `load` takes: a dict of conditions, or a list of paths.
+
+    What exists as a path, or has a slash before its first ``=``, is a path and has no name.
+
+    Raises
+    ------
+    ArgumentError
+        If only some have a name, or a name or a pattern is empty.
+    """
+    named: Groups = {}
+    plain: list[str | Path] = []
+    for argument in arguments:
+        name, equals, pattern = argument.partition("=")
+        if not equals or "/" in name or Path(argument).exists():
+            plain.append(argument)
+        elif name.strip() and pattern:
+            named.setdefault(name.strip(), []).append(pattern)
+        else:
+            raise ArgumentError(f"{argument!r} is no NAME=PATTERN; write it as 'Dropout=runs/dropout-*'")
+    if named and plain:
+        raise ArgumentError(f"{plain[0]!r} has no condition and others have; name all of them (NAME=PATTERN), or none")
+    return named or plain
+
+
+def echo_json(value: object) -> None:
+    """Print strict JSON: numbers that are not finite become null."""
+    typer.echo(json.dumps(_plain(value), indent=1, allow_nan=False))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(one) for one in value]
+    if hasattr(value, "tolist"):  # a number or an array of numpy's
+        return _plain(value.tolist())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, (str, bool, int)):
+        return value
+    return None if value != value else str(value)  # noqa: PLR0124 - a missing value of pandas is not itself
+
+
+def tell(problems: Sequence[str], what: str = "left out") -> None:
+    """Print problems to standard error, a line each."""
+    for problem in dict.fromkeys(problems):
+        typer.echo(f"{what}: {_one_line(problem)}", err=True)
+
+
+def _one_line(text: object) -> str:
+    return " ".join(str(text).split())
+
+
+@contextmanager
+def bar(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a progress bar on standard error; yields what is to be called with (done, of how many)."""
+    from rich.console import Console  # noqa: PLC0415
+    from rich.progress import Progress  # noqa: PLC0415
+
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(what, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+@contextmanager
+def warned() -> Iterator[list[str]]:
+    """Collect the sentences of the project's own warnings in place of showing them."""
+    sentences: list[str] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", DropdiagWarning)
+        try:
+            yield sentences
+        finally:
+            sentences += [str(w.message) for w in caught if issubclass(w.category, DropdiagWarning)]
+    for other in caught:
+        if not issubclass(other.category, DropdiagWarning):
+            warnings.warn_explicit(other.message, other.category, other.filename, other.lineno)
+
+
+@contextmanager
+def clear_errors(out: Path | None = None) -> Iterator[None]:
+    """Turn an error into one line and code 2, Ctrl-C into code 130."""
+    try:
+        yield
+    except DropdiagError as error:
+        typer.echo(f"error: {_one_line(error)}", err=True)
+        raise typer.Exit(2) from None
+    except KeyboardInterrupt:
+        kept = "" if out is None else f"; finished runs are kept, and the same command goes on from {out}"
+        typer.echo(f"\nstopped{kept}", err=True)
+        raise typer.Exit(130) from None

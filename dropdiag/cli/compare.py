@@ -1,0 +1,127 @@
+"""``dropdiag compare``."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from dropdiag.cli.common import AsJson, GroupsArgument, clear_errors, echo_json, groups, tell, warned
+from dropdiag.errors import ArgumentError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.text import Text
+
+STYLES = {"supported": "green", "contradicted": "red", "undecided": "yellow"}
+
+
+def compare(
+    runs: GroupsArgument,
+    *,
+    baseline: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Condition to compare with.", show_default="the first one")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the whole report, one HTML file.")] = None,
+    layer: Annotated[
+        str | None, typer.Option(metavar="PATTERN", help="Print layers whose name matches, as in 'layer2.*'.")
+    ] = None,
+    measure: Annotated[
+        str | None, typer.Option(metavar="PATTERN", help="Print measures whose name matches, as in 'weight_*'.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare conditions over seeds: a verdict on each of the paper's claims, and every effect behind it.
+
+    An effect stands with its 95 % interval over seeds and its p, Holm-adjusted over layers; **least p** is the
+    smallest p that so many seeds can give. One seed gives an effect and no p. Runs that cannot be read are
+    named, the others are compared, and the exit code is then 1.
+
+    **Examples**
+
+    - `dropdiag compare "No dropout=runs/base-*" "Dropout=runs/drop-*" --out report.html`
+    - `dropdiag compare runs/*` : each run under the condition in its config
+    - `dropdiag compare "A=runs/a-*" "B=runs/b-*" --baseline B --measure gradient_flow`
+    - `dropdiag compare "A=runs/a-*" "B=runs/b-*" --json | jq '.claims[] | {claim, verdict}'`
+    """
+    with clear_errors(), warned() as problems:
+        from dropdiag.analysis.compare import compare as compared  # noqa: PLC0415 - pandas is not paid for --help
+
+        found = compared(groups(runs), baseline=baseline, on_unreadable="ignore")
+        claims = found.claims()
+        effects = _chosen(_chosen(found.table, "layer", layer), "measure", measure)
+        if out is not None:
+            from dropdiag.report.page import report  # noqa: PLC0415
+
+            out = report(found, out)
+    problems[:0] = found.problems
+    if as_json:
+        echo_json({
+            "baseline": found.baseline, "conditions": found.conditions, "runs": [str(run.path) for run in found.runs],
+            "claims": claims.table.to_dict("records"), "claims_by_layer": claims.layers.to_dict("records"),
+            "rules": claims.rules, "effects": effects.to_dict("records"),
+            "unmatched": found.unmatched.to_dict("records"), "problems": problems,
+            "report": None if out is None else str(out),
+        })  # fmt: skip
+    else:
+        _print(repr(found.runs), claims, effects, found.unmatched)
+        if out is not None:
+            typer.echo(f"report:  {out}")
+    tell(problems)
+    if problems:
+        raise typer.Exit(1)
+
+
+def _chosen(table: pd.DataFrame, column: str, pattern: str | None) -> pd.DataFrame:
+    if pattern is None:
+        return table
+    names = [str(name) for name in table[column].unique()]
+    if not any(fnmatchcase(name, pattern) for name in names):
+        raise ArgumentError(f"no {column} matches {pattern!r}; there are {', '.join(names) or 'none'}")
+    return table[[isinstance(name, str) and fnmatchcase(name, pattern) for name in table[column]]]
+
+
+def _print(runs: str, claims: Any, effects: pd.DataFrame, unmatched: pd.DataFrame) -> None:
+    from rich.text import Text  # noqa: PLC0415
+
+    from dropdiag.cli.terminal import Page  # noqa: PLC0415
+
+    page = Page()
+    page.line(runs.strip("<>"), style="bold")
+    page.line()
+    for row in claims.table.itertuples():
+        verdict = _text(row.verdict)
+        beside = f"{row.condition} / {row.baseline}: " if _text(row.condition) else ""
+        page.line(Text.assemble((f"{row.claim}  ", "bold"), (verdict, STYLES.get(verdict, "")), f"  {row.statement}"))
+        page.line(f"{beside}{_text(row.reason)}", indent=3)
+    page.line()
+    columns = [("measure, layer", "left"), ("effect", "right"), ("95 % interval", "right"), ("p (Holm)", "right"),
+               ("least p", "right"), ("n", "right")]  # fmt: skip
+    for (condition, baseline), part in effects.groupby(["condition", "baseline"], sort=False):
+        page.table(columns, _by_measure(part), title=f"{condition}, beside {baseline}")
+        page.line()
+    for row in unmatched.itertuples():
+        page.line(f"not compared: {_text(row.layer)} of {_text(row.condition)}: {_text(row.reason)}")
+    page.show()
+
+
+def _by_measure(effects: pd.DataFrame) -> list[list[str | Text]]:
+    """Return rows of text: each measure, then its layers; a measure of the whole network has the numbers itself."""
+    from rich.text import Text  # noqa: PLC0415
+
+    from dropdiag.display import effect  # noqa: PLC0415
+
+    rows: list[list[str | Text]] = []
+    for _, part in effects.groupby("measure", sort=False):
+        for i, (measure, layer, *numbers) in enumerate(map(effect, part.itertuples())):
+            if layer and i == 0:
+                rows.append([Text(measure, style="bold"), *[""] * len(numbers)])
+            rows.append([f"  {layer}" if layer else Text(measure, style="bold"), *numbers])
+    return rows
+
+
+def _text(value: Any) -> str:
+    """Return a cell as text; nothing where it is missing."""
+    return "" if value is None or value != value else str(value)  # noqa: PLR0124 - NaN is not itself

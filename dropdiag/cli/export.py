@@ -1,0 +1,57 @@
+"""``dropdiag export``."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dropdiag.cli.common import AsJson, clear_errors, echo_json, tell, warned
+
+
+class Format(str, Enum):
+    """What a run can be exported to."""
+
+    csv = "csv"
+    tensorboard = "tensorboard"
+
+
+def export(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
+    *,
+    to: Annotated[Format, typer.Option(help="csv, or tensorboard (needs that package).")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="A new or empty folder; nothing is ever overwritten.")],
+    as_json: AsJson = False,
+) -> None:
+    """Write a run's scalars and histograms in a format that other tools read.
+
+    **csv**: scalars.csv and histograms.csv, a row a value or an occupied bin, counts exact. Any Parquet reader
+    reads the run folder itself, faster and smaller. **tensorboard**: event files, a folder a phase.
+
+    **Examples**
+
+    - `dropdiag export runs/dropout-s0 --to csv --out csv/dropout-s0`
+    - `dropdiag export runs/dropout-s0 --to tensorboard --out tb/dropout-s0`, then `tensorboard --logdir tb`
+    """
+    with clear_errors(), warned() as problems:
+        from dropdiag.store.reader import load  # noqa: PLC0415
+
+        opened = load(run)
+        if to is Format.csv:
+            from dropdiag.integrations.csv import to_csv  # noqa: PLC0415
+
+            files = to_csv(opened, out)
+        else:
+            from dropdiag.integrations.tensorboard import to_tensorboard  # noqa: PLC0415
+
+            files = to_tensorboard(opened, out)
+    if as_json:
+        echo_json({"run": str(run), "files": [str(file) for file in files], "problems": problems})
+    else:
+        for file in files:
+            typer.echo(f"wrote {file}")
+    tell(problems, "warning")
+    if problems:
+        raise typer.Exit(1)

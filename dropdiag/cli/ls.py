@@ -1,0 +1,85 @@
+"""``dropdiag ls``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dropdiag.cli.common import AsJson, clear_errors, echo_json, tell, warned
+from dropdiag.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from dropdiag.store.listing import Listed
+
+
+def ls(
+    root: Annotated[Path, typer.Argument(metavar="ROOT", help="A folder with run folders in it, at any depth.")],
+    *,
+    sort: Annotated[
+        str,
+        typer.Option(metavar="KEY", help="name, condition, seed, steps, state, size, when, or a key of the config."),
+    ] = "name",
+    reverse: Annotated[bool, typer.Option("--reverse", "-r", help="The other way round.")] = False,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE",
+            help="Only runs whose config has this value, or whose column has; a.b reaches into a dict. "
+            "Repeat it for several: all must hold.",
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List all runs below a folder: condition, seed, steps, state, size on disk, when they began.
+
+    Only each run.json is read, so a thousand runs take a second or two. What cannot be read is named with its
+    reason, and the exit code is then 1. A job that was killed still reads `running`.
+
+    **Examples**
+
+    - `dropdiag ls runs`
+    - `dropdiag ls runs --sort when --reverse`
+    - `dropdiag ls runs --where condition=Dropout --where lr=0.001`
+    - `dropdiag ls runs --where state=failed --json`
+    """
+    with clear_errors(), warned() as problems:
+        from dropdiag.store.listing import filtered, listing, ordered  # noqa: PLC0415
+
+        found = listing(root)
+        runs = ordered(filtered(found.runs, [_pair(one) for one in where or ()]), sort, reverse=reverse)
+    if as_json:
+        unreadable = [{"name": name, "reason": reason} for name, reason in found.unreadable.items()]
+        echo_json({"root": str(root), "runs": [asdict(run) for run in runs], "unreadable": unreadable})
+    elif runs:
+        _print(runs)
+    else:
+        typer.echo(f"no run{' with that' if where else ''} below {root}", err=True)
+    tell(list(found.unreadable.values()), "unreadable")
+    tell(problems)
+    if found.unreadable or problems:
+        raise typer.Exit(1)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not (key and equals):
+        raise ArgumentError(f"--where takes KEY=VALUE, as in condition=Dropout, got {text!r}")
+    return key, value
+
+
+def _print(runs: list[Listed]) -> None:
+    from dropdiag.cli.terminal import Page, size  # noqa: PLC0415
+
+    page = Page()
+    right = {"seed", "steps", "size"}
+    names = ("name", "condition", "seed", "steps", "state", "size", "when")
+    rows = [
+        [run.name, run.condition, "" if run.seed is None else str(run.seed), f"{run.steps:,}", run.state,
+         size(run.size), run.when[:16].replace("T", " ")]
+        for run in runs
+    ]  # fmt: skip
+    page.table([(name, "right" if name in right else "left") for name in names], rows)
+    page.show()

@@ -1,0 +1,46 @@
+"""``dropdiag report``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dropdiag.cli.common import AsJson, GroupsArgument, clear_errors, echo_json, groups, tell, warned
+
+
+def report(
+    runs: GroupsArgument,
+    *,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The HTML file.")] = Path("report.html"),
+    title: Annotated[str | None, typer.Option(help="Heading of the page.")] = None,
+    baseline: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Condition to compare with.", show_default="the first one")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write one self-contained HTML page about runs: verdicts, figures, tables, coverage, cost.
+
+    It opens in any browser, from the file, without a network. One condition is enough; two or more are compared.
+    Runs that cannot be read are named, the others are reported, and the exit code is then 1.
+
+    **Examples**
+
+    - `dropdiag report "No dropout=runs/base-*" "Dropout=runs/drop-*" --out report.html`
+    - `dropdiag report runs/* --title "Dropout on our transformer"`
+    """
+    with clear_errors(), warned() as problems:
+        from dropdiag.analysis.compare.opening import opened  # noqa: PLC0415 - pandas is not paid for --help
+        from dropdiag.report.page import report as written  # noqa: PLC0415
+
+        found, unreadable = opened(groups(runs))
+        path = written(found, out, title=title, baseline=baseline)
+    problems[:0] = unreadable
+    if as_json:
+        echo_json({"report": str(path), "runs": [str(run.path) for run in found], "problems": problems})
+    else:
+        typer.echo(f"report:  {path}")
+    tell(problems)
+    if problems:
+        raise typer.Exit(1)

@@ -1,0 +1,165 @@
+"""``dropdiag show``."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from dropdiag.cli.common import AsJson, clear_errors, echo_json, tell, warned
+
+if TYPE_CHECKING:
+    from dropdiag.analysis.overview import Site
+    from dropdiag.cli.terminal import Page
+    from dropdiag.store.run import Run
+
+TEXT = 32  # columns that a row takes beside its layer, the ends of its values and the two small figures
+ENDS = "0.1–99.9 %"
+LAYER = 32  # a longer name goes on in the next line
+
+
+def show(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder; it may still be recorded.")],
+    *,
+    layer: Annotated[
+        str | None, typer.Option(metavar="PATTERN", help="Layers whose name matches, as in 'encoder.*'.")
+    ] = None,
+    step: Annotated[
+        int | None, typer.Option(min=0, help="Show what was recorded up to this step.", show_default="the last one")
+    ] = None,
+    phase: Annotated[
+        str | None,
+        typer.Option(help="Of net values and correlations.", show_default="held-out data where it was recorded"),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show one run in the terminal: what it is, how it went, and every layer at a glance.
+
+    A row a site: **w** the weights or **z** the net values as a small histogram (from the 0.1 % to the 99.9 %
+    quantile, written beside it), the gradient flow mean |dL/dz| through training (left to right, each row on its own
+    log scale, its mean beside it), the share of net values in the saturation area, mean |r| of the nodes.
+
+    **Examples**
+
+    - `dropdiag show runs/dropout-s0`
+    - `dropdiag show runs/dropout-s0 --layer '*.activation' --step 500`
+    - `dropdiag show runs/dropout-s0 --json | jq '.layers[].gradient_flow.mean'`
+    """
+    with clear_errors(), warned() as problems:
+        from dropdiag.analysis.overview import sites  # noqa: PLC0415 - pandas is not paid for --help
+        from dropdiag.store.listing import folder_size  # noqa: PLC0415
+        from dropdiag.store.reader import load  # noqa: PLC0415
+
+        opened = load(run)
+        found = sites(opened, layer=layer, step=step, phase=phase)
+        taken = folder_size(opened.path)
+    if as_json:
+        echo_json({**_facts(opened, taken), "problems": problems, "layers": [site.as_dict() for site in found]})
+    else:
+        _print(opened, found, taken)
+    tell(problems, "warning")
+    if problems:
+        raise typer.Exit(1)
+
+
+def _facts(run: Run, taken: int) -> dict[str, Any]:
+    meta = run.meta
+    names = ("state", "steps", "created", "ended", "error", "probes", "disabled_probes", "warnings", "cost", "every")
+    head = {"run": run.name, "path": str(run.path), "condition": run.condition, "seed": run.seed, "bytes": taken}
+    return {**head, **{name: meta.get(name) for name in names}, "config": meta["config"], "versions": meta["versions"]}
+
+
+def _print(run: Run, sites: list[Site], taken: int) -> None:
+    from dropdiag.cli.terminal import Page  # noqa: PLC0415
+
+    page = Page()
+    page.line(run.name, style="bold")
+    page.pairs(_summary(run, taken))
+    for warning in (*_disabled(run), *run.meta.get("warnings", ())):
+        page.line(f"warning: {warning}", style="yellow")
+    page.line()
+    if sites:
+        _layers(page, sites)
+    else:
+        page.line("Nothing is recorded of any layer yet.")
+    page.show()
+
+
+def _summary(run: Run, taken: int) -> list[tuple[str, str]]:
+    from dropdiag.cli.terminal import size  # noqa: PLC0415
+
+    meta = run.meta
+    seed = "none" if run.seed is None else str(run.seed)
+    state = f"{meta['state']}" + (f": {meta['error']}" if meta.get("error") else "")
+    config = {key: value for key, value in meta["config"].items() if key not in ("condition", "seed")}
+    rows = [
+        ("condition", f"{run.condition}, seed {seed}"),
+        ("state", f"{state}, {meta.get('steps', 0):,} steps, {size(taken)}"),
+        ("when", f"{meta['created']}" + (f" to {meta['ended']}" if meta.get("ended") else ", not ended")),
+        ("probes", ", ".join(meta.get("probes", ())) + (f"; histograms at {meta['every']}" if "every" in meta else "")),
+        ("cost", _cost(meta.get("cost"))),
+    ]
+    return rows + ([("config", ", ".join(f"{key}={value}" for key, value in config.items()))] if config else [])
+
+
+def _cost(cost: dict[str, Any] | None) -> str:
+    if cost is None or cost.get("share") is None:
+        return "not known before the run has ended" if cost is None else "no step was timed"
+    left_out = [f"{cost[key]:,} steps {what}" for key, what in (("thinned_steps", "without histograms"),
+                ("rested_steps", "not recorded")) if cost[key]]  # fmt: skip
+    budget = "" if cost["budget"] is None else f" (budget {cost['budget']:.1%})"
+    return ", ".join([f"{cost['share']:.1%} of the time of training{budget}", *left_out])
+
+
+def _disabled(run: Run) -> list[str]:
+    return [f"disabled: {one}" if isinstance(one, str) else "disabled: " + ", ".join(f"{k} {v}" for k, v in one.items())
+            for one in run.meta.get("disabled_probes", ())]  # fmt: skip
+
+
+def _layers(page: Page, sites: list[Site]) -> None:
+    from dropdiag.cli.terminal import histogram, percent, spark  # noqa: PLC0415
+
+    many = len({site.call for site in sites}) > 1
+    ends = [_ends(site) for site in sites]
+    longest = min(max(len(site.layer) for site in sites), LAYER) + max(len(ENDS), *map(len, ends))
+    figure = max(8, min((page.width - TEXT - longest) // 2, 32))
+    rows = []
+    for site, end in zip(sites, ends, strict=True):
+        flow = site.flow
+        rows.append([
+            f"{site.layer}#{site.call}" if many and site.call else site.layer,
+            "w" if site.quantity == "weight" else "z",
+            histogram(site.bars(figure)[0], unicode=page.unicode),
+            end,
+            "" if flow is None else spark(_logs(flow.means, figure), unicode=page.unicode),
+            "" if flow is None else f"{flow.mean:.1e}",
+            percent(site.saturation_share),
+            "" if math.isnan(site.mean_abs_r) else f"{site.mean_abs_r:.2f}",
+        ])  # fmt: skip
+    columns = [("layer", "left"), ("", "left"), ("values", "fixed"), (ENDS, "fixed"), ("flow", "fixed"),
+               ("mean", "right"), ("satur.", "right"), ("|r|", "right")]  # fmt: skip
+    page.table(columns, rows)
+    page.line(_caption(sites), style="dim")
+
+
+def _ends(site: Site) -> str:
+    from dropdiag.cli.terminal import number  # noqa: PLC0415
+
+    low, high = site.bars(1)[1]
+    return "" if math.isnan(low) else f"{number(low, 2)}…{number(high, 2)}"
+
+
+def _logs(values: Any, width: int) -> list[float]:
+    """Logarithms of a curve, thinned to a width; a value that has none is a gap."""
+    count = min(width, len(values))
+    places = [round(i * (len(values) - 1) / max(count - 1, 1)) for i in range(count)]
+    return [math.log(values[i]) if values[i] > 0.0 else float("nan") for i in places]
+
+
+def _caption(sites: list[Site]) -> str:
+    at = {(s.quantity, s.phase, s.step) for s in sites if s.step is not None}
+    names = {"weight": "w: weights", "net_value": "z: net values"}
+    parts = [f"{names[quantity]} at step {step:,} ({phase})" for quantity, phase, step in sorted(at, reverse=True)]
+    return "; ".join([*parts, "flow: gradient flow, mean |∂L/∂z| over training, each row on its own log scale"]) + "."

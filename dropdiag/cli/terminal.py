@@ -1,0 +1,138 @@
+"""How things look in a terminal: 80 columns will do, and so will a pipe, without colour, of any encoding."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+BLOCKS: Final = "▁▂▃▄▅▆▇█"
+ASCII: Final = "_.-:=+*#"
+RULED: Final = box.Box("    \n    \n -- \n    \n    \n    \n    \n    \n", ascii=True)
+PLAIN: Final = str.maketrans({"∂": "d", "–": "-", "…": "~", "·": "-", "±": "+-", "×": "x", "→": ">"})
+
+
+class Page:
+    """What is printed, gathered and then written at once, as the terminal or the pipe can show it.
+
+    Parameters
+    ----------
+    console : Console, optional
+        Default: standard output.
+
+    Attributes
+    ----------
+    width : int
+        Columns there are.
+    unicode : bool
+        Whether block characters can be shown.
+    """
+
+    def __init__(self, console: Console | None = None) -> None:
+        target = console or Console(highlight=False)
+        self.unicode = target.encoding.lower().startswith("utf")
+        self.width = target.width
+        self._target = target
+        self._parts: list[Any] = []
+
+    def line(self, text: str | Text = "", style: str = "", indent: int = 0) -> None:
+        """Add a line; markup in it is text."""
+        line = self._plain(text if isinstance(text, Text) else Text(text, style=style))
+        self._parts.append(Padding(line, (0, 0, 0, indent)) if indent else line)
+
+    def pairs(self, rows: Sequence[tuple[str, str]]) -> None:
+        """Add names with what they stand for, in two columns."""
+        grid = Table.grid(padding=(0, 2))
+        grid.add_column(style="bold", no_wrap=True)
+        grid.add_column(overflow="fold")
+        for name, value in rows:
+            grid.add_row(self._plain(Text(name)), self._plain(Text(value)))
+        self._parts.append(grid)
+
+    def table(self, columns: Sequence[tuple[str, str]], rows: Sequence[Sequence[str | Text]], title: str = "") -> None:
+        """Add a table: (heading, ``"left"`` or ``"right"``) of each column; long texts go on in the next line."""
+        found = Table(box=box.SIMPLE_HEAD if self.unicode else RULED, title=title or None, title_justify="left",
+                      title_style="bold", padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)  # fmt: skip
+        for name, side in columns:
+            found.add_column(self._plain(Text(name)), justify="right" if side == "right" else "left",
+                             overflow="fold", no_wrap=side == "fixed")  # fmt: skip
+        for row in rows:
+            found.add_row(*(self._plain(cell if isinstance(cell, Text) else Text(cell)) for cell in row))
+        self._parts.append(found)
+
+    def show(self) -> None:
+        """Write all of it; characters that the encoding lacks are written as ``?``."""
+        target = self._target
+        buffer = io.StringIO()
+        drawn = Console(
+            file=buffer, width=self.width, force_terminal=target.is_terminal, color_system=target.color_system,  # type: ignore[arg-type]
+            no_color=target.no_color, highlight=False, legacy_windows=False,
+        )  # fmt: skip
+        for part in self._parts:
+            drawn.print(part)
+        text = "\n".join(line.rstrip() for line in buffer.getvalue().split("\n"))
+        encoding = target.encoding
+        typer.echo(text.encode(encoding, "replace").decode(encoding), nl=False, file=target.file)
+
+    def _plain(self, text: Text) -> Text:
+        if self.unicode:
+            return text
+        plain = Text(text.plain.translate(PLAIN), style=text.style)
+        plain.spans = text.spans
+        return plain
+
+
+def spark(values: Sequence[float], *, unicode: bool, low: float | None = None, high: float | None = None) -> str:
+    """Return a line of block characters, one a value: the least is the lowest block; a missing value is a gap.
+
+    Parameters
+    ----------
+    values : sequence of float
+    unicode : bool
+        False: characters of ASCII.
+    low, high : float, optional
+        What the lowest and the highest block stand for; default: the least and greatest value.
+    """
+    levels = BLOCKS if unicode else ASCII
+    known = [value for value in values if value == value]  # noqa: PLR0124 - NaN is not itself
+    if not known:
+        return ""
+    least, most = min(known) if low is None else low, max(known) if high is None else high
+    step = (most - least) / len(levels)
+    return "".join(levels[_level(value - least, step, len(levels))] if value == value else " " for value in values)  # noqa: PLR0124
+
+
+def _level(above: float, step: float, levels: int) -> int:
+    return max(0, min(int(above / step), levels - 1)) if step > 0.0 else 0
+
+
+def histogram(heights: Iterable[float], *, unicode: bool) -> str:
+    """Return bars from 0 to the highest one; an empty one is a gap."""
+    return spark([height if height > 0.0 else float("nan") for height in heights], unicode=unicode, low=0.0)
+
+
+def size(number: int) -> str:
+    """Return bytes as text, in powers of 1000: ``1.2 MB``."""
+    amount = float(number)
+    for unit in ("B", "kB", "MB", "GB"):
+        if amount < 999.5:
+            return f"{amount:.0f} {unit}" if unit == "B" or amount >= 99.5 else f"{amount:.2g} {unit}"
+        amount /= 1000.0
+    return f"{amount:,.1f} TB"
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """Return a number with so many digits; nothing where it is missing."""
+    return "" if value is None or value != value else f"{value:.{digits}g}"  # noqa: PLR0124
+
+
+def percent(value: float | None) -> str:
+    """Return a share in per cent; nothing where it is missing."""
+    return "" if value is None or value != value else f"{value:.1%}"  # noqa: PLR0124

@@ -1,0 +1,1 @@
+"""To and from other tools; each module says what it needs."""

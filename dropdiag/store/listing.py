@@ -1,0 +1,211 @@
+"""All runs below a folder, by their ``run.json`` alone: fast, and no run stops the others."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from dropdiag.errors import ArgumentError, RunError
+from dropdiag.store.batches import THREADS
+from dropdiag.store.index import find_runs
+from dropdiag.store.run import Run
+
+COLUMNS: Final = ("name", "condition", "seed", "steps", "state", "size", "when")
+
+
+@dataclass(frozen=True)
+class Listed:
+    """One run.
+
+    Attributes
+    ----------
+    name : str
+        Its path from the folder that was listed, with slashes.
+    path : str
+    condition : str
+    seed : int or None
+    steps : int
+        Training steps that are recorded.
+    state : {"running", "completed", "failed", "interrupted"}
+        What ``run.json`` says: a job that was killed still reads ``running``.
+    size : int
+        Bytes of its files.
+    when : str
+        When it was created: UTC, ISO 8601.
+    config : dict
+    """
+
+    name: str
+    path: str
+    condition: str
+    seed: int | None
+    steps: int
+    state: str
+    size: int
+    when: str
+    config: dict[str, Any]
+
+
+class Listing(NamedTuple):
+    """Runs by name, and why others cannot be read: name -> reason."""
+
+    runs: list[Listed]
+    unreadable: dict[str, str]
+
+
+def listing(root: Path) -> Listing:
+    """List the runs below a folder, at any depth; a run itself is a list of one.
+
+    Parameters
+    ----------
+    root : Path
+
+    Returns
+    -------
+    Listing
+
+    Raises
+    ------
+    RunError
+        If it is no folder.
+
+    Warns
+    -----
+    DropdiagWarning
+        For each folder that cannot be looked into.
+    """
+    root = root.expanduser()
+    if not root.is_dir():
+        raise RunError(f"{root} is no folder; give one with run folders in it")
+    names = [""] if (root / "run.json").exists() else sorted(name for name, _ in find_runs(root))
+    with ThreadPoolExecutor(THREADS) as pool:
+        found = list(pool.map(lambda name: _listed(root, name), names))
+    runs = [one for one in found if isinstance(one, Listed)]
+    reasons = {name or root.name: one for name, one in zip(names, found, strict=True) if isinstance(one, str)}
+    return Listing(runs, reasons)
+
+
+def filtered(runs: Sequence[Listed], where: Sequence[tuple[str, str]]) -> list[Listed]:
+    """Return the runs that have all of some values.
+
+    Parameters
+    ----------
+    runs : sequence of Listed
+    where : sequence of (str, str)
+        Key -> value. A key is one of the config's (``optimizer.lr`` reaches into a dict), or else a column; the
+        value is compared as JSON (``0.10`` is 0.1, ``true`` is True) or as text.
+
+    Raises
+    ------
+    ArgumentError
+        If no run has the key; the message lists those that there are.
+    """
+    kept = list(runs)
+    for key, text in where:
+        _check_key(key, runs)
+        kept = [run for run in kept if _same(_value(run, key), text)]
+    return kept
+
+
+def ordered(runs: Sequence[Listed], key: str, *, reverse: bool = False) -> list[Listed]:
+    """Return the runs in order of a column or a key of the config; numbers before text, missing ones last.
+
+    Raises
+    ------
+    ArgumentError
+        If no run has the key.
+    """
+    _check_key(key, runs, columns_first=True)
+    values = [(run, _value(run, key, columns_first=True)) for run in runs]
+    known = [(run, value) for run, value in values if value is not None]
+    ranked = sorted(known, key=lambda pair: _rank(pair[1]), reverse=reverse)
+    return [run for run, _ in ranked] + [run for run, value in values if value is None]
+
+
+def _listed(root: Path, name: str) -> Listed | str:
+    """Read one run; where it cannot be read, return why."""
+    path = root / name
+    try:
+        run = Run(path)
+        meta = run.meta
+        return Listed(
+            name or run.name, str(path), run.condition, run.seed, int(meta.get("steps", 0)), str(meta["state"]),
+            folder_size(path), str(meta["created"]), dict(meta["config"]),
+        )  # fmt: skip
+    except RunError as error:
+        return str(error)
+    except (AttributeError, KeyError, TypeError, ValueError, OSError) as error:
+        return f"{path}: its run.json is not as this version writes it: {error!r}"
+
+
+def folder_size(path: Path) -> int:
+    """Bytes of all files of a run; one that goes while they are counted counts nothing."""
+    total, waiting = 0, [str(path)]
+    while waiting:
+        with os.scandir(waiting.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append(entry.path)
+                elif entry.is_file():
+                    total += _bytes(entry)
+    return total
+
+
+def _bytes(entry: os.DirEntry[str]) -> int:
+    try:
+        return entry.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _value(run: Listed, key: str, *, columns_first: bool = False) -> Any:
+    """Return a run's value of a key; None where it has none."""
+    readers: list[Callable[[Listed, str], Any]] = [_of_config, _of_columns]
+    for read in reversed(readers) if columns_first else readers:
+        value = read(run, key)
+        if value is not None:
+            return value
+    return None
+
+
+def _of_columns(run: Listed, key: str) -> Any:
+    return getattr(run, key) if key in COLUMNS else None
+
+
+def _of_config(run: Listed, key: str) -> Any:
+    value: Any = run.config
+    if key in value:
+        return value[key]
+    for part in key.split("."):
+        if not isinstance(value, dict) or part not in value:
+            return None
+        value = value[part]
+    return value
+
+
+def _check_key(key: str, runs: Sequence[Listed], *, columns_first: bool = False) -> None:
+    if runs and key not in COLUMNS and all(_value(run, key, columns_first=columns_first) is None for run in runs):
+        known = sorted({name for run in runs for name in run.config} - set(COLUMNS))
+        raise ArgumentError(f"no run has {key!r}; there are {', '.join((*COLUMNS, *known))}")
+
+
+def _same(value: Any, text: str) -> bool:
+    if value is None:
+        return text in ("null", "")
+    if isinstance(value, str):
+        return value == text
+    try:
+        wanted = json.loads(text)
+    except ValueError:
+        return False
+    return isinstance(wanted, bool) == isinstance(value, bool) and bool(wanted == value)  # 1 is not true
+
+
+def _rank(value: Any) -> tuple[int, Any]:
+    number = isinstance(value, (int, float))
+    return (0, value) if number else (1, value if isinstance(value, str) else json.dumps(value))

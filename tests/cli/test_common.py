@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+import typer
+
+from dropdiag.cli.common import clear_errors, echo_json, groups, warned
+from dropdiag.errors import ArgumentError, DropdiagWarning, RunError
+
+from .conftest import call
+
+
+def test_groups_name_conditions():
+    assert groups(["A=runs/a-*", "B=runs/b-*", "A=more/a-*"]) == {"A": ["runs/a-*", "more/a-*"], "B": ["runs/b-*"]}
+    assert groups(["No dropout = x=1"]) == {"No dropout": [" x=1"]}
+
+
+def test_paths_have_no_name(tmp_path, monkeypatch):
+    assert groups(["runs/lr=0.1-s0", "runs/b"]) == ["runs/lr=0.1-s0", "runs/b"]
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "lr=0.1").mkdir()
+    assert groups(["lr=0.1"]) == ["lr=0.1"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["A=x", "y"], "'y' has no condition and others have; name all of them"),
+        (["=x"], "'=x' is no NAME=PATTERN"),
+        (["A="], "'A=' is no NAME=PATTERN"),
+    ],
+)
+def test_wrong_groups(arguments, message):
+    with pytest.raises(ArgumentError, match=message):
+        groups(arguments)
+
+
+def test_json_is_strict(capsys):
+    frame = pd.DataFrame({"x": [1.5, np.nan], "n": pd.array([1, None], "Int64")})
+    echo_json({"a": np.float64("inf"), "b": np.arange(2), 3: frame.to_dict("records"), "p": True})
+    assert json.loads(capsys.readouterr().out) == {
+        "a": None, "b": [0, 1], "3": [{"x": 1.5, "n": 1}, {"x": None, "n": None}], "p": True,
+    }  # fmt: skip
+
+
+def test_errors_are_one_line(capsys):
+    with pytest.raises(typer.Exit) as caught, clear_errors():
+        raise RunError("first\n  second")
+    assert caught.value.exit_code == 2
+    assert capsys.readouterr().err == "error: first second\n"
+
+
+def test_ctrl_c_is_130(capsys):
+    with pytest.raises(typer.Exit) as caught, clear_errors():
+        raise KeyboardInterrupt
+    assert caught.value.exit_code == 130
+    assert capsys.readouterr().err == "\nstopped\n"
+
+
+def test_own_warnings_are_gathered_and_others_pass():
+    with pytest.warns(UserWarning, match="else"), warned() as sentences:
+        warnings.warn("ours", DropdiagWarning, stacklevel=1)
+        warnings.warn("else", UserWarning, stacklevel=1)
+    assert sentences == ["ours"]
+
+
+@pytest.mark.parametrize(
+    "command", ["reproduce", "ls", "show", "coverage", "compare", "report", "watch", "export", "catalog"]
+)
+def test_every_command_teaches(command):
+    code, out, _ = call(command, "--help", columns=160)
+    assert code == 0
+    assert "Example" in out
+    assert f"dropdiag {command}" in out
+
+
+def test_the_program_explains_its_exit_codes():
+    out = " ".join(call("--help", columns=160)[1].split())
+    assert "Exit codes: 0 all is well; 1 done in part" in out
+
+
+@pytest.mark.parametrize("command", ["show", "compare", "watch", "export", "ls"])
+def test_help_imports_nothing_heavy(command):
+    code = (
+        "import sys\nfrom dropdiag.cli import app\n"
+        f"try: app([{command!r}, '--help'])\nexcept SystemExit: pass\n"
+        "sys.exit(sorted({'torch', 'matplotlib', 'pandas', 'pyarrow', 'numpy'} & set(sys.modules)) != [])"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False, capture_output=True).returncode == 0

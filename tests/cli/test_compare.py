@@ -1,0 +1,195 @@
+"""`compare`, `report` and `watch`: their options, exit codes and messages with stand-ins, and the real thing."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from dropdiag.errors import ArgumentError
+
+from .conftest import call
+
+ROW = {
+    "condition": "Dropout", "baseline": "No dropout", "layer": "layer1.activation", "call": 0, "quantity": "x",
+    "measure": "gradient_flow", "scale": "log ratio", "unit": "1", "effect": 1.2345, "low": 1.0, "high": 1.4,
+    "p": 0.0625, "p_attainable": 0.0625, "p_holm": 0.125, "n": 5, "n_baseline": 5, "paired": True, "note": "",
+}  # fmt: skip
+EFFECTS = pd.DataFrame([
+    ROW,
+    ROW | {"layer": None, "call": np.nan, "measure": "final:loss", "scale": "difference", "low": np.nan,
+           "high": np.nan, "p_holm": np.nan, "n_baseline": 4},
+])  # fmt: skip
+CLAIMS = pd.DataFrame([{"claim": "c", "statement": "gradient flow is larger", "condition": "Dropout",
+                        "baseline": "No dropout", "verdict": "supported", "reason": "factor 3.4", "n": 5}])  # fmt: skip
+
+
+class StandIns:
+    """What the commands call, in place of the real thing."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple] = []
+        self.problems: tuple[str, ...] = ()
+        self.unmatched = pd.DataFrame(columns=["condition", "layer", "reason"])
+        self.runs = [SimpleNamespace(path=Path("runs/a"))]
+
+    def compare(self, runs, **options):
+        self.asked.append(("compare", runs, options))
+        if options["baseline"] == "wrong":
+            raise ArgumentError("no condition 'wrong'; there are 'No dropout', 'Dropout'")
+        claims = SimpleNamespace(table=CLAIMS, layers=CLAIMS, rules={"c": "the rule"})
+        return SimpleNamespace(
+            runs=self.runs, baseline="No dropout", conditions=("No dropout", "Dropout"), table=EFFECTS,
+            unmatched=self.unmatched, problems=self.problems, claims=lambda: claims,
+        )  # fmt: skip
+
+    def opened(self, runs):
+        return self.runs, list(self.problems)
+
+    def report(self, what, path, **options):
+        self.asked.append(("report", what, path, options))
+        return Path(path)
+
+    def watch(self, target, **options):
+        self.asked.append(("watch", target, options))
+        if target == Path("forever"):
+            raise KeyboardInterrupt
+
+
+@pytest.fixture
+def stand_ins(monkeypatch):
+    made = StandIns()
+    modules = {
+        "dropdiag.analysis.compare": {"compare": made.compare, "__path__": []},
+        "dropdiag.analysis.compare.opening": {"opened": made.opened},
+        "dropdiag.report": {"__path__": []},
+        "dropdiag.report.page": {"report": made.report},
+        "dropdiag.report.serve": {"watch": made.watch},
+    }
+    for name, content in modules.items():
+        module = ModuleType(name)
+        vars(module).update(content)
+        monkeypatch.setitem(sys.modules, name, module)
+    return made
+
+
+def test_verdicts_and_effects(stand_ins):
+    code, out, err = call("compare", "No dropout=runs/base-*", "Dropout=runs/drop-*", columns=120)
+    assert (code, err) == (0, "")
+    assert stand_ins.asked == [
+        ("compare", {"No dropout": ["runs/base-*"], "Dropout": ["runs/drop-*"]},
+         {"baseline": None, "on_unreadable": "ignore"})
+    ]  # fmt: skip
+    assert "c  supported  gradient flow is larger\n   Dropout / No dropout: factor 3.4\n" in out
+    lines = [" ".join(line.split()) for line in out.splitlines()]
+    at = lines.index("gradient_flow (log ratio)")
+    assert lines[at + 1] == "layer1.activation 1.23 1 to 1.4 0.125 0.0625 5"
+    assert lines[at + 2] == "final:loss 1.23 0.0625 5 and 4", "no interval, no p, no layer: nothing is invented"
+    assert "Dropout, beside No dropout" in out
+
+
+def test_a_claim_of_no_condition_has_an_empty_cell(stand_ins, monkeypatch):
+    none = {"claim": "e", "condition": np.nan, "verdict": "undecided", "reason": "there is no third condition"}
+    monkeypatch.setitem(globals(), "CLAIMS", pd.concat([CLAIMS, pd.DataFrame([CLAIMS.iloc[0].to_dict() | none])]))
+    code, out, _ = call("compare", "A=a", "B=b", columns=120)
+    assert code == 0
+    assert "e  undecided  gradient flow is larger\n   there is no third condition\n" in out
+    assert "nan" not in out
+
+
+def test_it_fits_80_columns(stand_ins):
+    out = call("compare", "A=a", "B=b")[1]
+    assert max(map(len, out.splitlines())) <= 80
+
+
+def test_layers_and_measures_are_chosen(stand_ins):
+    out = call("compare", "A=a", "B=b", "--measure", "gradient_*", columns=120)[1]
+    assert "gradient_flow" in out
+    assert "final:loss" not in out
+    assert "final:loss" not in call("compare", "A=a", "B=b", "--layer", "layer1*", columns=120)[1]
+    code, _, err = call("compare", "A=a", "B=b", "--measure", "nothing")
+    assert (code, err) == (2, "error: no measure matches 'nothing'; there are gradient_flow, final:loss\n")
+
+
+def test_json(stand_ins):
+    stand_ins.problems = ("runs/x cannot be read",)
+    code, out, err = call("compare", "A=a", "B=b", "--json", "--out", "r.html")
+    found = json.loads(out)
+    assert (code, err) == (1, "left out: runs/x cannot be read\n")
+    assert found["problems"] == ["runs/x cannot be read"]
+    assert found["claims"][0]["verdict"] == "supported"
+    assert found["effects"][0]["effect"] == 1.2345
+    assert found["effects"][1]["low"] is None
+    assert found["rules"] == {"c": "the rule"}
+    assert (found["report"], found["runs"]) == ("r.html", ["runs/a"])
+
+
+def test_out_writes_the_report_of_that_comparison(stand_ins):
+    code, out, _ = call("compare", "A=a", "B=b", "--out", "x/report.html")
+    assert code == 0
+    assert out.endswith("report:  x/report.html\n")
+    _, what, path, _ = stand_ins.asked[-1]
+    assert (what.baseline, path) == ("No dropout", Path("x/report.html"))
+
+
+def test_problems_and_unmatched_layers_are_told(stand_ins):
+    stand_ins.problems = ("runs/x cannot be read",)
+    stand_ins.unmatched = pd.DataFrame([{"condition": "Dropout", "layer": "extra", "reason": "no layer like it"}])
+    code, out, err = call("compare", "A=a", "B=b", columns=120)
+    assert (code, err) == (1, "left out: runs/x cannot be read\n")
+    assert "not compared: extra of Dropout: no layer like it" in out
+
+
+def test_wrong_input_is_one_line_and_code_2(stand_ins):
+    code, out, err = call("compare", "A=a", "B=b", "--baseline", "wrong")
+    assert (code, out) == (2, "")
+    assert err == "error: no condition 'wrong'; there are 'No dropout', 'Dropout'\n"
+    code, _, err = call("compare", "A=a", "b")
+    assert (code, err.count("\n")) == (2, 1)
+
+
+def test_report(stand_ins):
+    code, out, _ = call("report", "A=a", "--out", "r.html", "--title", "T", "--baseline", "A")
+    assert (code, out) == (0, "report:  r.html\n")
+    assert stand_ins.asked[-1] == ("report", stand_ins.runs, Path("r.html"), {"title": "T", "baseline": "A"})
+    stand_ins.problems = ("runs/x cannot be read",)
+    code, out, err = call("report", "a", "--json")
+    assert json.loads(out) == {"report": "report.html", "runs": ["runs/a"], "problems": ["runs/x cannot be read"]}
+    assert (code, err) == (1, "left out: runs/x cannot be read\n")
+
+
+def test_watch(stand_ins):
+    assert call("watch", "runs", "--port", "8000", "--interval", "2", "--open", **{"DROPDIAG_TOKEN": "s3"})[0] == 0
+    assert stand_ins.asked[-1] == ("watch", Path("runs"), {
+        "host": "127.0.0.1", "port": 8000, "interval": 2.0, "token": "s3", "open_browser": True,
+    })  # fmt: skip
+    assert call("watch", "forever")[0] == 130
+    assert call("watch", "runs", "--port", "70000")[0] == 2
+
+
+def test_the_real_comparison(runs):
+    pytest.importorskip("dropdiag.analysis.compare.claims")
+    code, out, err = call("compare", f"No dropout={runs}/no-*", f"Dropout={runs}/dropout-*", columns=200)
+    assert code == 0, err
+    assert "gradient_flow (log ratio)" in out
+    (runs / "dropout-s1" / "run.json").write_text("{")
+    code, out, err = call("compare", f"No dropout={runs}/no-*", f"Dropout={runs}/dropout-*", "--json")
+    assert code == 1
+    assert "dropout-s1" in err
+    found = json.loads(out)
+    assert {claim["verdict"] for claim in found["claims"]} <= {"supported", "contradicted", "undecided"}
+    assert {row["measure"] for row in found["effects"]} >= {"gradient_flow"}
+
+
+def test_the_real_report(runs, tmp_path):
+    pytest.importorskip("dropdiag.analysis.compare.claims")
+    pytest.importorskip("dropdiag.report.page")
+    out = tmp_path / "report.html"
+    code, said, err = call("report", f"No dropout={runs}/no-*", f"Dropout={runs}/dropout-*", "--out", out)
+    assert (code, said) == (0, f"report:  {out}\n"), err
+    assert "<html" in out.read_text(encoding="utf-8")

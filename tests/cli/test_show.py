@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import dropdiag as dd
+from dropdiag.analysis.correlation import mean_abs
+
+from .conftest import call
+
+
+def test_a_summary_and_a_row_a_site(runs):
+    code, out, err = call("show", runs / "dropout-s0")
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[0] == "dropout-s0"
+    assert "condition  Dropout, seed 0" in lines
+    assert any(line.startswith("state      completed, 40 steps, ") for line in lines)
+    assert "cost       not known before the run has ended" not in out
+    rows = {
+        line.split()[0]: line
+        for line in lines
+        if line.startswith("layer") and ".." not in line and "." in line.split()[0]
+    }
+    assert list(rows) == [f"layer{i}.{kind}" for i in (1, 2, 3) for kind in ("linear", "activation")]
+    run = dd.load(runs / "dropout-s0")
+    flow = run.select("net_grad_abs_mean", layer="layer1.activation")["value"].mean()
+    shares = run.select(["saturation_share_left", "saturation_share_right"], layer="layer1.activation")["value"].sum()
+    r = mean_abs(*run.histogram("node_correlation", "layer1.activation").bounds())
+    assert rows["layer1.activation"].split()[-3:] == [f"{flow:.1e}", f"{shares:.1%}", f"{r:.2f}"]
+    assert "w: weights at step 40 (train); z: net values at step 40 (eval)" in out.replace("\n", " ")
+
+
+@pytest.mark.parametrize("columns", [80, 120, 200])
+def test_it_fits_the_width(runs, columns):
+    _, out, _ = call("show", runs / "dropout-s0", columns=columns)
+    assert max(map(len, out.splitlines())) <= columns
+    row = next(line for line in out.splitlines() if line.startswith("layer2.activation"))
+    assert row.split()[0] == "layer2.activation", "names of usual length stay whole at 80 columns"
+
+
+def test_figures_follow_the_numbers(runs):
+    _, out, _ = call("show", runs / "dropout-s0", "--layer", "layer3.activation")
+    row = next(line for line in out.splitlines() if line.startswith("layer3.activation"))
+    values, _, flow = row.split()[2:5]
+    assert len(values) == len(flow)
+    assert flow[0] == "█", "the gradient falls: its line begins at the top"
+    assert flow[-1] in "▁▂▃"
+    weights = next(line for line in call("show", runs / "dropout-s0")[1].splitlines() if "layer1.linear" in line)
+    bars = weights.split()[2]
+    assert bars[len(bars) // 2] in "▆▇█", "weights are most around 0"
+    assert bars[0] in "▁▂"
+
+
+def test_layers_and_steps_are_chosen(runs):
+    code, out, _ = call("show", runs / "dropout-s0", "--layer", "layer1.*", "--step", "60")
+    assert code == 0
+    assert "layer1.linear" in out
+    assert "layer2" not in out
+    code, out, err = call("show", runs / "dropout-s0", "--layer", "conv*")
+    assert (code, out) == (2, "")
+    assert err.startswith("error: no layer of dropout-s0 matches 'conv*'; it has layer1.linear, layer1.activation, ")
+    assert err.count("\n") == 1
+    code, _, err = call("show", runs / "dropout-s0", "--step", "3")
+    assert (code, err) == (2, "error: no histogram is recorded up to step 3; the first one is of step 40\n")
+    code, _, err = call("show", runs / "dropout-s0", "--phase", "test")
+    assert (code, err) == (2, "error: dropout-s0 has no 'net_value' in phase 'test'; it has eval\n")
+
+
+def test_json_holds_the_numbers(runs):
+    code, out, _ = call("show", runs / "dropout-s1", "--json")
+    assert code == 0
+    found = json.loads(out)
+    assert (found["run"], found["condition"], found["seed"], found["steps"]) == ("dropout-s1", "Dropout", 1, 50)
+    assert found["bytes"] == sum(p.stat().st_size for p in (runs / "dropout-s1").rglob("*") if p.is_file())
+    layers = {layer["layer"]: layer for layer in found["layers"]}
+    run = dd.load(runs / "dropout-s1")
+    z = run.histogram("net_value", "layer2.activation")
+    assert layers["layer2.activation"]["net_value"]["sd"] == pytest.approx(z.std())
+    assert layers["layer2.activation"]["net_value"]["n"] == 500
+    assert layers["layer2.linear"]["saturation_share"] is None
+    flow = run.select("net_grad_abs_mean", layer="layer2.activation")["value"]
+    assert layers["layer2.activation"]["gradient_flow"]["mean"] == pytest.approx(flow.mean())
+    assert np.average(layers["layer2.activation"]["gradient_flow"]["means"]) == pytest.approx(flow.mean(), rel=0.2)
+
+
+def test_a_torn_segment_is_told_and_the_code_is_1(runs):
+    segment = next((runs / "dropout-s0" / "rank-0").glob("scalars-*.parquet"))
+    segment.write_bytes(segment.read_bytes()[:100])
+    code, out, err = call("show", runs / "dropout-s0")
+    assert code == 1
+    assert "layer1.linear" in out
+    assert err.startswith("warning: ")
+    assert segment.name in err
+
+
+def test_what_is_no_run_is_wrong_input(tmp_path):
+    code, out, err = call("show", tmp_path)
+    assert (code, out) == (2, "")
+    assert err == f"error: {tmp_path} is not a run: it has no run.json\n"
+
+
+def test_a_run_that_trains_without_histograms_yet(tmp_path):
+    from dropdiag.store.writer import RunWriter
+    from tests.synthetic import _meta, content
+
+    RunWriter(tmp_path / "run", _meta(content("Dropout", 0), "Dropout", 0, "Tanh"))
+    code, out, _ = call("show", tmp_path / "run")
+    assert code == 0
+    assert "state      running, 0 steps" in out
+    assert "Nothing is recorded of any layer yet." in out
+
+
+@pytest.mark.parametrize(("encoding", "plain"), [("utf-8", False), ("ascii", True), ("latin-1", True)])
+def test_a_pipe_of_any_encoding(runs, encoding, plain):
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-m", "dropdiag.cli", "show", runs / "dropout-s0"],
+        env={**os.environ, "PYTHONIOENCODING": encoding, "COLUMNS": "80"}, capture_output=True, check=True,
+    )  # fmt: skip
+    out = done.stdout.decode(encoding)
+    assert "\x1b" not in out
+    assert out.isascii() == plain
+    assert "layer1.activation" in out
+    assert "?" not in out, "everything has a plain form"
+
+
+def test_help_in_a_pipe_of_ascii(runs):
+    done = subprocess.run(
+        [sys.executable, "-m", "dropdiag.cli", "show", "--help"],
+        env={**os.environ, "PYTHONIOENCODING": "ascii", "COLUMNS": "80"}, capture_output=True, check=True,
+    )  # fmt: skip
+    assert b"--layer" in done.stdout
+
+
+def test_a_layer_of_markup_is_text(tmp_path):
+    from tests.synthetic import content, write
+
+    made = content("Dropout", 0, layers=1, steps=5, size=50)
+    made.weight = {"[bold red]w": next(iter(made.weight.values()))}
+    write(tmp_path / "run", made, "[link=x]Dropout", 0)
+    _, out, _ = call("show", tmp_path / "run", columns=120)
+    assert "[bold red]w" in out
+    assert "[link=x]Dropout, seed 0" in out
