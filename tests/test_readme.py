@@ -39,7 +39,7 @@ def test_the_loop_and_the_reading_run_as_written(tmp_path, monkeypatch):
     exec(reading, names)  # noqa: S102
     assert names["runs"].conditions == ["No dropout", "Dropout"]
     assert len(names["run"].scalars) > 0
-    names = {"dd": names["dd"], "nn": nn, "model": model, "batch": x}
+    names = {"dd": names["dd"], "nn": nn, "model": build("Dropout", 0, widths=(12, 8, 8, 8, 3)), "batch": x}
     exec(gaaf, names)  # noqa: S102
     assert [type(place.after) for place in names["done"].places] == [names["dd"].GAAF] * 3
 
