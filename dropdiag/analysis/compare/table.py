@@ -1,0 +1,194 @@
+"""The table of effects: one row a condition, layer and measure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+
+from dropdiag.analysis.compare.distances import PooledCounts
+from dropdiag.analysis.compare.effects import Effect, assess, holm, mean_difference
+from dropdiag.analysis.compare.matching import Matched
+from dropdiag.analysis.compare.measures import DISTANCE, LOG_RATIO, Measure, measure_of, unit_of
+from dropdiag.analysis.compare.pairing import Sides, finite
+
+COLUMNS: Final = [
+    "condition", "baseline", "layer", "call", "quantity", "measure", "scale", "unit", "effect", "low", "high",
+    "interval", "value", "baseline_value", "null", "baseline_null", "p", "p_attainable", "p_holm", "test", "n",
+    "n_baseline", "paired", "note",
+]  # fmt: skip
+SHORT: Final = {"weight": "weight", "net_value": "net_value"}
+_NAN: Final = float("nan")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How intervals are made: as in `compare`."""
+
+    confidence: float = 0.95
+    n_boot: int = 2000
+    seed: int = 0
+
+    def effect(self, condition: Sequence[float], baseline: Sequence[float], *, paired: bool) -> Effect:
+        """Return the difference of means with these settings."""
+        return mean_difference(condition, baseline, paired=paired, **asdict(self))
+
+
+def effect_of(
+    measure: Measure, condition: Mapping[str, float], baseline: Mapping[str, float], sides: Sides, settings: Settings,
+    *, threshold: float = 0.0,
+) -> tuple[Effect | None, Sides]:  # fmt: skip
+    """Take a measure's effect from one value a run.
+
+    Parameters
+    ----------
+    measure : Measure
+    condition, baseline : mapping of str to float
+        Label of a run -> value.
+    sides : Sides
+    settings : Settings
+    threshold : float
+        Taken off the effect, so that p is that of the threshold.
+
+    Returns
+    -------
+    effect : Effect or None
+        On the measure's scale, less the threshold; None where a side has no value.
+    used : Sides
+        The runs that have one.
+    """
+    logs = measure.scale == LOG_RATIO
+    mine, theirs = (finite(side, positive=logs) for side in (condition, baseline))
+    used = sides.having(mine, theirs)
+    if not used.condition or not used.baseline:
+        return None, used
+    a, b = (np.array([values[label] for label in labels])
+            for values, labels in ((mine, used.condition), (theirs, used.baseline)))  # fmt: skip
+    a, b = (np.log(a), np.log(b)) if logs else (a, b)
+    return settings.effect(a - threshold, b, paired=used.paired), used  # type: ignore[arg-type]
+
+
+def rows_of(
+    values: pd.DataFrame,
+    distributions: Mapping[str, pd.DataFrame],
+    condition: str,
+    baseline: str,
+    sides: Sides,
+    matched: Matched,
+    settings: Settings,
+    layers: Sequence[str] | None,
+) -> list[dict[str, Any]]:
+    """Rows of the table of one condition, in the baseline's network order.
+
+    Parameters
+    ----------
+    values, distributions
+        As `dropdiag.analysis.compare.measures.gather` returns them, the layers called as in the baseline.
+    condition, baseline, sides, matched, settings
+        Of this comparison.
+    layers : sequence of str, optional
+        Layers of the baseline; None is all.
+    """
+    order = {name: i for i, name in enumerate(matched.layers)}
+    rows = [
+        *_measured(values, condition, baseline, sides, settings),
+        *_distances(distributions, condition, baseline, sides, settings),
+    ]
+    wanted = set(order) if layers is None else set(layers)
+    rows = [row for row in rows if row["layer"] is None or row["layer"] in wanted & set(order)]
+    for row in rows:
+        row["note"] = "; ".join(filter(None, [_place(row["layer"], matched), row["note"]]))
+    rows.sort(key=lambda row: (order.get(row["layer"], len(order)), row["call"]))
+    return rows
+
+
+def as_table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """Return rows as a frame, with Holm's p over the layers of a condition and measure."""
+    table = pd.DataFrame(rows, columns=COLUMNS)
+    adjusted = table.groupby(["condition", "measure"], sort=False)["p"].transform(lambda p: holm(p.to_numpy()))
+    return table.assign(p_holm=adjusted.astype("float64"))
+
+
+def by_run(frame: pd.DataFrame, column: str = "value") -> dict[str, float]:
+    """Return a column by the run's label."""
+    return dict(zip(frame["run"], frame[column], strict=True))
+
+
+def _measured(
+    values: pd.DataFrame, condition: str, baseline: str, sides: Sides, settings: Settings
+) -> Iterator[dict[str, Any]]:
+    for (name, layer, call), part in values.groupby(["measure", "layer", "call"], sort=False, dropna=False):
+        measure = measure_of(name)
+        mine, theirs = (part[part["condition"] == one] for one in (condition, baseline))
+        if not len(mine) or not len(theirs):
+            continue
+        effect, used = effect_of(measure, by_run(mine), by_run(theirs), sides, settings)
+        here, there = mine[mine["run"].isin(used.condition)], theirs[theirs["run"].isin(used.baseline)]
+        yield _row(measure, effect, sides, used, condition, baseline, layer, call) | {
+            "value": here["value"].mean(), "baseline_value": there["value"].mean(),
+            "null": here["null"].mean(), "baseline_null": there["null"].mean(),
+        }  # fmt: skip
+
+
+def _distances(
+    distributions: Mapping[str, pd.DataFrame], condition: str, baseline: str, sides: Sides, settings: Settings
+) -> Iterator[dict[str, Any]]:
+    for quantity, frame in distributions.items():
+        unit = unit_of(quantity)
+        for (layer, call), part in frame.groupby(["layer", "call"], sort=False):
+            mine, theirs = (by_run(part[part["condition"] == one], "histogram") for one in (condition, baseline))
+            used = sides.having(mine, theirs)
+            if not used.condition or not used.baseline:
+                continue
+            pooled = PooledCounts([mine[r] for r in used.condition] + [theirs[r] for r in used.baseline])  # type: ignore[misc]
+            for kind, statistic, of in (
+                ("w1", pooled.wasserstein, unit),
+                ("energy", pooled.energy, f"square root of {unit}"),
+                ("js_bits", pooled.jensen_shannon, "bits"),
+            ):
+                effect = assess(statistic, used.design(), floor=0.0, **asdict(settings))
+                measure = Measure(f"{quantity}_{kind}", quantity, DISTANCE, of)
+                yield _row(measure, effect, sides, used, condition, baseline, layer, call)
+
+
+def _row(
+    measure: Measure, effect: Effect | None, sides: Sides, used: Sides, condition: str, baseline: str,
+    layer: Any, call: Any,
+) -> dict[str, Any]:  # fmt: skip
+    nothing = Effect(_NAN, _NAN, _NAN, "none", _NAN, _NAN, "none", len(used.condition), len(used.baseline), used.paired)
+    numbers = asdict(effect or nothing)
+    return {
+        "condition": condition, "baseline": baseline, "layer": layer if isinstance(layer, str) else None,
+        "call": int(call), "quantity": measure.quantity, "measure": measure.name, "scale": measure.scale,
+        "unit": measure.unit, **numbers, "value": _NAN, "baseline_value": _NAN, "null": _NAN, "baseline_null": _NAN,
+        "note": _note(measure, effect, sides, used),
+    }  # fmt: skip
+
+
+def _note(measure: Measure, effect: Effect | None, sides: Sides, used: Sides) -> str:
+    """Say what is missing, and why."""
+    had, have = (len(side.condition) + len(side.baseline) for side in (sides, used))
+    notes = []
+    if sides.alone:
+        notes.append(f"{len(sides.alone)} runs left out, for no run has their seed on the other side")
+    if have < had:
+        need = "positive finite" if measure.scale == LOG_RATIO else "finite"
+        how = ", with their partners" if used.paired else ""
+        notes.append(f"{had - have} of {had} runs left out{how}: no {need} value")
+    if effect is None:
+        return "; ".join([*notes, "no value on one side"])
+    if effect.test == "none":
+        notes.append("one seed on a side: no interval, no p")
+    elif effect.without_spread and measure.scale != DISTANCE:
+        notes.append("the seeds do not differ: the interval says nothing")
+    return "; ".join(notes)
+
+
+def _place(layer: str | None, matched: Matched) -> str:
+    if layer is None or matched.layers.get(layer) in (layer, None):
+        return ""
+    how = "by its position" if layer in matched.by_position else "as given by match="
+    return f"matched with {matched.layers[layer]!r} {how}"
