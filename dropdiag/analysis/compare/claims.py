@@ -11,7 +11,7 @@ import pandas as pd
 
 from dropdiag.analysis.compare import wording
 from dropdiag.analysis.compare.comparison import Comparison
-from dropdiag.analysis.compare.evidence import ABOVE, BELOW, Evidence, Pair
+from dropdiag.analysis.compare.evidence import ABOVE, BELOW, ZERO, Bounds, Evidence, Pair
 from dropdiag.analysis.compare.measures import less_is_better
 from dropdiag.analysis.compare.roles import Roles, cast
 from dropdiag.analysis.compare.verdicts import (
@@ -134,6 +134,7 @@ class _Court:
         self._table: list[tuple[Any, ...]] = []
         self._layers: list[tuple[Any, ...]] = []
         self._overall: list[tuple[Any, ...]] = []
+        self._remarks: list[str] = []
 
     def ruling(self) -> Claims:
         order = {claim: i for i, claim in enumerate(STATEMENTS)}
@@ -148,7 +149,7 @@ class _Court:
 
     def correlation(self, pair: Pair) -> None:
         margin = self._options.correlation_margin
-        part = self._part("b", pair, "abs_correlation", ABOVE, threshold=-margin)
+        part = self._part("b", pair, "abs_correlation", ABOVE, Bounds(-margin, 0.0))
         self._rule("b", pair, [wording.correlation(part[1], margin)], [part[0]], [part])
 
     def flow(self, pair: Pair) -> None:
@@ -169,7 +170,10 @@ class _Court:
             self._absent("e")
             return
         pair, own = Pair(self._comparison, gaaf, dropout), Pair(self._comparison, dropout, self._comparison.baseline)
-        margins = {"gradient_flow": float(np.log(self._options.flow_margin)), "saturation_share": self._options.share_margin}
+        margins = {
+            "gradient_flow": float(np.log(self._options.flow_margin)),
+            "saturation_share": self._options.share_margin,
+        }
         verdicts, parts, words = [], [], []
         for name, margin in margins.items():
             verdict, average = self._equivalence(pair, name, margin)
@@ -192,35 +196,38 @@ class _Court:
         self._note("f", pair, found, verdict)
         self._rule("f", pair, [wording.epochs(found, scalar)], [verdict], [(verdict, found)])
 
-    def _part(
-        self, claim: str, pair: Pair, name: str, side: int, threshold: float = 0.0
-    ) -> tuple[str, Evidence | None]:
+    def _part(self, claim: str, pair: Pair, name: str, side: int, bounds: Bounds = ZERO) -> tuple[str, Evidence | None]:
         """Judge each layer and their average; return the verdict of the whole, and the average."""
-        judge, layers = self._judge(side), []
-        for one in pair.layers(name, threshold):
-            layers.append(judge(one))
-            self._note(claim, pair, one, layers[-1])
-        average = pair.average(name, threshold)
-        verdict = UNDECIDED if average is None else judge(average)
-        self._note(claim, pair, average, verdict)
-        return over_layers(verdict, layers), average
+        judge = self._judge(side)
+        return self._whole(claim, pair, pair.layers(name, bounds), pair.average(name, bounds), judge)
 
     def _equivalence(self, pair: Pair, name: str, margin: float) -> tuple[str, Evidence | None]:
-        layers = []
-        for one in pair.layers(name):
-            layers.append(equivalent(one.effect.low, one.effect.high, margin))
-            self._note("e", pair, one, layers[-1], margin)
-        average = pair.average(name)
-        verdict = UNDECIDED if average is None else equivalent(average.effect.low, average.effect.high, margin)
-        self._note("e", pair, average, verdict, margin)
-        return over_layers(verdict, layers), average
+        def judge(one: Evidence) -> str:
+            return equivalent(one.effect.low, one.effect.high, margin)
+
+        return self._whole("e", pair, pair.layers(name), pair.average(name), judge, margin=margin)
+
+    def _whole(
+        self, claim: str, pair: Pair, layers: Sequence[Evidence], average: Evidence | None, judge: Judge, *,
+        margin: float | None = None,
+    ) -> tuple[str, Evidence | None]:  # fmt: skip
+        verdicts = [judge(one) for one in layers]
+        verdict = UNDECIDED if average is None else judge(average)
+        for one, said in zip([*layers, average], [*verdicts, verdict], strict=True):
+            self._note(claim, pair, one, said, margin)
+        whole = over_layers(verdict, verdicts)
+        if whole != verdict:
+            contrary = [
+                one.layer for one, said in zip(layers, verdicts, strict=True) if said not in (verdict, UNDECIDED)
+            ]
+            self._remarks.append(f"the average is {verdict}, but {', '.join(map(repr, contrary))} says the opposite")
+        return whole, average
 
     def _judge(self, side: int) -> Judge:
         def judge(one: Evidence) -> str:
             low, high = sorted((side * one.effect.low, side * one.effect.high))
-            bound = side * one.threshold
-            against = 0.0 if bound < 0.0 else bound
-            numbers = Numbers(low, high, bound, against, one.p_holm, one.p_against, one.attainable)
+            threshold, against = (side * bound for bound in one.bounds)
+            numbers = Numbers(low, high, threshold, against, one.p_holm, one.p_against, one.attainable)
             return one_sided(numbers, self._options.alpha)
 
         return judge
@@ -233,7 +240,7 @@ class _Court:
         p = (e.p, one.p_holm, e.p_attainable) if margin is None else (np.nan,) * 3
         row = (
             claim, STATEMENTS[claim], pair.condition, pair.baseline, one.layer, one.call, one.measure, e.effect, e.low,
-            e.high, e.interval, one.threshold if margin is None else margin, *p, verdict, e.n, e.n_baseline, e.paired,
+            e.high, e.interval, one.bounds.threshold if margin is None else margin, *p, verdict, e.n, e.n_baseline, e.paired,
         )  # fmt: skip
         (self._overall if one.layer is None else self._layers).append(row)
 
@@ -242,11 +249,13 @@ class _Court:
         parts: Sequence[tuple[str, Evidence | None]],
     ) -> None:  # fmt: skip
         known = [one for _, one in parts if one is not None]
+        words, self._remarks = [*words, *self._remarks], []
         words = [*words, *wording.caveats(known, self._options.alpha, tested=claim != "e")]
         if claim in ("e", "f"):
             words = [*words, *self._roles.guessed]
         n = min((one.effect.n for one in known), default=0)
         reason = "; ".join(filter(None, words)) + "."
+        reason = reason[0].upper() + reason[1:]
         row = (claim, STATEMENTS[claim], pair.condition, pair.baseline, jointly(verdicts), reason, n)
         self._table.append(row)
 
@@ -258,7 +267,8 @@ class _Court:
 
 def _scalar(comparison: Comparison, wanted: str | None) -> str | None:
     prefix = "epochs_to_best:"
-    names = [name.removeprefix(prefix) for name in comparison.values["measure"].unique() if name.startswith(prefix)]
+    measures: list[str] = comparison.measured["measure"].unique().tolist()
+    names = [name.removeprefix(prefix) for name in measures if name.startswith(prefix)]
     if wanted is not None and wanted not in names:
         raise ArgumentError(f"no scalar {wanted!r} of held-out data; there are {', '.join(map(repr, names)) or 'none'}")
     if wanted is not None or not names:
@@ -276,5 +286,3 @@ def _checked(options: Options) -> Options:
         if not getattr(options, name) > 1.0:
             raise ArgumentError(f"{name} is a factor and must be above 1, got {getattr(options, name)!r}")
     return options
-
-

@@ -14,7 +14,7 @@ from dropdiag.analysis.compare.matching import Matched, as_frame, check_match, m
 from dropdiag.analysis.compare.measures import gather
 from dropdiag.analysis.compare.opening import Problems, opened
 from dropdiag.analysis.compare.pairing import sides
-from dropdiag.analysis.compare.table import Settings, as_table, rows_of
+from dropdiag.analysis.compare.table import Compared, Settings, as_table, rows_of
 from dropdiag.analysis.select import check
 from dropdiag.errors import ArgumentError, DropdiagWarning, RunError
 from dropdiag.store.reader import Runs
@@ -40,7 +40,7 @@ class Comparison:
         Columns condition, layer, reason: layers that stand beside no other.
     problems : tuple of str
         What could not be read or compared, and why, a sentence each.
-    values : DataFrame
+    measured : DataFrame
         What the effects are taken from, one row a run, layer and measure: condition, seed, run, layer (called as
         in the baseline), call, quantity, measure, value, null.
     layers : tuple of str
@@ -55,14 +55,16 @@ class Comparison:
     table: pd.DataFrame
     unmatched: pd.DataFrame
     problems: tuple[str, ...]
-    values: pd.DataFrame
+    measured: pd.DataFrame
     layers: tuple[str, ...]
     settings: Settings = field(default_factory=Settings)
 
     def __repr__(self) -> str:
         others = ", ".join(map(repr, self.conditions[1:]))
         told = f", {len(self.problems)} problems" if self.problems else ""
-        return f"<Comparison of {others} with {self.baseline!r}: {len(self.table)} effects, {len(self.runs)} runs{told}>"
+        return (
+            f"<Comparison of {others} with {self.baseline!r}: {len(self.table)} effects, {len(self.runs)} runs{told}>"
+        )
 
     def claims(self, **options: Any) -> Claims:
         """Put the paper's claims to the test; see `dropdiag.analysis.compare.claims.claims` for the options."""
@@ -82,7 +84,7 @@ def compare(
     seed: int = 0,
     on_unreadable: str = "warn",
 ) -> Comparison:
-    """Compare conditions with a baseline: how large is each effect, and how sure is it over seeds?
+    """Compare conditions with a baseline: how large each effect is, and how sure over seeds.
 
     Parameters
     ----------
@@ -144,15 +146,20 @@ def compare(
     problems += strangers(every)
     values, distributions, lengths = gather(every, problems)
     matches = {name: matched(every, base, name, match) for name in every.conditions if name != base}
-    values, distributions = _as_in_baseline(values, matches), {q: _as_in_baseline(f, matches) for q, f in distributions.items()}
+    values, distributions = (
+        _as_in_baseline(values, matches),
+        {q: _as_in_baseline(f, matches) for q, f in distributions.items()},
+    )
     rows: list[dict[str, Any]] = []
     for name, beside in matches.items():
-        pairs = sides(every, name, base)
-        rows += rows_of(values, distributions, name, base, pairs, beside, settings, names)
+        pair = Compared(name, base, sides(every, name, base), settings)
+        rows += rows_of(values, distributions, pair, beside, names)
     _note_lengths(rows, lengths)
     _tell(problems, on_unreadable)
     conditions = base, *matches
-    return Comparison(every, base, conditions, as_table(rows), as_frame(matches), tuple(problems), values, tuple(names), settings)
+    return Comparison(
+        every, base, conditions, as_table(rows), as_frame(matches), tuple(problems), values, tuple(names), settings
+    )
 
 
 def _settings(n_boot: int, confidence: float, seed: int, on_unreadable: str) -> Settings:
@@ -188,10 +195,11 @@ def _as_in_baseline(frame: pd.DataFrame, matches: Mapping[str, Matched]) -> pd.D
     for condition, part in frame.groupby("condition", sort=False):
         if condition in matches:
             names = {other: one for one, other in matches[str(condition)].layers.items()}
-            own = part["layer"].isna()
-            part = part.assign(layer=part["layer"].map(names).astype("object"))[own | part["layer"].isin(names)]
-            part = part.assign(layer=part["layer"].where(part["layer"].notna(), None))
-        parts.append(part)
+            kept = part[part["layer"].isna() | part["layer"].isin(names)]
+            called = kept["layer"].map(names).astype("object")
+            parts.append(kept.assign(layer=called.where(called.notna(), None)))
+        else:
+            parts.append(part)
     return pd.concat(parts, ignore_index=True) if parts else frame
 
 

@@ -139,7 +139,7 @@ def assess(
     sizes = design.n, design.n_baseline, design.paired
     if not design.replicated or not np.isfinite(effect):
         return Effect(effect, _NAN, _NAN, "none", _NAN, _NAN, "none", *sizes)
-    low, high, kind = _interval(statistic, design, effect, confidence, n_boot, seed)
+    low, high, kind = _interval(statistic, design, effect, confidence, n_boot=n_boot, seed=seed)
     low = low if floor is None else max(low, floor)
     p = _relabelled_p(statistic, design, effect, seed)
     test = "sign flip" if design.paired else "permutation"
@@ -182,13 +182,12 @@ def t_interval(statistic: Statistic, design: Design, effect: float, confidence: 
 
 
 def bca_interval(
-    statistic: Statistic, design: Design, effect: float, confidence: float, n_boot: int, seed: int
+    statistic: Statistic, design: Design, effect: float, confidence: float, *, n_boot: int, seed: int
 ) -> tuple[float, float]:
     """Bias-corrected and accelerated bootstrap interval (Efron 1987)."""
     drawn = statistic(design.drawn_again(n_boot, seed))
-    below = (np.count_nonzero(drawn < effect) + 0.5 * np.count_nonzero(drawn == effect)) / drawn.size
-    if not 0.0 < below < 1.0:  # all draws are on one side: the tails tell nothing
-        below = 0.5 / drawn.size if below == 0.0 else 1.0 - 0.5 / drawn.size
+    share = (np.count_nonzero(drawn < effect) + 0.5 * np.count_nonzero(drawn == effect)) / drawn.size
+    below = min(max(float(share), 0.5 / drawn.size), 1.0 - 0.5 / drawn.size)  # all draws may be on one side
     bias, skew = float(ndtri(below)), _acceleration(statistic(design.without_one()), design)
     z = bias + ndtri(np.array([0.5 - confidence / 2.0, 0.5 + confidence / 2.0]))
     low, high = np.quantile(drawn, ndtr(bias + z / (1.0 - skew * z)))
@@ -196,10 +195,10 @@ def bca_interval(
 
 
 def _interval(
-    statistic: Statistic, design: Design, effect: float, confidence: float, n_boot: int, seed: int
+    statistic: Statistic, design: Design, effect: float, confidence: float, *, n_boot: int, seed: int
 ) -> tuple[float, float, str]:
     if min(design.n, design.n_baseline) >= BCA_FROM:
-        return *bca_interval(statistic, design, effect, confidence, n_boot, seed), "bca"
+        return *bca_interval(statistic, design, effect, confidence, n_boot=n_boot, seed=seed), "bca"
     return *t_interval(statistic, design, effect, confidence), "t"
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, Final
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Final, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -12,11 +12,22 @@ import pandas as pd
 from dropdiag.analysis.compare.comparison import Comparison
 from dropdiag.analysis.compare.effects import Effect, holm
 from dropdiag.analysis.compare.measures import DIFFERENCE, LOG_RATIO, Measure, measure_of
-from dropdiag.analysis.compare.pairing import Sides, sides
-from dropdiag.analysis.compare.table import effect_of
+from dropdiag.analysis.compare.pairing import sides
+from dropdiag.analysis.compare.resampling import Floats
+from dropdiag.analysis.compare.table import by_run, effect_of
 
 ABOVE: Final = 1
 BELOW: Final = -1
+
+
+class Bounds(NamedTuple):
+    """What an effect is held against: the claim is right beyond the threshold, wrong beyond the other bound."""
+
+    threshold: float
+    against: float
+
+
+ZERO: Final = Bounds(0.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -35,7 +46,9 @@ class Evidence:
         p of the threshold, and of the bound that contradicts; over layers Holm's.
     attainable : float
         Smallest p (over layers: Holm's) that so many seeds can give.
-    threshold : float
+    bounds : Bounds
+    joint : (float, float)
+        Interval that holds for all layers together: of confidence 1 - (1 - c) / layers (Bonferroni).
     """
 
     measure: str
@@ -45,7 +58,8 @@ class Evidence:
     p_holm: float
     p_against: float
     attainable: float
-    threshold: float
+    bounds: Bounds
+    joint: tuple[float, float]
 
 
 class Pair:
@@ -62,92 +76,87 @@ class Pair:
         self._settings = comparison.settings
         self._sides = sides(comparison.runs, condition, baseline)
         order = {name: i for i, name in enumerate(comparison.layers)}
-        values = comparison.values
+        values = comparison.measured
         values = values[values["layer"].isna() | values["layer"].isin(order)]
         self._values = values.assign(place=values["layer"].map(order).fillna(-1).astype("int64"))
 
-    def layers(self, name: str, threshold: float = 0.0, against: float = 0.0) -> list[Evidence]:
+    def layers(self, name: str, bounds: Bounds = ZERO) -> list[Evidence]:
         """Return the effect in each layer, in network order."""
-        found = [(layer, call, *self._effects(measure_of(name), mine, theirs, threshold, against))
-                 for layer, call, mine, theirs in self._sites(name)]  # fmt: skip
-        found = [one for one in found if one[2] is not None]
-        adjusted = [holm([one[i].p for one in found]) for i in (2, 3)]
-        tested = sum(not np.isnan(one[2].p) for one in found)
+        found = [
+            (layer, call, self._effects(measure_of(name), values, bounds)) for layer, call, values in self._sites(name)
+        ]
+        known = [(layer, call, *both) for layer, call, both in found if both is not None]
+        p, p_against = holm([one.p for *_, one, _ in known]), holm([other.p for *_, other in known])
+        tested = int(np.count_nonzero(~np.isnan(p)))
+        wider = replace(self._settings, confidence=1.0 - (1.0 - self._settings.confidence) / max(tested, 1))
+        joint = [
+            effect_of(measure_of(name), values, values, self._sides, wider)[0] for _, _, values in self._sites(name)
+        ]
+        ends = [(one.low, one.high) for one in joint if one is not None]
         return [
-            Evidence(name, layer, call, effect, float(p), float(p_against), effect.p_attainable * tested, threshold)
-            for (layer, call, effect, _), p, p_against in zip(found, *adjusted, strict=True)
+            Evidence(
+                name, layer, call, one, float(p[i]), float(p_against[i]), one.p_attainable * tested, bounds, ends[i]
+            )
+            for i, (layer, call, one, _) in enumerate(known)
         ]
 
-    def average(self, name: str, threshold: float = 0.0, against: float = 0.0) -> Evidence | None:
+    def average(self, name: str, bounds: Bounds = ZERO) -> Evidence | None:
         """Return the effect on each run's mean over layers (of logarithms, for a log ratio)."""
-        return self._over_layers(name, lambda x: x.mean(axis=1), name, threshold, against)
+        return self._over_layers(name, lambda x: np.asarray(x.mean(axis=1)), name, bounds)
 
     def slope(self, name: str) -> Evidence | None:
         """Return the effect on each run's least-squares slope over the layers' order; None for a single layer."""
 
-        def slopes(x: np.ndarray[Any, np.dtype[np.float64]]) -> Any:
+        def slopes(x: Floats) -> Floats:
             place = np.arange(x.shape[1]) - (x.shape[1] - 1) / 2.0
-            return x @ place / (place @ place) if x.shape[1] > 1 else np.full(len(x), np.nan)
+            return np.asarray(x @ place / (place @ place)) if x.shape[1] > 1 else np.full(len(x), np.nan)
 
-        return self._over_layers(name, slopes, f"{name}_slope")
+        return self._over_layers(name, slopes, f"{name}_slope", ZERO)
 
     def network(self, name: str) -> Evidence | None:
         """Return the effect on a scalar of the network."""
         part = self._values[(self._values["measure"] == name) & self._values["layer"].isna()]
-        mine, theirs = (_by_run(part[part["condition"] == one]) for one in (self.condition, self.baseline))
-        return self._whole(name, measure_of(name), mine, theirs, 0.0, 0.0)
+        return self._whole(name, measure_of(name), by_run(part), ZERO)
 
-    def _sites(self, name: str) -> Iterator[tuple[str, int, dict[str, float], dict[str, float]]]:
-        part = self._values[(self._values["measure"] == name) & self._values["layer"].notna()]
-        for (_, layer, call), rows in part.groupby(["place", "layer", "call"], sort=True):
-            mine, theirs = (_by_run(rows[rows["condition"] == one]) for one in (self.condition, self.baseline))
-            if mine and theirs:
-                yield str(layer), int(call), mine, theirs
+    def _sites(self, name: str) -> Iterator[tuple[str, int, dict[str, float]]]:
+        """Yield layer, call, and the values of both conditions' runs, in network order."""
+        here = self._values["condition"].isin([self.condition, self.baseline])
+        part = self._values[here & (self._values["measure"] == name) & self._values["layer"].notna()]
+        for (layer, call), rows in part.sort_values(["place", "call"], kind="stable").groupby(
+            ["layer", "call"], sort=False
+        ):
+            if rows["condition"].nunique() == 2:
+                yield str(layer), int(str(call)), by_run(rows)
 
     def _over_layers(
-        self, name: str, reduce: Any, called: str, threshold: float = 0.0, against: float = 0.0
+        self, name: str, reduce: Callable[[Floats], Floats], called: str, bounds: Bounds
     ) -> Evidence | None:
         """Reduce the layers that all runs hold to one number a run."""
-        columns = [{**mine, **theirs} for _, _, mine, theirs in self._sites(name)]
-        if not columns:
-            return None
-        frame = pd.DataFrame(columns).T.astype("float64")
+        frame = pd.DataFrame([values for _, _, values in self._sites(name)]).T.astype("float64")
         if measure_of(name).scale == LOG_RATIO:
-            frame = np.log(frame.where(frame > 0.0))
+            frame = frame.where(frame > 0.0).transform("log")
         frame = frame.where(np.isfinite(frame)).dropna(axis="index", how="all").dropna(axis="columns")
-        if frame.shape[1] == 0:
+        if frame.empty:
             return None
-        numbers = dict(zip(frame.index, reduce(frame.to_numpy()), strict=True))
-        return self._whole(called, Measure(name, name, DIFFERENCE, "1"), numbers, numbers, threshold, against)
+        numbers = dict(zip(map(str, frame.index), reduce(frame.to_numpy()), strict=True))
+        return self._whole(called, Measure(name, name, DIFFERENCE, "1"), numbers, bounds)
 
-    def _whole(
-        self, name: str, measure: Measure, mine: Mapping[str, float], theirs: Mapping[str, float],
-        threshold: float, against: float,
-    ) -> Evidence | None:  # fmt: skip
-        effect, other = self._effects(measure, mine, theirs, threshold, against)
-        if effect is None or other is None:
+    def _whole(self, name: str, measure: Measure, values: Mapping[str, float], bounds: Bounds) -> Evidence | None:
+        both = self._effects(measure, values, bounds)
+        if both is None:
             return None
-        return Evidence(name, None, 0, effect, effect.p, other.p, effect.p_attainable, threshold)
+        one, other = both
+        return Evidence(name, None, 0, one, one.p, other.p, one.p_attainable, bounds, (one.low, one.high))
 
-    def _effects(
-        self, measure: Measure, mine: Mapping[str, float], theirs: Mapping[str, float], threshold: float, against: float
-    ) -> tuple[Effect | None, Effect | None]:
-        one = _held_against(measure, mine, theirs, self._sides, self._settings, threshold)
-        return one, one if against == threshold else _held_against(
-            measure, mine, theirs, self._sides, self._settings, against
-        )
-
-
-def _held_against(
-    measure: Measure, mine: Mapping[str, float], theirs: Mapping[str, float], pairs: Sides, settings: Any, bound: float
-) -> Effect | None:
-    """Take the effect with the p of a bound other than 0."""
-    effect, _ = effect_of(measure, mine, theirs, pairs, settings, threshold=bound)
-    if effect is None:
-        return None
-    numbers = {name: getattr(effect, name) + bound for name in ("effect", "low", "high")}
-    return Effect(**{**effect.__dict__, **numbers})
+    def _effects(self, measure: Measure, values: Mapping[str, float], bounds: Bounds) -> tuple[Effect, Effect] | None:
+        """Return the effect twice: with the p of the threshold, and of the bound that contradicts."""
+        found = [
+            effect_of(measure, values, values, self._sides, self._settings, threshold=bound)[0] for bound in bounds
+        ]
+        one, other = (None if e is None else _moved(e, bound) for e, bound in zip(found, bounds, strict=True))
+        return None if one is None or other is None else (one, other)
 
 
-def _by_run(frame: pd.DataFrame) -> dict[str, float]:
-    return dict(zip(frame["run"], frame["value"], strict=True))
+def _moved(effect: Effect, bound: float) -> Effect:
+    """Give back what was taken off the effect for its p."""
+    return replace(effect, effect=effect.effect + bound, low=effect.low + bound, high=effect.high + bound)

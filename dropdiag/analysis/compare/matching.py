@@ -108,12 +108,12 @@ def strangers(runs: Runs) -> list[str]:
         lacking = [name for name in its if name not in mine]
         more = [name for name in mine if name not in its]
         other = [name for name in mine if name in its and mine[name] != its[name]]
-        what = [
-            f"{kind} {_some(names)}" for kind, names in (("without", lacking), ("with", more), ("of other shape:", other))
-            if names
-        ]  # fmt: skip
+        kinds = (("without", lacking), ("with", more), ("of other shape:", other))
+        what = [f"{kind} {_some(names)}" for kind, names in kinds if names]
         if what:
-            found.append(f"{run.path} has other layers than {first.path.name} of the same condition ({'; '.join(what)}).")
+            found.append(
+                f"{run.path} has other layers than {first.path.name} of the same condition ({'; '.join(what)})."
+            )
     return found
 
 

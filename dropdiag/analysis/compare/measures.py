@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -16,7 +17,7 @@ from dropdiag.analysis.phases import common, rows_of_one_phase
 from dropdiag.analysis.select import as_text, histograms, last, reduced
 from dropdiag.errors import NotRecordedError
 from dropdiag.store.reader import Runs
-from dropdiag.store.schema import QUANTITIES, TRAIN
+from dropdiag.store.schema import TRAIN
 
 LOG_RATIO: Final = "log ratio"
 DIFFERENCE: Final = "difference"
@@ -133,7 +134,7 @@ def _last_histograms(quantity: str) -> Callable[[Runs], pd.DataFrame]:
 
 
 def _holding(runs: Runs, quantity: str) -> Runs:
-    """Runs that hold a histogram quantity at all; the others are not missed (a light preset)."""
+    """Return the runs that hold a histogram quantity at all; the others are not missed (a light preset)."""
     some = [run for run in runs if run.phases(quantity)]
     if not some:
         raise NotRecordedError(f"no run holds {quantity!r}; record it with a probe that writes it")
@@ -180,10 +181,10 @@ def _weights(frame: pd.DataFrame | None) -> list[pd.DataFrame]:
     if frame is None:
         return []
     shapes = frame.groupby("run", sort=False)["histogram"].transform(lambda part: shape_distances(list(part)))
-    columns = {
+    columns: dict[str, list[float]] = {
         "weight_excess_kurtosis": [h.excess_kurtosis() for h in frame["histogram"]],
         "weight_ks_normal": [ks_normal(h) for h in frame["histogram"]],
-        "weight_shape_distance": shapes.astype("float64"),
+        "weight_shape_distance": shapes.astype("float64").tolist(),
     }
     return [_rows(frame.assign(value=values), name) for name, values in columns.items()]
 
@@ -191,7 +192,8 @@ def _weights(frame: pd.DataFrame | None) -> list[pd.DataFrame]:
 def _network(runs: Runs, problems: Problems) -> list[pd.DataFrame]:
     """Scalars of the network as a whole: at their end, their best, and when that was."""
     names = attempt(runs, learning.quantities, problems) or []
-    return [frame for name in names for frame in attempt(runs, lambda some, n=name: _scalar(some, n), problems) or []]
+    found = [attempt(runs, partial(_scalar, name=name), problems) or [] for name in names]
+    return [frame for frames in found for frame in frames]
 
 
 def _scalar(runs: Runs, name: str) -> list[pd.DataFrame]:
@@ -228,8 +230,3 @@ def _rows(frame: pd.DataFrame, measure: str, quantity: str | None = None) -> pd.
     named = frame.assign(measure=measure, quantity=quantity or measure_of(measure).quantity)
     named = named if "null" in named else named.assign(null=np.nan)
     return named[COLUMNS].astype({"layer": "object"})
-
-
-def unit_of(quantity: str) -> str:
-    """Unit of a quantity of dropdiag's own."""
-    return QUANTITIES[quantity].unit

@@ -39,7 +39,9 @@ class Sides:
     def having(self, condition: Mapping[Label, object], baseline: Mapping[Label, object]) -> Sides:
         """Return the runs that have a value; paired, a pair falls where one of the two has none."""
         if self.paired:
-            both = [(a, b) for a, b in zip(self.condition, self.baseline, strict=True) if a in condition and b in baseline]
+            both = [
+                (a, b) for a, b in zip(self.condition, self.baseline, strict=True) if a in condition and b in baseline
+            ]
             return Sides(tuple(a for a, _ in both), tuple(b for _, b in both), paired=True, alone=self.alone)
         mine, theirs = (tuple(label for label in side if label in known)
                         for side, known in ((self.condition, condition), (self.baseline, baseline)))  # fmt: skip

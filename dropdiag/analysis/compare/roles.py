@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from dropdiag.analysis.select import check
 from dropdiag.errors import ArgumentError
+
+_WITHOUT: Final = re.compile(r"\b(no|non|without|w/o)\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,7 @@ def cast(conditions: Sequence[str], dropout: str | None, gaaf: str | None) -> Ro
         The baseline first: it plays neither unless given.
     dropout, gaaf : str, optional
         A condition; None is a guess by name: the only one whose name holds "gaaf", and the only other one whose name
-        holds "drop", or the only other one there is.
+        holds "drop", or the only other one there is. A name with "no" or "without" in it is none.
 
     Raises
     ------
@@ -50,7 +54,7 @@ def cast(conditions: Sequence[str], dropout: str | None, gaaf: str | None) -> Ro
         gaaf = _only([name for name in conditions[1:] if "gaaf" in name.lower() and name != dropout])
         guessed += [f"{gaaf!r} is taken for GAAF by its name"] if gaaf else []
     if dropout is None:
-        others = [name for name in conditions[1:] if name != gaaf]
+        others = [name for name in conditions[1:] if name != gaaf and not _WITHOUT.search(name)]
         dropout = _only([name for name in others if "drop" in name.lower()]) or _only(others)
         guessed += [f"{dropout!r} is taken for dropout"] if dropout else []
     return Roles(dropout, gaaf, tuple(guessed))

@@ -76,4 +76,6 @@ def shape_distances(histograms: Sequence[Histogram]) -> Floats:
     np.fill_diagonal(apart, np.nan)
     known = ~np.isnan(apart)
     with np.errstate(invalid="ignore"):
-        return np.asarray(np.where(known, apart, 0.0).sum(axis=1) / np.where(known.any(axis=1), known.sum(axis=1), np.nan))
+        return np.asarray(
+            np.where(known, apart, 0.0).sum(axis=1) / np.where(known.any(axis=1), known.sum(axis=1), np.nan)
+        )

@@ -12,15 +12,16 @@ import pandas as pd
 from dropdiag.analysis.compare.distances import PooledCounts
 from dropdiag.analysis.compare.effects import Effect, assess, holm, mean_difference
 from dropdiag.analysis.compare.matching import Matched
-from dropdiag.analysis.compare.measures import DISTANCE, LOG_RATIO, Measure, measure_of, unit_of
+from dropdiag.analysis.compare.measures import DISTANCE, LOG_RATIO, Measure, measure_of
 from dropdiag.analysis.compare.pairing import Sides, finite
+from dropdiag.store.histogram import Histogram
+from dropdiag.store.schema import QUANTITIES
 
 COLUMNS: Final = [
     "condition", "baseline", "layer", "call", "quantity", "measure", "scale", "unit", "effect", "low", "high",
     "interval", "value", "baseline_value", "null", "baseline_null", "p", "p_attainable", "p_holm", "test", "n",
     "n_baseline", "paired", "note",
 ]  # fmt: skip
-SHORT: Final = {"weight": "weight", "net_value": "net_value"}
 _NAN: Final = float("nan")
 
 
@@ -31,10 +32,6 @@ class Settings:
     confidence: float = 0.95
     n_boot: int = 2000
     seed: int = 0
-
-    def effect(self, condition: Sequence[float], baseline: Sequence[float], *, paired: bool) -> Effect:
-        """Return the difference of means with these settings."""
-        return mean_difference(condition, baseline, paired=paired, **asdict(self))
 
 
 def effect_of(
@@ -68,18 +65,25 @@ def effect_of(
     a, b = (np.array([values[label] for label in labels])
             for values, labels in ((mine, used.condition), (theirs, used.baseline)))  # fmt: skip
     a, b = (np.log(a), np.log(b)) if logs else (a, b)
-    return settings.effect(a - threshold, b, paired=used.paired), used  # type: ignore[arg-type]
+    return mean_difference(a - threshold, b, paired=used.paired, **asdict(settings)), used
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A condition beside its baseline."""
+
+    condition: str
+    baseline: str
+    sides: Sides
+    settings: Settings
 
 
 def rows_of(
     values: pd.DataFrame,
     distributions: Mapping[str, pd.DataFrame],
-    condition: str,
-    baseline: str,
-    sides: Sides,
+    pair: Compared,
     matched: Matched,
-    settings: Settings,
-    layers: Sequence[str] | None,
+    layers: Sequence[str],
 ) -> list[dict[str, Any]]:
     """Rows of the table of one condition, in the baseline's network order.
 
@@ -87,18 +91,15 @@ def rows_of(
     ----------
     values, distributions
         As `dropdiag.analysis.compare.measures.gather` returns them, the layers called as in the baseline.
-    condition, baseline, sides, matched, settings
-        Of this comparison.
-    layers : sequence of str, optional
-        Layers of the baseline; None is all.
+    pair : Compared
+    matched : Matched
+    layers : sequence of str
+        Layers of the baseline that are wanted.
     """
     order = {name: i for i, name in enumerate(matched.layers)}
-    rows = [
-        *_measured(values, condition, baseline, sides, settings),
-        *_distances(distributions, condition, baseline, sides, settings),
-    ]
-    wanted = set(order) if layers is None else set(layers)
-    rows = [row for row in rows if row["layer"] is None or row["layer"] in wanted & set(order)]
+    rows = [*_measured(values, pair), *_distances(distributions, pair)]
+    wanted = set(layers) & set(order)
+    rows = [row for row in rows if row["layer"] is None or row["layer"] in wanted]
     for row in rows:
         row["note"] = "; ".join(filter(None, [_place(row["layer"], matched), row["note"]]))
     rows.sort(key=lambda row: (order.get(row["layer"], len(order)), row["call"]))
@@ -112,59 +113,55 @@ def as_table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     return table.assign(p_holm=adjusted.astype("float64"))
 
 
-def by_run(frame: pd.DataFrame, column: str = "value") -> dict[str, float]:
-    """Return a column by the run's label."""
-    return dict(zip(frame["run"], frame[column], strict=True))
+def by_run(frame: pd.DataFrame) -> dict[str, float]:
+    """Return the values by the run's label."""
+    return dict(zip(frame["run"], frame["value"], strict=True))
 
 
-def _measured(
-    values: pd.DataFrame, condition: str, baseline: str, sides: Sides, settings: Settings
-) -> Iterator[dict[str, Any]]:
+def _measured(values: pd.DataFrame, pair: Compared) -> Iterator[dict[str, Any]]:
     for (name, layer, call), part in values.groupby(["measure", "layer", "call"], sort=False, dropna=False):
-        measure = measure_of(name)
-        mine, theirs = (part[part["condition"] == one] for one in (condition, baseline))
+        measure = measure_of(str(name))
+        mine, theirs = (part[part["condition"] == one] for one in (pair.condition, pair.baseline))
         if not len(mine) or not len(theirs):
             continue
-        effect, used = effect_of(measure, by_run(mine), by_run(theirs), sides, settings)
+        effect, used = effect_of(measure, by_run(mine), by_run(theirs), pair.sides, pair.settings)
         here, there = mine[mine["run"].isin(used.condition)], theirs[theirs["run"].isin(used.baseline)]
-        yield _row(measure, effect, sides, used, condition, baseline, layer, call) | {
+        yield _row(measure, (layer, call), effect, pair, used) | {
             "value": here["value"].mean(), "baseline_value": there["value"].mean(),
             "null": here["null"].mean(), "baseline_null": there["null"].mean(),
         }  # fmt: skip
 
 
-def _distances(
-    distributions: Mapping[str, pd.DataFrame], condition: str, baseline: str, sides: Sides, settings: Settings
-) -> Iterator[dict[str, Any]]:
+def _distances(distributions: Mapping[str, pd.DataFrame], pair: Compared) -> Iterator[dict[str, Any]]:
     for quantity, frame in distributions.items():
-        unit = unit_of(quantity)
-        for (layer, call), part in frame.groupby(["layer", "call"], sort=False):
-            mine, theirs = (by_run(part[part["condition"] == one], "histogram") for one in (condition, baseline))
-            used = sides.having(mine, theirs)
+        unit = QUANTITIES[quantity].unit
+        for site, part in frame.groupby(["layer", "call"], sort=False):
+            mine, theirs = (_histograms(part[part["condition"] == one]) for one in (pair.condition, pair.baseline))
+            used = pair.sides.having(mine, theirs)
             if not used.condition or not used.baseline:
                 continue
-            pooled = PooledCounts([mine[r] for r in used.condition] + [theirs[r] for r in used.baseline])  # type: ignore[misc]
+            pooled = PooledCounts([mine[r] for r in used.condition] + [theirs[r] for r in used.baseline])
             for kind, statistic, of in (
                 ("w1", pooled.wasserstein, unit),
                 ("energy", pooled.energy, f"square root of {unit}"),
                 ("js_bits", pooled.jensen_shannon, "bits"),
             ):
-                effect = assess(statistic, used.design(), floor=0.0, **asdict(settings))
-                measure = Measure(f"{quantity}_{kind}", quantity, DISTANCE, of)
-                yield _row(measure, effect, sides, used, condition, baseline, layer, call)
+                effect = assess(statistic, used.design(), floor=0.0, **asdict(pair.settings))
+                yield _row(Measure(f"{quantity}_{kind}", quantity, DISTANCE, of), site, effect, pair, used)
 
 
-def _row(
-    measure: Measure, effect: Effect | None, sides: Sides, used: Sides, condition: str, baseline: str,
-    layer: Any, call: Any,
-) -> dict[str, Any]:  # fmt: skip
+def _histograms(frame: pd.DataFrame) -> dict[str, Histogram]:
+    return dict(zip(frame["run"], frame["histogram"], strict=True))
+
+
+def _row(measure: Measure, site: Any, effect: Effect | None, pair: Compared, used: Sides) -> dict[str, Any]:
     nothing = Effect(_NAN, _NAN, _NAN, "none", _NAN, _NAN, "none", len(used.condition), len(used.baseline), used.paired)
-    numbers = asdict(effect or nothing)
+    layer, call = site
     return {
-        "condition": condition, "baseline": baseline, "layer": layer if isinstance(layer, str) else None,
+        "condition": pair.condition, "baseline": pair.baseline, "layer": layer if isinstance(layer, str) else None,
         "call": int(call), "quantity": measure.quantity, "measure": measure.name, "scale": measure.scale,
-        "unit": measure.unit, **numbers, "value": _NAN, "baseline_value": _NAN, "null": _NAN, "baseline_null": _NAN,
-        "note": _note(measure, effect, sides, used),
+        "unit": measure.unit, **asdict(effect or nothing), "value": _NAN, "baseline_value": _NAN, "null": _NAN,
+        "baseline_null": _NAN, "note": _note(measure, effect, pair.sides, used),
     }  # fmt: skip
 
 

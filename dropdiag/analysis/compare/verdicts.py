@@ -56,11 +56,11 @@ def rules(options: Options) -> dict[str, str]:
         "d": f"More: the difference of the saturation share is above 0. More so in higher layers: the slope of that "
         f"difference over the layers' order is above 0. {both} {ONE_SIDE} {whole}",
         "e": f"Resembles: GAAF's gradient flow is within a factor of {options.flow_margin:g} of dropout's, and its "
-        f"saturation share within {options.share_margin:g}: supported where the whole interval is within (equivalence by "
-        f"confidence interval), contradicted where the whole interval is outside. Undecided where dropout itself has no "
-        f"effect that could be resembled. {both} An average within counts only if no layer is outside.",
-        "f": f"The difference of the epochs (evaluations) up to the best held-out value, GAAF's less dropout's, is below "
-        f"0. {ONE_SIDE}",
+        f"saturation share within {options.share_margin:g}: supported where the whole interval is within (equivalence "
+        f"by confidence interval), contradicted where the whole interval is outside. Undecided where dropout itself has "
+        f"no effect that could be resembled. {both} An average within counts only if no layer is outside.",
+        "f": f"The difference of the epochs (evaluations) up to the best held-out value, GAAF's less dropout's, is "
+        f"below 0. {ONE_SIDE}",
     }
 
 

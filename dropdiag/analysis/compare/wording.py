@@ -13,7 +13,9 @@ def gaussian(normal: Evidence | None, alike: Evidence | None) -> str:
     """Say how far weights are from normal, and layers from each other."""
     return _joined(
         _change("distance to the normal changes by", normal, "the weights were not recorded on both sides"),
-        _change("distance between the layers' shapes by", alike, "there are no two layers whose shapes could be compared"),
+        _change(
+            "distance between the layers' shapes by", alike, "there are no two layers whose shapes could be compared"
+        ),
     )
 
 
@@ -31,7 +33,8 @@ def flow(one: Evidence | None, published: float) -> str:
     if np.isnan(low):
         return f"gradient flow is {effect:.3g} times the baseline's (published: about {published:g})"
     where = "below" if high < published else "above" if low > published else "not distinguished from"
-    return f"gradient flow is {effect:.3g} times the baseline's [{low:.3g}, {high:.3g}], {where} the published {published:g}"
+    factor = f"{effect:.3g} times the baseline's [{low:.3g}, {high:.3g}]"
+    return f"gradient flow is {factor}, {where} the published {published:g}"
 
 
 def saturation(one: Evidence | None, slope: Evidence | None) -> str:
@@ -51,7 +54,9 @@ def resemblance(flow_: Evidence | None, share: Evidence | None) -> str:
     if flow_ is not None:
         numbers = np.exp([flow_.effect.effect, flow_.effect.low, flow_.effect.high])
         ratio = f"gradient flow is {numbers[0]:.3g} times dropout's" + _interval(*numbers[1:])
-    return _joined(ratio, _change("saturation share differs by", share, "saturation shares were not recorded on both sides"))
+    return _joined(
+        ratio, _change("saturation share differs by", share, "saturation shares were not recorded on both sides")
+    )
 
 
 def nothing_to_resemble(name: str) -> str:
