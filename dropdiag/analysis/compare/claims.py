@@ -30,7 +30,7 @@ from dropdiag.errors import ArgumentError
 TABLE: Final = ["claim", "statement", "condition", "baseline", "verdict", "reason", "n"]
 PARTS: Final = [
     "claim", "statement", "condition", "baseline", "layer", "call", "measure", "effect", "low", "high", "interval",
-    "threshold", "p", "p_holm", "p_attainable", "verdict", "n", "n_baseline", "paired",
+    "joint_low", "joint_high", "threshold", "p", "p_holm", "p_attainable", "verdict", "n", "n_baseline", "paired",
 ]  # fmt: skip
 Judge = Callable[[Evidence], str]
 
@@ -45,8 +45,9 @@ class Claims:
         One row a claim and condition: claim ("a" to "f"), statement, condition, baseline, verdict ("supported",
         "contradicted", "undecided"), reason (with numbers), n (runs of the condition).
     layers : DataFrame
-        One row a claim, condition, layer and measure: effect, low, high, interval, threshold, p (of the threshold),
-        p_holm (over layers), p_attainable, verdict, n, n_baseline, paired.
+        One row a claim, condition, layer and measure: effect, low, high, interval; joint_low, joint_high (the interval
+        for all layers together); threshold, p (of the threshold), p_holm (over layers), p_attainable, verdict, n,
+        n_baseline, paired.
     overall : DataFrame
         The same for what is taken over all layers (average, slope) or belongs to the network; layer is missing.
     rules : dict of str to str
@@ -203,7 +204,7 @@ class _Court:
 
     def _equivalence(self, pair: Pair, name: str, margin: float) -> tuple[str, Evidence | None]:
         def judge(one: Evidence) -> str:
-            return equivalent(one.effect.low, one.effect.high, margin)
+            return equivalent(*one.joint, margin)
 
         return self._whole("e", pair, pair.layers(name), pair.average(name), judge, margin=margin)
 
@@ -217,15 +218,16 @@ class _Court:
             self._note(claim, pair, one, said, margin)
         whole = over_layers(verdict, verdicts)
         if whole != verdict:
-            contrary = [
-                one.layer for one, said in zip(layers, verdicts, strict=True) if said not in (verdict, UNDECIDED)
-            ]
-            self._remarks.append(f"the average is {verdict}, but {', '.join(map(repr, contrary))} says the opposite")
+            pairs = zip(layers, verdicts, strict=True)
+            contrary = [str(one.layer) for one, said in pairs if said not in (verdict, UNDECIDED)]
+            self._remarks.append(wording.contrary(layers[0].measure, verdict, contrary))
         return whole, average
 
     def _judge(self, side: int) -> Judge:
         def judge(one: Evidence) -> str:
-            low, high = sorted((side * one.effect.low, side * one.effect.high))
+            tested = one.attainable <= self._options.alpha
+            ends = (one.effect.low, one.effect.high) if tested else one.joint
+            low, high = sorted(side * end for end in ends)
             threshold, against = (side * bound for bound in one.bounds)
             numbers = Numbers(low, high, threshold, against, one.p_holm, one.p_against, one.attainable)
             return one_sided(numbers, self._options.alpha)
@@ -238,9 +240,10 @@ class _Court:
             return
         e = one.effect
         p = (e.p, one.p_holm, e.p_attainable) if margin is None else (np.nan,) * 3
+        threshold = one.bounds.threshold if margin is None else margin
         row = (
             claim, STATEMENTS[claim], pair.condition, pair.baseline, one.layer, one.call, one.measure, e.effect, e.low,
-            e.high, e.interval, one.bounds.threshold if margin is None else margin, *p, verdict, e.n, e.n_baseline, e.paired,
+            e.high, e.interval, *one.joint, threshold, *p, verdict, e.n, e.n_baseline, e.paired,
         )  # fmt: skip
         (self._overall if one.layer is None else self._layers).append(row)
 

@@ -21,8 +21,8 @@ STATEMENTS: Final = {
 
 ONE_SIDE: Final = (
     "A number is on the claimed side when its whole interval over seeds is, and its p (over layers: Holm's) is at most "
-    "alpha; where so few seeds could not give such a p, the interval alone decides, and the attainable p is stated. "
-    "One seed, or seeds that do not differ, decide nothing."
+    "alpha; where so few seeds could not give such a p, the interval alone decides (over layers: Bonferroni's), and the "
+    "attainable p is stated. One seed, or seeds that do not differ, decide nothing."
 )
 
 
@@ -57,8 +57,8 @@ def rules(options: Options) -> dict[str, str]:
         f"difference over the layers' order is above 0. {both} {ONE_SIDE} {whole}",
         "e": f"Resembles: GAAF's gradient flow is within a factor of {options.flow_margin:g} of dropout's, and its "
         f"saturation share within {options.share_margin:g}: supported where the whole interval is within (equivalence "
-        f"by confidence interval), contradicted where the whole interval is outside. Undecided where dropout itself has "
-        f"no effect that could be resembled. {both} An average within counts only if no layer is outside.",
+        f"by confidence interval; over layers Bonferroni's), contradicted where it is wholly outside. Undecided where "
+        f"dropout itself has no effect that could be resembled. {both} An average within counts only if no layer is outside.",
         "f": f"The difference of the epochs (evaluations) up to the best held-out value, GAAF's less dropout's, is "
         f"below 0. {ONE_SIDE}",
     }

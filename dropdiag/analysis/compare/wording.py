@@ -71,6 +71,12 @@ def epochs(one: Evidence | None, scalar: str | None) -> str:
     return _change(f"evaluations to the best {scalar} differ by", one, f"{scalar!r} was not logged on both sides")
 
 
+def contrary(measure: str, verdict: str, layers: Sequence[str]) -> str:
+    """Say which layers keep a verdict on the average from being that of the whole."""
+    names = ", ".join(map(repr, layers[:3])) + (f" and {len(layers) - 3} more" if len(layers) > 3 else "")
+    return f"{measure.replace('_', ' ')} on average is {verdict}, but the opposite holds at {names}"
+
+
 def caveats(known: Sequence[Evidence], alpha: float, *, tested: bool) -> list[str]:
     """Say how many seeds there are, what p came out, and what so few could not show."""
     if not known:
