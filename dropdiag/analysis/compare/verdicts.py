@@ -21,8 +21,8 @@ STATEMENTS: Final = {
 
 ONE_SIDE: Final = (
     "A number is on the claimed side when its whole interval over seeds is, and its p (over layers: Holm's) is at most "
-    "alpha; where so few seeds could not give such a p, the interval alone decides (over layers: Bonferroni's), and the "
-    "attainable p is stated. One seed, or seeds that do not differ, decide nothing."
+    "alpha; where so few seeds could not give such a p, the interval alone decides (over layers: Bonferroni's), and "
+    "the attainable p is stated. One seed, or seeds that do not differ, decide nothing."
 )
 
 
@@ -58,7 +58,8 @@ def rules(options: Options) -> dict[str, str]:
         "e": f"Resembles: GAAF's gradient flow is within a factor of {options.flow_margin:g} of dropout's, and its "
         f"saturation share within {options.share_margin:g}: supported where the whole interval is within (equivalence "
         f"by confidence interval; over layers Bonferroni's), contradicted where it is wholly outside. Undecided where "
-        f"dropout itself has no effect that could be resembled. {both} An average within counts only if no layer is outside.",
+        f"dropout itself has no effect that could be resembled. {both} An average within counts only if no "
+        f"layer is outside.",
         "f": f"The difference of the epochs (evaluations) up to the best held-out value, GAAF's less dropout's, is "
         f"below 0. {ONE_SIDE}",
     }
