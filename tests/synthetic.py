@@ -151,7 +151,7 @@ def _held_out(made: Content, steps: int, phase: str, *, shares: bool) -> list[Sc
         rows.append(ScalarRow(steps, phase, layer, 0, "saturation_share_left", float((z <= -BORDER).mean())))
         rows.append(ScalarRow(steps, phase, layer, 0, "saturation_share_right", float((z >= BORDER).mean())))
     for layer, r in made.node_correlation.items():
-        ratio = 90 / (1 + 89 * np.square(r.astype(np.float64)).mean())
+        ratio = 90 / (1 + 89 * np.square(r.astype(np.float64)).sum() / max(r.size, 1))
         for quantity, value in (
             ("participation_ratio", ratio),
             ("effective_rank", (90 + ratio) / 2),

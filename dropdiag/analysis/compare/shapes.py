@@ -26,19 +26,18 @@ def ks_normal(histogram: Histogram) -> float:
     -------
     float
         The greatest |F - Phi|, in [0, 1], taken at the bins' edges: at most the share of the fullest bin below
-        that of the raw values. NaN where all values are equal or none is finite.
+        that of the raw values. NaN where all values lie in one bin or none is finite.
 
     Notes
     -----
     A distance, not a test: the mean and standard deviation are fitted, and a layer's weights are no sample.
     """
     low, high, counts = histogram.bounds()
-    sd = histogram.std()
-    if not sd > 0.0:
+    if counts.size < 2:
         return float("nan")
     after = np.cumsum(counts) / counts.sum()
     before = np.concatenate([[0.0], after[:-1]])
-    mean = histogram.mean()
+    mean, sd = histogram.mean(), histogram.std()
     apart = [np.abs(ndtr((edge - mean) / sd) - level).max() for edge, level in ((low, before), (high, after))]
     return float(max(apart))
 
@@ -49,12 +48,12 @@ def standardised(histogram: Histogram) -> Floats:
     Returns
     -------
     ndarray of float64, shape (LEVELS,)
-        NaN where all values are equal or none is finite.
+        NaN where all values lie in one bin or none is finite.
     """
-    sd = histogram.std()
-    if not sd > 0.0:
+    if histogram.bounds()[2].size < 2:
         return np.full(LEVELS, np.nan)
-    return np.asarray((histogram.quantile((np.arange(LEVELS) + 0.5) / LEVELS) - histogram.mean()) / sd)
+    values = histogram.quantile((np.arange(LEVELS) + 0.5) / LEVELS)
+    return np.asarray((values - histogram.mean()) / histogram.std())
 
 
 def shape_distances(histograms: Sequence[Histogram]) -> Floats:
@@ -72,7 +71,9 @@ def shape_distances(histograms: Sequence[Histogram]) -> Floats:
         differ by place and width alone. NaN without another layer.
     """
     shapes = [standardised(histogram) for histogram in histograms]
-    apart = np.array([[np.abs(one - other).mean() for other in shapes] for one in shapes]).reshape(len(shapes), -1)
+    if not shapes:
+        return np.empty(0)
+    apart = np.array([[np.abs(one - other).mean() for other in shapes] for one in shapes])
     np.fill_diagonal(apart, np.nan)
     known = ~np.isnan(apart)
     with np.errstate(invalid="ignore"):
