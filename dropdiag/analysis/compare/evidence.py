@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
@@ -14,7 +14,7 @@ from dropdiag.analysis.compare.effects import Effect, holm
 from dropdiag.analysis.compare.measures import DIFFERENCE, LOG_RATIO, Measure, measure_of
 from dropdiag.analysis.compare.pairing import sides
 from dropdiag.analysis.compare.resampling import Floats
-from dropdiag.analysis.compare.table import by_run, effect_of
+from dropdiag.analysis.compare.table import by_site, effect_of
 
 ABOVE: Final = 1
 BELOW: Final = -1
@@ -76,9 +76,12 @@ class Pair:
         self._settings = comparison.settings
         self._sides = sides(comparison.runs, condition, baseline)
         order = {name: i for i, name in enumerate(comparison.layers)}
-        values = comparison.measured
-        values = values[values["layer"].isna() | values["layer"].isin(order)]
-        self._values = values.assign(place=values["layer"].map(order).fillna(-1).astype("int64"))
+        self._found: dict[str, list[tuple[str | None, int, dict[str, float]]]] = {}
+        places = [(-1 if layer is None else order.get(layer, len(order)), call, measure, layer, sides)
+                  for (measure, layer, call), sides in by_site(comparison.measured).items()]  # fmt: skip
+        for place, call, measure, layer, found in sorted(places, key=lambda site: site[:2]):
+            if place < len(order) and condition in found and baseline in found:
+                self._found.setdefault(measure, []).append((layer, call, {**found[condition], **found[baseline]}))
 
     def layers(self, name: str, bounds: Bounds = ZERO) -> list[Evidence]:
         """Return the effect in each layer, in network order."""
@@ -115,18 +118,12 @@ class Pair:
 
     def network(self, name: str) -> Evidence | None:
         """Return the effect on a scalar of the network."""
-        part = self._values[(self._values["measure"] == name) & self._values["layer"].isna()]
-        return self._whole(name, measure_of(name), by_run(part), ZERO)
+        found = [values for layer, _, values in self._found.get(name, []) if layer is None]
+        return self._whole(name, measure_of(name), found[0], ZERO) if found else None
 
-    def _sites(self, name: str) -> Iterator[tuple[str, int, dict[str, float]]]:
-        """Yield layer, call, and the values of both conditions' runs, in network order."""
-        here = self._values["condition"].isin([self.condition, self.baseline])
-        part = self._values[here & (self._values["measure"] == name) & self._values["layer"].notna()]
-        for (layer, call), rows in part.sort_values(["place", "call"], kind="stable").groupby(
-            ["layer", "call"], sort=False
-        ):
-            if rows["condition"].nunique() == 2:
-                yield str(layer), int(str(call)), by_run(rows)
+    def _sites(self, name: str) -> list[tuple[str, int, dict[str, float]]]:
+        """Return layer, call, and the values of both conditions' runs, in network order."""
+        return [(layer, call, values) for layer, call, values in self._found.get(name, []) if layer is not None]
 
     def _over_layers(
         self, name: str, reduce: Callable[[Floats], Floats], called: str, bounds: Bounds

@@ -113,23 +113,36 @@ def as_table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     return table.assign(p_holm=adjusted.astype("float64"))
 
 
-def by_run(frame: pd.DataFrame) -> dict[str, float]:
-    """Return the values by the run's label."""
-    return dict(zip(frame["run"], frame["value"], strict=True))
+def by_site(
+    values: pd.DataFrame, column: str = "value"
+) -> dict[tuple[str, str | None, int], dict[str, dict[str, float]]]:
+    """Return a column by measure, layer and call; then by condition; then by the run's label."""
+    found: dict[tuple[str, str | None, int], dict[str, dict[str, float]]] = {}
+    columns = (values[name].tolist() for name in ("measure", "layer", "call", "condition", "run", column))
+    for measure, layer, call, condition, run, value in zip(*columns, strict=True):
+        site = measure, layer if isinstance(layer, str) else None, int(call)
+        found.setdefault(site, {}).setdefault(condition, {})[run] = value
+    return found
 
 
 def _measured(values: pd.DataFrame, pair: Compared) -> Iterator[dict[str, Any]]:
-    for (name, layer, call), part in values.groupby(["measure", "layer", "call"], sort=False, dropna=False):
-        measure = measure_of(str(name))
-        mine, theirs = (part[part["condition"] == one] for one in (pair.condition, pair.baseline))
-        if not len(mine) or not len(theirs):
+    nulls = by_site(values, "null")
+    for (name, layer, call), sides in by_site(values).items():
+        mine, theirs = (sides.get(one, {}) for one in (pair.condition, pair.baseline))
+        if not mine or not theirs:
             continue
-        effect, used = effect_of(measure, by_run(mine), by_run(theirs), pair.sides, pair.settings)
-        here, there = mine[mine["run"].isin(used.condition)], theirs[theirs["run"].isin(used.baseline)]
+        measure = measure_of(name)
+        effect, used = effect_of(measure, mine, theirs, pair.sides, pair.settings)
+        null, other = (nulls[name, layer, call][one] for one in (pair.condition, pair.baseline))
         yield _row(measure, (layer, call), effect, pair, used) | {
-            "value": here["value"].mean(), "baseline_value": there["value"].mean(),
-            "null": here["null"].mean(), "baseline_null": there["null"].mean(),
+            "value": _mean(mine, used.condition), "baseline_value": _mean(theirs, used.baseline),
+            "null": _mean(null, used.condition), "baseline_null": _mean(other, used.baseline),
         }  # fmt: skip
+
+
+def _mean(values: Mapping[str, float], runs: Sequence[str]) -> float:
+    known = [values[run] for run in runs if np.isfinite(values[run])]
+    return float(np.mean(known)) if known else _NAN
 
 
 def _distances(distributions: Mapping[str, pd.DataFrame], pair: Compared) -> Iterator[dict[str, Any]]:
