@@ -89,10 +89,16 @@ def caveats(known: Sequence[Evidence], alpha: float, *, tested: bool) -> list[st
         return [what, "the seeds do not differ at all, so they say nothing about chance"]
     if not tested:
         return [what]
-    p = ", ".join(f"{one.effect.p:.2g}" for one in known)
+    p = ", ".join(f"{_p(one):.2g}" for one in known)
     least = max(one.effect.p_attainable for one in known)
     alone = f", the attainable p is {least:.2g}: the interval alone decides" if least > alpha else ""
     return [f"{what}, p = {p}{alone}"]
+
+
+def _p(one: Evidence) -> float:
+    """Return the p of the bound that the interval lies beyond: that which contradicts, where it is below that alone."""
+    below = one.effect.low <= one.bounds.threshold < one.bounds.against and one.effect.high < one.bounds.against
+    return one.p_against if below else one.effect.p
 
 
 def _change(what: str, one: Evidence | None, missing: str) -> str:

@@ -35,7 +35,7 @@ FALSE = {
 }
 OPEN = {
     "a": {},
-    "b": {"correlation": 0.19, "spread": 16.0},
+    "b": {"correlation": 0.205, "spread": 16.0},
     "c": {"spread": 3.0},
     "d": {"spread": 4.0},
 }
