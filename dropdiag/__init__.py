@@ -9,6 +9,7 @@ Record
 Read and compare
     `load` opens one run folder as a `Run`, or several as `Runs`: frames and `Histogram` objects.
     `Catalog` keeps the scalars of thousands of runs together and gives `Runs` of them.
+    `compare` sets conditions side by side over seeds, as a `Comparison`: effects, intervals, verdicts on claims.
     `analysis` answers the paper's questions, frame to frame; `plots` draws its figures.
 Errors
     `DropdiagError` is the base of all of them; `DropdiagWarning` is what is warned.
@@ -24,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dropdiag import analysis, gaaf, plots
     from dropdiag.acceleration import GAAF
+    from dropdiag.analysis.compare import Comparison, compare
     from dropdiag.errors import DropdiagError, DropdiagWarning
     from dropdiag.functional import register_activation
     from dropdiag.recorder import Recorder
@@ -38,6 +40,7 @@ __version__ = "0.1.0"
 __all__ = [
     "GAAF",
     "Catalog",
+    "Comparison",
     "DropdiagError",
     "DropdiagWarning",
     "Histogram",
@@ -45,6 +48,7 @@ __all__ = [
     "Run",
     "Runs",
     "analysis",
+    "compare",
     "every",
     "gaaf",
     "load",
@@ -57,12 +61,14 @@ __all__ = [
 _HOME = {
     "GAAF": "dropdiag.acceleration",
     "Catalog": "dropdiag.store.catalog",
+    "Comparison": "dropdiag.analysis.compare",
     "DropdiagError": "dropdiag.errors",
     "DropdiagWarning": "dropdiag.errors",
     "Histogram": "dropdiag.store.histogram",
     "Recorder": "dropdiag.recorder",
     "Run": "dropdiag.store.reader",
     "Runs": "dropdiag.store.reader",
+    "compare": "dropdiag.analysis.compare",
     "every": "dropdiag.schedules",
     "load": "dropdiag.store.reader",
     "log_spaced": "dropdiag.schedules",

@@ -150,8 +150,11 @@ def _held_out(made: Content, steps: int, phase: str, *, shares: bool) -> list[Sc
         z = values.astype(np.float64)
         rows.append(ScalarRow(steps, phase, layer, 0, "saturation_share_left", float((z <= -BORDER).mean())))
         rows.append(ScalarRow(steps, phase, layer, 0, "saturation_share_right", float((z >= BORDER).mean())))
-    for layer in made.node_correlation:
+    for layer, r in made.node_correlation.items():
+        ratio = 90 / (1 + 89 * np.square(r.astype(np.float64)).sum() / max(r.size, 1))
         for quantity, value in (
+            ("participation_ratio", ratio),
+            ("effective_rank", (90 + ratio) / 2),
             ("node_correlation_samples", SAMPLES),
             ("node_correlation_nodes", 90),
             ("constant_nodes", 2),

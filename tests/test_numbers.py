@@ -128,6 +128,11 @@ def test_held_out_net_values_and_node_correlation(run, saved):
         np.testing.assert_allclose(
             scalar(run, "node_correlation_abs_mean", layer, "eval"), np.abs(pairs).mean(), rtol=1e-6
         )
+        values_of_r = np.linalg.eigvalsh(r)
+        shares = values_of_r / len(r)
+        ratio, rank = len(r) ** 2 / (values_of_r**2).sum(), np.exp(-(shares * np.log(shares)).sum())
+        np.testing.assert_allclose(scalar(run, "participation_ratio", layer, "eval"), ratio, rtol=1e-5)
+        np.testing.assert_allclose(scalar(run, "effective_rank", layer, "eval"), rank, rtol=1e-5)
         histogram = run.histogram("node_correlation", layer)
         assert histogram.n == len(pairs)
         _, high, counts = histogram.bounds()

@@ -149,6 +149,25 @@ def null_limit(samples: float, level: float = 0.95) -> float:
     return float(t / np.sqrt(samples - 2.0 + t * t))
 
 
+def null_participation_ratio(nodes: float, samples: float) -> float:
+    """Participation ratio under independence: ``m / (1 + (m - 1) / (n - 1))``, for E r^2 is 1 / (n - 1) exactly."""
+    if not (samples >= 2 and nodes >= 1):
+        return float("nan")
+    return float(nodes / (1.0 + (nodes - 1.0) / (samples - 1.0)))
+
+
+def null_effective_rank(nodes: float, samples: float) -> float:
+    """Effective rank under independence, for many nodes m and samples n.
+
+    The eigenvalues of such a correlation matrix follow the law of Marchenko and Pastur (Jiang 2004), whose entropy is
+    Page's (1993): ``exp(ln a - a / (2 b))``, a being the smaller and b the greater one of m and n - 1.
+    """
+    if not (samples >= 2 and nodes >= 1):
+        return float("nan")
+    least, most = sorted((nodes, samples - 1.0))
+    return float(least * np.exp(-least / (2.0 * most)))
+
+
 def mean_abs(low: NDArray[np.float64], high: NDArray[np.float64], counts: NDArray[np.int64]) -> float:
     """Mean of |x| of binned values; no bin reaches over 0, so its centre will do."""
     return float(counts @ np.abs(0.5 * (low + high)) / counts.sum()) if counts.size else float("nan")

@@ -15,6 +15,7 @@ from dropdiag.errors import ArgumentError, NotRecordedError
 from dropdiag.store.reader import Run, Runs, as_runs
 from dropdiag.store.schema import QUANTITIES
 
+BEST: Final = ["best", "step", "evaluation", "final"]
 NETWORK: Final = [None]  # the layer of what belongs to the network as a whole
 
 
@@ -109,6 +110,31 @@ def best(
     The best of many evaluations on a test set is optimistic about what another test set would give; ``final``
     is not, nor is what was chosen by other data.
     """
+    rows = best_per_run(runs, quantity, phase=phase, conditions=conditions, mode=mode, by=by)
+    return over_seeds(rows, ["condition"], BEST)
+
+
+def best_per_run(
+    runs: Run | Runs,
+    quantity: str = "accuracy",
+    *,
+    phase: str = "eval",
+    conditions: Sequence[str] | None = None,
+    mode: str = "max",
+    by: str | None = None,
+) -> pd.DataFrame:
+    """Best value of each run and when it was reached.
+
+    Parameters
+    ----------
+    runs, quantity, phase, conditions, mode, by
+        As in `best`.
+
+    Returns
+    -------
+    DataFrame
+        Columns condition, seed, run, step, best, evaluation, final; by condition.
+    """
     if mode not in {"max", "min"}:
         raise ArgumentError(f"mode must be 'max' or 'min', got {mode!r}")
     every = as_runs(runs)
@@ -119,8 +145,7 @@ def best(
     if rows.empty:
         _refuse(runs, quantity, phase, conditions)
     place = rows["condition"].map(names.index)
-    rows = rows.loc[place.sort_values(kind="stable").index]
-    return over_seeds(rows, ["condition"], ["best", "step", "evaluation", "final"])
+    return rows.loc[place.sort_values(kind="stable").index].reset_index(drop=True)
 
 
 def quantities(runs: Run | Runs) -> list[str]:
@@ -145,8 +170,7 @@ def _best(frame: pd.DataFrame, mode: str, quantity: str, by: str | None) -> pd.D
         best=frame["value"], step=frame["step"].astype("float64"), evaluation=evaluation.astype("float64")
     )
     rows["final"] = last.loc[rows["run"]].to_numpy()
-    measured = ["best", "step", "evaluation", "final"]
-    rows[measured] = rows[measured].where(finite.loc[rows.index], np.nan)
+    rows[BEST] = rows[BEST].where(finite.loc[rows.index], np.nan)
     return rows
 
 

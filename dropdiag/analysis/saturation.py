@@ -17,14 +17,13 @@ from numpy.typing import NDArray
 from dropdiag.analysis import kde
 from dropdiag.analysis.phases import rows_of_one_phase
 from dropdiag.analysis.seeds import over_seeds
-from dropdiag.analysis.select import GROUP, SITE, histograms, reduced
+from dropdiag.analysis.select import GROUP, KEYS, histograms, last, reduced
 from dropdiag.errors import ArgumentError
 from dropdiag.store.histogram import Histogram
 from dropdiag.store.reader import Run, Runs, as_runs
 from dropdiag.store.schema import BINS, NEGATIVE_ZERO, ZERO, bin_bounds
 
 LEFT, RIGHT = "saturation_share_left", "saturation_share_right"
-KEYS = ["condition", "seed", "run", "step", "phase", "layer", "call"]
 
 
 def table(
@@ -55,12 +54,34 @@ def table(
     ArgumentError, NotRecordedError
         As in `dropdiag.analysis.select.histograms`.
     """
-    left = rows_of_one_phase(reduced(runs, LEFT, _last, layers=layers, conditions=conditions), LEFT, phase)
-    right = reduced(runs, RIGHT, _last, layers=layers, conditions=conditions, phase=str(left["phase"].iloc[0]))
+    both = per_run(runs, layers=layers, conditions=conditions, phase=phase)
+    return over_seeds(both, GROUP, ["left", "right", "share"])
+
+
+def per_run(
+    runs: Run | Runs,
+    *,
+    layers: Sequence[str] | None = None,
+    conditions: Sequence[str] | None = None,
+    phase: str | None = None,
+) -> pd.DataFrame:
+    """Saturation shares of each run at its last recorded step, as they were counted while recording.
+
+    Parameters
+    ----------
+    runs, layers, conditions, phase
+        As in `table`.
+
+    Returns
+    -------
+    DataFrame
+        Columns condition, seed, run, step, phase, layer, call, left, right, share.
+    """
+    left = rows_of_one_phase(reduced(runs, LEFT, last, layers=layers, conditions=conditions), LEFT, phase)
+    right = reduced(runs, RIGHT, last, layers=layers, conditions=conditions, phase=str(left["phase"].iloc[0]))
     both = left.merge(right, on=KEYS, suffixes=("_left", "_right"))
     both = both.rename(columns={"value_left": "left", "value_right": "right"})
-    both["share"] = both["left"] + both["right"]
-    return over_seeds(both, GROUP, ["left", "right", "share"])
+    return both.assign(share=both["left"] + both["right"])
 
 
 def share(
@@ -207,12 +228,6 @@ def _share(run: Run, row: dict[Any, Any], eps: float) -> dict[str, Any]:
         return {**unknown, "n": n, "dropped": histogram.n - n, "activation": None}
     sup = float(run.meta["activations"][name]["sup"])
     return {**_shares(histogram, *run.derivative(name), eps * sup), "activation": name}
-
-
-def _last(frame: pd.DataFrame) -> pd.DataFrame:
-    """Rows of each run's last step in each phase."""
-    groups = frame.groupby(["condition", "run", "phase", *SITE], sort=False, observed=True, dropna=False)
-    return frame.loc[frame["step"] == groups["step"].transform("max"), [*KEYS, "value"]]
 
 
 def _shares(

@@ -16,6 +16,7 @@ from dropdiag.store.selection import Names
 
 SITE = ["layer", "call"]
 GROUP = ["condition", "layer", "call"]
+KEYS = ["condition", "seed", "run", "step", "phase", "layer", "call"]
 
 
 def histograms(
@@ -229,6 +230,23 @@ def check(kind: str, wanted: Sequence[str] | None, known: Iterable[str]) -> list
     if not list(wanted):
         raise ArgumentError(f"{kind}s is empty; leave it out for all of {_listed(names)}")
     return list(wanted)
+
+
+def last(frame: pd.DataFrame) -> pd.DataFrame:
+    """Rows of each run's and site's last step in each phase.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        As `scalars` returns it, or `Runs.batches` yields it.
+
+    Returns
+    -------
+    DataFrame
+        Columns condition, seed, run, step, phase, layer, call, value.
+    """
+    groups = frame.groupby(["condition", "run", "phase", *SITE], sort=False, observed=True, dropna=False)
+    return frame.loc[frame["step"] == groups["step"].transform("max"), [*KEYS, "value"]]
 
 
 def by_step(frame: pd.DataFrame, groups: Sequence[str]) -> pd.DataFrame:

@@ -8,6 +8,7 @@ import torch
 
 from dropdiag.probes.base import Place, Probe, Tap, Value
 from dropdiag.sketches import Covariance, Histogram
+from dropdiag.sketches.spectrum import effective_rank, participation_ratio
 
 
 class _Correlation(Probe[Covariance]):
@@ -18,8 +19,9 @@ class _Correlation(Probe[Covariance]):
         return Covariance(place.site.node_axis)
 
     def values(self, sketch: Covariance) -> Iterable[tuple[str, Value]]:
-        """Return the histogram of r over pairs, its mean size, and the numbers it rests on."""
-        pairs = sketch.pairs()
+        """Return the histogram of r over pairs, its mean size, how many dimensions there are, and what it rests on."""
+        r = sketch.correlation()
+        pairs = sketch.pairs(r)
         histogram = Histogram()
         histogram.update(pairs)
         histogram.forget_nan()  # on an accelerator, the pairs of constant nodes
@@ -27,6 +29,8 @@ class _Correlation(Probe[Covariance]):
         return [
             ("node_correlation", histogram),
             ("node_correlation_abs_mean", pairs.abs().nanmean()),
+            ("participation_ratio", participation_ratio(r)),
+            ("effective_rank", effective_rank(r, sketch.samples())),
             ("node_correlation_samples", float(sketch.n)),
             ("node_correlation_nodes", (sketch.nodes - constant).to(torch.float64)),
             ("node_correlation_width", float(sketch.width)),
@@ -40,6 +44,7 @@ class NodeCorrelation(_Correlation):
     Taken from node values before dropout, so that no mask lowers it, over all samples of the set or, of more
     than 2,048, over an even selection of that many (`dropdiag.sketches.Covariance`). Constant nodes have no r:
     they are excluded and counted. With n samples, independent nodes still show a mean |r| of sqrt(2 / (pi n)).
+    Of the same matrix: the participation ratio and the effective rank (`dropdiag.sketches.spectrum`).
     """
 
     name = "node_correlation"

@@ -209,8 +209,13 @@ class Covariance:
         scale = torch.where(self.constant(), torch.nan, covariance.diagonal()).rsqrt()
         return (covariance * scale[:, None] * scale[None, :]).clamp(-1.0, 1.0)
 
-    def pairs(self) -> Tensor:
+    def pairs(self, correlation: Tensor | None = None) -> Tensor:
         """Pearson's r of every pair i < j of nodes.
+
+        Parameters
+        ----------
+        correlation : Tensor, optional
+            What `correlation` gave, where that is known already.
 
         Returns
         -------
@@ -220,9 +225,9 @@ class Covariance:
         """
         if self.n == 0:
             return torch.empty(0, dtype=torch.float64)
-        r = self.correlation()
+        r = self.correlation() if correlation is None else correlation
         if r.is_cpu:
-            keep = ~self.constant()
+            keep = ~r.diagonal().isnan()
             r = r[keep][:, keep]
         upper = torch.triu_indices(r.shape[0], r.shape[0], offset=1, device=r.device)
         return r[upper[0], upper[1]]

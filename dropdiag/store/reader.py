@@ -44,20 +44,21 @@ def load(where: PathLike | list[PathLike] | tuple[PathLike, ...] | Mapping[str, 
     if isinstance(where, (str, Path)):
         return Run(where)
     if isinstance(where, Mapping):
-        found = {str(name): _once(_paths(at)) for name, at in where.items()}
-        _check_disjoint(found)
+        found = {str(name): once(_paths(at)) for name, at in where.items()}
+        check_disjoint(found)
         return Runs([Run(path, condition=name) for name, paths in found.items() for path in paths])
     if isinstance(where, (list, tuple)):
-        return Runs([Run(path) for path in _once(_paths(where))])
+        return Runs([Run(path) for path in once(_paths(where))])
     raise ArgumentError(f"load() takes a path, a list of paths or a dict condition -> paths, got {where!r}")
 
 
-def _once(paths: list[Path]) -> list[Path]:
+def once(paths: list[Path]) -> list[Path]:
     """Drop paths to a run that came before: patterns may overlap, and a run is no second seed of itself."""
     return list({path.resolve(): path for path in reversed(paths)}.values())[::-1]
 
 
-def _check_disjoint(found: Mapping[str, list[Path]]) -> None:
+def check_disjoint(found: Mapping[str, list[Path]]) -> None:
+    """Raise `ArgumentError` if a run is given under two conditions."""
     owners: dict[Path, str] = {}
     for name, paths in found.items():
         for path in paths:

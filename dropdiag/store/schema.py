@@ -90,6 +90,8 @@ QUANTITIES: Final = {
         Quantity("weight_grad_abs_mean", "scalar", _PER_WEIGHT, r"mean $|\partial L/\partial w|$"),
         Quantity("raw_weight_grad_abs_mean", "scalar", _PER_WEIGHT, r"mean $|\partial L/\partial w|$ before clipping"),
         Quantity("node_correlation_abs_mean", "scalar", "1", "mean $|r|$"),
+        Quantity("participation_ratio", "scalar", "nodes", "participation ratio"),
+        Quantity("effective_rank", "scalar", "nodes", "effective rank"),
         Quantity("node_correlation_samples", "scalar", "samples", "samples"),
         Quantity("node_correlation_nodes", "scalar", "nodes", "nodes correlated"),
         Quantity("node_correlation_width", "scalar", "nodes", "nodes of the layer"),

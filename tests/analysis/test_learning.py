@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from dropdiag.analysis import learning
 from dropdiag.errors import ArgumentError, NotRecordedError
+from dropdiag.recorder import Recorder
 from dropdiag.store.reader import load
 from tests.synthetic import content, write
 
@@ -33,6 +35,25 @@ def test_best_value_and_when(runs) -> None:
     least = learning.best(runs, "loss", phase="train", mode="min").set_index("condition")
     losses = [content("Dropout", s).loss.min() for s in range(3)]
     assert least.loc["Dropout", "best"] == pytest.approx(np.mean(losses))
+
+
+def test_another_scalar_may_decide(tmp_path) -> None:
+    validation = {0: [0.1, 0.7, 0.7, 0.2], 1: [0.9, 0.3, np.nan, 0.4]}
+    tested = {0: [0.5, 0.6, 0.8, 0.9], 1: [0.3, 0.8, 0.7, 0.6]}
+    for seed in (0, 1):
+        model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Tanh())
+        with Recorder(model, tmp_path / str(seed), config={"condition": "A", "seed": seed}) as rec:
+            for a, b in zip(validation[seed], tested[seed], strict=True):
+                model(torch.ones(1, 2)).sum().backward()
+                rec.step()
+                rec.log(accuracy=b)
+                rec.log(validation_accuracy=a)
+    row = learning.best(load([tmp_path / "0", tmp_path / "1"]), by="validation_accuracy").iloc[0]
+    assert row["best"] == pytest.approx(
+        (0.6 + 0.3) / 2
+    )  # the first of two equal ones, and what the test set says there
+    assert row["evaluation"] == pytest.approx((2 + 1) / 2)
+    assert row["final"] == pytest.approx((0.9 + 0.6) / 2)
 
 
 def test_nan_is_never_the_best_nor_zero(tmp_path) -> None:

@@ -1,0 +1,264 @@
+"""Each claim on runs where it is true, where it is false, and where it cannot be decided."""
+
+import numpy as np
+import pytest
+
+import dropdiag as dd
+from dropdiag.analysis.compare.verdicts import (
+    CONTRADICTED,
+    SUPPORTED,
+    UNDECIDED,
+    Numbers,
+    Options,
+    equivalent,
+    jointly,
+    one_sided,
+    over_layers,
+    rules,
+)
+from dropdiag.errors import ArgumentError
+from tests.analysis.compare.scenes import Scene, play
+
+BASE = Scene()
+DROPOUT = Scene(flow=4.0, share=0.3, slope=0.1)
+TRUE = {
+    "a": {"normal": 0.8, "apart": 0.0},
+    "b": {"correlation": 0.21},
+    "c": {"flow": 4.0},
+    "d": {"share": 0.3, "slope": 0.1},
+}
+FALSE = {
+    "a": {"normal": -0.4, "apart": 1.4},
+    "b": {"correlation": 0.12},
+    "c": {"flow": 0.5},
+    "d": {"share": 0.3, "slope": -0.1},
+}
+OPEN = {
+    "a": {},
+    "b": {"correlation": 0.205, "spread": 16.0},
+    "c": {"spread": 3.0},
+    "d": {"spread": 4.0},
+}
+
+
+def verdicts(runs, **options):
+    table = dd.compare(runs).claims(**options).table
+    return {row.claim: row.verdict for row in table.itertuples() if row.condition == table["condition"].iloc[0]}
+
+
+@pytest.mark.parametrize("paired", [True, False])
+@pytest.mark.parametrize("claim", "abcd")
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [(TRUE, SUPPORTED), (FALSE, CONTRADICTED), (OPEN, UNDECIDED)],
+    ids=["true", "false", "open"],
+)
+def test_claims_on_a_baseline(tmp_path, claim, changes, expected, paired):
+    other = Scene(**changes[claim])
+    runs = play(tmp_path, {"plain": BASE, "treated": other}, paired=paired)
+    assert verdicts(runs)[claim] == expected
+
+
+@pytest.mark.parametrize(
+    ("gaaf", "expected"),
+    [
+        (DROPOUT, SUPPORTED),
+        (Scene(flow=1.0, share=0.3, slope=0.1), CONTRADICTED),
+        (Scene(flow=4.0, share=0.2, slope=-0.1), CONTRADICTED),
+        (Scene(flow=2.7, share=0.3, slope=0.1, spread=4.0), UNDECIDED),
+    ],
+    ids=["alike", "less flow", "less saturation", "at the margin"],
+)
+def test_claim_e(tmp_path, gaaf, expected):
+    runs = play(tmp_path, {"plain": BASE, "dropout": DROPOUT, "GAAF": gaaf})
+    table = dd.compare(runs).claims().table.set_index(["claim", "condition"])
+    assert table.loc[("e", "GAAF"), "verdict"] == expected
+    assert table.loc[("e", "GAAF"), "baseline"] == "dropout"
+
+
+def test_claim_e_is_open_where_dropout_has_no_effect_to_resemble(tmp_path):
+    noisy = Scene(spread=2.0)
+    found = (
+        dd.compare(play(tmp_path, {"plain": noisy, "dropout": noisy, "GAAF": noisy}, (1, 2, 3, 4, 5))).claims().table
+    )
+    row = found[found["claim"] == "e"].iloc[0]
+    assert row["verdict"] == UNDECIDED
+    assert "nothing to resemble" in row["reason"]
+
+
+@pytest.mark.parametrize(("best", "expected"), [(8, SUPPORTED), (19, CONTRADICTED), (15, UNDECIDED)])
+def test_claim_f(tmp_path, best, expected):
+    scenes = {"plain": BASE, "dropout": Scene(flow=4.0, best=15), "GAAF": Scene(flow=4.0, best=best)}
+    table = dd.compare(play(tmp_path, scenes)).claims().table
+    row = table[table["claim"] == "f"].iloc[0]
+    assert row["verdict"] == expected
+    assert "evaluations to the best accuracy differ by" in row["reason"].lower()
+
+
+def test_with_one_seed_all_is_undecided_and_says_so(tmp_path):
+    scenes = {"plain": BASE, "dropout": Scene(**TRUE["c"], **TRUE["d"]), "GAAF": DROPOUT}
+    claims = dd.compare(play(tmp_path, scenes, seeds=[0])).claims()
+    assert set(claims.table["verdict"]) == {UNDECIDED}
+    assert set(claims.table["claim"]) == set("abcdef")
+    assert claims.table["reason"].str.contains("one seed on a side: undecided").all()
+    assert claims.layers[["low", "high", "p"]].isna().all(axis=None)
+    assert claims.layers["effect"].notna().all()
+
+
+def test_copies_of_one_run_are_no_evidence(tmp_path):
+    scenes = {"plain": Scene(spread=0.0), "treated": Scene(flow=4.0, spread=0.0)}
+    runs = play(tmp_path, scenes, seeds=[0])
+    from tests.analysis.compare.scenes import content
+    from tests.synthetic import write
+
+    for condition, salt in (("plain", 0), ("treated", 1)):
+        for seed in (1, 2, 3):
+            write(tmp_path / f"{condition}-copy{seed}", content(scenes[condition], 0, salt), condition, seed)
+    runs = dd.load({name: str(tmp_path / f"{name}-*") for name in scenes})
+    row = dd.compare(runs).claims().table.set_index("claim").loc["c"]
+    assert row["verdict"] == UNDECIDED
+    assert "seeds do not differ at all" in row["reason"]
+
+
+def test_one_layer_against_the_rest_keeps_the_average_from_being_the_whole(tmp_path):
+    runs = play(tmp_path, {"plain": BASE, "treated": Scene(share=0.1, slope=0.2)})
+    claims = dd.compare(runs).claims()
+    row = claims.table.set_index("claim").loc["d"]
+    assert row["verdict"] == UNDECIDED
+    assert "but the opposite holds at 'layer1.activation'" in row["reason"]
+    layers = claims.layers[claims.layers["claim"] == "d"].set_index("layer")["verdict"]
+    assert layers.tolist() == [CONTRADICTED, SUPPORTED, SUPPORTED]
+
+
+def test_the_factor_is_set_beside_the_published_one_and_the_numbers_are_those_of_the_table(tmp_path):
+    comparison = dd.compare(play(tmp_path, {"plain": BASE, "treated": Scene(flow=2.0)}, range(8)))
+    claims = comparison.claims()
+    row = claims.table.set_index("claim").loc["c"]
+    assert "below the published 5" in row["reason"]
+    assert row["n"] == 8
+    assert (
+        "above the published 1.5" in comparison.claims(published_factor=1.5).table.set_index("claim").loc["c", "reason"]
+    )
+    layers = claims.layers[claims.layers["claim"] == "c"]
+    table = comparison.table[comparison.table["measure"] == "gradient_flow"]
+    for column in ("effect", "low", "high", "p", "p_holm", "p_attainable"):
+        np.testing.assert_allclose(layers[column], table[column])
+    assert (layers["joint_low"] < layers["low"]).all()
+    assert (layers["joint_high"] > layers["high"]).all()
+    overall = claims.overall[claims.overall["claim"] == "c"].iloc[0]
+    assert overall["effect"] == pytest.approx(table["effect"].mean())
+
+
+def test_the_p_of_not_lower_is_that_of_the_margin(tmp_path):
+    comparison = dd.compare(play(tmp_path, {"plain": BASE, "treated": Scene(correlation=0.19)}, range(8)))
+    row = comparison.claims().overall.set_index("claim").loc["b"]
+    assert row["threshold"] == -0.02
+    assert row["high"] < 0.0 < row["low"] + 0.02
+    assert row["p"] == row["p_attainable"] == 2 / 256
+    assert row["verdict"] == SUPPORTED
+    strict = comparison.claims(correlation_margin=0.002).table.set_index("claim").loc["b"]
+    assert strict["verdict"] == CONTRADICTED
+
+
+def test_what_was_not_recorded_leaves_claims_undecided(tmp_path):
+    from tests.analysis.compare.scenes import content
+    from tests.synthetic import write
+
+    for condition, salt in (("plain", 0), ("dropout", 1)):
+        for seed in range(3):
+            made = content(BASE, seed, salt)
+            made.node_correlation.clear()
+            made.gradient_flow.clear()
+            write(tmp_path / f"{condition}-{seed}", made, condition, seed)
+    runs = {name: str(tmp_path / f"{name}-*") for name in ("plain", "dropout")}
+    claims = dd.compare(runs, on_unreadable="ignore").claims()
+    table = claims.table.set_index("claim")
+    assert table.loc["b", "reason"] == "Node correlation was not recorded on both sides."
+    assert table.loc["c", "reason"] == "Gradient flow was not recorded on both sides."
+    assert table.loc[["b", "c", "e", "f"], "verdict"].tolist() == [UNDECIDED] * 4
+    assert "No condition plays gaaf by its name; name it with gaaf=." in table.loc["e", "reason"]
+
+
+def test_roles_are_guessed_by_name_said_so_and_can_be_given(tmp_path):
+    scenes = {"No dropout": BASE, "p=0.5 Drop": DROPOUT, "With gaaf": DROPOUT, "x": BASE}
+    comparison = dd.compare(play(tmp_path, scenes, seeds=[0, 1]))
+    guessed = comparison.claims()
+    assert (guessed.roles.dropout, guessed.roles.gaaf) == ("p=0.5 Drop", "With gaaf")
+    reason = guessed.table.set_index("claim").loc["f", "reason"]
+    assert "'p=0.5 Drop' is taken for dropout" in reason
+    assert "'With gaaf' is taken for GAAF by its name" in reason
+    given = comparison.claims(dropout="x", gaaf="p=0.5 Drop")
+    assert given.roles.guessed == ()
+    assert given.table.set_index("claim").loc["f", ["condition", "baseline"]].tolist() == ["p=0.5 Drop", "x"]
+    turned = dd.compare(comparison.runs, baseline="p=0.5 Drop").claims()
+    assert turned.roles.dropout == "x"  # not "No dropout"
+    with pytest.raises(ArgumentError, match="no condition 'y'"):
+        comparison.claims(gaaf="y")
+    with pytest.raises(ArgumentError, match="both dropout= and gaaf="):
+        comparison.claims(gaaf="x", dropout="x")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"alpha": 0.0}, "alpha must lie between 0 and 1"),
+        ({"correlation_margin": -0.1}, "correlation_margin must not be negative"),
+        ({"share_margin": float("nan")}, "share_margin must not be negative"),
+        ({"flow_margin": 0.5}, "flow_margin is a factor and must be above 1"),
+        ({"scalar": "bleu"}, "no scalar 'bleu' of held-out data; there are 'accuracy'"),
+    ],
+)
+def test_options_that_cannot_be(tmp_path, options, message):
+    comparison = dd.compare(play(tmp_path, {"a": BASE, "b": BASE}, seeds=[0]))
+    with pytest.raises(ArgumentError, match=message):
+        comparison.claims(**options)
+
+
+def numbers(low, high, p=0.01, attainable=0.001, threshold=0.0, against=0.0):
+    return Numbers(low, high, threshold, against, p, p, attainable)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (numbers(0.1, 0.3), SUPPORTED),
+        (numbers(-0.3, -0.1), CONTRADICTED),
+        (numbers(-0.1, 0.1), UNDECIDED),
+        (numbers(0.1, 0.3, p=0.2), UNDECIDED),  # the test could have been passed, and was not
+        (numbers(0.1, 0.3, p=0.2, attainable=0.2), SUPPORTED),  # it could not
+        (numbers(-0.3, -0.1, p=0.2), UNDECIDED),
+        (numbers(np.nan, np.nan), UNDECIDED),
+        (numbers(0.2, 0.2), UNDECIDED),
+        (numbers(-0.015, -0.01, threshold=-0.02), SUPPORTED),
+        (numbers(-0.03, -0.01, threshold=-0.02), CONTRADICTED),
+        (numbers(-0.03, 0.01, threshold=-0.02), UNDECIDED),
+    ],
+)
+def test_the_rule_of_one_number(given, expected):
+    assert one_sided(given, 0.05) == expected
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [(-0.1, 0.1, SUPPORTED), (0.3, 0.4, CONTRADICTED), (-0.4, -0.3, CONTRADICTED), (0.1, 0.3, UNDECIDED),
+     (np.nan, np.nan, UNDECIDED), (0.1, 0.1, UNDECIDED)],
+)  # fmt: skip
+def test_the_rule_of_equivalence(low, high, expected):
+    assert equivalent(low, high, 0.2) == expected
+
+
+def test_the_rules_of_the_whole():
+    assert over_layers(SUPPORTED, [UNDECIDED, SUPPORTED]) == SUPPORTED
+    assert over_layers(SUPPORTED, [CONTRADICTED, SUPPORTED]) == UNDECIDED
+    assert over_layers(CONTRADICTED, [SUPPORTED]) == UNDECIDED
+    assert jointly([SUPPORTED, SUPPORTED]) == SUPPORTED
+    assert jointly([SUPPORTED, UNDECIDED]) == UNDECIDED
+    assert jointly([SUPPORTED, CONTRADICTED]) == CONTRADICTED
+
+
+def test_the_rules_in_words_hold_the_numbers_in_force():
+    words = rules(Options(correlation_margin=0.037, flow_margin=1.7, published_factor=6.0))
+    assert set(words) == set("abcdef")
+    assert "-0.037" in words["b"]
+    assert "factor of 1.7" in words["e"]
+    assert "published 6" in words["c"]

@@ -1,0 +1,138 @@
+"""One effect: interval and p, beside scipy's and beside counting by hand."""
+
+from itertools import combinations, product
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from dropdiag.analysis.compare import effects
+from dropdiag.analysis.compare.effects import BCA_FROM, assess, holm, mean_difference
+from dropdiag.analysis.compare.resampling import LABELLINGS, Design
+from dropdiag.errors import ArgumentError
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(3)
+
+
+def test_the_interval_is_students_for_pairs_and_welchs_otherwise(rng):
+    a, b = rng.normal(1.0, 2.0, 6), rng.normal(0.0, 1.0, 6)
+    paired = mean_difference(a, b, paired=True, confidence=0.9)
+    expected = stats.ttest_rel(a, b).confidence_interval(0.9)
+    np.testing.assert_allclose([paired.low, paired.high], expected, rtol=1e-12)
+    unpaired = mean_difference(a, b[:4], paired=False)
+    expected = stats.ttest_ind(a, b[:4], equal_var=False).confidence_interval(0.95)
+    np.testing.assert_allclose([unpaired.low, unpaired.high], expected, rtol=1e-12)
+    assert (paired.interval, unpaired.interval) == ("t", "t")
+    assert paired.effect == pytest.approx(np.mean(a - b))
+
+
+def difference(x, y):
+    return abs(np.mean(x) - np.mean(y))
+
+
+def test_p_is_scipys_permutation_test_over_all_labellings(rng):
+    a, b = rng.normal(0.8, 1.0, 5), rng.normal(0.0, 1.0, 6)
+    found = mean_difference(a, b, paired=False)
+    peer = stats.permutation_test((a, b), difference, n_resamples=np.inf, alternative="greater")
+    assert found.p == pytest.approx(peer.pvalue, rel=1e-12)
+    assert (found.test, found.p_attainable) == ("permutation", pytest.approx(1 / 462))
+    found = mean_difference(a, b[:5], paired=True)
+    peer = stats.permutation_test((a, b[:5]), difference, permutation_type="samples", n_resamples=np.inf,
+                                  alternative="greater")  # fmt: skip
+    assert found.p == pytest.approx(peer.pvalue, rel=1e-12)
+    assert (found.test, found.p_attainable) == ("sign flip", 0.0625)
+
+
+@pytest.mark.parametrize(
+    ("n", "m", "paired"), [(3, 3, True), (5, 5, True), (3, 3, False), (5, 5, False), (2, 4, False)]
+)
+def test_the_attainable_p_is_what_the_clearest_effect_gives(n, m, paired):
+    a, b = 100.0 + 3.0 ** np.arange(n), 3.0 ** -np.arange(m)
+    found = mean_difference(a, b, paired=paired)
+    assert found.p == pytest.approx(found.p_attainable)
+    values = np.concatenate([a, b])
+    if paired:
+        nulls = [abs(np.mean(np.array(signs) * (a - b))) for signs in product([1, -1], repeat=n)]
+    else:
+        chosen = [list(some) for some in combinations(range(n + m), n)]
+        nulls = [abs(values[some].mean() - np.delete(values, some).mean()) for some in chosen]
+    assert found.p_attainable == pytest.approx(np.mean(np.array(nulls) >= abs(found.effect) * (1 - 1e-9)))
+
+
+def test_many_labellings_are_drawn_and_counted_with_the_one_there_was(rng):
+    a = rng.normal(5.0, 1.0, 20)
+    found = mean_difference(a, a - 5.0, paired=True)
+    assert found.p == found.p_attainable == 1 / LABELLINGS
+    b = rng.normal(0.45, 1.0, 20)
+    drawn = mean_difference(b, np.zeros(20), paired=True)
+    signs = np.where(np.random.default_rng(8).integers(0, 2, (200_000, 20)) > 0, 1.0, -1.0)
+    exact = np.mean(np.abs(signs @ b) >= abs(b.sum()))
+    assert drawn.p == pytest.approx(exact, abs=4 * np.sqrt(exact / LABELLINGS))
+    assert (drawn.p * LABELLINGS) == pytest.approx(round(drawn.p * LABELLINGS))  # (b + 1) / (m + 1)
+
+
+@pytest.mark.parametrize("paired", [True, False])
+def test_bca_is_scipys(rng, paired):
+    n = BCA_FROM
+    a, b = rng.lognormal(0.0, 0.6, n), rng.lognormal(0.2, 0.6, n)
+    found = mean_difference(a, b, paired=paired, n_boot=20_000)
+    data = (a - b,) if paired else (a, b)
+    of = np.mean if paired else (lambda x, y, axis: np.mean(x, axis) - np.mean(y, axis))
+    peer = stats.bootstrap(data, of, n_resamples=20_000, method="BCa", rng=np.random.default_rng(0))
+    width = found.high - found.low
+    assert found.interval == "bca"
+    np.testing.assert_allclose([found.low, found.high], peer.confidence_interval, atol=0.02 * width)
+
+
+def test_acceleration_is_that_of_a_skewed_sample(rng):
+    x = rng.exponential(1.0, 40)
+    values = np.concatenate([x, np.zeros(40)])
+    design = Design(40, 40, paired=True)
+    left_out = np.array([values[:40][np.arange(40) != i].mean() for i in range(40)])
+    centred = x - x.mean()
+    expected = (centred**3).sum() / (6 * (centred**2).sum() ** 1.5)
+    assert effects._acceleration(left_out, design) == pytest.approx(expected)
+
+
+def test_one_seed_gives_an_effect_and_nothing_invented():
+    found = mean_difference([3.0], [1.0], paired=True)
+    assert (found.effect, found.interval, found.test, found.n) == (2.0, "none", "none", 1)
+    assert np.isnan([found.low, found.high, found.p, found.p_attainable]).all()
+    assert mean_difference([3.0], [1.0, 2.0, 4.0], paired=False).interval == "none"
+
+
+def test_seeds_that_do_not_differ_have_an_interval_without_width():
+    assert mean_difference([2.1, 2.1, 2.1], [1.0, 1.0, 1.0], paired=True).without_spread
+    assert not mean_difference([2.1, 2.2, 2.1], [1.0, 1.0, 1.0], paired=True).without_spread
+
+
+def test_the_floor_of_a_distance_is_kept():
+    design = Design(3, 3, paired=False)
+    values = np.array([0.0, 1.0, 2.0, 0.5, 1.5, 0.9])
+    found = assess(lambda w: np.abs((w.condition - w.baseline) @ values) / 3, design, floor=0.0)
+    assert found.low == 0.0 < found.effect < found.high
+
+
+def test_holm_is_its_definition_and_leaves_out_what_was_not_tested():
+    p = np.array([0.01, np.nan, 0.04, 0.03, 0.5])
+    np.testing.assert_allclose(holm(p), [0.04, np.nan, 0.09, 0.09, 0.5])
+    np.testing.assert_allclose(holm([0.6, 0.9]), [1.0, 1.0])
+    assert holm([]).shape == (0,)
+
+
+def test_what_is_no_sample_is_refused():
+    with pytest.raises(ArgumentError, match="one length, got 2 and 3"):
+        mean_difference([1.0, 2.0], [1.0, 2.0, 3.0], paired=True)
+    with pytest.raises(ArgumentError, match="one finite value a run"):
+        mean_difference([1.0, np.nan], [1.0, 2.0], paired=False)
+
+
+def test_the_same_runs_give_the_same_numbers(rng):
+    a, b = rng.normal(size=BCA_FROM), rng.normal(size=BCA_FROM)
+    one, again = (mean_difference(a, b, paired=False, seed=5) for _ in range(2))
+    other = mean_difference(a, b, paired=False, seed=6)
+    assert one == again
+    assert (one.low, one.high) != (other.low, other.high)
