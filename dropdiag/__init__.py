@@ -9,6 +9,7 @@ Read and compare
     `load` opens one run folder as a `Run`, or several as `Runs`: frames and `Histogram` objects.
     `Catalog` keeps the scalars of thousands of runs together and gives `Runs` of them.
     `analysis` answers the paper's questions, frame to frame; `plots` draws its figures.
+    `report` writes it all into one HTML file.
 Errors
     `DropdiagError` is the base of all of them; `DropdiagWarning` is what is warned.
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from dropdiag.functional import register_activation
     from dropdiag.gaaf import GAAF
     from dropdiag.recorder import Recorder
+    from dropdiag.report.page import report
     from dropdiag.schedules import every, log_spaced
     from dropdiag.store.catalog import Catalog
     from dropdiag.store.histogram import Histogram
@@ -48,6 +50,7 @@ __all__ = [
     "log_spaced",
     "plots",
     "register_activation",
+    "report",
 ]
 
 _HOME = {
@@ -67,7 +70,7 @@ _HOME = {
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("analysis", "plots"):
+    if name in ("analysis", "plots", "report"):
         return import_module(f"dropdiag.{name}")
     if name not in _HOME:
         raise AttributeError(f"module 'dropdiag' has no attribute {name!r}")
