@@ -48,12 +48,12 @@ def integer(given: Any) -> Cell:
     return Cell(f"{round(float(given)):,}".replace(",", "\u202f").replace("-", "−"), str(round(float(given))), numeric=True)
 
 
-def number(given: Any, digits: str = ".3g", sd: Any = None) -> Cell:
+def number(given: Any, digits: str = ".3g", sd: Any = None, sd_digits: str = ".2g") -> Cell:
     """Cell of a number, ``mean (sd)`` where an sd is given."""
     if _missing(given):
         return Cell(NOTHING, "", numeric=True)
     shown = formatted(float(given), digits)
-    return Cell(shown if _missing(sd) else f"{shown} ({formatted(float(sd), digits)})", repr(float(given)), numeric=True)
+    return Cell(shown if _missing(sd) else f"{shown} ({formatted(float(sd), sd_digits)})", repr(float(given)), numeric=True)
 
 
 def interval(mean: Any, low: Any, high: Any, digits: str = ".2f") -> Cell:

@@ -22,6 +22,8 @@ from dropdiag.store.reader import Run, Runs, as_runs
 from dropdiag.store.schema import QUANTITIES
 
 USUAL: Final = ("loss", "test_loss", "accuracy")
+COUNTERS: Final = frozenset({"epoch"})
+"""Scalars that only count: no curve of them says anything."""
 
 
 @dataclass
@@ -62,6 +64,11 @@ class Content:
     figures: dict[str, Any] = field(default_factory=dict)
     blob: Blob = field(default_factory=Blob)
     uncompared: str = ""
+
+    @property
+    def judged(self) -> list[str]:
+        """Conditions with a verdict."""
+        return list(dict.fromkeys(verdict.condition for verdict in self.verdicts))
 
 
 def gather(
@@ -264,7 +271,7 @@ def _gradient_flow(runs: Runs, keep: Callable[[str], bool], blob: Blob) -> dict[
 
 
 def _learning(runs: Runs, _keep: Callable[[str], bool], blob: Blob) -> dict[str, Any]:
-    given = learning.quantities(runs)
+    given = [name for name in learning.quantities(runs) if name not in COUNTERS]
     names = [*(name for name in USUAL if name in given), *(name for name in given if name not in USUAL)]
     parts = [(name, one) for name in names for one in series.learning(runs, name)]
     return {"curves": [{"quantity": name, **one.packed(blob)} for name, one in parts]} if parts else {}

@@ -35,6 +35,7 @@ class Verdict:
     n: str
     rule: str
     layers: Table
+    anchor: str
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def verdicts(claims: Any) -> list[Verdict]:
         made.append(Verdict(
             str(row["claim"]), str(row["statement"]), str(row["condition"]), str(row["baseline"]), str(row["verdict"]),
             MARKS.get(str(row["verdict"]), "?"), str(row["reason"]), integer(row.get("n")).shown,
-            str(claims.rules.get(row["claim"], "")), _layers(part),
+            str(claims.rules.get(row["claim"], "")), _layers(part), f"claim-{len(made) + 1}",
         ))  # fmt: skip
     return made
 

@@ -201,6 +201,23 @@ report.rowsOf = function (spec) {
   return rows;
 };
 
+/* Powers of ten of a log axis, with 2 and 5 between them where there are few. */
+report.logTicks = function (low, high) {
+  const decades = Math.log10(high / low), subs = decades > 2.2 ? [1] : decades > 0.8 ? [1, 2, 5] : [1, 1.5, 2, 3, 4, 5, 7];
+  const ticks = [];
+  for (let k = Math.floor(Math.log10(low)); k <= Math.ceil(Math.log10(high)); k++)
+    for (const sub of subs) { const tick = sub * 10 ** k; if (tick >= low * 0.999 && tick <= high * 1.001) ticks.push(Number(tick.toPrecision(3))); }
+  const each = Math.ceil(ticks.length / 9);
+  return ticks.filter((_, i) => i % each === 0);
+};
+
+report.logDomain = function (lines) {
+  const known = lines.flatMap((line) => [...line.y, ...(line.low || []), ...(line.high || [])]).filter((v) => v > 0 && Number.isFinite(v));
+  if (!known.length) return undefined;
+  const low = Math.min(...known), high = Math.max(...known), room = Math.max((high / low) ** 0.04, 1.02);
+  return [low / room, high * room];
+};
+
 report.drawn = function (spec, width) {
   const marks = [], positive = (values) => (spec.yLog ? values.map((v) => (v > 0 ? v : NaN)) : values);
   const { lines, singles = [], vertical } = spec;
@@ -232,6 +249,10 @@ report.drawn = function (spec, width) {
   }
   if (spec.reference) marks.push(Plot.lineY({ length: spec.reference.x.length }, { x: spec.reference.x, y: spec.reference.y, stroke: "var(--ink)", strokeDasharray: "1 4", strokeLinecap: "round", strokeWidth: 2 }));
   const tickFormat = report.format;
+  if (spec.yLog) {
+    spec.yDomain = spec.yDomain || report.logDomain([...lines, ...singles]);
+    if (spec.yDomain) spec.yTicks = report.logTicks(...spec.yDomain);
+  }
   return Plot.plot({
     width, height: spec.height || 215, marginLeft: spec.marginLeft || 58, marginBottom: 38, marginTop: 22, marginRight: 14, marks,
     x: { label: spec.xLabel, labelArrow: "none", domain: spec.xDomain, type: spec.xLog ? "log" : "linear", tickFormat: spec.xTick || tickFormat, ticks: spec.xTicks || Math.max(3, Math.floor(width / 75)), grid: Boolean(vertical), labelAnchor: "center", nice: false },
