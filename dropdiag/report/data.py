@@ -16,14 +16,12 @@ from dropdiag.report.cells import Table
 from dropdiag.report.densities import Densities, densities
 from dropdiag.report.packing import Blob
 from dropdiag.report.sections import SECTIONS, Section, table_of
-from dropdiag.report.verdicts import Headline, Verdict, effects, headlines, verdicts
+from dropdiag.report.verdicts import COUNTERS, Headline, Verdict, effects, headlines, verdicts
 from dropdiag.store.histogram import Histogram
 from dropdiag.store.reader import Run, Runs, as_runs
 from dropdiag.store.schema import QUANTITIES
 
 USUAL: Final = ("loss", "test_loss", "accuracy")
-COUNTERS: Final = frozenset({"epoch"})
-"""Scalars that only count: no curve of them says anything."""
 
 
 @dataclass

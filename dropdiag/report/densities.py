@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from dropdiag.analysis.kde import Support, common_limits
 from dropdiag.analysis.phases import one_phase
+from dropdiag.errors import NotRecordedError
 from dropdiag.report.packing import Blob
 from dropdiag.report.series import Series, Site, network_order, of_measures
 from dropdiag.store.histogram import Histogram
@@ -134,17 +135,14 @@ def densities(
     kept, labels, phase = one_phase(runs, quantity, conditions=runs.conditions)
     by_label = dict(zip(labels, kept, strict=True))
     recorded = {label: run.steps(quantity, phase) for label, run in by_label.items()}
-    sites = network_order(runs, {
-        (str(layer), int(call))
-        for run in kept
-        for layer, call in run.histograms(quantity, phase=phase)[["layer", "call"]].itertuples(index=False)
-        if keep(str(layer))
-    })  # fmt: skip
     union = [sorted({s for label, run in by_label.items() if run.condition == name for s in recorded[label]})
              for name in runs.conditions]  # fmt: skip
-    most = max(2, cells // (max(len(sites), 1) * bins * len(runs.conditions)))
-    steps = [_thinned(known, most) for known in union]
-    edges = _edges(by_label, quantity, phase, sites, steps, runs.conditions, support)
+    looked = _looked_at(by_label, recorded, quantity, phase, keep)
+    sites = network_order(runs, looked)
+    if not sites:
+        raise NotRecordedError(f"no layer that was asked for holds {quantity!r}")
+    steps = [_thinned(known, max(2, cells // (len(sites) * bins * len(union)))) for known in union]
+    edges = np.array([_limits(looked[site], support) for site in sites], dtype=np.float64)
     reader = _Reader(runs, quantity, phase, sites, steps, edges, bins, measures)
     for label, run in by_label.items():
         reader.add(label, run)
@@ -226,29 +224,24 @@ class _Reader:
         self.squares[site, at] += apart * (density - self.mean[site, at])
 
 
-def _edges(
-    by_label: Mapping[str, Run],
-    quantity: str,
-    phase: str,
-    sites: Sequence[Site],
-    steps: Sequence[Sequence[int]],
-    conditions: Sequence[str],
-    support: Support,
-) -> Floats:
-    """Limits of each site over the first, middle and last shown step of every run."""
-    low, high = support
-    if low is not None and high is not None:
-        return np.tile([float(low), float(high)], (len(sites), 1))
-    found: dict[Site, list[Histogram]] = {site: [] for site in sites}
-    for run in by_label.values():
-        have = set(run.steps(quantity, phase))
-        shown = [step for step in steps[conditions.index(run.condition)] if step in have]
-        for step in {shown[i] for i in (0, len(shown) // 2, -1)} if shown else ():
+def _looked_at(
+    by_label: Mapping[str, Run], recorded: Mapping[str, Sequence[int]], quantity: str, phase: str, keep: Callable[[str], bool]
+) -> dict[Site, list[Histogram]]:
+    """Histograms of each wanted site at the first, middle and last recorded step of every run."""
+    found: dict[Site, list[Histogram]] = {}
+    for label, run in by_label.items():
+        steps = recorded[label]
+        for step in sorted({steps[i] for i in (0, len(steps) // 2, -1)}):
             frame = run.histograms(quantity, step=step, phase=phase)
             for layer, call, histogram in frame[["layer", "call", "histogram"]].itertuples(index=False):
-                if (str(layer), int(call)) in found:
-                    found[str(layer), int(call)].append(histogram)
-    return np.array([common_limits(found[site], support) for site in sites], dtype=np.float64).reshape(-1, 2)
+                if keep(str(layer)):
+                    found.setdefault((str(layer), int(call)), []).append(histogram)
+    return found
+
+
+def _limits(histograms: Sequence[Histogram], support: Support) -> tuple[float, float]:
+    low, high = support
+    return common_limits(histograms, support) if low is None or high is None else (low, high)
 
 
 def _thinned(steps: Sequence[int], most: int) -> list[int]:

@@ -13,6 +13,8 @@ from dropdiag.report.cells import Table, formatted, integer, number, text
 MARKS: Final = {"supported": "✔", "contradicted": "✘", "undecided": "?"}
 EFFECTS: Final = ("condition", "layer", "call", "measure", "quantity", "scale", "unit", "effect", "low", "high", "interval",
                   "value", "baseline_value", "p", "p_attainable", "p_holm", "test", "n", "n_baseline", "paired", "note")  # fmt: skip
+COUNTERS: Final = frozenset({"epoch"})
+"""Scalars of the network that only count: neither a curve nor an effect of them says anything."""
 HEADLINES: Final = {
     "gradient_flow": "gradient flow",
     "saturation_share": "saturation share",
@@ -65,11 +67,11 @@ def verdicts(claims: Any) -> list[Verdict]:
 
 def _layers(part: pd.DataFrame) -> Table:
     rows = [
-        [text(row.get("layer")), number(row.get("effect")), number(row.get("low")), number(row.get("high")),
+        [text(row.get("layer")), text(row.get("measure")), number(row.get("effect")), number(row.get("low")), number(row.get("high")),
          number(row.get("threshold")), number(row.get("p")), number(row.get("p_attainable")), text(row.get("verdict"))]
         for row in part.to_dict("records")
     ]  # fmt: skip
-    heads = ["Layer", "Effect", "Low", "High", "Threshold", "p", "Attainable p", "Verdict"]
+    heads = ["Layer", "Measure", "Effect", "Low", "High", "Threshold", "p", "Attainable p", "Verdict"]
     return Table("Layer by layer", heads, rows)
 
 
@@ -108,7 +110,11 @@ def shown_effect(value: float, *, ratio: bool) -> str:
 
 
 def effects(table: pd.DataFrame) -> dict[str, list[Any]]:
-    """Return the effects table as JSON, column by column; columns that it lacks are null."""
+    """Return the effects table as JSON, column by column; columns that it lacks are null.
+
+    Measures of scalars that only count (`COUNTERS`) are left out.
+    """
+    table = table[~table["measure"].map(lambda name: str(name).rpartition(":")[2] in COUNTERS)]
     made: dict[str, list[Any]] = {}
     for name in EFFECTS:
         column = table[name] if name in table else pd.Series([None] * len(table), dtype=object)
