@@ -17,7 +17,7 @@ from typing import Any
 
 
 class _Callable(ModuleType):
-    """This package. A module of this type can be called, so that the package's name is also the function's."""
+    """A package that can be called: its name is also the function's."""
 
     def __call__(
         self,

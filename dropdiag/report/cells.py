@@ -45,7 +45,9 @@ def integer(given: Any) -> Cell:
     """Cell of a whole number, with thin spaces between the thousands."""
     if _missing(given):
         return Cell(NOTHING, "", numeric=True)
-    return Cell(f"{round(float(given)):,}".replace(",", "\u202f").replace("-", "−"), str(round(float(given))), numeric=True)
+    return Cell(
+        f"{round(float(given)):,}".replace(",", "\u202f").replace("-", "−"), str(round(float(given))), numeric=True
+    )
 
 
 def number(given: Any, digits: str = ".3g", sd: Any = None, sd_digits: str = ".2g") -> Cell:
@@ -53,7 +55,9 @@ def number(given: Any, digits: str = ".3g", sd: Any = None, sd_digits: str = ".2
     if _missing(given):
         return Cell(NOTHING, "", numeric=True)
     shown = formatted(float(given), digits)
-    return Cell(shown if _missing(sd) else f"{shown} ({formatted(float(sd), sd_digits)})", repr(float(given)), numeric=True)
+    return Cell(
+        shown if _missing(sd) else f"{shown} ({formatted(float(sd), sd_digits)})", repr(float(given)), numeric=True
+    )
 
 
 def interval(mean: Any, low: Any, high: Any, digits: str = ".2f") -> Cell:

@@ -12,7 +12,7 @@ from dropdiag.analysis import correlation, learning, saturation
 from dropdiag.errors import ArgumentError, DropdiagError, DropdiagWarning
 from dropdiag.plots.style import LINES
 from dropdiag.report import facts, series
-from dropdiag.report.cells import Table
+from dropdiag.report.cells import Table, text
 from dropdiag.report.densities import Densities, densities
 from dropdiag.report.packing import Blob
 from dropdiag.report.sections import SECTIONS, Section, table_of
@@ -144,7 +144,9 @@ def _compared(what: Any, baseline: str | None, layers: Sequence[str] | None) -> 
 def _baseline(runs: Runs, comparison: Any, asked: str | None) -> str:
     own = runs.conditions[0] if comparison is None else str(comparison.baseline)
     if comparison is not None and asked is not None and asked != own:
-        raise ArgumentError(f"the comparison's baseline is {own!r}, got baseline={asked!r}; compare() anew with that one")
+        raise ArgumentError(
+            f"the comparison's baseline is {own!r}, got baseline={asked!r}; compare() anew with that one"
+        )
     return asked or own
 
 
@@ -166,7 +168,7 @@ def _comparison(content: Content, comparison: Any) -> None:
     content.headlines = headlines(comparison.table)
     content.figures["effects"] = effects(comparison.table)
     if len(comparison.unmatched):
-        rows = [[facts.text(row.get(key)) for key in ("condition", "layer", "reason")]
+        rows = [[text(row.get(key)) for key in ("condition", "layer", "reason")]
                 for row in comparison.unmatched.to_dict("records")]  # fmt: skip
         content.unmatched = Table("Layers that were not compared", ["Condition", "Layer", "Why"], rows)
     try:

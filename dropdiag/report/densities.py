@@ -143,7 +143,9 @@ def densities(
         raise NotRecordedError(f"no layer that was asked for holds {quantity!r}")
     steps = [_thinned(known, max(2, cells // (len(sites) * bins * len(union)))) for known in union]
     edges = np.array([_limits(looked[site], support) for site in sites], dtype=np.float64)
-    reader = _Reader(runs, quantity, phase, sites, steps, edges, bins, measures)
+    reader = _Reader(
+        runs, quantity=quantity, phase=phase, sites=sites, steps=steps, edges=edges, bins=bins, measures=measures
+    )
     for label, run in by_label.items():
         reader.add(label, run)
     left_out = max(len(known) - len(shown) for known, shown in zip(union, steps, strict=True))
@@ -156,6 +158,7 @@ class _Reader:
     def __init__(
         self,
         runs: Runs,
+        *,
         quantity: str,
         phase: str,
         sites: list[Site],
@@ -225,7 +228,11 @@ class _Reader:
 
 
 def _looked_at(
-    by_label: Mapping[str, Run], recorded: Mapping[str, Sequence[int]], quantity: str, phase: str, keep: Callable[[str], bool]
+    by_label: Mapping[str, Run],
+    recorded: Mapping[str, Sequence[int]],
+    quantity: str,
+    phase: str,
+    keep: Callable[[str], bool],
 ) -> dict[Site, list[Histogram]]:
     """Histograms of each wanted site at the first, middle and last recorded step of every run."""
     found: dict[Site, list[Histogram]] = {}
@@ -259,5 +266,3 @@ def _scaled(values: Floats, top: int) -> tuple[NDArray[np.int64], Floats]:
         scale = np.asarray(np.nanmax(values, axis=-1), dtype=np.float32).astype(np.float64)
     share = np.divide(values, scale[..., None], out=np.zeros_like(values), where=scale[..., None] > 0.0)
     return np.rint(np.nan_to_num(share) * top).clip(0, top).astype(np.int64), scale
-
-

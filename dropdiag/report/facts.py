@@ -30,7 +30,7 @@ def runs_table(runs: Runs) -> Table:
 
 
 def settings_table(runs: Runs) -> Table:
-    """What the runs' config says, a row a key: one value where all runs agree, else a value a condition."""
+    """Return the runs' config, a row a key: one value where all runs agree, else a value a condition."""
     configs = [(run.condition, run.meta.get("config") or {}) for run in runs]
     keys = list(dict.fromkeys(key for _, config in configs for key in config if key not in {"seed", "condition"}))
     rows = []
@@ -86,7 +86,9 @@ def warnings_of(runs: Runs) -> list[str]:
         if meta.get("state") != "completed":
             why = f" ({meta['error']})" if meta.get("error") else ""
             found.append(f"{run.name}: its state is {meta.get('state')!r}{why}, after {meta.get('steps', 0):,} steps.")
-        found += [f"{run.name}: the probe {name!r} was disabled." for name in map(_name, meta.get("disabled_probes") or [])]
+        found += [
+            f"{run.name}: the probe {name!r} was disabled." for name in map(_name, meta.get("disabled_probes") or [])
+        ]
         found += [f"{run.name}: {sentence}" for sentence in meta.get("warnings") or []]
     unseeded = [run.name for run in runs if run.seed is None]
     if unseeded:
@@ -95,7 +97,7 @@ def warnings_of(runs: Runs) -> list[str]:
 
 
 def cost_table(runs: Runs) -> Table:
-    """What recording cost each run, by the recorder's own clock."""
+    """Return what recording cost each run, by the recorder's own clock."""
     rows = []
     for run in runs:
         cost = run.meta.get("cost") or {}

@@ -99,8 +99,8 @@ SECTIONS: tuple[Section, ...] = (
         "chart has all layers at the chosen step, the others follow each layer through training. The table averages "
         "over all recorded steps, as Table 2 of Hahn and Choi does; the ratio is the geometric mean over paired seeds "
         "with its 95 % t interval.",
-        "It falls with the batch size where the loss is a mean over the batch. It falls as a network learns its data, so "
-        "compare runs of one length. A gradient that never came is left out, never taken for zero.",
+        "It falls with the batch size where the loss is a mean over the batch. It falls as a network learns its data, "
+        "so compare runs of one length. A gradient that never came is left out, never taken for zero.",
         "node", _gradient_flow, "Gradient flow, mean over training (sd over seeds)",
         (*SITE, ("Mean", _mean("mean", ".2e")), ("Ratio to the first condition", _ratio), SEEDS,
          ("Steps", _count("steps"))),
@@ -112,7 +112,7 @@ SECTIONS: tuple[Section, ...] = (
         "A share says nothing about what moved: look at the curve. The share is exact; the curve is re-binned from the "
         "recorded bins. ReLU-like functions are saturated on a whole half line by this definition. It is not the "
         "spectral “saturation” of Delve.",
-        "node", lambda runs: analysis.saturation.table(runs), "Saturation share at the last step, mean (sd over seeds)",
+        "node", analysis.saturation.table, "Saturation share at the last step, mean (sd over seeds)",
         (*SITE, ("Share", _mean("share")), ("Left", _mean("left")), ("Right", _mean("right")), SEEDS),
     ),
     Section(
@@ -120,19 +120,21 @@ SECTIONS: tuple[Section, ...] = (
         "The entries of each weight matrix. A normal density has an excess kurtosis of 0, a uniform one of −1.2.",
         "A few outliers decide a kurtosis: look at the tails with the log scale. Weights of one network are no "
         "independent sample; the seeds are.",
-        "weight", lambda runs: analysis.weights.table(runs), "Weights at the last step, mean (sd over seeds)",
+        "weight", analysis.weights.table, "Weights at the last step, mean (sd over seeds)",
         (*SITE, ("Mean", _mean("mean", ".2g")), ("Standard deviation", _mean("sd", ".4f")),
          ("Excess kurtosis", _mean("excess_kurtosis", ".2f")), ("Peak density", _mean("peak_density", ".2f")), SEEDS,
          ("Weights", _count("weights"))),
     ),
     Section(
         "node_correlation", "Node correlation",
-        "Pearson’s r of every pair of a layer’s nodes, on held-out data in evaluation mode, before the dropout mask. The "
-        "dotted line in the first chart is what independent nodes show with so many samples.",
+        "Pearson’s r of every pair of a layer’s nodes, on held-out data in evaluation mode, before the dropout mask. "
+        "The dotted line in the first chart is what independent nodes show with so many samples.",
         "Finite data alone gives |r| > 0. A dropout mask itself lowers r, which is why it is taken before the mask. "
-        "Pairs share nodes, so they are no independent replicates; and pairwise r says nothing about more than two nodes.",
-        "node", lambda runs: analysis.correlation.table(runs), "Node correlation at the last evaluation, mean (sd over seeds)",
+        "Pairs share nodes, so they are no independent replicates; and pairwise r says nothing about more than "
+        "two nodes.",
+        "node", analysis.correlation.table, "Node correlation at the last evaluation, mean (sd over seeds)",
         (*SITE, ("Mean |r|", _mean("mean_abs_r")), ("By chance", _mean("null_mean_abs_r")), ("sd of r", _mean("sd_r")),
-         SEEDS, ("Samples", _count("samples")), ("Nodes", _count("nodes")), ("Constant nodes", _count("constant_nodes"))),
+         SEEDS, ("Samples", _count("samples")), ("Nodes", _count("nodes")),
+         ("Constant nodes", _count("constant_nodes"))),
     ),
 )  # fmt: skip

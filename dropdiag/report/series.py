@@ -109,7 +109,9 @@ def of_measures(
     return Series(list(sites), np.asarray(steps, dtype=np.float64), values, phase, log)
 
 
-def _dense(rows: pd.DataFrame, runs: Runs, phase: str, keep: Callable[[str], bool], *, log: bool = False) -> Series | None:
+def _dense(
+    rows: pd.DataFrame, runs: Runs, phase: str, keep: Callable[[str], bool], *, log: bool = False
+) -> Series | None:
     """Rows as an array over sites, runs and bins; None where there is no value."""
     rows = rows[rows["layer"].astype(str).map(keep).astype(bool)] if len(rows) else rows
     if rows.empty or not rows["mean"].notna().any():

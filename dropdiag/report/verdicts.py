@@ -11,8 +11,10 @@ import pandas as pd
 from dropdiag.report.cells import Table, formatted, integer, number, text
 
 MARKS: Final = {"supported": "✔", "contradicted": "✘", "undecided": "?"}
-EFFECTS: Final = ("condition", "layer", "call", "measure", "quantity", "scale", "unit", "effect", "low", "high", "interval",
-                  "value", "baseline_value", "p", "p_attainable", "p_holm", "test", "n", "n_baseline", "paired", "note")  # fmt: skip
+EFFECTS: Final = (
+    "condition", "layer", "call", "measure", "quantity", "scale", "unit", "effect", "low", "high", "interval", "value",
+    "baseline_value", "p", "p_attainable", "p_holm", "test", "n", "n_baseline", "paired", "note",
+)  # fmt: skip
 COUNTERS: Final = frozenset({"epoch"})
 """Scalars of the network that only count: neither a curve nor an effect of them says anything."""
 HEADLINES: Final = {
@@ -53,7 +55,7 @@ class Headline:
 def verdicts(claims: Any) -> list[Verdict]:
     """Rows of ``Claims.table``, each with its part of ``Claims.layers``."""
     layers = claims.layers
-    made = []
+    made: list[Verdict] = []
     for row in claims.table.to_dict("records"):
         same = (layers["claim"] == row["claim"]) & (layers["condition"] == row["condition"]) if len(layers) else []
         part = layers[same] if len(layers) else layers
@@ -66,9 +68,10 @@ def verdicts(claims: Any) -> list[Verdict]:
 
 
 def _layers(part: pd.DataFrame) -> Table:
+    numbers = ("effect", "low", "high", "threshold", "p", "p_attainable")
     rows = [
-        [text(row.get("layer")), text(row.get("measure")), number(row.get("effect")), number(row.get("low")), number(row.get("high")),
-         number(row.get("threshold")), number(row.get("p")), number(row.get("p_attainable")), text(row.get("verdict"))]
+        [text(row.get("layer")), text(row.get("measure")), *(number(row.get(name)) for name in numbers),
+         text(row.get("verdict"))]
         for row in part.to_dict("records")
     ]  # fmt: skip
     heads = ["Layer", "Measure", "Effect", "Low", "High", "Threshold", "p", "Attainable p", "Verdict"]
@@ -77,9 +80,9 @@ def _layers(part: pd.DataFrame) -> Table:
 
 def headlines(table: pd.DataFrame) -> list[Headline]:
     """Describe the main measures: the median effect over layers, its range, and how many intervals exclude none."""
-    made = []
-    for (condition, measure), part in table.groupby(["condition", "measure"], sort=False):
-        part = part[np.isfinite(part["effect"].astype(float))]
+    made: list[Headline] = []
+    for (condition, measure), rows in table.groupby(["condition", "measure"], sort=False):
+        part = rows[np.isfinite(rows["effect"].astype(float))]
         if measure in HEADLINES and len(part):
             made.append(_headline(str(condition), str(measure), part))
     order = list(HEADLINES)

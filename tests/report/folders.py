@@ -9,9 +9,9 @@ import numpy as np
 from dropdiag.store.histogram import Histogram
 from dropdiag.store.reader import Runs, load
 from dropdiag.store.rows import HistogramRow, ScalarRow
+from dropdiag.store.schema import line_centres
 from dropdiag.store.writer import RunWriter
 from tests.synthetic import AREAS, BORDER, DERIVATIVES, EFFECT
-from dropdiag.store.schema import line_centres
 
 
 def transformer(folder: Path, *, layers: int = 50, steps: int = 100, seeds: int = 2, size: int = 600) -> Runs:
@@ -31,8 +31,22 @@ def meta(condition: str, seed: int, layers: int) -> dict[str, object]:
     """What ``run.json`` says."""
     sites = []
     for i in range(layers):
-        base = {"layer": f"encoder.layers.{i}.mlp.fc", "call": 0, "kind": "weight", "type": "Linear", "activation": None, "shape": [8, 8]}
-        act = {"layer": f"encoder.layers.{i}.mlp.act", "call": 0, "kind": "activation", "type": "Tanh", "activation": "Tanh", "shape": []}
+        base = {
+            "layer": f"encoder.layers.{i}.mlp.fc",
+            "call": 0,
+            "kind": "weight",
+            "type": "Linear",
+            "activation": None,
+            "shape": [8, 8],
+        }
+        act = {
+            "layer": f"encoder.layers.{i}.mlp.act",
+            "call": 0,
+            "kind": "activation",
+            "type": "Tanh",
+            "activation": "Tanh",
+            "shape": [],
+        }
         sites += [base, act]
     known = {"Tanh": {"sup": 1.0, "eps": 0.1, **AREAS["Tanh"]}}
     return {"config": {"condition": condition, "seed": seed}, "versions": {}, "layers": sites, "activations": known}
@@ -51,7 +65,16 @@ def record(writer: RunWriter, condition: str, seed: int, layers: int, steps: ran
             rows.append(_row(step, f"encoder.layers.{i}.mlp.fc", "weight", w))
             act = f"encoder.layers.{i}.mlp.act"
             rows.append(_row(step, act, "net_value", z))
-            scalars.append(ScalarRow(step, "train", act, 0, "net_grad_abs_mean", float(2e-4 * (1 + 3 * effect) / (1 + 0.03 * i + 0.02 * step) * rng.lognormal(0, 0.2))))
+            scalars.append(
+                ScalarRow(
+                    step,
+                    "train",
+                    act,
+                    0,
+                    "net_grad_abs_mean",
+                    float(2e-4 * (1 + 3 * effect) / (1 + 0.03 * i + 0.02 * step) * rng.lognormal(0, 0.2)),
+                )
+            )
             scalars.append(ScalarRow(step, "train", act, 0, "saturation_share_left", float((z <= -BORDER).mean())))
             scalars.append(ScalarRow(step, "train", act, 0, "saturation_share_right", float((z >= BORDER).mean())))
         writer.add_histograms(rows)

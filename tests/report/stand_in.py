@@ -37,8 +37,12 @@ class Comparison:
             each = ["supported" if low > 0 else "contradicted" if high < 0 else "undecided"
                     for low, high in zip(part["low"], part["high"], strict=True)]  # fmt: skip
             verdict = each[0] if len(set(each)) == 1 else "undecided"
-            reason = f"The factor lies between {np.exp(part['effect'].min()):.2f} and {np.exp(part['effect'].max()):.2f}."
-            rows.append(("c", "Gradient flow is larger.", condition, self.baseline, verdict, reason, int(part["n"].min())))
+            reason = (
+                f"The factor lies between {np.exp(part['effect'].min()):.2f} and {np.exp(part['effect'].max()):.2f}."
+            )
+            rows.append(
+                ("c", "Gradient flow is larger.", condition, self.baseline, verdict, reason, int(part["n"].min()))
+            )
             for row, own in zip(part.to_dict("records"), each, strict=True):
                 layers.append({"claim": "c", "condition": condition, "layer": row["layer"], "effect": row["effect"], "low": row["low"],
                                "high": row["high"], "threshold": 0.0, "p": row["p"], "p_attainable": row["p_attainable"], "verdict": own})  # fmt: skip
@@ -55,14 +59,19 @@ def comparison(runs: Runs, baseline: str | None = None, **options: Any) -> Compa
         frames["saturation_share"] = (shares, "share", "difference", "1")
     rows: list[dict[str, Any]] = []
     for measure, (frame, column, scale, unit) in frames.items():
+        quantity = "net_grad_abs_mean" if measure == "gradient_flow" else "net_value"
         for (layer, call), site in frame.groupby(["layer", "call"], sort=False):
             own = {name: part[column].to_numpy(float) for name, part in site.groupby("condition", sort=False)}
-            for name in runs.conditions:
-                if name != base and name in own and base in own:
-                    rows.append({"condition": name, "baseline": base, "layer": layer, "call": call, "measure": measure,
-                                 "quantity": "net_grad_abs_mean" if measure == "gradient_flow" else "net_value", "scale": scale,
-                                 "unit": unit, **_effect(own[name], own[base], scale == "log ratio")})  # fmt: skip
-    return Comparison(runs, base, (base, *(name for name in runs.conditions if name != base)), pd.DataFrame(rows), **options)
+            head = {"baseline": base, "layer": layer, "call": call, "measure": measure, "quantity": quantity,
+                    "scale": scale, "unit": unit}  # fmt: skip
+            rows += [
+                {"condition": name, **head, **_effect(own[name], own[base], scale == "log ratio")}
+                for name in runs.conditions
+                if name != base and name in own and base in own
+            ]
+    return Comparison(
+        runs, base, (base, *(name for name in runs.conditions if name != base)), pd.DataFrame(rows), **options
+    )
 
 
 def _effect(own: np.ndarray, base: np.ndarray, ratio: bool) -> dict[str, Any]:

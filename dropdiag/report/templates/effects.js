@@ -56,7 +56,7 @@ report.effectTable = function (measure) {
   const numeric = new Set([2, 3, 4, 5, 6, 7]), caption = `Effects on ${measure} against ${report.meta.baseline}`;
   const table = element("table", {}, element("caption", {}, caption),
     element("thead", {}, element("tr", {}, ...heads.map((head, i) => element("th", { scope: "col", class: numeric.has(i) ? "n" : "" }, head)))),
-    element("tbody", {}, ...rows.map((row) => element("tr", {}, ...cells(row).map((cell, i) => element("td", { class: numeric.has(i) ? "n" : "" }, cell))))));
+    element("tbody", {}, ...rows.map((row) => element("tr", {}, ...cells(row).map((cell, i) => element("td", { class: numeric.has(i) ? "n" : i > 7 && i < 10 ? "s" : "" }, cell))))));
   return element("div", { class: "table tall", tabindex: "0", role: "group", "aria-label": caption }, table);
 };
 
