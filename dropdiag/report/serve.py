@@ -168,7 +168,7 @@ class _Server(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     server: _Server
-    protocol_version = "HTTP/1.1"
+    protocol_version = "HTTP/1.0"  # a connection a request: none outlives the server
     server_version, sys_version = "dropdiag", ""
     timeout = 30
 

@@ -80,7 +80,7 @@ report.Chart = class {
     report.observer.observe(this.figure);
     this.plot.addEventListener("pointermove", (event) => this.point(event));
     this.plot.addEventListener("pointerdown", (event) => this.point(event));
-    this.plot.addEventListener("pointerleave", () => this.leave());
+    this.plot.addEventListener("pointerleave", (event) => { if (event.pointerType === "mouse") this.leave(); });
     this.figure.addEventListener("blur", () => this.leave());
     this.figure.addEventListener("keydown", (event) => this.key(event));
   }
@@ -99,6 +99,7 @@ report.Chart = class {
     this.sub.textContent = this.spec.sub || "";
     this.svg = report.drawn(this.spec, width);
     const label = `${this.title}. ${this.spec.sub || ""} ${this.spec.lines.map((line) => line.summary || line.name).join("; ")}`;
+    for (const part of this.svg.querySelectorAll("[aria-label], [aria-description]")) { part.removeAttribute("aria-label"); part.removeAttribute("aria-description"); }
     this.svg.setAttribute("role", "img");
     this.svg.setAttribute("aria-label", label);
     this.plot.replaceChildren(this.svg, this.rule);

@@ -77,6 +77,7 @@ report.build = async function (root = document) {
   report.buildEffects();
   for (const [name, part] of Object.entries(report.meta.sections)) report.buildSection(name, part);
   report.tables();
+  document.getElementById("plain").hidden = true;
   document.body.dataset.ready = String(Number(document.body.dataset.ready || 0) + 1);
 };
 
@@ -113,10 +114,7 @@ report.follow = function (pause) {
   setTimeout(look, pause);
 };
 
-if (typeof DecompressionStream === "undefined" || typeof Plot === "undefined") {
-  document.getElementById("says").classList.replace("hidden", "note");
-  document.getElementById("says").textContent = "The charts need a browser of 2023 or later; the tables do not.";
-} else report.build().then(() => { if (document.body.dataset.live) report.follow(Number(document.body.dataset.live)); });
+if (typeof DecompressionStream !== "undefined" && typeof Plot !== "undefined") report.build().then(() => { if (document.body.dataset.live) report.follow(Number(document.body.dataset.live)); });
 
 let resized = null;
 window.addEventListener("resize", () => { clearTimeout(resized); resized = setTimeout(() => report.redraw(), 120); });
