@@ -1,5 +1,6 @@
 """The file: self-contained, escaped, replaced whole, without torch; and a package that is also a function."""
 
+import hashlib
 import html.parser
 import importlib
 import inspect
@@ -7,6 +8,7 @@ import json
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -81,6 +83,13 @@ def test_nothing_is_fetched_and_scripts_are_named_by_their_hash(page_file):
     assert "connect-src 'none'" in policy
     assert policy.count("sha256-") == 7
     assert "unsafe-inline" not in policy.split("style-src")[0]
+
+
+def test_what_is_vendored_is_what_was_published():
+    folder, record = Path(dd.report.__file__).parent / "vendor", Path("docs/adr/0021-the-report-is-drawn-by-observable-plot.md")
+    written = dict(re.findall(r"\| `([^`]+\.js)` \|.*\| `([0-9a-f]{64})` \|", (Path(__file__).parents[2] / record).read_text()))
+    assert {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.glob("*.js")} == written
+    assert {path.stem for path in folder.glob("*.LICENSE")} == {"d3", "plot"}
 
 
 def test_the_file_is_small(page_file, deep_file):

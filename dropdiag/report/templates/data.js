@@ -72,10 +72,12 @@ report.atStep = function (series, site, c, step) {
   const bins = series.steps.length, values = report.array(series.values), runs = report.meta.runs.length;
   const members = report.members[c];
   const own = (bin) => members.map((run) => values[(site * runs + run) * bins + bin]);
-  let best = -1;
-  for (let bin = 0; bin < bins; bin++)
-    if (own(bin).some(Number.isFinite) && (best < 0 || Math.abs(series.steps[bin] - step) < Math.abs(series.steps[best] - step)))
-      best = bin;
+  let right = series.steps.findIndex((one) => one >= step), best = -1;
+  if (right < 0) right = bins;
+  for (let left = right - 1; best < 0 && (left >= 0 || right < bins);) {
+    const nearer = right >= bins || (left >= 0 && step - series.steps[left] <= series.steps[right] - step) ? left-- : right++;
+    if (own(nearer).some(Number.isFinite)) best = nearer;
+  }
   if (best < 0) return null;
   return { step: series.steps[best], runs: own(best), ...report.summary(own(best), series.log) };
 };
