@@ -86,8 +86,13 @@ def test_nothing_is_fetched_and_scripts_are_named_by_their_hash(page_file):
 
 
 def test_what_is_vendored_is_what_was_published():
-    folder, record = Path(dd.report.__file__).parent / "vendor", Path("docs/adr/0021-the-report-is-drawn-by-observable-plot.md")
-    written = dict(re.findall(r"\| `([^`]+\.js)` \|.*\| `([0-9a-f]{64})` \|", (Path(__file__).parents[2] / record).read_text()))
+    folder, record = (
+        Path(dd.report.__file__).parent / "vendor",
+        Path("docs/adr/0021-the-report-is-drawn-by-observable-plot.md"),
+    )
+    written = dict(
+        re.findall(r"\| `([^`]+\.js)` \|.*\| `([0-9a-f]{64})` \|", (Path(__file__).parents[2] / record).read_text())
+    )
     assert {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.glob("*.js")} == written
     assert {path.stem for path in folder.glob("*.LICENSE")} == {"d3", "plot"}
 

@@ -53,7 +53,8 @@ report.later = function (chart) {
   if (!report.queue.size) requestAnimationFrame(() => {
     const due = [...report.queue];
     report.queue.clear();
-    for (const one of due) one.draw();
+    const widths = due.map((one) => one.plot.clientWidth); // all before any: a width after a drawing lays the page out anew
+    due.forEach((one, i) => one.draw(widths[i]));
   });
   report.queue.add(chart);
 };
@@ -90,10 +91,9 @@ report.Chart = class {
     if (this.visible) report.later(this);
   }
 
-  draw() {
-    if (!this.dirty || !this.figure.isConnected) return;
-    const width = Math.floor(this.plot.clientWidth);
-    if (!width) return;
+  draw(room = this.plot.clientWidth) {
+    const width = Math.floor(room);
+    if (!this.dirty || !this.figure.isConnected || !width) return;
     this.dirty = false;
     this.spec = this.make();
     this.sub.textContent = this.spec.sub || "";
