@@ -23,6 +23,14 @@ def chart(page, section, i=0, kind=".charts"):
     return found
 
 
+def drawn(page):
+    """Wait until every chart that was asked for anew is drawn."""
+    page.evaluate("""() => new Promise((done) => {
+        const look = () => requestAnimationFrame(() => (report.queue.size ? look() : done()));
+        look();
+    })""")
+
+
 def paths(figure):
     return figure.evaluate("f => [...f.querySelectorAll('.plot path')].map(p => p.getAttribute('d')).join('|')")
 
@@ -31,7 +39,7 @@ def slide(page, to):
     page.locator("#step").evaluate(
         "(s, v) => { s.value = v; s.dispatchEvent(new Event('input', {bubbles: true})); }", str(to)
     )
-    page.wait_for_timeout(100)
+    drawn(page)
 
 
 def downloaded(page, button):
@@ -66,13 +74,13 @@ def test_a_condition_can_be_hidden_and_shown(visit, page_file):
     with visit(page_file) as page:
         figure = chart(page, "weights", kind=".sites")
         page.get_by_role("checkbox", name="Dropout", exact=True).uncheck()
-        page.wait_for_timeout(100)
+        drawn(page)
         strokes = figure.evaluate("f => [...f.querySelectorAll('.plot [stroke]')].map(p => p.getAttribute('stroke'))")
         assert "var(--c0)" in strokes
         assert "var(--c1)" not in strokes
         assert page.locator("#effects-table tbody tr", has_text="Dropout").count() == 0
         page.get_by_role("checkbox", name="Dropout", exact=True).check()
-        page.wait_for_timeout(100)
+        drawn(page)
         assert "var(--c1)" in figure.evaluate(
             "f => [...f.querySelectorAll('.plot [stroke]')].map(p => p.getAttribute('stroke'))"
         )
@@ -90,7 +98,7 @@ def test_the_slider_goes_through_training(visit, deep_file):
         assert paths(figure) == last
         page.locator("#step").focus()
         page.keyboard.press("ArrowLeft")
-        page.wait_for_timeout(100)
+        drawn(page)
         assert figure.locator(".sub").inner_text() == "at step 99"
 
 
@@ -163,10 +171,10 @@ def test_a_log_scale_changes_the_axis(visit, page_file):
         figure = chart(page, "weights", kind=".sites")
         before = paths(figure)
         page.locator("#weights-log").check()
-        page.wait_for_timeout(100)
+        drawn(page)
         assert paths(figure) != before
         page.locator("#weights-log").uncheck()
-        page.wait_for_timeout(100)
+        drawn(page)
         assert paths(figure) == before
 
 
@@ -175,7 +183,7 @@ def test_single_seeds_add_a_line_each(visit, page_file):
         figure = chart(page, "weights", kind=".sites")
         count = figure.locator(".plot svg path").count()
         page.locator("#seeds").check()
-        page.wait_for_timeout(100)
+        drawn(page)
         assert figure.locator(".plot svg path").count() == count + 9
 
 
