@@ -73,17 +73,16 @@ def test_nothing_that_axe_finds(visit, page_file, size, scheme):
 def test_a_condition_can_be_hidden_and_shown(visit, page_file):
     with visit(page_file) as page:
         figure = chart(page, "weights", kind=".sites")
+        lines = figure.locator(".plot [stroke='var(--c1)']").first
+        lines.wait_for(state="attached")
         page.get_by_role("checkbox", name="Dropout", exact=True).uncheck()
-        drawn(page)
-        strokes = figure.evaluate("f => [...f.querySelectorAll('.plot [stroke]')].map(p => p.getAttribute('stroke'))")
-        assert "var(--c0)" in strokes
-        assert "var(--c1)" not in strokes
         assert page.locator("#effects-table tbody tr", has_text="Dropout").count() == 0
+        figure.scroll_into_view_if_needed()  # a chart out of sight is drawn when it comes into sight
+        lines.wait_for(state="detached")
+        assert figure.locator(".plot [stroke='var(--c0)']").count() > 0
         page.get_by_role("checkbox", name="Dropout", exact=True).check()
-        drawn(page)
-        assert "var(--c1)" in figure.evaluate(
-            "f => [...f.querySelectorAll('.plot [stroke]')].map(p => p.getAttribute('stroke'))"
-        )
+        figure.scroll_into_view_if_needed()
+        lines.wait_for(state="attached")
 
 
 def test_the_slider_goes_through_training(visit, deep_file):
