@@ -11,6 +11,7 @@ Read and compare
     `Catalog` keeps the scalars of thousands of runs together and gives `Runs` of them.
     `compare` sets conditions side by side over seeds, as a `Comparison`: effects, intervals, verdicts on claims.
     `analysis` answers the paper's questions, frame to frame; `plots` draws its figures.
+    `report` writes it all into one HTML file.
 Errors
     `DropdiagError` is the base of all of them; `DropdiagWarning` is what is warned.
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from dropdiag.errors import DropdiagError, DropdiagWarning
     from dropdiag.functional import register_activation
     from dropdiag.recorder import Recorder
+    from dropdiag.report.page import report
     from dropdiag.schedules import every, log_spaced
     from dropdiag.store.catalog import Catalog
     from dropdiag.store.histogram import Histogram
@@ -56,6 +58,7 @@ __all__ = [
     "net_variance",
     "plots",
     "register_activation",
+    "report",
 ]
 
 _HOME = {
@@ -78,7 +81,7 @@ _HOME = {
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("analysis", "gaaf", "plots"):
+    if name in ("analysis", "gaaf", "plots", "report"):
         return import_module(f"dropdiag.{name}")
     if name not in _HOME:
         raise AttributeError(f"module 'dropdiag' has no attribute {name!r}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -25,6 +26,7 @@ def table(
     conditions: Sequence[str] | None = None,
     baseline: str | None = None,
     quantity: str = QUANTITY,
+    until: int | None = None,
 ) -> pd.DataFrame:
     """Gradient flow averaged over all recorded training steps, and its ratio to a baseline.
 
@@ -37,6 +39,8 @@ def table(
         Condition that the ratios refer to; the first one by default.
     quantity : str
         ``"net_grad_abs_mean"`` (mean |dL/dz|) or another positive scalar that was recorded in training.
+    until : int, optional
+        Last step that counts; all by default. With that of the shortest run, runs of different lengths compare.
 
     Returns
     -------
@@ -55,15 +59,15 @@ def table(
     Notes
     -----
     A mean over training depends on how long training lasted: the gradient falls as the loss does. Compare
-    runs of one length. It also scales with the batch when the loss is averaged over it.
+    runs of one length, or the part that they have in common (`until`). It also scales with the batch when the loss is averaged over it.
     """
-    frame = per_run(runs, layers=layers, conditions=conditions, quantity=quantity)
+    frame = per_run(runs, layers=layers, conditions=conditions, quantity=quantity, until=until)
     known = list(as_runs(runs).conditions)
     base = check("condition", None if baseline is None else [baseline], known)[0]
     if (frame["condition"] == base).any():
         reference = frame[frame["condition"] == base]
     else:
-        reference = per_run(runs, layers=layers, conditions=[base], quantity=quantity)
+        reference = per_run(runs, layers=layers, conditions=[base], quantity=quantity, until=until)
     summary = over_seeds(frame, GROUP, ["mean"])
     counts = frame.groupby(GROUP, sort=False).agg(steps=("steps", "mean"), dropped=("dropped", "sum"))
     summary = summary.merge(counts.reset_index(), on=GROUP).assign(baseline=base)
@@ -79,12 +83,13 @@ def per_run(
     layers: Sequence[str] | None = None,
     conditions: Sequence[str] | None = None,
     quantity: str = QUANTITY,
+    until: int | None = None,
 ) -> pd.DataFrame:
-    """Gradient flow of each run, averaged over all its recorded training steps.
+    """Gradient flow of each run, averaged over its recorded training steps.
 
     Parameters
     ----------
-    runs, layers, conditions, quantity
+    runs, layers, conditions, quantity, until
         As in `table`.
 
     Returns
@@ -93,8 +98,9 @@ def per_run(
         Columns condition, seed, run, layer, call, mean, steps (with a value), dropped (missing or infinite
         values).
     """
-    needed = [*SITE, "value"]
-    return reduced(runs, quantity, _averaged, columns=needed, phase="train", layers=layers, conditions=conditions)
+    needed = [*SITE, "value"] if until is None else [*SITE, "step", "value"]
+    average = partial(_averaged, until=until)
+    return reduced(runs, quantity, average, columns=needed, phase="train", layers=layers, conditions=conditions)
 
 
 def curves(
@@ -138,8 +144,10 @@ def curves(
     return result[[*GROUP, "step", "value", "low", "high", "seeds", "dropped"]]
 
 
-def _averaged(frame: pd.DataFrame) -> pd.DataFrame:
+def _averaged(frame: pd.DataFrame, until: int | None) -> pd.DataFrame:
     """Mean over the steps of each run and site."""
+    if until is not None:
+        frame = frame[frame["step"] <= until].reset_index(drop=True)
     value = frame["value"].where(np.isfinite(frame["value"]))
     groups = Groups(frame, ["run", *SITE])
     steps = groups.count(value)

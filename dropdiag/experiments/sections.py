@@ -103,6 +103,7 @@ GRADIENT_FLOW: Final = Section(
         *LAYER,
         value("gradient_flow", "Gradient flow (sd over seeds)", ".2e"),
         ratio("ratio", "Ratio to baseline [95 %]"),
+        ratio("common_ratio", "Ratio, steps common to all [95 %]"),
         value("paper_gradient_flow", "Paper: flow", ".2e", published=True),
         value("paper_ratio", "Paper: ratio", ".2f", published=True),
     ),

@@ -38,12 +38,18 @@ def gradient_flow_table(runs: Runs, layers: int) -> pd.DataFrame:
     DataFrame
         One row a layer and condition: layer, condition, gradient_flow (mean of abs(dL/dz) over samples,
         nodes, steps and seeds; loss units per net-value unit), gradient_flow_sd (over seeds), ratio
-        (geometric mean over paired seeds), ratio_low, ratio_high (95 % interval), pairs, seeds, missing,
-        paper_gradient_flow, paper_ratio.
+        (geometric mean over paired seeds), ratio_low, ratio_high (95 % interval), pairs, seeds, missing;
+        common_ratio, common_ratio_low, common_ratio_high, the same over the first common_steps, those of the
+        shortest run; paper_gradient_flow, paper_ratio.
     """
     baseline = NO_DROPOUT if NO_DROPOUT in runs.conditions else None
     names = hidden(layers, "activation")
     frame = gradient_flow.table(runs, layers=list(names), baseline=baseline)
+    common = min(int(run.meta["steps"]) for run in runs)
+    beside = gradient_flow.table(runs, layers=list(names), baseline=baseline, until=common)
+    for column in ("ratio", "ratio_low", "ratio_high"):
+        frame[f"common_{column}"] = beside[column]
+    frame["common_steps"] = common
     frame = frame.rename(columns={"mean": "gradient_flow", "mean_sd": "gradient_flow_sd"})
     frame = _with_paper(frame, names, gradient_flow=paper.GRADIENT_FLOW)
     if baseline is not None:

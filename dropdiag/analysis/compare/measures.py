@@ -95,7 +95,7 @@ def gather(runs: Runs, problems: Problems) -> tuple[pd.DataFrame, dict[str, pd.D
     lengths : DataFrame
         Columns condition, run, steps: recorded steps of the gradient flow.
     """
-    flow = _ask(runs, gradient_flow.per_run, problems)
+    flow = _ask(runs, _common_flow, problems)
     distributions = {name: found for name in ("weight", "net_value")
                      if (found := _ask(runs, _last_histograms(name), problems)) is not None}  # fmt: skip
     frames = [
@@ -110,6 +110,18 @@ def gather(runs: Runs, problems: Problems) -> tuple[pd.DataFrame, dict[str, pd.D
     steps = pd.DataFrame(columns=["condition", "run", "steps"]) if flow is None else flow
     lengths = steps.groupby(["condition", "run"], sort=False)["steps"].max().reset_index()
     return values, distributions, lengths
+
+
+def _common_flow(runs: Runs) -> pd.DataFrame:
+    """Gradient flow over the steps that all completed runs have: it falls as training goes on, in any condition.
+
+    The column ``steps`` is the number that each run recorded.
+    """
+    whole = gradient_flow.per_run(runs)
+    lasts = [int(run.meta["steps"]) for run in runs if run.meta["state"] == "completed"]
+    if len(set(lasts)) < 2:
+        return whole
+    return gradient_flow.per_run(runs, until=min(lasts)).assign(steps=whole["steps"])
 
 
 def _ask(runs: Runs, ask: Callable[[Runs], pd.DataFrame], problems: Problems) -> pd.DataFrame | None:

@@ -1,0 +1,37 @@
+"""Runs -> one HTML file that opens anywhere. Needs no torch.
+
+``dropdiag.report`` is this package and can be called: ``dropdiag.report(runs, "report.html")`` is
+`dropdiag.report.page.report`, whatever was imported before.
+
+`data` gathers what is shown (`densities`, `series` for the figures; `sections`, `verdicts`, `facts` for the tables),
+`packing` brings numbers and names into the page, `page` writes it; `serve` shows it while runs train.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+
+class _Callable(ModuleType):
+    """A package that can be called: its name is also the function's."""
+
+    def __call__(
+        self,
+        runs: Any,
+        path: str | Path,
+        *,
+        title: str | None = None,
+        baseline: str | None = None,
+        layers: Sequence[str] | None = None,
+    ) -> Path:
+        """Write one self-contained HTML page about runs; see `dropdiag.report.page.report`."""
+        from dropdiag.report.page import report  # noqa: PLC0415 - jinja2 and matplotlib are not paid by an import
+
+        return report(runs, path, title=title, baseline=baseline, layers=layers)
+
+
+sys.modules[__name__].__class__ = _Callable

@@ -1,0 +1,286 @@
+"""Runs, or a comparison of them, as what a page shows: tables and sentences, and figures' numbers as JSON."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any, Final
+
+from dropdiag.analysis import correlation, learning, saturation
+from dropdiag.errors import ArgumentError, DropdiagError, DropdiagWarning
+from dropdiag.plots.style import LINES
+from dropdiag.report import facts, series
+from dropdiag.report.cells import Table, text
+from dropdiag.report.densities import Densities, densities
+from dropdiag.report.packing import Blob
+from dropdiag.report.sections import SECTIONS, Section, table_of
+from dropdiag.report.verdicts import COUNTERS, Headline, Verdict, effects, headlines, verdicts
+from dropdiag.store.histogram import Histogram
+from dropdiag.store.reader import Run, Runs, as_runs
+from dropdiag.store.schema import QUANTITIES
+
+USUAL: Final = ("loss", "test_loss", "accuracy")
+
+
+@dataclass
+class Content:
+    """All that a page shows.
+
+    Attributes
+    ----------
+    runs : Runs
+    baseline : str
+    verdicts, headlines
+        What a comparison found; empty without one.
+    sections : list of (Section, Table or None, str)
+        Each diagnostic that was recorded, with its table, or the reason why there is none.
+    absent : list of str
+        Diagnostics that were not recorded, with the reason.
+    facts : dict of str to Table
+    coverage : str
+    problems : list of str
+        Runs that could not be read or compared, and what was warned while the page was made.
+    figures : dict
+        JSON; its arrays are in ``blob``.
+    blob : Blob
+    uncompared : str
+        Why there is no comparison.
+    """
+
+    runs: Runs
+    baseline: str
+    verdicts: list[Verdict] = field(default_factory=list)
+    headlines: list[Headline] = field(default_factory=list)
+    sections: list[tuple[Section, Table | None, str]] = field(default_factory=list)
+    absent: list[str] = field(default_factory=list)
+    facts: dict[str, Table] = field(default_factory=dict)
+    coverage: str = ""
+    problems: list[str] = field(default_factory=list)
+    unmatched: Table | None = None
+    figures: dict[str, Any] = field(default_factory=dict)
+    blob: Blob = field(default_factory=Blob)
+    uncompared: str = ""
+
+    @property
+    def judged(self) -> list[str]:
+        """Conditions with a verdict."""
+        return list(dict.fromkeys(verdict.condition for verdict in self.verdicts))
+
+
+def gather(
+    what: Any, *, baseline: str | None = None, layers: Sequence[str] | None = None, problems: Sequence[str] = ()
+) -> Content:
+    """Read all that a page shows.
+
+    Parameters
+    ----------
+    what : Run, Runs or Comparison
+        Runs are compared first, where they have two conditions or more.
+    baseline : str, optional
+        The first condition by default; of a comparison, its own.
+    layers : sequence of str, optional
+        All, or these.
+    problems : sequence of str
+        Known beforehand: shown with those that are found.
+
+    Raises
+    ------
+    ArgumentError
+        If it is none of these, or a layer or the baseline does not exist.
+    """
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", DropdiagWarning)
+        runs, comparison, uncompared = _compared(what, baseline, layers)
+        content = Content(runs, _baseline(runs, comparison, baseline), uncompared=uncompared)
+        content.figures["effects"] = None
+        keep = _keep(runs, layers)
+        _comparison(content, comparison)
+        _figures(content, keep)
+        _tables(content, keep)
+        content.facts = {
+            "runs": facts.runs_table(runs), "settings": facts.settings_table(runs),
+            "coverage": facts.coverage_table(runs), "cost": facts.cost_table(runs),
+        }  # fmt: skip
+    content.coverage = facts.coverage_line(content.facts["coverage"])
+    said = [str(one.message) for one in caught if issubclass(one.category, DropdiagWarning)]
+    _pass_on(caught)
+    found = [*problems, *(getattr(comparison, "problems", None) or ()), *facts.warnings_of(runs), *said]
+    content.problems = list(dict.fromkeys(found))
+    return content
+
+
+def _pass_on(caught: Sequence[warnings.WarningMessage]) -> None:
+    """Give on the warnings that are not this project's own: those are in the page."""
+    for one in caught:
+        if not issubclass(one.category, DropdiagWarning):
+            warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
+
+
+def _compared(what: Any, baseline: str | None, layers: Sequence[str] | None) -> tuple[Runs, Any, str]:
+    """Return the runs, their comparison where there is one, and why there is none."""
+    if not isinstance(what, (Run, Runs)):
+        if not all(hasattr(what, name) for name in ("runs", "table", "claims")):
+            raise ArgumentError(
+                f"report() takes runs as dropdiag.load() returns them, or a Comparison, got {type(what).__name__}"
+            )
+        return as_runs(what.runs), what, ""
+    runs = as_runs(what)
+    if baseline is not None and baseline not in runs.conditions:
+        raise ArgumentError(f"no condition {baseline!r}; there are {', '.join(map(repr, runs.conditions))}")
+    if len(runs.conditions) < 2:
+        return runs, None, "All runs are of one condition: there is nothing to compare."
+    # imported when it is needed: a report of one condition, or of a comparison, does without its statistics
+    compare = import_module("dropdiag.analysis.compare").compare
+    try:
+        return runs, compare(runs, baseline=baseline, layers=layers), ""
+    except ArgumentError:
+        raise
+    except DropdiagError as error:
+        return runs, None, f"The runs could not be compared: {error}"
+
+
+def _baseline(runs: Runs, comparison: Any, asked: str | None) -> str:
+    own = runs.conditions[0] if comparison is None else str(comparison.baseline)
+    if comparison is not None and asked is not None and asked != own:
+        raise ArgumentError(
+            f"the comparison's baseline is {own!r}, got baseline={asked!r}; compare() anew with that one"
+        )
+    return asked or own
+
+
+def _keep(runs: Runs, layers: Sequence[str] | None) -> Callable[[str], bool]:
+    if layers is None:
+        return lambda _: True
+    if isinstance(layers, str):
+        raise ArgumentError(f"layers must be a list of names, got the string {layers!r}; write [{layers!r}]")
+    known = {str(entry["layer"]) for run in runs for entry in run.meta["layers"]}
+    unknown = [name for name in layers if name not in known]
+    if unknown or not layers:
+        raise ArgumentError(f"no layer {', '.join(map(repr, unknown)) or 'was named'}; there are {sorted(known)}")
+    return set(layers).__contains__
+
+
+def _comparison(content: Content, comparison: Any) -> None:
+    if comparison is None:
+        return
+    content.headlines = headlines(comparison.table)
+    content.figures["effects"] = effects(comparison.table)
+    if len(comparison.unmatched):
+        rows = [[text(row.get(key)) for key in ("condition", "layer", "reason")]
+                for row in comparison.unmatched.to_dict("records")]  # fmt: skip
+        content.unmatched = Table("Layers that were not compared", ["Condition", "Layer", "Why"], rows)
+    try:
+        content.verdicts = verdicts(comparison.claims())
+    except DropdiagError as error:
+        content.problems.append(f"The claims could not be judged: {error}")
+
+
+def _tables(content: Content, keep: Callable[[str], bool]) -> None:
+    """Make each section's table; a section without figure and table is absent, with the reason."""
+    for section in SECTIONS:
+        drawn = section.name in content.figures["sections"]
+        reason = content.figures["absent"].get(section.name, "")
+        table = None
+        if section.table is not None:
+            try:
+                table = table_of(section, content.runs, keep)
+            except DropdiagError as error:
+                reason = reason or str(error)
+        if drawn or (table is not None and table.rows):
+            content.sections.append((section, table, reason))
+        else:
+            content.absent.append(f"{section.title}: {reason or 'nothing was recorded'}.")
+
+
+def _figures(content: Content, keep: Callable[[str], bool]) -> None:
+    """Pack what the charts draw."""
+    runs, blob = content.runs, content.blob
+    made: dict[str, dict[str, Any]] = {}
+    absent: dict[str, str] = {}
+    for name, draw in _DRAWN.items():
+        try:
+            part = draw(runs, keep, blob)
+        except DropdiagError as error:
+            absent[name] = str(error)
+            continue
+        if part:
+            made[name] = part
+    conditions = runs.conditions
+    content.figures |= {
+        "baseline": content.baseline,
+        "conditions": [{"name": name, "dash": dashes(i), "runs": sum(run.condition == name for run in runs)}
+                       for i, name in enumerate(conditions)],
+        "runs": [{"name": run.name, "condition": conditions.index(run.condition), "seed": run.seed} for run in runs],
+        "sections": made,
+        "absent": absent,
+    }  # fmt: skip
+
+
+def dashes(i: int) -> str:
+    """Return the line of the i-th condition as ``plots.style`` has it, as an SVG dash array for a 2 px line."""
+    line = LINES[i % len(LINES)]
+    return "" if isinstance(line, str) else " ".join(format(2.0 * length, "g") for length in line[1])
+
+
+def _unit(quantity: str) -> dict[str, str]:
+    return {"unit": QUANTITIES[quantity].unit}
+
+
+def _weights(runs: Runs, keep: Callable[[str], bool], blob: Blob) -> dict[str, Any]:
+    measures = {"excess kurtosis": Histogram.excess_kurtosis, "standard deviation": Histogram.std}
+    return _distribution(densities(runs, "weight", keep=keep, measures=measures), blob) | _unit("weight")
+
+
+def _correlation(runs: Runs, keep: Callable[[str], bool], blob: Blob) -> dict[str, Any]:
+    made = densities(
+        runs, "node_correlation", keep=keep, support=correlation.SUPPORT,
+        measures={"mean |r|": lambda h: correlation.mean_abs(*h.bounds()), "sd of r": Histogram.std},
+    )  # fmt: skip
+    table = correlation.table(runs)
+    chance = table.groupby(["layer", "call"], sort=False)["null_mean_abs_r"].mean().to_dict()
+    part = _distribution(made, blob) | _unit("node_correlation")
+    return part | {"chance": [chance.get(site) for site in made.sites]}
+
+
+def _net_values(runs: Runs, keep: Callable[[str], bool], blob: Blob) -> dict[str, Any]:
+    made = densities(runs, "net_value", keep=keep, measures={"standard deviation": Histogram.std})
+    part = _distribution(made, blob) | _unit("net_value")
+    share = series.saturation(runs, keep)
+    if share is not None:
+        part["measures"] = {"saturation share": share.packed(blob), **part["measures"]}
+    areas: list[list[list[float | None]]] = []
+    known = saturation.areas(runs)
+    for layer, call in made.sites:
+        rows = known[(known["layer"] == layer) & (known["call"] == call)]
+        areas.append(rows[["low", "high"]].drop_duplicates().to_numpy().tolist())
+    return part | {"areas": areas}
+
+
+def _distribution(made: Densities, blob: Blob) -> dict[str, Any]:
+    measures = {name: one.packed(blob) for name, one in made.measures.items()}
+    return {"density": made.packed(blob), "measures": measures}
+
+
+def _gradient_flow(runs: Runs, keep: Callable[[str], bool], blob: Blob) -> dict[str, Any]:
+    made = series.gradient_flow(runs, keep)
+    if made is None:
+        return {}
+    return {"measures": {"gradient flow": made.packed(blob)}, **_unit("net_grad_abs_mean")}
+
+
+def _learning(runs: Runs, _keep: Callable[[str], bool], blob: Blob) -> dict[str, Any]:
+    given = [name for name in learning.quantities(runs) if name not in COUNTERS]
+    names = [*(name for name in USUAL if name in given), *(name for name in given if name not in USUAL)]
+    parts = [(name, one) for name in names for one in series.learning(runs, name)]
+    return {"curves": [{"quantity": name, **one.packed(blob)} for name, one in parts]} if parts else {}
+
+
+_DRAWN: Final[dict[str, Callable[[Runs, Callable[[str], bool], Blob], dict[str, Any]]]] = {
+    "learning": _learning,
+    "gradient_flow": _gradient_flow,
+    "net_values": _net_values,
+    "weights": _weights,
+    "node_correlation": _correlation,
+}

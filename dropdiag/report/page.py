@@ -1,0 +1,138 @@
+"""One HTML file that needs no other, no network, and nothing but a browser."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Final
+
+import jinja2
+from markupsafe import Markup
+
+from dropdiag.errors import ArgumentError
+from dropdiag.plots.style import COLOURS
+from dropdiag.report.data import Content, gather
+from dropdiag.report.packing import safe_json
+from dropdiag.report.verdicts import MARKS
+from dropdiag.store.files import put_in_place
+
+SCRIPTS: Final = ("vendor/d3.min.js", "vendor/plot.umd.min.js", "templates/data.js", "templates/chart.js",
+                  "templates/sections.js", "templates/effects.js", "templates/page.js")  # fmt: skip
+DARK: Final = ("#56A9E8", "#F08A3C", "#2DBE91", "#E39AC4", "#8CCFF5", "#F2BD4B", "#E8E8E8")
+"""The colours of `dropdiag.plots.style`, lighter, for a dark page."""
+TITLE: Final = "What the runs say"
+
+
+def report(
+    runs: Any,
+    path: str | Path,
+    *,
+    title: str | None = None,
+    baseline: str | None = None,
+    layers: Sequence[str] | None = None,
+) -> Path:
+    """Write one self-contained HTML page about runs: verdicts, figures, tables, coverage, cost.
+
+    Parameters
+    ----------
+    runs : Run, Runs or Comparison
+        Runs as `dropdiag.load` returns them are compared first (`dropdiag.compare`), where they have two conditions
+        or more. A Comparison is taken as it is.
+    path : path
+        The file; its folder is made. A file that is there is replaced, whole and at once.
+    title : str, optional
+        Heading of the page.
+    baseline : str, optional
+        Condition that effects refer to; the first by default.
+    layers : sequence of str, optional
+        All, or these.
+
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    ArgumentError
+        If ``runs`` is neither runs nor a comparison, ``path`` is a folder, or a layer or the baseline does not exist.
+
+    Notes
+    -----
+    The page opens from ``file://`` and asks for nothing over the network; its figures need a browser of 2023 or later,
+    its verdicts and tables any. Lines are means over seeds, bands one standard deviation over seeds. Distributions are
+    re-binned from the recorded bins. Beyond about 1.3 million bars of one quantity, steps are left out, evenly, and the
+    page says so. Quantities that no run holds are named at the end, with the reason.
+    """
+    file = Path(path).expanduser()
+    if file.is_dir():
+        raise ArgumentError(f"{str(path)!r} is a folder; give the file to write, such as {str(file / 'report.html')!r}")
+    text = render(gather(runs, baseline=baseline, layers=layers), title=title)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with put_in_place(file, Path.replace, file.with_name(f".{file.name}.tmp")) as out:
+        out.write(text.encode("utf-8"))
+    return file
+
+
+def render(content: Content, *, title: str | None = None, live: int | None = None, version: str = "") -> str:
+    """Return the page's HTML.
+
+    Parameters
+    ----------
+    content : Content
+    title : str, optional
+    live : int, optional
+        Milliseconds after which a served page asks whether it has changed; None for a file.
+    version : str
+        Of a served page.
+    """
+    scripts = [Markup(source) for source in _scripts()]  # noqa: S704 - files of this package
+    return _environment().get_template("report.html.j2").render(
+        content=content,
+        title=title or TITLE,
+        css=Markup(_text("templates/report.css")),  # noqa: S704
+        light=COLOURS,
+        dark=DARK,
+        marks=MARKS,
+        policy=policy(connect=live is not None),
+        scripts=scripts,
+        meta=Markup(safe_json(content.figures)),  # noqa: S704 - safe_json leaves no sign that ends a script
+        blob=Markup(content.blob.text()),  # noqa: S704 - base64
+        live=live,
+        version=version,
+    )  # fmt: skip
+
+
+def policy(*, connect: bool) -> str:
+    """Return the content security policy: the page's own scripts by their hash, and no address but its own."""
+    hashes = " ".join(f"'sha256-{_digest(source)}'" for source in _scripts())
+    return (
+        f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data: blob:; "
+        f"connect-src {chr(39)}{'self' if connect else 'none'}{chr(39)}; base-uri 'none'; form-action 'none'"
+    )
+
+
+def _digest(source: str) -> str:
+    return base64.b64encode(hashlib.sha256(source.encode("utf-8")).digest()).decode("ascii")
+
+
+@cache
+def _scripts() -> tuple[str, ...]:
+    return tuple(f"\n{_text(name)}\n" for name in SCRIPTS)
+
+
+@cache
+def _text(name: str) -> str:
+    return files("dropdiag.report").joinpath(name).read_text(encoding="utf-8")
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    return jinja2.Environment(
+        loader=jinja2.PackageLoader("dropdiag.report"), autoescape=True, undefined=jinja2.StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip

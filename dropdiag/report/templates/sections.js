@@ -1,0 +1,169 @@
+"use strict";
+/* The charts of each diagnostic: all layers at the chosen step, then each chosen layer. */
+report.shown = () => report.meta.conditions.map((_, c) => c).filter((c) => !report.state.hidden.has(report.meta.conditions[c].name));
+
+report.stepWords = function (steps) {
+  const known = [...new Set(steps.map((step) => Math.round(step)))];
+  if (!known.length) return "nothing recorded";
+  return known.length === 1 ? `step ${report.format(known[0])}` : `steps ${known.map(report.format).join(", ")}`;
+};
+
+/* All layers at the chosen step. */
+report.profile = function (name, series, options) {
+  const { state } = report, lines = [], singles = [], steps = [];
+  for (const c of report.shown()) {
+    const line = { c, name: report.meta.conditions[c].name, x: [], y: [], low: [], high: [], n: [] };
+    series.sites.forEach((_, site) => {
+      const at = report.atStep(series, site, c, report.step());
+      if (!at) return;
+      steps.push(at.step);
+      line.x.push(site + 1); line.y.push(at.mean); line.low.push(at.low); line.high.push(at.high); line.n.push(at.n);
+      if (state.seeds) report.members[c].forEach((run, i) => {
+        if (Number.isFinite(at.runs[i])) singles.push({ c, run, x: [site + 1], y: [at.runs[i]] });
+      });
+    });
+    line.summary = `${line.name}: ${line.x.length ? `${report.format(line.y[0])} in the first layer, ${report.format(line.y.at(-1))} in the last` : "nothing recorded"}`;
+    if (line.x.length) lines.push(line);
+  }
+  const names = series.sites.map(report.siteName), few = names.length <= 6 && names.every((one) => one.length <= 18);
+  const known = options.chance?.map((y, i) => [i + 1, y]).filter(([, y]) => Number.isFinite(y)) || [];
+  return {
+    lines, singles, dots: names.length, xLabel: "layer, in network order", yLabel: name, yLog: state.log[options.section] === true,
+    xDomain: [0.7, names.length + 0.3], xTicks: few ? names.map((_, i) => i + 1) : Math.min(names.length, 10),
+    xTick: (i) => (Number.isInteger(i) && names[i - 1] !== undefined ? (few && names.length <= 4 ? names[i - 1].replace(/\.(activation|linear)$/, "") : String(i)) : ""),
+    xName: (i) => names[i - 1], nameOf: (i) => names[i - 1], xCsv: "layer_number", nameCsv: "layer",
+    sub: `at ${report.stepWords(steps)}${series.log ? "; geometric mean over seeds" : ""}`,
+    reference: known.length ? { x: known.map(([x]) => x), y: known.map(([, y]) => y) } : undefined,
+  };
+};
+
+report.curve = function (name, series, site, options) {
+  const lines = [], singles = [];
+  for (const c of report.shown()) {
+    const line = { c, name: report.meta.conditions[c].name, ...report.overTraining(series, site, c) };
+    if (!line.x.length) continue;
+    line.summary = `${line.name}: ${report.format(line.y[0])} first, ${report.format(line.y.at(-1))} last`;
+    lines.push(line);
+    if (report.state.seeds) singles.push(...line.singles.map((one) => ({ c, ...one })));
+  }
+  return {
+    lines, singles, at: options.at ? report.step() : undefined, xLabel: "training step", yLabel: name, xCsv: "step",
+    yLog: report.state.log[options.section] === true, xName: (x) => `step ${report.format(Math.round(x))}`,
+    sub: series.phase === "train" ? "in training" : series.phase === "eval" ? "on held-out data" : `phase ${series.phase}`,
+  };
+};
+
+report.distribution = function (part, site, section) {
+  const { density } = part, lines = [], singles = [], steps = [];
+  for (const c of report.shown()) {
+    const line = report.density(density, site, c, report.step());
+    if (!line) continue;
+    const top = line.x[line.y.indexOf(Math.max(...line.y))];
+    line.summary = `${report.meta.conditions[c].name}: highest at ${report.format(top)}`;
+    steps.push(line.step);
+    lines.push({ c, name: report.meta.conditions[c].name, ...line });
+    if (report.state.seeds) singles.push(...line.singles.map((one) => ({ c, ...one })));
+  }
+  const log = report.state.log[section] === true;
+  const heights = lines.flatMap((line) => [...line.y, ...line.high.filter(Number.isFinite)]);
+  const most = Math.max(...heights, Number.MIN_VALUE);
+  return {
+    lines, singles, xLabel: report.words[density.quantity] || density.quantity, yLabel: "density", yLog: log,
+    xDomain: density.edges[site], yDomain: log ? [most * 1e-5, most * 1.5] : [0, most * 1.05],
+    shade: part.areas?.[site], sub: `at ${report.stepWords(steps)}`, xCsv: density.quantity,
+  };
+};
+
+report.words = { weight: "weight w", net_value: "net value z", node_correlation: "node correlation r" };
+
+/* Which sites are drawn: the reader's choice, or six of them, evenly. */
+report.chosen = function (group, sites) {
+  const keys = sites.map((site) => JSON.stringify(site)), wanted = report.state.layers[group];
+  if (wanted) return keys.flatMap((key, i) => (wanted.includes(key) ? [i] : []));
+  return report.evenly(keys.length, 6);
+};
+
+report.evenly = (n, most) => (n <= most ? [...Array(n).keys()] : [...new Set([...Array(most).keys()].map((i) => Math.round((i * (n - 1)) / (most - 1))))]);
+
+report.chooser = function (section, group, sites) {
+  const { element } = report;
+  const list = element("ul"), search = element("input", { type: "search", placeholder: "Find a layer", "aria-label": "Find a layer" });
+  const label = element("summary"), told = () => { label.textContent = `Layers: ${report.chosen(group, sites).length} of ${sites.length}`; };
+  const fill = () => {
+    const on = new Set(report.chosen(group, sites));
+    list.replaceChildren(...sites.map((site, i) => {
+      const box = element("input", { type: "checkbox", checked: on.has(i), onchange: () => {
+        const now = new Set(report.chosen(group, sites).map((j) => JSON.stringify(sites[j])));
+        if (box.checked) now.add(JSON.stringify(site)); else now.delete(JSON.stringify(site));
+        set([...now]);
+      } });
+      return element("li", { hidden: !report.siteName(site).toLowerCase().includes(search.value.toLowerCase()) }, element("label", {}, box, element("span", {}, report.siteName(site))));
+    }));
+    told();
+  };
+  const set = (keys) => { report.state.layers[group] = keys; report.regroup(group); };
+  const button = (name, pick) => element("button", { type: "button", onclick: () => set(pick().map((i) => JSON.stringify(sites[i]))) }, name);
+  search.addEventListener("input", fill);
+  const box = element("details", { class: "chooser", id: `${section}-chooser` }, label, element("div", { class: "menu" }, search,
+    element("div", {}, button("All", () => [...sites.keys()]), button("Six, evenly", () => report.evenly(sites.length, 6)), button("None", () => [])), list));
+  box.addEventListener("keydown", (event) => { if (event.key === "Escape") { box.open = false; label.focus(); } });
+  box.refill = fill;
+  fill();
+  return box;
+};
+
+report.checkbox = function (id, words, on, change) {
+  const box = report.element("input", { type: "checkbox", id, checked: on, onchange: () => change(box.checked) });
+  return report.element("label", { for: id }, box, report.element("span", {}, words));
+};
+
+report.buildSection = function (name, part) {
+  const host = document.getElementById(name);
+  if (!host) return;
+  const { element, Chart, state } = report, group = host.dataset.group;
+  const local = host.querySelector(".local"), profiles = host.querySelector(".profiles"), sitesHost = host.querySelector(".sites");
+  local.hidden = false;
+  local.append(report.checkbox(`${name}-log`, "log scale", state.log[name] === true, (on) => { state.log[name] = on; report.redraw(host); }));
+  if (name === "learning") {
+    for (const one of part.curves) new Chart(sitesHost, `${one.quantity}, ${{ train: "training", eval: "held out" }[one.phase] || one.phase}`, () => report.curve(one.quantity, one, 0, { section: name }));
+    return;
+  }
+  const measures = Object.entries(part.measures || {}), { density } = part;
+  const sites = density ? density.sites : measures[0][1].sites;
+  for (const [title, series] of measures)
+    new Chart(profiles, `${title}, all layers`, () => report.profile(title, series, { section: name, chance: title === "mean |r|" ? part.chance : null }));
+  const views = [...(density ? [["distribution", "distribution at the step"]] : []), ...measures.map(([title]) => [title, `${title} through training`])];
+  if (!views.some(([key]) => key === state.view[name])) state.view[name] = views[0][0];
+  const draw = () => {
+    sitesHost.replaceChildren();
+    for (const i of report.chosen(group, sites)) {
+      const title = report.siteName(sites[i]), view = state.view[name];
+      if (view === "distribution") { new Chart(sitesHost, title, () => report.distribution(part, i, name)); continue; }
+      const series = part.measures[view], at = series.sites.findIndex((site) => site[0] === sites[i][0] && site[1] === sites[i][1]);
+      if (at >= 0) new Chart(sitesHost, `${title}: ${view}`, () => report.curve(view, series, at, { section: name, at: true }));
+    }
+  };
+  const chooser = report.chooser(name, group, sites);
+  local.prepend(chooser);
+  if (views.length > 1) {
+    const pick = element("select", { id: `${name}-view`, onchange: () => { state.view[name] = pick.value; draw(); } }, ...views.map(([key, words]) => element("option", { value: key }, words)));
+    pick.value = state.view[name];
+    local.append(element("label", { for: `${name}-view` }, "Each layer:"), pick);
+  }
+  const remarks = [];
+  if (density?.left_out) remarks.push(`${report.format(density.left_out)} recorded steps are left out of the slider, evenly, to keep the page small.`);
+  if (density && density.outside > 0.0005) remarks.push(`Up to ${report.format(100 * density.outside)} % of the values of a layer and step lie beyond the ends of its axis.`);
+  const dropped = measures.reduce((sum, [, series]) => sum + series.dropped, 0);
+  if (dropped) remarks.push(`${report.format(dropped)} missing or infinite values are left out.`);
+  host.querySelector(".remark").textContent = remarks.join(" ");
+  report.groups.push({ group, refresh: () => { chooser.refill(); draw(); } });
+  draw();
+};
+
+report.regroup = function (group) {
+  for (const one of report.groups) if (one.group === group) one.refresh();
+};
+
+report.redraw = function (host = document) {
+  for (const figure of host.querySelectorAll(".chart")) figure.chart.update();
+};

@@ -1,0 +1,178 @@
+"""The page's numbers are those of the runs, computed here another way."""
+
+import numpy as np
+import pytest
+
+from dropdiag.analysis import gradient_flow as flow
+from dropdiag.errors import ArgumentError, NotRecordedError
+from dropdiag.report import series
+from dropdiag.report.data import gather
+from dropdiag.report.densities import densities
+from dropdiag.report.packing import read
+from dropdiag.store.reader import load
+from tests.report.folders import transformer
+from tests.report.stand_in import comparison
+from tests.synthetic import content, write, write_runs
+
+
+def everything(_layer):
+    return True
+
+
+@pytest.fixture(scope="module")
+def deep(tmp_path_factory):
+    return transformer(tmp_path_factory.mktemp("deep"), layers=3, steps=12, seeds=3, size=400)
+
+
+def test_a_density_is_numpys_histogram_averaged_over_seeds(deep):
+    made = densities(deep, "net_value", keep=everything, measures={}, bins=40)
+    assert made.sites == [(f"encoder.layers.{i}.mlp.act", 0) for i in range(3)]
+    assert made.steps == [list(range(1, 13))] * 3
+    site, step, c = 1, 7, 1
+    runs = [run for run in deep if run.condition == "Dropout"]
+    grid = np.linspace(*made.edges[site], 41)
+    each = []
+    for run in runs:
+        low, high, counts = run.histogram("net_value", "encoder.layers.1.mlp.act", step=step).bounds()
+        # spread each recorded bin's values over it, and count with numpy
+        values = np.concatenate([np.linspace(a, b, 202)[1:-1] for a, b in zip(low, high, strict=True)])
+        weights = np.repeat(counts / 200.0, 200)
+        each.append(np.histogram(values, grid, weights=weights)[0] / (np.diff(grid) * counts.sum()))
+    row = 12 * c + step - 1
+    assert made.n[site, row] == 3
+    assert np.allclose(made.mean[site, row], np.mean(each, axis=0), rtol=0.02, atol=2e-3)
+    assert np.allclose(made.sd[site, row], np.std(each, axis=0, ddof=1), rtol=0.05, atol=2e-3)
+
+
+def test_packing_costs_less_than_a_line_s_width(deep):
+    made, blob = densities(deep, "weight", keep=everything, measures={}), series.Blob()
+    packed = made.packed(blob)
+    text = blob.text()
+    mean = (
+        read(text, packed["mean"]).reshape(made.mean.shape)
+        / 65_535
+        * read(text, packed["peak"]).reshape(made.mean.shape[:2])[..., None]
+    )
+    sd = (
+        read(text, packed["sd"]).reshape(made.sd.shape)
+        / 255
+        * read(text, packed["most"]).reshape(made.sd.shape[:2])[..., None]
+    )
+    peak = made.mean.max(axis=-1, keepdims=True)
+    assert np.abs((mean - made.mean) / peak).max() < 1e-4
+    assert np.abs((sd - made.sd) / made.sd.max(axis=-1, keepdims=True)).max() < 1 / 255
+
+
+def test_each_run_is_kept_at_its_last_step(deep):
+    made = densities(deep, "weight", keep=everything, measures={})
+    assert made.last_steps == [12] * 9
+    own = deep[4].histogram("weight", "encoder.layers.2.mlp.fc")
+    assert np.allclose(made.last[2, 4], own.density(np.linspace(*made.edges[2], 73)))
+
+
+def test_too_many_steps_are_thinned_evenly_and_counted(deep):
+    made = densities(deep, "weight", keep=everything, measures={}, cells=3 * 72 * 3 * 4)
+    assert made.steps == [[1, 5, 8, 12]] * 3
+    assert made.left_out == 8
+
+
+def test_runs_that_record_at_other_steps_keep_their_own(tmp_path):
+    a = load([write(tmp_path / "a", content("Dropout", 0, steps=20), "Dropout", 0)])
+    b = load([write(tmp_path / "b", content("No dropout", 0, steps=30), "No dropout", 0)])
+    made = densities(type(a)([*a, *b]), "weight", keep=everything, measures={})
+    assert made.steps == [[20], [30]]
+    assert made.n.tolist() == [[1, 1]] * 3
+    assert np.isnan(made.sd).all()
+
+
+def test_measures_are_taken_of_each_run_and_step(deep):
+    made = densities(deep, "weight", keep=everything, measures={"sd": lambda h: h.std()})
+    found = made.measures["sd"]
+    assert found.values.shape == (3, 9, 12)
+    run = deep[5]
+    assert found.values[1, 5, 3] == run.histogram("weight", "encoder.layers.1.mlp.fc", step=4).std()
+
+
+def test_gradient_flow_agrees_with_the_curves_of_the_analysis(deep):
+    made = series.gradient_flow(deep, everything)
+    curves = flow.curves(deep, bins=series.BINS)
+    want = curves[(curves["condition"] == "GAAF") & (curves["layer"] == "encoder.layers.1.mlp.act")]["value"]
+    members = [i for i, run in enumerate(deep) if run.condition == "GAAF"]
+    assert np.allclose(np.exp(np.log(made.values[1, members]).mean(axis=0)), want)
+
+
+def test_the_saturation_share_is_left_and_right_together(deep):
+    made = series.saturation(deep, everything)
+    rows = deep[0].select(
+        ["saturation_share_left", "saturation_share_right"], layer="encoder.layers.0.mlp.act", steps=5
+    )
+    assert made.phase == "train"
+    assert made.values[0, 0, 4] == pytest.approx(rows["value"].sum())
+
+
+def test_layers_restrict_figures_and_tables(deep):
+    made = gather(deep[:3], layers=["encoder.layers.1.mlp.act"])
+    sections = made.figures["sections"]
+    assert sections["net_values"]["density"]["sites"] == [["encoder.layers.1.mlp.act", 0]]
+    assert "weights" not in sections
+    tables = {section.name: table for section, table, _ in made.sections}
+    assert {row[1].shown for row in tables["gradient_flow"].rows} == {"encoder.layers.1.mlp.act"}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"layers": "encoder"}, r"layers must be a list of names, got the string 'encoder'"),
+        ({"layers": ["nowhere"]}, r"no layer 'nowhere'; there are \['encoder.layers.0.mlp.act'"),
+        ({"layers": []}, "no layer was named"),
+        ({"baseline": "Base"}, "no condition 'Base'; there are 'No dropout'"),
+    ],
+)
+def test_options_that_cannot_be_met_are_named(deep, options, message):
+    with pytest.raises(ArgumentError, match=message):
+        gather(deep[:3], **options)
+
+
+def test_a_comparison_keeps_its_own_baseline(deep):
+    made = comparison(deep, baseline="Dropout")
+    assert gather(made).baseline == "Dropout"
+    with pytest.raises(ArgumentError, match=r"baseline is 'Dropout', got baseline='GAAF'; compare\(\) anew"):
+        gather(made, baseline="GAAF")
+
+
+def test_anything_else_is_refused():
+    with pytest.raises(ArgumentError, match=r"takes runs as dropdiag.load\(\) returns them, or a Comparison, got str"):
+        gather("runs/*")
+
+
+def test_one_condition_needs_no_comparison(deep):
+    made = gather(deep[:3])
+    assert made.uncompared == "All runs are of one condition: there is nothing to compare."
+    assert made.verdicts == []
+    assert made.figures["effects"] is None
+
+
+def test_what_was_not_recorded_is_named_with_its_reason(deep):
+    made = gather(deep[:3])
+    assert [line for line in made.absent if line.startswith("Node correlation: no run holds 'node_correlation'")]
+
+
+def test_a_quantity_of_no_wanted_layer_is_not_recorded(deep):
+    with pytest.raises(NotRecordedError, match="no layer that was asked for holds 'weight'"):
+        densities(deep, "weight", keep=lambda _: False, measures={})
+
+
+def test_problems_of_a_comparison_and_of_runs_stand_in_the_page(tmp_path):
+    runs = write_runs(tmp_path, seeds=(0, 1), steps=20)
+    made = gather(comparison(runs, problems=("runs/torn cannot be read: it is cut off",)), problems=["another"])
+    assert made.problems[:2] == ["another", "runs/torn cannot be read: it is cut off"]
+    unseeded = load({"A": write(tmp_path / "x", content("A", 0, steps=10), "A", None)})
+    assert any("No seed in the config of x" in line for line in gather(unseeded).problems)
+
+
+def test_headlines_say_the_median_and_its_range(runs):
+    made = {(one.condition, one.measure): one for one in gather(comparison(runs)).headlines}
+    table = flow.table(runs, conditions=["Dropout"])
+    one = made["Dropout", "gradient flow"]
+    assert float(one.effect.removeprefix("× ")) == pytest.approx(table["ratio"].median(), rel=5e-3)
+    assert one.detail.endswith("3 of 3 intervals exclude no effect; n = 3 and 3")
