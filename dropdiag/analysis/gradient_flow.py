@@ -59,7 +59,8 @@ def table(
     Notes
     -----
     A mean over training depends on how long training lasted: the gradient falls as the loss does. Compare
-    runs of one length, or the part that they have in common (`until`). It also scales with the batch when the loss is averaged over it.
+    runs of one length, or the part that they have in common (`until`). It also scales with the batch when the
+    loss is averaged over it.
     """
     frame = per_run(runs, layers=layers, conditions=conditions, quantity=quantity, until=until)
     known = list(as_runs(runs).conditions)

@@ -61,6 +61,18 @@ def test_missing_steps_are_dropped_and_counted_never_zero(tmp_path) -> None:
     assert curve["step"].min() == 53
 
 
+def test_runs_of_different_lengths_compare_over_the_steps_they_share(runs) -> None:
+    whole, first = gradient_flow.per_run(runs), gradient_flow.per_run(runs, until=50)
+    rows = runs.scalars
+    rows = rows[(rows["quantity"] == gradient_flow.QUANTITY) & (rows["phase"] == "train") & (rows["step"] <= 50)]
+    expected = rows.groupby(["run", "layer"], observed=True)["value"].mean()
+    for row in first.to_dict("records"):
+        assert row["mean"] == pytest.approx(expected[row["run"], row["layer"]], rel=1e-12)
+    assert (first["steps"] < whole["steps"]).all()
+    table = gradient_flow.table(runs, until=50)
+    assert (table["steps"] == first["steps"].iloc[0]).all()
+
+
 def test_curves_average_on_the_log_scale(runs) -> None:
     curve = gradient_flow.curves(runs, layers=[LAYER], conditions=["GAAF"], bins=10)
     logs = np.log([flow("GAAF", s) for s in range(3)]).reshape(3, 10, 20).mean(axis=2)

@@ -119,9 +119,9 @@ def compare(
         p, p_attainable (the smallest that so many seeds can give), p_holm (over layers), test ("sign flip",
         "permutation", "none"); n, n_baseline, paired; note.
 
-        Measures: gradient_flow (log ratio of the means over the training steps that all completed runs have), saturation_share,
-        abs_correlation, participation_ratio, effective_rank, weight_excess_kurtosis, weight_ks_normal,
-        weight_shape_distance (differences), weight_w1, net_value_w1, weight_energy, net_value_energy,
+        Measures: gradient_flow (log ratio of the means over the training steps that all completed runs have),
+        saturation_share, abs_correlation, participation_ratio, effective_rank, weight_excess_kurtosis,
+        weight_ks_normal, weight_shape_distance (differences), weight_w1, net_value_w1, weight_energy, net_value_energy,
         weight_js_bits, net_value_js_bits (distances between the seeds' pooled distributions), and of each scalar
         of the network final:NAME, best:NAME and epochs_to_best:NAME (differences).
 
