@@ -45,7 +45,7 @@ def gradient_flow_table(runs: Runs, layers: int) -> pd.DataFrame:
     baseline = NO_DROPOUT if NO_DROPOUT in runs.conditions else None
     names = hidden(layers, "activation")
     frame = gradient_flow.table(runs, layers=list(names), baseline=baseline)
-    common = min(int(run.meta["steps"]) for run in runs)
+    common = min(int(run.meta["steps"]) for run in runs)  # all of them completed
     beside = gradient_flow.table(runs, layers=list(names), baseline=baseline, until=common)
     for column in ("ratio", "ratio_low", "ratio_high"):
         frame[f"common_{column}"] = beside[column]

@@ -118,7 +118,8 @@ def _common_flow(runs: Runs) -> pd.DataFrame:
     The column ``steps`` is the number that each run recorded.
     """
     whole = gradient_flow.per_run(runs)
-    lasts = [int(run.meta["steps"]) for run in runs if run.meta["state"] == "completed"]
+    lasts = [int(run.meta.get("steps") or 0) for run in runs if run.meta["state"] == "completed"]
+    lasts = [last for last in lasts if last]
     if len(set(lasts)) < 2:
         return whole
     return gradient_flow.per_run(runs, until=min(lasts)).assign(steps=whole["steps"])
