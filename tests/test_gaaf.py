@@ -353,17 +353,18 @@ def test_trains_under_autocast_and_compile_with_the_formula_s_gradient():
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(6, 16), GAAF("tanh"), nn.Linear(16, 16), GAAF("relu"), nn.Linear(16, 3))
     compiled = torch.compile(net, fullgraph=True)
-    x, y = torch.randn(64, 6), torch.arange(64) % 3
+    x = torch.randn(64, 6)
+    y = (x[:, 0] > 0).long() + (x[:, 1] > 0).long()
     optimizer = torch.optim.SGD(net.parameters(), lr=0.5)
     losses = []
-    for _ in range(30):
+    for _ in range(40):
         with torch.autocast("cpu", dtype=torch.bfloat16):
             loss = nn.functional.cross_entropy(compiled(x).float(), y)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
-    assert losses[-1] < 0.8 * losses[0]
+    assert losses[-1] < 0.6 * losses[0]
     # one activation by itself, in bfloat16, against the formula at the very same numbers
     z = (2 * torch.randn(512)).bfloat16().requires_grad_()
     torch.compile(GAAF("tanh"), fullgraph=True)(z).float().sum().backward()

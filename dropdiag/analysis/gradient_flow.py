@@ -78,6 +78,26 @@ def table(
     return pd.concat([summary, pd.DataFrame(ratios)], axis=1)
 
 
+def shared_steps(runs: Run | Runs, conditions: Sequence[str]) -> int | None:
+    """Return the last training step that all completed runs of some conditions have.
+
+    Parameters
+    ----------
+    runs : Run or Runs
+    conditions : sequence of str
+
+    Returns
+    -------
+    int or None
+        None where they are all of one length, so that no step has to be left out. Runs that are not completed do not
+        shorten the others; where none is completed, all count.
+    """
+    chosen = [run for run in as_runs(runs) if run.condition in conditions]
+    completed = [run for run in chosen if run.meta["state"] == "completed"]
+    lasts = {int(run.meta.get("steps") or 0) for run in completed or chosen} - {0}
+    return min(lasts) if len({int(run.meta.get("steps") or 0) for run in chosen} - {0}) > 1 and lasts else None
+
+
 def per_run(
     runs: Run | Runs,
     *,

@@ -16,7 +16,7 @@ from dropdiag.analysis.training import step_bins
 from dropdiag.errors import ArgumentError, NotRecordedError
 from dropdiag.store.histogram import Histogram
 from dropdiag.store.reader import Run
-from dropdiag.store.reading import read_rows
+from dropdiag.store.reading import one_chunk, read_rows
 from dropdiag.store.schema import EVAL, TRAIN
 from dropdiag.store.selection import Selection
 
@@ -200,7 +200,7 @@ def _calls(run: Run) -> set[_Key]:
 def _recorded(run: Run) -> pd.DataFrame:
     """Return the steps at which each histogram quantity is recorded in each phase."""
     table, _ = read_rows(run.path, run.meta["sessions"], "histograms", Selection(), heavy=False)
-    recorded: pd.DataFrame = table.group_by(["quantity", "phase", "step"]).aggregate([]).to_pandas()
+    recorded: pd.DataFrame = one_chunk(table).group_by(["quantity", "phase", "step"]).aggregate([]).to_pandas()
     return recorded
 
 

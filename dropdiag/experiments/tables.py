@@ -12,6 +12,7 @@ from typing import Any, Final
 import pandas as pd
 
 from dropdiag.analysis import correlation, gradient_flow, learning, net_variance, saturation, weights
+from dropdiag.analysis.select import GROUP
 from dropdiag.experiments import paper
 from dropdiag.experiments.networks import NO_DROPOUT
 from dropdiag.store.reader import Runs
@@ -39,22 +40,31 @@ def gradient_flow_table(runs: Runs, layers: int) -> pd.DataFrame:
         One row a layer and condition: layer, condition, gradient_flow (mean of abs(dL/dz) over samples,
         nodes, steps and seeds; loss units per net-value unit), gradient_flow_sd (over seeds), ratio
         (geometric mean over paired seeds), ratio_low, ratio_high (95 % interval), pairs, seeds, missing;
-        common_ratio, common_ratio_low, common_ratio_high, the same over the first common_steps, those of the
-        shortest run; paper_gradient_flow, paper_ratio.
+        common_ratio, common_ratio_low, common_ratio_high, the same over the first common_steps, which all runs of
+        the two conditions have; paper_gradient_flow, paper_ratio.
     """
     baseline = NO_DROPOUT if NO_DROPOUT in runs.conditions else None
     names = hidden(layers, "activation")
     frame = gradient_flow.table(runs, layers=list(names), baseline=baseline)
-    common = min(int(run.meta["steps"]) for run in runs)  # all of them completed
-    beside = gradient_flow.table(runs, layers=list(names), baseline=baseline, until=common)
-    for column in ("ratio", "ratio_low", "ratio_high"):
-        frame[f"common_{column}"] = beside[column]
-    frame["common_steps"] = common
+    frame = frame.merge(_over_shared_steps(runs, list(names), baseline), on=GROUP, how="left")
     frame = frame.rename(columns={"mean": "gradient_flow", "mean_sd": "gradient_flow_sd"})
     frame = _with_paper(frame, names, gradient_flow=paper.GRADIENT_FLOW)
     if baseline is not None:
         frame = _with_paper(frame, names, ratio=paper.GRADIENT_FLOW_RATIO)
     return _ordered(frame, names)
+
+
+def _over_shared_steps(runs: Runs, layers: list[str], baseline: str | None) -> pd.DataFrame:
+    """Return each condition's ratio to the baseline over the steps that all runs of the two have."""
+    parts = []
+    for name in runs.conditions:
+        pair = [name, baseline or runs.conditions[0]]
+        last = gradient_flow.shared_steps(runs, pair)
+        part = gradient_flow.table(runs, layers=layers, conditions=[name], baseline=pair[1], until=last)
+        steps = int(part["steps"].max()) if last is None else last
+        kept = part[[*GROUP, "ratio", "ratio_low", "ratio_high"]].add_prefix("common_")
+        parts.append(kept.set_axis([*GROUP, *kept.columns[3:]], axis=1).assign(common_steps=steps))
+    return pd.concat(parts, ignore_index=True)
 
 
 def weights_table(runs: Runs, layers: int) -> pd.DataFrame:

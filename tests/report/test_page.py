@@ -88,7 +88,7 @@ def test_nothing_is_fetched_and_scripts_are_named_by_their_hash(page_file):
 def test_what_is_vendored_is_what_was_published():
     folder, record = (
         Path(dd.report.__file__).parent / "vendor",
-        Path("docs/adr/0021-the-report-is-drawn-by-observable-plot.md"),
+        Path("docs/adr/0012-the-report-is-drawn-by-observable-plot.md"),
     )
     written = dict(
         re.findall(r"\| `([^`]+\.js)` \|.*\| `([0-9a-f]{64})` \|", (Path(__file__).parents[2] / record).read_text())
