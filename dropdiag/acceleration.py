@@ -101,8 +101,9 @@ class _Accelerate(torch.autograd.Function):
 class GAAF(nn.Module):
     """The activation function ``phi(x) + g(x) s(x)`` of Hahn and Choi.
 
-    Its derivative is exactly ``phi'(x) + s(x) + g(x) s'(x)``, at any magnitude of x and in any precision; the
-    second derivative is ``phi''(x) + 2 s'(x) + g(x) s''(x)``. There is nothing random in it and no parameter.
+    Its derivative is exactly ``phi'(x) + s(x) + g(x) s'(x)`` at any magnitude of x, and the second derivative
+    ``phi''(x) + 2 s'(x) + g(x) s''(x)``; without `exact_forward` (the default in low precision) they are ``phi'(x) +
+    s(x)`` and ``phi''(x) + s'(x)``. There is nothing random in it and no parameter.
 
     Parameters
     ----------
@@ -175,8 +176,9 @@ class GAAF(nn.Module):
         s = self.shape(x if self.width == 1 else x / self.width)
         return s if self.height == 1 else self.height * s
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Node values of the net values `x`; same shape, the dtype phi returns."""
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's activations call it so
+        """Node values of the net values `input`; same shape, the dtype phi returns."""
+        x = input
         # A base of the user's own may work in place; x is still needed.
         value = self.base(x) if self.base in BASES.values() else self.base(x.clone())
         wide = x if x.dtype == torch.float64 else x.float()

@@ -128,7 +128,7 @@ def fit(
         What the model is called with. A few hundred samples give as many net values a node.
     p : float, default 0.5
         Dropout rate in [0, 1). A model with dropout modules takes it in each of them while it is measured; in one
-        without, a dropout is set on the node values of every chosen GAAF. 0 gives the height 0.
+        without, a dropout is set on the node values of every activation. 0 gives the height 0.
     masks : int, default 64
         At least 2.
     include, exclude : pattern or patterns, optional
@@ -165,15 +165,16 @@ def fit(
     imitate. What dropout does to the gradient in other ways (it trains a network that fits its data less well, so that
     dL/dh is larger) is not in this equation.
     """
-    measured = measure(model, batch, masks, p=p, include=include, exclude=exclude, seed=seed, everywhere=True)
-    chosen: dict[str, list[Measured]] = {}
-    for part in measured:
-        if isinstance(part.site.module, GAAF):
-            chosen.setdefault(part.site.layer, []).append(part)
-    if not chosen:
+    if not isinstance(model, nn.Module) or not any(isinstance(module, GAAF) for module in model.modules()):
         raise ArgumentError(
             "the model has no GAAF to fit; dropdiag.gaaf.replace(model) puts it in the activations' place"
         )
+    chosen: dict[str, list[Measured]] = {}
+    for part in measure(model, batch, masks, p=p, include=include, exclude=exclude, seed=seed, everywhere=True):
+        if isinstance(part.site.module, GAAF):
+            chosen.setdefault(part.site.layer, []).append(part)
+    if not chosen:
+        raise ArgumentError("none of the chosen layers is a GAAF, or none was called")
     layers = tuple(_fit_layer(layer, parts, masks) for layer, parts in chosen.items())
     if apply:
         for found, parts in zip(layers, chosen.values(), strict=True):
@@ -211,7 +212,8 @@ def _fit_layer(layer: str, parts: Sequence[Measured], masks: int) -> LayerFit:
 def _cap(shape: Function, activation: Activation | None) -> float:
     """Return the height at which the shape is nowhere above sup|phi'|, as the paper's are not."""
     line = torch.linspace(-32, 32, 6401, dtype=torch.float64)
-    return (1.0 if activation is None else activation.sup) / shape(line).abs().max().item()
+    highest = shape(line).abs().max().item()
+    return (1.0 if activation is None else activation.sup) / highest if highest > 0 else math.inf
 
 
 def _solve(shape: Function, means: Tensor, gains: Tensor, cap: float) -> tuple[float, float, str]:
@@ -219,6 +221,8 @@ def _solve(shape: Function, means: Tensor, gains: Tensor, cap: float) -> tuple[f
     if means.numel() < LEAST:
         return 0.0, 1.0, f"{means.numel()} net values in the saturation area, fewer than {LEAST}: height 0"
     gain = gains.mean().item()
+    if not shape(means).any() and math.isinf(cap):
+        return 0.0, 1.0, "the shape is zero everywhere: height 0"
     if not gain > NO_GAIN:
         return 0.0, 1.0, "dropout makes no more gradient in the saturation area: height 0"
 

@@ -91,7 +91,7 @@ class Site:
 
     def tensor(self) -> Tensor | None:
         """Return the weight as it stands now, computed without side effects; None while it has no values."""
-        value = _effective(self.module, self.parameter)
+        value = effective(self.module, self.parameter)
         if isinstance(value, UninitializedParameter) or not isinstance(value, Tensor) or value.is_meta:
             return None
         late_bias = self.skipped == LAZY and value.ndim < 2
@@ -214,7 +214,7 @@ def _why_no_weight(value: Tensor) -> str | None:
     return "a bias or scale, not a weight matrix" if value.ndim < 2 else None
 
 
-def _effective(module: nn.Module, parameter: str) -> Any:
+def effective(module: nn.Module, parameter: str) -> Any:
     """Return a parameter, or the weight that a parametrisation makes of it, without updating any state of it."""
     parametrizations = getattr(module, "parametrizations", {})
     if parameter not in parametrizations:

@@ -34,7 +34,7 @@ from dropdiag.store.net_variance import NetVariance
 from dropdiag.store.schema import EVAL, TRAIN
 from dropdiag.store.writer import RunWriter
 from dropdiag.taps import Taps, dense
-from dropdiag.variance import net_variance as measure_net_variance
+from dropdiag.variance import net_variance as measure
 
 WAITING_BINS_LIMIT: Final = 32_000_000
 """Bins that may wait for a disk that refuses them (about 320 MB) before recording stops."""
@@ -133,7 +133,7 @@ class Recorder:
         loss_scale = LossScale(scaler)
         self._cost = Cost(budget)
         model = eager(model)
-        self._model = model
+        self._model, self._patterns = model, (include, exclude)
         self.path = Path(path).expanduser().absolute()  # wherever the process goes later
         self._probes = list(choose(probes))
         self._schedule = as_schedule(every)
@@ -242,9 +242,13 @@ class Recorder:
         Raises
         ------
         ArgumentError
-            If a value is not one number, or the Recorder is closed.
+            If a value is not one number, a phase or layer is no name, the phase is "train", or the Recorder is closed.
         """
         self._check_open()
+        if phase is not None:
+            _check_phase(phase)
+        if layer is not None and not (isinstance(layer, str) and layer):
+            raise ArgumentError(f"layer= must be a layer's name, got {layer!r}")
         own = [_scalar(name, value)._replace(layer=layer) for name, value in scalars.items()]
         if not self._stopped:
             self._put(phase or self._evaluation or EVAL, own)
@@ -311,7 +315,8 @@ class Recorder:
         batch, masks, p, seed
             As in `dropdiag.net_variance`, which this is.
         phase : str, default "masks"
-            The phase of its rows.
+            The phase of its rows. A second measurement in one phase at one step is kept under ``masks-2``, with a
+            warning.
 
         Returns
         -------
@@ -321,21 +326,23 @@ class Recorder:
         Raises
         ------
         ArgumentError
-            As `dropdiag.net_variance`, or if the Recorder is closed or an evaluation is open.
+            As `dropdiag.net_variance`, or if the Recorder is closed, an evaluation is open, or the phase is "train".
         """
         self._check_open()
         if self._evaluation is not None:
             raise ArgumentError(f"evaluation {self._evaluation!r} is open: leave it before net_variance()")
-        found = measure_net_variance(self._model, batch, masks, p=p, seed=seed)
+        _check_phase(phase)
+        phase = self._unused_phase(phase)
+        self._cost.evaluation_begins()
+        try:
+            include, exclude = self._patterns
+            found = measure(self._model, batch, masks, p=p, include=include, exclude=exclude, seed=seed)
+        finally:
+            cost = self._cost.evaluation_ends()
         if not self._stopped:
-            rows: list[Finished] = []
-            for layer in found:
-                for quantity, value in {**layer.scalars(), "dropout_masks": float(masks)}.items():
-                    rows.append(Finished(layer.layer, layer.call, quantity, None if math.isnan(value) else value))
-                for quantity, histogram in layer.histograms().items():
-                    rows.append(Finished(layer.layer, layer.call, quantity, (histogram.bins, histogram.counts)))
-            self._put(phase, rows)
+            self._put(phase, [*_of_net_variance(found), *cost])
             self._outbox.flush(due_only=True)
+            self._evaluated.add((self._completed, phase))
         return found
 
     @contextmanager
@@ -585,6 +592,22 @@ def _scalar(name: str, value: float | Tensor) -> Finished:
         return Finished(None, 0, name, float(value))
     except (TypeError, ValueError):
         raise ArgumentError(f"{name}= must be one number, got {value!r}") from None
+
+
+def _of_net_variance(found: NetVariance) -> Iterator[Finished]:
+    """Return what is recorded of a measurement; None where there is no number."""
+    rate = math.nan if found.p is None else found.p
+    for layer in found:
+        numbers = {**layer.scalars(), "dropout_masks": float(layer.masks), "dropout_rate": rate}
+        for quantity, value in numbers.items():
+            yield Finished(layer.layer, layer.call, quantity, None if math.isnan(value) else value)
+        for quantity, histogram in layer.histograms().items():
+            yield Finished(layer.layer, layer.call, quantity, (histogram.bins, histogram.counts))
+
+
+def _check_phase(phase: object) -> None:
+    if not isinstance(phase, str) or not phase or phase == TRAIN:
+        raise ArgumentError(f"phase= must be a name other than {TRAIN!r}, the phase of training steps; got {phase!r}")
 
 
 def _check_schedule(schedule: Schedule, step: int) -> None:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from dropdiag.acceleration import GAAF
+from dropdiag.activations import is_activation
 from dropdiag.errors import ArgumentError
 from dropdiag.shapes import MODULES
 
@@ -83,7 +84,8 @@ def replace(model: nn.Module, mapping: Mapping[type[nn.Module], Substitute] | No
         Class of the modules to replace (no subclasses) -> the GAAF to put there, or a function of the old module that
         makes it, e.g. ``{nn.LeakyReLU: lambda old: GAAF(old)}``. Every place gets a copy of its own; a module that
         stands at several places is replaced by one. By default every tanh, sigmoid, ReLU, leaky ReLU, GELU, SiLU and
-        hardtanh of torch's, with its own settings and its default shape.
+        hardtanh of torch's, with its own settings and its default shape; other classes (those of transformers, say)
+        have to be named, with a shape: ``{NewGELUActivation: lambda old: GAAF(old, shape="shifted_sigmoid")}``.
 
     Returns
     -------
@@ -104,8 +106,9 @@ def replace(model: nn.Module, mapping: Mapping[type[nn.Module], Substitute] | No
     wanted = dict.fromkeys(MODULES, gaaf_of) if mapping is None else dict(mapping)
     made: dict[int, GAAF] = {}
     places: list[Place] = []
+    inside = {id(part) for module in model.modules() if isinstance(module, GAAF) for part in module.modules()}
     for parent_name, parent in model.named_modules():
-        if isinstance(parent, GAAF):
+        if id(parent) in inside:
             continue
         for attribute, old in parent._modules.items():  # named_children() leaves out a second name of the same
             if old is not None and type(old) in wanted:
@@ -115,8 +118,10 @@ def replace(model: nn.Module, mapping: Mapping[type[nn.Module], Substitute] | No
                 places.append(Place(name, parent, attribute, old, made[id(old)]))
     if not places:
         kinds = ", ".join(kind.__name__ for kind in wanted)
+        others = sorted({type(m).__name__ for m in model.modules() if is_activation(m)} - {k.__name__ for k in wanted})
+        found = f"; it has {', '.join(others)}: name their classes in mapping=" if others else ""
         itself = " (the model itself is one, and has no place in a parent)" if type(model) in wanted else ""
-        raise ArgumentError(f"the model has no module of {kinds}{itself}; functions such as F.relu are not seen")
+        raise ArgumentError(f"the model has no module of {kinds}{itself}{found}; functions such as F.relu are not seen")
     for place in places:
         setattr(place.parent, place.attribute, place.after)
     return Replacement(tuple(places))
@@ -146,7 +151,7 @@ def _substitute(name: str, old: nn.Module, given: Substitute) -> GAAF:
 
 def _same(old: nn.Module, new: GAAF) -> bool:
     """Whether phi of the GAAF gives what the module gives (in evaluation mode, at a few points)."""
-    x = torch.tensor(_PROBES)
+    x = torch.tensor(_PROBES, device="cpu")
 
     def values(function: Callable[[Tensor], Tensor]) -> Tensor:
         with torch.no_grad():

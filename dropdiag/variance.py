@@ -6,11 +6,10 @@ saturation area, that variance lets z wander to where phi' is not small (Hahn an
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -19,8 +18,7 @@ from torch.nn import functional as F
 from dropdiag.activations import Activation, describe, phi_of
 from dropdiag.errors import ArgumentError
 from dropdiag.masks import Chain, Key, MaskedPasses
-from dropdiag.network import Site
-from dropdiag.shapes import Derivative
+from dropdiag.network import Site, effective
 from dropdiag.sketches import Histogram
 from dropdiag.store.histogram import Histogram as StoredHistogram
 from dropdiag.store.net_variance import Floats, LayerNetVariance, NetVariance
@@ -50,8 +48,9 @@ def net_variance(
         At least 2. The standard error of a variance is about ``sqrt(2/masks)`` of it (18 % for 64); means over many
         net values are far more precise.
     p : float, optional
-        Measure at this dropout rate instead of the model's own. In a model without dropout modules, a dropout is set on
-        the node values of every chosen activation for the while.
+        Measure at this dropout rate instead of the model's own, in every dropout module and in attention and recurrent
+        layers that have a rate. In a model without any, a dropout is set on the node values of every activation for the
+        while.
     include, exclude : pattern or patterns, optional
         Shell patterns for the activations' names.
     seed : int, default 0
@@ -66,8 +65,9 @@ def net_variance(
     Raises
     ------
     ArgumentError
-        For fewer than two masks, a rate outside [0, 1), a model without activation modules, or one in which no mask
-        reaches a net value, where no rate is given.
+        For fewer than two masks, a rate outside [0, 1), a model without activation modules or with lazy ones, one in
+        which no mask reaches a net value, or a rate for a model that draws masks outside of modules (``F.dropout``,
+        ``DropPath``), which the rate would not reach.
 
     Notes
     -----
@@ -76,7 +76,8 @@ def net_variance(
     with it where no mask is drawn further up; where one is, x varies as well and the measured variance comes to more.
 
     The gradient probability is the share of masks, over the net values whose *mean over masks* lies in the saturation
-    area, in which phi'(z) leaves it. The saturation area is that of the base function for GAAF. Memory: three float64
+    area, in which phi'(z) leaves it. Random numbers of numpy's or Python's (in a model's own augmentation, say) are
+    neither fixed nor put back. The saturation area is that of the base function for GAAF. Memory: three float64
     arrays the size of all net values.
     """
     measured = measure(model, batch, masks, p=p, include=include, exclude=exclude, seed=seed)
@@ -114,6 +115,7 @@ class Measured:
     wandering: StoredHistogram
     gradient_probability: float
     slope_over_masks: float
+    passes: int
 
     def summary(self) -> LayerNetVariance:
         """Return the same as plain arrays."""
@@ -121,6 +123,7 @@ class Measured:
         return LayerNetVariance(
             layer=self.key[0],
             call=self.key[1],
+            masks=self.passes,
             mean=_array(self.mean),
             variance=_array(self.variance),
             closed_form=None if self.closed_form is None else _array(self.closed_form),
@@ -149,21 +152,25 @@ def measure(
 
     With `everywhere`, phi' is averaged over masks at all net values, not only where their mean is saturated.
     """
-    if masks < 2:
-        raise ArgumentError(f"masks must be at least 2, so that there is a variance; got {masks!r}")
+    if not isinstance(masks, int) or masks < 2:
+        raise ArgumentError(f"masks must be at least 2 (a whole number), so that there is a variance; got {masks!r}")
+    if not isinstance(seed, int):
+        raise ArgumentError(f"seed must be a whole number, got {seed!r}")
     passes = MaskedPasses(model, batch, p, include, exclude)
     chains = passes.chains(seed)
     moments: dict[Key, _Moments] = {}
     with passes.ready(seed) as run:
         run(lambda key, z: moments.setdefault(key, _Moments(z)).update(z), masks)
-        if p is None and not any(m.m2.any() for m in moments.values()):
+        if not any(m.mean.numel() for m in moments.values()):
+            raise ArgumentError("the batch gave no net value: it is empty, or no chosen activation was called")
+        if p != 0 and not any(m.m2.any() for m in moments.values()):
             raise ArgumentError(
-                "no dropout mask reaches a net value of this model, so that there is no variance; "
-                "pass p= to measure at a rate"
+                "no dropout mask reaches a net value that is measured, so that there is no variance"
+                + ("; pass p= to measure at a rate" if p is None else "")
             )
         sites = {site.layer: site for site in passes.sites}
         wanderers = {key: _Wanderers(sites[key[0]], m.mean, everywhere) for key, m in moments.items()}
-        run(lambda key, z: wanderers[key].update(z), masks)
+        run(lambda key, z: wanderers[key].update(z) if key in wanderers else None, masks)
     place = {site.layer: i for i, site in enumerate(passes.sites)}
     keys = sorted(moments, key=lambda key: (place[key[0]], key[1]))
     return [wanderers[key].measured(key, moments[key], chains.get(key)) for key in keys]
@@ -189,8 +196,7 @@ class _Wanderers:
 
     def __init__(self, site: Site, mean: Tensor, everywhere: bool) -> None:
         self.site, self.activation = site, describe(site.module)
-        phi = phi_of(site.module)
-        self.slope: Callable[[Tensor], Tensor] = torch.zeros_like if phi is None else Derivative(phi)
+        self.slope = _slope_of(site)
         self.saturated = _inside(self.activation, mean)
         self.everywhere = everywhere
         self.n, self.some = 0, int(self.saturated.sum())
@@ -214,7 +220,8 @@ class _Wanderers:
             key=key,
             site=self.site,
             mean=moments.mean,
-            variance=moments.m2 / (moments.n - 1),
+            variance=moments.m2 / (moments.n - 1) if moments.n > 1 else torch.full_like(moments.m2, math.nan),
+            passes=moments.n,
             saturated=self.saturated,
             slopes=self.slopes / self.n,
             slope=self.slope,
@@ -232,26 +239,41 @@ def closed_form(chain: Chain) -> Tensor:
     Parameters
     ----------
     chain : Chain
-        A Linear or a convolution, and the inputs of the dropout before it.
+        A Linear or a convolution with padding by zeros, and its input when no mask is drawn.
 
     Returns
     -------
     Tensor of float64, shape of the layer's output
-        For a convolution i runs over the channels and positions that the node value is made of.
+        For a convolution i runs over the channels and positions that the net value is made of.
     """
     layer, squares = chain.layer, chain.x.to(torch.float64).square()
-    weight = cast(Tensor, layer.weight).detach().to(torch.float64).square()
+    weight = cast(Tensor, effective(layer, "weight")).detach().to(torch.float64).square()
     factor = chain.p / (1 - chain.p)
     if isinstance(layer, nn.Linear):
         return factor * F.linear(squares, weight)
-    squared = copy.deepcopy(layer).to(torch.float64)
-    squared._forward_hooks.clear()
-    squared._forward_pre_hooks.clear()
-    squared.weight = nn.Parameter(weight)
-    if squared.bias is not None:
-        nn.init.zeros_(cast(Tensor, squared.bias))
-    result: Tensor = factor * squared(squares).detach()
-    return result
+    convolution = cast(nn.modules.conv._ConvNd, layer)
+    name = ("conv_transpose" if convolution.transposed else "conv") + f"{weight.ndim - 2}d"
+    options: dict[str, Any] = {name: getattr(convolution, name) for name in ("stride", "padding", "dilation", "groups")}
+    if convolution.transposed:
+        options["output_padding"] = convolution.output_padding
+    result: Tensor = getattr(F, name)(squares, weight, **options)
+    return factor * result
+
+
+def _slope_of(site: Site) -> Callable[[Tensor], Tensor]:
+    """Return phi' of a site's activation, of a float64 tensor on any device; 0 where it has no meaning."""
+    phi = phi_of(site.module)
+    if phi is None:
+        return torch.zeros_like
+    on_host = bool([*site.module.parameters(), *site.module.buffers()])  # phi holds copies of them
+
+    def slope(z: Tensor) -> Tensor:
+        with torch.inference_mode(False), torch.enable_grad():
+            x = (z.cpu() if on_host else z).detach().clone().requires_grad_()
+            (gradient,) = torch.autograd.grad(phi(x.clone()).sum(), x)  # a copy: phi may work in place
+        return gradient.to(z.device)
+
+    return slope
 
 
 def _inside(activation: Activation | None, z: Tensor) -> Tensor:

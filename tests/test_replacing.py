@@ -143,3 +143,12 @@ def test_replaced_fitted_and_trained(tmp_path):
         net[1].__class__.__name__ + f"({net[1].extra_repr()})",
         f"GAAF({net[2][1].extra_repr()})",
     }
+
+
+def test_other_activations_are_named_and_gaafs_are_not_entered():
+    net = nn.Sequential(nn.Linear(2, 2), nn.ReLU6())
+    with pytest.raises(ArgumentError, match="it has ReLU6: name their classes"):
+        replace(net)
+    inner = nn.Sequential(nn.Linear(2, 2), GAAF(nn.Sequential(nn.ReLU()), shape="shifted_sigmoid"), nn.Tanh())
+    assert [place.name for place in replace(inner).places] == ["2"]
+    assert inner[2](input=torch.zeros(1)).item() == pytest.approx(0, abs=1e-4)

@@ -254,3 +254,225 @@ def test_a_recorder_refuses_it_in_an_evaluation(tmp_path):
                 rec.net_variance(inputs(2))
             rec._model.eval()(inputs(2))
         rec.net_variance(inputs(2), 4)
+
+
+class Odd(nn.Module):
+    """One layer called twice, the second time behind a dropout; things done to tensors in between."""
+
+    def __init__(self, how):
+        super().__init__()
+        self.how, self.linear, self.drop, self.act = how, nn.Linear(16, 16), nn.Dropout(0.5), nn.Tanh()
+        self.first = nn.Linear(16, 16)
+
+    def forward(self, x):
+        if self.how == "shared":
+            return self.act(self.linear(self.drop(self.linear(x))))
+        h = self.drop(self.first(x))
+        if self.how == "after the dropout":
+            h += x
+        z = self.linear(h)
+        if self.how == "after the layer":
+            z /= 10
+        return self.act(z)
+
+
+@pytest.mark.parametrize(("how", "known"), [("shared", True), ("after the dropout", False), ("after the layer", False)])
+def test_the_closed_form_is_right_or_not_given(how, known):
+    torch.manual_seed(0)
+    layer = net_variance(Odd(how), torch.randn(64, 16), MASKS)[0]
+    assert (layer.closed_form is not None) is known
+    if known:
+        assert abs((layer.variance / layer.closed_form).mean() - 1) < 4 * np.sqrt(2 / (MASKS - 1) / 64)
+
+
+class Scaled(nn.Linear):
+    def forward(self, x):
+        return F.linear(x, 3 * self.weight)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [Scaled(6, 6), nn.Conv1d(6, 6, 3, padding=1, padding_mode="replicate")],
+    ids=["subclass", "padding"],
+)
+def test_no_closed_form_for_what_is_not_torch_s_own(layer):
+    x = torch.randn(8, 6, 6)
+    assert net_variance(nn.Sequential(nn.Dropout(), layer, nn.Tanh()), x, 4)[0].closed_form is None
+
+
+@pytest.mark.parametrize("make", [nn.Conv1d, nn.ConvTranspose1d])
+def test_a_parametrised_convolution_has_the_closed_form_of_its_effective_weight(make):
+    torch.manual_seed(0)
+    layer = nn.utils.parametrizations.spectral_norm(make(4, 4, 3, stride=2))
+    model = nn.Sequential(nn.Dropout(0.3), layer, nn.Tanh()).eval()
+    x = torch.randn(64, 4, 9)
+    state = copy.deepcopy(model.state_dict())
+    found = net_variance(model, x, MASKS)[0]
+    assert abs((found.variance / found.closed_form).mean() - 1) < 4 * np.sqrt(2 / (MASKS - 1) / 64)
+    assert all(torch.equal(state[k], v) for k, v in model.state_dict().items())
+
+
+def test_spectral_norm_alone_is_no_dropout():
+    for layer in (nn.utils.parametrizations.spectral_norm(nn.Linear(4, 4)), nn.utils.spectral_norm(nn.Linear(4, 4))):
+        with pytest.raises(ArgumentError, match="no dropout mask reaches"):
+            net_variance(nn.Sequential(layer, nn.Tanh()), torch.randn(4, 4), 4)
+
+
+class InPlace(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.drop, self.linear, self.act = nn.Dropout(0.5, inplace=True), nn.Linear(8, 8), nn.Tanh()
+
+    def forward(self, x):
+        return self.act(self.linear(self.drop(x["x"][0].div_(1.5))))
+
+
+def test_the_batch_is_not_touched_and_every_pass_gets_it_as_it_is():
+    torch.manual_seed(0)
+    x = torch.randn(32, 8)
+    before = x.clone()
+    found = net_variance(InPlace(), ({"x": (x,)},), MASKS)[0]
+    assert torch.equal(x, before)
+    assert abs((found.variance / found.closed_form).mean() - 1) < 4 * np.sqrt(2 / (MASKS - 1) / 32)
+
+
+class Counting(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("calls", torch.zeros(()))
+        self.register_buffer("mask", torch.ones(1, 4).expand(3, 4))
+        self.linear, self.drop, self.act = nn.Linear(4, 4), nn.Dropout(), nn.Tanh()
+
+    def forward(self, x):
+        self.calls = self.calls + 1
+        return self.act(self.linear(self.drop(x * self.mask)))
+
+
+def test_buffers_are_put_back_even_new_ones_and_expanded_ones():
+    model = Counting().eval()
+    net_variance(model, torch.randn(3, 4), 4, p=0.9)
+    assert model.calls == 0
+    assert model.drop.p == 0.5
+    assert not any(m.training for m in model.modules())
+
+
+def test_a_backward_pass_may_come_after_it():
+    model = nn.Sequential(nn.BatchNorm1d(4), nn.Dropout(), nn.Linear(4, 4), nn.Tanh())
+    x = torch.randn(8, 4)
+    loss = model(x).sum()
+    net_variance(model, x, 4)
+    loss.backward()
+
+
+def test_lazy_modules_are_refused_and_stay_lazy():
+    model = nn.Sequential(nn.Dropout(), nn.LazyLinear(4), nn.Tanh())
+    with pytest.raises(ArgumentError, match="lazy modules without values"):
+        net_variance(model, torch.randn(2, 4))
+    assert isinstance(model[1].weight, nn.parameter.UninitializedParameter)
+
+
+def test_a_rate_reaches_attention_and_is_refused_where_it_would_not_reach():
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(16, 2, 32, dropout=0.3, activation=nn.GELU(), batch_first=True)
+    x = torch.randn(4, 5, 16)
+    assert not net_variance(layer, x, 4, p=0.0)[0].variance.any()
+    assert layer.self_attn.dropout == 0.3
+    assert net_variance(layer, x, 16, p=0.5)[0].variance.mean() > net_variance(layer, x, 16, p=0.1)[0].variance.mean()
+    with pytest.raises(ArgumentError, match=r"outside of its dropout modules"):
+        net_variance(Mixed(), {"x": torch.randn(5, 6), "scale": 1.0}, 4, p=0.5)
+
+
+def test_include_chooses_what_is_measured_and_not_where_masks_are():
+    torch.manual_seed(0)
+    plain = nn.Sequential(nn.Linear(20, 32), nn.Tanh(), nn.Linear(32, 24), nn.Tanh())
+    x = inputs(8)
+    np.testing.assert_array_equal(
+        net_variance(plain, x, 8, p=0.5, include="3")[0].variance, net_variance(plain, x, 8, p=0.5)["3"].variance
+    )
+
+
+class OldStyle(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x.tanh()
+
+    @staticmethod
+    def backward(ctx, g):
+        return g * (1 - ctx.saved_tensors[0].tanh() ** 2)
+
+
+class OldTanh(nn.Tanh):
+    def forward(self, x):
+        return OldStyle.apply(x)
+
+
+def test_an_activation_of_an_old_kind():
+    model = nn.Sequential(nn.Dropout(), nn.Linear(8, 8), OldTanh())
+    twin = nn.Sequential(model[0], model[1], nn.Tanh())
+    x = 5 * torch.randn(16, 8)
+    ours, theirs = net_variance(model, x, 8)[0], net_variance(twin, x, 8)[0]
+    assert ours.slope_over_masks == pytest.approx(theirs.slope_over_masks, rel=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+def test_a_model_compiled_in_place_stays_compiled():
+    torch._dynamo.reset()
+    calls = []
+
+    def backend(graph, _inputs):
+        def run(*args):
+            calls.append(1)
+            return graph.forward(*args)
+
+        return run
+
+    model, x = mlp().eval(), inputs(8)
+    model.compile(backend=backend)
+    model(x)
+    before = len(calls)
+    net_variance(model, x, 12, p=0.5)
+    assert len(calls) == before
+    model(x)
+    assert len(calls) == 2 * before
+
+
+def test_a_second_measurement_at_one_step_is_kept_apart(tmp_path):
+    model, x = mlp(), inputs(8)
+    with dd.Recorder(model, tmp_path / "run", exclude="1", config={"condition": "A", "seed": 0}) as rec:
+        first = rec.net_variance(x, 8)
+        with pytest.warns(dd.DropdiagWarning, match="'masks' came twice at one step; it is kept as 'masks-2'"):
+            second = rec.net_variance(x, 8, p=0.9)
+        with pytest.raises(ArgumentError, match="other than 'train'"):
+            rec.net_variance(x, 8, phase="train")
+        model(x).sum().backward()
+        rec.step()
+    run = dd.load(tmp_path / "run")
+    table = dd.analysis.net_variance.table
+    assert [layer.layer for layer in first] == ["4", "7"]
+    assert table(run)["net_variance_mean"].tolist() == pytest.approx([a.variance.mean() for a in first])
+    assert table(run)["seeds"].tolist() == [1, 1]
+    assert table(run, phase="masks-2")["net_variance_mean"].tolist() == pytest.approx(
+        [a.variance.mean() for a in second]
+    )
+    rows = run.scalars
+    rates = rows[rows["quantity"] == "dropout_rate"].groupby("phase", observed=True)["value"].first()
+    assert rates["masks-2"] == 0.9
+    assert np.isnan(rates["masks"])
+    steps = rows[(rows["quantity"] == "step_seconds") & (rows["phase"] == "train")]["value"]
+    measured = rows[(rows["quantity"] == "evaluation_seconds") & (rows["phase"] == "masks")]["value"]
+    assert len(measured) == 1
+    assert len(steps) == 1
+
+
+@pytest.mark.parametrize("options", [{"layer": 3}, {"layer": ""}, {"phase": 7}, {"phase": "train"}])
+def test_log_refuses_what_is_no_name(tmp_path, options):
+    model = mlp()
+    with dd.Recorder(model, tmp_path / "run") as rec:
+        with pytest.raises(ArgumentError, match="must be a"):
+            rec.log(value=1.0, **options)
+        rec.log(layer="anything", value=2.0)
+        model(inputs(2)).sum().backward()
+        rec.step()
+    rows = dd.load(tmp_path / "run").scalars
+    assert rows[rows["quantity"] == "value"][["layer", "value"]].to_numpy().tolist() == [["anything", 2.0]]

@@ -35,12 +35,18 @@ MEASURES: Final = (
     "slope_at_mean",
 )
 QUANTILES: Final = {"lowest": 0.05, "low": 0.25, "median": 0.5, "high": 0.75, "highest": 0.95}
+MASKS: Final = "masks"
+"""The phase in which `Recorder.net_variance` records unless told otherwise."""
 ONE_MODEL: Final = "model"
 """The condition of what was measured on a model, outside of any run."""
 
 
 def table(
-    source: Source, *, layers: Sequence[str] | None = None, conditions: Sequence[str] | None = None
+    source: Source,
+    *,
+    layers: Sequence[str] | None = None,
+    conditions: Sequence[str] | None = None,
+    phase: str | None = None,
 ) -> pd.DataFrame:
     """Net variance and the gradient of saturated nodes, layer by layer.
 
@@ -49,6 +55,8 @@ def table(
     source : Run, Runs or NetVariance
     layers, conditions : sequence of str, optional
         All, or these in this order.
+    phase : str, optional
+        Phase of the measurement in the runs, where it was given one; by default "masks".
 
     Returns
     -------
@@ -70,12 +78,16 @@ def table(
         rows = source.table.assign(condition=ONE_MODEL, run=ONE_MODEL)
         rows = _chosen(rows, layers, conditions)
     else:
-        rows = _last_rows(source, layers, conditions)
+        rows = _last_rows(source, layers, conditions, phase)
     return over_seeds(rows, GROUP, MEASURES)
 
 
 def spread(
-    source: Source, *, layers: Sequence[str] | None = None, conditions: Sequence[str] | None = None
+    source: Source,
+    *,
+    layers: Sequence[str] | None = None,
+    conditions: Sequence[str] | None = None,
+    phase: str | None = None,
 ) -> pd.DataFrame:
     """Distribution of the net variance over a layer's net values, runs pooled.
 
@@ -86,7 +98,7 @@ def spread(
         (quantiles .05, .25, .5, .75, .95), in net-value units squared; to within a bin, 1/64 of the value.
     """
     rows = []
-    for key, pooled in _pooled(_histograms(source, "net_variance", layers, conditions)).items():
+    for key, pooled in _pooled(_histograms(source, "net_variance", layers, conditions, phase)).items():
         ends = pooled.quantile(list(QUANTILES.values()))
         rows.append({**dict(zip(GROUP, key, strict=True)), "n": pooled.n, **dict(zip(QUANTILES, ends, strict=True))})
     return pd.DataFrame(rows)
@@ -97,6 +109,7 @@ def wandering(
     *,
     layers: Sequence[str] | None = None,
     conditions: Sequence[str] | None = None,
+    phase: str | None = None,
     limits: tuple[float, float] | None = None,
     bins: int = 72,
 ) -> pd.DataFrame:
@@ -104,7 +117,7 @@ def wandering(
 
     Parameters
     ----------
-    source, layers, conditions
+    source, layers, conditions, phase
         As in `table`.
     limits : (float, float), optional
         First and last net value.
@@ -117,9 +130,9 @@ def wandering(
         Columns condition, layer, call, left, right (net-value units), means, masks: density of those means, and of the
         same nodes' net values over masks. NaN where no mean lies in the saturation area.
     """
-    means = _pooled(_histograms(source, "masked_net_mean", layers, conditions))
-    wandered = _wanderers(source, conditions)
-    borders = areas(source, layers=layers, conditions=conditions)
+    means = _pooled(_histograms(source, "masked_net_mean", layers, conditions, phase))
+    wandered = _wanderers(source, conditions, phase)
+    borders = areas(source, layers=layers, conditions=conditions, phase=phase)
     first, last = limits or _limits(wandered.values(), borders)
     by_site = {
         key: part[["low", "high"]].to_numpy(dtype=np.float64) for key, part in borders.groupby(GROUP, sort=False)
@@ -140,11 +153,15 @@ def wandering(
 
 
 def areas(
-    source: Source, *, layers: Sequence[str] | None = None, conditions: Sequence[str] | None = None
+    source: Source,
+    *,
+    layers: Sequence[str] | None = None,
+    conditions: Sequence[str] | None = None,
+    phase: str | None = None,
 ) -> pd.DataFrame:
     """Intervals of the saturation area: condition, layer, call, low, high (infinite at open ends)."""
     if not isinstance(source, NetVariance):
-        found = areas_of(source, _histograms(source, "masked_net_mean", layers, conditions))
+        found = areas_of(source, _histograms(source, "masked_net_mean", layers, conditions, phase))
         return found[[*GROUP, "low", "high"]]
     rows = [
         {"condition": ONE_MODEL, "layer": layer.layer, "call": layer.call, "low": low, "high": high}
@@ -160,11 +177,12 @@ def slopes(
     *,
     layers: Sequence[str] | None = None,
     conditions: Sequence[str] | None = None,
+    phase: str | None = None,
 ) -> pd.DataFrame:
     """abs(phi') between two net values: condition, layer, call, z, slope; without rows where it is not known."""
     z = line_centres()
     inside = (z >= limits[0]) & (z <= limits[1]) & ((np.abs(z) > 1e-3) | (np.arange(z.size) % 64 == 0))
-    rows = _histograms(source, "masked_net_mean", layers, conditions).drop_duplicates(GROUP)
+    rows = _histograms(source, "masked_net_mean", layers, conditions, phase).drop_duplicates(GROUP)
     parts = []
     for row in rows.to_dict("records"):
         derivative = _derivative(source, row)
@@ -182,12 +200,24 @@ def _derivative(source: Source, row: dict[Any, Any]) -> Floats | None:
     return None if name is None else run.derivative(name)[1]
 
 
+def _phase(runs: Run | Runs, phase: str | None) -> str | None:
+    """Return the phase to read: that of `Recorder.net_variance` unless another is named."""
+    if phase is not None:
+        return phase
+    return MASKS if any(MASKS in run.phases("net_variance") for run in as_runs(runs)) else None
+
+
 def _histograms(
-    source: Source, quantity: str, layers: Sequence[str] | None, conditions: Sequence[str] | None
+    source: Source,
+    quantity: str,
+    layers: Sequence[str] | None,
+    conditions: Sequence[str] | None,
+    phase: str | None,
 ) -> pd.DataFrame:
     """One row a run and site, with the column histogram."""
     if not isinstance(source, NetVariance):
-        return histograms(source, quantity, layers=layers, conditions=conditions)
+        chosen = _phase(source, phase)
+        return histograms(source, quantity, layers=layers, conditions=conditions, phase=chosen)
     rows = [
         {
             "condition": ONE_MODEL,
@@ -201,10 +231,10 @@ def _histograms(
     return _chosen(pd.DataFrame(rows), layers, conditions)
 
 
-def _wanderers(source: Source, conditions: Sequence[str] | None) -> dict[Any, Histogram]:
+def _wanderers(source: Source, conditions: Sequence[str] | None, phase: str | None) -> dict[Any, Histogram]:
     """Pooled net values of saturated nodes; a layer (or all of them) without any is not recorded."""
     try:
-        return _pooled(_histograms(source, "wandering_net_value", None, conditions))
+        return _pooled(_histograms(source, "wandering_net_value", None, conditions, phase))
     except NotRecordedError:
         return {}
 
@@ -214,18 +244,22 @@ def _pooled(frame: pd.DataFrame) -> dict[Any, Histogram]:
     return {key: reduce(add, part["histogram"]) for key, part in frame.groupby(GROUP, sort=False, observed=True)}
 
 
-def _last_rows(source: Run | Runs, layers: Sequence[str] | None, conditions: Sequence[str] | None) -> pd.DataFrame:
+def _last_rows(
+    source: Run | Runs, layers: Sequence[str] | None, conditions: Sequence[str] | None, phase: str | None
+) -> pd.DataFrame:
     """Return the measures of each run at its last measurement, a column each."""
     keys = ["condition", "seed", "run", *SITE]
+    known = _histograms(source, "net_variance", layers, conditions, phase)
+    phase = str(known["phase"].iloc[0])
     whole: pd.DataFrame | None = None
     for quantity in MEASURES:
-        frame = scalars(source, quantity, layers=layers, conditions=conditions)
+        frame = scalars(source, quantity, layers=layers, conditions=conditions, phase=phase)
         last = frame[frame["step"] == frame.groupby(["run"], observed=True)["step"].transform("max")]
         column = last[[*keys, "value"]].rename(columns={"value": quantity})
         whole = column if whole is None else whole.merge(column, on=keys, how="outer", sort=False)
     assert whole is not None  # noqa: S101 - there are measures
     order = check("condition", conditions, as_runs(source).conditions)
-    layer_order = list(dict.fromkeys(_histograms(source, "net_variance", layers, conditions)["layer"]))
+    layer_order = list(dict.fromkeys(known["layer"]))
     place = whole["condition"].map(order.index).astype(int) * len(layer_order)
     return whole.loc[(place + whole["layer"].map(layer_order.index).astype(int)).sort_values(kind="stable").index]
 

@@ -268,6 +268,8 @@ def _check_ranges(settings: Settings) -> None:
     for name in ("epochs", "batch_size", "every"):
         if getattr(settings, name) < 1:
             raise ArgumentError(f"{name} must be at least 1, got {getattr(settings, name)!r}")
+    if len(settings.widths) < 3:
+        raise ArgumentError(f"widths must name inputs, hidden layers and outputs, got {settings.widths!r}")
     if settings.validation < 0:
         raise ArgumentError(f"validation must not be negative, got {settings.validation!r}")
     if settings.patience is not None and (settings.patience < 1 or not settings.validation):

@@ -12,6 +12,7 @@ from __future__ import annotations
 import io
 import math
 import pickle
+from collections.abc import Callable
 from typing import Any, Final
 
 import numpy as np
@@ -47,6 +48,21 @@ class _Array:
         self.values = flat.reshape(shape, order="F" if by_columns else "C")
 
 
+class _Sealed:
+    """A function whose attributes a pickle cannot set."""
+
+    __slots__ = ("_function",)
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+
+    def __call__(self, *args: Any) -> Any:
+        return self._function(*args)
+
+    def __setstate__(self, state: object) -> None:
+        raise ValueError("state for a function, where only arrays and plain containers were expected")
+
+
 def _reconstruct(_kind: type, _shape: object, _typecode: object) -> _Array:
     return _Array()
 
@@ -59,11 +75,11 @@ def _encode(text: str, encoding: str) -> bytes:
 
 
 ALLOWED: Final[dict[tuple[str, str], Any]] = {
-    ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
-    ("numpy._core.multiarray", "_reconstruct"): _reconstruct,
+    ("numpy.core.multiarray", "_reconstruct"): _Sealed(_reconstruct),
+    ("numpy._core.multiarray", "_reconstruct"): _Sealed(_reconstruct),
     ("numpy", "ndarray"): _Array,
     ("numpy", "dtype"): _Type,
-    ("_codecs", "encode"): _encode,
+    ("_codecs", "encode"): _Sealed(_encode),
 }
 """Global names that a pickle may use -> what they stand for."""
 

@@ -37,6 +37,7 @@ def net_variance(
     *,
     layers: Layers = None,
     conditions: list[str] | None = None,
+    phase: str | None = None,
     limits: tuple[float, float] | None = None,
 ) -> Panels:
     """Draw the net variance under dropout, and for each layer what it does to saturated nodes (Figure 4).
@@ -56,6 +57,8 @@ def net_variance(
         Runs in which `Recorder.net_variance` was called, or what `dropdiag.net_variance` gave.
     layers : list of str, or mapping of name to title, optional
     conditions : list of str, optional
+    phase : str, optional
+        As in `dropdiag.analysis.net_variance.table`.
     limits : (float, float), optional
         First and last net value.
 
@@ -77,7 +80,7 @@ def net_variance(
             alone, styles = True, looks([measured.ONE_MODEL])
         else:
             alone, styles = False, one_look(source, conditions)
-        chosen: dict[str, Any] = {"layers": names, "conditions": None if alone else list(styles)}
+        chosen: dict[str, Any] = {"layers": names, "conditions": None if alone else list(styles), "phase": phase}
         numbers = measured.table(source, **chosen)
         wanderers = measured.wandering(source, limits=limits, **chosen)
         ends = float(wanderers["left"].min()), float(wanderers["right"].max())
@@ -187,7 +190,7 @@ def wander(
         ax.stairs(0.9 * top * part["masks"] / tallest, edges, color=look.colour, lw=1.3, linestyle=look.line)
     one = slopes[slopes["condition"] == slopes["condition"].iloc[0]]
     ax.plot(one["z"], one["slope"], color=SLOPE, linestyle=(0, (1.2, 1.2)), lw=1.3, zorder=3)
-    room = 0.13
+    room = min(0.13, 0.6 / len(numbers))
     ax.set_ylim(0.0, top * 1.05 / (1.0 - room * len(numbers)))
     for place, row in enumerate(numbers.to_dict("records")):
         y = 0.965 - room * place

@@ -27,6 +27,8 @@ class LayerNetVariance:
     layer : str
     call : int
         Call index of the module within one forward pass.
+    masks : int
+        Passes in which it was called: all of them, unless the model leaves layers out at random.
     mean, variance : ndarray of float64, shape of the net value (batch first)
         Over masks, of each net value; the variance is the unbiased one (n - 1). Net-value units, and squared.
     closed_form : ndarray of float64, same shape, or None
@@ -46,6 +48,7 @@ class LayerNetVariance:
 
     layer: str
     call: int
+    masks: int
     mean: Floats = field(repr=False)
     variance: Floats = field(repr=False)
     closed_form: Floats | None = field(repr=False)

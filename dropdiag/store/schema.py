@@ -108,6 +108,7 @@ QUANTITIES: Final = {
         Quantity("slope_over_masks", "scalar", "1", r"mean $|\phi'(z)|$ over masks"),
         Quantity("slope_at_mean", "scalar", "1", r"$|\phi'|$ at the mean of $z$"),
         Quantity("dropout_masks", "scalar", "masks", "dropout masks"),
+        Quantity("dropout_rate", "scalar", "1", "dropout rate"),
         Quantity("gaaf_height", "scalar", "1", "height of GAAF's shape"),
         Quantity("gaaf_width", "scalar", "net-value units", "width of GAAF's shape"),
         Quantity("net_value_stride", "scalar", "1", "one in so many net values counted"),

@@ -118,3 +118,13 @@ def test_a_pickle_cut_anywhere_is_an_error():
     for end in ends:
         with pytest.raises(DataError, match="fetch it again"):
             read_pickle(content[:end], "batch")
+
+
+def test_state_for_a_function_is_refused_and_leaves_nothing_behind():
+    content = b"c_codecs\nencode\n(N}X\x0c\x00\x00\x00__defaults__X\x06\x00\x00\x00latin1\x85stb."
+    with pytest.raises(DataError):
+        read_pickle(content, "a file")
+    array = np.arange(6, dtype=np.uint8)
+    assert np.array_equal(read_pickle(pickle.dumps(array, protocol=2), "a file"), array)
+    with pytest.raises(DataError):  # the encoding has no default now either
+        read_pickle(b"c_codecs\nencode\n(X\x01\x00\x00\x00atR.", "a file")
