@@ -463,6 +463,7 @@ def test_copies_and_pickles_of_a_recorded_model_are_inert(tmp_path):
     assert run.histogram("net_value", "1", step=2, phase="train").n == 20 * 16
 
 
+@pytest.mark.filterwarnings("ignore:training waited for the disk")
 def test_a_disk_that_refuses_for_too_long_stops_the_recording_and_not_the_training(tmp_path, monkeypatch):
     from dropdiag import recorder
     from dropdiag.store import jobs, writer
