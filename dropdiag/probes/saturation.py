@@ -11,7 +11,7 @@ from dropdiag.sketches import IntervalCounts
 class Saturation(Probe[IntervalCounts]):
     """Exact share of net values where |phi'(z)| <= 0.1 sup|phi'|, left and right apart.
 
-    For GAAF, phi is the base function. Shares for other limits follow from the histogram of net values, to
+    Of the finite ones; missing where none is. For GAAF, phi is the base function. Shares for other limits follow from the histogram of net values, to
     within the bins at the borders.
     """
 
