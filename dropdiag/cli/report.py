@@ -7,7 +7,19 @@ from typing import Annotated
 
 import typer
 
-from dropdiag.cli.common import AsJson, GroupsArgument, clear_errors, echo_json, groups, tell, warned
+from dropdiag.cli.common import (
+    AsJson,
+    Dropout,
+    Gaaf,
+    GroupsArgument,
+    Scalar,
+    claim_options,
+    clear_errors,
+    echo_json,
+    groups,
+    tell,
+    warned,
+)
 
 
 def report(
@@ -18,6 +30,9 @@ def report(
     baseline: Annotated[
         str | None, typer.Option(metavar="NAME", help="Condition to compare with.", show_default="the first one")
     ] = None,
+    dropout: Dropout = None,
+    gaaf: Gaaf = None,
+    scalar: Scalar = None,
     as_json: AsJson = False,
 ) -> None:
     """Write one self-contained HTML page about runs: verdicts, figures, tables, coverage, cost.
@@ -35,7 +50,8 @@ def report(
         from dropdiag.report.page import report as written  # noqa: PLC0415
 
         found, unreadable = opened(groups(runs))
-        path = written(found, out, title=title, baseline=baseline)
+        asked = claim_options(dropout, gaaf, scalar)
+        path = written(found, out, title=title, baseline=baseline, **({"claims": asked} if asked else {}))
     problems[:0] = unreadable
     if as_json:
         echo_json({"report": str(path), "runs": [str(run.path) for run in found], "problems": problems})

@@ -127,10 +127,11 @@ def claims(
         for claim in (court.gaussian, court.correlation, court.flow, court.saturation):
             claim(pair)
     held_out = _scalar(comparison, scalar)
-    for gaaf in roles.gaafs if roles.dropout is not None else ():
-        court.resemblance(gaaf, roles.dropout)
-        court.epochs(gaaf, roles.dropout, held_out)
-    if not roles.gaafs or roles.dropout is None:
+    if roles.gaafs and roles.dropout is not None:
+        for playing in roles.gaafs:
+            court.resemblance(playing, roles.dropout)
+            court.epochs(playing, roles.dropout, held_out)
+    else:
         court.absent("e")
         court.absent("f")
     return court.ruling()
@@ -290,7 +291,9 @@ def _scalar(comparison: Comparison, wanted: str | None) -> str | None:
         raise ArgumentError(f"no scalar {wanted!r} of held-out data; there are {', '.join(map(repr, names)) or 'none'}")
     if wanted is not None or not names:
         return wanted
-    return sorted(names, key=lambda name: ("acc" not in name.lower(), not VALIDATION.search(name), less_is_better(name)))[0]
+    return sorted(
+        names, key=lambda name: ("acc" not in name.lower(), not VALIDATION.search(name), less_is_better(name))
+    )[0]
 
 
 def _checked(options: Options) -> Options:

@@ -99,7 +99,8 @@ def compare(
     Parameters
     ----------
     runs : Runs, or what `load` takes
-        A dict condition -> paths or patterns, a list of paths, or one path or pattern. Runs that cannot be read are left out and named.
+        A dict condition -> paths or patterns, a list of paths, or one path or pattern. Runs that cannot be read are
+        left out and named.
     baseline : str, optional
         Condition that the others are compared with; the first one by default.
     layers : sequence of str, optional
@@ -169,7 +170,16 @@ def compare(
     _tell(problems, on_unreadable)
     conditions = base, *matches
     return Comparison(
-        every, base, conditions, as_table(rows), as_frame(matches), tuple(problems), values, tuple(names), settings, spans
+        every,
+        base,
+        conditions,
+        as_table(rows),
+        as_frame(matches),
+        tuple(problems),
+        values,
+        tuple(names),
+        settings,
+        spans,
     )
 
 

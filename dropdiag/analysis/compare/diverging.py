@@ -35,14 +35,14 @@ def diverged(runs: Runs, values: pd.DataFrame, broken: Mapping[str, Sequence[str
             found.setdefault(run, []).append(what)
     paths = dict(zip(runs.labels(), (run.path for run in runs), strict=True))
     return [
-        f"{path} has diverged: its {_listed(list(dict.fromkeys(found[label])))} are NaN or infinite, and it is left out "
-        "of what is measured from them."
+        f"{path} has diverged: its {_listed(list(dict.fromkeys(found[label])))} are NaN or infinite, and it is left "
+        "out of what is measured from them."
         for label, path in paths.items() if label in found
     ]  # fmt: skip
 
 
 def _called(measure: str) -> str:
-    """What a measure is taken from, in words."""
+    """Say what a measure is taken from."""
     scalar = measure.partition(":")[2]
     if scalar:
         return f"last values of {scalar!r}"

@@ -154,9 +154,7 @@ def _holding(runs: Runs, quantity: str) -> Runs:
     return Runs(some)
 
 
-def _correlations(
-    runs: Runs, net_values: pd.DataFrame | None, problems: Problems
-) -> list[pd.DataFrame | None]:
+def _correlations(runs: Runs, net_values: pd.DataFrame | None, problems: Problems) -> list[pd.DataFrame | None]:
     """Mean |r|, participation ratio and effective rank, each with what independent nodes would give.
 
     A run's last |r| counts if it is of its last evaluation: a network that has diverged since has none.
@@ -246,7 +244,9 @@ def _scalar(runs: Runs, name: str) -> list[pd.DataFrame]:
         return [_rows(ends.assign(note=_lost(ends["value"], name)), f"final:{name}", name)]
     mode = "min" if less_is_better(name) else "max"
     best = learning.best_per_run(runs, name, phase=phase, mode=mode).assign(layer=None, call=0)
-    best = best.assign(lost=_lost(best["final"], name), end=np.where(best["evaluation"] < best["evaluations"], "", LAST))
+    best = best.assign(
+        lost=_lost(best["final"], name), end=np.where(best["evaluation"] < best["evaluations"], "", LAST)
+    )
     kinds = {"final": ("final", "lost"), "best": ("best", "end"), "epochs_to_best": ("evaluation", "end")}
     return [_rows(best.assign(value=best[value], note=best[note]), f"{kind}:{name}", name)
             for kind, (value, note) in kinds.items()]  # fmt: skip

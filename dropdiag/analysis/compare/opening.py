@@ -104,7 +104,9 @@ def _each(given: Any, problems: Problems) -> list[Run]:
         given = [given]
     if isinstance(given, (list, tuple)):
         return [run for path in once(_paths(given, problems)) for run in _opened(path, None, problems)]
-    raise ArgumentError(f"compare() takes runs, a path or pattern, a list of them or a dict condition -> paths, got {given!r}")
+    raise ArgumentError(
+        f"compare() takes runs, a path or pattern, a list of them or a dict condition -> paths, got {given!r}"
+    )
 
 
 def _opened(path: Path, condition: str | None, problems: Problems) -> list[Run]:

@@ -38,7 +38,9 @@ class Roles:
     def guesses(self, gaaf: str) -> list[str]:
         """Return what was guessed where this condition plays GAAF."""
         others = [repr(name) for name in self.gaafs if name != gaaf]
-        return [said for said in self.guessed if not said.startswith(tuple(f"{name} is taken for GAAF" for name in others))]
+        return [
+            said for said in self.guessed if not said.startswith(tuple(f"{name} is taken for GAAF" for name in others))
+        ]
 
 
 def cast(conditions: Sequence[str], dropout: str | None, gaaf: str | None) -> Roles:

@@ -138,7 +138,7 @@ def _measured(values: pd.DataFrame, pair: Compared) -> Iterator[dict[str, Any]]:
         effect, used = effect_of(measure, mine, theirs, pair.sides, pair.settings)
         null, other = (nulls[name, layer, call][one] for one in (pair.condition, pair.baseline))
         said = {**notes[name, layer, call][pair.condition], **notes[name, layer, call][pair.baseline]}
-        yield _row(measure, (layer, call), effect, pair, used, said) | {
+        yield _row(measure, (layer, call), effect, pair, used, said=said) | {
             "value": _mean(mine, used.condition), "baseline_value": _mean(theirs, used.baseline),
             "null": _mean(null, used.condition), "baseline_null": _mean(other, used.baseline),
         }  # fmt: skip
@@ -172,7 +172,13 @@ def _histograms(frame: pd.DataFrame) -> dict[str, Histogram]:
 
 
 def _row(
-    measure: Measure, site: Any, effect: Effect | None, pair: Compared, used: Sides, said: Mapping[str, str] | None = None
+    measure: Measure,
+    site: Any,
+    effect: Effect | None,
+    pair: Compared,
+    used: Sides,
+    *,
+    said: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     nothing = Effect(_NAN, _NAN, _NAN, "none", _NAN, _NAN, "none", len(used.condition), len(used.baseline), used.paired)
     layer, call = site

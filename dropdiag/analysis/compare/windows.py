@@ -1,4 +1,4 @@
-"""Over which training steps two conditions are compared: the gradient flow falls as training goes on, in any of them."""
+"""Over which training steps two conditions are compared: the gradient flow falls as training goes on."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Windows: TypeAlias = Mapping[frozenset[str], "Window"]
 NOT_FINITE: Final = "not finite"
 """How a note ends that tells of values that are NaN or infinite."""
 LOST: Final = 0.01
-"""Share of the steps that may lack a finite value (a step that mixed precision skipped); beyond it a run is left out."""
+"""Share of the steps that may lack a finite value (mixed precision skips some); beyond it a run is left out."""
 
 
 @dataclass(frozen=True)
