@@ -129,8 +129,9 @@ def claims(
     held_out = _scalar(comparison, scalar)
     if roles.gaafs and roles.dropout is not None:
         for playing in roles.gaafs:
-            court.resemblance(playing, roles.dropout)
-            court.epochs(playing, roles.dropout, held_out)
+            beside = Pair(comparison, playing, roles.dropout)
+            court.resemblance(beside)
+            court.epochs(beside, held_out)
     else:
         court.absent("e")
         court.absent("f")
@@ -179,8 +180,8 @@ class _Court:
         words = [wording.saturation(part, (rising, slope), missing=pair.missing("saturation_share"))]
         self._rule("d", pair, words, [part[0], rising], [part, (rising, slope)])
 
-    def resemblance(self, gaaf: str, dropout: str) -> None:
-        pair, own = Pair(self._comparison, gaaf, dropout), Pair(self._comparison, dropout, self._comparison.baseline)
+    def resemblance(self, pair: Pair) -> None:
+        own = Pair(self._comparison, pair.baseline, self._comparison.baseline)
         margins = {
             "gradient_flow": float(np.log(self._options.flow_margin)),
             "saturation_share": self._options.share_margin,
@@ -198,8 +199,7 @@ class _Court:
         said = wording.resemblance(parts[0], parts[1], steps=pair.window.steps, missing=missing)
         self._rule("e", pair, [said, *words], verdicts, parts)
 
-    def epochs(self, gaaf: str, dropout: str, scalar: str | None) -> None:
-        pair = Pair(self._comparison, gaaf, dropout)
+    def epochs(self, pair: Pair, scalar: str | None) -> None:
         name = f"epochs_to_best:{scalar}"
         found = pair.network(name)
         verdict = UNDECIDED if found is None else self._judge(BELOW)(found)

@@ -188,8 +188,8 @@ def _last_steps(frame: pd.DataFrame, *others: pd.DataFrame | None) -> dict[str, 
     """Last step of each run's evaluations, of the phase that the frame is of."""
     phases = set(frame["phase"])
     parts = [part.loc[part["phase"].isin(phases), ["run", "step"]] for part in (frame, *others) if part is not None]
-    last_: dict[str, int] = pd.concat(parts).groupby("run")["step"].max().to_dict()
-    return last_
+    lasts = pd.concat(parts).groupby("run")["step"].max()
+    return {str(run): int(step) for run, step in lasts.items()}
 
 
 def _last_scalars(quantity: str) -> Callable[[Runs], pd.DataFrame]:

@@ -92,9 +92,15 @@ def flows(runs: Runs, untils: Iterable[int | None]) -> pd.DataFrame:
     length, until = frame["run"].map(lengths), frame["until"].fillna(0).astype("int64")
     recorded = frame["steps"] + frame["dropped"]
     short, lost = (length > 0) & (length < until), frame["dropped"] > LOST * recorded
-    notes = pd.Series("", index=frame.index, dtype="object")
-    for i in np.flatnonzero(lost):
-        notes.iloc[i] = f"{frame['dropped'].iloc[i]:,} of {recorded.iloc[i]:,} gradients are {NOT_FINITE}"
-    for i in np.flatnonzero(short & ~lost):
-        notes.iloc[i] = f"at step {length.iloc[i]:,} it has not reached step {until.iloc[i]:,}"
+    told = zip(frame["dropped"], recorded, length, until, lost, short, strict=True)
+    notes = [_told(*numbers) for numbers in told]
     return frame.assign(value=frame["mean"].mask(short | lost), note=notes)
+
+
+def _told(dropped: int, recorded: int, length: float, until: int, lost: bool, short: bool) -> str:
+    """Say why a run is left out of a window, or which of its steps are."""
+    if lost:
+        return f"{dropped:,} of {recorded:,} gradients are {NOT_FINITE}"
+    if short:
+        return f"at step {length:,.0f} it has not reached step {until:,}"
+    return f"without {dropped:,} of {recorded:,} gradients, which are NaN or infinite" if dropped else ""

@@ -475,7 +475,9 @@ def test_a_step_that_is_skipped_leaves_no_run_out(folder):
     write(folder / "no-dropout-s3", content("No dropout", 3), "No dropout", 3)
     comparison = compared(folder)
     assert comparison.problems == ()
-    assert row(comparison, "gradient_flow", "layer1.activation")["n"] == 4
+    got = row(comparison, "gradient_flow", "layer1.activation")
+    assert got["n"] == 4
+    assert got["note"] == "dropout-s3: without 2 of 200 gradients, which are NaN or infinite"
 
 
 def test_a_correlation_older_than_the_last_evaluation_does_not_count(folder):
