@@ -72,7 +72,8 @@ def compare(
         if out is not None:
             from dropdiag.report.page import report  # noqa: PLC0415
 
-            out = report(found, out, **({"claims": asked} if asked else {}))
+            options: dict[str, Any] = {"claims": asked} if asked else {}
+            out = report(found, out, **options)
     problems[:0] = found.problems
     if as_json:
         echo_json({

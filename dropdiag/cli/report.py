@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -51,7 +51,8 @@ def report(
 
         found, unreadable = opened(groups(runs))
         asked = claim_options(dropout, gaaf, scalar)
-        path = written(found, out, title=title, baseline=baseline, **({"claims": asked} if asked else {}))
+        options: dict[str, Any] = {"claims": asked} if asked else {}
+        path = written(found, out, title=title, baseline=baseline, **options)
     problems[:0] = unreadable
     if as_json:
         echo_json({"report": str(path), "runs": [str(run.path) for run in found], "problems": problems})

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Final, TypeAlias
 
-import numpy as np
 import pandas as pd
 
 from dropdiag.analysis.gradient_flow import per_window, shared_steps
@@ -92,15 +91,15 @@ def flows(runs: Runs, untils: Iterable[int | None]) -> pd.DataFrame:
     length, until = frame["run"].map(lengths), frame["until"].fillna(0).astype("int64")
     recorded = frame["steps"] + frame["dropped"]
     short, lost = (length > 0) & (length < until), frame["dropped"] > LOST * recorded
-    told = zip(frame["dropped"], recorded, length, until, lost, short, strict=True)
-    notes = [_told(*numbers) for numbers in told]
+    counts = [
+        f"{dropped:,} of {of:,} gradients" if dropped else ""
+        for dropped, of in zip(frame["dropped"], recorded, strict=True)
+    ]
+    notes = [
+        f"{count} are {NOT_FINITE}" if diverged
+        else f"at step {at:,.0f} it has not reached step {end:,}" if early
+        else f"without {count}, which are NaN or infinite" if count
+        else ""
+        for count, at, end, diverged, early in zip(counts, length, until, lost, short, strict=True)
+    ]  # fmt: skip
     return frame.assign(value=frame["mean"].mask(short | lost), note=notes)
-
-
-def _told(dropped: int, recorded: int, length: float, until: int, lost: bool, short: bool) -> str:
-    """Say why a run is left out of a window, or which of its steps are."""
-    if lost:
-        return f"{dropped:,} of {recorded:,} gradients are {NOT_FINITE}"
-    if short:
-        return f"at step {length:,.0f} it has not reached step {until:,}"
-    return f"without {dropped:,} of {recorded:,} gradients, which are NaN or infinite" if dropped else ""
