@@ -13,7 +13,7 @@ import pandas as pd
 from dropdiag.analysis.compare import wording
 from dropdiag.analysis.compare.comparison import Comparison
 from dropdiag.analysis.compare.evidence import ABOVE, BELOW, ZERO, Bounds, Evidence, Pair
-from dropdiag.analysis.compare.measures import LAST, less_is_better
+from dropdiag.analysis.compare.measures import LAST, less_is_better, measure_of
 from dropdiag.analysis.compare.roles import Roles, cast
 from dropdiag.analysis.compare.verdicts import (
     STATEMENTS,
@@ -32,6 +32,7 @@ TABLE: Final = ["claim", "statement", "condition", "baseline", "verdict", "reaso
 PARTS: Final = [
     "claim", "statement", "condition", "baseline", "layer", "call", "measure", "effect", "low", "high", "interval",
     "joint_low", "joint_high", "threshold", "p", "p_holm", "p_attainable", "verdict", "n", "n_baseline", "paired",
+    "scale",
 ]  # fmt: skip
 VALIDATION: Final = re.compile(r"(?<![a-z])(val|valid|validation|dev)(?![a-z])", re.IGNORECASE)
 """A scalar of images that were held out to choose by: what test images say is not chosen by them."""
@@ -51,7 +52,7 @@ class Claims:
     layers : DataFrame
         One row a claim, condition, layer and measure: effect, low, high, interval; joint_low, joint_high (the interval
         for all layers together); threshold, p (of the threshold), p_holm (over layers), p_attainable, verdict, n,
-        n_baseline, paired.
+        n_baseline, paired, scale ("log ratio": exp of effect, interval and threshold are factors; "difference").
     overall : DataFrame
         The same for what is taken over all layers (average, slope) or belongs to the network; layer is missing.
     rules : dict of str to str
@@ -256,6 +257,7 @@ class _Court:
         row = (
             claim, STATEMENTS[claim], pair.condition, pair.baseline, one.layer, one.call, one.measure, e.effect, e.low,
             e.high, e.interval, *one.joint, threshold, *p, verdict, e.n, e.n_baseline, e.paired,
+            measure_of(one.measure).scale,
         )  # fmt: skip
         (self._overall if one.layer is None else self._layers).append(row)
 

@@ -152,6 +152,8 @@ def test_the_factor_is_set_beside_the_published_one_and_the_numbers_are_those_of
     assert (layers["joint_low"] < layers["low"]).all()
     assert (layers["joint_high"] > layers["high"]).all()
     overall = claims.overall[claims.overall["claim"] == "c"].iloc[0]
+    assert set(layers["scale"]) == {overall["scale"]} == {"log ratio"}
+    assert set(claims.layers.loc[claims.layers["claim"] == "d", "scale"]) == {"difference"}
     assert overall["effect"] == pytest.approx(table["effect"].mean())
 
 
