@@ -6,6 +6,7 @@ Nothing is read here but what the objects hold or their ``run.json`` says, so th
 from __future__ import annotations
 
 import html
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
@@ -117,6 +118,7 @@ def comparison(one: Any) -> str:
     columns = ("condition", "measure", "layer", "effect", "interval", "p (Holm)", "least p", "n")
     effects = [[row.condition, *effect(row)] for row in one.table.head(EFFECTS).itertuples()]
     more = f"; the first {EFFECTS} are shown, all are in .table" if len(one.table) > EFFECTS else ""
+    said = notes(one.table)
     unmatched = [[row.layer, row.condition, row.reason] for row in one.unmatched.itertuples()]
     return _page(
         f"<strong>Comparison of {others} with {_text(one.baseline)}</strong>, {len(one.runs):,} runs",
@@ -125,6 +127,7 @@ def comparison(one: Any) -> str:
         _folded(f"Effects: {len(one.table):,}{more}", _table(columns, effects, numbers=(3, 4, 5, 6, 7))),
         _folded(f"Layers not compared: {len(unmatched)}", _table(("layer", "condition", "why"), unmatched))
         if unmatched else "",
+        _folded(f"Notes: {len(said)}", "".join(f"<div>{_text(note)}</div>" for note in said)) if said else "",
     )  # fmt: skip
 
 
@@ -148,14 +151,39 @@ def _dot(verdict: str) -> str:
 
 
 def effect(row: Any) -> list[str]:
-    """Return a row of a comparison's table as text: measure, layer, effect, interval, p (Holm), least p, n."""
-    measure = row.measure + (" (log ratio)" if row.scale == "log ratio" else "")
+    """Return a row of a comparison's table as text: measure, layer, effect, interval, p (Holm), least p, n.
+
+    A log ratio is shown as the factor that it is the logarithm of.
+    """
+    ratio = row.scale == "log ratio"
+    measure = row.measure + (" (factor)" if ratio else "")
     layer = row.layer if isinstance(row.layer, str) else ""
     call = f"#{row.call:.0f}" if layer and row.call else ""
-    interval = f"{_number(row.low)} to {_number(row.high)}" if row.low == row.low else ""
+    size, low, high = (_factor(value) if ratio else value for value in (row.effect, row.low, row.high))
+    interval = f"{_number(low)} to {_number(high)}" if row.low == row.low else ""
     seeds = str(row.n) if row.n == row.n_baseline else f"{row.n} and {row.n_baseline}"
     p, least = _number(row.p_holm), _number(row.p_attainable)
-    return [measure, f"{layer}{call}", _number(row.effect), interval, p, least, seeds]
+    shown = _number(size)
+    return [measure, f"{layer}{call}", f"×{shown}" if ratio and shown else shown, interval, p, least, seeds]
+
+
+def _factor(log: float) -> float:
+    try:
+        return math.exp(log)
+    except OverflowError:
+        return math.inf
+
+
+def notes(table: Any) -> list[str]:
+    """Return the notes of a comparison's table, each once: condition, measure, the layers unless all have it, note."""
+    told: list[str] = []
+    for (condition, measure), part in table.groupby(["condition", "measure"], sort=False):
+        for note, rows in part.groupby("note", sort=False):
+            if note:
+                layers = [name for name in rows["layer"] if isinstance(name, str)]
+                of = f" ({', '.join(layers[:3])}{', ...' if len(layers) > 3 else ''})" if len(rows) < len(part) else ""
+                told.append(f"{condition}, {measure}{of}: {note}")
+    return told
 
 
 def _page(*parts: str) -> str:

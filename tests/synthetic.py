@@ -35,6 +35,7 @@ class Content:
     gradient_flow: dict[str, np.ndarray] = field(default_factory=dict)
     loss: np.ndarray = field(default_factory=lambda: np.zeros(0))
     accuracy: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    validation_accuracy: np.ndarray = field(default_factory=lambda: np.zeros(0))
 
 
 def content(condition: str, seed: int, layers: int = 3, steps: int = 200, size: int = 4000) -> Content:
@@ -66,11 +67,13 @@ def write(
     activation: str = "Tanh",
     phase: str = "eval",
     also: dict[str, Content] | None = None,
+    correlated: int | None = None,
 ) -> Path:
     """Write a run folder.
 
     ``phase`` is that of all but weights, loss and gradients; ``also`` adds net values and correlations of other
-    phases. ``activation`` may be "Tanh", "ReLU", or any other name, whose derivative is then not known.
+    phases. ``correlated`` is the step of the last histograms of correlations, where it is not that of the last
+    evaluation. ``activation`` may be "Tanh", "ReLU", or any other name, whose derivative is then not known.
     """
     writer = RunWriter(path, _meta(made, condition, seed, activation))
     steps = len(made.loss)
@@ -79,7 +82,8 @@ def write(
     for name, part in {phase: made, **(also or {})}.items():
         for quantity in ("net_value", "node_correlation"):
             for layer, values in getattr(part, quantity).items():
-                writer.add_histograms([_histogram(steps, name, layer, quantity, values)])
+                step = correlated if correlated and quantity == "node_correlation" else steps
+                writer.add_histograms([_histogram(step, name, layer, quantity, values)])
         writer.add_scalars(list(_held_out(part, steps, name, shares=activation in AREAS)))
     writer.add_scalars(list(_scalars(made, phase)))
     if activation in AREAS:
@@ -135,9 +139,10 @@ def _scalars(made: Content, phase: str) -> list[ScalarRow]:
     steps, rows = len(made.loss), []
     for i, loss in enumerate(made.loss):
         rows.append(ScalarRow(i + 1, "train", None, 0, "loss", float(loss)))
-    for i, accuracy in enumerate(made.accuracy):
-        step = (i + 1) * steps // len(made.accuracy)
-        rows.append(ScalarRow(step, phase, None, 0, "accuracy", float(accuracy)))
+    for name in ("accuracy", "validation_accuracy"):
+        values = getattr(made, name)
+        for i, value in enumerate(values):
+            rows.append(ScalarRow((i + 1) * steps // len(values), phase, None, 0, name, float(value)))
     for layer, values in made.gradient_flow.items():
         for i, value in enumerate(values):
             rows.append(ScalarRow(i + 1, "train", layer, 0, "net_grad_abs_mean", float(value)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import partial
 
 import numpy as np
@@ -122,6 +122,33 @@ def per_run(
     needed = [*SITE, "value"] if until is None else [*SITE, "step", "value"]
     average = partial(_averaged, until=until)
     return reduced(runs, quantity, average, columns=needed, phase="train", layers=layers, conditions=conditions)
+
+
+def per_window(runs: Run | Runs, untils: Collection[int | None]) -> pd.DataFrame:
+    """Gradient flow of each run over the training steps up to each of several last ones, read once.
+
+    Parameters
+    ----------
+    runs : Run or Runs
+    untils : collection of int or None
+        Last steps that count; None is all.
+
+    Returns
+    -------
+    DataFrame
+        As `per_run`, with a column ``until`` (NaN for None), a row a run, site and window.
+
+    Raises
+    ------
+    NotRecordedError
+        If no run holds the gradient flow.
+    """
+
+    def average(frame: pd.DataFrame) -> pd.DataFrame:
+        parts = [_averaged(frame, until).assign(until=np.nan if until is None else float(until)) for until in untils]
+        return pd.concat(parts, ignore_index=True)
+
+    return reduced(runs, QUANTITY, average, columns=[*SITE, "step", "value"], phase="train")
 
 
 def curves(

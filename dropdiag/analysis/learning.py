@@ -133,7 +133,7 @@ def best_per_run(
     Returns
     -------
     DataFrame
-        Columns condition, seed, run, step, best, evaluation, final; by condition.
+        Columns condition, seed, run, step, best, evaluation, final, evaluations (how many there are); by condition.
     """
     if mode not in {"max", "min"}:
         raise ArgumentError(f"mode must be 'max' or 'min', got {mode!r}")
@@ -170,6 +170,7 @@ def _best(frame: pd.DataFrame, mode: str, quantity: str, by: str | None) -> pd.D
         best=frame["value"], step=frame["step"].astype("float64"), evaluation=evaluation.astype("float64")
     )
     rows["final"] = last.loc[rows["run"]].to_numpy()
+    rows["evaluations"] = evaluation.groupby(frame["run"], observed=True).max().loc[rows["run"]].to_numpy()
     rows[BEST] = rows[BEST].where(finite.loc[rows.index], np.nan)
     return rows
 

@@ -23,6 +23,7 @@ from dropdiag.store.histogram import Histogram
 from dropdiag.store.reader import Run, Runs, as_runs
 from dropdiag.store.schema import BINS, NEGATIVE_ZERO, ZERO, bin_bounds
 
+_AT = ["run", "step", "layer", "call"]
 LEFT, RIGHT = "saturation_share_left", "saturation_share_right"
 
 
@@ -75,13 +76,30 @@ def per_run(
     Returns
     -------
     DataFrame
-        Columns condition, seed, run, step, phase, layer, call, left, right, share.
+        Columns condition, seed, run, step, phase, layer, call, left, right, share. Missing where the histogram of the
+        same step holds net values that are not finite: a network that has diverged has no share.
     """
     left = rows_of_one_phase(reduced(runs, LEFT, last, layers=layers, conditions=conditions), LEFT, phase)
     right = reduced(runs, RIGHT, last, layers=layers, conditions=conditions, phase=str(left["phase"].iloc[0]))
     both = left.merge(right, on=KEYS, suffixes=("_left", "_right"))
     both = both.rename(columns={"value_left": "left", "value_right": "right"})
+    diverged = pd.MultiIndex.from_frame(both[_AT]).isin(_not_finite(runs, both))
+    both = both.assign(left=both["left"].mask(diverged), right=both["right"].mask(diverged))
     return both.assign(share=both["left"] + both["right"])
+
+
+def _not_finite(runs: Run | Runs, shares: pd.DataFrame) -> list[tuple[Any, ...]]:
+    """Return run, step, layer and call of the histograms whose values are not all finite."""
+    every, phase, wanted = as_runs(runs), str(shares["phase"].iloc[0]), set(shares["run"])
+    named = [(label, run) for label, run in zip(every.labels(), every, strict=True)
+             if label in wanted and phase in run.phases("net_value")]  # fmt: skip
+    if not named:
+        return []
+    some = Runs([run for _, run in named])
+    frame = some.histograms("net_value", phase=phase)
+    frame = frame[[h.n_finite < h.n for h in frame["histogram"]]]
+    labels = dict(zip(some.labels(), (label for label, _ in named), strict=True))
+    return list(frame.assign(run=frame["run"].map(labels))[_AT].itertuples(index=False, name=None))
 
 
 def share(

@@ -21,7 +21,25 @@ GROUPS_HELP = (
     "NAME=PATTERN: a condition and its runs, a run folder or a quoted glob pattern; a name may come again. "
     "Run folders without a name go by the condition in their config."
 )
+Dropout: TypeAlias = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Condition that is dropout in claims (e) and (f).",
+                             show_default="guessed by name")
+]  # fmt: skip
+Gaaf: TypeAlias = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Condition that is GAAF in claims (e) and (f).",
+                             show_default="each with GAAF in its name")
+]  # fmt: skip
+Scalar: TypeAlias = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Held-out scalar whose best ends the epochs of claim (f).",
+                             show_default="an accuracy, if possible on validation data")
+]  # fmt: skip
 GroupsArgument: TypeAlias = Annotated[list[str], typer.Argument(metavar="[NAME=]PATTERN...", help=GROUPS_HELP)]
+
+
+def claim_options(dropout: str | None, gaaf: str | None, scalar: str | None) -> dict[str, str]:
+    """Return the options of `Comparison.claims` that were given."""
+    given = {"dropout": dropout, "gaaf": gaaf, "scalar": scalar}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def groups(arguments: Sequence[str]) -> Groups | list[str | Path]:

@@ -8,7 +8,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dropdiag.cli.common import AsJson, GroupsArgument, clear_errors, echo_json, groups, tell, warned
+from dropdiag.cli.common import (
+    AsJson,
+    Dropout,
+    Gaaf,
+    GroupsArgument,
+    Scalar,
+    claim_options,
+    clear_errors,
+    echo_json,
+    groups,
+    tell,
+    warned,
+)
 from dropdiag.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -31,13 +43,17 @@ def compare(
     measure: Annotated[
         str | None, typer.Option(metavar="PATTERN", help="Print measures whose name matches, as in 'weight_*'.")
     ] = None,
+    dropout: Dropout = None,
+    gaaf: Gaaf = None,
+    scalar: Scalar = None,
     as_json: AsJson = False,
 ) -> None:
     """Compare conditions over seeds: a verdict on each of the paper's claims, and every effect behind it.
 
     An effect stands with its 95 % interval over seeds and its p, Holm-adjusted over layers; **least p** is the
-    smallest p that so many seeds can give. One seed gives an effect and no p. Runs that cannot be read are
-    named, the others are compared, and the exit code is then 1.
+    smallest p that so many seeds can give. Of the gradient flow it is a factor; `--json` has its logarithm. One
+    seed gives an effect and no p. Runs that cannot be read or have diverged are named, the others are compared,
+    and the exit code is then 1.
 
     **Examples**
 
@@ -50,17 +66,20 @@ def compare(
         from dropdiag.analysis.compare import compare as compared  # noqa: PLC0415 - pandas is not paid for --help
 
         found = compared(groups(runs), baseline=baseline, on_unreadable="ignore")
-        claims = found.claims()
+        asked = claim_options(dropout, gaaf, scalar)
+        claims = found.claims(**asked)
         effects = _chosen(_chosen(found.table, "layer", layer), "measure", measure)
         if out is not None:
             from dropdiag.report.page import report  # noqa: PLC0415
 
-            out = report(found, out)
+            options: dict[str, Any] = {"claims": asked} if asked else {}
+            out = report(found, out, **options)
     problems[:0] = found.problems
     if as_json:
         echo_json({
             "baseline": found.baseline, "conditions": found.conditions, "runs": [str(run.path) for run in found.runs],
             "claims": claims.table.to_dict("records"), "claims_by_layer": claims.layers.to_dict("records"),
+            "claims_overall": claims.overall.to_dict("records"),
             "rules": claims.rules, "effects": effects.to_dict("records"),
             "unmatched": found.unmatched.to_dict("records"), "problems": problems,
             "report": None if out is None else str(out),
@@ -87,6 +106,7 @@ def _print(runs: str, claims: Any, effects: pd.DataFrame, unmatched: pd.DataFram
     from rich.text import Text  # noqa: PLC0415
 
     from dropdiag.cli.terminal import Page  # noqa: PLC0415
+    from dropdiag.display import notes  # noqa: PLC0415
 
     page = Page()
     page.line(runs.strip("<>"), style="bold")
@@ -102,6 +122,8 @@ def _print(runs: str, claims: Any, effects: pd.DataFrame, unmatched: pd.DataFram
     for (condition, baseline), part in effects.groupby(["condition", "baseline"], sort=False):
         page.table(columns, _by_measure(part), title=f"{condition}, beside {baseline}")
         page.line()
+    for note in notes(effects):
+        page.line(f"note: {note}")
     for row in unmatched.itertuples():
         page.line(f"not compared: {_text(row.layer)} of {_text(row.condition)}: {_text(row.reason)}")
     page.show()

@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from dropdiag.cli.common import AsJson, GroupsArgument, clear_errors, echo_json, groups, tell, warned
+from dropdiag.cli.common import (
+    AsJson,
+    Dropout,
+    Gaaf,
+    GroupsArgument,
+    Scalar,
+    claim_options,
+    clear_errors,
+    echo_json,
+    groups,
+    tell,
+    warned,
+)
 
 
 def report(
@@ -18,6 +30,9 @@ def report(
     baseline: Annotated[
         str | None, typer.Option(metavar="NAME", help="Condition to compare with.", show_default="the first one")
     ] = None,
+    dropout: Dropout = None,
+    gaaf: Gaaf = None,
+    scalar: Scalar = None,
     as_json: AsJson = False,
 ) -> None:
     """Write one self-contained HTML page about runs: verdicts, figures, tables, coverage, cost.
@@ -35,7 +50,9 @@ def report(
         from dropdiag.report.page import report as written  # noqa: PLC0415
 
         found, unreadable = opened(groups(runs))
-        path = written(found, out, title=title, baseline=baseline)
+        asked = claim_options(dropout, gaaf, scalar)
+        options: dict[str, Any] = {"claims": asked} if asked else {}
+        path = written(found, out, title=title, baseline=baseline, **options)
     problems[:0] = unreadable
     if as_json:
         echo_json({"report": str(path), "runs": [str(run.path) for run in found], "problems": problems})

@@ -11,8 +11,8 @@ from dropdiag.sketches import IntervalCounts
 class Saturation(Probe[IntervalCounts]):
     """Exact share of net values where |phi'(z)| <= 0.1 sup|phi'|, left and right apart.
 
-    For GAAF, phi is the base function. Shares for other limits follow from the histogram of net values, to
-    within the bins at the borders.
+    Of the finite net values; missing where none is. For GAAF, phi is the base function. Shares for other limits
+    follow from the histogram of net values, to within the bins at the borders.
     """
 
     name = "saturation"

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from functools import cache
 from itertools import accumulate, chain
+from typing import Final
 
 import numpy as np
 import torch
@@ -15,23 +16,28 @@ from dropdiag.sketches import native
 
 Interval = tuple[float, float]
 Sets = tuple[tuple[Interval, ...], ...]
+GREATEST: Final = float(np.finfo(np.float64).max)
+"""Rounded inwards, the greatest finite number of either precision: no infinity is inside."""
+FINITE: Final[tuple[Interval, ...]] = ((-GREATEST, GREATEST),)
 
 
 class IntervalCounts:
     """Number of values inside each of a few sets of closed intervals.
 
     Error: none; bounds are rounded inwards to the values' precision, so that a comparison gives what it would
-    give in float64. Memory: one integer a set. NaN lies in no interval and is still counted in ``n``.
+    give in float64. Memory: one integer a set, and one. NaN and infinities lie in no interval and do not count: a
+    network that has diverged has no share, rather than one of 0.
 
     Parameters
     ----------
     sets : sequence of sequences of (low, high)
-        Each set is a union of disjoint closed intervals; ``-inf`` and ``inf`` are allowed.
+        Each set is a union of disjoint closed intervals; ``-inf`` and ``inf`` stand for all finite values below
+        or above.
 
     Attributes
     ----------
-    n : int
-        Number of values.
+    n : int, or Tensor of int64, shape ()
+        Number of finite values; a tensor where the values are on an accelerator.
     counts : list of int, or of Tensor of int64, shape ()
         Values in each set; tensors where the values are on an accelerator.
     """
@@ -39,38 +45,39 @@ class IntervalCounts:
     __slots__ = ("counts", "n", "sets")
 
     def __init__(self, sets: Sequence[Sequence[Interval]]) -> None:
-        self.sets: Sets = tuple(tuple(s) for s in sets)
-        self.n = 0
+        self.sets: Sets = tuple(tuple((max(low, -GREATEST), min(high, GREATEST)) for low, high in s) for s in sets)
+        self.n: int | Tensor = 0
         self.counts: list[int | Tensor] = [0] * len(self.sets)
 
     def update(self, values: Tensor) -> None:
         """Take in a batch of values (floats, any shape)."""
-        few = sum(map(len, self.sets)) <= native.INTERVALS
+        sets = (*self.sets, FINITE)
+        few = sum(map(len, sets)) <= native.INTERVALS
         readable = native.memory(values) if few else None
         if readable is None:
             x = values.detach()
-            counts: list[int | Tensor] = [_union(x, s) for s in self.sets]
+            *counts, n = [_union(x, s) for s in sets]
         else:
-            counts = _counted(readable, self.sets)
-        self._add(values.numel(), counts)
+            *counts, n = _counted(readable, sets)
+        self._add(n, counts)
 
     def merge(self, other: IntervalCounts) -> None:
         """Take in what another, of the same intervals, has seen."""
         self._add(other.n, other.counts)
 
-    def _add(self, n: int, counts: Sequence[int | Tensor]) -> None:
-        self.n += n
+    def _add(self, n: int | Tensor, counts: Sequence[int | Tensor]) -> None:
+        self.n = self.n + n
         self.counts = [a + b for a, b in zip(self.counts, counts, strict=True)]
 
     def shares(self) -> list[float | Tensor]:
-        """Share of the values that lie in each set.
+        """Share of the finite values that lie in each set.
 
         Returns
         -------
         list of float, or of Tensor of float64, shape ()
-            NaN if there were no values.
+            NaN if no value was finite.
         """
-        if self.n == 0:
+        if not isinstance(self.n, Tensor) and self.n == 0:
             return [math.nan] * len(self.sets)
         return [c.to(torch.float64) / self.n if isinstance(c, Tensor) else c / self.n for c in self.counts]
 
@@ -97,9 +104,7 @@ def _union(x: Tensor, intervals: Sequence[Interval]) -> int | Tensor:
 
 def _inside(x: Tensor, low: float, high: float) -> Tensor:
     low, high = _inwards(low, high, single=x.dtype == torch.float32)
-    if low == -torch.inf:
-        return torch.count_nonzero(x <= high)
-    return torch.count_nonzero(x >= low) if high == torch.inf else torch.count_nonzero((x >= low) & (x <= high))
+    return torch.count_nonzero((x >= low) & (x <= high))
 
 
 @cache
@@ -108,7 +113,8 @@ def _inwards(low: float, high: float, *, single: bool) -> tuple[float, float]:
 
 
 def _rounded(bound: float, *, down: bool, single: bool) -> float:
-    nearest = np.float32(bound) if single else np.float64(bound)
+    with np.errstate(over="ignore"):
+        nearest = np.float32(bound) if single else np.float64(bound)
     if (float(nearest) > bound) if down else (float(nearest) < bound):
         nearest = np.nextafter(nearest, nearest.dtype.type(-np.inf if down else np.inf))
     return float(nearest)

@@ -42,10 +42,10 @@ class StandIns:
         self.asked.append(("compare", runs, options))
         if options["baseline"] == "wrong":
             raise ArgumentError("no condition 'wrong'; there are 'No dropout', 'Dropout'")
-        claims = SimpleNamespace(table=CLAIMS, layers=CLAIMS, rules={"c": "the rule"})
+        claims = SimpleNamespace(table=CLAIMS, layers=CLAIMS, overall=CLAIMS, rules={"c": "the rule"})
         return SimpleNamespace(
             runs=self.runs, baseline="No dropout", conditions=("No dropout", "Dropout"), table=EFFECTS,
-            unmatched=self.unmatched, problems=self.problems, claims=lambda: claims,
+            unmatched=self.unmatched, problems=self.problems, claims=lambda **asked: self.asked.append(("claims", asked)) or claims,
         )  # fmt: skip
 
     def opened(self, runs):
@@ -83,12 +83,13 @@ def test_verdicts_and_effects(stand_ins):
     assert (code, err) == (0, "")
     assert stand_ins.asked == [
         ("compare", {"No dropout": ["runs/base-*"], "Dropout": ["runs/drop-*"]},
-         {"baseline": None, "on_unreadable": "ignore"})
+         {"baseline": None, "on_unreadable": "ignore"}),
+        ("claims", {}),
     ]  # fmt: skip
     assert "c  supported  gradient flow is larger\n   Dropout / No dropout: factor 3.4\n" in out
     lines = [" ".join(line.split()) for line in out.splitlines()]
-    at = lines.index("gradient_flow (log ratio)")
-    assert lines[at + 1] == "layer1.activation 1.23 1 to 1.4 0.125 0.0625 5"
+    at = lines.index("gradient_flow (factor)")
+    assert lines[at + 1] == "layer1.activation ×3.44 2.72 to 4.06 0.125 0.0625 5", "exp of 1.2345, 1.0 and 1.4"
     assert lines[at + 2] == "final:loss 1.23 0.0625 5 and 4", "no interval, no p, no layer: nothing is invented"
     assert "Dropout, beside No dropout" in out
 
@@ -125,6 +126,7 @@ def test_json(stand_ins):
     assert found["claims"][0]["verdict"] == "supported"
     assert found["effects"][0]["effect"] == 1.2345
     assert found["effects"][1]["low"] is None
+    assert found["claims_overall"][0]["claim"] == "c"
     assert found["rules"] == {"c": "the rule"}
     assert (found["report"], found["runs"]) == ("r.html", ["runs/a"])
 
@@ -163,6 +165,27 @@ def test_report(stand_ins):
     assert (code, err) == (1, "left out: runs/x cannot be read\n")
 
 
+def test_who_plays_whom_and_what_ends_the_epochs_is_asked_of_claims_and_report(stand_ins):
+    wanted = {"dropout": "A", "gaaf": "B", "scalar": "validation_loss"}
+    options = [part for name, value in wanted.items() for part in (f"--{name}", value)]
+    assert call("compare", "A=a", "B=b", "--out", "r.html", *options)[0] == 0
+    (_, asked), (*_, written) = stand_ins.asked[-2:]
+    assert asked == wanted
+    assert written == {"claims": wanted}
+    assert call("report", "A=a", "B=b", *options)[0] == 0
+    assert stand_ins.asked[-1][-1]["claims"] == wanted
+
+
+def test_notes_are_printed_once(stand_ins, monkeypatch):
+    rows = [ROW | {"layer": f"layer{i}", "note": "over the first 50 training steps"} for i in range(3)]
+    rows.append(ROW | {"measure": "weight_w1", "layer": "layer0", "note": "x: the weights are not finite"})
+    rows.append(ROW | {"measure": "weight_w1", "layer": "layer1"})
+    monkeypatch.setitem(globals(), "EFFECTS", pd.DataFrame(rows))
+    out = call("compare", "A=a", "B=b", columns=120)[1]
+    assert out.count("note: Dropout, gradient_flow: over the first 50 training steps\n") == 1
+    assert "note: Dropout, weight_w1 (layer0): x: the weights are not finite\n" in out
+
+
 def test_watch(stand_ins):
     assert call("watch", "runs", "--port", "8000", "--interval", "2", "--open", **{"DROPDIAG_TOKEN": "s3"})[0] == 0
     assert stand_ins.asked[-1] == ("watch", Path("runs"), {
@@ -176,7 +199,8 @@ def test_the_real_comparison(runs):
     pytest.importorskip("dropdiag.analysis.compare.claims")
     code, out, err = call("compare", f"No dropout={runs}/no-*", f"Dropout={runs}/dropout-*", columns=200)
     assert code == 0, err
-    assert "gradient_flow (log ratio)" in out
+    assert "gradient_flow (factor)" in out
+    assert "note: Dropout, gradient_flow: over the first 40 training steps" in out
     (runs / "dropout-s1" / "run.json").write_text("{")
     code, out, err = call("compare", f"No dropout={runs}/no-*", f"Dropout={runs}/dropout-*", "--json")
     assert code == 1

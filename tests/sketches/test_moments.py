@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 import torch
 from scipy import stats
 
@@ -18,6 +19,17 @@ def test_no_values_give_nan_and_not_zero():
     assert np.isnan(AbsMean().mean())
     assert torch.isnan(Moments().mean)
     assert np.isnan(IntervalCounts([[(0.0, 1.0)]]).shares()).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
+def test_a_share_is_one_of_the_finite_values_and_missing_where_none_is(dtype):
+    sketch = IntervalCounts([[(-np.inf, -1.0)], [(1.0, np.inf)], [(-np.inf, np.inf)]])
+    sketch.update(torch.tensor([np.nan, np.inf, -np.inf], dtype=dtype))
+    assert sketch.n == 0
+    assert np.isnan(sketch.shares()).all(), "a network that has diverged has no share, rather than one of 0"
+    sketch.update(torch.tensor([np.nan, np.inf, -np.inf, -np.inf, -2.0, 0.0, 1.0, torch.finfo(dtype).max], dtype=dtype))
+    assert sketch.n == 4
+    assert sketch.shares() == [0.25, 0.5, 1.0]
 
 
 def test_half_precision_is_summed_without_overflow_or_lost_digits():

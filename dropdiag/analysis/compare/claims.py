@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -12,7 +13,7 @@ import pandas as pd
 from dropdiag.analysis.compare import wording
 from dropdiag.analysis.compare.comparison import Comparison
 from dropdiag.analysis.compare.evidence import ABOVE, BELOW, ZERO, Bounds, Evidence, Pair
-from dropdiag.analysis.compare.measures import less_is_better
+from dropdiag.analysis.compare.measures import LAST, less_is_better, measure_of
 from dropdiag.analysis.compare.roles import Roles, cast
 from dropdiag.analysis.compare.verdicts import (
     STATEMENTS,
@@ -31,7 +32,10 @@ TABLE: Final = ["claim", "statement", "condition", "baseline", "verdict", "reaso
 PARTS: Final = [
     "claim", "statement", "condition", "baseline", "layer", "call", "measure", "effect", "low", "high", "interval",
     "joint_low", "joint_high", "threshold", "p", "p_holm", "p_attainable", "verdict", "n", "n_baseline", "paired",
+    "scale",
 ]  # fmt: skip
+VALIDATION: Final = re.compile(r"(?<![a-z])(val|valid|validation|dev)(?![a-z])", re.IGNORECASE)
+"""A scalar of images that were held out to choose by: what test images say is not chosen by them."""
 Judge = Callable[[Evidence], str]
 
 
@@ -43,17 +47,18 @@ class Claims:
     ----------
     table : DataFrame
         One row a claim and condition: claim ("a" to "f"), statement, condition, baseline, verdict ("supported",
-        "contradicted", "undecided"), reason (with numbers), n (runs of the condition).
+        "contradicted", "undecided"), reason (with numbers), n (runs of the condition). Where no condition plays
+        dropout or GAAF, (e) and (f) have a row with an empty condition or baseline.
     layers : DataFrame
         One row a claim, condition, layer and measure: effect, low, high, interval; joint_low, joint_high (the interval
         for all layers together); threshold, p (of the threshold), p_holm (over layers), p_attainable, verdict, n,
-        n_baseline, paired.
+        n_baseline, paired, scale ("log ratio": exp of effect, interval and threshold are factors; "difference").
     overall : DataFrame
         The same for what is taken over all layers (average, slope) or belongs to the network; layer is missing.
     rules : dict of str to str
         The rule of each claim, in words.
     roles : Roles
-        Which condition plays dropout and which GAAF.
+        Which condition plays dropout and which play GAAF.
     """
 
     table: pd.DataFrame
@@ -85,11 +90,11 @@ def claims(
     ----------
     comparison : Comparison
     dropout, gaaf : str, optional
-        Conditions that play these parts in (e) and (f); guessed by name, and said so. Claims (a) to (d) are put to
-        every condition but the baseline.
+        Conditions that play these parts in (e) and (f); guessed by name, and said so. Where several conditions have
+        "gaaf" in their name, each is heard. Claims (a) to (d) are put to every condition but the baseline.
     scalar : str, optional
-        Scalar whose best held-out value ends the counting of epochs in (f); by default an accuracy, else the first
-        there is.
+        Scalar whose best held-out value ends the counting of epochs in (f); by default an accuracy, best one of
+        validation data (``val`` in its name), else the first there is.
     alpha : float
         Greatest p of a verdict.
     correlation_margin : float
@@ -122,8 +127,15 @@ def claims(
         pair = Pair(comparison, condition, comparison.baseline)
         for claim in (court.gaussian, court.correlation, court.flow, court.saturation):
             claim(pair)
-    court.resemblance()
-    court.epochs(_scalar(comparison, scalar))
+    held_out = _scalar(comparison, scalar)
+    if roles.gaafs and roles.dropout is not None:
+        for playing in roles.gaafs:
+            beside = Pair(comparison, playing, roles.dropout)
+            court.resemblance(beside)
+            court.epochs(beside, held_out)
+    else:
+        court.absent("e")
+        court.absent("f")
     return court.ruling()
 
 
@@ -146,31 +158,31 @@ class _Court:
 
     def gaussian(self, pair: Pair) -> None:
         parts = [self._part("a", pair, name, BELOW) for name in ("weight_ks_normal", "weight_shape_distance")]
-        self._rule("a", pair, [wording.gaussian(*(one for _, one in parts))], [verdict for verdict, _ in parts], parts)
+        words = [wording.gaussian(parts[0], parts[1], missing=pair.missing("weight_ks_normal"))]
+        self._rule("a", pair, words, [verdict for verdict, _ in parts], parts)
 
     def correlation(self, pair: Pair) -> None:
         margin = self._options.correlation_margin
         part = self._part("b", pair, "abs_correlation", ABOVE, Bounds(-margin, 0.0))
-        self._rule("b", pair, [wording.correlation(part[1], margin)], [part[0]], [part])
+        words = [wording.correlation(part[1], margin, missing=pair.missing("abs_correlation"))]
+        self._rule("b", pair, words, [part[0]], [part])
 
     def flow(self, pair: Pair) -> None:
         part = self._part("c", pair, "gradient_flow", ABOVE)
-        self._rule("c", pair, [wording.flow(part[1], self._options.published_factor)], [part[0]], [part])
+        missing, steps = pair.missing("gradient_flow"), pair.window.steps
+        words = [wording.flow(part[1], self._options.published_factor, steps=steps, missing=missing)]
+        self._rule("c", pair, words, [part[0]], [part])
 
     def saturation(self, pair: Pair) -> None:
         part = self._part("d", pair, "saturation_share", ABOVE)
         slope = pair.slope("saturation_share")
         rising = UNDECIDED if slope is None else self._judge(ABOVE)(slope)
         self._note("d", pair, slope, rising)
-        words = [wording.saturation(part[1], slope)]
+        words = [wording.saturation(part, (rising, slope), missing=pair.missing("saturation_share"))]
         self._rule("d", pair, words, [part[0], rising], [part, (rising, slope)])
 
-    def resemblance(self) -> None:
-        dropout, gaaf = self._roles.dropout, self._roles.gaaf
-        if dropout is None or gaaf is None:
-            self._absent("e")
-            return
-        pair, own = Pair(self._comparison, gaaf, dropout), Pair(self._comparison, dropout, self._comparison.baseline)
+    def resemblance(self, pair: Pair) -> None:
+        own = Pair(self._comparison, pair.baseline, self._comparison.baseline)
         margins = {
             "gradient_flow": float(np.log(self._options.flow_margin)),
             "saturation_share": self._options.share_margin,
@@ -184,18 +196,19 @@ class _Court:
                 words.append(wording.nothing_to_resemble(name))
             verdicts.append(verdict)
             parts.append((verdict, average))
-        self._rule("e", pair, [wording.resemblance(*(one for _, one in parts)), *words], verdicts, parts)
+        missing = (pair.missing("gradient_flow"), pair.missing("saturation_share"))
+        said = wording.resemblance(parts[0], parts[1], steps=pair.window.steps, missing=missing)
+        self._rule("e", pair, [said, *words], verdicts, parts)
 
-    def epochs(self, scalar: str | None) -> None:
-        dropout, gaaf = self._roles.dropout, self._roles.gaaf
-        if dropout is None or gaaf is None:
-            self._absent("f")
-            return
-        pair = Pair(self._comparison, gaaf, dropout)
-        found = None if scalar is None else pair.network(f"epochs_to_best:{scalar}")
+    def epochs(self, pair: Pair, scalar: str | None) -> None:
+        name = f"epochs_to_best:{scalar}"
+        found = pair.network(name)
         verdict = UNDECIDED if found is None else self._judge(BELOW)(found)
         self._note("f", pair, found, verdict)
-        self._rule("f", pair, [wording.epochs(found, scalar)], [verdict], [(verdict, found)])
+        ended, runs = pair.noted(name, LAST)
+        words = [wording.epochs(found, scalar, missing=pair.missing(name))]
+        words += [wording.censored(ended, runs)] if ended else []
+        self._rule("f", pair, words, [verdict], [(verdict, found)])
 
     def _part(self, claim: str, pair: Pair, name: str, side: int, bounds: Bounds = ZERO) -> tuple[str, Evidence | None]:
         """Judge each layer and their average; return the verdict of the whole, and the average."""
@@ -244,6 +257,7 @@ class _Court:
         row = (
             claim, STATEMENTS[claim], pair.condition, pair.baseline, one.layer, one.call, one.measure, e.effect, e.low,
             e.high, e.interval, *one.joint, threshold, *p, verdict, e.n, e.n_baseline, e.paired,
+            measure_of(one.measure).scale,
         )  # fmt: skip
         (self._overall if one.layer is None else self._layers).append(row)
 
@@ -255,17 +269,20 @@ class _Court:
         words, self._remarks = [*words, *self._remarks], []
         words = [*words, *wording.caveats(known, self._options.alpha, tested=claim != "e")]
         if claim in ("e", "f"):
-            words = [*words, *self._roles.guessed]
+            words = [*words, *self._roles.guesses(pair.condition)]
         n = min((one.effect.n for one in known), default=0)
         reason = "; ".join(filter(None, words)) + "."
         reason = reason[0].upper() + reason[1:]
         row = (claim, STATEMENTS[claim], pair.condition, pair.baseline, jointly(verdicts), reason, n)
         self._table.append(row)
 
-    def _absent(self, claim: str) -> None:
+    def absent(self, claim: str) -> None:
+        """Say who is not there; the row is that of the condition which plays GAAF, or of none."""
         who = [role for role in ("dropout", "gaaf") if getattr(self._roles, role) is None]
         reason = f"No condition plays {' or '.join(who)} by its name; name it with {', '.join(f'{w}=' for w in who)}."
-        self._table.append((claim, STATEMENTS[claim], self._roles.gaaf, self._roles.dropout, UNDECIDED, reason, 0))
+        for gaaf in self._roles.gaafs or ("",):
+            row = (claim, STATEMENTS[claim], gaaf, self._roles.dropout or "", UNDECIDED, reason, 0)
+            self._table.append(row)
 
 
 def _scalar(comparison: Comparison, wanted: str | None) -> str | None:
@@ -276,7 +293,9 @@ def _scalar(comparison: Comparison, wanted: str | None) -> str | None:
         raise ArgumentError(f"no scalar {wanted!r} of held-out data; there are {', '.join(map(repr, names)) or 'none'}")
     if wanted is not None or not names:
         return wanted
-    return sorted(names, key=lambda name: ("acc" not in name.lower(), less_is_better(name)))[0]
+    return sorted(
+        names, key=lambda name: ("acc" not in name.lower(), not VALIDATION.search(name), less_is_better(name))
+    )[0]
 
 
 def _checked(options: Options) -> Options:

@@ -15,6 +15,7 @@ from dropdiag.analysis.compare.measures import gather
 from dropdiag.analysis.compare.opening import Problems, opened
 from dropdiag.analysis.compare.pairing import sides
 from dropdiag.analysis.compare.table import Compared, Settings, as_table, rows_of
+from dropdiag.analysis.compare.windows import Windows, windows
 from dropdiag.analysis.select import check
 from dropdiag.errors import ArgumentError, DropdiagWarning, RunError
 from dropdiag.store.reader import Runs
@@ -42,11 +43,14 @@ class Comparison:
         What could not be read or compared, and why, a sentence each.
     measured : DataFrame
         What the effects are taken from, one row a run, layer and measure: condition, seed, run, layer (called as
-        in the baseline), call, quantity, measure, value, null.
+        in the baseline), call, quantity, measure, value (NaN for a run that is left out), null, until (last step that
+        counts; of the gradient flow there is a row a window), note (why a value is missing).
     layers : tuple of str
         Layers of the baseline that are compared, in network order.
     settings : Settings
         Confidence, bootstrap draws and seed.
+    windows : mapping of frozenset of str to Window
+        Two conditions -> the training steps over which their gradient flow is compared.
     """
 
     runs: Runs
@@ -58,6 +62,7 @@ class Comparison:
     measured: pd.DataFrame
     layers: tuple[str, ...]
     settings: Settings = field(default_factory=Settings)
+    windows: Windows = field(default_factory=dict)
 
     def __repr__(self) -> str:
         others = ", ".join(map(repr, self.conditions[1:]))
@@ -94,7 +99,8 @@ def compare(
     Parameters
     ----------
     runs : Runs, or what `load` takes
-        A dict condition -> paths or patterns, or a list of paths. Runs that cannot be read are left out and named.
+        A dict condition -> paths or patterns, a list of paths, or one path or pattern. Runs that cannot be read are
+        left out and named.
     baseline : str, optional
         Condition that the others are compared with; the first one by default.
     layers : sequence of str, optional
@@ -117,9 +123,10 @@ def compare(
         measure; scale ("log ratio", "difference" or "distance"), unit; effect, low, high, interval ("t", "bca",
         "none"); value, baseline_value (means over runs); null, baseline_null (what independent nodes would give);
         p, p_attainable (the smallest that so many seeds can give), p_holm (over layers), test ("sign flip",
-        "permutation", "none"); n, n_baseline, paired; note.
+        "permutation", "none"); n, n_baseline, paired; steps (last training step of the gradient flow); note.
 
-        Measures: gradient_flow (log ratio of the means over the training steps that all completed runs have),
+        Measures: gradient_flow (log ratio of the means over the training steps that the completed runs of the two
+        conditions share; runs that have not reached the last of them, or diverged, are left out and named),
         saturation_share, abs_correlation, participation_ratio, effective_rank, weight_excess_kurtosis,
         weight_ks_normal, weight_shape_distance (differences), weight_w1, net_value_w1, weight_energy, net_value_energy,
         weight_js_bits, net_value_js_bits (distances between the seeds' pooled distributions), and of each scalar
@@ -149,7 +156,8 @@ def compare(
     check_match(every, base, match)
     names = check("layer", layers, sites(every, base))
     problems += strangers(every)
-    values, distributions, lengths = gather(every, problems)
+    spans = windows(every)
+    values, distributions = gather(every, problems, {window.until for window in spans.values()})
     matches = {name: matched(every, base, name, match) for name in every.conditions if name != base}
     values, distributions = (
         _as_in_baseline(values, matches),
@@ -157,13 +165,21 @@ def compare(
     )
     rows: list[dict[str, Any]] = []
     for name, beside in matches.items():
-        pair = Compared(name, base, sides(every, name, base), settings)
+        pair = Compared(name, base, sides(every, name, base), settings, spans[frozenset((name, base))])
         rows += rows_of(values, distributions, pair, beside, names)
-    _note_lengths(rows, lengths)
     _tell(problems, on_unreadable)
     conditions = base, *matches
     return Comparison(
-        every, base, conditions, as_table(rows), as_frame(matches), tuple(problems), values, tuple(names), settings
+        every,
+        base,
+        conditions,
+        as_table(rows),
+        as_frame(matches),
+        tuple(problems),
+        values,
+        tuple(names),
+        settings,
+        spans,
     )
 
 
@@ -206,19 +222,6 @@ def _as_in_baseline(frame: pd.DataFrame, matches: Mapping[str, Matched]) -> pd.D
         else:
             parts.append(part)
     return pd.concat(parts, ignore_index=True) if parts else frame
-
-
-def _note_lengths(rows: list[dict[str, Any]], lengths: pd.DataFrame) -> None:
-    """Say where runs are of different lengths, so that the gradient flow is that of the steps they share."""
-    steps = lengths.groupby("condition", sort=False)["steps"].agg(["min", "max"])
-    for row in rows:
-        if row["measure"] != "gradient_flow" or not {row["condition"], row["baseline"]} <= set(steps.index):
-            continue
-        both = steps.loc[[row["condition"], row["baseline"]]]
-        least, most = int(both["min"].min()), int(both["max"].max())
-        if least < most:
-            note = f"runs differ in length ({least} to {most} recorded steps): over the steps that completed runs share"
-            row["note"] = "; ".join(filter(None, [row["note"], note]))
 
 
 def _tell(problems: Problems, on_unreadable: str) -> None:

@@ -14,7 +14,8 @@ from dropdiag.analysis.compare.effects import Effect, holm
 from dropdiag.analysis.compare.measures import DIFFERENCE, LOG_RATIO, Measure, measure_of
 from dropdiag.analysis.compare.pairing import sides
 from dropdiag.analysis.compare.resampling import Floats
-from dropdiag.analysis.compare.table import by_site, effect_of
+from dropdiag.analysis.compare.table import by_site, effect_of, told
+from dropdiag.analysis.compare.windows import Window, within
 
 ABOVE: Final = 1
 BELOW: Final = -1
@@ -75,10 +76,13 @@ class Pair:
         self.condition, self.baseline = condition, baseline
         self._settings = comparison.settings
         self._sides = sides(comparison.runs, condition, baseline)
+        self.window = comparison.windows.get(frozenset((condition, baseline)), Window(None, None))
+        both = comparison.measured["condition"].isin([condition, baseline])
+        self._measured = within(comparison.measured[both], self.window)
         order = {name: i for i, name in enumerate(comparison.layers)}
         self._found: dict[str, list[tuple[str | None, int, dict[str, float]]]] = {}
         places = [(-1 if layer is None else order.get(layer, len(order)), call, measure, layer, sides)
-                  for (measure, layer, call), sides in by_site(comparison.measured).items()]  # fmt: skip
+                  for (measure, layer, call), sides in by_site(self._measured).items()]  # fmt: skip
         for place, call, measure, layer, found in sorted(places, key=lambda site: site[:2]):
             if place < len(order) and condition in found and baseline in found:
                 self._found.setdefault(measure, []).append((layer, call, {**found[condition], **found[baseline]}))
@@ -120,6 +124,20 @@ class Pair:
         """Return the effect on a scalar of the network."""
         found = [values for layer, _, values in self._found.get(name, []) if layer is None]
         return self._whole(name, measure_of(name), found[0], ZERO) if found else None
+
+    def missing(self, name: str) -> str:
+        """Say of a measure that gives no evidence why: it was not recorded on both sides, or has no value there."""
+        rows = self._measured[self._measured["measure"] == name]
+        if not {self.condition, self.baseline} <= set(rows["condition"]):
+            return "was not recorded on both sides"
+        notes = told(dict(zip(rows["run"], rows["note"], strict=True)))
+        return "has no finite value on one side" + (f" ({notes})" if notes else "")
+
+    def noted(self, name: str, note: str) -> tuple[int, int]:
+        """Count the runs of which a note is made, and all that have a value."""
+        rows = self._measured[(self._measured["measure"] == name) & np.isfinite(self._measured["value"])]
+        used = rows[rows["run"].isin([*self._sides.condition, *self._sides.baseline])]
+        return int((used["note"] == note).sum()), len(used)
 
     def _sites(self, name: str) -> list[tuple[str, int, dict[str, float]]]:
         """Return layer, call, and the values of both conditions' runs, in network order."""

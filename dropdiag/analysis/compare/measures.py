@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -10,9 +10,11 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from dropdiag.analysis import correlation, gradient_flow, learning, saturation
+from dropdiag.analysis import correlation, learning, saturation
+from dropdiag.analysis.compare.diverging import diverged
 from dropdiag.analysis.compare.opening import Problems, attempt
 from dropdiag.analysis.compare.shapes import ks_normal, shape_distances
+from dropdiag.analysis.compare.windows import NOT_FINITE, flows
 from dropdiag.analysis.phases import common, rows_of_one_phase
 from dropdiag.analysis.select import as_text, histograms, last, reduced
 from dropdiag.errors import NotRecordedError
@@ -23,9 +25,13 @@ LOG_RATIO: Final = "log ratio"
 DIFFERENCE: Final = "difference"
 DISTANCE: Final = "distance"
 
-COLUMNS: Final = ["condition", "seed", "run", "layer", "call", "quantity", "measure", "value", "null"]
+COLUMNS: Final = ["condition", "seed", "run", "layer", "call", "quantity", "measure", "value", "null", "until", "note"]
 TAIL: Final = 0.1
 """A scalar of training ends with the mean of this last share of its rows: one step alone is noise."""
+COUNTERS: Final = frozenset({"epoch", "epochs", "step", "global_step", "iteration"})
+"""Scalars of the network that only count: no effect of them says anything."""
+LAST: Final = "the best is the last evaluation"
+"""Note of a run that may have become better yet, had training gone on."""
 LESS_IS_BETTER: Final = ("loss", "error", "perplexity", "ppl", "nll", "mse", "mae", "rmse")
 
 
@@ -76,53 +82,46 @@ def less_is_better(scalar: str) -> bool:
     return any(word in scalar.lower() for word in LESS_IS_BETTER)
 
 
-def gather(runs: Runs, problems: Problems) -> tuple[pd.DataFrame, dict[str, pd.DataFrame], pd.DataFrame]:
+def gather(
+    runs: Runs, problems: Problems, untils: Collection[int | None] = (None,)
+) -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
     """Take all measures of all runs.
 
     Parameters
     ----------
     runs : Runs
     problems : list of str
-        What could not be taken is added.
+        What could not be taken is added, and the runs that have diverged.
+    untils : collection of int or None
+        Last steps of the windows over which the gradient flow is taken.
 
     Returns
     -------
     values : DataFrame
-        Columns condition, seed, run, layer (None for the network), call, quantity, measure, value, null (what
-        independent nodes would give; NaN where there is none).
+        Columns condition, seed, run, layer (None for the network), call, quantity, measure, value (NaN for a run
+        that is left out), null (what independent nodes would give; NaN where there is none), until (last step of the
+        gradient flow; NaN is all), note (why a value is missing, or what it may hide).
     distributions : dict of str to DataFrame
-        Of "weight" and "net_value", where recorded: condition, seed, run, layer, call, histogram.
-    lengths : DataFrame
-        Columns condition, run, steps: recorded steps of the gradient flow.
+        Of "weight" and "net_value", where recorded: condition, seed, run, layer, call, histogram (all values finite).
     """
-    flow = _ask(runs, _common_flow, problems)
-    distributions = {name: found for name in ("weight", "net_value")
-                     if (found := _ask(runs, _last_histograms(name), problems)) is not None}  # fmt: skip
+    flow = _ask(runs, partial(flows, untils=untils), problems)
+    every = {name: found for name in ("weight", "net_value")
+             if (found := _ask(runs, _last_histograms(name), problems)) is not None}  # fmt: skip
     frames = [
-        None if flow is None else _rows(flow.rename(columns={"mean": "value"}), "gradient_flow"),
-        _measured(_ask(runs, saturation.per_run, problems), "saturation_share", "share"),
-        *_correlations(runs, problems),
-        *_weights(distributions.get("weight")),
+        None if flow is None else _rows(flow, "gradient_flow"),
+        _saturation(_ask(runs, saturation.per_run, problems)),
+        *_correlations(runs, every.get("net_value"), problems),
+        *_weights(every.get("weight")),
         *_network(runs, problems),
     ]
     known = [frame for frame in frames if frame is not None and len(frame)]
     values = pd.concat(known, ignore_index=True) if known else pd.DataFrame(columns=COLUMNS)
-    steps = pd.DataFrame(columns=["condition", "run", "steps"]) if flow is None else flow
-    lengths = steps.groupby(["condition", "run"], sort=False)["steps"].max().reset_index()
-    return values, distributions, lengths
+    broken = {_PLURAL[name]: frame.loc[~frame["whole"], "run"].unique().tolist() for name, frame in every.items()}
+    problems += [one for one in diverged(runs, values, broken) if one not in problems]
+    return values, {name: frame[frame["whole"]].reset_index(drop=True) for name, frame in every.items()}
 
 
-def _common_flow(runs: Runs) -> pd.DataFrame:
-    """Gradient flow over the steps that all completed runs have: it falls as training goes on, in any condition.
-
-    The column ``steps`` is the number that each run recorded.
-    """
-    whole = gradient_flow.per_run(runs)
-    lasts = [int(run.meta.get("steps") or 0) for run in runs if run.meta["state"] == "completed"]
-    lasts = [last for last in lasts if last]
-    if len(set(lasts)) < 2:
-        return whole
-    return gradient_flow.per_run(runs, until=min(lasts)).assign(steps=whole["steps"])
+_PLURAL: Final = {"weight": "weights", "net_value": "net values"}
 
 
 def _ask(runs: Runs, ask: Callable[[Runs], pd.DataFrame], problems: Problems) -> pd.DataFrame | None:
@@ -141,7 +140,8 @@ def _last_histograms(quantity: str) -> Callable[[Runs], pd.DataFrame]:
     def ask(runs: Runs) -> pd.DataFrame:
         some = _holding(runs, quantity)
         frame = _called(histograms(some, quantity), some, runs)
-        return frame[[h.n_finite > 0 for h in frame["histogram"]]].reset_index(drop=True)
+        frame = frame.assign(whole=[h.n_finite == h.n for h in frame["histogram"]])
+        return frame[[h.n > 0 for h in frame["histogram"]]].reset_index(drop=True)
 
     return ask
 
@@ -154,14 +154,24 @@ def _holding(runs: Runs, quantity: str) -> Runs:
     return Runs(some)
 
 
-def _correlations(runs: Runs, problems: Problems) -> list[pd.DataFrame | None]:
-    """Mean |r|, participation ratio and effective rank, each with what independent nodes would give."""
+def _correlations(runs: Runs, net_values: pd.DataFrame | None, problems: Problems) -> list[pd.DataFrame | None]:
+    """Mean |r|, participation ratio and effective rank, each with what independent nodes would give.
+
+    A run's last |r| counts if it is of its last evaluation: a network that has diverged since has none.
+    """
     frame = _ask(runs, _last_histograms("node_correlation"), problems)
     if frame is None:
         return []
-    frame = frame.assign(value=[correlation.mean_abs(*h.bounds()) for h in frame["histogram"]])
-    for name in ("samples", "nodes"):
-        frame = _joined(frame, _ask(runs, _last_scalars(f"node_correlation_{name}"), []), name)
+    frame = frame[[h.n_finite > 0 for h in frame["histogram"]]].reset_index(drop=True)
+    samples = _ask(runs, _last_scalars("node_correlation_samples"), [])
+    ended = _last_steps(frame, samples, net_values)
+    late = frame["step"] < frame["run"].map(ended)
+    values = [correlation.mean_abs(*h.bounds()) for h in frame["histogram"]]
+    notes = [f"its last |r| is of step {step:,}, before its last evaluation" if old else ""
+             for step, old in zip(frame["step"], late, strict=True)]  # fmt: skip
+    frame = frame.assign(value=pd.Series(values, index=frame.index, dtype="float64").mask(late), note=notes)
+    frame = _joined(frame, samples, "samples")
+    frame = _joined(frame, _ask(runs, _last_scalars("node_correlation_nodes"), []), "nodes")
     frames = [_rows(frame.assign(null=[correlation.null_mean_abs(n) for n in frame["samples"]]), "abs_correlation")]
     for measure, null in (
         ("participation_ratio", correlation.null_participation_ratio),
@@ -172,6 +182,14 @@ def _correlations(runs: Runs, problems: Problems) -> list[pd.DataFrame | None]:
         found = found.assign(null=[null(m, n) for m, n in sizes])
         frames.append(_rows(found[found["value"].notna()], measure))
     return [*frames]
+
+
+def _last_steps(frame: pd.DataFrame, *others: pd.DataFrame | None) -> dict[str, int]:
+    """Last step of each run's evaluations, of the phase that the frame is of."""
+    phases = set(frame["phase"])
+    parts = [part.loc[part["phase"].isin(phases), ["run", "step"]] for part in (frame, *others) if part is not None]
+    lasts = pd.concat(parts).groupby("run")["step"].max()
+    return {str(run): int(step) for run, step in lasts.items()}
 
 
 def _last_scalars(quantity: str) -> Callable[[Runs], pd.DataFrame]:
@@ -193,18 +211,24 @@ def _joined(frame: pd.DataFrame, other: pd.DataFrame | None, name: str) -> pd.Da
 def _weights(frame: pd.DataFrame | None) -> list[pd.DataFrame]:
     if frame is None:
         return []
-    shapes = frame.groupby("run", sort=False)["histogram"].transform(lambda part: shape_distances(list(part)))
+    whole = frame[frame["whole"]]
+    shapes = whole.groupby("run", sort=False)["histogram"].transform(lambda part: shape_distances(list(part)))
     columns: dict[str, list[float]] = {
-        "weight_excess_kurtosis": [h.excess_kurtosis() for h in frame["histogram"]],
-        "weight_ks_normal": [ks_normal(h) for h in frame["histogram"]],
+        "weight_excess_kurtosis": [h.excess_kurtosis() for h in whole["histogram"]],
+        "weight_ks_normal": [ks_normal(h) for h in whole["histogram"]],
         "weight_shape_distance": shapes.astype("float64").tolist(),
     }
-    return [_rows(frame.assign(value=values), name) for name, values in columns.items()]
+    frame = frame.assign(note=np.where(frame["whole"], "", f"the weights are {NOT_FINITE}"))
+    return [
+        _rows(frame.assign(value=pd.Series(values, index=whole.index, dtype="float64").reindex(frame.index)), name)
+        for name, values in columns.items()
+    ]
 
 
 def _network(runs: Runs, problems: Problems) -> list[pd.DataFrame]:
     """Scalars of the network as a whole: at their end, their best, and when that was."""
-    names = attempt(runs, learning.quantities, problems) or []
+    every = attempt(runs, learning.quantities, problems) or []
+    names = [name for name in every if name.lower() not in COUNTERS]
     found = [attempt(runs, partial(_scalar, name=name), problems) or [] for name in names]
     return [frame for frames in found for frame in frames]
 
@@ -216,30 +240,43 @@ def _scalar(runs: Runs, name: str) -> list[pd.DataFrame]:
         held |= {str(run): part.astype("str").tolist() for run, part in phases}
     phase = common(held, name)
     if phase == TRAIN:
-        ends = [as_text(_ended(batch)) for batch in runs.batches(name, layer=learning.NETWORK, phase=TRAIN)]
-        return [_rows(pd.concat(ends), f"final:{name}", name)]
+        ends = pd.concat([as_text(_ended(batch)) for batch in runs.batches(name, layer=learning.NETWORK, phase=TRAIN)])
+        return [_rows(ends.assign(note=_lost(ends["value"], name)), f"final:{name}", name)]
     mode = "min" if less_is_better(name) else "max"
     best = learning.best_per_run(runs, name, phase=phase, mode=mode).assign(layer=None, call=0)
-    kinds = {"final": "final", "best": "best", "epochs_to_best": "evaluation"}
-    return [_rows(best.assign(value=best[column]), f"{kind}:{name}", name) for kind, column in kinds.items()]
+    best = best.assign(
+        lost=_lost(best["final"], name), end=np.where(best["evaluation"] < best["evaluations"], "", LAST)
+    )
+    kinds = {"final": ("final", "lost"), "best": ("best", "end"), "epochs_to_best": ("evaluation", "end")}
+    return [_rows(best.assign(value=best[value], note=best[note]), f"{kind}:{name}", name)
+            for kind, (value, note) in kinds.items()]  # fmt: skip
+
+
+def _lost(final: pd.Series[float], name: str) -> list[str]:
+    """Note for a loss that ends as NaN or infinite."""
+    return ["" if np.isfinite(one) or not less_is_better(name) else f"the last {name} is {NOT_FINITE}" for one in final]
 
 
 def _ended(frame: pd.DataFrame) -> pd.DataFrame:
-    """Mean over the last rows of each run, missing and infinite values left out."""
+    """Mean over the last rows of each run, missing and infinite values left out; NaN where the very last is one."""
     frame = frame.sort_values("step", kind="stable")
     runs = frame.groupby("run", sort=False, observed=True)
     left = runs.cumcount(ascending=False)
     tail = frame[left < (TAIL * runs["step"].transform("size")).clip(lower=1)]
     mean = tail["value"].where(np.isfinite(tail["value"])).groupby(tail["run"], observed=True).mean()
     ends = tail.drop_duplicates("run", keep="last")
-    return ends.assign(value=ends["run"].map(mean).astype("float64"))
+    return ends.assign(value=ends["run"].map(mean).astype("float64").where(np.isfinite(ends["value"])))
 
 
-def _measured(frame: pd.DataFrame | None, measure: str, column: str) -> pd.DataFrame | None:
-    return None if frame is None else _rows(frame.assign(value=frame[column]), measure)
+def _saturation(frame: pd.DataFrame | None) -> pd.DataFrame | None:
+    if frame is None:
+        return None
+    notes = np.where(np.isfinite(frame["share"]), "", f"the net values are {NOT_FINITE}")
+    return _rows(frame.assign(value=frame["share"], note=notes), "saturation_share")
 
 
 def _rows(frame: pd.DataFrame, measure: str, quantity: str | None = None) -> pd.DataFrame:
     named = frame.assign(measure=measure, quantity=quantity or measure_of(measure).quantity)
-    named = named if "null" in named else named.assign(null=np.nan)
+    for column, missing in (("null", np.nan), ("until", np.nan), ("note", "")):
+        named = named if column in named else named.assign(**{column: missing})
     return named[COLUMNS].astype({"layer": "object"})

@@ -98,9 +98,15 @@ def _each(given: Any, problems: Problems) -> list[Run]:
         found = {str(name): once(_paths(where, problems)) for name, where in given.items()}
         check_disjoint(found)
         return [run for name, paths in found.items() for path in paths for run in _opened(path, name, problems)]
+    if isinstance(given, Run):
+        return [given]
+    if isinstance(given, (str, Path)):
+        given = [given]
     if isinstance(given, (list, tuple)):
         return [run for path in once(_paths(given, problems)) for run in _opened(path, None, problems)]
-    raise ArgumentError(f"compare() takes runs, a list of paths or a dict condition -> paths, got {given!r}")
+    raise ArgumentError(
+        f"compare() takes runs, a path or pattern, a list of them or a dict condition -> paths, got {given!r}"
+    )
 
 
 def _opened(path: Path, condition: str | None, problems: Problems) -> list[Run]:

@@ -1,4 +1,4 @@
-"""Which condition plays dropout, and which GAAF: as one says, else by name."""
+"""Which condition plays dropout, and which play GAAF: as one says, else by name."""
 
 from __future__ import annotations
 
@@ -19,14 +19,28 @@ class Roles:
 
     Attributes
     ----------
-    dropout, gaaf : str or None
+    dropout : str or None
+    gaafs : tuple of str
+        Each is heard by itself; one called "GAAF" is the first.
     guessed : tuple of str
-        A sentence for each that was not given.
+        A sentence for each that was not given: of dropout, then of each in ``gaafs``.
     """
 
     dropout: str | None
-    gaaf: str | None
+    gaafs: tuple[str, ...]
     guessed: tuple[str, ...]
+
+    @property
+    def gaaf(self) -> str | None:
+        """The first condition that plays GAAF."""
+        return self.gaafs[0] if self.gaafs else None
+
+    def guesses(self, gaaf: str) -> list[str]:
+        """Return what was guessed where this condition plays GAAF."""
+        others = [repr(name) for name in self.gaafs if name != gaaf]
+        return [
+            said for said in self.guessed if not said.startswith(tuple(f"{name} is taken for GAAF" for name in others))
+        ]
 
 
 def cast(conditions: Sequence[str], dropout: str | None, gaaf: str | None) -> Roles:
@@ -37,8 +51,9 @@ def cast(conditions: Sequence[str], dropout: str | None, gaaf: str | None) -> Ro
     conditions : sequence of str
         The baseline first: it plays neither unless given.
     dropout, gaaf : str, optional
-        A condition; None is a guess by name: the only one whose name holds "gaaf", and the only other one whose name
-        holds "drop", or the only other one there is. A name with "no" or "without" in it is none.
+        A condition; None is a guess by name. GAAF: every condition whose name holds "gaaf". Dropout: the one called
+        "dropout", else the only other one whose name holds "drop", else the only other one there is. A name with "no"
+        or "without" in it is none.
 
     Raises
     ------
@@ -49,15 +64,21 @@ def cast(conditions: Sequence[str], dropout: str | None, gaaf: str | None) -> Ro
         check("condition", None if given is None else [given], conditions)
     if gaaf is not None and gaaf == dropout:
         raise ArgumentError(f"{gaaf!r} cannot be both dropout= and gaaf=; name two conditions")
-    guessed = []
-    if gaaf is None:
-        gaaf = _only([name for name in conditions[1:] if "gaaf" in name.lower() and name != dropout])
-        guessed += [f"{gaaf!r} is taken for GAAF by its name"] if gaaf else []
+    guessed: list[str] = []
+    like = [name for name in conditions[1:] if "gaaf" in name.lower() and not _WITHOUT.search(name) and name != dropout]
+    like.sort(key=lambda name: name.strip().lower() != "gaaf")
+    gaafs = like if gaaf is None else [gaaf]
     if dropout is None:
-        others = [name for name in conditions[1:] if name != gaaf and not _WITHOUT.search(name)]
-        dropout = _only([name for name in others if "drop" in name.lower()]) or _only(others)
+        others = [name for name in conditions[1:] if name not in (*like, *gaafs) and not _WITHOUT.search(name)]
+        dropout = (
+            _only([name for name in others if name.strip().lower() == "dropout"])
+            or _only([name for name in others if "drop" in name.lower()])
+            or _only(others)
+        )
         guessed += [f"{dropout!r} is taken for dropout"] if dropout else []
-    return Roles(dropout, gaaf, tuple(guessed))
+    if gaaf is None:
+        guessed += [f"{name!r} is taken for GAAF by its name" for name in gaafs]
+    return Roles(dropout, tuple(gaafs), tuple(guessed))
 
 
 def _only(names: Sequence[str]) -> str | None:

@@ -14,13 +14,14 @@ from dropdiag.analysis.compare.effects import Effect, assess, holm, mean_differe
 from dropdiag.analysis.compare.matching import Matched
 from dropdiag.analysis.compare.measures import DISTANCE, LOG_RATIO, Measure, measure_of
 from dropdiag.analysis.compare.pairing import Sides, finite
+from dropdiag.analysis.compare.windows import Window, within
 from dropdiag.store.histogram import Histogram
 from dropdiag.store.schema import QUANTITIES
 
 COLUMNS: Final = [
     "condition", "baseline", "layer", "call", "quantity", "measure", "scale", "unit", "effect", "low", "high",
     "interval", "value", "baseline_value", "null", "baseline_null", "p", "p_attainable", "p_holm", "test", "n",
-    "n_baseline", "paired", "note",
+    "n_baseline", "paired", "steps", "note",
 ]  # fmt: skip
 _NAN: Final = float("nan")
 
@@ -76,6 +77,7 @@ class Compared:
     baseline: str
     sides: Sides
     settings: Settings
+    window: Window
 
 
 def rows_of(
@@ -115,9 +117,9 @@ def as_table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
 
 def by_site(
     values: pd.DataFrame, column: str = "value"
-) -> dict[tuple[str, str | None, int], dict[str, dict[str, float]]]:
+) -> dict[tuple[str, str | None, int], dict[str, dict[str, Any]]]:
     """Return a column by measure, layer and call; then by condition; then by the run's label."""
-    found: dict[tuple[str, str | None, int], dict[str, dict[str, float]]] = {}
+    found: dict[tuple[str, str | None, int], dict[str, dict[str, Any]]] = {}
     columns = (values[name].tolist() for name in ("measure", "layer", "call", "condition", "run", column))
     for measure, layer, call, condition, run, value in zip(*columns, strict=True):
         site = measure, layer if isinstance(layer, str) else None, int(call)
@@ -126,7 +128,8 @@ def by_site(
 
 
 def _measured(values: pd.DataFrame, pair: Compared) -> Iterator[dict[str, Any]]:
-    nulls = by_site(values, "null")
+    values = within(values, pair.window)
+    nulls, notes = by_site(values, "null"), by_site(values, "note")
     for (name, layer, call), sides in by_site(values).items():
         mine, theirs = (sides.get(one, {}) for one in (pair.condition, pair.baseline))
         if not mine or not theirs:
@@ -134,7 +137,8 @@ def _measured(values: pd.DataFrame, pair: Compared) -> Iterator[dict[str, Any]]:
         measure = measure_of(name)
         effect, used = effect_of(measure, mine, theirs, pair.sides, pair.settings)
         null, other = (nulls[name, layer, call][one] for one in (pair.condition, pair.baseline))
-        yield _row(measure, (layer, call), effect, pair, used) | {
+        said = {**notes[name, layer, call][pair.condition], **notes[name, layer, call][pair.baseline]}
+        yield _row(measure, (layer, call), effect, pair, used, said=said) | {
             "value": _mean(mine, used.condition), "baseline_value": _mean(theirs, used.baseline),
             "null": _mean(null, used.condition), "baseline_null": _mean(other, used.baseline),
         }  # fmt: skip
@@ -167,14 +171,26 @@ def _histograms(frame: pd.DataFrame) -> dict[str, Histogram]:
     return dict(zip(frame["run"], frame["histogram"], strict=True))
 
 
-def _row(measure: Measure, site: Any, effect: Effect | None, pair: Compared, used: Sides) -> dict[str, Any]:
+def _row(
+    measure: Measure,
+    site: Any,
+    effect: Effect | None,
+    pair: Compared,
+    used: Sides,
+    *,
+    said: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
     nothing = Effect(_NAN, _NAN, _NAN, "none", _NAN, _NAN, "none", len(used.condition), len(used.baseline), used.paired)
     layer, call = site
+    flow = measure.name == "gradient_flow"
+    of_runs = told({label: (said or {}).get(label, "") for label in (*pair.sides.condition, *pair.sides.baseline)})
+    notes = [pair.window.note if flow else "", _note(measure, effect, pair.sides, used), of_runs]
     return {
         "condition": pair.condition, "baseline": pair.baseline, "layer": layer if isinstance(layer, str) else None,
         "call": int(call), "quantity": measure.quantity, "measure": measure.name, "scale": measure.scale,
         "unit": measure.unit, **asdict(effect or nothing), "value": _NAN, "baseline_value": _NAN, "null": _NAN,
-        "baseline_null": _NAN, "note": _note(measure, effect, pair.sides, used),
+        "baseline_null": _NAN, "steps": float(pair.window.steps or _NAN) if flow else _NAN,
+        "note": "; ".join(filter(None, notes)),
     }  # fmt: skip
 
 
@@ -195,6 +211,16 @@ def _note(measure: Measure, effect: Effect | None, sides: Sides, used: Sides) ->
     elif effect.without_spread and measure.scale != DISTANCE:
         notes.append("the seeds do not differ: the interval says nothing")
     return "; ".join(notes)
+
+
+def told(notes: Mapping[str, str]) -> str:
+    """Join what is said of runs: those of which the same is said together."""
+    by: dict[str, list[str]] = {}
+    for run, note in notes.items():
+        if note:
+            by.setdefault(note, []).append(run)
+    return "; ".join(f"{', '.join(labels[:3])}{f' and {len(labels) - 3} more' if len(labels) > 3 else ''}: {note}"
+                     for note, labels in by.items())  # fmt: skip
 
 
 def _place(layer: str | None, matched: Matched) -> str:

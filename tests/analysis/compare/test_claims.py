@@ -1,9 +1,15 @@
 """Each claim on runs where it is true, where it is false, and where it cannot be decided."""
 
+import re
+from types import SimpleNamespace
+
 import numpy as np
+import pandas as pd
 import pytest
 
 import dropdiag as dd
+from dropdiag.analysis.compare.claims import _scalar
+from dropdiag.analysis.compare.roles import cast
 from dropdiag.analysis.compare.verdicts import (
     CONTRADICTED,
     SUPPORTED,
@@ -17,7 +23,8 @@ from dropdiag.analysis.compare.verdicts import (
     rules,
 )
 from dropdiag.errors import ArgumentError
-from tests.analysis.compare.scenes import Scene, play
+from tests.analysis.compare.scenes import Scene, content, play
+from tests.synthetic import write
 
 BASE = Scene()
 DROPOUT = Scene(flow=4.0, share=0.3, slope=0.1)
@@ -108,8 +115,6 @@ def test_with_one_seed_all_is_undecided_and_says_so(tmp_path):
 def test_copies_of_one_run_are_no_evidence(tmp_path):
     scenes = {"plain": Scene(spread=0.0), "treated": Scene(flow=4.0, spread=0.0)}
     runs = play(tmp_path, scenes, seeds=[0])
-    from tests.analysis.compare.scenes import content
-    from tests.synthetic import write
 
     for condition, salt in (("plain", 0), ("treated", 1)):
         for seed in (1, 2, 3):
@@ -125,7 +130,8 @@ def test_one_layer_against_the_rest_keeps_the_average_from_being_the_whole(tmp_p
     claims = dd.compare(runs).claims()
     row = claims.table.set_index("claim").loc["d"]
     assert row["verdict"] == UNDECIDED
-    assert "but the opposite holds at 'layer1.activation'" in row["reason"]
+    assert "on average saturation share supports the claim, but 'layer1.activation' contradicts it" in row["reason"]
+    assert "(undecided), from a layer to the next that change grows by" in row["reason"]
     layers = claims.layers[claims.layers["claim"] == "d"].set_index("layer")["verdict"]
     assert layers.tolist() == [CONTRADICTED, SUPPORTED, SUPPORTED]
 
@@ -146,6 +152,8 @@ def test_the_factor_is_set_beside_the_published_one_and_the_numbers_are_those_of
     assert (layers["joint_low"] < layers["low"]).all()
     assert (layers["joint_high"] > layers["high"]).all()
     overall = claims.overall[claims.overall["claim"] == "c"].iloc[0]
+    assert set(layers["scale"]) == {overall["scale"]} == {"log ratio"}
+    assert set(claims.layers.loc[claims.layers["claim"] == "d", "scale"]) == {"difference"}
     assert overall["effect"] == pytest.approx(table["effect"].mean())
 
 
@@ -161,8 +169,6 @@ def test_the_p_of_not_lower_is_that_of_the_margin(tmp_path):
 
 
 def test_what_was_not_recorded_leaves_claims_undecided(tmp_path):
-    from tests.analysis.compare.scenes import content
-    from tests.synthetic import write
 
     for condition, salt in (("plain", 0), ("dropout", 1)):
         for seed in range(3):
@@ -196,6 +202,72 @@ def test_roles_are_guessed_by_name_said_so_and_can_be_given(tmp_path):
         comparison.claims(gaaf="y")
     with pytest.raises(ArgumentError, match="both dropout= and gaaf="):
         comparison.claims(gaaf="x", dropout="x")
+
+
+def test_each_condition_like_gaaf_is_heard(tmp_path):
+    scenes = {"No dropout": BASE, "Dropout": DROPOUT, "GAAF fitted": BASE, "GAAF": DROPOUT, "GAAF, no shift": BASE}
+    claims = dd.compare(play(tmp_path, scenes, seeds=[0, 1, 2, 3])).claims()
+    assert (claims.roles.dropout, claims.roles.gaafs) == ("Dropout", ("GAAF", "GAAF fitted"))
+    for claim in "ef":
+        part = claims.table[claims.table["claim"] == claim]
+        assert part[["condition", "baseline"]].to_numpy().tolist() == [["GAAF", "Dropout"], ["GAAF fitted", "Dropout"]]
+        assert part["reason"].str.contains("'Dropout' is taken for dropout").all()
+        assert "'GAAF fitted' is taken" not in part["reason"].iloc[0]
+        assert "'GAAF fitted' is taken for GAAF by its name" in part["reason"].iloc[1]
+    assert claims.table.query("claim == 'e'")["verdict"].tolist() == [SUPPORTED, CONTRADICTED]
+
+
+def test_a_name_that_is_dropout_is_preferred_to_one_that_holds_it():
+    found = cast(["base", "Dropout", "Dropout 0.2", "my gaaf"], None, None)
+    assert (found.dropout, found.gaafs) == ("Dropout", ("my gaaf",))
+    assert cast(["base", "Dropout 0.1", "Dropout 0.2", "gaaf"], None, None).dropout is None
+    assert cast(["base", "GAAF with dropout", "Dropout"], None, None).gaafs == ("GAAF with dropout",)
+
+
+def test_no_claim_is_put_to_a_missing_condition(tmp_path):
+    table = dd.compare(play(tmp_path, {"plain": BASE, "dropout": DROPOUT}, seeds=[0, 1])).claims().table
+    assert table[["condition", "baseline"]].notna().all(axis=None)
+    assert table.query("claim == 'f'")[["condition", "baseline"]].to_numpy().tolist() == [["", "dropout"]]
+
+
+def test_reasons_say_which_part_is_supported_and_which_contradicted(tmp_path):
+    other = Scene(normal=0.5, apart=1.0, share=0.3, slope=-0.1)
+    reason = dd.compare(play(tmp_path, {"plain": BASE, "treated": other})).claims().table.set_index("claim")["reason"]
+    parts = re.findall(r"\((supported|contradicted|undecided)\)", reason["a"])
+    assert len(parts) == 2
+    share, slope = re.findall(r"\((supported|contradicted|undecided)\)", reason["d"])
+    assert slope == CONTRADICTED
+    assert "from a layer to the next that change grows by -0.1" in reason["d"]
+    assert share in (SUPPORTED, UNDECIDED)
+
+
+def test_epochs_are_counted_to_the_best_on_validation_data_and_an_open_end_is_said(tmp_path):
+    for salt, (condition, best) in enumerate({"plain": 9, "dropout": 20, "GAAF": 5}.items()):
+        for seed in range(4):
+            made = content(Scene(best=best), seed, salt)
+            made.validation_accuracy = 1.0 - 0.01 * np.abs(np.arange(1, 21) - best - (seed > 2) * (best < 9))
+            write(tmp_path / f"{condition}-{seed}", made, condition, seed)
+    comparison = dd.compare({name: str(tmp_path / f"{name}-*") for name in ("plain", "dropout", "GAAF")})
+    claims = comparison.claims()
+    reason = claims.table.set_index("claim").loc["f", "reason"]
+    assert "evaluations to the best validation_accuracy differ by -14.8" in reason.lower()
+    assert "in 4 of 8 runs the best is the last evaluation" in reason
+    chosen = comparison.claims(scalar="accuracy").table.set_index("claim").loc["f", "reason"]
+    assert "to the best accuracy" in chosen
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["accuracy", "validation_accuracy"], "validation_accuracy"),
+        (["eval_accuracy", "val_accuracy"], "val_accuracy"),  # "eval" holds "val" and is no validation
+        (["loss", "val_loss", "accuracy"], "accuracy"),
+        (["loss", "val_loss"], "val_loss"),
+    ],
+)
+def test_the_scalar_of_validation_data_comes_first(names, expected):
+    frame = pd.DataFrame({"measure": [f"epochs_to_best:{name}" for name in names]})
+    assert _scalar(SimpleNamespace(measured=frame), None) == expected
 
 
 @pytest.mark.parametrize(

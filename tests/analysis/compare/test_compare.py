@@ -16,6 +16,8 @@ from dropdiag.analysis.compare.distances import PooledCounts
 from dropdiag.analysis.compare.resampling import Design
 from dropdiag.errors import ArgumentError, DropdiagWarning, RunError
 from dropdiag.store.histogram import Histogram
+from dropdiag.store.rows import ScalarRow
+from dropdiag.store.writer import RunWriter
 from tests.synthetic import SAMPLES, content, write, write_runs
 
 COLUMNS = {
@@ -221,8 +223,9 @@ def folder(tmp_path):
 PATTERNS = {"No dropout": "no-dropout-*", "Dropout": "dropout-*"}
 
 
-def compared(folder, **options):
-    return dd.compare({name: str(folder / pattern) for name, pattern in PATTERNS.items()}, **options)
+def compared(folder, *, gaaf=False, **options):
+    patterns = PATTERNS | ({"GAAF": "gaaf-*"} if gaaf else {})
+    return dd.compare({name: str(folder / pattern) for name, pattern in patterns.items()}, **options)
 
 
 def damage(folder, how):
@@ -353,10 +356,153 @@ def test_runs_of_other_layers_in_one_condition_are_named(folder):
     assert "runs left out, with their partners" in got["note"]
 
 
-def test_lengths_that_differ_are_noted(folder):
-    write(folder / "dropout-s3", content("Dropout", 3, steps=400), "Dropout", 3)
-    got = row(compared(folder), "gradient_flow", "layer1.activation")
-    assert "runs differ in length (200 to 400 recorded steps)" in got["note"]
+def set_meta(path, **changes):
+    file = path / "run.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+
+
+@pytest.fixture
+def lengths(tmp_path):
+    """Two runs each of 300 and 200 (No dropout), 400 (Dropout) and 100 steps (GAAF)."""
+    of = {"No dropout": (300, 200), "Dropout": (400, 400), "GAAF": (100, 100)}
+    for condition, steps in of.items():
+        for seed, n in enumerate(steps):
+            path = tmp_path / f"{condition.lower().replace(' ', '-')}-s{seed}"
+            set_meta(write(path, content(condition, seed, steps=n), condition, seed), steps=n)
+    return tmp_path, of
+
+
+def flow_effect(of, condition, baseline, until, layer="layer1.activation"):
+    means = [[content(c, seed, steps=n).gradient_flow[layer][:until].mean() for seed, n in enumerate(of[c])]
+             for c in (condition, baseline)]  # fmt: skip
+    return np.mean(np.log(means[0]) - np.log(means[1]))
+
+
+def test_gradient_flow_is_taken_over_the_steps_of_the_two_conditions_whatever_the_others(lengths):
+    folder, of = lengths
+    two, three = compared(folder), compared(folder, gaaf=True)
+    alone, beside = (row(one, "gradient_flow", "layer1.activation") for one in (two, three))
+    assert alone["effect"] == beside["effect"] == pytest.approx(flow_effect(of, "Dropout", "No dropout", 200))
+    assert alone["steps"] == beside["steps"] == 200
+    assert alone["note"] == "over the first 200 training steps, which the completed runs of both conditions share"
+    gaaf = row(three, "gradient_flow", "layer1.activation", "GAAF")
+    assert gaaf["effect"] == pytest.approx(flow_effect(of, "GAAF", "No dropout", 100))
+    assert gaaf["steps"] == 100
+    assert np.isnan(row(two, "saturation_share", "layer1.activation")["steps"])
+    claims = three.claims()
+    table = claims.table.set_index(["claim", "condition"])["reason"]
+    assert "over the first 200 training steps" in table["c", "Dropout"]
+    assert "over the first 100 training steps" in table["c", "GAAF"]
+    assert "over the first 100 training steps" in table["e", "GAAF"], "beside Dropout's 400"
+    overall = claims.overall[(claims.overall["claim"] == "e") & (claims.overall["measure"] == "gradient_flow")]
+    layers = [flow_effect(of, "GAAF", "Dropout", 100, f"layer{i}.activation") for i in (1, 2, 3)]
+    assert overall["effect"].item() == pytest.approx(np.mean(layers))
+
+
+def test_a_run_that_has_not_reached_the_window_is_left_out_of_the_gradient_flow_and_named(lengths):
+    folder, of = lengths
+    set_meta(folder / "dropout-s1", steps=150, state="running")
+    comparison = compared(folder, on_unreadable="ignore")
+    got = row(comparison, "gradient_flow", "layer1.activation")
+    assert (got["n"], got["steps"]) == (1, 200)
+    assert "dropout-s1: at step 150 it has not reached step 200" in got["note"]
+    assert row(comparison, "saturation_share", "layer1.activation")["n"] == 2
+    set_meta(folder / "dropout-s1", steps=250, state="running")
+    assert row(compared(folder, on_unreadable="ignore"), "gradient_flow", "layer1.activation")["effect"] == (
+        pytest.approx(flow_effect(of, "Dropout", "No dropout", 200))
+    ), "a run that goes on is cut as well"
+
+
+@pytest.fixture
+def diverging(folder):
+    """Dropout seed 3 diverges after 150 of 200 steps, with a finite accuracy and an old correlation."""
+    broken = content("Dropout", 3)
+    for layer in broken.gradient_flow:
+        broken.gradient_flow[layer][150:] = np.nan
+    for part in (broken.weight, broken.net_value):
+        for layer in part:
+            part[layer] = np.full_like(part[layer], np.nan)
+    broken.loss[150:] = np.nan
+    write(folder / "dropout-s3", broken, "Dropout", 3)
+    write(folder / "no-dropout-s3", content("No dropout", 3), "No dropout", 3)
+    return folder
+
+
+def test_a_run_that_diverged_is_named_and_left_out_of_what_it_lost(diverging):
+    comparison = compared(diverging, on_unreadable="ignore")
+    (problem,) = comparison.problems
+    assert problem == (
+        f"{diverging / 'dropout-s3'} has diverged: its gradients, net values, weights and last values of 'loss' are NaN "
+        "or infinite, and it is left out of what is measured from them."
+    )
+    for measure in ("gradient_flow", "saturation_share", "net_value_w1"):
+        assert row(comparison, measure, "layer1.activation")["n"] == 3
+    for measure in ("weight_ks_normal", "weight_shape_distance", "weight_w1"):
+        assert row(comparison, measure, "layer1.linear")["n"] == 3
+    assert row(comparison, "final:loss")["n"] == 3
+    assert row(comparison, "final:accuracy")["n"] == 4
+    assert (
+        "dropout-s3: 50 of 200 gradients are not finite"
+        in row(comparison, "gradient_flow", "layer1.activation")["note"]
+    )
+    without = dd.compare({name: [str(p) for p in sorted(diverging.glob(pattern)) if p.name[-1] != "3"]
+                          for name, pattern in PATTERNS.items()})  # fmt: skip
+    for measure, layer in (("gradient_flow", "layer1.activation"), ("saturation_share", "layer2.activation")):
+        assert row(comparison, measure, layer)["effect"] == pytest.approx(row(without, measure, layer)["effect"])
+
+
+def test_a_condition_that_diverged_gives_no_verdict(folder):
+    for seed in range(3):
+        shutil.rmtree(folder / f"dropout-s{seed}")
+        broken = content("Dropout", seed)
+        for part in (broken.weight, broken.net_value, broken.gradient_flow):
+            for layer in part:
+                part[layer] = np.full_like(part[layer], np.nan)
+        write(folder / f"dropout-s{seed}", broken, "Dropout", seed)
+    claims = compared(folder, on_unreadable="ignore").claims().table.set_index("claim")
+    assert claims.loc[["a", "c", "d"], "verdict"].tolist() == ["undecided"] * 3
+    assert claims.loc["a", "reason"].startswith(
+        "The weights' distribution has no finite value on one side (dropout-s0, "
+    )
+    assert "the net values are not finite" in claims.loc["d", "reason"]
+    assert "200 of 200 gradients are not finite" in claims.loc["c", "reason"]
+
+
+def test_a_step_that_is_skipped_leaves_no_run_out(folder):
+    skipped = content("Dropout", 3)
+    skipped.gradient_flow["layer1.activation"][:2] = np.inf
+    write(folder / "dropout-s3", skipped, "Dropout", 3)
+    write(folder / "no-dropout-s3", content("No dropout", 3), "No dropout", 3)
+    comparison = compared(folder)
+    assert comparison.problems == ()
+    got = row(comparison, "gradient_flow", "layer1.activation")
+    assert got["n"] == 4
+    assert got["note"] == "dropout-s3: without 2 of 200 gradients, which are NaN or infinite"
+
+
+def test_a_correlation_older_than_the_last_evaluation_does_not_count(folder):
+    write(folder / "dropout-s3", content("Dropout", 3), "Dropout", 3, correlated=120)
+    write(folder / "no-dropout-s3", content("No dropout", 3), "No dropout", 3)
+    got = row(compared(folder), "abs_correlation", "layer1.activation")
+    assert got["n"] == 3
+    assert "dropout-s3: its last |r| is of step 120, before its last evaluation" in got["note"]
+
+
+def test_scalars_that_only_count_are_no_measure(tmp_path):
+    for condition in ("A", "B"):
+        path = tmp_path / condition
+        writer = RunWriter(path, {"config": {"condition": condition}, "versions": {}, "layers": [], "activations": {}})
+        writer.add_scalars([ScalarRow(step, phase, None, 0, name, 1.0 * step)
+                            for step in (1, 2) for phase, name in (("eval", "accuracy"), ("train", "epoch"))])  # fmt: skip
+        writer.close("completed")
+    found = dd.compare([str(tmp_path / "*")], on_unreadable="ignore").table["measure"]
+    assert set(found) == {"final:accuracy", "best:accuracy", "epochs_to_best:accuracy"}
+
+
+def test_one_path_or_pattern_is_taken_too(folder):
+    every = dd.compare(str(folder / "*"))
+    assert every.conditions[0] in ("Dropout", "No dropout", "GAAF")
+    pd.testing.assert_frame_equal(every.table, dd.compare([str(folder / "*")]).table)
 
 
 def test_not_a_number_is_left_out_and_said(folder):
@@ -370,7 +516,11 @@ def test_not_a_number_is_left_out_and_said(folder):
     comparison = compared(folder, on_unreadable="ignore")
     got = row(comparison, "gradient_flow", "layer1.activation")
     assert got["n"] == 3
-    assert got["note"] == "2 of 8 runs left out, with their partners: no positive finite value"
+    assert got["note"] == (
+        "2 of 8 runs left out, with their partners: no positive finite value; "
+        "dropout-s3: 200 of 200 gradients are not finite"
+    )
+    assert [problem.split(" has diverged")[0] for problem in comparison.problems] == [str(folder / "dropout-s3")]
     assert row(comparison, "net_value_w1", "layer1.activation")["n"] == 3
     assert row(comparison, "abs_correlation", "layer2.activation")["n"] == 3
     assert row(comparison, "best:accuracy")["n"] == 3
@@ -423,7 +573,9 @@ def test_options_that_cannot_be(runs, options, message):
 def test_what_is_no_comparison_is_refused(folder):
     with pytest.raises(ArgumentError, match="needs two conditions, and there is 'Dropout' alone"):
         dd.compare([str(folder / "dropout-*")])
-    with pytest.raises(ArgumentError, match="takes runs, a list of paths or a dict"):
+    with pytest.raises(ArgumentError, match="takes runs, a path or pattern, a list of them or a dict"):
+        dd.compare(3)
+    with pytest.raises(RunError, match="no run can be read"):
         dd.compare(str(folder))
     with pytest.raises(ArgumentError, match="is given as 'A' and as 'B'"):
         dd.compare({"A": str(folder / "dropout-s0"), "B": str(folder / "dropout-s0")})
