@@ -1,5 +1,7 @@
 """The page's numbers are those of the runs, computed here another way."""
 
+# ruff: noqa: PD011 - a Series of the report has values, and is none of pandas
+
 from types import SimpleNamespace
 
 import numpy as np
