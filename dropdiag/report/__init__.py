@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -27,11 +27,12 @@ class _Callable(ModuleType):
         title: str | None = None,
         baseline: str | None = None,
         layers: Sequence[str] | None = None,
+        claims: Mapping[str, Any] | None = None,
     ) -> Path:
         """Write one self-contained HTML page about runs; see `dropdiag.report.page.report`."""
         from dropdiag.report.page import report  # noqa: PLC0415 - jinja2 and matplotlib are not paid by an import
 
-        return report(runs, path, title=title, baseline=baseline, layers=layers)
+        return report(runs, path, title=title, baseline=baseline, layers=layers, claims=claims)
 
 
 sys.modules[__name__].__class__ = _Callable

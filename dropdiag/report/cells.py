@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -77,6 +78,18 @@ def formatted(value: float, digits: str) -> str:
         mantissa, exponent = made.split("e")
         made = f"{mantissa}e{int(exponent)}"
     return made.replace("-", "−")
+
+
+def shown_effect(value: float, *, ratio: bool, sign: bool = True) -> str:
+    """Print an effect: a factor for a log ratio, else a difference, with its sign."""
+    if ratio:
+        return "× " + formatted(math.exp(value), ".3g")
+    return formatted(value, "+.3g" if sign and value else ".3g")
+
+
+def minus(sentence: str) -> str:
+    """Write a true minus sign before the numbers of a sentence, as the tables have it."""
+    return re.sub(r"(?<![\w.\-])-(?=\d)|(?<=\de)-0*(?=\d)", "−", sentence)
 
 
 def _missing(given: Any) -> bool:

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import Any, Final
+from inspect import signature
+from typing import Any, Final, TypeAlias
 
 from dropdiag.analysis import correlation, learning, saturation
 from dropdiag.errors import ArgumentError, DropdiagError, DropdiagWarning
 from dropdiag.plots.style import LINES
-from dropdiag.report import facts, series
+from dropdiag.report import facts, flows, series
 from dropdiag.report.cells import Table, text
 from dropdiag.report.densities import Densities, densities
 from dropdiag.report.packing import Blob
+from dropdiag.report.remembering import Memory
 from dropdiag.report.sections import SECTIONS, Section, table_of
 from dropdiag.report.verdicts import COUNTERS, Headline, Verdict, effects, headlines, verdicts
 from dropdiag.store.histogram import Histogram
 from dropdiag.store.reader import Run, Runs, as_runs
 from dropdiag.store.schema import QUANTITIES
 
+Keep: TypeAlias = Callable[[str], bool]
+ALPHA: Final = 0.05
+"""Greatest p of a verdict where no option says another: that of `Comparison.claims`."""
 USUAL: Final = ("loss", "test_loss", "accuracy")
 
 
@@ -66,11 +71,17 @@ class Content:
     @property
     def judged(self) -> list[str]:
         """Conditions with a verdict."""
-        return list(dict.fromkeys(verdict.condition for verdict in self.verdicts))
+        return list(dict.fromkeys(verdict.condition for verdict in self.verdicts if verdict.condition))
 
 
 def gather(
-    what: Any, *, baseline: str | None = None, layers: Sequence[str] | None = None, problems: Sequence[str] = ()
+    what: Any,
+    *,
+    baseline: str | None = None,
+    layers: Sequence[str] | None = None,
+    claims: Mapping[str, Any] | None = None,
+    problems: Sequence[str] = (),
+    memory: Memory | None = None,
 ) -> Content:
     """Read all that a page shows.
 
@@ -82,23 +93,28 @@ def gather(
         The first condition by default; of a comparison, its own.
     layers : sequence of str, optional
         All, or these.
+    claims : mapping of str to object, optional
+        Options of `Comparison.claims`.
     problems : sequence of str
         Known beforehand: shown with those that are found.
+    memory : Memory, optional
+        Of a page that is made again and again.
 
     Raises
     ------
     ArgumentError
-        If it is none of these, or a layer or the baseline does not exist.
+        If it is none of these, a layer or the baseline does not exist, or claims have no such option.
     """
+    options = _options(claims)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", DropdiagWarning)
         runs, comparison, uncompared = _compared(what, baseline, layers)
         content = Content(runs, _baseline(runs, comparison, baseline), uncompared=uncompared)
         content.figures["effects"] = None
         keep = _keep(runs, layers)
-        _comparison(content, comparison)
-        _figures(content, keep)
-        _tables(content, keep)
+        _comparison(content, comparison, options)
+        _figures(content, keep, memory)
+        _tables(content, keep, comparison)
         content.facts = {
             "runs": facts.runs_table(runs), "settings": facts.settings_table(runs),
             "coverage": facts.coverage_table(runs), "cost": facts.cost_table(runs),
@@ -150,7 +166,7 @@ def _baseline(runs: Runs, comparison: Any, asked: str | None) -> str:
     return asked or own
 
 
-def _keep(runs: Runs, layers: Sequence[str] | None) -> Callable[[str], bool]:
+def _keep(runs: Runs, layers: Sequence[str] | None) -> Keep:
     if layers is None:
         return lambda _: True
     if isinstance(layers, str):
@@ -162,30 +178,53 @@ def _keep(runs: Runs, layers: Sequence[str] | None) -> Callable[[str], bool]:
     return set(layers).__contains__
 
 
-def _comparison(content: Content, comparison: Any) -> None:
+def _options(claims: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Check the options of claims by name; what they hold is checked by the claims."""
+    if claims is None:
+        return {}
+    if not isinstance(claims, Mapping):
+        raise ArgumentError(f"claims must be a mapping of options, such as {{'gaaf': 'GAAF'}}, got {claims!r}")
+    known = list(signature(import_module("dropdiag.analysis.compare.claims").claims).parameters)[1:]
+    unknown = [str(name) for name in claims if name not in known]
+    if unknown:
+        raise ArgumentError(f"claims have no option {', '.join(map(repr, unknown))}; there are {', '.join(known)}")
+    return dict(claims)
+
+
+def _comparison(content: Content, comparison: Any, options: Mapping[str, Any]) -> None:
     if comparison is None:
         return
-    content.headlines = headlines(comparison.table)
     content.figures["effects"] = effects(comparison.table)
     if len(comparison.unmatched):
         rows = [[text(row.get(key)) for key in ("condition", "layer", "reason")]
                 for row in comparison.unmatched.to_dict("records")]  # fmt: skip
         content.unmatched = Table("Layers that were not compared", ["Condition", "Layer", "Why"], rows)
+    claims = None
     try:
-        content.verdicts = verdicts(comparison.claims())
+        claims = comparison.claims(**options)
     except DropdiagError as error:
+        if options and isinstance(error, ArgumentError):
+            raise
         content.problems.append(f"The claims could not be judged: {error}")
+    if claims is not None:
+        scales = dict(zip(comparison.table["measure"], comparison.table["scale"], strict=True))
+        content.verdicts = verdicts(claims, scales, float(options.get("alpha", ALPHA)))
+    content.headlines = headlines(comparison.table, claims)
 
 
-def _tables(content: Content, keep: Callable[[str], bool]) -> None:
+def _tables(content: Content, keep: Keep, comparison: Any) -> None:
     """Make each section's table; a section without figure and table is absent, with the reason."""
     for section in SECTIONS:
         drawn = section.name in content.figures["sections"]
         reason = content.figures["absent"].get(section.name, "")
         table = None
-        if section.table is not None:
+        if section.table is not None or section.name == flows.NAME:
             try:
-                table = table_of(section, content.runs, keep)
+                table = (
+                    flows.table(content.runs, comparison, content.baseline, keep)
+                    if section.name == flows.NAME
+                    else table_of(section, content.runs, keep)
+                )
             except DropdiagError as error:
                 reason = reason or str(error)
         if drawn or (table is not None and table.rows):
@@ -194,14 +233,14 @@ def _tables(content: Content, keep: Callable[[str], bool]) -> None:
             content.absent.append(f"{section.title}: {reason or 'nothing was recorded'}.")
 
 
-def _figures(content: Content, keep: Callable[[str], bool]) -> None:
+def _figures(content: Content, keep: Keep, memory: Memory | None) -> None:
     """Pack what the charts draw."""
     runs, blob = content.runs, content.blob
     made: dict[str, dict[str, Any]] = {}
     absent: dict[str, str] = {}
     for name, draw in _DRAWN.items():
         try:
-            part = draw(runs, keep, blob)
+            part = draw(runs, keep, blob, memory)
         except DropdiagError as error:
             absent[name] = str(error)
             continue
@@ -228,14 +267,14 @@ def _unit(quantity: str) -> dict[str, str]:
     return {"unit": QUANTITIES[quantity].unit}
 
 
-def _weights(runs: Runs, keep: Callable[[str], bool], blob: Blob) -> dict[str, Any]:
+def _weights(runs: Runs, keep: Keep, blob: Blob, memory: Memory | None) -> dict[str, Any]:
     measures = {"excess kurtosis": Histogram.excess_kurtosis, "standard deviation": Histogram.std}
-    return _distribution(densities(runs, "weight", keep=keep, measures=measures), blob) | _unit("weight")
+    return _distribution(densities(runs, "weight", keep=keep, measures=measures, memory=memory), blob) | _unit("weight")
 
 
-def _correlation(runs: Runs, keep: Callable[[str], bool], blob: Blob) -> dict[str, Any]:
+def _correlation(runs: Runs, keep: Keep, blob: Blob, memory: Memory | None) -> dict[str, Any]:
     made = densities(
-        runs, "node_correlation", keep=keep, support=correlation.SUPPORT,
+        runs, "node_correlation", keep=keep, support=correlation.SUPPORT, memory=memory,
         measures={"mean |r|": lambda h: correlation.mean_abs(*h.bounds()), "sd of r": Histogram.std},
     )  # fmt: skip
     table = correlation.table(runs)
@@ -244,8 +283,8 @@ def _correlation(runs: Runs, keep: Callable[[str], bool], blob: Blob) -> dict[st
     return part | {"chance": [chance.get(site) for site in made.sites]}
 
 
-def _net_values(runs: Runs, keep: Callable[[str], bool], blob: Blob) -> dict[str, Any]:
-    made = densities(runs, "net_value", keep=keep, measures={"standard deviation": Histogram.std})
+def _net_values(runs: Runs, keep: Keep, blob: Blob, memory: Memory | None) -> dict[str, Any]:
+    made = densities(runs, "net_value", keep=keep, measures={"standard deviation": Histogram.std}, memory=memory)
     part = _distribution(made, blob) | _unit("net_value")
     share = series.saturation(runs, keep)
     if share is not None:
@@ -263,21 +302,21 @@ def _distribution(made: Densities, blob: Blob) -> dict[str, Any]:
     return {"density": made.packed(blob), "measures": measures}
 
 
-def _gradient_flow(runs: Runs, keep: Callable[[str], bool], blob: Blob) -> dict[str, Any]:
+def _gradient_flow(runs: Runs, keep: Keep, blob: Blob, _memory: Memory | None) -> dict[str, Any]:
     made = series.gradient_flow(runs, keep)
     if made is None:
         return {}
     return {"measures": {"gradient flow": made.packed(blob)}, **_unit("net_grad_abs_mean")}
 
 
-def _learning(runs: Runs, _keep: Callable[[str], bool], blob: Blob) -> dict[str, Any]:
+def _learning(runs: Runs, _keep: Keep, blob: Blob, _memory: Memory | None) -> dict[str, Any]:
     given = [name for name in learning.quantities(runs) if name not in COUNTERS]
     names = [*(name for name in USUAL if name in given), *(name for name in given if name not in USUAL)]
     parts = [(name, one) for name in names for one in series.learning(runs, name)]
     return {"curves": [{"quantity": name, **one.packed(blob)} for name, one in parts]} if parts else {}
 
 
-_DRAWN: Final[dict[str, Callable[[Runs, Callable[[str], bool], Blob], dict[str, Any]]]] = {
+_DRAWN: Final[dict[str, Callable[[Runs, Keep, Blob, Memory | None], dict[str, Any]]]] = {
     "learning": _learning,
     "gradient_flow": _gradient_flow,
     "net_values": _net_values,

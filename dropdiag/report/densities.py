@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -14,6 +15,7 @@ from dropdiag.analysis.kde import Support, common_limits
 from dropdiag.analysis.phases import one_phase
 from dropdiag.errors import NotRecordedError
 from dropdiag.report.packing import Blob
+from dropdiag.report.remembering import Memory
 from dropdiag.report.series import Series, Site, network_order, of_measures
 from dropdiag.store.histogram import Histogram
 from dropdiag.store.reader import Run, Runs
@@ -105,6 +107,7 @@ def densities(
     support: Support = (None, None),
     bins: int = BINS,
     cells: int = CELLS,
+    memory: Memory | None = None,
 ) -> Densities:
     """Read a histogram quantity of all runs, one run in memory at a time.
 
@@ -122,6 +125,8 @@ def densities(
         Equal bars between the edges.
     cells : int
         Bound on sites x steps x bins, over all conditions.
+    memory : Memory, optional
+        What was read of runs that have not changed since is taken from it.
 
     Returns
     -------
@@ -132,22 +137,24 @@ def densities(
     ArgumentError, NotRecordedError
         As in `dropdiag.analysis.select.histograms`; NotRecordedError also where no wanted layer holds it.
     """
+    memory = memory or Memory()
     kept, labels, phase = one_phase(runs, quantity, conditions=runs.conditions)
     by_label = dict(zip(labels, kept, strict=True))
     recorded = {label: run.steps(quantity, phase) for label, run in by_label.items()}
     union = [sorted({s for label, run in by_label.items() if run.condition == name for s in recorded[label]})
              for name in runs.conditions]  # fmt: skip
-    looked = _looked_at(by_label, recorded, quantity, phase, keep)
+    looked = _looked_at(by_label, recorded, quantity, phase, keep=keep, memory=memory)
     sites = network_order(runs, looked)
     if not sites:
         raise NotRecordedError(f"no layer that was asked for holds {quantity!r}")
     steps = [_thinned(known, max(2, cells // (len(sites) * bins * len(union)))) for known in union]
-    edges = np.array([_limits(looked[site], support) for site in sites], dtype=np.float64)
+    limits = [memory.ends((quantity, site), *_limits(looked[site], support)) for site in sites]
+    edges = np.array(limits, dtype=np.float64)
     reader = _Reader(
         runs, quantity=quantity, phase=phase, sites=sites, steps=steps, edges=edges, bins=bins, measures=measures
     )
     for label, run in by_label.items():
-        reader.add(label, run)
+        reader.add(label, run, recorded[label], memory)
     left_out = max(len(known) - len(shown) for known, shown in zip(union, steps, strict=True))
     return reader.result(left_out)
 
@@ -183,26 +190,42 @@ class _Reader:
         self.numbers = {name: np.full((len(sites), len(runs), len(self.every)), np.nan) for name in measures}
         self.outside = 0.0
 
-    def add(self, label: str, run: Run) -> None:
+    def add(self, label: str, run: Run, recorded: Sequence[int], memory: Memory) -> None:
         """Take one run's histograms in."""
         condition = self.conditions.index(run.condition)
         wanted = {step: self.first[condition] + i for i, step in enumerate(self.steps[condition])}
-        frame = run.histograms(self.quantity, step="all", phase=self.phase)
-        shown = frame["step"][frame["step"].isin(wanted)]
-        if shown.empty:
+        steps = [step for step in recorded if step in wanted]
+        if not steps:
             return
-        run_number, last = self.number[label], int(shown.max())
-        self.last_steps[run_number] = last
-        for step, _, layer, call, histogram in frame.loc[shown.index].itertuples(index=False, name=None):
+        depends = self.phase, tuple(steps), tuple(self.sites), self.edges.tobytes(), tuple(self.measures)
+        own = memory.recall(run.path, self.quantity, depends, lambda: self._read(run, steps))
+        number = self.number[label]
+        self.last_steps[number] = steps[-1]
+        self.last[:, number] = own.density[:, -1]
+        self.outside = max(self.outside, own.outside)
+        self._update([wanted[step] for step in steps], own.density.astype(np.float64))
+        for name, values in own.numbers.items():
+            self.numbers[name][:, number, [self.column[step] for step in steps]] = values
+
+    def _read(self, run: Run, steps: Sequence[int]) -> _Own:
+        """Read one run: its density at each site and step, and the measures of each."""
+        place = {step: i for i, step in enumerate(steps)}
+        shape = len(self.sites), len(steps)
+        density = np.full((*shape, len(self.grids[0]) - 1), np.nan, np.float32)
+        numbers = {name: np.full(shape, np.nan) for name in self.measures}
+        outside = 0.0
+        frame = run.histograms(self.quantity, step="all", phase=self.phase)
+        shown = frame[frame["step"].isin(place)]
+        for step, _, layer, call, histogram in shown.itertuples(index=False, name=None):
             site = self.place.get((str(layer), int(call)))
             if site is None or not histogram.n_finite:
                 continue
-            density = self._density(site, histogram)
-            self._update(site, wanted[step], density)
-            if step == last:
-                self.last[site, run_number] = density
+            grid, i = self.grids[site], place[step]
+            density[site, i] = made = histogram.density(grid)
+            outside = max(outside, float(1.0 - made.sum() * (grid[1] - grid[0])))
             for name, measure in self.measures.items():
-                self.numbers[name][site, run_number, self.column[step]] = measure(histogram)
+                numbers[name][site, i] = measure(histogram)
+        return _Own(density, numbers, outside)
 
     def result(self, left_out: int) -> Densities:
         """Return what was read."""
@@ -214,17 +237,23 @@ class _Reader:
             {name: of_measures(self.sites, self.every, values, self.phase) for name, values in self.numbers.items()},
         )  # fmt: skip
 
-    def _density(self, site: int, histogram: Histogram) -> Floats:
-        grid = self.grids[site]
-        density = histogram.density(grid)
-        self.outside = max(self.outside, float(1.0 - density.sum() * (grid[1] - grid[0])))
-        return density
+    def _update(self, at: Sequence[int], density: Floats) -> None:
+        """Add one run's densities, shape (sites, steps, bins), to the columns of its steps."""
+        known = ~np.isnan(density[..., 0])
+        n = self.n[:, at] + known
+        apart = np.where(known[..., None], density - self.mean[:, at], 0.0)
+        mean = self.mean[:, at] + apart / np.maximum(n, 1)[..., None]
+        self.squares[:, at] += np.where(known[..., None], apart * (density - mean), 0.0)
+        self.mean[:, at], self.n[:, at] = mean, n
 
-    def _update(self, site: int, at: int, density: Floats) -> None:
-        self.n[site, at] += 1
-        apart = density - self.mean[site, at]
-        self.mean[site, at] += apart / self.n[site, at]
-        self.squares[site, at] += apart * (density - self.mean[site, at])
+
+@dataclass(frozen=True)
+class _Own:
+    """What is shown of one run: densities of shape (sites, steps, bins), NaN where there is none, and measures."""
+
+    density: NDArray[np.float32]
+    numbers: dict[str, Floats]
+    outside: float
 
 
 def _looked_at(
@@ -232,18 +261,27 @@ def _looked_at(
     recorded: Mapping[str, Sequence[int]],
     quantity: str,
     phase: str,
+    *,
     keep: Callable[[str], bool],
+    memory: Memory,
 ) -> dict[Site, list[Histogram]]:
     """Histograms of each wanted site at the first, middle and last recorded step of every run."""
     found: dict[Site, list[Histogram]] = {}
     for label, run in by_label.items():
-        steps = recorded[label]
-        for step in sorted({steps[i] for i in (0, len(steps) // 2, -1)}):
-            frame = run.histograms(quantity, step=step, phase=phase)
-            for layer, call, histogram in frame[["layer", "call", "histogram"]].itertuples(index=False):
-                if keep(str(layer)):
-                    found.setdefault((str(layer), int(call)), []).append(histogram)
+        known = recorded[label]
+        steps = tuple(sorted({known[i] for i in (0, len(known) // 2, -1)}))
+        read = partial(_at, run, quantity, phase, steps)
+        for site, histogram in memory.recall(run.path, (quantity, "ends"), (phase, steps), read):
+            if keep(site[0]):
+                found.setdefault(site, []).append(histogram)
     return found
+
+
+def _at(run: Run, quantity: str, phase: str, steps: Sequence[int]) -> list[tuple[Site, Histogram]]:
+    """Histograms of a run at some steps."""
+    frames = [run.histograms(quantity, step=step, phase=phase) for step in steps]
+    return [((str(layer), int(call)), histogram) for frame in frames
+            for layer, call, histogram in frame[["layer", "call", "histogram"]].itertuples(index=False)]  # fmt: skip
 
 
 def _limits(histograms: Sequence[Histogram], support: Support) -> tuple[float, float]:

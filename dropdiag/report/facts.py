@@ -85,7 +85,8 @@ def warnings_of(runs: Runs) -> list[str]:
         meta = run.meta
         if meta.get("state") != "completed":
             why = f" ({meta['error']})" if meta.get("error") else ""
-            found.append(f"{run.name}: its state is {meta.get('state')!r}{why}, after {meta.get('steps', 0):,} steps.")
+            steps = integer(meta.get("steps") or 0).shown
+            found.append(f"{run.name}: its state is {meta.get('state')!r}{why}, after {steps} steps.")
         found += [
             f"{run.name}: the probe {name!r} was disabled." for name in map(_name, meta.get("disabled_probes") or [])
         ]

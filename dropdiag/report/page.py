@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -34,6 +34,7 @@ def report(
     title: str | None = None,
     baseline: str | None = None,
     layers: Sequence[str] | None = None,
+    claims: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write one self-contained HTML page about runs: verdicts, figures, tables, coverage, cost.
 
@@ -50,6 +51,9 @@ def report(
         Condition that effects refer to; the first by default.
     layers : sequence of str, optional
         All, or these.
+    claims : mapping of str to object, optional
+        Options of `Comparison.claims`, such as ``{"gaaf": "GAAF", "scalar": "validation_accuracy"}``: which
+        conditions play dropout and GAAF where their names do not tell, and what the rules leave open.
 
     Returns
     -------
@@ -59,7 +63,8 @@ def report(
     Raises
     ------
     ArgumentError
-        If ``runs`` is neither runs nor a comparison, ``path`` is a folder, or a layer or the baseline does not exist.
+        If ``runs`` is neither runs nor a comparison, ``path`` is a folder, a layer or the baseline does not exist,
+        or claims have no such option or condition.
 
     Notes
     -----
@@ -71,7 +76,7 @@ def report(
     file = Path(path).expanduser()
     if file.is_dir():
         raise ArgumentError(f"{str(path)!r} is a folder; give the file to write, such as {str(file / 'report.html')!r}")
-    text = render(gather(runs, baseline=baseline, layers=layers), title=title)
+    text = render(gather(runs, baseline=baseline, layers=layers, claims=claims), title=title)
     file.parent.mkdir(parents=True, exist_ok=True)
     with put_in_place(file, Path.replace, file.with_name(f".{file.name}.tmp")) as out:
         out.write(text.encode("utf-8"))

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from dropdiag import analysis
-from dropdiag.report.cells import Cell, Table, integer, interval, number, text
+from dropdiag.report.cells import Cell, Table, integer, number, text
 from dropdiag.store.reader import Runs
 
 Row = dict[Any, Any]
@@ -66,12 +66,6 @@ def _count(name: str) -> Callable[[Row], Cell]:
     return lambda row: integer(row.get(name))
 
 
-def _ratio(row: Row) -> Cell:
-    if row["condition"] == row["baseline"]:
-        return Cell("1", "1", numeric=True)
-    return interval(row["ratio"], row["ratio_low"], row["ratio_high"])
-
-
 def _layer(row: Row) -> Cell:
     return text(f"{row['layer']}, call {row['call'] + 1}" if row["call"] else row["layer"])
 
@@ -79,10 +73,6 @@ def _layer(row: Row) -> Cell:
 CONDITION: Column = ("Condition", lambda row: text(row["condition"]))
 SITE: tuple[Column, ...] = (CONDITION, ("Layer", _layer))
 SEEDS: Column = ("Seeds", _count("seeds"))
-
-
-def _gradient_flow(runs: Runs) -> pd.DataFrame:
-    return analysis.gradient_flow.table(runs)
 
 
 SECTIONS: tuple[Section, ...] = (
@@ -97,13 +87,11 @@ SECTIONS: tuple[Section, ...] = (
         "gradient_flow", "Gradient flow",
         "Mean |∂L/∂z| over the samples and nodes of a layer, step by step, in loss units per net-value unit. The first "
         "chart has all layers at the chosen step, the others follow each layer through training. The table averages "
-        "over all recorded steps, as Table 2 of Hahn and Choi does; the ratio is the geometric mean over paired seeds "
-        "with its 95 % t interval.",
+        "over training, as Table 2 of Hahn and Choi does: over the steps that it names, the same on both sides. Its "
+        "ratios are those of the effects and of claim (c).",
         "It falls with the batch size where the loss is a mean over the batch. It falls as a network learns its data, "
         "so compare runs of one length. A gradient that never came is left out, never taken for zero.",
-        "node", _gradient_flow, "Gradient flow, mean over training (sd over seeds)",
-        (*SITE, ("Mean", _mean("mean", ".2e")), ("Ratio to the first condition", _ratio), SEEDS,
-         ("Steps", _count("steps"))),
+        "node",
     ),
     Section(
         "net_values", "Net values and saturation",

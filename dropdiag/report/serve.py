@@ -11,11 +11,13 @@ import hmac
 import ipaddress
 import json
 import secrets
+import signal
 import socket
 import sys
 import threading
+import time
 import webbrowser
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from http.cookies import CookieError, SimpleCookie
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -42,6 +44,7 @@ def watch(
     open_browser: bool = False,
     title: str | None = None,
     baseline: str | None = None,
+    claims: Mapping[str, Any] | None = None,
     announce: Callable[[str], None] | None = None,
 ) -> None:
     """Serve the report of a run, or of all runs below a folder, while they train; returns at Ctrl-C.
@@ -59,7 +62,7 @@ def watch(
     token : str, optional
         Asked for in the address (``?token=``), then kept in a cookie. Beyond this machine one is made if none is given.
     open_browser : bool
-    title, baseline
+    title, baseline, claims
         As in `dropdiag.report`.
     announce : callable, optional
         Is given the page's address, token and all; by default it is printed to stderr.
@@ -75,15 +78,44 @@ def watch(
     -----
     The connection is not encrypted: beyond this machine whoever sees the traffic sees the token. An SSH tunnel to the
     default address needs none.
+
+    The address is told at once, before the first page is made. A page takes as long as a report of the runs does;
+    at least five times as long lies between one making and the next.
     """
-    with Watch(target, host, port, interval=interval, token=token, title=title, baseline=baseline) as served:
-        (announce or _print)(served.url)
-        if open_browser:
-            webbrowser.open(served.url)
-        try:
-            served.wait()
-        except KeyboardInterrupt:
-            return
+    with (
+        _Interrupts() as interrupts,
+        Watch(target, host, port, interval=interval, token=token, title=title, baseline=baseline, claims=claims) as one,
+    ):
+        (announce or _print)(one.url)
+        if open_browser and not interrupts.came:
+            webbrowser.open(one.url)
+        while not interrupts.came and one.serves():
+            time.sleep(0.1)
+
+
+class _Interrupts:
+    """Ctrl-C, noted instead of raised, so that it ends nothing half way; a second one is raised.
+
+    Only the main thread hears of signals: in another one nothing is changed.
+    """
+
+    def __init__(self) -> None:
+        self.came = False
+        self._before: Any = None
+
+    def __enter__(self) -> _Interrupts:
+        if threading.current_thread() is threading.main_thread():
+            self._before = signal.signal(signal.SIGINT, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGINT, self._before)
+
+    def _note(self, *_: object) -> None:
+        if self.came:
+            raise KeyboardInterrupt
+        self.came = True  # no lock is taken here: the thread that is interrupted may hold it
 
 
 def _print(url: str) -> None:
@@ -104,6 +136,7 @@ class Watch:
         token: str | None = None,
         title: str | None = None,
         baseline: str | None = None,
+        claims: Mapping[str, Any] | None = None,
     ) -> None:
         if not interval > 0.0:
             raise ArgumentError(f"interval must be a positive number of seconds, got {interval!r}")
@@ -112,7 +145,7 @@ class Watch:
         path = Path(target).expanduser().absolute()
         folders(path)  # there must be such a folder, runs or not
         self.token = token or (None if host in LOOPBACK else secrets.token_urlsafe(24))
-        self.follower = Follower(path, title=title, interval=interval, baseline=baseline)
+        self.follower = Follower(path, title=title, interval=interval, baseline=baseline, claims=claims)
         try:
             self._server = _Server(host, port, self.follower, self.token)
         except OSError as error:
@@ -130,8 +163,8 @@ class Watch:
         return f"http://{shown}:{port}/" + (f"?token={self.token}" if self.token else "")
 
     def __enter__(self) -> Watch:
-        self.follower.start()
         self._thread.start()
+        self.follower.start()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -139,10 +172,9 @@ class Watch:
         self._server.server_close()
         self.follower.stop()
 
-    def wait(self) -> None:
-        """Wait until the process is interrupted."""
-        while self._thread.is_alive():
-            self._thread.join(0.5)
+    def serves(self) -> bool:
+        """Whether the server still answers."""
+        return self._thread.is_alive()
 
 
 class _Server(ThreadingHTTPServer):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 
-from dropdiag.report.cells import Table, formatted, integer, number, text
+from dropdiag.report.cells import Table, integer, minus, shown_effect
+from dropdiag.report.evidence import RATIO, effect_cell, evidence, parts_of
 
 MARKS: Final = {"supported": "✔", "contradicted": "✘", "undecided": "?"}
 EFFECTS: Final = (
@@ -27,7 +29,11 @@ HEADLINES: Final = {
 
 @dataclass(frozen=True)
 class Verdict:
-    """One claim for one condition, and what decides it layer by layer."""
+    """One claim for one condition, and what decides it, over all layers and layer by layer.
+
+    ``condition`` is empty where no condition plays the part that the claim speaks of. ``alone`` says that so few
+    seeds could give no p that decides: the interval alone does.
+    """
 
     claim: str
     statement: str
@@ -40,6 +46,7 @@ class Verdict:
     rule: str
     layers: Table
     anchor: str
+    alone: bool = False
 
 
 @dataclass(frozen=True)
@@ -52,64 +59,81 @@ class Headline:
     detail: str
 
 
-def verdicts(claims: Any) -> list[Verdict]:
-    """Rows of ``Claims.table``, each with its part of ``Claims.layers``."""
-    layers = claims.layers
+def verdicts(claims: Any, scales: Mapping[str, str], alpha: float) -> list[Verdict]:
+    """Rows of ``Claims.table``, each with its parts of ``Claims.overall`` and ``Claims.layers``.
+
+    Parameters
+    ----------
+    claims : Claims
+    scales : mapping of str to str
+        Measure -> scale, as in the table of effects.
+    alpha : float
+        Greatest p of a verdict.
+    """
     made: list[Verdict] = []
     for row in claims.table.to_dict("records"):
-        same = (layers["claim"] == row["claim"]) & (layers["condition"] == row["condition"]) if len(layers) else []
-        part = layers[same] if len(layers) else layers
+        claim, verdict = str(row["claim"]), str(row["verdict"])
+        overall, layers = (parts_of(claims, claim, row["condition"], name) for name in ("overall", "layers"))
         made.append(Verdict(
-            str(row["claim"]), str(row["statement"]), str(row["condition"]), str(row["baseline"]), str(row["verdict"]),
-            MARKS.get(str(row["verdict"]), "?"), str(row["reason"]), integer(row.get("n")).shown,
-            str(claims.rules.get(row["claim"], "")), _layers(part), f"claim-{len(made) + 1}",
+            claim, str(row["statement"]), _name(row["condition"]), _name(row["baseline"]), verdict,
+            MARKS.get(verdict, "?"), minus(str(row["reason"])), integer(row.get("n")).shown,
+            minus(str(claims.rules.get(claim, ""))), evidence(overall, layers, scales), f"claim-{len(made) + 1}",
+            verdict != "undecided" and _untestable(overall if len(overall) else layers, alpha),
         ))  # fmt: skip
     return made
 
 
-def _layers(part: pd.DataFrame) -> Table:
-    numbers = ("effect", "low", "high", "threshold", "p", "p_attainable")
-    rows = [
-        [text(row.get("layer")), text(row.get("measure")), *(number(row.get(name)) for name in numbers),
-         text(row.get("verdict"))]
-        for row in part.to_dict("records")
-    ]  # fmt: skip
-    heads = ["Layer", "Measure", "Effect", "Low", "High", "Threshold", "p", "Attainable p", "Verdict"]
-    return Table("Layer by layer", heads, rows)
+def _name(given: Any) -> str:
+    return given if isinstance(given, str) else ""
 
 
-def headlines(table: pd.DataFrame) -> list[Headline]:
-    """Describe the main measures: the median effect over layers, its range, and how many intervals exclude none."""
+def _untestable(parts: pd.DataFrame, alpha: float) -> bool:
+    """Whether the seeds can give no p of at most alpha in some part; a part without any p is not tested by one."""
+    return bool("p_attainable" in parts and (parts["p_attainable"].astype(float) > alpha).any())
+
+
+def headlines(table: pd.DataFrame, claims: Any = None) -> list[Headline]:
+    """Describe the main measures: the mean effect over layers and its range.
+
+    The mean is that of claims where they take one, with its interval: on the scale of the effect, so the geometric
+    mean of ratios.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Of a comparison.
+    claims : Claims, optional
+    """
     made: list[Headline] = []
     for (condition, measure), rows in table.groupby(["condition", "measure"], sort=False):
         part = rows[np.isfinite(rows["effect"].astype(float))]
         if measure in HEADLINES and len(part):
-            made.append(_headline(str(condition), str(measure), part))
+            made.append(_headline(str(condition), str(measure), part, getattr(claims, "overall", None)))
     order = list(HEADLINES)
     place = {name: i for i, name in enumerate(dict.fromkeys(one.condition for one in made))}
     names = {title: key for key, title in HEADLINES.items()}
     return sorted(made, key=lambda one: (place[one.condition], order.index(names[one.measure])))
 
 
-def _headline(condition: str, measure: str, part: pd.DataFrame) -> Headline:
+def _headline(condition: str, measure: str, part: pd.DataFrame, overall: pd.DataFrame | None) -> Headline:
     effect = part["effect"].astype(float)
-    ratio = (part["scale"] == "log ratio").all()
-    shown = [shown_effect(value, ratio=bool(ratio)) for value in (effect.median(), effect.min(), effect.max())]
+    ratio = bool((part["scale"] == RATIO).all())
+    whole: Mapping[Any, Any] = {"effect": effect.mean()}
+    if overall is not None and len(overall):
+        base = part["baseline"].iloc[0]
+        same = overall[(overall["condition"] == condition) & (overall["measure"] == measure)
+                       & (overall["baseline"] == base)]  # fmt: skip
+        whole = same.iloc[0].to_dict() if len(same) else whole
+    least, most = (shown_effect(value, ratio=ratio) for value in (effect.min(), effect.max()))
     low, high = part["low"].astype(float), part["high"].astype(float)
     known = int((low.notna() & high.notna()).sum())
     clear = int(((low > 0.0) | (high < 0.0)).sum())
     layers = f"{len(part)} layer" + ("" if len(part) == 1 else "s")
-    detail = f"median of {layers}, from {shown[1]} to {shown[2]}"
-    seeds = f"n = {int(part['n'].min())} and {int(part['n_baseline'].min())}"
-    told = f"; {clear} of {known} intervals exclude no effect" if known else "; no interval with so few seeds"
-    return Headline(condition, HEADLINES[measure], shown[0], f"{detail}{told}; {seeds}")
-
-
-def shown_effect(value: float, *, ratio: bool) -> str:
-    """Print an effect: a factor for a log ratio, else a signed difference."""
-    if ratio:
-        return "× " + formatted(float(np.exp(value)), ".3g")
-    return formatted(value, "+.3g")
+    detail = f"{'geometric mean' if ratio else 'mean'} over {layers}, from {least} to {most}"
+    told = f"; {clear} of {known} intervals {'lies' if clear == 1 else 'lie'} wholly on one side of no effect"
+    seeds = f"; n = {int(part['n'].min())} and {int(part['n_baseline'].min())}"
+    detail += (told if known else "; no interval with so few seeds") + seeds
+    return Headline(condition, HEADLINES[measure], effect_cell(whole, ratio=ratio).shown, detail)
 
 
 def effects(table: pd.DataFrame) -> dict[str, list[Any]]:

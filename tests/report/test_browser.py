@@ -7,8 +7,10 @@ import xml.etree.ElementTree as ET
 import numpy as np
 import pytest
 
+import dropdiag as dd
 from dropdiag.analysis import gradient_flow as flow
 from tests.report.test_page import HOSTILE, hostile, hostile_file  # noqa: F401
+from tests.synthetic import content, write
 
 SECTIONS = ["learning", "gradient_flow", "net_values", "weights", "node_correlation"]
 EVERYWHERE = pytest.mark.parametrize(
@@ -91,14 +93,14 @@ def test_the_slider_goes_through_training(visit, deep_file):
         assert page.locator("#step").get_attribute("aria-valuetext") == "step 100"
         last = paths(figure)
         slide(page, 9)
-        assert figure.locator(".sub").inner_text() == "at step 10"
+        assert figure.locator(".sub").inner_text() == "at step 10, n = 1"
         assert paths(figure) != last
         slide(page, 99)
         assert paths(figure) == last
         page.locator("#step").focus()
         page.keyboard.press("ArrowLeft")
         drawn(page)
-        assert figure.locator(".sub").inner_text() == "at step 99"
+        assert figure.locator(".sub").inner_text() == "at step 99, n = 1"
 
 
 def test_the_slider_answers_at_once(visit, deep_file):
@@ -266,8 +268,12 @@ def test_tables_are_downloaded_in_full(visit, page_file, runs):
     with visit(page_file) as page:
         name, text = downloaded(page, page.locator("button[data-csv=gradient_flow-table]"))
         rows = list(csv.DictReader(io.StringIO(text.decode("utf-8"))))
-        assert len(rows) == 9
-        assert np.allclose([float(row["Mean"]) for row in rows], flow.table(runs)["mean"], rtol=1e-12)
+        assert len(rows) == 6
+        table = flow.table(runs).set_index(["condition", "layer"])
+        for row in rows:
+            site = row["Layer"]
+            assert float(row["Mean"]) == pytest.approx(table["mean"][row["Condition"], site], rel=1e-12)
+            assert float(row["Mean of No dropout"]) == pytest.approx(table["mean"]["No dropout", site], rel=1e-12)
         name, text = downloaded(page, page.locator("#effects-csv"))
         assert name == "effects.csv"
         assert len(list(csv.DictReader(io.StringIO(text.decode("utf-8"))))) == 12
@@ -311,7 +317,35 @@ def test_without_scripts_verdicts_and_tables_are_there(chromium, page_file):
     context = chromium.new_context(java_script_enabled=False)
     page = context.new_page()
     page.goto(page_file.as_uri())
-    assert page.locator("#gradient_flow-table tbody tr").count() == 9
+    assert page.locator("#gradient_flow-table tbody tr").count() == 6
     assert page.locator(".matrix .badge").count() == 2
     assert page.locator("#plain").is_visible()
     context.close()
+
+
+def test_at_the_end_each_run_is_drawn_at_its_own_last_step(visit, tmp_path):
+    paths = [write(tmp_path / f"s{i}", content("Dropout", i, layers=2, steps=20 + 10 * i), "Dropout", i) for i in range(2)]  # fmt: skip
+    made = dd.report(dd.load(paths), tmp_path / "page.html")
+    with visit(made) as page:
+        assert (
+            "each run’s last, steps 20 to 30, n = 2"
+            in chart(page, "weights", kind=".sites").locator(".sub").inner_text()
+        )
+
+
+@pytest.mark.parametrize("size", ["desktop", "phone"])
+def test_links_end_below_the_controls(visit, page_file, size):
+    with visit(page_file, size) as page:
+        page.evaluate("document.getElementById('weights').scrollIntoView({behavior: 'instant'})")
+        bar = page.locator("#controls").bounding_box()
+        assert page.locator("#h-weights").bounding_box()["y"] >= bar["y"] + bar["height"]
+
+
+def test_short_tables_are_whole_and_a_note_is_said_once(visit, page_file):
+    with visit(page_file) as page:
+        assert page.locator("#effects-table .tall").count() == 0
+        found = page.evaluate("report.notesOf([{note: 'a; b'}, {note: 'a'}, {note: 'a; b'}])")
+        assert found == {"notes": ["A (all rows).", "B."], "marks": ["1, 2", "1", "1, 2"]}
+        assert page.evaluate("[report.format(34711), report.format(-1500.5), report.format(-0.02)]") == [
+            "34\u202f711", "−1\u202f500.5", "−0.02",
+        ]  # fmt: skip

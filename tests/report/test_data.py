@@ -1,6 +1,11 @@
 """The page's numbers are those of the runs, computed here another way."""
 
+# ruff: noqa: PD011 - a Series of the report has values, and is none of pandas
+
+from types import SimpleNamespace
+
 import numpy as np
+import pandas as pd
 import pytest
 
 from dropdiag.analysis import gradient_flow as flow
@@ -9,6 +14,7 @@ from dropdiag.report import series
 from dropdiag.report.data import gather
 from dropdiag.report.densities import densities
 from dropdiag.report.packing import read
+from dropdiag.report.verdicts import verdicts
 from dropdiag.store.reader import load
 from tests.report.folders import transformer
 from tests.report.stand_in import comparison
@@ -170,9 +176,51 @@ def test_problems_of_a_comparison_and_of_runs_stand_in_the_page(tmp_path):
     assert any("No seed in the config of x" in line for line in gather(unseeded).problems)
 
 
-def test_headlines_say_the_median_and_its_range(runs):
+def test_headlines_say_the_geometric_mean_and_its_range(runs):
     made = {(one.condition, one.measure): one for one in gather(comparison(runs)).headlines}
-    table = flow.table(runs, conditions=["Dropout"])
+    ratios = flow.table(runs, conditions=["Dropout"])["ratio"]
     one = made["Dropout", "gradient flow"]
-    assert float(one.effect.removeprefix("× ")) == pytest.approx(table["ratio"].median(), rel=5e-3)
-    assert one.detail.endswith("3 of 3 intervals exclude no effect; n = 3 and 3")
+    assert float(one.effect.removeprefix("× ")) == pytest.approx(np.exp(np.log(ratios).mean()), rel=5e-3)
+    assert one.detail.startswith("geometric mean over 3 layers, from × ")
+    assert one.detail.endswith("3 of 3 intervals lie wholly on one side of no effect; n = 3 and 3")
+
+
+def test_the_table_of_the_gradient_flow_has_the_numbers_of_the_comparison(runs):
+    made = comparison(runs)
+    table = {section.name: one for section, one, _ in gather(made).sections}["gradient_flow"]
+    rows = made.table[made.table["measure"] == "gradient_flow"]
+    assert [float(row[2].value) for row in table.rows] == rows["value"].tolist()
+    assert [float(row[4].value) for row in table.rows] == pytest.approx(np.exp(rows["effect"]).tolist())
+    assert table.note == "Over all recorded training steps."
+
+
+def test_options_of_claims_are_passed_on_and_unknown_ones_refused(runs):
+    taken = {}
+
+    class Asked(type(comparison(runs))):
+        def claims(self, **options):
+            taken.update(options)
+            return super().claims()
+
+    made = comparison(runs)
+    gather(Asked(made.runs, made.baseline, made.conditions, made.table), claims={"gaaf": "GAAF"})
+    assert taken == {"gaaf": "GAAF"}
+    with pytest.raises(ArgumentError, match="claims have no option 'gaff'; there are dropout, gaaf, scalar"):
+        gather(made, claims={"gaff": "GAAF"})
+
+
+def test_a_claim_that_no_condition_plays_has_no_condition():
+    columns = ["claim", "statement", "condition", "baseline", "verdict", "reason", "n"]
+    rows = [("c", "More.", "Dropout", "Base", "supported", "It is -0.5.", 3), ("e", "Alike.", None, np.nan, "undecided", "None.", 0)]  # fmt: skip
+    parts = {"claim": "c", "condition": "Dropout", "baseline": "Base", "measure": "gradient_flow", "effect": np.log(2.0), "low": 0.0, "high": np.log(4.0), "p_attainable": 0.25}  # fmt: skip
+    layers = pd.DataFrame([{**parts, "layer": "fc1", "call": 0, "p_holm": 0.75, "joint_low": np.log(0.5), "joint_high": np.log(8.0)}])  # fmt: skip
+    overall = pd.DataFrame([{**parts, "layer": None}])
+    claims = SimpleNamespace(table=pd.DataFrame(rows, columns=columns), layers=layers, overall=overall, rules={})
+    first, second = verdicts(claims, {"gradient_flow": "log ratio"}, 0.05)
+    assert (second.condition, second.baseline) == ("", "")
+    assert (first.reason, first.alone) == ("It is −0.5.", True)
+    shown = [[cell.shown for cell in row] for row in first.layers.rows]
+    assert [row[0] for row in shown] == ["mean over layers", "fc1"]
+    assert [row[2] for row in shown] == ["× 2 [1, 4]"] * 2
+    assert [row[3] for row in shown] == ["–", "[0.5, 8]"]
+    assert shown[1][6] == "0.75"

@@ -125,7 +125,7 @@ def test_the_package_is_a_function_whatever_was_imported_before():
     module = importlib.import_module("dropdiag.report")
     assert dd.report is module
     assert callable(dd.report)
-    assert list(inspect.signature(dd.report).parameters) == ["runs", "path", "title", "baseline", "layers"]
+    assert list(inspect.signature(dd.report).parameters) == ["runs", "path", "title", "baseline", "layers", "claims"]
     assert importlib.import_module("dropdiag.report.serve").watch
     for first in (
         "",

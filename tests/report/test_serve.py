@@ -3,18 +3,21 @@
 import http.client
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
 
 from dropdiag.errors import ArgumentError, RunError
+from dropdiag.report import densities, following
 from dropdiag.report.finding import state
 from dropdiag.report.following import Follower
-from dropdiag.report.serve import Watch
+from dropdiag.report.serve import Watch, _Interrupts, watch
 from dropdiag.store.writer import RunWriter
 from tests.report.folders import meta, record
 from tests.synthetic import content, write
@@ -48,10 +51,19 @@ def run(tmp_path_factory):
     )
 
 
+def ready(watch):
+    """Wait until the first page is made."""
+    until = time.monotonic() + 60
+    while watch.follower.version == "0":
+        assert time.monotonic() < until, watch.follower.problem
+        time.sleep(0.05)
+    return watch
+
+
 @pytest.fixture(scope="module")
 def served(run):
     with Watch(run, interval=0.2) as watch:
-        yield watch
+        yield ready(watch)
 
 
 def test_it_listens_on_this_machine_alone(served):
@@ -194,29 +206,130 @@ def test_a_page_that_cannot_be_made_leaves_the_last_one(run, monkeypatch):
     assert follower.problem == "The runs cannot be read just now: run.json is gone"
 
 
-def test_ctrl_c_ends_it_cleanly(run):
-    script = f"from dropdiag.report.serve import watch\nwatch({str(run)!r}, interval=0.2)\nprint('ended')"
+WATCH = """
+import sys, time
+from dropdiag.report import following, serve
+make = following.gather
+def slow(*args, **options):
+    time.sleep({slow})
+    return make(*args, **options)
+following.gather = slow
+print("ready", flush=True)
+serve.watch({run!r}, interval=0.2)
+print("ended")
+"""
+
+
+@pytest.mark.parametrize("slow", [0.0, 20.0])
+@pytest.mark.parametrize("after", ["the address", "a moment"])
+def test_ctrl_c_ends_it_cleanly_also_while_a_page_is_made(run, slow, after):
     process = subprocess.Popen(
-        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+        [sys.executable, "-c", WATCH.format(run=str(run), slow=slow)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )  # fmt: skip
     try:
-        said = process.stderr.readline()
-        assert said.startswith("watching at http://127.0.0.1:")
+        assert process.stdout.readline() == "ready\n"
+        assert process.stderr.readline().startswith("watching at http://127.0.0.1:")
+        time.sleep(0.0 if after == "the address" else 1.0)
+        began = time.monotonic()
         os.kill(process.pid, signal.SIGINT)
-        out, rest = process.communicate(timeout=30)
+        out, rest = process.communicate(timeout=60)
     finally:
         process.kill()
-    assert process.returncode == 0
-    assert out == "ended\n"
-    assert rest == ""
+    assert (process.returncode, out, rest) == (0, "ended\n", "")
+    assert time.monotonic() - began < 15, "the page that is being made is not waited for"
+
+
+def test_ctrl_c_before_the_address_is_told_is_kept(run):
+    """It comes while the server is made: noted, not raised, and the end is clean."""
+
+    def announce(_url):
+        os.kill(os.getpid(), signal.SIGINT)
+
+    before = signal.getsignal(signal.SIGINT)
+    watch(run, interval=0.2, announce=announce)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_second_ctrl_c_is_raised():
+    with pytest.raises(KeyboardInterrupt), _Interrupts() as interrupts:
+        os.kill(os.getpid(), signal.SIGINT)
+        until = time.monotonic() + 5
+        while not interrupts.came and time.monotonic() < until:
+            time.sleep(0.01)
+        assert interrupts.came
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(5)
+
+
+def test_the_address_is_told_before_the_first_page_is_made(run, monkeypatch):
+    go = threading.Event()
+    make = following.gather
+
+    def slow(*args, **options):
+        assert go.wait(60)
+        return make(*args, **options)
+
+    monkeypatch.setattr(following, "gather", slow)
+    with Watch(run, interval=0.2) as watch:
+        answer, body = ask(watch)
+        assert answer.status == 200
+        assert "<h1>Reading the runs</h1>" in body
+        go.set()
+        assert "Dropout" in ask(ready(watch))[1]
+
+
+def test_any_error_is_shown_and_the_next_look_goes_on(run, monkeypatch):
+    make = following.gather
+
+    def fails(*_args, **_options):
+        raise ZeroDivisionError("<by> zero")
+
+    monkeypatch.setattr(following, "gather", fails)
+    with Watch(run, interval=0.2) as watch:
+        until = time.monotonic() + 30
+        while not watch.follower.problem and time.monotonic() < until:
+            time.sleep(0.05)
+        assert watch.follower.problem == "The page cannot be made just now: ZeroDivisionError: <by> zero"
+        assert "ZeroDivisionError: &lt;by&gt; zero" in ask(watch)[1]
+        monkeypatch.setattr(following, "gather", make)
+        ready(watch)
+        assert watch.follower.problem == ""
+
+
+def test_between_two_pages_lies_five_times_what_one_took(run):
+    follower = Follower(run, title=None, interval=1e-6)
+    assert follower.look()
+    assert follower.took > 0.0
+    assert follower.pause() == 5.0 * follower.took
+    assert not follower.look(), "nothing has changed"
+    assert follower.pause() == 1e-6
+
+
+def test_a_run_that_has_not_changed_is_not_read_again(tmp_path, monkeypatch):
+    still = write(tmp_path / "still", content("Dropout", 0, layers=2, steps=20), "Dropout", 0)
+    grows = write(tmp_path / "grows", content("Dropout", 1, layers=2, steps=20), "Dropout", 1)
+    read = []
+    reader = densities._Reader._read
+    monkeypatch.setattr(densities._Reader, "_read", lambda *args: (read.append(args[1].path), reader(*args))[1])
+    follower = Follower(tmp_path, title=None, interval=1.0)
+    assert follower.look()
+    assert {still, grows} == set(read)
+    first = follower.page
+    read.clear()
+    meta_file = grows / "run.json"
+    meta_file.write_text(meta_file.read_text() + "\n")
+    assert follower.look()
+    assert set(read) == {grows}
+    assert re.sub('data-version="."', "", follower.page) == re.sub('data-version="."', "", first)
 
 
 @pytest.mark.parametrize("size", ["desktop", "phone"])
-def test_the_open_page_follows_a_run_and_keeps_what_was_chosen(visit, tmp_path, size):
+def test_the_open_page_follows_a_run_and_keeps_what_was_chosen(visit, tmp_path, size, monkeypatch):
+    monkeypatch.setattr(following, "REST", 0.0)
     writer = RunWriter(tmp_path / "run0", meta("Dropout", 0, 12))
     record(writer, "Dropout", 0, 12, range(1, 6))
     writer.flush()
-    with Watch(tmp_path, interval=0.3) as watch, visit(watch.url, size) as page:
+    with Watch(tmp_path, interval=0.3) as watch, visit(ready(watch).url, size) as page:
         assert page.locator("#step").get_attribute("aria-valuetext") == "step 5"
         page.locator("#weights-log").check()
         page.locator("#net_values-chooser summary").click()
@@ -242,7 +355,7 @@ def test_the_open_page_says_when_the_server_is_gone(chromium, run):
     context = chromium.new_context()
     page = context.new_page()
     with Watch(run, interval=0.2) as watch:
-        page.goto(watch.url)
+        page.goto(ready(watch).url)
         page.wait_for_selector("body[data-ready]")
     page.get_by_text("The server does not answer").wait_for(timeout=20_000)
     context.close()
@@ -253,7 +366,7 @@ def test_a_page_that_waits_becomes_the_report(chromium, tmp_path):
     page = context.new_page()
     with Watch(tmp_path, interval=0.2) as watch:
         page.goto(watch.url)
-        assert page.locator("h1").inner_text() == "Waiting for a run"
+        page.locator("h1", has_text="Waiting for a run").wait_for(timeout=20_000)
         write(tmp_path / "run0", content("Dropout", 0, layers=1, steps=5), "Dropout", 0)
         page.wait_for_selector("body[data-ready]", timeout=30_000)
     context.close()

@@ -186,7 +186,8 @@ report.Chart = class {
 report.told = function (line, i) {
   const { format } = report;
   const spread = Number.isFinite(line.low?.[i]) ? ` [${format(line.low[i])}, ${format(line.high[i])}]` : "";
-  return `${format(line.y[i])}${spread}`;
+  const n = Array.isArray(line.n) ? line.n[i] : line.n;
+  return `${format(line.y[i])}${spread}${n === undefined ? "" : `, n = ${n}`}`;
 };
 
 report.rowsOf = function (spec) {
@@ -239,7 +240,10 @@ report.drawn = function (spec, width) {
     }
     if (line.low && line.low.some(Number.isFinite))
       marks.push(Plot.areaY(data, { x: line.x, y1: positive(line.low), y2: positive(line.high), fill: colour, fillOpacity: 0.17 }));
-    marks.push(Plot.lineY(data, { x: line.x, y: positive(line.y), stroke: colour, strokeWidth: 2, strokeDasharray: dash }));
+    const pale = line.pale ?? line.x.length, drawn = positive(line.y);
+    marks.push(Plot.lineY(data, { x: line.x, y: drawn.map((y, i) => (i < pale ? y : NaN)), stroke: colour, strokeWidth: 2, strokeDasharray: dash }));
+    if (pale < line.x.length) // from the last point of all runs on
+      marks.push(Plot.lineY(data, { x: line.x, y: drawn.map((y, i) => (i >= pale - 1 ? y : NaN)), stroke: colour, strokeWidth: 1.5, strokeOpacity: 0.4, strokeDasharray: dash }));
     if (spec.dots || line.x.length < 3)
       marks.push(Plot.dot(data, { x: line.x, y: positive(line.y), fill: colour, symbol: report.symbols[line.c % 7], r: spec.dots > 20 ? 2.5 : 4 }));
   }

@@ -24,8 +24,13 @@ report.format = function (value) {
   const text = size !== 0 && (size < 1e-3 || size >= 1e6)
     ? value.toExponential(2).replace(/\.?0*e\+?/, "e")
     : Number(value.toPrecision(size >= 1000 ? 6 : 3)).toString();
-  return text.replaceAll("-", "−");
+  const [whole, ...rest] = text.split(".");
+  const grouped = size >= 1000 && size < 1e6 ? [whole.replace(/\B(?=(\d{3})+$)/g, "\u202f"), ...rest].join(".") : text;
+  return grouped.replaceAll("-", "−");
 };
+
+/* Whole numbers, however large, with thin spaces between the thousands: steps. */
+report.whole = (value) => String(Math.round(value)).replace(/\B(?=(\d{3})+$)/g, "\u202f");
 
 report.siteName = (site) => (site[1] ? `${site[0]}, call ${site[1] + 1}` : site[0]);
 
@@ -64,49 +69,68 @@ report.overTraining = function (series, site, c) {
       if (Number.isFinite(at(run, bin))) { own.x.push(series.steps[bin]); own.y.push(at(run, bin)); }
     return own;
   });
-  return { x, y, low, high, n, singles };
+  const most = Math.max(0, ...n);
+  return { x, y, low, high, n, pale: n.lastIndexOf(most) + 1, singles }; // from `pale` on fewer runs are averaged
 };
 
-/* A series of one site and condition at the recorded step that is nearest to the wanted one. */
+/* Which places to draw: at the end of the slider (step null) each run's own last one; else the nearest of those at
+   which most of the condition's runs are, so that no mean is over fewer of them than it need be. */
+report.fullest = function (counts) {
+  const most = Math.max(0, ...counts);
+  return most ? counts.flatMap((n, i) => (n === most ? [i] : [])) : [];
+};
+
+/* A series of one site and condition at a step, or at the end. */
 report.atStep = function (series, site, c, step) {
   const bins = series.steps.length, values = report.array(series.values), runs = report.meta.runs.length;
-  const members = report.members[c];
-  const own = (bin) => members.map((run) => values[(site * runs + run) * bins + bin]);
-  let right = series.steps.findIndex((one) => one >= step), best = -1;
-  if (right < 0) right = bins;
-  for (let left = right - 1; best < 0 && (left >= 0 || right < bins);) {
-    const nearer = right >= bins || (left >= 0 && step - series.steps[left] <= series.steps[right] - step) ? left-- : right++;
-    if (own(nearer).some(Number.isFinite)) best = nearer;
+  const members = report.members[c], at = (run, bin) => values[(site * runs + run) * bins + bin];
+  const counts = Array.from(series.steps, (_, bin) => members.filter((run) => Number.isFinite(at(run, bin))).length);
+  let own, steps;
+  if (step === null) {
+    const lasts = members.map((run) => { let bin = bins - 1; while (bin >= 0 && !Number.isFinite(at(run, bin))) bin--; return bin; });
+    own = members.map((run, i) => (lasts[i] < 0 ? NaN : at(run, lasts[i])));
+    steps = lasts.filter((bin) => bin >= 0).map((bin) => series.steps[bin]);
+  } else {
+    const held = report.fullest(counts);
+    if (!held.length) return null;
+    const bin = held[report.nearest(held.map((i) => series.steps[i]), step)];
+    own = members.map((run) => at(run, bin));
+    steps = [series.steps[bin]];
   }
-  if (best < 0) return null;
-  return { step: series.steps[best], runs: own(best), ...report.summary(own(best), series.log) };
+  const made = report.summary(own, series.log);
+  return made.n ? { steps, runs: own, ...made } : null;
 };
 
-/* The density of one site and condition at the shown step that is nearest to the wanted one. */
+/* The density of one site and condition at a step, or at the end. */
 report.density = function (density, site, c, step) {
-  const bins = density.bins, steps = density.steps[c];
+  const bins = density.bins, steps = density.steps[c], runs = report.meta.runs.length;
+  const [low, high] = density.edges[site], width = (high - low) / bins;
+  const x = Array.from({ length: bins }, (_, b) => low + (b + 0.5) * width);
+  const last = report.array(density.last), height = report.array(density.height);
+  const ends = report.members[c].filter((run) => Number.isFinite(height[site * runs + run])).map((run) => {
+    const base = (site * runs + run) * bins;
+    return { run, x, y: x.map((_, b) => (last[base + b] / 65535) * height[site * runs + run]), step: density.last_steps[run] };
+  });
+  if (step === null) {
+    if (!ends.length) return null;
+    const each = x.map((_, b) => report.summary(ends.map((one) => one.y[b]), false));
+    return { steps: ends.map((one) => one.step), n: ends.length, x, y: each.map((one) => one.mean), low: each.map((one) => Math.max(0, one.low)), high: each.map((one) => one.high), singles: ends };
+  }
   const total = density.steps.reduce((sum, part) => sum + part.length, 0);
   const first = density.steps.slice(0, c).reduce((sum, part) => sum + part.length, 0);
   const n = report.array(density.n);
-  const held = steps.map((_, i) => i).filter((i) => n[site * total + first + i]);
+  const held = report.fullest(steps.map((_, i) => n[site * total + first + i]));
   if (!held.length) return null;
   const i = held[report.nearest(held.map((j) => steps[j]), step)];
   const row = site * total + first + i;
   const mean = report.array(density.mean), sd = report.array(density.sd);
   const peak = report.array(density.peak)[row], most = report.array(density.most)[row];
-  const [low, high] = density.edges[site], width = (high - low) / bins;
-  const out = { step: steps[i], n: n[row], x: [], y: [], low: [], high: [], singles: [] };
+  const out = { steps: [steps[i]], n: n[row], x, y: [], low: [], high: [], singles: ends.filter((one) => one.step === steps[i]) };
   for (let b = 0; b < bins; b++) {
     const y = (mean[row * bins + b] / 65535) * peak;
     const spread = out.n > 1 ? ((sd[row * bins + b] / 255) * most || 0) : NaN;
-    out.x.push(low + (b + 0.5) * width); out.y.push(y);
+    out.y.push(y);
     out.low.push(Math.max(0, y - spread)); out.high.push(y + spread);
-  }
-  const last = report.array(density.last), height = report.array(density.height), runs = report.meta.runs.length;
-  for (const run of report.members[c]) {
-    if (density.last_steps[run] !== out.step || !Number.isFinite(height[site * runs + run])) continue;
-    const base = (site * runs + run) * bins;
-    out.singles.push({ run, x: out.x, y: out.x.map((_, b) => (last[base + b] / 65535) * height[site * runs + run]) });
   }
   return out;
 };

@@ -49,15 +49,28 @@ report.effectSpec = function (measure) {
 
 report.effectTable = function (measure) {
   const { element, format } = report, known = new Set(report.shown().map((c) => report.meta.conditions[c].name));
-  const heads = ["Condition", "Layer", "Effect", "Condition’s mean", "Baseline’s mean", "p", "Attainable p", "p, Holm", "Test", "n", "Note"];
+  const heads = ["Condition", "Layer", "Effect", "Condition’s mean", "Baseline’s mean", "p", "Attainable p", "p, Holm", "Test", "n"];
   const rows = report.effectRows(measure).filter((row) => known.has(row.condition));
-  const cells = (row) => [row.condition, row.layer === null ? "network" : report.siteName([row.layer, row.call ?? 0]), report.effectTold(row), format(row.value), format(row.baseline_value),
-    format(row.p), format(row.p_attainable), format(row.p_holm), row.test === "none" ? "–" : row.test ?? "–", `${row.n ?? "–"} / ${row.n_baseline ?? "–"}${row.paired ? ", paired" : ""}`, row.note || ""];
+  const { notes, marks } = report.notesOf(rows);
+  const cells = (row, i) => [row.condition, row.layer === null ? "network" : report.siteName([row.layer, row.call ?? 0]), report.effectTold(row), format(row.value), format(row.baseline_value),
+    format(row.p), format(row.p_attainable), format(row.p_holm), row.test === "none" ? "–" : row.test ?? "–", `${row.n ?? "–"} / ${row.n_baseline ?? "–"}${row.paired ? ", paired" : ""}`, ...(notes.length ? [marks[i]] : [])];
+  if (notes.length) heads.push("Note");
   const numeric = new Set([2, 3, 4, 5, 6, 7]), caption = `Effects on ${measure} against ${report.meta.baseline}`;
   const table = element("table", {}, element("caption", {}, caption),
     element("thead", {}, element("tr", {}, ...heads.map((head, i) => element("th", { scope: "col", class: numeric.has(i) ? "n" : "" }, head)))),
-    element("tbody", {}, ...rows.map((row) => element("tr", {}, ...cells(row).map((cell, i) => element("td", { class: numeric.has(i) ? "n" : i > 7 && i < 10 ? "s" : "" }, cell))))));
-  return element("div", { class: "table tall", tabindex: "0", role: "group", "aria-label": caption }, table);
+    element("tbody", {}, ...rows.map((row, k) => element("tr", {}, ...cells(row, k).map((cell, i) => element("td", { class: numeric.has(i) ? "n" : i > 7 && i < 10 ? "s" : "" }, cell))))));
+  const box = element("div", { class: `table${rows.length > 25 ? " tall" : ""}`, tabindex: "0", role: "group", "aria-label": caption }, table);
+  return [box, ...(notes.length ? [element("ol", { class: "notes" }, ...notes.map((one) => element("li", {}, one)))] : [])];
+};
+
+/* Each remark of some rows once, numbered, and for each row the numbers of its own. */
+report.notesOf = function (rows) {
+  const parts = rows.map((row) => (row.note ? row.note.split("; ") : [])), notes = [...new Set(parts.flat())];
+  const everywhere = (one) => rows.length > 1 && parts.every((own) => own.includes(one));
+  return {
+    notes: notes.map((one) => `${one[0].toUpperCase()}${one.slice(1).replace(/\.$/, "")}${everywhere(one) ? " (all rows)" : ""}.`),
+    marks: parts.map((own) => own.map((one) => notes.indexOf(one) + 1).join(", ")),
+  };
 };
 
 report.buildEffects = function () {
@@ -71,7 +84,7 @@ report.buildEffects = function () {
     new report.Chart(host, `Effect on ${state.measure.replaceAll("_", " ")}`, () => report.effectSpec(state.measure));
     report.effectsTable();
   };
-  report.effectsTable = () => document.getElementById("effects-table").replaceChildren(report.effectTable(state.measure));
+  report.effectsTable = () => document.getElementById("effects-table").replaceChildren(...report.effectTable(state.measure));
   const pick = element("select", { id: "effects-measure", onchange: () => { state.measure = pick.value; show(); } }, ...measures.map((name) => element("option", { value: name }, name.replaceAll("_", " "))));
   pick.value = state.measure;
   const all = () => {

@@ -35,7 +35,7 @@ report.controls = function () {
     const last = report.steps.length - 1, told = element("output", { for: "step" });
     const slider = element("input", { type: "range", id: "step", min: "0", max: String(last), value: String(state.at === null ? last : report.nearest(report.steps, state.at)) });
     const tell = () => {
-      const words = report.step().toLocaleString("en").replaceAll(",", "\u202f");
+      const words = report.whole(report.step());
       told.textContent = words;
       slider.setAttribute("aria-valuetext", `step ${words}`);
     };
@@ -56,6 +56,13 @@ report.controls = function () {
   parts.push(report.checkbox("seeds", "single seeds", state.seeds, (on) => { state.seeds = on; report.redraw(); }));
   host.replaceChildren(...parts);
   host.hidden = false;
+  report.measureBar();
+};
+
+/* Links must not end below the controls that stick to the top: how high they are depends on names and width. */
+report.measureBar = function () {
+  const host = document.getElementById("controls"), sticks = getComputedStyle(host).position === "sticky";
+  document.documentElement.style.setProperty("--bar", `${sticks ? host.offsetHeight : 0}px`);
 };
 
 report.tables = function () {
@@ -117,7 +124,7 @@ report.follow = function (pause) {
 if (typeof DecompressionStream !== "undefined" && typeof Plot !== "undefined") report.build().then(() => { if (document.body.dataset.live) report.follow(Number(document.body.dataset.live)); });
 
 let resized = null;
-window.addEventListener("resize", () => { clearTimeout(resized); resized = setTimeout(() => report.redraw(), 120); });
+window.addEventListener("resize", () => { clearTimeout(resized); resized = setTimeout(() => { report.measureBar(); report.redraw(); }, 120); });
 window.addEventListener("beforeprint", () => {
   for (const one of document.querySelectorAll("main details:not(.chooser)")) one.open = true;
   for (const figure of document.querySelectorAll(".chart")) figure.chart.draw();

@@ -2,21 +2,31 @@
 /* The charts of each diagnostic: all layers at the chosen step, then each chosen layer. */
 report.shown = () => report.meta.conditions.map((_, c) => c).filter((c) => !report.state.hidden.has(report.meta.conditions[c].name));
 
-report.stepWords = function (steps) {
-  const known = [...new Set(steps.map((step) => Math.round(step)))];
+/* Where each condition's numbers are from, said once where that is the same for all. */
+report.whereWords = function (parts) {
+  const range = (values, show) => {
+    const [least, most] = [Math.min(...values), Math.max(...values)].map(show);
+    return least === most ? least : `${least} to ${most}`;
+  };
+  const words = ({ steps, n }) => {
+    const told = range(steps, report.whole);
+    return `${told.includes(" to ") ? "each run’s last, steps" : "step"} ${told}, n = ${range(n, String)}`;
+  };
+  const known = parts.filter((one) => one.n.length), told = known.map(words);
   if (!known.length) return "nothing recorded";
-  return known.length === 1 ? `step ${report.format(known[0])}` : `steps ${known.map(report.format).join(", ")}`;
+  if (new Set(told).size === 1) return `at ${told[0]}`;
+  return known.map((one, i) => `${report.meta.conditions[one.c].name}: ${told[i]}`).join("; ");
 };
 
 /* All layers at the chosen step. */
 report.profile = function (name, series, options) {
-  const { state } = report, lines = [], singles = [], steps = [];
+  const { state } = report, lines = [], singles = [], parts = [];
   for (const c of report.shown()) {
-    const line = { c, name: report.meta.conditions[c].name, x: [], y: [], low: [], high: [], n: [] };
+    const line = { c, name: report.meta.conditions[c].name, x: [], y: [], low: [], high: [], n: [] }, steps = [];
     series.sites.forEach((_, site) => {
-      const at = report.atStep(series, site, c, report.step());
+      const at = report.atStep(series, site, c, state.at);
       if (!at) return;
-      steps.push(at.step);
+      steps.push(...at.steps);
       line.x.push(site + 1); line.y.push(at.mean); line.low.push(at.low); line.high.push(at.high); line.n.push(at.n);
       if (state.seeds) report.members[c].forEach((run, i) => {
         if (Number.isFinite(at.runs[i])) singles.push({ c, run, x: [site + 1], y: [at.runs[i]] });
@@ -24,6 +34,7 @@ report.profile = function (name, series, options) {
     });
     line.summary = `${line.name}: ${line.x.length ? `${report.format(line.y[0])} in the first layer, ${report.format(line.y.at(-1))} in the last` : "nothing recorded"}`;
     if (line.x.length) lines.push(line);
+    parts.push({ c, steps, n: line.n });
   }
   const names = series.sites.map(report.siteName), few = names.length <= 6 && names.every((one) => one.length <= 18);
   const known = options.chance?.map((y, i) => [i + 1, y]).filter(([, y]) => Number.isFinite(y)) || [];
@@ -32,7 +43,7 @@ report.profile = function (name, series, options) {
     xDomain: [0.7, names.length + 0.3], xTicks: few ? names.map((_, i) => i + 1) : Math.min(names.length, 10),
     xTick: (i) => (Number.isInteger(i) && names[i - 1] !== undefined ? (few && names.length <= 4 ? names[i - 1].replace(/\.(activation|linear)$/, "") : String(i)) : ""),
     xName: (i) => names[i - 1], nameOf: (i) => names[i - 1], xCsv: "layer_number", nameCsv: "layer",
-    sub: `at ${report.stepWords(steps)}${series.log ? "; geometric mean over seeds" : ""}`,
+    sub: `${report.whereWords(parts)}${series.log ? "; geometric mean over seeds" : ""}`,
     reference: known.length ? { x: known.map(([x]) => x), y: known.map(([, y]) => y) } : undefined,
   };
 };
@@ -48,19 +59,19 @@ report.curve = function (name, series, site, options) {
   }
   return {
     lines, singles, at: options.at ? report.step() : undefined, xLabel: "training step", yLabel: name, xCsv: "step",
-    yLog: report.state.log[options.section] === true, xName: (x) => `step ${report.format(Math.round(x))}`,
-    sub: series.phase === "train" ? "in training" : series.phase === "eval" ? "on held-out data" : `phase ${series.phase}`,
+    yLog: report.state.log[options.section] === true, xName: (x) => `step ${report.whole(x)}`,
+    sub: `${series.phase === "train" ? "in training" : series.phase === "eval" ? "on held-out data" : `phase ${series.phase}`}${lines.some((line) => line.pale < line.x.length) ? "; pale where some runs have ended" : ""}`,
   };
 };
 
 report.distribution = function (part, site, section) {
-  const { density } = part, lines = [], singles = [], steps = [];
+  const { density } = part, lines = [], singles = [], parts = [];
   for (const c of report.shown()) {
-    const line = report.density(density, site, c, report.step());
+    const line = report.density(density, site, c, report.state.at);
     if (!line) continue;
     const top = line.x[line.y.indexOf(Math.max(...line.y))];
     line.summary = `${report.meta.conditions[c].name}: highest at ${report.format(top)}`;
-    steps.push(line.step);
+    parts.push({ c, steps: line.steps, n: [line.n] });
     lines.push({ c, name: report.meta.conditions[c].name, ...line });
     if (report.state.seeds) singles.push(...line.singles.map((one) => ({ c, ...one })));
   }
@@ -70,7 +81,7 @@ report.distribution = function (part, site, section) {
   return {
     lines, singles, xLabel: report.words[density.quantity] || density.quantity, yLabel: "density", yLog: log,
     xDomain: density.edges[site], yDomain: log ? [most * 1e-5, most * 1.5] : [0, most * 1.05],
-    shade: part.areas?.[site], sub: `at ${report.stepWords(steps)}`, xCsv: density.quantity,
+    shade: part.areas?.[site], sub: report.whereWords(parts), xCsv: density.quantity,
   };
 };
 

@@ -1,0 +1,87 @@
+"""The table of the gradient flow: the numbers of the comparison, so that a page has one of each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import pandas as pd
+
+from dropdiag.analysis import gradient_flow
+from dropdiag.report.cells import Cell, Table, integer, number, text
+from dropdiag.report.evidence import RATIO, effect_cell
+from dropdiag.store.reader import Runs
+
+NAME: Final = "gradient_flow"
+ALL: Final = "Over all recorded training steps."
+
+
+def table(runs: Runs, comparison: Any, baseline: str, keep: Callable[[str], bool]) -> Table:
+    """Return means and ratios of the gradient flow, and say over which steps.
+
+    Parameters
+    ----------
+    runs : Runs
+    comparison : Comparison or None
+        Its effects are taken, where it has this measure.
+    baseline : str
+    keep : callable
+        Whether a layer is wanted.
+
+    Raises
+    ------
+    NotRecordedError
+        If no run holds it.
+    """
+    if comparison is not None:
+        rows = comparison.table[comparison.table["measure"] == NAME]
+        if len(rows):
+            return _compared(rows[rows["layer"].map(keep).astype(bool)], str(comparison.baseline))
+    until = gradient_flow.shared_steps(runs, runs.conditions)
+    frame = gradient_flow.table(runs, until=until, baseline=baseline)
+    frame = frame[frame["layer"].map(keep).astype(bool)]
+    made = [
+        [text(row["condition"]), _site(row), number(row["mean"], ".2e", row["mean_sd"]), integer(row["seeds"]),
+         integer(row["steps"])]
+        for row in frame.to_dict("records")
+    ]  # fmt: skip
+    heads = ["Condition", "Layer", "Mean", "Seeds", "Steps"]
+    shared = f"Over the first {integer(until).shown} training steps, which all completed runs have."
+    return Table("Gradient flow, mean over training (sd over seeds)", heads, made, ALL if until is None else shared)
+
+
+def _compared(rows: pd.DataFrame, baseline: str) -> Table:
+    made = [
+        [text(row["condition"]), _site(row), number(row["value"], ".2e"), number(row["baseline_value"], ".2e"),
+         effect_cell(row, ratio=row["scale"] == RATIO), integer(row["n"]), integer(row["n_baseline"])]
+        for row in rows.to_dict("records")
+    ]  # fmt: skip
+    heads = [
+        "Condition",
+        "Layer",
+        "Mean",
+        f"Mean of {baseline}",
+        f"Ratio to {baseline}",
+        "Seeds",
+        f"Seeds of {baseline}",
+    ]
+    return Table("Gradient flow, mean over training", heads, made, _window(rows))
+
+
+def _window(rows: pd.DataFrame) -> str:
+    """Say over which steps: what the comparison notes, once for all, or for each condition that differs."""
+    told: dict[str, list[str]] = {}
+    for condition, part in rows.groupby("condition", sort=False):
+        notes = list(dict.fromkeys(filter(None, part["note"].fillna("").astype(str))))
+        told["; ".join(notes)] = [*told.get("; ".join(notes), []), str(condition)]
+    if len(told) == 1:
+        return _sentence(next(iter(told)))
+    return " ".join(f"{', '.join(names)}: {_sentence(note)}" for note, names in told.items())
+
+
+def _sentence(note: str) -> str:
+    return f"{note[0].upper()}{note[1:].rstrip('.')}." if note else ALL
+
+
+def _site(row: Any) -> Cell:
+    return text(f"{row['layer']}, call {row['call'] + 1}" if row["call"] else row["layer"])

@@ -1,0 +1,63 @@
+"""What was read of runs whose files have not changed since: a page that follows runs reads only what is new."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from dropdiag.report.finding import State
+
+Value = TypeVar("Value")
+WIDER = 1.5
+"""Remembered ends of an axis stay while they hold the new ones and are at most so many times as far apart."""
+
+
+class Memory:
+    """Values by run and name, each with the run's state and what else it depends on."""
+
+    def __init__(self) -> None:
+        self._states: dict[str, State] = {}
+        self._kept: dict[tuple[str, Hashable], tuple[State, Hashable, Any]] = {}
+        self._ends: dict[Hashable, tuple[float, float]] = {}
+
+    def look(self, state: State) -> None:
+        """Take the state of all files, as it was before the runs were opened; forget the runs that are gone."""
+        states: dict[str, list[tuple[str, int, int]]] = {}
+        for entry in state:
+            file = Path(entry[0])
+            run = file.parent if file.name == "run.json" else file.parent.parent
+            states.setdefault(str(run), []).append(entry)
+        self._states = {run: tuple(entries) for run, entries in states.items()}
+        self._kept = {key: one for key, one in self._kept.items() if key[0] in self._states}
+
+    def recall(self, run: Path, name: Hashable, depends: Hashable, make: Callable[[], Value]) -> Value:
+        """Return what was made of a run, or make it: anew where the run or what it depends on has changed.
+
+        Parameters
+        ----------
+        run : Path
+        name : hashable
+            One value is kept a run and name.
+        depends : hashable
+        make : callable
+            Without arguments.
+        """
+        now = self._states.get(str(run))
+        if now is None:
+            return make()
+        kept = self._kept.get((str(run), name))
+        if kept is not None and kept[:2] == (now, depends):
+            known: Value = kept[2]
+            return known
+        made = make()
+        self._kept[str(run), name] = now, depends, made
+        return made
+
+    def ends(self, name: Hashable, low: float, high: float) -> tuple[float, float]:
+        """Return an axis's ends: those of the last time, where they still fit (what was read can then be kept)."""
+        before = self._ends.get(name)
+        if before and before[0] <= low and high <= before[1] and before[1] - before[0] <= WIDER * (high - low):
+            return before
+        self._ends[name] = low, high
+        return low, high
