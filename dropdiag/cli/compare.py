@@ -72,8 +72,7 @@ def compare(
         if out is not None:
             from dropdiag.report.page import report  # noqa: PLC0415
 
-            options: dict[str, Any] = {"claims": asked} if asked else {}
-            out = report(found, out, **options)
+            out = report(found, out, claims=asked)
     problems[:0] = found.problems
     if as_json:
         echo_json({

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -51,8 +51,7 @@ def report(
 
         found, unreadable = opened(groups(runs))
         asked = claim_options(dropout, gaaf, scalar)
-        options: dict[str, Any] = {"claims": asked} if asked else {}
-        path = written(found, out, title=title, baseline=baseline, **options)
+        path = written(found, out, title=title, baseline=baseline, claims=asked)
     problems[:0] = unreadable
     if as_json:
         echo_json({"report": str(path), "runs": [str(run.path) for run in found], "problems": problems})

@@ -10,6 +10,7 @@ from inspect import signature
 from typing import Any, Final, TypeAlias
 
 from dropdiag.analysis import correlation, learning, saturation
+from dropdiag.analysis.compare.measures import COUNTERS
 from dropdiag.errors import ArgumentError, DropdiagError, DropdiagWarning
 from dropdiag.plots.style import LINES
 from dropdiag.report import facts, flows, series
@@ -18,7 +19,7 @@ from dropdiag.report.densities import Densities, densities
 from dropdiag.report.packing import Blob
 from dropdiag.report.remembering import Memory
 from dropdiag.report.sections import SECTIONS, Section, table_of
-from dropdiag.report.verdicts import COUNTERS, Headline, Verdict, effects, headlines, verdicts
+from dropdiag.report.verdicts import Headline, Verdict, effects, headlines, verdicts
 from dropdiag.store.histogram import Histogram
 from dropdiag.store.reader import Run, Runs, as_runs
 from dropdiag.store.schema import QUANTITIES

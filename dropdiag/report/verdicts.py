@@ -9,6 +9,7 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
+from dropdiag.analysis.compare.measures import COUNTERS
 from dropdiag.report.cells import Table, integer, minus, shown_effect
 from dropdiag.report.evidence import RATIO, effect_cell, evidence, parts_of
 
@@ -17,8 +18,6 @@ EFFECTS: Final = (
     "condition", "layer", "call", "measure", "quantity", "scale", "unit", "effect", "low", "high", "interval", "value",
     "baseline_value", "p", "p_attainable", "p_holm", "test", "n", "n_baseline", "paired", "note",
 )  # fmt: skip
-COUNTERS: Final = frozenset({"epoch"})
-"""Scalars of the network that only count: neither a curve nor an effect of them says anything."""
 HEADLINES: Final = {
     "gradient_flow": "gradient flow",
     "saturation_share": "saturation share",
