@@ -8,7 +8,7 @@ export OMP_NUM_THREADS ?= 1
 .PHONY: help demo test lint types imports unit test-slow bench bench-history clean
 
 help:
-	@echo "make demo       train the paper's network on the MNIST sample, draw its figures (about 3 minutes on 2 cores)"
+	@echo "make demo       train the paper's network on the MNIST sample, draw its figures (about 3 minutes on 2 cores, after set-up)"
 	@echo "make test       lint, types, import rules and the test suite"
 	@echo "make test-slow  the tests that take minutes each"
 	@echo "make bench      the benchmarks, beside other tools (about 25 minutes)"

@@ -158,7 +158,12 @@ def test_wrong_input_is_one_line_and_code_2(stand_ins):
 def test_report(stand_ins):
     code, out, _ = call("report", "A=a", "--out", "r.html", "--title", "T", "--baseline", "A")
     assert (code, out) == (0, "report:  r.html\n")
-    assert stand_ins.asked[-1] == ("report", stand_ins.runs, Path("r.html"), {"title": "T", "baseline": "A", "claims": {}})
+    assert stand_ins.asked[-1] == (
+        "report",
+        stand_ins.runs,
+        Path("r.html"),
+        {"title": "T", "baseline": "A", "claims": {}},
+    )
     stand_ins.problems = ("runs/x cannot be read",)
     code, out, err = call("report", "a", "--json")
     assert json.loads(out) == {"report": "report.html", "runs": ["runs/a"], "problems": ["runs/x cannot be read"]}
