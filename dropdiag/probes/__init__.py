@@ -10,7 +10,7 @@ from dropdiag.probes.abs_means import GradientFlow, RawWeightGradientMeans, Weig
 from dropdiag.probes.base import Place, Probe, Tap, Value
 from dropdiag.probes.histograms import NetGradients, NetValues, NodeValues, WeightGradients, Weights
 from dropdiag.probes.moments import NetValueMoments, WeightMoments
-from dropdiag.probes.node_correlation import NodeCorrelation, TrainingNodeCorrelation
+from dropdiag.probes.node_correlation import EffectiveRank, NodeCorrelation, TrainingNodeCorrelation
 from dropdiag.probes.saturation import Saturation
 
 __all__ = ["PRESETS", "PROBES", "Place", "Probe", "Tap", "Value", "choose"]
@@ -21,6 +21,7 @@ PROBES: Final[tuple[Probe[Any], ...]] = (
     Saturation(),
     GradientFlow(),
     NodeCorrelation(),
+    EffectiveRank(),
     TrainingNodeCorrelation(),
     NodeValues(),
     NetGradients(),

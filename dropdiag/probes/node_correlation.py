@@ -30,7 +30,6 @@ class _Correlation(Probe[Covariance]):
             ("node_correlation", histogram),
             ("node_correlation_abs_mean", pairs.abs().nanmean()),
             ("participation_ratio", participation_ratio(r)),
-            ("effective_rank", effective_rank(r, sketch.samples())),
             ("node_correlation_samples", float(sketch.n)),
             ("node_correlation_nodes", (sketch.nodes - constant).to(torch.float64)),
             ("node_correlation_width", float(sketch.width)),
@@ -44,7 +43,7 @@ class NodeCorrelation(_Correlation):
     Taken from node values before dropout, so that no mask lowers it, over all samples of the set or, of more
     than 2,048, over an even selection of that many (`dropdiag.sketches.Covariance`). Constant nodes have no r:
     they are excluded and counted. With n samples, independent nodes still show a mean |r| of sqrt(2 / (pi n)).
-    Of the same matrix: the participation ratio and the effective rank (`dropdiag.sketches.spectrum`).
+    Of the same matrix: the participation ratio (`dropdiag.sketches.spectrum`).
     """
 
     name = "node_correlation"
@@ -60,3 +59,23 @@ class TrainingNodeCorrelation(_Correlation):
     """
 
     name = "training_node_correlation"
+
+
+class EffectiveRank(Probe[Covariance]):
+    """Effective rank of the nodes' correlation over a held-out set, from the samples that `NodeCorrelation` takes.
+
+    A probe of its own, in the preset "full" alone: eigenvalues cost several times what the correlation does.
+    """
+
+    name = "effective_rank"
+    tap = Tap.NODE_VALUE
+    on_train = False
+    on_eval = True
+
+    def sketch(self, place: Place) -> Covariance:
+        """Open a covariance at every site."""
+        return Covariance(place.site.node_axis)
+
+    def values(self, sketch: Covariance) -> Iterable[tuple[str, Value]]:
+        """Return the effective rank; None on an accelerator, where it would make the host wait."""
+        return [("effective_rank", effective_rank(sketch.correlation(), sketch.samples()))]
