@@ -207,12 +207,17 @@ def _line_points() -> NDArray[np.float64]:
 
 def _abs_derivative(phi: Phi) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
     def slope(z: NDArray[np.float64]) -> NDArray[np.float64]:
-        with torch.enable_grad():
-            x = torch.from_numpy(np.array(z, dtype=np.float64)).requires_grad_()
-            (gradient,) = torch.autograd.grad(phi(x.clone()).sum(), x)  # a copy: phi may work in place
-        return gradient.abs().numpy()
+        return slope_at(phi, torch.from_numpy(np.array(z, dtype=np.float64))).abs().numpy()
 
     return slope
+
+
+def slope_at(phi: Phi, z: Tensor) -> Tensor:
+    """Return phi' at net values, of any elementwise function that autograd can differentiate; same shape and dtype."""
+    with torch.inference_mode(False), torch.enable_grad():
+        x = z.detach().clone().requires_grad_()
+        (gradient,) = torch.autograd.grad(phi(x.clone()).sum(), x)  # a copy: phi may work in place
+    return gradient
 
 
 def _supremum(

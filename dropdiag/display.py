@@ -216,9 +216,13 @@ def _warnings(sentences: Iterable[str]) -> str:
     return "".join(f'<div class="warn">{_text(sentence)}</div>' for sentence in sentences)
 
 
+def missing(value: Any) -> bool:
+    """Whether a cell of a frame holds nothing: None, or NaN."""
+    return bool(value is None or value != value)  # noqa: PLR0124 - NaN is not itself
+
+
 def _text(value: Any) -> str:
-    missing = value is None or value != value  # noqa: PLR0124 - NaN is not itself
-    return "" if missing else html.escape(str(value))
+    return "" if missing(value) else html.escape(str(value))
 
 
 def _after(before: str, value: object) -> str:
@@ -244,4 +248,4 @@ def _seeds(found: Sequence[Any]) -> str:
 
 
 def _number(value: Any) -> str:
-    return "" if value is None or value != value else f"{value:.3g}"  # noqa: PLR0124 - NaN is not itself
+    return "" if missing(value) else f"{value:.3g}"

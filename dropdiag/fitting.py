@@ -170,7 +170,9 @@ def fit(
             "the model has no GAAF to fit; dropdiag.gaaf.replace(model) puts it in the activations' place"
         )
     chosen: dict[str, list[Measured]] = {}
-    for part in measure(model, batch, masks, p=p, include=include, exclude=exclude, seed=seed, everywhere=True):
+    for part in measure(
+        model, batch, masks, p=p, include=include, exclude=exclude, seed=seed, everywhere=True, closed=False
+    ):
         if isinstance(part.site.module, GAAF):
             chosen.setdefault(part.site.layer, []).append(part)
     if not chosen:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dropdiag.activations import Activation, describe, phi_of
+from dropdiag.activations import Activation, describe, phi_of, slope_at
 from dropdiag.errors import ArgumentError
 from dropdiag.masks import Chain, Key, MaskedPasses
 from dropdiag.network import Site, effective
@@ -147,17 +147,19 @@ def measure(
     exclude: str | Sequence[str] | None = None,
     seed: int = 0,
     everywhere: bool = False,
+    closed: bool = True,
 ) -> list[Measured]:
     """Make the passes of `net_variance`; see there.
 
-    With `everywhere`, phi' is averaged over masks at all net values, not only where their mean is saturated.
+    With `everywhere`, phi' is averaged over masks at all net values, not only where their mean is saturated. Without
+    `closed`, no closed form is sought, which takes two passes and a product of its own.
     """
     if not isinstance(masks, int) or masks < 2:
         raise ArgumentError(f"masks must be at least 2 (a whole number), so that there is a variance; got {masks!r}")
     if not isinstance(seed, int):
         raise ArgumentError(f"seed must be a whole number, got {seed!r}")
     passes = MaskedPasses(model, batch, p, include, exclude)
-    chains = passes.chains(seed)
+    chains = passes.chains(seed) if closed else {}
     moments: dict[Key, _Moments] = {}
     with passes.ready(seed) as run:
         run(lambda key, z: moments.setdefault(key, _Moments(z)).update(z), masks)
@@ -267,13 +269,7 @@ def _slope_of(site: Site) -> Callable[[Tensor], Tensor]:
         return torch.zeros_like
     on_host = bool([*site.module.parameters(), *site.module.buffers()])  # phi holds copies of them
 
-    def slope(z: Tensor) -> Tensor:
-        with torch.inference_mode(False), torch.enable_grad():
-            x = (z.cpu() if on_host else z).detach().clone().requires_grad_()
-            (gradient,) = torch.autograd.grad(phi(x.clone()).sum(), x)  # a copy: phi may work in place
-        return gradient.to(z.device)
-
-    return slope
+    return lambda z: slope_at(phi, z.cpu() if on_host else z).to(z.device)
 
 
 def _inside(activation: Activation | None, z: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ from dropdiag.cli.common import (
     tell,
     warned,
 )
+from dropdiag.display import missing
 from dropdiag.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -145,4 +146,4 @@ def _by_measure(effects: pd.DataFrame) -> list[list[str | Text]]:
 
 def _text(value: Any) -> str:
     """Return a cell as text; nothing where it is missing."""
-    return "" if value is None or value != value else str(value)  # noqa: PLR0124 - NaN is not itself
+    return "" if missing(value) else str(value)

@@ -13,6 +13,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from dropdiag.display import missing
+
 BLOCKS: Final = "▁▂▃▄▅▆▇█"
 ASCII: Final = "_.-:=+*#"
 RULED: Final = box.Box("    \n    \n -- \n    \n    \n    \n    \n    \n", ascii=True)
@@ -130,9 +132,9 @@ def size(number: int) -> str:
 
 def number(value: float | None, digits: int = 3) -> str:
     """Return a number with so many digits; nothing where it is missing."""
-    return "" if value is None or value != value else f"{value:.{digits}g}"  # noqa: PLR0124
+    return "" if value is None or missing(value) else f"{value:.{digits}g}"
 
 
 def percent(value: float | None) -> str:
     """Return a share in per cent; nothing where it is missing."""
-    return "" if value is None or value != value else f"{value:.1%}"  # noqa: PLR0124
+    return "" if value is None or missing(value) else f"{value:.1%}"

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +15,7 @@ from torch.nn import functional as F
 from dropdiag.errors import ArgumentError
 from dropdiag.experiments.data import Mnist, as_inputs
 from dropdiag.experiments.networks import FITTED, WIDTHS, build, check_activation, condition_named
+from dropdiag.experiments.settings import KeptSettings
 from dropdiag.gaaf import fit
 from dropdiag.recorder import Recorder
 
@@ -34,7 +34,7 @@ Progress: TypeAlias = Callable[[int, float | None], None]
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(KeptSettings):
     """All that decides a run, written into its ``run.json`` as ``config``.
 
     Attributes
@@ -99,17 +99,6 @@ class Settings:
             object.__setattr__(self, "lr", LEARNING_RATES[self.optimizer])
         _check_ranges(self)
         check_activation(self.activation, self.condition)
-
-    def config(self) -> dict[str, Any]:
-        """Return the settings as a dict that JSON keeps as it is."""
-        config: dict[str, Any] = json.loads(json.dumps(asdict(self)))
-        return config
-
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> Settings:
-        """Return the settings that `config` was written from; what it does not know is ignored."""
-        known = {f.name for f in fields(cls)}
-        return cls(**{name: value for name, value in config.items() if name in known})
 
     def steps(self, images: int) -> int:
         """Return the greatest number of training steps with so many training images, validation included."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -106,7 +106,7 @@ def reproduce(
         Finished runs are whole, and a second call goes on with the others.
     """
     out, console = Path(out), console or Console(stderr=True)
-    names = _conditions(conditions)
+    names = chosen_conditions(conditions, condition_named, CONDITIONS)
     check_counts(seeds, jobs)
     template = Settings(
         names[0],
@@ -142,10 +142,11 @@ def reproduce(
     )
 
 
-def _conditions(conditions: Sequence[str]) -> list[str]:
-    names = list(dict.fromkeys(map(condition_named, conditions)))
+def chosen_conditions(given: Sequence[str], named: Callable[[str], str], known: Sequence[str]) -> list[str]:
+    """Return the conditions that are meant, each once; raise `ArgumentError` if none is."""
+    names = list(dict.fromkeys(map(named, given)))
     if not names:
-        raise ArgumentError(f"no condition was given; choose among {', '.join(map(repr, CONDITIONS))}")
+        raise ArgumentError(f"no condition was given; choose among {', '.join(map(repr, known))}")
     return names
 
 

@@ -10,14 +10,14 @@ from pathlib import Path
 
 from rich.console import Console
 
-from dropdiag.errors import ArgumentError, DataError
+from dropdiag.errors import DataError
 from dropdiag.experiments.figure8.network import CONDITIONS, condition_named
 from dropdiag.experiments.figure8.page import parts_of, write_page
 from dropdiag.experiments.figure8.settings import WEIGHT_DECAY, Settings
 from dropdiag.experiments.figure8.training import AUTO, device_named, train
 from dropdiag.experiments.images import load_images
 from dropdiag.experiments.plan import make_plan
-from dropdiag.experiments.reproduce import Reproduction, check_counts, finished, train_planned
+from dropdiag.experiments.reproduce import Reproduction, check_counts, chosen_conditions, finished, train_planned
 from dropdiag.experiments.runner import Work, cores
 
 
@@ -91,7 +91,7 @@ def reproduce(
     convolutions may be taken in another order each time.
     """
     out, console = Path(out), console or Console(stderr=True)
-    names = _conditions(conditions)
+    names = chosen_conditions(conditions, condition_named, CONDITIONS)
     check_counts(seeds, jobs)
     template = Settings(
         dataset,
@@ -132,10 +132,3 @@ def reproduce(
         kept=tuple(job.name for job in plan.done),
         failed=failed,
     )
-
-
-def _conditions(conditions: Sequence[str]) -> list[str]:
-    names = list(dict.fromkeys(map(condition_named, conditions)))
-    if not names:
-        raise ArgumentError(f"no condition was given; choose among {', '.join(map(repr, CONDITIONS))}")
-    return names

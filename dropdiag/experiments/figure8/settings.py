@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Final
+from dataclasses import dataclass, field
+from typing import Final
 
 from dropdiag.errors import ArgumentError
 from dropdiag.experiments.datasets import dataset_named
 from dropdiag.experiments.figure8.network import condition_named, widths
+from dropdiag.experiments.settings import KeptSettings
 
 LEARNING_RATES: Final = {"sgd": 0.05, "adam": 1e-3}
 MOMENTUM: Final = 0.9
@@ -20,7 +19,7 @@ WARM_UP: Final = 0.05
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(KeptSettings):
     """All that decides a run, written into its ``run.json`` as ``config``.
 
     Attributes
@@ -90,17 +89,6 @@ class Settings:
         if self.lr is None:
             object.__setattr__(self, "lr", LEARNING_RATES[self.optimizer])
         _check_ranges(self)
-
-    def config(self) -> dict[str, Any]:
-        """Return the settings as a dict that JSON keeps as it is."""
-        config: dict[str, Any] = json.loads(json.dumps(asdict(self)))
-        return config
-
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> Settings:
-        """Return the settings that `config` was written from; what it does not know is ignored."""
-        known = {f.name for f in fields(cls)}
-        return cls(**{name: value for name, value in config.items() if name in known})
 
     def steps(self, images: int) -> int:
         """Return the number of training steps with so many training images."""
