@@ -188,6 +188,15 @@ class GAAF(nn.Module):
         result: Tensor = _Accelerate.apply(value, x, self.s(wide))  # type: ignore[no-untyped-call]
         return result
 
+    def reference_function(self) -> Function:
+        """Return phi: its derivative, not GAAF's own, which is large everywhere, decides where nodes are saturated."""
+        base: Function = self.base
+        return base
+
+    def reference_is_named(self) -> bool:
+        """Whether ``print(model)`` tells phi: so it does where phi was given by a name."""
+        return self.base in BASES.values()
+
     def extra_repr(self) -> str:
         """Return the arguments, for ``print(model)``."""
         parts = [f"phi={_name(self.base)}", f"k={self.k}", f"shape={_name(self.shape)}"]

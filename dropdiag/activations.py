@@ -6,15 +6,13 @@ import copy
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from typing import Final, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from dropdiag.acceleration import GAAF
-from dropdiag.shapes import BASES
 from dropdiag.store.schema import bin_magnitude_edges, line_centres
 
 Phi: TypeAlias = Callable[[Tensor], Tensor]
@@ -35,17 +33,30 @@ def itself(module: nn.Module) -> Phi:
     return forward
 
 
-def _gaaf_base(module: nn.Module) -> Phi | None:
-    base: Any = module.base
-    if isinstance(base, nn.Module):
-        entry = _entry(base)
-        return entry(base) if callable(entry) else None if entry is None else itself(base)
-    phi: Phi = base
-    return phi
+@runtime_checkable
+class HasReference(Protocol):
+    """An activation module whose saturation another function decides, as GAAF's is decided by its base function."""
+
+    def reference_function(self) -> Phi | nn.Module:
+        """Return the function whose derivative decides where the module is saturated."""
+        ...
+
+    def reference_is_named(self) -> bool:
+        """Whether the module's name, as `activation_name` gives it, tells that function."""
+        ...
+
+
+def _reference(module: nn.Module) -> Phi | None:
+    if not isinstance(module, HasReference):
+        return None
+    function = module.reference_function()
+    if not isinstance(function, nn.Module):
+        return function
+    entry = _entry(function)
+    return entry(function) if callable(entry) else None if entry is None else itself(function)
 
 
 _KNOWN: dict[type[nn.Module], Callable[[nn.Module], Phi | None] | None] = {
-    GAAF: _gaaf_base,
     nn.GLU: lambda _: torch.sigmoid,  # of its gate
     nn.PReLU: None,  # its derivative is learned, so that its saturation area is not fixed
     **dict.fromkeys(
@@ -92,16 +103,17 @@ def _entry(module: nn.Module) -> Callable[[nn.Module], Phi | None] | object | No
     for cls in type(module).__mro__:
         if cls in _KNOWN:
             return _KNOWN[cls]
+    if isinstance(module, HasReference):
+        return _reference
     of_library = type(module).__module__.startswith(_LIBRARIES)
     return itself if of_library and not list(module.parameters()) else _UNKNOWN
 
 
 def is_told_by_name(module: nn.Module) -> bool:
     """Whether `activation_name` tells the function: so it is for torch's and the libraries' own classes."""
-    home = type(module).__module__
-    if isinstance(module, GAAF):
-        return module.base in BASES.values()
-    return home.startswith(("torch.nn", *_LIBRARIES))
+    if isinstance(module, HasReference):
+        return module.reference_is_named()
+    return type(module).__module__.startswith(("torch.nn", *_LIBRARIES))
 
 
 def activation_name(module: nn.Module) -> str:
