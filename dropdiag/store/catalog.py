@@ -189,7 +189,7 @@ class _Candidate(NamedTuple):
         from dropdiag.store.index import FOLDER  # noqa: PLC0415
 
         kept = Kept(self.root / FOLDER / self.entry.part, self.entry.entry)
-        known = condition or self.entry.condition
+        known = self.entry.condition if condition is None else condition
         return Run.listed(self.root / self.path, self.entry.name, known, self.entry.seed, kept)
 
 
