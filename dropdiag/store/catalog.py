@@ -132,7 +132,7 @@ class Catalog:
             chosen = _by_pattern(found, conditions)
         elif conditions is not None:
             chosen = _by_keys(found, conditions)
-        return Runs([run.opened(condition) for condition, run in chosen])
+        return Runs([run.opened(condition) for condition, run in chosen], ordered=isinstance(conditions, Mapping))
 
     def _checked(self) -> list[_Candidate]:
         """Return all runs there are now, each with its entry where the catalog has it as it is."""
