@@ -11,6 +11,7 @@ from dropdiag.errors import ArgumentError
 from dropdiag.probes import Place, Probe, Tap, Value
 from dropdiag.sketches import Histogram, Sketch
 from dropdiag.sketches.histogram import Sparse
+from dropdiag.sketches.native import PLAIN
 
 Plan: TypeAlias = dict[Tap, tuple[Probe[Any], ...]]
 """Which probes are fed with which tensors."""
@@ -112,6 +113,8 @@ class Collector:
         """Update sketches that are open; keep no reference to the tensor."""
         for key, sketch in opened:
             try:
+                if type(tensor) not in PLAIN:  # every tensor comes through here, whatever the probe does with it
+                    raise _unread(tensor)
                 sketch.update(tensor)
             except Exception as error:  # noqa: BLE001 - as above
                 self._fail(key, place, error)
@@ -152,6 +155,15 @@ class Collector:
         except Exception as error:  # noqa: BLE001 - as above
             self._fail(key, place, error)
             return []
+
+
+def _unread(tensor: Tensor) -> ArgumentError:
+    """Say why a subclass is left alone: its operations may mean anything, a collective or a write to its own memory."""
+    kind = f"{type(tensor).__module__}.{type(tensor).__qualname__}"
+    return ArgumentError(
+        f"it gets a {kind}, and tensor subclasses (DTensor and the like) are not read yet: record plain tensors, "
+        "or leave the layer out with exclude="
+    )
 
 
 def _drained(histogram: Histogram) -> Histogram | Sparse:

@@ -14,6 +14,10 @@ class ArgumentError(DropdiagError, ValueError):
     """An argument cannot be used as it is."""
 
 
+class BaselineError(ArgumentError):
+    """Which condition the others are to be compared with is not known: give ``baseline=``."""
+
+
 class RunError(DropdiagError):
     """A run folder cannot be written or read."""
 

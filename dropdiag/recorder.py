@@ -32,7 +32,7 @@ from dropdiag.schedules import Schedule, as_schedule
 from dropdiag.store.folder import evaluated_phases, resume_step
 from dropdiag.store.net_variance import NetVariance
 from dropdiag.store.schema import EVAL, TRAIN
-from dropdiag.store.writer import RunWriter
+from dropdiag.store.writer import RunWriter, uncompacted
 from dropdiag.taps import Taps, dense
 from dropdiag.variance import net_variance as measure
 
@@ -559,9 +559,14 @@ class Recorder:
 
     def _close_folder(self, state: str, error: str | None) -> None:
         try:
-            self._writer.close(state, error)
-        except Exception as failure:  # noqa: BLE001 - it is told, and what was recorded is closed
-            self._disk_failed(failure)
+            failure = self._writer.close(state, error)
+        except Exception as refused:  # noqa: BLE001 - it is told, and what was recorded is closed
+            self._disk_failed(refused)
+            return
+        if failure is not None and self._strict:
+            raise failure
+        if failure is not None:  # in run.json already, which is closed
+            warnings.warn(uncompacted(self.path, failure), DropdiagWarning, stacklevel=3)
 
     def _release(self) -> None:
         """Take everything off the model; nothing is recorded any more."""

@@ -17,6 +17,7 @@ from dropdiag.collector import Collector, Opened
 from dropdiag.cost import Cost, clock
 from dropdiag.loss_scale import LossScale
 from dropdiag.probes import Place, Tap
+from dropdiag.sketches.native import PLAIN
 
 _is_wrapped = torch._C._functorch.is_functorch_wrapped_tensor
 _backward_number = torch._C._current_graph_task_id
@@ -33,8 +34,8 @@ class Call(NamedTuple):
     def real(self, tensor: Tensor) -> Tensor:
         """Return the tokens that are no padding, where a padding mask is set and fits the tensor."""
         mask = self.mask
-        if mask is None or tensor.ndim < 3 or tensor.shape[: mask.ndim] != mask.shape:
-            return tensor
+        if mask is None or tensor.ndim < 3 or tensor.shape[: mask.ndim] != mask.shape or type(tensor) not in PLAIN:
+            return tensor  # a subclass may refuse an index that is none; the collector says that it is not read
         return tensor[mask]
 
 

@@ -565,6 +565,25 @@ def test_a_schedule_that_cannot_be_asked_is_refused_before_anything_is_written(t
     assert not (tmp_path / "run").exists()
 
 
+def test_a_run_that_cannot_be_compacted_is_completed_and_told_once(tmp_path, monkeypatch):
+    def broken(*_):
+        raise ValueError("a codec is missing")
+
+    monkeypatch.setattr("dropdiag.store.writer.compact", broken)
+    model = mlp()
+    rec = dd.Recorder(model, tmp_path / "run")
+    train(model, 2, rec)
+    with pytest.warns(DropdiagWarning, match=r"could not be compacted \(a codec is missing\); it is complete") as said:
+        rec.close()
+    assert len(said) == 1
+    assert dd.load(tmp_path / "run").meta["state"] == "completed"
+    rec = dd.Recorder(model, tmp_path / "strict", strict=True)
+    train(model, 2, rec)
+    with pytest.raises(ValueError, match="a codec is missing"):
+        rec.close()
+    assert dd.load(tmp_path / "strict").meta["state"] == "completed"
+
+
 def test_a_probe_whose_value_is_no_number_is_disabled(tmp_path):
     class Vector(Broken):
         name = "vector"

@@ -8,6 +8,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
+from dropdiag.analysis.baseline import likely
 from dropdiag.analysis.grouping import Groups
 from dropdiag.analysis.seeds import over_seeds, paired_ratio
 from dropdiag.analysis.select import GROUP, SITE, by_step, check, pushed_down, reduced
@@ -36,7 +37,8 @@ def table(
     layers, conditions : sequence of str, optional
         All, or these in this order.
     baseline : str, optional
-        Condition that the ratios refer to; the first one by default.
+        Condition that the ratios refer to; by default the one whose name says so, as in `dropdiag.compare`, else the
+        first one.
     quantity : str
         ``"net_grad_abs_mean"`` (mean |dL/dz|) or another positive scalar that was recorded in training.
     until : int, optional
@@ -64,7 +66,7 @@ def table(
     """
     frame = per_run(runs, layers=layers, conditions=conditions, quantity=quantity, until=until)
     known = list(as_runs(runs).conditions)
-    base = check("condition", None if baseline is None else [baseline], known)[0]
+    base = likely(known) if baseline is None else check("condition", [baseline], known)[0]
     if (frame["condition"] == base).any():
         reference = frame[frame["condition"] == base]
     else:

@@ -35,7 +35,10 @@ def compare(
     runs: GroupsArgument,
     *,
     baseline: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Condition to compare with.", show_default="the first one")
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Condition to compare with.", show_default="by its name; else the first NAME="
+        ),
     ] = None,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the whole report, one HTML file.")] = None,
     layer: Annotated[
@@ -53,13 +56,14 @@ def compare(
 
     An effect stands with its 95 % interval over seeds and its p, Holm-adjusted over layers; **least p** is the
     smallest p that so many seeds can give. Of the gradient flow it is a factor; `--json` has its logarithm. One
-    seed gives an effect and no p. Runs that cannot be read or have diverged are named, the others are compared,
+    seed gives an effect and no p. The baseline is the condition whose name has "no", "without", "base" or a 0 in it;
+    where none has, the first NAME=. Runs that cannot be read or have diverged are named, the others are compared,
     and the exit code is then 1.
 
     **Examples**
 
     - `dropdiag compare "No dropout=runs/base-*" "Dropout=runs/drop-*" --out report.html`
-    - `dropdiag compare runs/*` : each run under the condition in its config
+    - `dropdiag compare runs/* --baseline A` : each run under the condition in its config
     - `dropdiag compare "A=runs/a-*" "B=runs/b-*" --baseline B --measure gradient_flow`
     - `dropdiag compare "A=runs/a-*" "B=runs/b-*" --json | jq '.claims[] | {claim, verdict}'`
     """

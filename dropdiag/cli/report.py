@@ -28,7 +28,10 @@ def report(
     out: Annotated[Path, typer.Option(metavar="FILE", help="The HTML file.")] = Path("report.html"),
     title: Annotated[str | None, typer.Option(help="Heading of the page.")] = None,
     baseline: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Condition to compare with.", show_default="the first one")
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Condition to compare with.", show_default="by its name; else the first NAME="
+        ),
     ] = None,
     dropout: Dropout = None,
     gaaf: Gaaf = None,

@@ -53,7 +53,7 @@ def gradient_flow(
     runs, layers, conditions
         As in `dropdiag.plots.weights`.
     baseline : str, optional
-        Condition that the ratios refer to; the first one by default.
+        Condition that the ratios refer to; by default as in `dropdiag.analysis.gradient_flow.table`.
 
     Returns
     -------

@@ -10,8 +10,9 @@ from inspect import signature
 from typing import Any, Final, TypeAlias
 
 from dropdiag.analysis import correlation, learning, saturation
+from dropdiag.analysis.baseline import likely
 from dropdiag.analysis.compare.measures import COUNTERS
-from dropdiag.errors import ArgumentError, DropdiagError, DropdiagWarning
+from dropdiag.errors import ArgumentError, BaselineError, DropdiagError, DropdiagWarning
 from dropdiag.plots.style import LINES
 from dropdiag.report import facts, flows, series
 from dropdiag.report.cells import Table, text
@@ -91,7 +92,8 @@ def gather(
     what : Run, Runs or Comparison
         Runs are compared first, where they have two conditions or more.
     baseline : str, optional
-        The first condition by default; of a comparison, its own.
+        By default that of `dropdiag.compare`; where it cannot tell, nothing is compared and the page asks for it. Of
+        a comparison, its own.
     layers : sequence of str, optional
         All, or these.
     claims : mapping of str to object, optional
@@ -152,6 +154,8 @@ def _compared(what: Any, baseline: str | None, layers: Sequence[str] | None) -> 
     compare = import_module("dropdiag.analysis.compare").compare
     try:
         return runs, compare(runs, baseline=baseline, layers=layers), ""
+    except BaselineError as error:  # the rest of the page is right without one
+        return runs, None, f"The runs could not be compared: {error}"
     except ArgumentError:
         raise
     except DropdiagError as error:
@@ -159,7 +163,7 @@ def _compared(what: Any, baseline: str | None, layers: Sequence[str] | None) -> 
 
 
 def _baseline(runs: Runs, comparison: Any, asked: str | None) -> str:
-    own = runs.conditions[0] if comparison is None else str(comparison.baseline)
+    own = likely(runs.conditions) if comparison is None else str(comparison.baseline)
     if comparison is not None and asked is not None and asked != own:
         raise ArgumentError(
             f"the comparison's baseline is {own!r}, got baseline={asked!r}; compare() anew with that one"

@@ -48,7 +48,8 @@ def report(
     title : str, optional
         Heading of the page.
     baseline : str, optional
-        Condition that effects refer to; the first by default.
+        Condition that effects refer to; by default as in `dropdiag.compare`. Where that cannot tell, nothing is
+        compared and the page asks for it.
     layers : sequence of str, optional
         All, or these.
     claims : mapping of str to object, optional

@@ -273,14 +273,15 @@ def bin_numbers(values: Tensor) -> Tensor:
     if values.dtype == torch.bfloat16:
         # A bfloat16 is the upper half of a float32, so its bin is its own bits >> 1.
         bits = values.contiguous().view(torch.int16).flatten()
-        return (bits >> (SHIFT - 16)).bitwise_and_(BINS - 1)
+        return (bits >> (SHIFT - 16)) & (BINS - 1)
     if values.dtype in (torch.float64, torch.float16):
         values = values.to(torch.float32)
     if values.dtype != torch.float32:
         raise ArgumentError(
             f"a histogram takes float32, float64, bfloat16 or float16, got {values.dtype}; convert the values first"
         )
-    return (values.contiguous().view(torch.int32).flatten() >> SHIFT).bitwise_and_(BINS - 1)
+    # Nothing here is in place: `>>` of some subclasses gives the tensor itself, which is the user's memory.
+    return (values.contiguous().view(torch.int32).flatten() >> SHIFT) & (BINS - 1)
 
 
 def sparse(counts: NDArray[np.int64]) -> Sparse:

@@ -132,7 +132,7 @@ class Catalog:
             chosen = _by_pattern(found, conditions)
         elif conditions is not None:
             chosen = _by_keys(found, conditions)
-        return Runs([run.opened(condition) for condition, run in chosen])
+        return Runs([run.opened(condition) for condition, run in chosen], ordered=isinstance(conditions, Mapping))
 
     def _checked(self) -> list[_Candidate]:
         """Return all runs there are now, each with its entry where the catalog has it as it is."""
@@ -189,7 +189,7 @@ class _Candidate(NamedTuple):
         from dropdiag.store.index import FOLDER  # noqa: PLC0415
 
         kept = Kept(self.root / FOLDER / self.entry.part, self.entry.entry)
-        known = condition or self.entry.condition
+        known = self.entry.condition if condition is None else condition
         return Run.listed(self.root / self.path, self.entry.name, known, self.entry.seed, kept)
 
 

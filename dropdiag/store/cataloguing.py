@@ -8,6 +8,7 @@ that no index names are removed when they are old, so that whoever still reads a
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -29,6 +30,8 @@ from dropdiag.store.selection import Selection
 
 PART_ROWS: Final = 1_000_000
 GRACE_SECONDS: Final = 600.0
+WRITTEN: Final = re.compile(r"scalars-[0-9a-f]{32}\.(parquet|tmp)|index-[0-9a-f]{32}\.tmp")
+"""Names of what a catalog writes beside its index; nothing else is ever removed."""
 Progress = Callable[[int, int], None]
 
 
@@ -67,11 +70,13 @@ def update(root: Path, progress: Progress | None = None) -> Update:
     root : Path
     progress : callable, optional
         Is given how many of the runs to read are done, and how many there are.
+
+    Raises
+    ------
+    RunError
+        If its folder cannot be written, or is a link or no folder: old files of others would be swept out of it.
     """
-    try:
-        (root / FOLDER).mkdir(exist_ok=True)
-    except OSError as error:
-        raise RunError(f"the catalog of {root} cannot be written: {error}; catalog a folder that can be") from error
+    _make_folder(root)
     before, runs = _before(root), dict(sorted(find_runs(root)))
     same = {path: entry for path, entry in (before or {}).items() if _same(root, entry, runs.get(path))}
     todo = {path: stamp for path, stamp in runs.items() if path not in same}
@@ -88,6 +93,17 @@ def update(root: Path, progress: Progress | None = None) -> Update:
     _sweep(root / FOLDER, {entry.part for entry in entries.values()})
     problems = [problem for entry in entries.values() for problem in json.loads(entry.problems)]
     return Update(len(todo) - len(unreadable), len(same), removed, unreadable, problems)
+
+
+def _make_folder(root: Path) -> None:
+    folder = root / FOLDER
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        what = "is a link" if folder.is_symlink() else "is no folder"
+        raise RunError(f"{folder} {what}, and a catalog is kept in a folder of its own; move it away")
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise RunError(f"the catalog of {root} cannot be written: {error}; catalog a folder that can be") from error
 
 
 def _before(root: Path) -> dict[str, Entry] | None:
@@ -190,6 +206,6 @@ def _as_part(folder: Path, found: list[_Found]) -> list[Entry]:
 def _sweep(folder: Path, named: set[str]) -> None:
     """Remove old files that the index does not name: parts of earlier indexes, and what a kill left."""
     for file in folder.iterdir():
-        old = file.suffix == ".tmp" or (file.suffix == ".parquet" and file.name.startswith("scalars-"))
-        if old and file.name not in named and time.time() - file.stat().st_mtime > GRACE_SECONDS:
+        ours = WRITTEN.fullmatch(file.name) and file.is_file() and not file.is_symlink()
+        if ours and file.name not in named and time.time() - file.stat().st_mtime > GRACE_SECONDS:
             file.unlink(missing_ok=True)

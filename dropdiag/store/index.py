@@ -19,7 +19,7 @@ from dropdiag.store.segments import list_segments
 
 FOLDER: Final = ".catalog"
 FILE: Final = "index.parquet"
-VERSION: Final = b"1"
+VERSION: Final = b"2"  # 1 lost a condition of 0
 
 
 class Stamp(NamedTuple):

@@ -46,7 +46,7 @@ def load(where: PathLike | list[PathLike] | tuple[PathLike, ...] | Mapping[str, 
     if isinstance(where, Mapping):
         found = {str(name): once(_paths(at)) for name, at in where.items()}
         check_disjoint(found)
-        return Runs([Run(path, condition=name) for name, paths in found.items() for path in paths])
+        return Runs([Run(path, condition=name) for name, paths in found.items() for path in paths], ordered=True)
     if isinstance(where, (list, tuple)):
         return Runs([Run(path) for path in once(_paths(where))])
     raise ArgumentError(f"load() takes a path, a list of paths or a dict condition -> paths, got {where!r}")

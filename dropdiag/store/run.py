@@ -92,8 +92,9 @@ class Run:
 
     @property
     def condition(self) -> str:
-        """Group of the run: as given to `load`, else ``config["condition"]``, else the run's name."""
-        return self._condition or str(self.meta["config"].get("condition") or self.name)
+        """Group of the run: as given to `load`, else ``config["condition"]`` (0 is one), else the run's name."""
+        given = self.meta["config"].get("condition") if self._condition is None else self._condition
+        return self.name if given is None or given == "" else str(given)
 
     @cached_property
     def seed(self) -> int | None:

@@ -26,6 +26,9 @@ class Runs(Sequence[Run]):
     ----------
     runs : sequence of Run
         At least one.
+    ordered : bool, default False
+        Whether the order of their conditions is one that the user gave, as a dict of conditions has it, and not
+        one of file names.
 
     Raises
     ------
@@ -33,10 +36,11 @@ class Runs(Sequence[Run]):
         If there is none.
     """
 
-    def __init__(self, runs: Sequence[Run]) -> None:
+    def __init__(self, runs: Sequence[Run], *, ordered: bool = False) -> None:
         if not runs:
             raise ArgumentError("no runs were given; pass at least one")
         self.runs = tuple(runs)
+        self.ordered = ordered
 
     def __repr__(self) -> str:
         counts = Counter(run.condition for run in self.runs)
@@ -56,7 +60,7 @@ class Runs(Sequence[Run]):
     def __getitem__(self, index: slice) -> Runs: ...
     def __getitem__(self, index: int | slice) -> Run | Runs:
         """Return one run, or some of them as `Runs`."""
-        return self.runs[index] if isinstance(index, int) else Runs(self.runs[index])
+        return self.runs[index] if isinstance(index, int) else Runs(self.runs[index], ordered=self.ordered)
 
     def __iter__(self) -> Iterator[Run]:
         return iter(self.runs)

@@ -197,14 +197,20 @@ class RunWriter:
         self.meta.update(changes)
         self.background.submit(Meta(self._meta_path, as_json(self.meta)))
 
-    def close(self, state: str, error: str | None = None) -> None:
-        """Write what waits, note how the run ended, and compact it if it ended well.
+    def close(self, state: str, error: str | None = None) -> Exception | None:
+        """Write what waits, compact the run if it ended well, and note how it ended.
 
         Parameters
         ----------
         state : {"completed", "failed", "interrupted"}
         error : str or None
             What ended it, if not well.
+
+        Returns
+        -------
+        Exception or None
+            Why the run could not be compacted. It is complete all the same, in more segments; ``warnings`` of
+            ``run.json`` say so.
 
         Raises
         ------
@@ -214,10 +220,24 @@ class RunWriter:
         try:
             self.flush()
             self.drain()
-            if state == "completed":
-                compact(self._folder, [s["first_segment"] for s in self.meta["sessions"]])
+            failure = self._compact() if state == "completed" else None
             cost = {**self.meta.get("cost", {}), **self.cost()}
             self.save_meta(state=state, error=error, ended=now(), cost=cost)
             self.drain()
         finally:
             self.background.stop()
+        return failure
+
+    def _compact(self) -> Exception | None:
+        try:
+            compact(self._folder, [s["first_segment"] for s in self.meta["sessions"]])
+        except Exception as failure:  # noqa: BLE001 - all rows are on disk: whatever it is, the run is completed
+            sentence = uncompacted(self.path, failure)
+            self.meta["warnings"] = [*self.meta.get("warnings", ()), sentence]
+            return failure
+        return None
+
+
+def uncompacted(path: Path, failure: Exception) -> str:
+    """Say that a completed run stays in many segments."""
+    return f"{path} could not be compacted ({failure}); it is complete, in more files than it needs"

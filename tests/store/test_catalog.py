@@ -190,6 +190,45 @@ def test_readers_of_an_older_index_find_its_parts(root):
     assert not old[0].exists()
 
 
+def test_a_catalog_that_is_a_link_or_a_file_is_refused_and_nothing_behind_it_is_removed(tmp_path):
+    (root := tmp_path / "runs").mkdir()
+    make(root, seeds=(0,))
+    (others := tmp_path / "others").mkdir()
+    for name in ("scalars-" + 32 * "0" + ".parquet", "draft.tmp"):
+        (others / name).write_bytes(b"theirs")
+        os.utime(others / name, (1, 1))
+    (root / ".catalog").symlink_to(others)
+    with pytest.raises(RunError, match=r"\.catalog is a link, .*move it away"):
+        Catalog(root).update()
+    assert len(list(others.iterdir())) == 2
+    (root / ".catalog").unlink()
+    (root / ".catalog").write_bytes(b"a file")
+    with pytest.raises(RunError, match=r"\.catalog is no folder"):
+        Catalog(root).update()
+
+
+def test_only_files_of_a_catalogs_own_names_are_removed(root):
+    folder = root / ".catalog"
+    theirs = ["notes.tmp", "scalars-mine.parquet", "scalars-" + 32 * "0" + ".parquet.bak", "index-old.tmp"]
+    ours = ["scalars-" + 32 * "0" + ".parquet", "scalars-" + 32 * "a" + ".tmp", "index-" + 32 * "1" + ".tmp"]
+    for name in (*theirs, *ours):
+        (folder / name).write_bytes(b"old")
+        os.utime(folder / name, (1, 1))
+    (folder / ("scalars-" + 32 * "b" + ".tmp")).mkdir()
+    os.utime(folder / ("scalars-" + 32 * "b" + ".tmp"), (1, 1))
+    Catalog(root).update()
+    assert {*theirs, "scalars-" + 32 * "b" + ".tmp"} <= files(root)
+    assert not files(root) & set(ours)
+
+
+def test_a_condition_of_0_is_not_lost(tmp_path):
+    for rate in (0, 0.5):
+        write(tmp_path / f"rate-{rate}", content("Dropout", 0, steps=5, size=20), rate, 0)
+    Catalog(tmp_path).update()
+    assert sorted(Catalog(tmp_path).runs().conditions) == ["0", "0.5"]
+    assert Catalog(tmp_path).runs({0: "rate-0", "half": "rate-0.5"}).conditions == ["0", "half"]
+
+
 def test_two_updates_at_one_time_leave_a_whole_catalog(root, monkeypatch):
     add_rows(root / "base-1")
     real = cataloguing.write_index

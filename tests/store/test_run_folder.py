@@ -121,6 +121,38 @@ def test_a_torn_segment_is_left_as_it_is_by_compaction(tmp_path):
     assert "scalars-000001.parquet" in files(tmp_path / "run")
 
 
+def test_a_run_whose_compaction_fails_is_completed_and_loses_no_row(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    writer = write(tmp_path / "run", close=False)
+    before = load(tmp_path / "run").scalars
+    with monkeypatch.context() as patch:
+        patch.setattr("dropdiag.store.files.write_segment", full)
+        failure = writer.close("completed")
+    assert isinstance(failure, OSError)
+    run = load(tmp_path / "run")
+    assert run.meta["state"] == "completed"
+    assert run.meta["ended"] is not None
+    assert "could not be compacted ([Errno 28] No space left on device); it is complete" in run.meta["warnings"][-1]
+    assert run.scalars.equals(before)
+
+
+@pytest.mark.parametrize(("config", "condition", "seed"), [
+    ({"condition": 0, "seed": 0}, "0", 0),
+    ({"condition": 0.0, "seed": 0}, "0.0", 0),
+    ({"condition": False, "seed": 0}, "False", 0),
+    ({"condition": "", "seed": None}, "run", None),
+    ({"condition": None, "seed": None}, "run", None),
+])  # fmt: skip
+def test_a_condition_or_seed_of_0_is_one_and_an_empty_condition_is_none(tmp_path, config, condition, seed):
+    RunWriter(tmp_path / "run", meta(**config)).close("completed")
+    run = load(tmp_path / "run")
+    assert (run.condition, run.seed) == (condition, seed)
+    assert load({0: tmp_path / "run"}).conditions == ["0"]
+    assert Run(tmp_path / "run", 0).condition == "0"
+
+
 def test_foreign_and_temporary_files_are_passed_over(tmp_path):
     write(tmp_path / "run")
     for name in ("scalars-000099.tmp", "notes.txt", "scalars.parquet"):

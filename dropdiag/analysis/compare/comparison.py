@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from dropdiag.analysis.baseline import certain
 from dropdiag.analysis.compare.matching import Matched, as_frame, check_match, matched, sites, strangers
 from dropdiag.analysis.compare.measures import gather
 from dropdiag.analysis.compare.opening import Problems, opened
@@ -102,7 +103,9 @@ def compare(
         A dict condition -> paths or patterns, a list of paths, or one path or pattern. Runs that cannot be read are
         left out and named.
     baseline : str, optional
-        Condition that the others are compared with; the first one by default.
+        Condition that the others are compared with. By default the one whose name says so: "no", "without", "base",
+        "baseline" or "none" as a word, or a rate of 0 (``dropdiag.analysis.baseline``); where none does, the first one
+        of a dict of conditions.
     layers : sequence of str, optional
         Layers of the baseline; all by default.
     match : mapping of str to str, optional
@@ -135,7 +138,8 @@ def compare(
     Raises
     ------
     ArgumentError
-        For options that cannot be, an unknown layer or condition, or fewer than two conditions.
+        For options that cannot be, an unknown layer or condition, or fewer than two conditions; a `BaselineError`
+        where no name or several say which condition is the baseline, and ``runs`` is no dict.
     RunError
         If too few conditions have a run that can be read; with ``on_unreadable="raise"`` for any problem.
 
@@ -207,7 +211,9 @@ def _baseline(runs: Runs, baseline: str | None, problems: Problems) -> str:
         )
     if baseline is not None and baseline not in runs.conditions and problems:
         raise RunError(f"no run of the baseline {baseline!r} can be read.{told}")
-    return check("condition", None if baseline is None else [baseline], runs.conditions)[0]
+    if baseline is None:
+        return certain(runs.conditions, ordered=runs.ordered)
+    return check("condition", [baseline], runs.conditions)[0]
 
 
 def _as_in_baseline(frame: pd.DataFrame, matches: Mapping[str, Matched]) -> pd.DataFrame:

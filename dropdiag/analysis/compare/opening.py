@@ -44,7 +44,8 @@ def opened(given: Any) -> tuple[Runs, Problems]:
     runs = [run for run in _each(given, problems) if _readable(run, problems)]
     if not runs:
         raise RunError("no run can be read. " + " ".join(problems))
-    return Runs(runs), problems
+    ordered = given.ordered if isinstance(given, Runs) else isinstance(given, Mapping)
+    return Runs(runs, ordered=ordered), problems
 
 
 def attempt(runs: Runs, ask: Callable[[Runs], T], problems: Problems) -> T | None:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
 
+from dropdiag.analysis.baseline import WITHOUT
 from dropdiag.analysis.select import check
 from dropdiag.errors import ArgumentError
-
-_WITHOUT: Final = re.compile(r"\b(no|non|without|w/o)\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -65,11 +62,11 @@ def cast(conditions: Sequence[str], dropout: str | None, gaaf: str | None) -> Ro
     if gaaf is not None and gaaf == dropout:
         raise ArgumentError(f"{gaaf!r} cannot be both dropout= and gaaf=; name two conditions")
     guessed: list[str] = []
-    like = [name for name in conditions[1:] if "gaaf" in name.lower() and not _WITHOUT.search(name) and name != dropout]
+    like = [name for name in conditions[1:] if "gaaf" in name.lower() and not WITHOUT.search(name) and name != dropout]
     like.sort(key=lambda name: name.strip().lower() != "gaaf")
     gaafs = like if gaaf is None else [gaaf]
     if dropout is None:
-        others = [name for name in conditions[1:] if name not in (*like, *gaafs) and not _WITHOUT.search(name)]
+        others = [name for name in conditions[1:] if name not in (*like, *gaafs) and not WITHOUT.search(name)]
         dropout = (
             _only([name for name in others if name.strip().lower() == "dropout"])
             or _only([name for name in others if "drop" in name.lower()])

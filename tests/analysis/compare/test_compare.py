@@ -142,7 +142,7 @@ def test_unpaired_where_the_seeds_are_not_the_same(tmp_path):
     for condition, seeds in (("A", (0, 1, 2)), ("B", (2, 3, 4, 5))):
         for seed in seeds:
             write(tmp_path / f"{condition}{seed}", content(condition, seed), condition, seed)
-    got = row(dd.compare([str(tmp_path / "*")]), "gradient_flow", "layer1.activation", "B")
+    got = row(dd.compare([str(tmp_path / "*")], baseline="A"), "gradient_flow", "layer1.activation", "B")
     assert (got["paired"], got["test"], got["n"], got["n_baseline"]) == (False, "permutation", 4, 3)
     assert got["p_attainable"] == pytest.approx(1 / 35)
 
@@ -151,7 +151,7 @@ def test_runs_without_a_partner_are_left_out_of_the_pairs(tmp_path):
     for condition, seeds in (("A", (0, 1, 2)), ("B", (0, 1, 2, 3, 4))):
         for seed in seeds:
             write(tmp_path / f"{condition}{seed}", content(condition, seed), condition, seed)
-    got = row(dd.compare([str(tmp_path / "*")]), "gradient_flow", "layer1.activation", "B")
+    got = row(dd.compare([str(tmp_path / "*")], baseline="A"), "gradient_flow", "layer1.activation", "B")
     assert (got["paired"], got["n"], got["n_baseline"]) == (True, 3, 3)
     assert "2 runs left out, for no run has their seed on the other side" in got["note"]
 
@@ -178,7 +178,7 @@ def test_layers_match_by_position_where_no_name_does(tmp_path):
         write(tmp_path / f"a{seed}", content("A", seed), "A", seed)
         other = renamed(content("Dropout", seed), lambda name: name.replace("layer", "block"))
         write(tmp_path / f"b{seed}", other, "B", seed)
-    comparison = dd.compare([str(tmp_path / "*")])
+    comparison = dd.compare([str(tmp_path / "*")], baseline="A")
     got = row(comparison, "gradient_flow", "layer3.activation", "B")
     assert got["note"] == "matched with 'block3.activation' by its position"
     assert got["effect"] == pytest.approx(np.mean([
@@ -193,7 +193,7 @@ def test_what_does_not_match_is_listed_and_can_be_matched_by_hand(tmp_path):
         write(tmp_path / f"a{seed}", content("A", seed, layers=3), "A", seed)
         other = renamed(content("B", seed, layers=2), lambda name: name.replace("layer2", "top"))
         write(tmp_path / f"b{seed}", other, "B", seed)
-    comparison = dd.compare([str(tmp_path / "*")])
+    comparison = dd.compare([str(tmp_path / "*")], baseline="A")
     assert set(comparison.table["layer"].dropna()) == {"layer1.linear", "layer1.activation"}
     listed = comparison.unmatched.set_index("layer")
     assert set(listed.index) == {
@@ -201,17 +201,19 @@ def test_what_does_not_match_is_listed_and_can_be_matched_by_hand(tmp_path):
     }
     reason = "'B' has no layer of this name, and the networks have 3 and 2 activations"
     assert listed.loc["layer3.activation"].tolist() == ["A", reason]
-    by_hand = dd.compare([str(tmp_path / "*")], match={"layer3.activation": "top.activation"})
+    by_hand = dd.compare([str(tmp_path / "*")], baseline="A", match={"layer3.activation": "top.activation"})
     assert "as given by match=" in row(by_hand, "gradient_flow", "layer3.activation", "B")["note"]
     assert "top.activation" not in set(by_hand.unmatched["layer"])
     with pytest.raises(ArgumentError, match="no layer 'nope'"):
-        dd.compare([str(tmp_path / "*")], match={"nope": "top.activation"})
+        dd.compare([str(tmp_path / "*")], baseline="A", match={"nope": "top.activation"})
     with pytest.raises(ArgumentError, match="no layer 'nope'"):
-        dd.compare([str(tmp_path / "*")], match={"layer3.activation": "nope"})
+        dd.compare([str(tmp_path / "*")], baseline="A", match={"layer3.activation": "nope"})
     with pytest.raises(ArgumentError, match="gives 'top.linear' for several layers"):
-        dd.compare([str(tmp_path / "*")], match={"layer2.linear": "top.linear", "layer3.linear": "top.linear"})
+        dd.compare(
+            [str(tmp_path / "*")], baseline="A", match={"layer2.linear": "top.linear", "layer3.linear": "top.linear"}
+        )
     with pytest.raises(ArgumentError, match="match= takes a dict"):
-        dd.compare([str(tmp_path / "*")], match=["layer1"])
+        dd.compare([str(tmp_path / "*")], baseline="A", match=["layer1"])
 
 
 @pytest.fixture
@@ -495,7 +497,7 @@ def test_scalars_that_only_count_are_no_measure(tmp_path):
         writer.add_scalars([ScalarRow(step, phase, None, 0, name, 1.0 * step)
                             for step in (1, 2) for phase, name in (("eval", "accuracy"), ("train", "epoch"))])  # fmt: skip
         writer.close("completed")
-    found = dd.compare([str(tmp_path / "*")], on_unreadable="ignore").table["measure"]
+    found = dd.compare([str(tmp_path / "*")], baseline="A", on_unreadable="ignore").table["measure"]
     assert set(found) == {"final:accuracy", "best:accuracy", "epochs_to_best:accuracy"}
 
 
