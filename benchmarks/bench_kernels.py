@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
+from dropdiag.histograms.histogram import Histogram as Stored
 from dropdiag.sketches import AbsMean, Covariance, Histogram, IntervalCounts, Moments
-from dropdiag.store.histogram import Histogram as Stored
 
 SIZES = (1_000, 65_536, 1_000_000)
 DTYPES = (torch.float32, torch.bfloat16)

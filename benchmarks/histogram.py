@@ -18,8 +18,8 @@ import torch
 from scipy import stats
 from timing import machine
 
+from dropdiag.histograms.histogram import Histogram as Stored
 from dropdiag.sketches import Histogram, native
-from dropdiag.store.histogram import Histogram as Stored
 
 SIZES = (1_000, 10_000, 100_000, 1_000_000, 10_000_000)
 

@@ -25,17 +25,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dropdiag import analysis, gaaf, plots
-    from dropdiag.acceleration import GAAF
     from dropdiag.analysis.compare import Comparison, compare
     from dropdiag.errors import DropdiagError, DropdiagWarning
-    from dropdiag.functional import register_activation
+    from dropdiag.gaaf.activation import GAAF
+    from dropdiag.histograms.histogram import Histogram
+    from dropdiag.measure.net_variance import net_variance
     from dropdiag.recorder import Recorder
+    from dropdiag.recording.functional import register_activation
+    from dropdiag.recording.schedules import every, log_spaced
     from dropdiag.report.page import report
-    from dropdiag.schedules import every, log_spaced
     from dropdiag.store.catalog import Catalog
-    from dropdiag.store.histogram import Histogram
     from dropdiag.store.reader import Run, Runs, load
-    from dropdiag.variance import net_variance
 
 __version__ = "0.1.0"
 
@@ -62,21 +62,21 @@ __all__ = [
 ]
 
 _HOME = {
-    "GAAF": "dropdiag.acceleration",
+    "GAAF": "dropdiag.gaaf.activation",
     "Catalog": "dropdiag.store.catalog",
     "Comparison": "dropdiag.analysis.compare",
     "DropdiagError": "dropdiag.errors",
     "DropdiagWarning": "dropdiag.errors",
-    "Histogram": "dropdiag.store.histogram",
+    "Histogram": "dropdiag.histograms.histogram",
     "Recorder": "dropdiag.recorder",
     "Run": "dropdiag.store.reader",
     "Runs": "dropdiag.store.reader",
     "compare": "dropdiag.analysis.compare",
-    "every": "dropdiag.schedules",
+    "every": "dropdiag.recording.schedules",
     "load": "dropdiag.store.reader",
-    "log_spaced": "dropdiag.schedules",
-    "net_variance": "dropdiag.variance",
-    "register_activation": "dropdiag.functional",
+    "log_spaced": "dropdiag.recording.schedules",
+    "net_variance": "dropdiag.measure.net_variance",
+    "register_activation": "dropdiag.recording.functional",
 }
 
 

@@ -15,26 +15,26 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from dropdiag.advice import after_evaluation, after_step, of_replaced
-from dropdiag.collector import Collector, Finished
-from dropdiag.cost import Cost, clock
-from dropdiag.coverage import Coverage
 from dropdiag.errors import ArgumentError, DropdiagWarning
-from dropdiag.functional import FunctionalCalls
-from dropdiag.hooks import Hooks, check_model, eager
-from dropdiag.inventory import Inventory
-from dropdiag.loss_scale import LossScale
-from dropdiag.manifest import areas, checked_config, describe_activations, manifest
-from dropdiag.network import ACTIVATION, DROPOUT, LAZY, OUTPUT, WEIGHT, Patterns, select, survey
-from dropdiag.outbox import Outbox
+from dropdiag.measure.net_variance import net_variance as measure
+from dropdiag.model.sites import ACTIVATION, DROPOUT, LAZY, OUTPUT, WEIGHT, Patterns, select, survey
 from dropdiag.probes import Place, Probe, Tap, choose
-from dropdiag.schedules import Schedule, as_schedule
+from dropdiag.recording.collector import Collector, Finished
+from dropdiag.recording.functional import FunctionalCalls
+from dropdiag.recording.hooks import Hooks, check_model, eager
+from dropdiag.recording.loss_scale import LossScale
+from dropdiag.recording.metadata import areas, checked_config, describe_activations, manifest
+from dropdiag.recording.notices import after_evaluation, after_step, of_replaced
+from dropdiag.recording.overhead import Cost, clock
+from dropdiag.recording.passes import Taps, dense
+from dropdiag.recording.schedules import Schedule, as_schedule
+from dropdiag.recording.site_log import Inventory
+from dropdiag.recording.transfer import Outbox
+from dropdiag.store.coverage import Coverage
 from dropdiag.store.folder import evaluated_phases, resume_step
 from dropdiag.store.net_variance import NetVariance
 from dropdiag.store.schema import EVAL, TRAIN
 from dropdiag.store.writer import RunWriter, uncompacted
-from dropdiag.taps import Taps, dense
-from dropdiag.variance import net_variance as measure
 
 WAITING_BINS_LIMIT: Final = 32_000_000
 """Bins that may wait for a disk that refuses them (about 320 MB) before recording stops."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from dropdiag.store.histogram import Histogram
+from dropdiag.histograms.histogram import Histogram
 from dropdiag.store.reader import Runs, load
 from dropdiag.store.rows import HistogramRow, ScalarRow
 from dropdiag.store.schema import line_centres

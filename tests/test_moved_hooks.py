@@ -8,8 +8,8 @@ from torch import nn
 from torch.ao.quantization import fuse_modules, fuse_modules_qat
 
 import dropdiag as dd
-from dropdiag.hooks import NESTED, _NetValue
-from dropdiag.inert import InertHook
+from dropdiag.model.hook_base import InertHook
+from dropdiag.recording.hooks import NESTED, _NetValue
 
 pytestmark = pytest.mark.filterwarnings("ignore:torch.ao.quantization is deprecated")
 

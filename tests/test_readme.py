@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from dropdiag.experiments.networks import build
+from dropdiag.experiments.mnist.network import build
 
 ROOT = Path(__file__).parents[1]
 

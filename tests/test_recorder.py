@@ -458,7 +458,7 @@ def test_copies_and_pickles_of_a_recorded_model_are_inert(tmp_path):
         for other in (copied, loaded):
             train(other, 1)
         train(model, 1, rec)
-    assert b"dropdiag.hooks" not in file.getvalue()
+    assert b"dropdiag.recording.hooks" not in file.getvalue()
     run = dd.load(tmp_path / "run")
     assert run.histogram("net_value", "1", step=2, phase="train").n == 20 * 16
 

@@ -570,7 +570,7 @@ class Crooked(nn.Module):
 
 
 def test_an_activation_that_cannot_be_measured_is_recorded_without_saturation(tmp_path):
-    from dropdiag import activations
+    from dropdiag.model import activations
 
     dd.register_activation(Crooked)
     try:
@@ -587,7 +587,7 @@ def test_an_activation_that_cannot_be_measured_is_recorded_without_saturation(tm
 
 
 def test_a_failed_interception_warns_once_and_training_goes_on(tmp_path, monkeypatch):
-    from dropdiag import functional
+    from dropdiag.recording import functional
 
     def broken(name, phi):
         raise RuntimeError("no such luck")
@@ -708,7 +708,7 @@ def test_activations_of_one_name_and_two_functions_have_two_areas(tmp_path):
         def forward(self, x):
             return torch.tanh(self.a * x)
 
-    from dropdiag import activations
+    from dropdiag.model import activations
 
     dd.register_activation(Steep)
     try:
@@ -727,7 +727,7 @@ def test_gaaf_takes_bases_that_work_in_place_or_learn():
     dd.GAAF(nn.ReLU(inplace=True), shape="shifted_sigmoid")(x * 1).sum().backward()
     s = torch.sigmoid(6 * (x.detach() + 0.5))
     torch.testing.assert_close(x.grad, (x.detach() > 0) + s, rtol=1e-3, atol=1e-3)
-    from dropdiag.activations import describe
+    from dropdiag.model.activations import describe
 
     assert describe(dd.GAAF(nn.PReLU(), shape="gaussian")) is None
     assert describe(dd.GAAF(nn.LeakyReLU(0.5), shape="gaussian")).left == ()
@@ -779,7 +779,7 @@ def test_a_function_of_ones_own_is_recorded_once_registered(tmp_path):
         expected = train(bare, 2)
         run, coverage = record(model, tmp_path / "run", lambda rec: losses.extend(train(model, 2, rec)))
     finally:
-        from dropdiag import functional
+        from dropdiag.recording import functional
 
         del functional.FUNCTIONS[swish]
     assert all(torch.equal(a, b) for a, b in zip(expected, losses, strict=True))

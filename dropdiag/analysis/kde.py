@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from dropdiag.analysis.select import GROUP, SITE, histograms, pooled
 from dropdiag.errors import ArgumentError
-from dropdiag.store.histogram import Histogram
+from dropdiag.histograms.histogram import Histogram
 from dropdiag.store.reader import Run, Runs
 
 Support = tuple[float | None, float | None]
@@ -38,7 +38,7 @@ def curves(
     runs, quantity, layers, conditions, step, phase
         As in `dropdiag.analysis.select.histograms`.
     bandwidth, support
-        As in `dropdiag.store.kde.estimate`.
+        As in `dropdiag.histograms.kde.estimate`.
     points : int
         Length of a curve.
     limits : (float, float), optional

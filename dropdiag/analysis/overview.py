@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from dropdiag.analysis.correlation import mean_abs
 from dropdiag.analysis.training import step_bins
 from dropdiag.errors import ArgumentError, NotRecordedError
-from dropdiag.store.histogram import Histogram
+from dropdiag.histograms.histogram import Histogram
 from dropdiag.store.reader import Run
 from dropdiag.store.reading import one_chunk, read_rows
 from dropdiag.store.schema import EVAL, TRAIN

@@ -19,7 +19,7 @@ from dropdiag.analysis.phases import rows_of_one_phase
 from dropdiag.analysis.seeds import over_seeds
 from dropdiag.analysis.select import GROUP, KEYS, histograms, last, reduced
 from dropdiag.errors import ArgumentError
-from dropdiag.store.histogram import Histogram
+from dropdiag.histograms.histogram import Histogram
 from dropdiag.store.reader import Run, Runs, as_runs
 from dropdiag.store.schema import BINS, NEGATIVE_ZERO, ZERO, bin_bounds
 

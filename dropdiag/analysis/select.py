@@ -10,7 +10,7 @@ import pandas as pd
 
 from dropdiag.analysis.phases import one_phase
 from dropdiag.errors import ArgumentError, NotRecordedError
-from dropdiag.store.histogram import Histogram
+from dropdiag.histograms.histogram import Histogram
 from dropdiag.store.reader import Run, Runs, as_runs
 from dropdiag.store.selection import Names
 

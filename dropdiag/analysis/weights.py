@@ -9,7 +9,7 @@ import pandas as pd
 from dropdiag.analysis import kde
 from dropdiag.analysis.seeds import over_seeds
 from dropdiag.analysis.select import GROUP, histograms
-from dropdiag.store.histogram import Histogram
+from dropdiag.histograms.histogram import Histogram
 from dropdiag.store.reader import Run, Runs
 
 VALUES = ["mean", "sd", "excess_kurtosis", "peak_density"]

@@ -21,8 +21,8 @@ from dropdiag.cli.common import (
     tell,
     warned,
 )
-from dropdiag.display import missing
 from dropdiag.errors import ArgumentError
+from dropdiag.notebook import missing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -110,7 +110,7 @@ def _print(runs: str, claims: Any, effects: pd.DataFrame, unmatched: pd.DataFram
     from rich.text import Text  # noqa: PLC0415
 
     from dropdiag.cli.terminal import Page  # noqa: PLC0415
-    from dropdiag.display import notes  # noqa: PLC0415
+    from dropdiag.notebook import notes  # noqa: PLC0415
 
     page = Page()
     page.line(runs.strip("<>"), style="bold")
@@ -137,7 +137,7 @@ def _by_measure(effects: pd.DataFrame) -> list[list[str | Text]]:
     """Return rows of text: each measure, then its layers; a measure of the whole network has the numbers itself."""
     from rich.text import Text  # noqa: PLC0415
 
-    from dropdiag.display import effect  # noqa: PLC0415
+    from dropdiag.notebook import effect  # noqa: PLC0415
 
     rows: list[list[str | Text]] = []
     for _, part in effects.groupby("measure", sort=False):

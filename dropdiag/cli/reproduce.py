@@ -142,7 +142,7 @@ def reproduce(
         return
     with _clear_errors(out):
         _refuse([name for name in _given(ctx) if name in ONLY_FIGURE_8], experiment.value)
-        from dropdiag.experiments.networks import CONDITIONS  # noqa: PLC0415 - torch is not paid for --help
+        from dropdiag.experiments.mnist.network import CONDITIONS  # noqa: PLC0415 - torch is not paid for --help
         from dropdiag.experiments.reproduce import reproduce as mnist  # noqa: PLC0415
 
         made = mnist(
@@ -181,7 +181,7 @@ def _figure8(dataset: str, given: dict[str, Any]) -> None:
     out = Path(given.pop("out", Path("out") / dataset))
     with _clear_errors(out):
         _refuse([name for name in given if name not in (*COMMON, *ONLY_FIGURE_8)], dataset)
-        from dropdiag.experiments.figure8.reproduce import reproduce as figure8  # noqa: PLC0415
+        from dropdiag.experiments.images.reproduce import reproduce as figure8  # noqa: PLC0415
 
         made = figure8(out, dataset, **given)
     _say(made, out)

@@ -15,8 +15,8 @@ from dropdiag.errors import DropdiagError
 from dropdiag.experiments import paper
 from dropdiag.experiments.cells import Column, number, printed
 from dropdiag.experiments.figures import Drawing, draw
-from dropdiag.experiments.protocol import Settings
-from dropdiag.experiments.sections import CONDITIONS_IN_WORDS, SECTIONS, Lines, Section
+from dropdiag.experiments.mnist.sections import CONDITIONS_IN_WORDS, SECTIONS, Lines, Section
+from dropdiag.experiments.mnist.train import Settings
 from dropdiag.plots.style import save
 from dropdiag.store.reader import Runs
 

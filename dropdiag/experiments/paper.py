@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from dropdiag.experiments.networks import DROPOUT, GAAF_CONDITION, NO_DROPOUT
+from dropdiag.experiments.mnist.network import DROPOUT, GAAF_CONDITION, NO_DROPOUT
 
 CITATION: Final = 'Hahn and Choi, "Gradient Acceleration in Activation Functions", arXiv:1806.09783'
 

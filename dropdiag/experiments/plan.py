@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from dropdiag.errors import ArgumentError, RunError
-from dropdiag.experiments.figure8.settings import Settings as ImageSettings
-from dropdiag.experiments.protocol import Settings
+from dropdiag.experiments.images.settings import Settings as ImageSettings
+from dropdiag.experiments.mnist.train import Settings
 from dropdiag.store.folder import read_meta
 
 RUNS: Final = "runs"

@@ -10,13 +10,13 @@ from pathlib import Path
 from rich.console import Console
 
 from dropdiag.errors import ArgumentError, RunError
-from dropdiag.experiments.data import Mnist, load_mnist
-from dropdiag.experiments.datasets import Images
-from dropdiag.experiments.networks import CONDITIONS, WIDTHS, condition_named
+from dropdiag.experiments.data.datasets import Images
+from dropdiag.experiments.data.mnist import Mnist, load_mnist
+from dropdiag.experiments.mnist.network import CONDITIONS, WIDTHS, condition_named
+from dropdiag.experiments.mnist.train import Settings, check_validation
 from dropdiag.experiments.page import make_parts, write_page
 from dropdiag.experiments.plan import Job, Plan, make_plan
 from dropdiag.experiments.progress import display_for
-from dropdiag.experiments.protocol import Settings, check_validation
 from dropdiag.experiments.runner import Work, cores, train_all
 from dropdiag.store.reader import Runs, load
 

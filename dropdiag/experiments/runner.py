@@ -18,11 +18,11 @@ from typing import Any, Final, NamedTuple
 
 import torch
 
-from dropdiag.experiments.data import Mnist, load_mnist
-from dropdiag.experiments.datasets import Images
+from dropdiag.experiments.data.datasets import Images
+from dropdiag.experiments.data.mnist import Mnist, load_mnist
+from dropdiag.experiments.mnist.train import train
 from dropdiag.experiments.plan import Job
 from dropdiag.experiments.progress import Display
-from dropdiag.experiments.protocol import train
 
 POLL_SECONDS: Final = 0.1
 REPORT_STEPS: Final = 20
@@ -45,7 +45,7 @@ class Work:
     load : callable
         ``data.folder`` -> the data, loaded anew in each process.
     train : callable
-        Settings, data, run folder, progress: trains one run; see `dropdiag.experiments.protocol.train`.
+        Settings, data, run folder, progress: trains one run; see `dropdiag.experiments.mnist.train.train`.
     """
 
     load: Callable[[Path], Any]

@@ -14,7 +14,7 @@ import pandas as pd
 from dropdiag.analysis import correlation, gradient_flow, learning, net_variance, saturation, weights
 from dropdiag.analysis.select import GROUP
 from dropdiag.experiments import paper
-from dropdiag.experiments.networks import NO_DROPOUT
+from dropdiag.experiments.mnist.network import NO_DROPOUT
 from dropdiag.store.reader import Runs
 
 ORDER: Final = ["layer", "condition"]

@@ -13,8 +13,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from dropdiag.errors import DropdiagError
+from dropdiag.histograms.histogram import Histogram
 from dropdiag.integrations.destination import new_folder
-from dropdiag.store.histogram import Histogram
 from dropdiag.store.reading import HEAVY, decoded
 from dropdiag.store.run import Run
 from dropdiag.store.schema import NEGATIVE_ZERO, bin_bounds, is_finite_bin

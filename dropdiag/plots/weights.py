@@ -31,7 +31,7 @@ def weights(
     step : int, optional
         None is the last recorded step; 0 is before training.
     bandwidth : {"isj", "silverman", "scott"} or float
-        See `dropdiag.store.kde.estimate`.
+        See `dropdiag.histograms.kde.estimate`.
     limits : (float, float), optional
         First and last x, in weight units.
 

@@ -14,8 +14,8 @@ from typing import ClassVar, Generic, TypeAlias, TypeVar
 
 from torch import Tensor
 
-from dropdiag.activations import Activation
-from dropdiag.network import Site
+from dropdiag.model.activations import Activation
+from dropdiag.model.sites import Site
 from dropdiag.sketches import Histogram, Sketch
 from dropdiag.store.schema import TRAIN
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from dropdiag.network import WEIGHT
+from dropdiag.model.sites import WEIGHT
 from dropdiag.probes.base import Place, Probe, Tap, Value
 from dropdiag.sketches import Histogram
 

@@ -13,15 +13,15 @@ from dropdiag.analysis import correlation, learning, saturation
 from dropdiag.analysis.baseline import likely
 from dropdiag.analysis.compare.measures import COUNTERS
 from dropdiag.errors import ArgumentError, BaselineError, DropdiagError, DropdiagWarning
+from dropdiag.histograms.histogram import Histogram
 from dropdiag.plots.style import LINES
-from dropdiag.report import facts, flows, series
+from dropdiag.report import flows, run_tables, series
+from dropdiag.report.binary import Blob
+from dropdiag.report.cache import Memory
 from dropdiag.report.cells import Table, text
 from dropdiag.report.densities import Densities, densities
-from dropdiag.report.packing import Blob
-from dropdiag.report.remembering import Memory
 from dropdiag.report.sections import SECTIONS, Section, table_of
 from dropdiag.report.verdicts import Headline, Verdict, effects, headlines, verdicts
-from dropdiag.store.histogram import Histogram
 from dropdiag.store.reader import Run, Runs, as_runs
 from dropdiag.store.schema import QUANTITIES
 
@@ -119,13 +119,13 @@ def gather(
         _figures(content, keep, memory)
         _tables(content, keep, comparison)
         content.facts = {
-            "runs": facts.runs_table(runs), "settings": facts.settings_table(runs),
-            "coverage": facts.coverage_table(runs), "cost": facts.cost_table(runs),
+            "runs": run_tables.runs_table(runs), "settings": run_tables.settings_table(runs),
+            "coverage": run_tables.coverage_table(runs), "cost": run_tables.cost_table(runs),
         }  # fmt: skip
-    content.coverage = facts.coverage_line(content.facts["coverage"])
+    content.coverage = run_tables.coverage_line(content.facts["coverage"])
     said = [str(one.message) for one in caught if issubclass(one.category, DropdiagWarning)]
     _pass_on(caught)
-    found = [*problems, *(getattr(comparison, "problems", None) or ()), *facts.warnings_of(runs), *said]
+    found = [*problems, *(getattr(comparison, "problems", None) or ()), *run_tables.warnings_of(runs), *said]
     content.problems = list(dict.fromkeys(found))
     return content
 
@@ -189,7 +189,7 @@ def _options(claims: Mapping[str, Any] | None) -> dict[str, Any]:
         return {}
     if not isinstance(claims, Mapping):
         raise ArgumentError(f"claims must be a mapping of options, such as {{'gaaf': 'GAAF'}}, got {claims!r}")
-    known = list(signature(import_module("dropdiag.analysis.compare.claims").claims).parameters)[1:]
+    known = list(signature(import_module("dropdiag.analysis.claims.claims").claims).parameters)[1:]
     unknown = [str(name) for name in claims if name not in known]
     if unknown:
         raise ArgumentError(f"claims have no option {', '.join(map(repr, unknown))}; there are {', '.join(known)}")

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from dropdiag.analysis.kde import Support, common_limits
 from dropdiag.analysis.phases import one_phase
 from dropdiag.errors import NotRecordedError
-from dropdiag.report.packing import Blob
-from dropdiag.report.remembering import Memory
+from dropdiag.histograms.histogram import Histogram
+from dropdiag.report.binary import Blob
+from dropdiag.report.cache import Memory
 from dropdiag.report.series import Series, Site, network_order, of_measures
-from dropdiag.store.histogram import Histogram
 from dropdiag.store.reader import Run, Runs
 
 BINS: Final = 72

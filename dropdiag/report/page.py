@@ -15,8 +15,8 @@ from markupsafe import Markup
 
 from dropdiag.errors import ArgumentError
 from dropdiag.plots.style import COLOURS
+from dropdiag.report.binary import safe_json
 from dropdiag.report.data import Content, gather
-from dropdiag.report.packing import safe_json
 from dropdiag.report.verdicts import MARKS
 from dropdiag.store.files import put_in_place
 

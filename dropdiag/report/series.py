@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from dropdiag.analysis.phases import common
 from dropdiag.analysis.select import as_text
 from dropdiag.analysis.training import over_training
-from dropdiag.report.packing import Blob
+from dropdiag.report.binary import Blob
 from dropdiag.store.reader import Runs
 from dropdiag.store.schema import EVAL, TRAIN
 

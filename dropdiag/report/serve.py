@@ -27,7 +27,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from dropdiag.errors import ArgumentError
 from dropdiag.report.finding import folders
-from dropdiag.report.following import Follower
+from dropdiag.report.follower import Follower
 from dropdiag.report.page import policy
 
 COOKIE: Final = "dropdiag-token"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from dropdiag.store.histogram import Histogram
+from dropdiag.histograms.histogram import Histogram
 
 if TYPE_CHECKING:
     import pandas as pd

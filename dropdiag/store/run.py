@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from dropdiag.coverage import Coverage
 from dropdiag.errors import ArgumentError, DropdiagWarning, NotRecordedError
+from dropdiag.histograms.histogram import Histogram
+from dropdiag.store.coverage import Coverage
 from dropdiag.store.folder import check_ranks, read_meta
-from dropdiag.store.histogram import Histogram
 from dropdiag.store.schema import EVAL, TRAIN
 from dropdiag.store.segments import list_segments
 from dropdiag.store.selection import Layers, Names, Selection, Steps
@@ -81,7 +81,7 @@ class Run:
         return f"<Run {self.name!r}: {self.condition}{seed}, {self.meta.get('steps', 0)} steps, {self.meta['state']}>"
 
     def _repr_html_(self) -> str:
-        from dropdiag.display import run  # noqa: PLC0415 - a notebook alone pays it
+        from dropdiag.notebook import run  # noqa: PLC0415 - a notebook alone pays it
 
         return run(self)
 

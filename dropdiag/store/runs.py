@@ -47,7 +47,7 @@ class Runs(Sequence[Run]):
         return f"<Runs: {', '.join(f'{c} x {n}' for c, n in counts.items())}>"
 
     def _repr_html_(self) -> str:
-        from dropdiag.display import runs  # noqa: PLC0415 - a notebook alone pays it
+        from dropdiag.notebook import runs  # noqa: PLC0415 - a notebook alone pays it
 
         return runs(self)
 

@@ -6,7 +6,7 @@ from scipy.stats import gaussian_kde, kurtosis
 
 from dropdiag.analysis import kde, weights
 from dropdiag.errors import ArgumentError
-from dropdiag.store.histogram import Histogram
+from dropdiag.histograms.histogram import Histogram
 from dropdiag.store.reader import load
 from tests.synthetic import content, write
 

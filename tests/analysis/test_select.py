@@ -4,7 +4,7 @@ import pytest
 
 from dropdiag.analysis.select import histograms, pooled, scalars
 from dropdiag.errors import ArgumentError, NotRecordedError
-from dropdiag.store.histogram import Histogram
+from dropdiag.histograms.histogram import Histogram
 from tests.synthetic import content
 
 

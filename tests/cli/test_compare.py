@@ -201,7 +201,7 @@ def test_watch(stand_ins):
 
 
 def test_the_real_comparison(runs):
-    pytest.importorskip("dropdiag.analysis.compare.claims")
+    pytest.importorskip("dropdiag.analysis.claims.claims")
     code, out, err = call("compare", f"No dropout={runs}/no-*", f"Dropout={runs}/dropout-*", columns=200)
     assert code == 0, err
     assert "gradient_flow (factor)" in out
@@ -216,7 +216,7 @@ def test_the_real_comparison(runs):
 
 
 def test_the_real_report(runs, tmp_path):
-    pytest.importorskip("dropdiag.analysis.compare.claims")
+    pytest.importorskip("dropdiag.analysis.claims.claims")
     pytest.importorskip("dropdiag.report.page")
     out = tmp_path / "report.html"
     code, said, err = call("report", f"No dropout={runs}/no-*", f"Dropout={runs}/dropout-*", "--out", out)

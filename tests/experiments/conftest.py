@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from dropdiag.experiments import page
-from dropdiag.experiments.data import ENVIRONMENT, FILES
-from dropdiag.experiments.idx import write_idx
+from dropdiag.experiments.data.idx import write_idx
+from dropdiag.experiments.data.mnist import ENVIRONMENT, FILES
 
 BESIDE = Path(__file__).parents[3] / "shared" / "data"
 GIVEN = os.environ.get(ENVIRONMENT)

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from dropdiag.errors import ArgumentError, RunError
+from dropdiag.experiments.mnist.train import Settings
 from dropdiag.experiments.plan import make_plan, run_name
-from dropdiag.experiments.protocol import Settings
 
 WANTED = [
     Settings(condition, seed, data="d" * 64, source="a place") for seed in (0, 1) for condition in ("Dropout", "GAAF")

@@ -6,9 +6,9 @@ import pandas as pd
 import pytest
 import torch
 
-from dropdiag.experiments.data import load_mnist
+from dropdiag.experiments.data.mnist import load_mnist
+from dropdiag.experiments.mnist.train import Settings
 from dropdiag.experiments.plan import Job
-from dropdiag.experiments.protocol import Settings
 from dropdiag.experiments.runner import cores, train_all
 from dropdiag.store.folder import read_meta
 from dropdiag.store.reader import load

@@ -6,10 +6,10 @@ import pytest
 
 from dropdiag.experiments import paper
 from dropdiag.experiments.cells import label, number, printed, ratio, value
-from dropdiag.experiments.data import load_mnist
-from dropdiag.experiments.networks import CONDITIONS
-from dropdiag.experiments.protocol import Settings, train
-from dropdiag.experiments.sections import SECTIONS, across
+from dropdiag.experiments.data.mnist import load_mnist
+from dropdiag.experiments.mnist.network import CONDITIONS
+from dropdiag.experiments.mnist.sections import SECTIONS, across
+from dropdiag.experiments.mnist.train import Settings, train
 from dropdiag.experiments.tables import (
     accuracy_table,
     correlation_table,

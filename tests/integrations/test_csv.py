@@ -9,10 +9,10 @@ import pytest
 
 import dropdiag as dd
 from dropdiag.errors import DropdiagWarning, RunError
+from dropdiag.histograms.histogram import Histogram
 from dropdiag.integrations import csv as module
 from dropdiag.integrations.csv import to_csv
 from dropdiag.store import streaming
-from dropdiag.store.histogram import Histogram
 from dropdiag.store.rows import HistogramRow, ScalarRow
 from dropdiag.store.writer import RunWriter
 from tests.synthetic import _meta, content, write

@@ -11,9 +11,9 @@ import pytest
 from dropdiag.analysis import gradient_flow as flow
 from dropdiag.errors import ArgumentError, NotRecordedError
 from dropdiag.report import series
+from dropdiag.report.binary import read
 from dropdiag.report.data import gather
 from dropdiag.report.densities import densities
-from dropdiag.report.packing import read
 from dropdiag.report.verdicts import verdicts
 from dropdiag.store.reader import load
 from tests.report.folders import transformer

@@ -14,9 +14,9 @@ import time
 import pytest
 
 from dropdiag.errors import ArgumentError, RunError
-from dropdiag.report import densities, following
+from dropdiag.report import densities, follower
 from dropdiag.report.finding import state
-from dropdiag.report.following import Follower
+from dropdiag.report.follower import Follower
 from dropdiag.report.serve import Watch, _Interrupts, watch
 from dropdiag.store.writer import RunWriter
 from tests.report.folders import meta, record
@@ -200,7 +200,7 @@ def test_a_page_that_cannot_be_made_leaves_the_last_one(run, monkeypatch):
     def fails(*_args, **_options):
         raise RunError("run.json is gone")
 
-    monkeypatch.setattr("dropdiag.report.following.gather", fails)
+    monkeypatch.setattr("dropdiag.report.follower.gather", fails)
     assert not follower.look()
     assert follower.page == page
     assert follower.problem == "The runs cannot be read just now: run.json is gone"
@@ -208,12 +208,12 @@ def test_a_page_that_cannot_be_made_leaves_the_last_one(run, monkeypatch):
 
 WATCH = """
 import sys, time
-from dropdiag.report import following, serve
-make = following.gather
+from dropdiag.report import follower, serve
+make = follower.gather
 def slow(*args, **options):
     time.sleep({slow})
     return make(*args, **options)
-following.gather = slow
+follower.gather = slow
 print("ready", flush=True)
 serve.watch({run!r}, interval=0.2)
 print("ended")
@@ -263,13 +263,13 @@ def test_a_second_ctrl_c_is_raised():
 
 def test_the_address_is_told_before_the_first_page_is_made(run, monkeypatch):
     go = threading.Event()
-    make = following.gather
+    make = follower.gather
 
     def slow(*args, **options):
         assert go.wait(60)
         return make(*args, **options)
 
-    monkeypatch.setattr(following, "gather", slow)
+    monkeypatch.setattr(follower, "gather", slow)
     with Watch(run, interval=0.2) as watch:
         answer, body = ask(watch)
         assert answer.status == 200
@@ -279,19 +279,19 @@ def test_the_address_is_told_before_the_first_page_is_made(run, monkeypatch):
 
 
 def test_any_error_is_shown_and_the_next_look_goes_on(run, monkeypatch):
-    make = following.gather
+    make = follower.gather
 
     def fails(*_args, **_options):
         raise ZeroDivisionError("<by> zero")
 
-    monkeypatch.setattr(following, "gather", fails)
+    monkeypatch.setattr(follower, "gather", fails)
     with Watch(run, interval=0.2) as watch:
         until = time.monotonic() + 30
         while not watch.follower.problem and time.monotonic() < until:
             time.sleep(0.05)
         assert watch.follower.problem == "The page cannot be made just now: ZeroDivisionError: <by> zero"
         assert "ZeroDivisionError: &lt;by&gt; zero" in ask(watch)[1]
-        monkeypatch.setattr(following, "gather", make)
+        monkeypatch.setattr(follower, "gather", make)
         ready(watch)
         assert watch.follower.problem == ""
 
@@ -325,7 +325,7 @@ def test_a_run_that_has_not_changed_is_not_read_again(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("size", ["desktop", "phone"])
 def test_the_open_page_follows_a_run_and_keeps_what_was_chosen(visit, tmp_path, size, monkeypatch):
-    monkeypatch.setattr(following, "REST", 0.0)
+    monkeypatch.setattr(follower, "REST", 0.0)
     writer = RunWriter(tmp_path / "run0", meta("Dropout", 0, 12))
     record(writer, "Dropout", 0, 12, range(1, 6))
     writer.flush()

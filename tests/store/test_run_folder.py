@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from dropdiag.errors import ArgumentError, DropdiagWarning, NotRecordedError, RunError
+from dropdiag.histograms.histogram import Histogram
 from dropdiag.store import schema, segments
 from dropdiag.store.files import compact
-from dropdiag.store.histogram import Histogram
 from dropdiag.store.reader import Run, Runs, as_runs, load
 from dropdiag.store.rows import HistogramRow, ScalarRow
 from dropdiag.store.writer import RunWriter

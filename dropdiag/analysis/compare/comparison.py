@@ -15,14 +15,14 @@ from dropdiag.analysis.compare.matching import Matched, as_frame, check_match, m
 from dropdiag.analysis.compare.measures import gather
 from dropdiag.analysis.compare.opening import Problems, opened
 from dropdiag.analysis.compare.pairing import sides
+from dropdiag.analysis.compare.step_ranges import Windows, windows
 from dropdiag.analysis.compare.table import Compared, Settings, as_table, rows_of
-from dropdiag.analysis.compare.windows import Windows, windows
 from dropdiag.analysis.select import check
 from dropdiag.errors import ArgumentError, DropdiagWarning, RunError
 from dropdiag.store.reader import Runs
 
 if TYPE_CHECKING:
-    from dropdiag.analysis.compare.claims import Claims
+    from dropdiag.analysis.claims.claims import Claims
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -73,13 +73,13 @@ class Comparison:
         )
 
     def _repr_html_(self) -> str:
-        from dropdiag.display import comparison  # noqa: PLC0415 - a notebook alone pays it
+        from dropdiag.notebook import comparison  # noqa: PLC0415 - a notebook alone pays it
 
         return comparison(self)
 
     def claims(self, **options: Any) -> Claims:
-        """Put the paper's claims to the test; see `dropdiag.analysis.compare.claims.claims` for the options."""
-        from dropdiag.analysis.compare.claims import claims  # noqa: PLC0415 - claims knows comparisons
+        """Put the paper's claims to the test; see `dropdiag.analysis.claims.claims.claims` for the options."""
+        from dropdiag.analysis.claims.claims import claims  # noqa: PLC0415 - claims knows comparisons
 
         return claims(self, **options)
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from dropdiag.analysis.compare.resampling import Design, Floats, Statistic, Weights
 from dropdiag.errors import ArgumentError
-from dropdiag.store.histogram import Histogram
+from dropdiag.histograms.histogram import Histogram
 
 CELLS: Final = 64
 """Cells of equal share of all values, in which the Jensen-Shannon divergence is taken."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from dropdiag.analysis.compare.windows import NOT_FINITE
+from dropdiag.analysis.compare.step_ranges import NOT_FINITE
 from dropdiag.store.reader import Runs
 
 

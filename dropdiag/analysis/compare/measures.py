@@ -13,8 +13,8 @@ import pandas as pd
 from dropdiag.analysis import correlation, learning, saturation
 from dropdiag.analysis.compare.diverging import diverged
 from dropdiag.analysis.compare.opening import Problems, attempt
-from dropdiag.analysis.compare.shapes import ks_normal, shape_distances
-from dropdiag.analysis.compare.windows import NOT_FINITE, flows
+from dropdiag.analysis.compare.step_ranges import NOT_FINITE, flows
+from dropdiag.analysis.compare.weight_shapes import ks_normal, shape_distances
 from dropdiag.analysis.phases import common, rows_of_one_phase
 from dropdiag.analysis.select import as_text, histograms, last, reduced
 from dropdiag.errors import NotRecordedError

@@ -14,8 +14,8 @@ from dropdiag.analysis.compare.effects import Effect, assess, holm, mean_differe
 from dropdiag.analysis.compare.matching import Matched
 from dropdiag.analysis.compare.measures import DISTANCE, LOG_RATIO, Measure, measure_of
 from dropdiag.analysis.compare.pairing import Sides, finite
-from dropdiag.analysis.compare.windows import Window, within
-from dropdiag.store.histogram import Histogram
+from dropdiag.analysis.compare.step_ranges import Window, within
+from dropdiag.histograms.histogram import Histogram
 from dropdiag.store.schema import QUANTITIES
 
 COLUMNS: Final = [

@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 
 import dropdiag as dd
-from dropdiag.analysis.compare.claims import _scalar
-from dropdiag.analysis.compare.roles import cast
-from dropdiag.analysis.compare.verdicts import (
+from dropdiag.analysis.claims.claims import _scalar
+from dropdiag.analysis.claims.roles import cast
+from dropdiag.analysis.claims.rules import (
     CONTRADICTED,
     SUPPORTED,
     UNDECIDED,

@@ -15,7 +15,7 @@ from dropdiag.analysis import correlation
 from dropdiag.analysis.compare.distances import PooledCounts
 from dropdiag.analysis.compare.resampling import Design
 from dropdiag.errors import ArgumentError, DropdiagWarning, RunError
-from dropdiag.store.histogram import Histogram
+from dropdiag.histograms.histogram import Histogram
 from dropdiag.store.rows import ScalarRow
 from dropdiag.store.writer import RunWriter
 from tests.synthetic import SAMPLES, content, write, write_runs
@@ -591,5 +591,5 @@ def test_the_same_runs_give_the_same_table_whichever_way_they_are_given(folder):
 
 
 def test_comparing_needs_no_torch():
-    code = "import sys, dropdiag as dd; dd.compare; import dropdiag.analysis.compare.claims; assert 'torch' not in sys.modules"
+    code = "import sys, dropdiag as dd; dd.compare; import dropdiag.analysis.claims.claims; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -5,11 +5,12 @@ import pytest
 from scipy import stats
 from scipy.spatial.distance import jensenshannon
 
-from dropdiag.analysis.compare import distances, shapes
+from dropdiag.analysis.compare import distances
+from dropdiag.analysis.compare import weight_shapes as shapes
 from dropdiag.analysis.compare.distances import PooledCounts
 from dropdiag.analysis.compare.resampling import Design
 from dropdiag.errors import ArgumentError
-from dropdiag.store.histogram import Histogram
+from dropdiag.histograms.histogram import Histogram
 
 
 @pytest.fixture

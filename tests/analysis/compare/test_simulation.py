@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
+from dropdiag.analysis.claims.rules import CONTRADICTED, SUPPORTED, Numbers, one_sided
 from dropdiag.analysis.compare.distances import PooledCounts
 from dropdiag.analysis.compare.effects import BCA_FROM, assess, bca_interval, mean_difference
 from dropdiag.analysis.compare.resampling import Design
-from dropdiag.analysis.compare.verdicts import CONTRADICTED, SUPPORTED, Numbers, one_sided
-from dropdiag.store.histogram import Histogram
+from dropdiag.histograms.histogram import Histogram
 
 TIMES = 1000
 CASES = [(5, True), (8, True), (12, True), (5, False), (8, False), (20, False)]

@@ -1,0 +1,1 @@
+"""The paper's claims as rules that runs can support or contradict."""

@@ -1,0 +1,82 @@
+"""How normal are a layer's weights, and how alike are the layers? Numbers of one run's histograms."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+from scipy.special import ndtr
+
+from dropdiag.analysis.compare.resampling import Floats
+from dropdiag.histograms.histogram import Histogram
+
+LEVELS: Final = 512
+"""Quantiles, at the middle of equal shares, by which two shapes are told apart."""
+
+
+def ks_normal(histogram: Histogram) -> float:
+    """Kolmogorov-Smirnov distance to the normal distribution of the same mean and standard deviation.
+
+    Parameters
+    ----------
+    histogram : Histogram
+
+    Returns
+    -------
+    float
+        The greatest |F - Phi|, in [0, 1], taken at the bins' edges: at most the share of the fullest bin below
+        that of the raw values. NaN where all values lie in one bin or none is finite.
+
+    Notes
+    -----
+    A distance, not a test: the mean and standard deviation are fitted, and a layer's weights are no sample.
+    """
+    low, high, counts = histogram.bounds()
+    if counts.size < 2:
+        return float("nan")
+    after = np.cumsum(counts) / counts.sum()
+    before = np.concatenate([[0.0], after[:-1]])
+    mean, sd = histogram.mean(), histogram.std()
+    apart = [np.abs(ndtr((edge - mean) / sd) - level).max() for edge, level in ((low, before), (high, after))]
+    return float(max(apart))
+
+
+def standardised(histogram: Histogram) -> Floats:
+    """Quantiles of (x - mean) / sd at `LEVELS` levels: the distribution's shape without its place and width.
+
+    Returns
+    -------
+    ndarray of float64, shape (LEVELS,)
+        NaN where all values lie in one bin or none is finite.
+    """
+    if histogram.bounds()[2].size < 2:
+        return np.full(LEVELS, np.nan)
+    values = histogram.quantile((np.arange(LEVELS) + 0.5) / LEVELS)
+    return np.asarray((values - histogram.mean()) / histogram.std())
+
+
+def shape_distances(histograms: Sequence[Histogram]) -> Floats:
+    """How far each layer's shape is from those of the others, on average.
+
+    Parameters
+    ----------
+    histograms : sequence of Histogram
+        One a layer, of one run.
+
+    Returns
+    -------
+    ndarray of float64, shape (layers,)
+        Mean over the other layers of W1 between standardised values, in standard deviations; 0 for layers that
+        differ by place and width alone. NaN without another layer.
+    """
+    shapes = [standardised(histogram) for histogram in histograms]
+    if not shapes:
+        return np.empty(0)
+    apart = np.array([[np.abs(one - other).mean() for other in shapes] for one in shapes])
+    np.fill_diagonal(apart, np.nan)
+    known = ~np.isnan(apart)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(
+            np.where(known, apart, 0.0).sum(axis=1) / np.where(known.any(axis=1), known.sum(axis=1), np.nan)
+        )

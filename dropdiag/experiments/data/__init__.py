@@ -1,0 +1,1 @@
+"""Image data sets: readers of their published files, and the MNIST sample that is shipped."""

@@ -1,0 +1,161 @@
+"""The network of Figure 8 in its four conditions.
+
+The paper's summary says only that its convolutional networks have ReLU, with and without batch normalisation.
+What stands here is inferred from what was usual: 3 x 3 convolutions in three blocks of two, each block ending in
+max pooling (64, 64, 128, 128, 256, 256 channels), a hidden layer of 512 nodes, and the output; weights as He and
+others draw them for ReLU (normal, variance 2/fan_in; 1/fan_in at the output), zero biases. No dropout: batch norm
+and GAAF are all that differs.
+
+References: Simonyan and Zisserman, "Very Deep Convolutional Networks for Large-Scale Image Recognition",
+arXiv:1409.1556; He et al., "Delving Deep into Rectifiers", arXiv:1502.01852; Ioffe and Szegedy, "Batch
+Normalization", arXiv:1502.03167.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Final, Literal, TypeAlias
+
+import torch
+from torch import nn
+
+from dropdiag.errors import ArgumentError
+from dropdiag.experiments.data.datasets import CHANNELS, SIDE
+from dropdiag.gaaf import GAAF
+
+BASE: Final = "Base"
+BATCH_NORM: Final = "Batch norm"
+WITH_GAAF: Final = "GAAF"
+BATCH_NORM_GAAF: Final = "Batch norm + GAAF"
+CONDITIONS: Final = (BASE, BATCH_NORM, WITH_GAAF, BATCH_NORM_GAAF)
+WITHOUT_GAAF: Final = {WITH_GAAF: BASE, BATCH_NORM_GAAF: BATCH_NORM}
+"""Condition with GAAF -> the same network without it."""
+
+Follows: TypeAlias = Literal["relu", "linear"]
+"""What follows a layer, which decides the variance of its initial weights."""
+
+CONVOLUTIONS: Final = (64, 64, 128, 128, 256, 256)
+HIDDEN: Final = 512
+LAYERS: Final = len(CONVOLUTIONS) + 1
+
+
+def condition_named(name: str) -> str:
+    """Return the condition that `name` means, ignoring case, spaces, hyphens and plus signs.
+
+    Raises
+    ------
+    ArgumentError
+        If there is none; the message lists all.
+    """
+    known = {_bare(condition): condition for condition in CONDITIONS}
+    if _bare(name) not in known:
+        raise ArgumentError(f"unknown condition {name!r}; the conditions are {', '.join(map(repr, CONDITIONS))}")
+    return known[_bare(name)]
+
+
+def widths(width: float) -> tuple[int, ...]:
+    """Return channels of the convolutions and nodes of the hidden layer, times `width`, at least one each.
+
+    Raises
+    ------
+    ArgumentError
+        If `width` is not positive and finite.
+    """
+    if not (math.isfinite(width) and width > 0):
+        raise ArgumentError(f"width must be positive and finite, got {width!r}")
+    return tuple(max(1, round(width * n)) for n in (*CONVOLUTIONS, HIDDEN))
+
+
+def weight_layers() -> dict[str, str]:
+    """Return module names and titles of what holds the weights: ``{"layer1.conv": "Conv 1", ...}``."""
+    return _titled(lambda i: f"layer{i}.{'linear' if i == LAYERS else 'conv'}")
+
+
+def activation_layers() -> dict[str, str]:
+    """Return module names and titles of the activation functions: ``{"layer1.activation": "Conv 1", ...}``."""
+    return _titled(lambda i: f"layer{i}.activation")
+
+
+def build(condition: str, classes: int, seed: int, *, width: float = 1.0) -> nn.Sequential:
+    """Build the network in one condition.
+
+    Parameters
+    ----------
+    condition : str
+        One of `CONDITIONS`. Batch norm stands between a layer's weights and its activation function.
+    classes : int
+    seed : int
+        Seed of the initial weights, which are the same in every condition.
+    width : float, default 1
+        Factor of all widths.
+
+    Returns
+    -------
+    nn.Sequential
+        Takes float32 of shape (n, 3, 32, 32). Modules ``layer1.conv``, ``layer1.norm`` (with batch norm),
+        ``layer1.activation``, ..., ``layer7.linear``, ..., ``output``. The global random number generator is
+        not touched.
+
+    Raises
+    ------
+    ArgumentError
+        For an unknown condition or a `width` that is not positive.
+    """
+    condition = condition_named(condition)
+    *channels, hidden = widths(width)
+    generator = torch.Generator().manual_seed(seed)
+    network: OrderedDict[str, nn.Module] = OrderedDict()
+    fan_in, side = CHANNELS, SIDE
+    for i, out in enumerate(channels, start=1):
+        pool = i % 2 == 0
+        network[f"layer{i}"] = _convolution(condition, fan_in, out, generator, pool=pool)
+        fan_in, side = out, side // 2 if pool else side
+    network[f"layer{LAYERS}"] = _hidden(condition, fan_in * side * side, hidden, generator)
+    network["output"] = _linear(hidden, classes, generator, nonlinearity="linear")
+    return nn.Sequential(network)
+
+
+def _convolution(condition: str, fan_in: int, out: int, generator: torch.Generator, *, pool: bool) -> nn.Sequential:
+    conv: nn.Conv2d = nn.utils.skip_init(nn.Conv2d, fan_in, out, 3, padding=1)  # type: ignore[no-untyped-call]
+    _initialise(conv, generator)
+    parts: OrderedDict[str, nn.Module] = OrderedDict(conv=conv)
+    if condition in (BATCH_NORM, BATCH_NORM_GAAF):
+        parts["norm"] = nn.BatchNorm2d(out)
+    parts["activation"] = _activation(condition)
+    if pool:
+        parts["pool"] = nn.MaxPool2d(2)
+    return nn.Sequential(parts)
+
+
+def _hidden(condition: str, fan_in: int, out: int, generator: torch.Generator) -> nn.Sequential:
+    parts: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten(), linear=_linear(fan_in, out, generator))
+    if condition in (BATCH_NORM, BATCH_NORM_GAAF):
+        parts["norm"] = nn.BatchNorm1d(out)
+    parts["activation"] = _activation(condition)
+    return nn.Sequential(parts)
+
+
+def _activation(condition: str) -> nn.Module:
+    return GAAF("relu") if condition in WITHOUT_GAAF else nn.ReLU()
+
+
+def _linear(fan_in: int, fan_out: int, generator: torch.Generator, nonlinearity: Follows = "relu") -> nn.Linear:
+    linear: nn.Linear = nn.utils.skip_init(nn.Linear, fan_in, fan_out)  # type: ignore[no-untyped-call]
+    _initialise(linear, generator, nonlinearity)
+    return linear
+
+
+def _initialise(module: nn.Conv2d | nn.Linear, generator: torch.Generator, nonlinearity: Follows = "relu") -> None:
+    nn.init.kaiming_normal_(module.weight, nonlinearity=nonlinearity, generator=generator)
+    assert module.bias is not None  # noqa: S101 - they are made with one
+    nn.init.zeros_(module.bias)
+
+
+def _titled(name: Callable[[int], str]) -> dict[str, str]:
+    return {name(i): "Hidden" if i == LAYERS else f"Conv {i}" for i in range(1, LAYERS + 1)}
+
+
+def _bare(name: str) -> str:
+    return "".join(character for character in name.casefold() if character.isalnum())

@@ -1,0 +1,1 @@
+"""The paper's experiment on MNIST: Figures 1 to 7."""

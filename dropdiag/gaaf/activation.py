@@ -1,0 +1,240 @@
+"""Gradient acceleration in activation functions (GAAF).
+
+``GAAF(x) = phi(x) + g(x) s(x)``: a saw-tooth g of height 1/K and slope 1, shaped by s, is added to an
+activation function phi. The node value hardly changes (by at most ``s(x)/(2K)``), the derivative grows by
+about s(x) wherever s is large: gradient flows where phi alone has none.
+
+Reference: Hahn and Choi, "Gradient Acceleration in Activation Functions", arXiv:1806.09783; the shapes are
+those of its Figure 6.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+
+from dropdiag.errors import ArgumentError
+from dropdiag.gaaf.shapes import (
+    BASES,
+    COMPLEMENT,
+    DEFAULT_SHAPES,
+    MODULES,
+    SHAPES,
+    Derivative,
+    Function,
+    derivative_complement,
+)
+
+LOW_PRECISION: Final = (torch.bfloat16, torch.float16)
+
+
+class _SawTooth(torch.autograd.Function):
+    """The saw-tooth forward, the identity backward (its slope is 1 almost everywhere)."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, k: float) -> Tensor:
+        scaled = x * k
+        fraction = scaled - torch.floor(scaled)
+        return (fraction.nan_to_num(nan=0.5) - 0.5) / k  # ±Inf and NaN have no fraction: g is 0 there
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        """Keep nothing: the slope does not depend on x."""
+
+    @staticmethod
+    def backward(_ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        return grads[0], None
+
+
+def saw_tooth(x: Tensor, k: float = 10_000) -> Tensor:
+    """``g(x) = (x K - floor(x K) - 0.5) / K``, with derivative 1 everywhere.
+
+    Parameters
+    ----------
+    x : Tensor of float32 or float64, any shape
+    k : float
+        Teeth in a unit of x; ``|g| <= 0.5/K``.
+
+    Returns
+    -------
+    Tensor
+        Same shape and dtype as `x`. Zero at ±Inf and NaN.
+
+    Notes
+    -----
+    ``x K`` has a usable fraction only while ``|x| K`` is well below 2**23 (float32) or 2**52 (float64);
+    beyond, g is a constant of the same small size. The derivative is exact everywhere, since it is not
+    computed from that fraction. Forward-mode differentiation (``torch.func.jvp``) is not implemented:
+    torch.compile refuses functions that define it.
+    """
+    result: Tensor = _SawTooth.apply(x, k)  # type: ignore[no-untyped-call]
+    return result
+
+
+class _Accelerate(torch.autograd.Function):
+    """phi(x) forward; backward its own derivative and s(x) besides."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(value: Tensor, _x: Tensor, _s: Tensor) -> Tensor:
+        return value.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG004 - torch names it
+        _, x, s = inputs
+        ctx.save_for_backward(s)
+        ctx.dtype = x.dtype
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
+        (s,) = ctx.saved_tensors
+        return grads[0], (grads[0] * s).to(ctx.dtype), None
+
+
+class GAAF(nn.Module):
+    """The activation function ``phi(x) + g(x) s(x)`` of Hahn and Choi.
+
+    Its derivative is exactly ``phi'(x) + s(x) + g(x) s'(x)`` at any magnitude of x, and the second derivative
+    ``phi''(x) + 2 s'(x) + g(x) s''(x)``; without `exact_forward` (the default in low precision) they are ``phi'(x) +
+    s(x)`` and ``phi''(x) + s'(x)``. There is nothing random in it and no parameter.
+
+    Parameters
+    ----------
+    phi : {"tanh", "sigmoid", "relu", "leaky_relu", "gelu", "silu", "hardtanh"} or callable
+        The base activation function; an ``nn.Module`` is registered as the submodule ``base``.
+    k : float, default 10,000
+        Teeth of the saw in a unit of x: the node value moves by at most ``s(x)/(2 k)``.
+    shape : str or callable, optional
+        Shape function s: ``"gaussian"``, ``"shifted_sigmoid"``, ``"constant"``, ``"derivative_complement"``
+        (``1 - phi'(x)``), or any differentiable function of a tensor; see `dropdiag.gaaf` for their parameters.
+        By default Figure 6's for tanh (gaussian) and ReLU (shifted sigmoid), and for the others with a name the
+        one of those two that saturates alike. Needed where `phi` is a function without a default shape.
+    height, width : float, default 1
+        Stretch the shape: ``s(x) = height * shape(x / width)``. `dropdiag.gaaf.fit` sets them. A height of 0 is
+        phi alone; a negative one takes derivative away. The attributes may be set at any time.
+    exact_forward : bool, optional
+        True: the value is ``phi(x) + g(x) s(x)``. False: the value is phi(x), bit for bit, and the derivative
+        ``phi'(x) + s(x)``. The two differ by at most ``max|s|/(2 k)`` in value (5e-5 with the defaults) and by
+        ``max|s'|/(2 k)`` in derivative. By default True, but False for bfloat16 and float16 net values, where g
+        would be lost in rounding: there half a unit in the last place of a value near 1 is 2e-3 and 2e-4.
+
+    Attributes
+    ----------
+    base : callable
+        phi. Saturation is judged by *its* derivative: GAAF's own is large everywhere by design.
+    shape : callable
+        The shape function before `height` and `width`.
+
+    Raises
+    ------
+    ArgumentError
+        For an unknown name, a missing shape, a `k` or `width` that is not a positive finite number, or a height
+        that is not finite.
+
+    Notes
+    -----
+    s(x) and g(x) are computed in float32 (float64 for float64 input), also under autocast, and the sum is rounded
+    to the dtype that phi returns. ``state_dict`` holds neither height nor width; pickles and copies do.
+
+    Examples
+    --------
+    >>> activation = GAAF("tanh")
+    >>> activation
+    GAAF(phi=tanh, k=10000, shape=gaussian)
+    """
+
+    def __init__(
+        self,
+        phi: str | Function = "tanh",
+        k: float = 10_000,
+        shape: str | Function | None = None,
+        *,
+        height: float = 1.0,
+        width: float = 1.0,
+        exact_forward: bool | None = None,
+    ) -> None:
+        super().__init__()
+        if not (isinstance(k, int | float) and math.isfinite(k) and k > 0):
+            raise ArgumentError(f"k must be a positive finite number (teeth in a unit of x), got {k!r}")
+        if not (isinstance(width, int | float) and math.isfinite(width) and width > 0):
+            raise ArgumentError(f"width must be a positive finite number, got {width!r}")
+        if not (isinstance(height, int | float) and math.isfinite(height)):
+            raise ArgumentError(f"height must be a finite number, got {height!r}")
+        self.base = _base(phi)
+        self.shape = _shape(shape, phi, self.base)
+        self.k, self.height, self.width, self.exact_forward = k, float(height), float(width), exact_forward
+
+    def s(self, x: Tensor) -> Tensor:
+        """Return the shape function, ``height * shape(x / width)``, of `x`; same shape and dtype."""
+        s = self.shape(x if self.width == 1 else x / self.width)
+        return s if self.height == 1 else self.height * s
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's activations call it so
+        """Node values of the net values `input`; same shape, the dtype phi returns."""
+        x = input
+        # A base of the user's own may work in place; x is still needed.
+        value = self.base(x) if self.base in BASES.values() else self.base(x.clone())
+        wide = x if x.dtype == torch.float64 else x.float()
+        exact = x.dtype not in LOW_PRECISION if self.exact_forward is None else self.exact_forward
+        if exact:
+            return (value + saw_tooth(wide, self.k) * self.s(wide)).to(value.dtype)
+        result: Tensor = _Accelerate.apply(value, x, self.s(wide))  # type: ignore[no-untyped-call]
+        return result
+
+    def reference_function(self) -> Function:
+        """Return phi: its derivative, not GAAF's own, which is large everywhere, decides where nodes are saturated."""
+        base: Function = self.base
+        return base
+
+    def reference_is_named(self) -> bool:
+        """Whether ``print(model)`` tells phi: so it does where phi was given by a name."""
+        return self.base in BASES.values()
+
+    def extra_repr(self) -> str:
+        """Return the arguments, for ``print(model)``."""
+        parts = [f"phi={_name(self.base)}", f"k={self.k}", f"shape={_name(self.shape)}"]
+        parts += [f"{name}={getattr(self, name):.4g}" for name in ("height", "width") if getattr(self, name) != 1]
+        parts += [] if self.exact_forward is None else [f"exact_forward={self.exact_forward}"]
+        return ", ".join(parts)
+
+
+def _base(phi: str | Function) -> Function:
+    return _function("phi", phi, BASES)
+
+
+def _shape(shape: str | Function | None, phi: str | Function, base: Function) -> Function:
+    if shape is None:
+        name = phi if isinstance(phi, str) else MODULES.get(type(phi))  # type: ignore[arg-type]
+        if name is not None:
+            return DEFAULT_SHAPES[name]
+        raise ArgumentError(
+            f"GAAF has no default shape function for phi={_name(phi)}; "
+            f"pass shape= as one of {', '.join((*SHAPES, COMPLEMENT))}, or as a function s(x) of a tensor"
+        )
+    if shape == COMPLEMENT:
+        return partial(derivative_complement, derivative=Derivative(base))
+    return _function("shape", shape, SHAPES, COMPLEMENT)
+
+
+def _function(argument: str, given: str | Function, known: dict[str, Function], *more: str) -> Function:
+    if isinstance(given, str) and given in known:
+        return known[given]
+    if isinstance(given, str | type) or not callable(given):
+        what = f"the class {given.__name__}, not an instance of it" if isinstance(given, type) else repr(given)
+        names = ", ".join((*known, *more))
+        raise ArgumentError(f"{argument} must be one of {names}, or a function of a tensor; got {what}")
+    return given
+
+
+def _name(function: object) -> str:
+    if isinstance(function, partial):
+        settings = [f"{k}={v:g}" for k, v in function.keywords.items() if isinstance(v, (int, float))]
+        return f"{_name(function.func)}({', '.join(settings)})" if settings else _name(function.func)
+    return getattr(function, "__name__", None) or type(function).__name__

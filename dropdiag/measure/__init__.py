@@ -1,0 +1,1 @@
+"""Active measurements: forward passes of their own that leave the model as it was."""

@@ -1,0 +1,377 @@
+"""Forward passes of a model under fresh dropout masks, at fixed input, that leave no trace in it."""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeAlias, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.utils.hooks import RemovableHandle
+
+from dropdiag.errors import ArgumentError
+from dropdiag.model.hook_base import InertHook
+from dropdiag.model.sites import ACTIVATION, Site, select, survey
+
+Key: TypeAlias = tuple[str, int]
+"""Layer and call index."""
+NetHook: TypeAlias = Callable[[Key, Tensor], None]
+
+_CONVOLUTIONS: Final = nn.modules.conv._ConvNd
+_LAYERS: Final = (
+    nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d,
+)  # fmt: skip
+
+
+@dataclass
+class Chain:
+    """A dropout right before a layer whose output is a net value, with the layer's input when no mask is drawn."""
+
+    x: Tensor
+    p: float
+    layer: nn.Module
+    call: int
+
+
+@dataclass
+class _Seen:
+    """A tensor and its version: another operation in place makes it another value."""
+
+    tensor: Tensor
+    version: int
+    what: Any
+
+    @classmethod
+    def of(cls, tensor: Tensor, what: Any) -> _Seen:
+        return cls(tensor, _version(tensor), what)
+
+    @property
+    def same(self) -> bool:
+        return _version(self.tensor) == self.version
+
+
+@dataclass
+class _Watch:
+    """What the hooks of one pass have seen; tensors are held so that their identities stay apart."""
+
+    on_net: NetHook
+    links: bool = False
+    calls: Counter[str] = field(default_factory=Counter)
+    layer_calls: Counter[int] = field(default_factory=Counter)
+    masked: dict[int, _Seen] = field(default_factory=dict)
+    linear: dict[int, _Seen] = field(default_factory=dict)
+    chains: dict[Key, Chain] = field(default_factory=dict)
+
+
+class MaskedPasses:
+    """Passes of one batch through a model, each under fresh masks.
+
+    Parameters
+    ----------
+    model : nn.Module
+    batch : Tensor, sequence or mapping
+        What the model is called with: one argument, several, or named ones. Every pass gets copies of its tensors.
+    p : float, optional
+        Dropout rate to measure at. A model with dropout modules (also attention and recurrent layers with a rate) takes
+        it in each of them; one without gets a dropout on the node values of every activation. Without `p` the model's
+        own rates hold.
+    include, exclude : pattern or patterns, optional
+        Which activations are watched.
+
+    Attributes
+    ----------
+    sites : list of Site
+        The activation modules that are watched.
+
+    Raises
+    ------
+    ArgumentError
+        For a rate outside [0, 1), a model without activation modules, one with lazy modules that have no values yet, or
+        a rate for a model that draws random numbers outside of its dropout modules.
+
+    Notes
+    -----
+    Passes run eagerly and without gradients in training mode, so that every kind of dropout draws (also those that are
+    no modules), but batch norms and spectral norms stay in evaluation mode. Afterwards training flags, buffers, rates
+    and torch's random number generators are what they were; a Recorder on the model sees nothing of it.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        batch: object,
+        p: float | None,
+        include: str | Sequence[str] | None = None,
+        exclude: str | Sequence[str] | None = None,
+    ) -> None:
+        if p is not None and not (isinstance(p, (int, float)) and 0 <= p < 1):
+            raise ArgumentError(f"p must be a dropout rate in [0, 1), got {p!r}")
+        if not isinstance(model, nn.Module):
+            raise ArgumentError(f"model must be an nn.Module, got {type(model).__name__}")
+        inner = getattr(model, "_orig_mod", None)  # of torch.compile
+        self.model = inner if isinstance(inner, nn.Module) else model
+        tensors = (*self.model.parameters(), *self.model.buffers())
+        if any(isinstance(t, (UninitializedParameter, UninitializedBuffer)) for t in tensors):
+            raise ArgumentError("the model has lazy modules without values: run it once before it is measured")
+        self.batch, self.p = batch, p
+        everything = [s for s in survey(self.model) if s.kind == ACTIVATION and s.skipped is None]
+        if not everything:
+            raise ArgumentError(
+                "the model has no activation modules to watch (functions such as F.relu are not seen here: use nn.ReLU)"
+            )
+        self.sites = [s for s in select(everything, include, exclude) if s.skipped is None]
+        self._rates = _rates(self.model)
+        self._placed = everything if p is not None and not self._rates else []
+        if p is not None:
+            self._check_that_p_is_all()
+
+    def _check_that_p_is_all(self) -> None:
+        """Refuse a rate where masks are drawn that it does not reach."""
+        with self.ready(0, rate=0.0):
+            before = torch.default_generator.get_state()
+            self._call()
+            if not torch.equal(before, torch.default_generator.get_state()):
+                raise ArgumentError(
+                    "the model draws random numbers outside of its dropout modules (F.dropout, DropPath or the like), "
+                    "which p= does not reach; leave p= out to measure at the model's own rates"
+                )
+
+    @contextmanager
+    def ready(self, seed: int, *, rate: float | None = None) -> Iterator[Callable[[NetHook, int], None]]:
+        """Prepare the model; give a function that makes passes.
+
+        Parameters
+        ----------
+        seed : int
+            Of the masks; the same seed gives the same masks.
+        rate : float, optional
+            In place of `p`.
+
+        Yields
+        ------
+        callable
+            Of (on_net, masks): makes so many passes from the seed on, calling ``on_net`` with each net value.
+        """
+        tensors = (*self.model.parameters(), *self.model.buffers())
+        devices = sorted({t.device.index for t in tensors if t.is_cuda})
+        with ExitStack() as stack:
+            stack.enter_context(torch.no_grad())
+            stack.enter_context(_kept(self.model))
+            stack.enter_context(torch.random.fork_rng(devices=devices))
+            if any(t.device.type == "mps" for t in tensors):
+                stack.callback(torch.mps.set_rng_state, torch.mps.get_rng_state())
+            self._set_modes(self.p if rate is None else rate)
+
+            def passes(on_net: NetHook, masks: int) -> None:
+                # torch.manual_seed() would seed the generators of every device, also of those that are not forked
+                torch.default_generator.manual_seed(seed)
+                for device in devices:
+                    torch.cuda.default_generators[device].manual_seed(seed)
+                if any(t.device.type == "mps" for t in tensors):
+                    torch.mps.manual_seed(seed)
+                for _ in range(masks):
+                    self._once(on_net)
+
+            yield passes
+
+    def chains(self, seed: int) -> dict[Key, Chain]:
+        """Return where a dropout comes right before the layer of a net value, with the layer's input without masks.
+
+        Found from the tensors of one pass: what the dropout gives is what the layer takes, and what that gives is
+        what the activation takes, with nothing done to it in between.
+        """
+        with self.ready(seed):
+            found = self._once(lambda _key, _z: None, links=True).chains
+            if not found:
+                return {}
+            for module in self.model.modules():
+                module.training = False
+            return self._with_inputs(found)
+
+    def _with_inputs(self, found: dict[Key, Chain]) -> dict[Key, Chain]:
+        layers = {id(chain.layer): chain.layer for chain in found.values()}
+        inputs: dict[int, list[Tensor]] = {at: [] for at in layers}
+
+        def keep(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            x = _input(args, kwargs)
+            inputs[id(module)].append(torch.empty(0) if x is None else x.detach().clone())
+
+        handles = [layer.register_forward_pre_hook(keep, with_kwargs=True) for layer in layers.values()]
+        try:
+            self._call()
+        finally:
+            _remove(handles)
+        return {
+            key: Chain(inputs[id(c.layer)][c.call], c.p, c.layer, c.call)
+            for key, c in found.items()
+            if c.call < len(inputs[id(c.layer)])
+        }
+
+    def _set_modes(self, rate: float | None) -> None:
+        lists = [part for m in self.model.modules() for part in getattr(m, "parametrizations", {}).values()]
+        still = {id(part) for listed in lists for part in listed.modules()}
+        for module in self.model.modules():
+            module.training = id(module) not in still and not _stays_in_evaluation(module)
+        for module, attribute in self._rates if rate is not None else ():
+            setattr(module, attribute, rate)
+
+    def _once(self, on_net: NetHook, *, links: bool = False) -> _Watch:
+        watch = _Watch(on_net, links)
+        handles = [s.module.register_forward_pre_hook(_NetValue(watch, s), with_kwargs=True) for s in self.sites]
+        handles += [s.module.register_forward_hook(_Placed(watch, self.p or 0.0)) for s in self._placed]
+        for module in self.model.modules() if links else ():
+            if type(module).forward is nn.Dropout.forward:
+                handles.append(module.register_forward_hook(_DropoutOut(watch)))
+            elif _has_closed_form(module):
+                handles.append(module.register_forward_hook(_LayerOut(watch), with_kwargs=True))
+        try:
+            self._call()
+        finally:
+            _remove(handles)
+        return watch
+
+    def _call(self) -> None:
+        batch = _copied(self.batch)
+        with torch.compiler.set_stance("force_eager"):  # hooks come and go: nothing may be compiled anew
+            if isinstance(batch, Mapping):
+                self.model(**batch)
+            elif isinstance(batch, (tuple, list)):
+                self.model(*batch)
+            else:
+                self.model(batch)
+
+
+@dataclass
+class _NetValue:
+    watch: _Watch
+    site: Site
+
+    def __call__(self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        z = _input(args, kwargs)
+        if z is None:
+            return
+        key = self.site.layer, self.watch.calls[self.site.layer]
+        self.watch.calls[self.site.layer] += 1
+        seen = self.watch.linear.get(id(z))
+        if seen is not None and seen.same:
+            self.watch.chains[key] = seen.what
+        net = self.site.net(z.detach())
+        self.watch.on_net(key, net.cpu() if net.device.type == "mps" else net)  # there is no float64 on MPS
+
+
+@dataclass
+class _Placed:
+    watch: _Watch
+    p: float
+
+    def __call__(self, _module: nn.Module, _args: tuple[Any, ...], h: Tensor) -> Tensor:
+        dropped = F.dropout(h, self.p, training=True)
+        if self.watch.links:
+            self.watch.masked[id(dropped)] = _Seen.of(dropped, self.p)
+        return dropped
+
+
+@dataclass
+class _DropoutOut:
+    watch: _Watch
+
+    def __call__(self, module: nn.Module, _args: tuple[Any, ...], output: Tensor) -> None:
+        self.watch.masked[id(output)] = _Seen.of(output, cast(nn.Dropout, module).p)
+
+
+@dataclass
+class _LayerOut:
+    watch: _Watch
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> None:
+        call = self.watch.layer_calls[id(module)]
+        self.watch.layer_calls[id(module)] += 1
+        x = _input(args, kwargs)
+        seen = None if x is None else self.watch.masked.get(id(x))
+        if x is not None and seen is not None and seen.same and seen.what < 1:
+            self.watch.linear[id(output)] = _Seen.of(output, Chain(x, seen.what, module, call))
+
+
+def _rates(model: nn.Module) -> list[tuple[nn.Module, str]]:
+    """Return modules with a dropout rate, and the attribute that holds it."""
+    found: list[tuple[nn.Module, str]] = []
+    for module in model.modules():
+        if isinstance(module, nn.modules.dropout._DropoutNd):
+            found.append((module, "p"))
+        elif isinstance(module, (nn.MultiheadAttention, nn.RNNBase)) and module.dropout > 0:
+            found.append((module, "dropout"))
+    return found
+
+
+def _stays_in_evaluation(module: nn.Module) -> bool:
+    """Whether a module does something else than dropout in training mode."""
+    if isinstance(module, (nn.modules.batchnorm._NormBase, nn.RReLU)):
+        return True
+    return any(isinstance(hook, SpectralNorm) for hook in module._forward_pre_hooks.values())
+
+
+def _has_closed_form(module: nn.Module) -> bool:
+    """Whether a layer is torch's own w x + b, each input in one product of a net value alone."""
+    if isinstance(module, _CONVOLUTIONS) and module.padding_mode != "zeros":
+        return False
+    return any(type(module).forward is kind.forward for kind in _LAYERS)
+
+
+def _input(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor | None:
+    """Return a module's tensor argument: the first, by position or by name."""
+    return next((value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)), None)
+
+
+def _version(tensor: Tensor) -> int:
+    return 0 if tensor.is_inference() else tensor._version
+
+
+def _copied(nested: Any) -> Any:
+    """Return the same with copies of its tensors: a model may work in place on what it gets."""
+    if isinstance(nested, Tensor):
+        return nested.detach().clone()
+    if isinstance(nested, Mapping):
+        return {name: _copied(value) for name, value in nested.items()}
+    if isinstance(nested, tuple) and hasattr(nested, "_fields"):
+        return type(nested)(*map(_copied, nested))
+    return type(nested)(map(_copied, nested)) if isinstance(nested, (tuple, list)) else nested
+
+
+def _remove(handles: Sequence[RemovableHandle]) -> None:
+    for handle in handles:
+        handle.remove()
+
+
+@contextmanager
+def _kept(model: nn.Module) -> Iterator[None]:
+    """Put a model's Recorder hooks, dropout rates, training flags and buffers back at the end."""
+    modes = [(m, m.training) for m in model.modules()]
+    rates = [(m, name, getattr(m, name)) for m, name in _rates(model)]
+    buffers = [(m, name, b) for m in model.modules() for name, b in m._buffers.items() if b is not None]
+    values = [(b.detach().clone(), _version(b)) for _, _, b in buffers]
+    hooks = [h for m in model.modules() for h in (m._forward_pre_hooks, m._forward_hooks)]
+    before = [(h, OrderedDict(h)) for h in hooks if any(isinstance(hook, InertHook) for hook in h.values())]
+    for registered, _ in before:
+        for number in [n for n, hook in registered.items() if isinstance(hook, InertHook)]:
+            del registered[number]
+    try:
+        yield
+    finally:
+        for registered, all_of_them in before:
+            registered.clear()
+            registered.update(all_of_them)
+        for module, name, rate in rates:
+            setattr(module, name, rate)
+        for module, mode in modes:
+            module.training = mode
+        for (module, name, buffer), (value, version) in zip(buffers, values, strict=True):
+            module._buffers[name] = buffer
+            if _version(buffer) != version:  # what was not touched is not written: a graph may hold it
+                with torch.no_grad():
+                    buffer.copy_(value)

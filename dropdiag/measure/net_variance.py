@@ -1,0 +1,285 @@
+"""The variance that dropout gives to net values at fixed input, and the gradient that comes of it.
+
+Dropout makes the net value z of a node random: ``Var(sum_i w_i d_i x_i) > 0``. Where the mean of z lies in the
+saturation area, that variance lets z wander to where phi' is not small (Hahn and Choi, arXiv:1806.09783, Figure 4).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dropdiag.errors import ArgumentError
+from dropdiag.histograms.histogram import Histogram as StoredHistogram
+from dropdiag.measure.masked_passes import Chain, Key, MaskedPasses
+from dropdiag.model.activations import Activation, describe, phi_of, slope_at
+from dropdiag.model.sites import Site, effective
+from dropdiag.sketches import Histogram
+from dropdiag.store.net_variance import Floats, LayerNetVariance, NetVariance
+
+
+def net_variance(
+    model: nn.Module,
+    batch: object,
+    masks: int = 64,
+    *,
+    p: float | None = None,
+    include: str | Sequence[str] | None = None,
+    exclude: str | Sequence[str] | None = None,
+    seed: int = 0,
+) -> NetVariance:
+    """Measure, for every net value, its variance over dropout masks at fixed input.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Any model with activation modules. Run twice `masks` times without gradients, each pass under fresh masks; batch
+        norms stay in evaluation mode. Afterwards it is what it was, as are the random number generators. A Recorder
+        on it sees nothing of this.
+    batch : Tensor, sequence or mapping
+        What the model is called with: one argument, several, or named ones.
+    masks : int, default 64
+        At least 2. The standard error of a variance is about ``sqrt(2/masks)`` of it (18 % for 64); means over many
+        net values are far more precise.
+    p : float, optional
+        Measure at this dropout rate instead of the model's own, in every dropout module and in attention and recurrent
+        layers that have a rate. In a model without any, a dropout is set on the node values of every activation for the
+        while.
+    include, exclude : pattern or patterns, optional
+        Shell patterns for the activations' names.
+    seed : int, default 0
+        Of the masks.
+
+    Returns
+    -------
+    NetVariance
+        One `LayerNetVariance` an activation and call, in network order; ``.table`` is a frame of their means. A layer
+        that no mask reaches has variance 0.
+
+    Raises
+    ------
+    ArgumentError
+        For fewer than two masks, a rate outside [0, 1), a model without activation modules or with lazy ones, one in
+        which no mask reaches a net value, or a rate for a model that draws masks outside of modules (``F.dropout``,
+        ``DropPath``), which the rate would not reach.
+
+    Notes
+    -----
+    For inverted dropout at rate p right before a layer, at inputs x, the variance is ``p/(1-p) sum_i w_i^2 x_i^2``
+    (the mask d/(1-p) has variance p/(1-p), independent in i). That is ``closed_form``, and the measured variance agrees
+    with it where no mask is drawn further up; where one is, x varies as well and the measured variance comes to more.
+
+    The gradient probability is the share of masks, over the net values whose *mean over masks* lies in the saturation
+    area, in which phi'(z) leaves it. Random numbers of numpy's or Python's (in a model's own augmentation, say) are
+    neither fixed nor put back. The saturation area is that of the base function for GAAF. Memory: three float64
+    arrays the size of all net values.
+    """
+    measured = measure(model, batch, masks, p=p, include=include, exclude=exclude, seed=seed)
+    return NetVariance(layers=tuple(m.summary() for m in measured), masks=masks, p=p)
+
+
+@dataclass
+class Measured:
+    """What passes under masks gave for one activation and call.
+
+    Attributes
+    ----------
+    key : (str, int)
+        Layer and call index.
+    site : Site
+    mean, variance : Tensor of float64, shape of the net value
+        Over masks.
+    saturated : Tensor of bool, same shape
+        Whether `mean` lies in the saturation area.
+    slopes : Tensor of float64, shape (m,), or of the net value
+        phi', with its sign, averaged over masks: of the saturated ones alone, or everywhere.
+    slope : callable
+        phi' of a float64 tensor.
+    """
+
+    key: Key
+    site: Site
+    mean: Tensor
+    variance: Tensor
+    saturated: Tensor
+    slopes: Tensor
+    slope: Callable[[Tensor], Tensor]
+    activation: Activation | None
+    closed_form: Tensor | None
+    wandering: StoredHistogram
+    gradient_probability: float
+    slope_over_masks: float
+    passes: int
+
+    def summary(self) -> LayerNetVariance:
+        """Return the same as plain arrays."""
+        known, means = self.activation, self.mean[self.saturated]
+        return LayerNetVariance(
+            layer=self.key[0],
+            call=self.key[1],
+            masks=self.passes,
+            mean=_array(self.mean),
+            variance=_array(self.variance),
+            closed_form=None if self.closed_form is None else _array(self.closed_form),
+            derivative=None if known is None else known.derivative,
+            left=() if known is None else known.left,
+            right=() if known is None else known.right,
+            wandering=self.wandering,
+            gradient_probability=self.gradient_probability,
+            slope_over_masks=self.slope_over_masks,
+            slope_at_mean=float(self.slope(means).abs().mean()) if means.numel() else math.nan,
+        )
+
+
+def measure(
+    model: nn.Module,
+    batch: object,
+    masks: int,
+    *,
+    p: float | None,
+    include: str | Sequence[str] | None = None,
+    exclude: str | Sequence[str] | None = None,
+    seed: int = 0,
+    everywhere: bool = False,
+    closed: bool = True,
+) -> list[Measured]:
+    """Make the passes of `net_variance`; see there.
+
+    With `everywhere`, phi' is averaged over masks at all net values, not only where their mean is saturated. Without
+    `closed`, no closed form is sought, which takes two passes and a product of its own.
+    """
+    if not isinstance(masks, int) or masks < 2:
+        raise ArgumentError(f"masks must be at least 2 (a whole number), so that there is a variance; got {masks!r}")
+    if not isinstance(seed, int):
+        raise ArgumentError(f"seed must be a whole number, got {seed!r}")
+    passes = MaskedPasses(model, batch, p, include, exclude)
+    chains = passes.chains(seed) if closed else {}
+    moments: dict[Key, _Moments] = {}
+    with passes.ready(seed) as run:
+        run(lambda key, z: moments.setdefault(key, _Moments(z)).update(z), masks)
+        if not any(m.mean.numel() for m in moments.values()):
+            raise ArgumentError("the batch gave no net value: it is empty, or no chosen activation was called")
+        if p != 0 and not any(m.m2.any() for m in moments.values()):
+            raise ArgumentError(
+                "no dropout mask reaches a net value that is measured, so that there is no variance"
+                + ("; pass p= to measure at a rate" if p is None else "")
+            )
+        sites = {site.layer: site for site in passes.sites}
+        wanderers = {key: _Wanderers(sites[key[0]], m.mean, everywhere) for key, m in moments.items()}
+        run(lambda key, z: wanderers[key].update(z) if key in wanderers else None, masks)
+    place = {site.layer: i for i, site in enumerate(passes.sites)}
+    keys = sorted(moments, key=lambda key: (place[key[0]], key[1]))
+    return [wanderers[key].measured(key, moments[key], chains.get(key)) for key in keys]
+
+
+class _Moments:
+    """Mean and centred sum of squares of each net value over masks, in float64 (Welford)."""
+
+    def __init__(self, like: Tensor) -> None:
+        self.n = 0
+        self.mean = torch.zeros_like(like, dtype=torch.float64)
+        self.m2 = torch.zeros_like(self.mean)
+
+    def update(self, z: Tensor) -> None:
+        self.n += 1
+        delta = z.to(torch.float64) - self.mean
+        self.mean += delta / self.n
+        self.m2 += delta * (z - self.mean)
+
+
+class _Wanderers:
+    """Over masks, the net values whose mean is saturated, and phi' at them."""
+
+    def __init__(self, site: Site, mean: Tensor, everywhere: bool) -> None:
+        self.site, self.activation = site, describe(site.module)
+        self.slope = _slope_of(site)
+        self.saturated = _inside(self.activation, mean)
+        self.everywhere = everywhere
+        self.n, self.some = 0, int(self.saturated.sum())
+        self.slopes = torch.zeros_like(mean if everywhere else mean[self.saturated])
+        self.absolute = torch.zeros((), dtype=torch.float64, device=mean.device)
+        self.outside = torch.zeros((), dtype=torch.int64, device=mean.device)
+        self.histogram = Histogram()
+
+    def update(self, z: Tensor) -> None:
+        self.n += 1
+        chosen = z[self.saturated]
+        slope = self.slope(z.to(torch.float64) if self.everywhere else chosen.to(torch.float64))
+        self.slopes += slope
+        if self.some:
+            self.histogram.update(chosen)
+            self.absolute += (slope[self.saturated] if self.everywhere else slope).abs().mean()
+            self.outside += (~_inside(self.activation, chosen.to(torch.float64))).sum()
+
+    def measured(self, key: Key, moments: _Moments, chain: Chain | None) -> Measured:
+        return Measured(
+            key=key,
+            site=self.site,
+            mean=moments.mean,
+            variance=moments.m2 / (moments.n - 1) if moments.n > 1 else torch.full_like(moments.m2, math.nan),
+            passes=moments.n,
+            saturated=self.saturated,
+            slopes=self.slopes / self.n,
+            slope=self.slope,
+            activation=self.activation,
+            closed_form=None if chain is None else closed_form(chain),
+            wandering=StoredHistogram(*self.histogram.drain()),
+            gradient_probability=self.outside.item() / (self.n * self.some) if self.some else math.nan,
+            slope_over_masks=self.absolute.item() / self.n if self.some else math.nan,
+        )
+
+
+def closed_form(chain: Chain) -> Tensor:
+    """Return ``p/(1-p) sum_i w_i^2 x_i^2`` for every net value that a layer gives behind a dropout.
+
+    Parameters
+    ----------
+    chain : Chain
+        A Linear or a convolution with padding by zeros, and its input when no mask is drawn.
+
+    Returns
+    -------
+    Tensor of float64, shape of the layer's output
+        For a convolution i runs over the channels and positions that the net value is made of.
+    """
+    layer, squares = chain.layer, chain.x.to(torch.float64).square()
+    weight = cast(Tensor, effective(layer, "weight")).detach().to(torch.float64).square()
+    factor = chain.p / (1 - chain.p)
+    if isinstance(layer, nn.Linear):
+        return factor * F.linear(squares, weight)
+    convolution = cast(nn.modules.conv._ConvNd, layer)
+    name = ("conv_transpose" if convolution.transposed else "conv") + f"{weight.ndim - 2}d"
+    options: dict[str, Any] = {name: getattr(convolution, name) for name in ("stride", "padding", "dilation", "groups")}
+    if convolution.transposed:
+        options["output_padding"] = convolution.output_padding
+    result: Tensor = getattr(F, name)(squares, weight, **options)
+    return factor * result
+
+
+def _slope_of(site: Site) -> Callable[[Tensor], Tensor]:
+    """Return phi' of a site's activation, of a float64 tensor on any device; 0 where it has no meaning."""
+    phi = phi_of(site.module)
+    if phi is None:
+        return torch.zeros_like
+    on_host = bool([*site.module.parameters(), *site.module.buffers()])  # phi holds copies of them
+
+    return lambda z: slope_at(phi, z.cpu() if on_host else z).to(z.device)
+
+
+def _inside(activation: Activation | None, z: Tensor) -> Tensor:
+    """Whether net values lie in the saturation area; nowhere where that has no meaning."""
+    inside = torch.zeros(z.shape, dtype=torch.bool, device=z.device)
+    for low, high in () if activation is None else (*activation.left, *activation.right):
+        inside |= (z >= low) & (z <= high)
+    return inside
+
+
+def _array(tensor: Tensor) -> Floats:
+    array: Floats = tensor.cpu().numpy()
+    return array

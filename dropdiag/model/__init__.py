@@ -1,0 +1,1 @@
+"""What a network consists of: sites, activation functions, dropouts, and hooks that copies do not carry."""

@@ -1,0 +1,319 @@
+"""What is in a model: the sites that can be recorded, in network order."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import UninitializedParameter
+from torch.nn.utils import parametrize
+
+from dropdiag.errors import ArgumentError
+from dropdiag.model.activations import activation_name, is_activation
+
+WEIGHT: Final = "weight"
+ACTIVATION: Final = "activation"
+OUTPUT: Final = "output"
+DROPOUT: Final = "dropout"
+
+LAST, SECOND = "last", "second"
+LAZY: Final = "not initialised yet (a lazy module); recorded once it is"
+
+_DROPOUT_NAMES: Final = ("Dropout", "DropPath", "StochasticDepth")
+_NODES_LAST: Final = (nn.Linear, nn.Bilinear, nn.Embedding, nn.LayerNorm, nn.RMSNorm, nn.RNNBase, nn.MultiheadAttention)
+_NODES_SECOND: Final = (nn.modules.conv._ConvNd, nn.modules.batchnorm._NormBase, nn.GroupNorm)
+
+
+@dataclass(frozen=True)
+class Site:
+    """One place that can be recorded.
+
+    Attributes
+    ----------
+    layer : str
+        Module name; for a weight that is not called ``weight``, the parameter's full name; for a functional
+        call ``MODULE:FUNCTION(SETTINGS)``. The model itself is ``""`` in torch and ``"(model)"`` here.
+    kind : {"weight", "activation", "output", "dropout"}
+        An output site has node values alone: a recurrent layer or attention.
+    module : nn.Module
+        The module that owns the parameter or calls the function, the activation, the layer.
+    parameter : str
+        The parameter's name in ``module`` (of a weight).
+    activation : str or None
+        The activation's name with its settings.
+    functional : bool
+        Whether it is a call of a function rather than a module.
+    hint : {"last", "second"} or None
+        Which dimension counts nodes in tensors of three dimensions or more, as far as the layers before tell.
+    gate_dim : int or None
+        For a gated unit, the dimension whose second half is the gate's net value.
+    aliases : tuple of str
+        Other names of the same module or parameter.
+    path : str
+        Name of ``module`` in the model.
+    skipped : str or None
+        Why the site is not recorded, if it is not.
+    """
+
+    layer: str
+    kind: str
+    module: nn.Module = field(repr=False, compare=False)
+    parameter: str = ""
+    activation: str | None = None
+    functional: bool = False
+    hint: str | None = None
+    gate_dim: int | None = None
+    aliases: tuple[str, ...] = ()
+    path: str = ""
+    skipped: str | None = None
+
+    def node_axis(self, ndim: int) -> int:
+        """Return which dimension of a node-value tensor counts nodes; all others count samples.
+
+        Parameters
+        ----------
+        ndim : int
+            Number of dimensions. Up to 2: the last (features). From 3: after a convolution or batch norm the
+            second (channels; positions are samples), after a Linear or layer norm the last (tokens are
+            samples); where the layers before do not tell, the last for 3 and the second from 4.
+        """
+        if ndim <= 2 or self.hint == LAST:
+            return -1
+        return 1 if self.hint == SECOND or ndim >= 4 else -1
+
+    def net(self, tensor: Tensor) -> Tensor:
+        """Return the part of an activation's input (or of its gradient) that is the net value."""
+        return tensor if self.gate_dim is None else tensor.chunk(2, self.gate_dim)[1]
+
+    def tensor(self) -> Tensor | None:
+        """Return the weight as it stands now, computed without side effects; None while it has no values."""
+        value = effective(self.module, self.parameter)
+        if isinstance(value, UninitializedParameter) or not isinstance(value, Tensor) or value.is_meta:
+            return None
+        late_bias = self.skipped == LAZY and value.ndim < 2
+        return None if late_bias else value
+
+    def describe(self) -> dict[str, Any]:
+        """Return the site as a row of ``run.json``."""
+        tensor = self.tensor() if self.kind == WEIGHT else None
+        return {
+            "layer": self.layer,
+            "call": 0,
+            "kind": self.kind,
+            "type": type(self.module).__name__,
+            "activation": self.activation,
+            "shape": None if tensor is None else list(tensor.shape),
+            "functional": self.functional,
+            "aliases": list(self.aliases),
+            "skipped": self.skipped,
+        }
+
+
+def survey(model: nn.Module) -> list[Site]:
+    """Find every weight, activation, dropout and recurrent or attention layer of a model.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Not changed, not run: functional calls are found when it runs.
+
+    Returns
+    -------
+    list of Site
+        In the order in which the modules are registered. Each physical parameter and module comes once, under
+        its first name. Biases, scales, dropouts and activations inside another are there with ``skipped``.
+    """
+    sites: list[Site] = []
+    inside: set[int] = set()
+    hint: str | None = None
+    names: dict[int, list[str]] = {}
+    for name, module in model.named_modules(remove_duplicate=False):
+        names.setdefault(id(module), []).append(name)
+    for name, module in model.named_modules():
+        hint = hint_of(module) or hint
+        sites.extend(replace(site, path=name) for site in _weights(name, module))
+        if isinstance(module, nn.MultiheadAttention) and module.dropout > 0:
+            reason = f"a dropout (rate {module.dropout}) is listed, not measured"
+            layer = f"{name or '(model)'}:attention_dropout"
+            sites.append(Site(layer, DROPOUT, module, functional=True, path=name, skipped=reason))
+        found = _module_site(name or "(model)", module, hint)
+        if found is None:
+            continue
+        if id(module) in inside:
+            found = replace(found, skipped="inside another activation")
+        if found.kind == ACTIVATION:
+            inside.update(id(child) for child in module.modules())
+        sites.append(replace(found, path=name, aliases=tuple(n for n in names[id(module)] if n != name)))
+    return _join_tied(sites)
+
+
+def hint_of(module: nn.Module) -> str | None:
+    """Return which dimension counts nodes in what a layer gives, if the layer tells."""
+    if isinstance(module, _NODES_SECOND) or type(module).__name__ in ("LayerNorm2d", "LayerNormAct2d"):
+        return SECOND
+    return LAST if isinstance(module, _NODES_LAST) else None
+
+
+def hint_of_children(module: nn.Module) -> str | None:
+    """Return the hint that all layers inside a module agree on, None where they do not."""
+    hints = {hint for child in module.modules() if (hint := hint_of(child)) is not None}
+    return hints.pop() if len(hints) == 1 else None
+
+
+def layers_of_both_kinds(model: nn.Module) -> list[tuple[nn.Module, str]]:
+    """Return the layers that tell where nodes are, if some say the second and others the last dimension.
+
+    In such a model the order of registration does not tell what comes before an activation. Layers inside
+    torch's transformer encoder are left out: a hook there would switch off its fused path.
+    """
+    fused = {id(m) for e in model.modules() if isinstance(e, nn.TransformerEncoderLayer) for m in e.modules()}
+    found = [(m, hint) for m in model.modules() if id(m) not in fused and (hint := hint_of(m)) is not None]
+    return found if len({hint for _, hint in found}) == 2 else []
+
+
+def _module_site(layer: str, module: nn.Module, hint: str | None) -> Site | None:
+    if is_activation(module):
+        gate = int(module.dim) if isinstance(module, nn.GLU) else None
+        return Site(layer, ACTIVATION, module, activation=activation_name(module), hint=hint, gate_dim=gate)
+    if isinstance(module, (nn.RNNBase, nn.MultiheadAttention)):
+        return Site(layer, OUTPUT, module, hint=LAST)
+    if any(word in type(module).__name__ for word in _DROPOUT_NAMES):
+        rate = getattr(module, "p", getattr(module, "drop_prob", None))
+        return Site(layer, DROPOUT, module, skipped=f"a dropout (rate {rate}) is listed, not measured")
+    return None
+
+
+def _weights(name: str, module: nn.Module) -> Iterator[Site]:
+    parametrized = list(getattr(module, "parametrizations", {}))
+    own = module._parameters
+    old_style = [p[:-2] for p in own if p.endswith("_v") and f"{p[:-2]}_g" in own]
+    for parameter in (*parametrized, *old_style):
+        yield Site(_weight_layer(name, parameter), WEIGHT, module, parameter)
+    for parameter, value in module.named_parameters(recurse=False, remove_duplicate=False):
+        full = f"{name}.{parameter}" if name else parameter
+        part = ".parametrizations." in f".{name}." or parameter[:-2] in old_style
+        reason = "part of a parametrisation; the effective weight is recorded" if part else _why_no_weight(value)
+        yield Site(full if part else _weight_layer(name, parameter), WEIGHT, module, parameter, skipped=reason)
+
+
+def _weight_layer(name: str, parameter: str) -> str:
+    if parameter == "weight":
+        return name or "(model)"
+    return f"{name}.{parameter}" if name else parameter
+
+
+def _why_no_weight(value: Tensor) -> str | None:
+    if isinstance(value, UninitializedParameter):
+        return LAZY
+    if value.is_complex() or not value.is_floating_point():
+        return f"dtype {value.dtype} has no histogram"
+    return "a bias or scale, not a weight matrix" if value.ndim < 2 else None
+
+
+def effective(module: nn.Module, parameter: str) -> Any:
+    """Return a parameter, or the weight that a parametrisation makes of it, without updating any state of it."""
+    parametrizations = getattr(module, "parametrizations", {})
+    if parameter not in parametrizations:
+        return getattr(module, parameter)
+    # Spectral norm takes a step of its power iteration where it is read in training mode, others draw random
+    # numbers, and what is read inside parametrize.cached() without a graph would be what the training gets.
+    parts = [m for m in parametrizations[parameter].modules() if m.training]
+    devices = {p.device for p in parametrizations[parameter].parameters() if p.is_cuda}
+    cached, parametrize._cache_enabled = parametrize._cache_enabled, 0
+    for part in parts:
+        part.training = False
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=list(devices)):
+            return getattr(module, parameter)
+    finally:
+        parametrize._cache_enabled = cached
+        for part in parts:
+            part.training = True
+
+
+def _join_tied(sites: Sequence[Site]) -> list[Site]:
+    """Keep a parameter that several modules share once, the other names as aliases."""
+    first: dict[tuple[str, int], int] = {}
+    kept: list[Site] = []
+    for site in sites:
+        key = site.kind, id(site.module)
+        if site.kind == WEIGHT and site.parameter in site.module._parameters:
+            key = site.kind, id(site.module._parameters[site.parameter])
+        elif site.kind == WEIGHT:
+            key = f"{site.kind} {site.parameter}", id(site.module)
+        if key in first:
+            original = kept[first[key]]
+            kept[first[key]] = replace(original, aliases=(*original.aliases, site.layer))
+        else:
+            first[key] = len(kept)
+            kept.append(site)
+    return kept
+
+
+def select(
+    sites: Sequence[Site], include: str | Sequence[str] | None, exclude: str | Sequence[str] | None
+) -> list[Site]:
+    """Mark the sites that name patterns leave out as skipped.
+
+    Parameters
+    ----------
+    sites : sequence of Site
+    include, exclude : pattern or patterns, optional
+        Shell patterns (``*``, ``?``, ``[...]``) for layer names; ``exclude`` wins.
+
+    Returns
+    -------
+    list of Site
+        As many as before.
+
+    Raises
+    ------
+    ArgumentError
+        If a pattern matches no site, or no site remains.
+    """
+    patterns = Patterns(include, exclude)
+    patterns.check(sites)
+    chosen = [replace(site, skipped=site.skipped or patterns.why_not(site.layer)) for site in sites]
+    if all(site.skipped and site.skipped != LAZY for site in chosen):
+        raise ArgumentError(f"nothing of this model can be recorded; {_why_nothing(chosen)}")
+    return chosen
+
+
+class Patterns:
+    """Which layers ``include=`` and ``exclude=`` choose."""
+
+    def __init__(self, include: str | Sequence[str] | None, exclude: str | Sequence[str] | None) -> None:
+        self._include = None if include is None else _listed(include)
+        self._exclude = _listed(exclude or ())
+
+    def why_not(self, layer: str) -> str | None:
+        """Return why a layer is left out, None if it is not."""
+        if self._include is not None and not _matches(layer, self._include):
+            return "not in include"
+        return "in exclude" if _matches(layer, self._exclude) else None
+
+    def check(self, sites: Sequence[Site]) -> None:
+        """Raise `ArgumentError` where a pattern matches no site (functional calls, ``*:*``, are found later)."""
+        for argument, patterns in (("include", self._include or ()), ("exclude", self._exclude)):
+            for pattern in patterns:
+                if ":" not in pattern and not any(_matches(site.layer, (pattern,)) for site in sites):
+                    names = ", ".join(sorted({site.layer for site in sites})) or "none"
+                    raise ArgumentError(f"{argument}={pattern!r} matches no layer; the layers are {names}")
+
+
+def _listed(patterns: str | Sequence[str]) -> tuple[str, ...]:
+    return (patterns,) if isinstance(patterns, str) else tuple(patterns)
+
+
+def _matches(layer: str, patterns: Iterable[str]) -> bool:
+    return any(fnmatch.fnmatchcase(layer, pattern) for pattern in patterns)
+
+
+def _why_nothing(sites: Sequence[Site]) -> str:
+    if not sites:
+        return "it has no weights and no activation modules"
+    return "; ".join(f"{site.layer}: {site.skipped}" for site in sites[:10])

@@ -1,0 +1,1 @@
+"""From the hooks on a model to rows for the run folder."""

@@ -1,0 +1,217 @@
+from __future__ import annotations
+
+import io
+import json
+import re
+
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+from rich.console import Console
+
+from dropdiag.errors import ArgumentError, DataError
+from dropdiag.experiments.images import page
+from dropdiag.experiments.images import reproduce as module
+from dropdiag.experiments.images.reproduce import reproduce
+from tests.experiments.image_files import pack, published, python_batch, write, write_svhn
+from tests.experiments.test_reproduce import Page
+from tests.test_cli import call
+
+TINY = ("--epochs", 1, "--width", 0.06, "--batch-size", 10, "--every", 5, "--device", "cpu")
+FIGURES = {"accuracy", "learning", "gradient_flow", "saturation", "weights", "correlation", "gaaf"}
+RUNS = {f"{c}-s{s}" for c in ("base", "batch-norm", "gaaf", "batch-norm-gaaf") for s in (0,)}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """CIFAR-10 through the command line, two processes at a time."""
+    root = tmp_path_factory.mktemp("made")
+    data = write(root / "data", published("cifar10"))
+    code, said, error = call(
+        "reproduce", "cifar10", "--data", data, *TINY, "--seeds", 1, "--jobs", 2, "--out", root / "out"
+    )
+    assert code == 0, error
+    return root / "out", data, said, error
+
+
+def test_the_command_makes_runs_figures_tables_and_a_page(made):
+    out, _, said, error = made
+    assert said == f"report:  {out / 'index.html'}\nfigures: {out / 'figures'}\ntables:  {out / 'tables'}\n"
+    assert "Training 4 runs, 2 at a time" in error
+    assert "Device: cpu; files that are not the published ones" in error
+    assert {path.name for path in (out / "runs").iterdir()} == RUNS
+    assert {p.name for p in (out / "figures").iterdir()} == {f"{f}.{e}" for f in FIGURES for e in ("png", "svg", "pdf")}
+    assert {p.name for p in (out / "tables").iterdir()} == {f"{f}.csv" for f in FIGURES - {"gaaf", "learning"}}
+    accuracy = pd.read_csv(out / "tables" / "accuracy.csv")
+    assert accuracy["paper_accuracy"].tolist() == [89.55, 91.10, 90.16, 91.92]
+    assert accuracy["gain_pairs"].tolist() == [0, 0, 1, 1]
+    flow = pd.read_csv(out / "tables" / "gradient_flow.csv")
+    assert (len(flow), flow["steps"].unique().tolist(), flow["baseline"].unique().tolist()) == (28, [10.0], ["Base"])
+    assert flow["layer"].unique().tolist() == [*(f"Conv {i}" for i in range(1, 7)), "Hidden"]
+
+
+def test_the_page_stands_alone_and_says_what_was_done(made):
+    out, data, *_ = made
+    html = Page((out / "index.html").read_text(encoding="utf-8"))
+    assert html.open == []
+    assert len(html.all("img")) == 7
+    assert not html.all("script")
+    targets = [link["href"] for link in html.all("a")]
+    anchors = {attributes["id"] for _, attributes in html.tags if "id" in attributes}
+    assert all(t[1:] in anchors if t.startswith("#") else (out / t).is_file() for t in targets)
+    text = re.sub(r"\s+", " ", html.text)
+    for words in (
+        "Batch norm and GAAF on CIFAR-10: Figure 8, reproduced",
+        "4 runs: Base, Batch norm, GAAF, Batch norm + GAAF, 1 seed each, 1 epoch of SGD with momentum 0.9 at learning",
+        f"100 training and 20 test images, CIFAR-10 from {data / 'cifar-10-batches-py'}",
+        "Figure 8: Base 89.55 %; Batch norm 91.10 %; GAAF 90.16 % (+0.61 by GAAF); Batch norm + GAAF 91.92 % (+0.82",
+        "Read here were files that are not the published ones: the MD5 of data_batch_1",
+        "CIFAR-10 is published by Alex Krizhevsky",
+        "does not state its networks",
+        "Trained oncpu",
+        "gradients of all weights together to norm 1",
+    ):
+        assert words in text
+    for words in ("MNIST", "could not be", "layers 1, 2, 3", "Figure 1,"):
+        assert words not in text.replace("\N{NO-BREAK SPACE}", " ")
+
+
+def test_a_second_call_trains_nothing_and_gives_the_same_tables(made, monkeypatch):
+    out, data, *_ = made
+    before = {p.name: p.read_bytes() for p in (out / "tables").iterdir()}
+    monkeypatch.setattr(module, "train", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(page, "drawings", lambda _: dict.fromkeys(FIGURES, lambda *_: Figure()))
+    code, _, error = call("reproduce", "cifar10", "--data", data, *TINY, "--seeds", 1, "--out", out)
+    assert code == 0
+    assert "Kept, because finished: 4 of 4 runs" in error
+    assert {p.name: p.read_bytes() for p in (out / "tables").iterdir()} == before
+
+
+def test_other_settings_or_data_in_the_same_folder_are_refused(made):
+    out, data, *_ = made
+    code, _, error = call("reproduce", "cifar10", "--data", data, *TINY, "--seeds", 1, "--lr", 0.5, "--out", out)
+    assert code == 2
+    assert "lr 0.05 there, 0.5 now" in error
+    code, _, error = call("reproduce", "cifar10", "--data", data, *TINY, "--limit", 40, "--out", out)
+    assert code == 2
+    assert "the first 40 of each (digest" in error
+    code, _, error = call("reproduce", "mnist", "--out", out)
+    assert code == 2
+    assert "choose another --out" in error
+
+
+def quick(monkeypatch):
+    monkeypatch.setattr(module, "parts_of", lambda *_: [])
+
+
+def test_an_interrupted_reproduction_goes_on(tmp_path, monkeypatch):
+    quick(monkeypatch)
+    data = write_svhn(tmp_path / "data")
+    train, calls = module.train, []
+
+    def stop_in_the_second(settings, data, path, progress):
+        calls.append(path.name)
+
+        def interrupt(step, accuracy):
+            if len(calls) == 2 and step == 2:
+                raise KeyboardInterrupt
+
+        train(settings, data, path, interrupt)
+
+    arguments = ("reproduce", "svhn", "--data", data, *TINY, "--seeds", 1, "--jobs", 1, "--out", tmp_path / "out")
+    monkeypatch.setattr(module, "train", stop_in_the_second)
+    code, _, error = call(*arguments)
+    assert code == 130
+    assert "finished runs are kept, and the same command goes on from" in error
+    monkeypatch.setattr(module, "train", train)
+    code, _, error = call(*arguments)
+    assert code == 0
+    assert "batch-norm-s0 was interrupted; moved to" in error
+    assert "Kept, because finished: 1 of 4 runs" in error
+    aside = tmp_path / "out" / "interrupted" / "batch-norm-s0.interrupted-1" / "run.json"
+    assert json.loads(aside.read_text())["state"] == "interrupted"
+    text = re.sub(r"\s+", " ", Page((tmp_path / "out" / "index.html").read_text(encoding="utf-8")).text)
+    assert "not mirrored, since a mirrored digit is none" in text
+    assert "SVHN is published by Yuval Netzer" in text
+
+
+def test_cifar100_from_its_archive(tmp_path, monkeypatch):
+    quick(monkeypatch)
+    archive = pack(tmp_path / "cifar-100-binary.tar.gz", published("cifar100", version="binary"))
+    code, _, error = call(
+        "reproduce", "cifar100", "--data", archive, *TINY, "--limit", 12, "--seeds", 1, "--jobs", 1, "--amp",
+        "--optimizer", "adam", "--conditions", "batch-norm", "--conditions", "batch-norm-gaaf", "--out", tmp_path / "o",
+    )  # fmt: skip
+    assert code == 0, error
+    configs = {
+        path.name: json.loads((path / "run.json").read_text())["config"] for path in (tmp_path / "o/runs").iterdir()
+    }
+    assert set(configs) == {"batch-norm-s0", "batch-norm-gaaf-s0"}
+    assert configs["batch-norm-s0"]["amp"]
+    assert (configs["batch-norm-s0"]["optimizer"], configs["batch-norm-s0"]["lr"]) == ("adam", 1e-3)
+
+
+def test_the_folder_is_named_after_the_data_set(tmp_path, monkeypatch):
+    quick(monkeypatch)
+    write(tmp_path / "data", published("cifar10"))
+    monkeypatch.chdir(tmp_path)
+    code, said, error = call(
+        "reproduce", "cifar10", "--data", "data", *TINY, "--seeds", 1, "--jobs", 1, "--conditions", "base"
+    )
+    assert code == 0, error
+    assert said.startswith("report:  out/cifar10/index.html")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["cifar10", "--rate", "0.3"], "error: cifar10 does not take --rate; leave out what does not apply to it"),
+        (["mnist", "--width", "2", "--amp"], "error: mnist does not take --width, --amp; leave out what"),
+        (["mnist", "--limit", "5", "--device", "cpu"], "error: mnist does not take --limit, --device; leave out what"),
+        (["cifar10", "--data", "nowhere"], "error: no CIFAR-10 in nowhere; looked for cifar-10-batches-py/ or cifar"),
+        (["svhn"], "error: SVHN is not shipped with dropdiag: name the folder"),
+        (["svhn", "--conditions", "dropout"], "error: unknown condition 'dropout'; the conditions are 'Base'"),
+        (["cifar100", "--width", "-1"], "error: width must be positive and finite, got -1.0"),
+        (["cifar100", "--lr", "0"], "error: lr must be positive and finite, got 0.0"),
+    ],
+)
+def test_errors_are_one_line_before_anything_is_written(tmp_path, monkeypatch, arguments, words):
+    monkeypatch.chdir(tmp_path)
+    code, said, error = call("reproduce", *arguments)
+    assert (code, said) == (2, "")
+    assert error.startswith(words)
+    assert error.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_malicious_data_are_refused_before_anything_is_written(tmp_path):
+    files = published("cifar10")
+    name = "cifar-10-batches-py/test_batch"
+    files[name] = b"cos\nsystem\n(S'touch " + str(tmp_path / "ran").encode() + b"'\ntR."
+    code, _, error = call("reproduce", "cifar10", "--data", write(tmp_path / "data", files), "--out", tmp_path / "out")
+    assert code == 2
+    assert f"{tmp_path / 'data' / name}: names os.system, which a data file has no use for" in error
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
+def test_bad_arguments_of_the_function(tmp_path):
+    data = write(tmp_path / "data", published("cifar10"))
+    console = Console(file=io.StringIO())
+    for changes, error, words in (
+        ({"conditions": []}, ArgumentError, "no condition was given; choose among 'Base'"),
+        ({"seeds": 0}, ArgumentError, "seeds must be at least 1, got 0"),
+        ({"limit": 1}, DataError, "one training image; batch norm needs two at least"),
+    ):
+        with pytest.raises(error, match=words):
+            reproduce(tmp_path / "out", "cifar10", data=data, console=console, **changes)
+    assert not (tmp_path / "out").exists()
+
+
+def test_networks_that_collapse_are_drawn_all_the_same(tmp_path):
+    data = write(tmp_path / "data", {**published("cifar10"), "cifar-10-batches-py/data_batch_1": python_batch(40, 0)})
+    made = reproduce(
+        tmp_path / "out", "cifar10", data=data, seeds=1, epochs=1, width=0.03, batch_size=20, lr=1e30, clip=1e30, jobs=1,
+        conditions=["GAAF"], device="cpu", console=Console(file=io.StringIO()),
+    )  # fmt: skip
+    assert made.failed == {}
+    assert Page(made.page.read_text(encoding="utf-8")).open == []
