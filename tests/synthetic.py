@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from dropdiag.histograms.grid import line_centres
 from dropdiag.histograms.histogram import Histogram
 from dropdiag.store.reader import Runs, load
 from dropdiag.store.rows import HistogramRow, ScalarRow
-from dropdiag.store.schema import line_centres
 from dropdiag.store.writer import RunWriter
 
 BORDER = float(np.arctanh(np.sqrt(0.9)))  # tanh' = 0.1

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 import dropdiag as dd
-from dropdiag.store import schema
+from dropdiag.histograms import grid
 from tests.networks import batches, mlp, train
 
 STEPS = 50
@@ -68,7 +68,7 @@ def scalar(run, quantity, layer, phase="train"):
 
 
 def assert_same_histogram(histogram, values):
-    expected = np.bincount(schema.bin_numbers(values).ravel(), minlength=schema.BINS)
+    expected = np.bincount(grid.bin_numbers(values).ravel(), minlength=grid.BINS)
     np.testing.assert_array_equal(histogram.bins, np.flatnonzero(expected))
     np.testing.assert_array_equal(histogram.counts, expected[expected > 0])
 

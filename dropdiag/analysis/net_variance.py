@@ -18,10 +18,10 @@ from dropdiag.analysis.saturation import activation_of, areas_of, by_label
 from dropdiag.analysis.seeds import over_seeds
 from dropdiag.analysis.select import GROUP, SITE, check, histograms, scalars
 from dropdiag.errors import ArgumentError, NotRecordedError
+from dropdiag.histograms.grid import line_centres
 from dropdiag.histograms.histogram import Histogram
 from dropdiag.store.net_variance import NetVariance
 from dropdiag.store.reader import Run, Runs, as_runs
-from dropdiag.store.schema import line_centres
 
 Source: TypeAlias = Run | Runs | NetVariance
 Floats: TypeAlias = NDArray[np.float64]

@@ -19,9 +19,9 @@ from dropdiag.analysis.phases import rows_of_one_phase
 from dropdiag.analysis.seeds import over_seeds
 from dropdiag.analysis.select import GROUP, KEYS, histograms, last, reduced
 from dropdiag.errors import ArgumentError
+from dropdiag.histograms.grid import BINS, NEGATIVE_ZERO, ZERO, bin_bounds
 from dropdiag.histograms.histogram import Histogram
 from dropdiag.store.reader import Run, Runs, as_runs
-from dropdiag.store.schema import BINS, NEGATIVE_ZERO, ZERO, bin_bounds
 
 _AT = ["run", "step", "layer", "call"]
 LEFT, RIGHT = "saturation_share_left", "saturation_share_right"

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import torch
-from scipy.optimize import brentq
 from torch import Tensor, nn
 
 from dropdiag.errors import ArgumentError
@@ -251,6 +250,8 @@ def _root(function: Callable[[float], float]) -> tuple[float, bool]:
     ends = function(low), function(high)
     if ends[0] * ends[1] > 0 or math.isnan(ends[0] * ends[1]):
         return (low if abs(ends[0]) < abs(ends[1]) else high), False
+    from scipy.optimize import brentq  # noqa: PLC0415 - GAAF alone, which most take from here, needs no scipy
+
     return brentq(function, low, high, xtol=1e-10), True
 
 

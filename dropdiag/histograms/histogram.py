@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dropdiag.errors import ArgumentError
-from dropdiag.store import schema
+from dropdiag.histograms import grid
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,7 +21,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Histogram:
-    """Counts of values on the universal bin grid (see `dropdiag.store.schema`).
+    """Counts of values on the universal bin grid (see `dropdiag.histograms.grid`).
 
     Memory: 10 bytes an occupied bin, one or two thousand bins for a layer's values, whatever their number.
     Error: a bin is at most 1/64 of its values' size wide, so a value is known to that relative precision;
@@ -61,7 +61,7 @@ class Histogram:
         values : array_like of floats, any shape
             Rounded to float32 first.
         """
-        numbers = schema.bin_numbers(np.asarray(values, dtype=np.float64).ravel())
+        numbers = grid.bin_numbers(np.asarray(values, dtype=np.float64).ravel())
         bins, counts = np.unique(numbers, return_counts=True)
         return cls(bins, counts)
 
@@ -73,7 +73,7 @@ class Histogram:
     @property
     def n_finite(self) -> int:
         """Number of finite values, zeros too."""
-        return int(self.counts[schema.is_finite_bin(self.bins)].sum())
+        return int(self.counts[grid.is_finite_bin(self.bins)].sum())
 
     @property
     def zeros(self) -> int:
@@ -88,12 +88,12 @@ class Histogram:
     @property
     def positive_infinities(self) -> int:
         """Number of +Inf."""
-        return int(self.counts[self.bins == schema.POSITIVE_INFINITY].sum())
+        return int(self.counts[self.bins == grid.POSITIVE_INFINITY].sum())
 
     @property
     def negative_infinities(self) -> int:
         """Number of -Inf."""
-        return int(self.counts[self.bins == schema.NEGATIVE_INFINITY].sum())
+        return int(self.counts[self.bins == grid.NEGATIVE_INFINITY].sum())
 
     def __add__(self, other: object) -> Histogram:
         if isinstance(other, int) and other == 0:  # the start of sum()
@@ -126,8 +126,8 @@ class Histogram:
         low, high : ndarray of float64, shape (m,)
         counts : ndarray of int64, shape (m,)
         """
-        keep = schema.is_finite_bin(self.bins) & ~_is_zero(self.bins)
-        low, high = schema.bin_bounds(self.bins[keep])
+        keep = grid.is_finite_bin(self.bins) & ~_is_zero(self.bins)
+        low, high = grid.bin_bounds(self.bins[keep])
         counts = self.counts[keep]
         if self.zeros:
             low, high, counts = np.append(low, 0.0), np.append(high, 0.0), np.append(counts, self.zeros)
@@ -316,8 +316,8 @@ def _checked(bins: Any, counts: Any) -> tuple[NDArray[np.uint16], NDArray[np.int
             f"bins and counts must be two vectors of one length, got shapes {number.shape} and {count.shape}"
         )
     wide = number.astype(np.int64)
-    if wide.size and not (wide[0] >= 0 and wide[-1] < schema.BINS and (np.diff(wide) > 0).all()):
-        raise ArgumentError(f"bins must be strictly increasing numbers from 0 to {schema.BINS - 1}")
+    if wide.size and not (wide[0] >= 0 and wide[-1] < grid.BINS and (np.diff(wide) > 0).all()):
+        raise ArgumentError(f"bins must be strictly increasing numbers from 0 to {grid.BINS - 1}")
     if (count < 0).any():
         raise ArgumentError(f"counts must not be negative, got {count.min()}")
     keep = count > 0
@@ -326,7 +326,7 @@ def _checked(bins: Any, counts: Any) -> tuple[NDArray[np.uint16], NDArray[np.int
 
 def _is_zero(bins: NDArray[np.uint16]) -> NDArray[np.bool_]:
     """Whether a bin holds zeros; two comparisons are ten times as fast as `numpy.isin`."""
-    return np.asarray((bins == schema.ZERO) | (bins == schema.NEGATIVE_ZERO))
+    return np.asarray((bins == grid.ZERO) | (bins == grid.NEGATIVE_ZERO))
 
 
 def _edges(edges: ArrayLike) -> Floats:

@@ -11,10 +11,7 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 from numpy.typing import NDArray
 
-from dropdiag.integrations.destination import new_folder
-from dropdiag.store.reading import coded, decoded
-from dropdiag.store.run import Run
-from dropdiag.store.schema import (
+from dropdiag.histograms.grid import (
     BINS,
     NEGATIVE_INFINITY,
     NEGATIVE_ZERO,
@@ -24,6 +21,9 @@ from dropdiag.store.schema import (
     is_finite_bin,
     line_bins,
 )
+from dropdiag.integrations.destination import new_folder
+from dropdiag.store.reading import coded, decoded
+from dropdiag.store.run import Run
 from dropdiag.store.streaming import stream
 
 KEYS: Final = ["step", "phase", "layer", "call", "quantity"]

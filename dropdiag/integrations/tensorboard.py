@@ -13,11 +13,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from dropdiag.errors import DropdiagError
+from dropdiag.histograms.grid import NEGATIVE_ZERO, bin_bounds, is_finite_bin
 from dropdiag.histograms.histogram import Histogram
 from dropdiag.integrations.destination import new_folder
 from dropdiag.store.reading import HEAVY, decoded
 from dropdiag.store.run import Run
-from dropdiag.store.schema import NEGATIVE_ZERO, bin_bounds, is_finite_bin
 from dropdiag.store.streaming import stream
 
 if TYPE_CHECKING:

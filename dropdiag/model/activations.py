@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from dropdiag.store.schema import bin_magnitude_edges, line_centres
+from dropdiag.histograms.grid import bin_magnitude_edges, line_centres
 
 Phi: TypeAlias = Callable[[Tensor], Tensor]
 Interval: TypeAlias = tuple[float, float]

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dropdiag.errors import ArgumentError
+from dropdiag.histograms.grid import BINS, NEGATIVE_INFINITY, NEGATIVE_ZERO, POSITIVE_INFINITY, SHIFT
 from dropdiag.sketches import native
-from dropdiag.store.schema import BINS, NEGATIVE_INFINITY, NEGATIVE_ZERO, POSITIVE_INFINITY, SHIFT
 
 Sparse = tuple[NDArray[np.uint16], NDArray[np.int64]]
 """Ascending numbers of the bins that hold something, and their counts."""

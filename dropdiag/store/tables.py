@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from dropdiag.errors import DropdiagWarning, RunError
-from dropdiag.store.schema import line_bins
+from dropdiag.histograms.grid import line_bins
 
 if TYPE_CHECKING:
     from dropdiag.store.rows import HistogramRow, ScalarRow

@@ -5,8 +5,8 @@ import pytest
 
 from dropdiag.analysis import saturation
 from dropdiag.errors import ArgumentError, DropdiagWarning, NotRecordedError
+from dropdiag.histograms.grid import line_bins, line_centres
 from dropdiag.store.reader import load
-from dropdiag.store.schema import line_bins, line_centres
 from tests.synthetic import BORDER, content, write
 
 LAYER = "layer3.activation"

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from dropdiag.errors import ArgumentError
+from dropdiag.histograms import grid
 from dropdiag.histograms.histogram import Histogram
-from dropdiag.store import schema
 
 EMPTY = Histogram.from_values([])
 anything = arrays(np.float32, st.integers(0, 60), elements=st.floats(width=32))
@@ -78,7 +78,7 @@ def test_rebin_conserves_the_mass_inside(a: np.ndarray, edges: list[float]) -> N
 
 def test_rebin_on_the_grid_itself_is_exact(rng: np.random.Generator) -> None:
     values = rng.normal(0, 1, 5000).astype(np.float32)
-    positive = schema.bin_magnitude_edges()[64 * 110 : 64 * 131]
+    positive = grid.bin_magnitude_edges()[64 * 110 : 64 * 131]
     edges = np.concatenate([-positive[::-1], [0.0], positive])
     got = Histogram.from_values(values).rebin(edges)
     assert got.sum() == pytest.approx(values.size)
@@ -140,7 +140,7 @@ def test_empty_histograms_answer_or_refuse_clearly() -> None:
     [
         ([1, 2], [1], "two vectors of one length"),
         ([2, 1], [1, 1], "strictly increasing"),
-        ([1, schema.BINS], [1, 1], "from 0 to 32767"),
+        ([1, grid.BINS], [1, 1], "from 0 to 32767"),
         ([1], [-1], "must not be negative, got -1"),
     ],
 )

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from dropdiag.histograms.grid import bin_numbers
 from dropdiag.sketches import AbsMean, Covariance, Histogram, IntervalCounts, Moments, Sketch
-from dropdiag.store.schema import bin_numbers
 
 AREAS = [[(-np.inf, -1.5)], [(0.25, 0.5), (2.0, np.inf)]]
 

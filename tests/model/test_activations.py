@@ -9,8 +9,8 @@ from scipy import optimize, special
 from torch import nn
 
 import dropdiag as dd
+from dropdiag.histograms.grid import line_centres
 from dropdiag.model.activations import activation_name, describe
-from dropdiag.store.schema import line_centres
 
 INF = math.inf
 TANH = math.atanh(math.sqrt(0.9))

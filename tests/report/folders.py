@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
+from dropdiag.histograms.grid import line_centres
 from dropdiag.histograms.histogram import Histogram
 from dropdiag.store.reader import Runs, load
 from dropdiag.store.rows import HistogramRow, ScalarRow
-from dropdiag.store.schema import line_centres
 from dropdiag.store.writer import RunWriter
 from tests.synthetic import AREAS, BORDER, DERIVATIVES, EFFECT
 

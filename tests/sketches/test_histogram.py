@@ -3,16 +3,16 @@ import pytest
 import torch
 
 from dropdiag.errors import ArgumentError
+from dropdiag.histograms import grid
 from dropdiag.sketches import Histogram
 from dropdiag.sketches.histogram import bin_numbers, count, sparse
-from dropdiag.store import schema
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
 def test_bins_of_every_dtype_are_those_of_its_float32_values(dtype):
     x = torch.cat([torch.randn(5000, generator=torch.Generator().manual_seed(0)) * s for s in (1e-30, 1e-3, 1, 1e4)])
     x = torch.cat([x, torch.tensor([0.0, -0.0, float("inf"), -float("inf"), float("nan"), 1e-45])]).to(dtype)
-    expected = schema.bin_numbers(x.to(torch.float32).numpy())
+    expected = grid.bin_numbers(x.to(torch.float32).numpy())
     np.testing.assert_array_equal(bin_numbers(x).numpy(), expected.astype(np.int64))
 
 
@@ -20,16 +20,16 @@ def test_special_values_have_bins_of_their_own():
     x = torch.tensor([0.0, -0.0, float("inf"), float("inf"), -float("inf"), float("nan"), -float("nan"), 1.0])
     bins, counts = sparse(count(x).numpy())
     got = dict(zip(bins.tolist(), counts.tolist(), strict=True))
-    assert got[schema.ZERO] == 1
-    assert got[schema.NEGATIVE_ZERO] == 1
-    assert got[schema.POSITIVE_INFINITY] == 2
-    assert got[schema.NEGATIVE_INFINITY] == 1
-    assert sum(c for b, c in got.items() if (b & 0x3FFF) > schema.POSITIVE_INFINITY) == 2
-    assert got[int(schema.bin_numbers(np.array([1.0]))[0])] == 1
+    assert got[grid.ZERO] == 1
+    assert got[grid.NEGATIVE_ZERO] == 1
+    assert got[grid.POSITIVE_INFINITY] == 2
+    assert got[grid.NEGATIVE_INFINITY] == 1
+    assert sum(c for b, c in got.items() if (b & 0x3FFF) > grid.POSITIVE_INFINITY) == 2
+    assert got[int(grid.bin_numbers(np.array([1.0]))[0])] == 1
 
 
 def test_float64_beyond_float32_counts_as_infinite():
-    assert count(torch.tensor([1e300], dtype=torch.float64))[schema.POSITIVE_INFINITY] == 1
+    assert count(torch.tensor([1e300], dtype=torch.float64))[grid.POSITIVE_INFINITY] == 1
 
 
 def test_any_memory_layout_gives_the_same_counts():
@@ -49,9 +49,9 @@ def test_values_are_not_changed_and_need_no_gradient():
 
 def test_counts_do_not_stop_at_two_to_the_24():
     total = Histogram()
-    total.counts = torch.zeros(schema.BINS, dtype=torch.int64)
+    total.counts = torch.zeros(grid.BINS, dtype=torch.int64)
     total.counts[5] = 2**24
-    total.update(torch.tensor([schema.bin_magnitude_edges()[5]]))
+    total.update(torch.tensor([grid.bin_magnitude_edges()[5]]))
     assert total.dense()[5] == 2**24 + 1
 
 
@@ -70,13 +70,13 @@ def test_other_dtypes_are_refused_by_name(dtype):
 
 
 def test_bin_edges_are_where_the_bits_say():
-    edges = schema.bin_magnitude_edges()
+    edges = grid.bin_magnitude_edges()
     inside = edges[1:-1].astype(np.float32)
-    numbers = schema.bin_numbers(inside)
+    numbers = grid.bin_numbers(inside)
     np.testing.assert_array_equal(numbers, np.arange(1, len(edges) - 1))
     below = np.nextafter(inside, np.float32(0))
-    np.testing.assert_array_equal(schema.bin_numbers(below), numbers - 1)
-    low, high = schema.bin_bounds(schema.bin_numbers(-inside))
+    np.testing.assert_array_equal(grid.bin_numbers(below), numbers - 1)
+    low, high = grid.bin_bounds(grid.bin_numbers(-inside))
     np.testing.assert_array_equal(-inside, high)
     assert ((low < high) & (high <= 0)).all()
     normal = edges[:-1] >= 2.0**-126

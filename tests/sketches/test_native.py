@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from dropdiag.histograms.grid import BINS
 from dropdiag.sketches import AbsMean, Histogram, IntervalCounts, native
 from dropdiag.sketches.histogram import count
-from dropdiag.store.schema import BINS
 
 AREAS = [[(-np.inf, -1.8184464592320668)], [(0.25, 0.5), (1.8184464592320668, np.inf)]]
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dropdiag.store.schema import BINS, bin_numbers
+from dropdiag.histograms.grid import BINS, bin_numbers
 
 Phi: TypeAlias = Callable[[Tensor], Tensor]
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import dropdiag as dd
-from dropdiag.store.schema import bin_numbers
+from dropdiag.histograms.grid import bin_numbers
 from tests.zoo import training
 from tests.zoo.folder import Reading, assert_same, readings
 from tests.zoo.models import ZOO
