@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dropdiag.errors import ArgumentError
-from dropdiag.histograms.histogram import Histogram as StoredHistogram
-from dropdiag.measure.masked_passes import Chain, Key, MaskedPasses
+from dropdiag.histograms.histogram import Histogram
+from dropdiag.measure.masked_passes import CallKey, MaskedLayer, MaskedPasses
 from dropdiag.model.activations import Activation, describe, phi_of, slope_at
 from dropdiag.model.sites import Site, effective
-from dropdiag.sketches import Histogram
+from dropdiag.sketches.histogram import HistogramSketch
 from dropdiag.store.net_variance import Floats, LayerNetVariance, NetVariance
 
 
@@ -86,7 +86,7 @@ def net_variance(
 
 @dataclass
 class Measured:
-    """What passes under masks gave for one activation and call.
+    """The result of the passes under masks for one activation and call.
 
     Attributes
     ----------
@@ -101,9 +101,11 @@ class Measured:
         phi', with its sign, averaged over masks: of the saturated ones alone, or everywhere.
     slope : callable
         phi' of a float64 tensor.
+    masked_net_values : Histogram
+        The net values whose mean is saturated, over all masks.
     """
 
-    key: Key
+    key: CallKey
     site: Site
     mean: Tensor
     variance: Tensor
@@ -112,13 +114,13 @@ class Measured:
     slope: Callable[[Tensor], Tensor]
     activation: Activation | None
     closed_form: Tensor | None
-    wandering: StoredHistogram
+    masked_net_values: Histogram
     gradient_probability: float
     slope_over_masks: float
     passes: int
 
     def summary(self) -> LayerNetVariance:
-        """Return the same as plain arrays."""
+        """Return the result as plain arrays."""
         known, means = self.activation, self.mean[self.saturated]
         return LayerNetVariance(
             layer=self.key[0],
@@ -130,7 +132,7 @@ class Measured:
             derivative=None if known is None else known.derivative,
             left=() if known is None else known.left,
             right=() if known is None else known.right,
-            wandering=self.wandering,
+            wandering=self.masked_net_values,
             gradient_probability=self.gradient_probability,
             slope_over_masks=self.slope_over_masks,
             slope_at_mean=float(self.slope(means).abs().mean()) if means.numel() else math.nan,
@@ -159,8 +161,8 @@ def measure(
     if not isinstance(seed, int):
         raise ArgumentError(f"seed must be a whole number, got {seed!r}")
     passes = MaskedPasses(model, batch, p, include, exclude)
-    chains = passes.chains(seed) if closed else {}
-    moments: dict[Key, _Moments] = {}
+    masked_layers = passes.masked_layers(seed) if closed else {}
+    moments: dict[CallKey, _Moments] = {}
     with passes.ready(seed) as run:
         run(lambda key, z: moments.setdefault(key, _Moments(z)).update(z), masks)
         if not any(m.mean.numel() for m in moments.values()):
@@ -171,11 +173,11 @@ def measure(
                 + ("; pass p= to measure at a rate" if p is None else "")
             )
         sites = {site.layer: site for site in passes.sites}
-        wanderers = {key: _Wanderers(sites[key[0]], m.mean, everywhere) for key, m in moments.items()}
-        run(lambda key, z: wanderers[key].update(z) if key in wanderers else None, masks)
-    place = {site.layer: i for i, site in enumerate(passes.sites)}
-    keys = sorted(moments, key=lambda key: (place[key[0]], key[1]))
-    return [wanderers[key].measured(key, moments[key], chains.get(key)) for key in keys]
+        saturated = {key: _Saturated(sites[key[0]], m.mean, everywhere) for key, m in moments.items()}
+        run(lambda key, z: saturated[key].update(z) if key in saturated else None, masks)
+    order = {site.layer: i for i, site in enumerate(passes.sites)}
+    keys = sorted(moments, key=lambda key: (order[key[0]], key[1]))
+    return [saturated[key].measured(key, moments[key], masked_layers.get(key)) for key in keys]
 
 
 class _Moments:
@@ -193,8 +195,8 @@ class _Moments:
         self.m2 += delta * (z - self.mean)
 
 
-class _Wanderers:
-    """Over masks, the net values whose mean is saturated, and phi' at them."""
+class _Saturated:
+    """The net values whose mean over masks is saturated, mask by mask, and phi' at them."""
 
     def __init__(self, site: Site, mean: Tensor, everywhere: bool) -> None:
         self.site, self.activation = site, describe(site.module)
@@ -205,7 +207,7 @@ class _Wanderers:
         self.slopes = torch.zeros_like(mean if everywhere else mean[self.saturated])
         self.absolute = torch.zeros((), dtype=torch.float64, device=mean.device)
         self.outside = torch.zeros((), dtype=torch.int64, device=mean.device)
-        self.histogram = Histogram()
+        self.histogram = HistogramSketch()
 
     def update(self, z: Tensor) -> None:
         self.n += 1
@@ -217,7 +219,7 @@ class _Wanderers:
             self.absolute += (slope[self.saturated] if self.everywhere else slope).abs().mean()
             self.outside += (~_inside(self.activation, chosen.to(torch.float64))).sum()
 
-    def measured(self, key: Key, moments: _Moments, chain: Chain | None) -> Measured:
+    def measured(self, key: CallKey, moments: _Moments, masked: MaskedLayer | None) -> Measured:
         return Measured(
             key=key,
             site=self.site,
@@ -228,38 +230,37 @@ class _Wanderers:
             slopes=self.slopes / self.n,
             slope=self.slope,
             activation=self.activation,
-            closed_form=None if chain is None else closed_form(chain),
-            wandering=StoredHistogram(*self.histogram.drain()),
+            closed_form=None if masked is None else closed_form(masked),
+            masked_net_values=Histogram(*self.histogram.drain()),
             gradient_probability=self.outside.item() / (self.n * self.some) if self.some else math.nan,
             slope_over_masks=self.absolute.item() / self.n if self.some else math.nan,
         )
 
 
-def closed_form(chain: Chain) -> Tensor:
-    """Return ``p/(1-p) sum_i w_i^2 x_i^2`` for every net value that a layer gives behind a dropout.
+def closed_form(masked: MaskedLayer) -> Tensor:
+    """Return ``p/(1-p) sum_i w_i^2 x_i^2`` for every net value of a layer right behind a dropout.
 
     Parameters
     ----------
-    chain : Chain
-        A Linear or a convolution with padding by zeros, and its input when no mask is drawn.
+    masked : MaskedLayer
+        A Linear, or a convolution that pads with zeros.
 
     Returns
     -------
     Tensor of float64, shape of the layer's output
         For a convolution i runs over the channels and positions that the net value is made of.
     """
-    layer, squares = chain.layer, chain.x.to(torch.float64).square()
+    layer, squares = masked.layer, masked.x.to(torch.float64).square()
     weight = cast(Tensor, effective(layer, "weight")).detach().to(torch.float64).square()
-    factor = chain.p / (1 - chain.p)
     if isinstance(layer, nn.Linear):
-        return factor * F.linear(squares, weight)
+        return masked.variance * F.linear(squares, weight)
     convolution = cast(nn.modules.conv._ConvNd, layer)
     name = ("conv_transpose" if convolution.transposed else "conv") + f"{weight.ndim - 2}d"
     options: dict[str, Any] = {name: getattr(convolution, name) for name in ("stride", "padding", "dilation", "groups")}
     if convolution.transposed:
         options["output_padding"] = convolution.output_padding
     result: Tensor = getattr(F, name)(squares, weight, **options)
-    return factor * result
+    return masked.variance * result
 
 
 def _slope_of(site: Site) -> Callable[[Tensor], Tensor]:

@@ -6,28 +6,29 @@ from collections.abc import Iterable
 
 import torch
 
-from dropdiag.probes.base import Place, Probe, Tap, Value
-from dropdiag.sketches import Covariance, Histogram
+from dropdiag.probes.base import Probe, ProbeValue, Signal, SiteInfo
+from dropdiag.sketches.covariance import Covariance
+from dropdiag.sketches.histogram import HistogramSketch
 from dropdiag.sketches.spectrum import effective_rank, participation_ratio
 from dropdiag.store.schema import quantities as own
 
 
 class _Correlation(Probe[Covariance]):
-    tap = Tap.NODE_VALUE
+    signal = Signal.NODE_VALUE
     quantities = own(
         "node_correlation", "node_correlation_abs_mean", "participation_ratio", "node_correlation_samples",
         "node_correlation_nodes", "node_correlation_width", "constant_nodes",
     )  # fmt: skip
 
-    def sketch(self, place: Place) -> Covariance:
+    def sketch(self, info: SiteInfo) -> Covariance:
         """Open a covariance at every site."""
-        return Covariance(place.site.node_axis)
+        return Covariance(info.site.node_axis)
 
-    def values(self, sketch: Covariance) -> Iterable[tuple[str, Value]]:
+    def values(self, sketch: Covariance) -> Iterable[tuple[str, ProbeValue]]:
         """Return the histogram of r over pairs, its mean size, how many dimensions there are, and what it rests on."""
         r = sketch.correlation()
         pairs = sketch.pairs(r)
-        histogram = Histogram()
+        histogram = HistogramSketch()
         histogram.update(pairs)
         histogram.forget_nan()  # on an accelerator, the pairs of constant nodes
         constant = sketch.constant().sum()
@@ -73,15 +74,15 @@ class EffectiveRank(Probe[Covariance]):
     """
 
     name = "effective_rank"
-    tap = Tap.NODE_VALUE
+    signal = Signal.NODE_VALUE
     quantities = own("effective_rank")
     on_train = False
     on_eval = True
 
-    def sketch(self, place: Place) -> Covariance:
+    def sketch(self, info: SiteInfo) -> Covariance:
         """Open a covariance at every site."""
-        return Covariance(place.site.node_axis)
+        return Covariance(info.site.node_axis)
 
-    def values(self, sketch: Covariance) -> Iterable[tuple[str, Value]]:
+    def values(self, sketch: Covariance) -> Iterable[tuple[str, ProbeValue]]:
         """Return the effective rank; None on an accelerator, where it would make the host wait."""
         return [("effective_rank", effective_rank(sketch.correlation(), sketch.samples()))]
