@@ -40,11 +40,11 @@ def test_a_model_whose_hooks_were_moved_by_fusing_runs_as_without_them(tmp_path,
     assert torch.equal(model(x), bare(x))
     rec.step()
     rec.close()
-    router = copy.copy(rec._router.__dict__)
-    passes = rec._router.passes.copy()
+    router = copy.copy(rec._session.router.__dict__)
+    passes = rec._session.router.passes.copy()
     assert torch.equal(model(x), bare(x))
-    assert rec._router.__dict__ == router
-    assert rec._router.passes == passes
+    assert rec._session.router.__dict__ == router
+    assert rec._session.router.passes == passes
 
 
 @pytest.mark.filterwarnings("ignore::dropdiag.errors.DropdiagWarning")

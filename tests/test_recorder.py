@@ -714,7 +714,7 @@ def test_run_json_names_no_step_whose_rows_are_not_on_their_way(tmp_path):
     train(model, 3, rec)
     model.late = True  # a functional site is found: run.json is written anew
     train(model, 1, rec)
-    rec._writer.drain()
+    rec._session.writer.drain()
     told = json.loads((tmp_path / "run" / "run.json").read_text())
     assert told["steps"] == 3
     assert any(site["layer"] == "(model):tanh" for site in told["layers"])
@@ -731,7 +731,7 @@ model = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Tanh())
 rec = dd.Recorder(model, sys.argv[1], every=1)
 model(torch.randn(5, 4)).sum().backward()
 rec.step()
-rec._writer.drain()
+rec._session.writer.drain()
 shutil.rmtree(sys.argv[1])
 """
     command = [sys.executable, "-c", code, str(tmp_path / "run")]

@@ -90,9 +90,9 @@ def replace(model: nn.Module, mapping: Mapping[type[nn.Module], Substitute] | No
     mapping : mapping, optional
         Class of the modules to replace (no subclasses) -> the GAAF to put there, or a function of the old module that
         makes it, e.g. ``{nn.LeakyReLU: lambda old: GAAF(old)}``. Each module gets a copy of its own; one that the
-        model holds under several names is replaced by one GAAF. By default every tanh, sigmoid, ReLU, leaky ReLU, GELU, SiLU and
-        hardtanh of torch's, with its own settings and its default shape; other classes (those of transformers, say)
-        have to be named, with a shape: ``{NewGELUActivation: lambda old: GAAF(old, shape="shifted_sigmoid")}``.
+        model holds under several names is replaced by one GAAF. By default every tanh, sigmoid, ReLU, leaky ReLU, GELU,
+        SiLU and hardtanh of torch's, with its own settings and its default shape; other classes (those of transformers,
+        say) have to be named, with a shape: ``{NewGELUActivation: lambda old: GAAF(old, shape="shifted_sigmoid")}``.
 
     Returns
     -------

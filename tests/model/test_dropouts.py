@@ -19,8 +19,8 @@ class Mine(nn.Dropout):
 class Noise(nn.Dropout):
     """A subclass with a forward of its own."""
 
-    def forward(self, input):
-        return input
+    def forward(self, x):
+        return x
 
 
 class DropPath(nn.Module):

@@ -162,6 +162,21 @@ def test_what_a_killed_job_names_is_on_the_host_at_every_moment(queue, writer, e
     assert writer.steps == set(range(1, 200))
 
 
+def test_copies_from_two_devices_have_come_when_both_have(queue, writer, monkeypatch):
+    events = [Event(), Event()]
+    monkeypatch.setattr(transfer, "_recorded", lambda device: events)
+    queue.put(1, "train", on_device())
+    queue.flush(wait=False)
+    events[0].over = True
+    queue.put(2, "train", on_host())
+    assert queue.safe_step(2) == 0
+    assert writer.steps == set()
+    events[1].over = True
+    queue.put(3, "train", on_host())
+    assert queue.safe_step(3) == 3
+    assert writer.steps == {1}
+
+
 def test_a_flush_waits_for_the_device_and_hands_all_rows_over(queue, writer, events):
     histogram = HistogramSketch()
     histogram.update(torch.tensor([0.5, 0.5, 2.0]))
