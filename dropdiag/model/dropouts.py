@@ -26,15 +26,14 @@ class DropoutKind:
 
     Attributes
     ----------
-    name : str
     grain : {"element", "channel", "sample", "attention weight", "unknown"}
         What a mask keeps or drops as a whole.
     modules : tuple of type
         Module classes of this kind; their subclasses are of it as well.
-    class_names : tuple of str
-        Parts of class names by which modules of other libraries are recognised: none of them need be installed.
     functions : tuple of str
         Functions of this kind, as `torch.nn.functional` names them.
+    class_names : tuple of str
+        Parts of class names by which modules of other libraries are recognised: none of them need be installed.
     rates : tuple of str
         The attribute that holds a module's rate: the first of these that the module has.
     argument : (int, str, float)
@@ -51,58 +50,40 @@ class DropoutKind:
         variance of a linear layer behind it is then this times ``sum_i w_i^2 x_i^2``. None: there is no such form.
     """
 
-    name: str
     grain: str
     modules: tuple[type[nn.Module], ...] = ()
-    class_names: tuple[str, ...] = ()
     functions: tuple[str, ...] = ()
+    class_names: tuple[str, ...] = ()
     rates: tuple[str, ...] = ("p",)
     argument: tuple[int, str, float] = (1, "p", 0.5)
-    settable: bool = False
+    settable: bool = True
     inside_layer: bool = False
     listed_as: str = ""
     mask_variance: Callable[[float], float] | None = None
 
 
 DROPOUT_KINDS: Final = (
-    DropoutKind(
-        "dropout", "element", (nn.Dropout,), functions=("dropout",), settable=True, mask_variance=inverted_variance
-    ),
-    DropoutKind(
-        "channel dropout",
-        "channel",
-        (nn.Dropout1d, nn.Dropout2d, nn.Dropout3d),
-        functions=("dropout1d", "dropout2d", "dropout3d"),
-        settable=True,
-    ),
+    DropoutKind("element", (nn.Dropout,), ("dropout",), mask_variance=inverted_variance),
+    DropoutKind("channel", (nn.Dropout1d, nn.Dropout2d, nn.Dropout3d), ("dropout1d", "dropout2d", "dropout3d")),
     # Alpha dropout puts a negative constant in the place of what it drops and rescales: no factor on the input.
-    DropoutKind("alpha dropout", "element", (nn.AlphaDropout,), functions=("alpha_dropout",), settable=True),
-    DropoutKind(
-        "feature alpha dropout",
-        "channel",
-        (nn.FeatureAlphaDropout,),
-        functions=("feature_alpha_dropout",),
-        settable=True,
-    ),
+    DropoutKind("element", (nn.AlphaDropout,), ("alpha_dropout",)),
+    DropoutKind("channel", (nn.FeatureAlphaDropout,), ("feature_alpha_dropout",)),
     # The private base class of all of torch's: a user's own subclass of it keeps its rate in `p` as they do.
-    DropoutKind("torch dropout", "unknown", (nn.modules.dropout._DropoutNd,), settable=True),
+    DropoutKind("unknown", (nn.modules.dropout._DropoutNd,)),
     DropoutKind(
-        "attention dropout",
         "attention weight",
         (nn.MultiheadAttention,),
-        functions=("scaled_dot_product_attention",),
+        ("scaled_dot_product_attention",),
         rates=("dropout",),
         argument=(4, "dropout_p", 0.0),
-        settable=True,
         inside_layer=True,
         listed_as="attention_dropout",
     ),
-    DropoutKind(
-        "recurrent dropout", "element", (nn.RNNBase,), rates=("dropout",), settable=True, inside_layer=True
-    ),  # between the layers of a stacked LSTM, GRU or RNN
+    # Between the layers of a stacked LSTM, GRU or RNN.
+    DropoutKind("element", (nn.RNNBase,), rates=("dropout",), inside_layer=True),
     # Whole branches are dropped, which is not what p= means (masks on node values): listed, and never set.
-    DropoutKind("stochastic depth", "sample", class_names=("DropPath", "StochasticDepth"), rates=("p", "drop_prob")),
-    DropoutKind("other dropout", "unknown", class_names=("Dropout",), rates=("p", "drop_prob")),
+    DropoutKind("sample", class_names=("DropPath", "StochasticDepth"), rates=("p", "drop_prob"), settable=False),
+    DropoutKind("unknown", class_names=("Dropout",), rates=("p", "drop_prob"), settable=False),
 )
 """All kinds. The first that fits a module is its kind, so what is special comes before what is general."""
 

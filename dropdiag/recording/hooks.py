@@ -39,30 +39,22 @@ class _ForwardBegins(DropdiagHook):
 
     n_args = 3
 
-    def __init__(
-        self,
-        router: PassRouter,
-        calls: FunctionalCalls,
-        compiled_site: compiled.CompiledSite,
-        dropouts: Sequence[nn.Module],
-        begins: Callable[[], None],
-    ) -> None:
-        self.router, self.calls, self.compiled_site = router, calls, compiled_site
-        self.dropouts, self.begins = dropouts, begins
+    def __init__(self, hooks: Hooks, compiled_site: compiled.CompiledSite, dropouts: Sequence[nn.Module]) -> None:
+        self.hooks, self.compiled_site, self.dropouts = hooks, compiled_site, dropouts
 
     def fire(self, module: nn.Module, args: Any, kwargs: Any) -> None:
         if torch.compiler.is_compiling():
             torch.ops.dropdiag.forward_begins(self.compiled_site.order, self.compiled_site.number)
             return
-        router = self.router
+        router, calls = self.hooks.router, self.hooks.calls
         if not router.forward_begins():
             return  # the model calls itself
-        self.begins()
+        self.hooks.watch_weights()
         if router.evaluating and any(dropout.training for dropout in self.dropouts):
             router.notices.add(Notice.MASKS_IN_EVALUATION)
         # Interception costs a little at every operator: where no functional call was found, most steps go without.
-        if router.active(module.training) and (router.intercept or router.evaluating or self.calls.found):
-            self.calls.begin()
+        if router.active(module.training) and (router.intercept or router.evaluating or calls.found):
+            calls.begin()
 
 
 class _ForwardEnds(DropdiagHook):
@@ -70,14 +62,14 @@ class _ForwardEnds(DropdiagHook):
 
     n_args = 4
 
-    def __init__(self, router: PassRouter, calls: FunctionalCalls, ends: Callable[[], None]) -> None:
-        self.router, self.calls, self.ends = router, calls, ends
+    def __init__(self, hooks: Hooks) -> None:
+        self.hooks = hooks
 
     def fire(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         if not torch.compiler.is_compiling():
-            self.ends()
-            if self.router.forward_ends():
-                self.calls.end()
+            self.hooks.watch_weights()
+            if self.hooks.router.forward_ends():
+                self.hooks.calls.end()
 
 
 class _NetValue(DropdiagHook):
@@ -211,27 +203,26 @@ class Hooks:
         model = eager(model)
         self._handles: list[RemovableHandle] = []
         self._hooks: list[DropdiagHook] = []
-        self._calls, self._router = calls, router
+        self.calls, self.router = calls, router
         self._watched: dict[SiteInfo, weakref.ref[Tensor] | None] = {}
         self._compiled = compiled.CompiledSites(model, router)
         try:
-            root = _ForwardBegins(router, calls, self._compiled.open(None), dropouts, self._watch_weights)
-            self._add(model.register_forward_pre_hook, root)
+            begins = _ForwardBegins(self, self._compiled.open(None), dropouts)
+            self._add(model.register_forward_pre_hook, begins)
             for layer, axis_rule in layers_of_both_kinds(model):
                 self._add(layer.register_forward_hook, _LastLayer(router, axis_rule))
             for info in sites:
                 self._attach(info)
-            self._watch_weights()
+            self.watch_weights()
             # always_call: an exception in a forward pass must not leave interception on. Last of all, so that it runs
             # after every other hook of the model itself.
-            ends = _ForwardEnds(router, calls, self._watch_weights)
-            self._add(model.register_forward_hook, ends, always_call=True)
+            self._add(model.register_forward_hook, _ForwardEnds(self), always_call=True)
         except BaseException:
             self.remove()
             raise
 
     def _attach(self, info: SiteInfo) -> None:
-        module, kind, router = info.site.module, info.site.kind, self._router
+        module, kind, router = info.site.module, info.site.kind, self.router
         if kind == WEIGHT:
             self._watched[info] = None
             return
@@ -244,7 +235,7 @@ class Hooks:
         elif kind == OUTPUT:
             self._add(module.register_forward_hook, _Output(router, info, compiled_site))
 
-    def _watch_weights(self) -> None:
+    def watch_weights(self) -> None:
         """Put hooks on weights that take gradients by now: a frozen, lazy or exchanged one may do so later."""
         for info, watched in self._watched.items():
             now = info.site.module._parameters.get(info.site.parameter)
@@ -255,7 +246,7 @@ class Hooks:
             late_bias = info.site.skipped == LAZY and now.ndim < 2
             if late_bias or (watched is not None and watched() is now):
                 continue
-            hook = _RawGradient(self._router, info)
+            hook = _RawGradient(self.router, info)
             handle = now.register_post_accumulate_grad_hook(hook)  # type: ignore[no-untyped-call]
             self._handles.append(handle)
             self._hooks.append(hook)
@@ -271,8 +262,8 @@ class Hooks:
             self._handles.pop().remove()
         while self._hooks:  # where torch moved a hook, removing its handle did nothing
             self._hooks.pop().closed = True
-        self._calls.release()
-        self._router.release()
+        self.calls.release()
+        self.router.release()
         self._compiled.close()
 
 

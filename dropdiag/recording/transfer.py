@@ -24,27 +24,17 @@ SETTLED_BATCHES: Final = 256
 """Histogram bins, and steps, that wait to become rows: many at once cost a tenth of one by one."""
 
 
-class _Batch(NamedTuple):
-    """The records of one step or evaluation."""
-
-    step: int
-    phase: str
-    records: list[Record]
-
-
 class _Waiting(NamedTuple):
-    """A value that is on a device, or on its way to the host."""
+    """A record whose value, a number or the table of a histogram, is on a device or on its way to the host."""
 
     step: int
     phase: str
-    layer: str | None
-    call: int
-    quantity: str
+    record: Record
     value: Tensor
 
-    @property
-    def is_histogram(self) -> bool:
-        return self.value.ndim == 1
+    def arrived(self) -> Record:
+        """Return the record with its value, which is on the host by now."""
+        return self.record._replace(value=drained(self.value) if self.value.ndim == 1 else self.value.item())
 
 
 class _Copies(NamedTuple):
@@ -71,7 +61,7 @@ class TransferQueue:
     def __init__(self, writer: RunWriter, on_failure: Callable[[Exception], None]) -> None:
         self._writer = writer
         self._on_failure = on_failure
-        self._batches: list[_Batch] = []
+        self._batches: list[tuple[int, str, list[Record]]] = []
         self._bins = 0
         self._waiting: list[_Waiting] = []
         self._copies: list[_Copies] = []
@@ -82,11 +72,10 @@ class TransferQueue:
             value = record.value
             if isinstance(value, tuple):
                 self._bins += len(value[0])
-            elif isinstance(value, HistogramSketch) and value.counts is not None:
-                self._waiting.append(_Waiting(step, phase, *record[:3], value.counts))
-            elif isinstance(value, Tensor):
-                self._waiting.append(_Waiting(step, phase, *record[:3], value))
-        self._batches.append(_Batch(step, phase, records))
+            on_device = value.counts if isinstance(value, HistogramSketch) else value
+            if isinstance(on_device, Tensor):
+                self._waiting.append(_Waiting(step, phase, record, on_device))
+        self._batches.append((step, phase, records))
         if self._bins >= SETTLED_BINS or len(self._batches) >= SETTLED_BATCHES:
             self._settle()
         if self._waiting or self._copies:
@@ -94,16 +83,8 @@ class TransferQueue:
 
     def _settle(self) -> None:
         """Turn batches into rows, many at a time."""
-        scalars: list[ScalarRow] = []
-        histograms: list[HistogramRow] = []
-        for step, phase, records in self._batches:
-            for layer, call, quantity, value in records:
-                if isinstance(value, tuple):
-                    histograms.append(HistogramRow(step, phase, layer or "", call, quantity, *value))
-                elif value is None or isinstance(value, float):
-                    scalars.append(ScalarRow(step, phase, layer, call, quantity, value))
-        self._batches, self._bins = [], 0
-        self._add(scalars, histograms)
+        batches, self._batches, self._bins = self._batches, [], 0
+        self._add((step, phase, record) for step, phase, records in batches for record in records)
 
     def flush(self, *, due_only: bool = False, wait: bool = True) -> None:
         """Hand over everything to the writer, and let it write.
@@ -136,9 +117,16 @@ class TransferQueue:
         if failure is not None:
             self._on_failure(failure)
 
-    def _add(self, scalars: Sequence[ScalarRow], histograms: Sequence[HistogramRow]) -> None:
+    def _add(self, records: Iterable[tuple[int, str, Record]]) -> None:
+        """Hand over rows of the records whose values are on the host; what is on a device comes here later."""
+        scalars, histograms = [], []
+        for step, phase, (layer, call, quantity, value) in records:
+            if isinstance(value, tuple) and len(value[0]):
+                histograms.append(HistogramRow(step, phase, layer or "", call, quantity, *value))
+            elif value is None or isinstance(value, float):
+                scalars.append(ScalarRow(step, phase, layer, call, quantity, value))
         self._writer.add_scalars(scalars)
-        self._writer.add_histograms([row for row in histograms if len(row.bins)])
+        self._writer.add_histograms(histograms)
 
     def _fetch(self, *, send: bool, wait: bool) -> None:
         """Send copies off, and turn those that have arrived into rows, or all."""
@@ -153,7 +141,7 @@ class TransferQueue:
             elif not all(event.query() for event in copies.events):  # type: ignore[no-untyped-call]
                 return  # later copies are not looked at: rows reach the writer in the order of steps
             del self._copies[0]
-            self._add(*_rows(copies.waiting))
+            self._add((w.step, w.phase, w.arrived()) for w in copies.waiting)
 
 
 def abandon(process: int, queue: TransferQueue, writer: RunWriter) -> None:
@@ -178,8 +166,8 @@ def abandon(process: int, queue: TransferQueue, writer: RunWriter) -> None:
 
 def _sent(waiting: Sequence[_Waiting]) -> _Copies:
     """Start copying values to the host: one copy for all scalars of a device, one for each histogram."""
-    scalars = [w for w in waiting if not w.is_histogram]
-    sent = [w._replace(value=_copied(w.value)) for w in waiting if w.is_histogram]
+    scalars = [w for w in waiting if w.value.ndim == 0]
+    sent = [w._replace(value=_copied(w.value)) for w in waiting if w.value.ndim == 1]
     devices = {w.value.device for w in waiting}
     for device in devices:
         there = [w for w in scalars if w.value.device == device]
@@ -202,13 +190,3 @@ def _recorded(device: torch.device) -> list[torch.cuda.Event]:
     event = torch.cuda.Event()  # type: ignore[no-untyped-call]
     event.record(torch.cuda.current_stream(device))
     return [event]
-
-
-def _rows(arrived: Iterable[_Waiting]) -> tuple[list[ScalarRow], list[HistogramRow]]:
-    scalars, histograms = [], []
-    for step, phase, layer, call, quantity, value in arrived:
-        if value.ndim == 1:
-            histograms.append(HistogramRow(step, phase, layer or "", call, quantity, *drained(value)))
-        else:
-            scalars.append(ScalarRow(step, phase, layer, call, quantity, value.item()))
-    return scalars, histograms

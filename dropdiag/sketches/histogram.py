@@ -97,13 +97,6 @@ class HistogramSketch:
             self.counts = _new_table(device)
         return self.counts
 
-    def __add__(self, other: HistogramSketch) -> HistogramSketch:
-        """Return the histogram of the union."""
-        union = HistogramSketch()
-        union.merge(self)
-        union.merge(other)
-        return union
-
     def dense(self) -> Tensor:
         """Return all counts.
 
@@ -155,28 +148,6 @@ def stride_for(shape: Sequence[int], max_values: int) -> int:
     return stride
 
 
-def count(values: Tensor) -> Tensor:
-    """Count values per bin.
-
-    Parameters
-    ----------
-    values : Tensor of float32, float64, bfloat16 or float16, any shape
-
-    Returns
-    -------
-    Tensor of int64, shape (32768,)
-        On the values' device. Integer arithmetic alone, so deterministic.
-
-    Raises
-    ------
-    ArgumentError
-        For any other dtype.
-    """
-    counts = torch.zeros(BINS, dtype=torch.int64, device=values.device)
-    add_counts(values, counts)
-    return counts
-
-
 def add_counts(values: Tensor, counts: Tensor) -> None:
     """Count values into a table.
 
@@ -184,7 +155,7 @@ def add_counts(values: Tensor, counts: Tensor) -> None:
     ----------
     values : Tensor of float32, float64, bfloat16 or float16, any shape
     counts : Tensor of int64, shape (32768,)
-        On the same device; changed.
+        On the same device; changed. Integer arithmetic alone, so deterministic.
 
     Raises
     ------

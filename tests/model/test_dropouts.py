@@ -98,7 +98,7 @@ def test_one_entry_makes_a_kind_known_everywhere(monkeypatch):
     assert [s for s in survey(model) if s.kind == DROPOUT] == []
     with pytest.raises(ArgumentError, match="outside of its dropout modules"):
         dd.net_variance(model, x, masks=8, p=0.25)
-    kind = DropoutKind("gate", "element", (Gate,), rates=("level",), settable=True, mask_variance=lambda p: p / (1 - p))
+    kind = DropoutKind("element", (Gate,), rates=("level",), mask_variance=lambda p: p / (1 - p))
     monkeypatch.setattr(dropouts, "DROPOUT_KINDS", (kind, *dropouts.DROPOUT_KINDS))
     (site,) = [s for s in survey(model) if s.kind == DROPOUT]
     assert (site.layer, site.skipped) == ("2", "a dropout (rate 0.5) is listed, not measured")

@@ -5,7 +5,8 @@ import torch
 from dropdiag.errors import ArgumentError
 from dropdiag.histograms import grid
 from dropdiag.sketches import HistogramSketch
-from dropdiag.sketches.histogram import bin_numbers, count, sparse
+from dropdiag.sketches.histogram import bin_numbers, sparse
+from tests.sketches.counting import count
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
