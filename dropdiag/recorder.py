@@ -38,12 +38,12 @@ class Recorder:
         Any eager module. Hooks are added to its activation modules and removed at the end; nothing else of it
         is touched, and its losses, gradients, weights and random numbers stay bit for bit what they would be.
     path : path
-        The run folder, made anew. Nothing is ever overwritten.
+        The run folder, which must be new or empty. Nothing is ever overwritten.
     probes : str or sequence of str or Probe, default "paper"
-        A preset ("light", "paper", "full"), or names of probes, or probes of one's own.
+        A preset ("light", "paper", "full"), or names of probes, or probes of your own.
     every : int or callable, default 10
         Schedule of the histograms: ``every(n)`` for an integer, or a callable step -> bool. Gradient flow is
-        recorded at every step all the same.
+        recorded at every step regardless.
     include, exclude : str or sequence of str, optional
         Shell patterns for layer names.
     config : dict, optional
@@ -54,11 +54,11 @@ class Recorder:
     strict : bool, default False
         Raise where a probe or the disk fails, instead of warning once and training on.
     resume : bool or int, default False
-        Go on in an existing run after its last recorded step, or after the given one (that of a checkpoint).
+        Continue an existing run after its last recorded step, or after the given one (that of a checkpoint).
     budget : float, optional
-        The largest share of the time of training that recording may take, say 0.02. Where the recorder's own clock
-        says more, scheduled steps go without histograms (``schedule_thinned``) and, if gradient flow alone is too
-        dear, steps are not recorded at all (``probes_rested``), until the share is back.
+        The largest share of the training time that recording may take, say 0.02. Where the recorder's own clock
+        measures more, scheduled steps go without histograms (``schedule_thinned``) and, if gradient flow alone costs
+        too much, steps are not recorded at all (``probes_rested``), until the share is back.
 
     Raises
     ------

@@ -86,7 +86,7 @@ def replace(model: nn.Module, mapping: Mapping[type[nn.Module], Substitute] | No
     Parameters
     ----------
     model : nn.Module
-        Changed in place. Its parameters stay the same objects, so that optimisers need not be made anew.
+        Changed in place. Its parameters stay the same objects, so optimisers can be kept.
     mapping : mapping, optional
         Class of the modules to replace (no subclasses) -> the GAAF to put there, or a function of the old module that
         makes it, e.g. ``{nn.LeakyReLU: lambda old: GAAF(old)}``. Each module gets a copy of its own; one that the

@@ -6,7 +6,8 @@ import math
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Final, TypeAlias
 
 import torch
@@ -55,7 +56,7 @@ class MaskedLayer:
 
 @dataclass
 class _Seen:
-    """A tensor and its version, which tells whether an operation in place has changed it since."""
+    """A tensor and its version, which shows whether an operation in place has changed it since."""
 
     tensor: Tensor
     version: int
@@ -72,9 +73,9 @@ class _Seen:
 
 @dataclass
 class _Watch:
-    """What the hooks of one pass have seen."""
+    """Hooks of one pass, and what they have seen."""
 
-    # Tensors are found again by their id(). They are held here, as the id of one that is freed may be given anew.
+    # Tensors are found again by their id(). They are held here, as the id of a freed one may be given to another.
 
     on_net: NetHook
     links: bool = False
@@ -83,6 +84,41 @@ class _Watch:
     masked: dict[int, _Seen] = field(default_factory=dict)
     linear: dict[int, _Seen] = field(default_factory=dict)
     masked_layers: dict[CallKey, MaskedLayer] = field(default_factory=dict)
+
+    def net_value(self, site: Site, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Forward pre-hook of an activation."""
+        z = _input(args, kwargs)
+        if z is None:
+            return
+        key = site.layer, self.calls[site.layer]
+        self.calls[site.layer] += 1
+        seen = self.linear.get(id(z))
+        if seen is not None and seen.same:
+            self.masked_layers[key] = seen.what
+        net = site.net(z.detach())
+        self.on_net(key, net.cpu() if net.device.type == "mps" else net)  # there is no float64 on MPS
+
+    def place_dropout(self, p: float, _module: nn.Module, _args: tuple[Any, ...], h: Tensor) -> Tensor:
+        """Forward hook of an activation: puts a dropout behind it."""
+        dropped = F.dropout(h, p, training=True)
+        if self.links:
+            self.masked[id(dropped)] = _Seen.of(dropped, inverted_variance(p))
+        return dropped
+
+    def dropout(
+        self, variance: Callable[[float], float], module: nn.Module, _args: tuple[Any, ...], output: Tensor
+    ) -> None:
+        """Forward hook of a dropout."""
+        self.masked[id(output)] = _Seen.of(output, variance(rate_of(module)))
+
+    def layer(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> None:
+        """Forward hook of a layer that has a closed form."""
+        call = self.layer_calls[id(module)]
+        self.layer_calls[id(module)] += 1
+        x = _input(args, kwargs)
+        seen = None if x is None else self.masked.get(id(x))
+        if x is not None and seen is not None and seen.same and math.isfinite(seen.what):
+            self.linear[id(output)] = _Seen.of(output, MaskedLayer(x, seen.what, module, call))
 
 
 class MaskedPasses:
@@ -148,6 +184,7 @@ class MaskedPasses:
 
     def _check_that_p_is_all(self) -> None:
         """Refuse a rate where masks are drawn that it does not reach."""
+        # At rate 0 torch's dropouts draw nothing: whatever moves the generator then is out of p's reach.
         with self.ready(0, rate=0.0):
             before = torch.default_generator.get_state()
             self._call()
@@ -205,7 +242,7 @@ class MaskedPasses:
             found = self._once(lambda _key, _z: None, links=True).masked_layers
             if not found:
                 return {}
-            for module in self.model.modules():
+            for module in self.model.modules():  # not eval(): models override train(), say to keep parts frozen
                 module.training = False
             return self._with_inputs(found)
 
@@ -223,12 +260,13 @@ class MaskedPasses:
         finally:
             _remove(handles)
         return {
-            key: MaskedLayer(inputs[id(c.layer)][c.call], c.variance, c.layer, c.call)
-            for key, c in found.items()
-            if c.call < len(inputs[id(c.layer)])
+            key: replace(masked, x=inputs[id(masked.layer)][masked.call])
+            for key, masked in found.items()
+            if masked.call < len(inputs[id(masked.layer)])  # some models leave layers out at random
         }
 
     def _set_modes(self, rate: float | None) -> None:
+        # A parametrisation in training mode may have side effects of its own, as spectral norm does.
         lists = [part for m in self.model.modules() for part in getattr(m, "parametrizations", {}).values()]
         still = {id(part) for listed in lists for part in listed.modules()}
         for module in self.model.modules():
@@ -238,13 +276,15 @@ class MaskedPasses:
 
     def _once(self, on_net: NetHook, *, links: bool = False) -> _Watch:
         watch = _Watch(on_net, links)
-        handles = [s.module.register_forward_pre_hook(_NetValue(watch, s), with_kwargs=True) for s in self.sites]
-        handles += [s.module.register_forward_hook(_Placed(watch, self.p or 0.0)) for s in self._placed]
+        handles = [
+            s.module.register_forward_pre_hook(partial(watch.net_value, s), with_kwargs=True) for s in self.sites
+        ]
+        handles += [s.module.register_forward_hook(partial(watch.place_dropout, self.p or 0.0)) for s in self._placed]
         for module in self.model.modules() if links else ():
             if (variance := mask_variance_of(module)) is not None:
-                handles.append(module.register_forward_hook(_DropoutOut(watch, variance)))
+                handles.append(module.register_forward_hook(partial(watch.dropout, variance)))
             elif _has_closed_form(module):
-                handles.append(module.register_forward_hook(_LayerOut(watch), with_kwargs=True))
+                handles.append(module.register_forward_hook(watch.layer, with_kwargs=True))
         try:
             self._call()
         finally:
@@ -253,7 +293,8 @@ class MaskedPasses:
 
     def _call(self) -> None:
         batch = _copied(self.batch)
-        with torch.compiler.set_stance("force_eager"):  # hooks come and go: nothing may be compiled anew
+        # Hooks come and go: whatever of the model is compiled would be compiled again for each pass.
+        with torch.compiler.set_stance("force_eager"):
             if isinstance(batch, Mapping):
                 self.model(**batch)
             elif isinstance(batch, (tuple, list)):
@@ -262,63 +303,11 @@ class MaskedPasses:
                 self.model(batch)
 
 
-@dataclass
-class _NetValue:
-    watch: _Watch
-    site: Site
-
-    def __call__(self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        z = _input(args, kwargs)
-        if z is None:
-            return
-        key = self.site.layer, self.watch.calls[self.site.layer]
-        self.watch.calls[self.site.layer] += 1
-        seen = self.watch.linear.get(id(z))
-        if seen is not None and seen.same:
-            self.watch.masked_layers[key] = seen.what
-        net = self.site.net(z.detach())
-        self.watch.on_net(key, net.cpu() if net.device.type == "mps" else net)  # there is no float64 on MPS
-
-
-@dataclass
-class _Placed:
-    watch: _Watch
-    p: float
-
-    def __call__(self, _module: nn.Module, _args: tuple[Any, ...], h: Tensor) -> Tensor:
-        dropped = F.dropout(h, self.p, training=True)
-        if self.watch.links:
-            self.watch.masked[id(dropped)] = _Seen.of(dropped, inverted_variance(self.p))
-        return dropped
-
-
-@dataclass
-class _DropoutOut:
-    watch: _Watch
-    variance: Callable[[float], float]
-
-    def __call__(self, module: nn.Module, _args: tuple[Any, ...], output: Tensor) -> None:
-        self.watch.masked[id(output)] = _Seen.of(output, self.variance(rate_of(module)))
-
-
-@dataclass
-class _LayerOut:
-    watch: _Watch
-
-    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> None:
-        call = self.watch.layer_calls[id(module)]
-        self.watch.layer_calls[id(module)] += 1
-        x = _input(args, kwargs)
-        seen = None if x is None else self.watch.masked.get(id(x))
-        if x is not None and seen is not None and seen.same and math.isfinite(seen.what):
-            self.watch.linear[id(output)] = _Seen.of(output, MaskedLayer(x, seen.what, module, call))
-
-
 def _stays_in_evaluation(module: nn.Module) -> bool:
     """Whether a module does more in training mode than to draw masks: change its state, or other noise."""
     if isinstance(module, (nn.modules.batchnorm._NormBase, nn.RReLU)):
         return True
-    # The old spectral norm takes its step of the power iteration in a forward pre-hook; only this private table tells.
+    # The old spectral norm takes its step of the power iteration in a forward pre-hook, which only this private table shows.
     return any(isinstance(hook, SpectralNorm) for hook in module._forward_pre_hooks.values())
 
 
@@ -361,7 +350,7 @@ def _kept(model: nn.Module) -> Iterator[None]:
     rates = [(m, name, getattr(m, name)) for m, name in settable_rates(model)]
     buffers = [(m, name, b) for m in model.modules() for name, b in m._buffers.items() if b is not None]
     values = [(b.detach().clone(), _version(b)) for _, _, b in buffers]
-    # A Recorder's hooks come off by hand and go back into their old places: removing and registering them anew would
+    # A Recorder's hooks come off by hand and go back into their old places: removing and registering them again would
     # change their order among the user's own, and need their handles.
     hooks = [h for m in model.modules() for h in (m._forward_pre_hooks, m._forward_hooks)]
     before = [(h, OrderedDict(h)) for h in hooks if any(isinstance(hook, DropdiagHook) for hook in h.values())]

@@ -104,7 +104,7 @@ def is_dropout(module: nn.Module) -> bool:
 
 
 def rate_of(module: nn.Module) -> Any:
-    """Return a module's dropout rate; None where it is no dropout or does not tell."""
+    """Return a module's dropout rate; None where it is no dropout or has none that is known."""
     kind = kind_of(module)
     names = () if kind is None else kind.rates
     return next((getattr(module, name) for name in names if hasattr(module, name)), None)

@@ -27,7 +27,7 @@ class DropdiagHook(ABC):
 
     def __call__(self, *args: Any) -> None:
         """Take what torch gives to a hook."""
-        # torch.ao.quantization.fuse_modules registers hooks anew, without their keywords, on another module: with
+        # torch.ao.quantization.fuse_modules registers hooks again, without their keywords, on another module: with
         # another number of arguments this is no longer the place that the hook was made for.
         if len(args) == self.n_args and not self.closed:
             self.fire(*args)

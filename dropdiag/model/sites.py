@@ -48,7 +48,7 @@ class Site:
     functional : bool
         Whether it is a call of a function rather than a module.
     axis_rule : {"last", "second"} or None
-        Which dimension counts nodes in tensors of three dimensions or more, as far as the layers before it tell.
+        Which dimension counts nodes in tensors of three dimensions or more, if the layers before it determine that.
     gate_dim : int or None
         For a gated unit, the dimension whose second half is the gate's net value.
     aliases : tuple of str
@@ -79,7 +79,7 @@ class Site:
         ndim : int
             Number of dimensions. Up to 2: the last (features). From 3: after a convolution or batch norm the
             second (channels; positions are samples), after a Linear or layer norm the last (tokens are
-            samples); where the layers before do not tell, the last for 3 and the second from 4.
+            samples); where the layers before do not determine it, the last for 3 and the second from 4.
         """
         if ndim <= 2 or self.axis_rule == LAST:
             return -1
@@ -150,8 +150,8 @@ def survey(model: nn.Module) -> list[Site]:
 
 
 def axis_rule_of(module: nn.Module) -> str | None:
-    """Return which dimension counts nodes in a layer's output, None where the layer does not tell."""
-    # timm's layer norms over channels are told by their names: timm need not be installed.
+    """Return which dimension counts nodes in a layer's output, None where the layer does not determine it."""
+    # timm's layer norms over channels are recognised by name: timm need not be installed.
     if isinstance(module, _NODES_SECOND) or type(module).__name__ in ("LayerNorm2d", "LayerNormAct2d"):
         return SECOND
     return LAST if isinstance(module, _NODES_LAST) else None
@@ -166,7 +166,7 @@ def axis_rule_inside(module: nn.Module) -> str | None:
 def layers_of_both_kinds(model: nn.Module) -> list[tuple[nn.Module, str]]:
     """Return the layers that have an `axis_rule_of`, with it, if the model has layers of both rules.
 
-    In such a model the order of registration does not tell what comes before an activation, so what ran last has to.
+    In such a model the order of registration does not show what comes before an activation: the layer that ran last does.
     """
     # A hook inside torch's transformer encoder would switch off its fused path (pytorch#128413) for good.
     fused = {id(m) for e in model.modules() if isinstance(e, nn.TransformerEncoderLayer) for m in e.modules()}

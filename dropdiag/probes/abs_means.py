@@ -22,8 +22,7 @@ class _AbsMeanProbe(Probe[AbsMean]):
 class GradientFlow(_AbsMeanProbe):
     """Gradient flow: mean over samples and nodes of |dL/dz|, at every training step (Table 2 of the paper).
 
-    L is the loss as ``backward()`` was called on it: with a loss that is a mean over the batch, flow falls as
-    the batch grows.
+    L is the loss that ``backward()`` was called on: if it is a mean over the batch, flow falls as the batch grows.
     """
 
     name = "gradient_flow"

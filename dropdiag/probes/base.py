@@ -1,7 +1,7 @@
 """What a probe is: a tensor of a site -> a sketch -> named values.
 
 To add one: a small file with a class like those beside this one, then an instance in `PROBES` of
-``probes/presets.py``. Its quantities say what its numbers are called; they go with the run.
+``probes/presets.py``. Its ``quantities`` name its numbers, with unit and label; they are stored in the run.
 """
 
 from __future__ import annotations
@@ -81,6 +81,7 @@ class Probe(ABC, Generic[S]):
     def __init_subclass__(cls, **options: Any) -> None:
         """Take ``tap``, as the attribute was called before, for `signal`."""
         super().__init_subclass__(**options)
+        # On the class's own dict: a subclass of a probe with a tap inherits the signal that was set here.
         if "tap" in vars(cls) and "signal" not in vars(cls):
             warn_of(f"{cls.__name__}.tap", f"{cls.__name__}.signal", stacklevel=2)
             cls.signal = vars(cls)["tap"]

@@ -17,6 +17,7 @@ MAX_VALUES: Final = 2**18
 class _HistogramProbe(Probe[HistogramSketch]):
     def sketch(self, info: SiteInfo) -> HistogramSketch:
         """Open a histogram at every site; weights are counted whole, what passes a site up to `MAX_VALUES`."""
+        # A weight matrix comes once in a scheduled step, a site's values at every call: only those have to be sampled.
         return HistogramSketch(None if info.site.kind == WEIGHT else MAX_VALUES)
 
     def values(self, sketch: HistogramSketch) -> Iterable[tuple[str, ProbeValue]]:

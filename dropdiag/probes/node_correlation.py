@@ -25,7 +25,7 @@ class _Correlation(Probe[Covariance]):
         return Covariance(info.site.node_axis)
 
     def values(self, sketch: Covariance) -> Iterable[tuple[str, ProbeValue]]:
-        """Return the histogram of r over pairs, its mean size, how many dimensions there are, and what it rests on."""
+        """Return the histogram of r over pairs, its mean size, the participation ratio, and the numbers behind them."""
         r = sketch.correlation()
         pairs = sketch.pairs(r)
         histogram = HistogramSketch()
@@ -58,10 +58,10 @@ class NodeCorrelation(_Correlation):
 
 
 class TrainingNodeCorrelation(_Correlation):
-    """The same over the samples of a training step that is on the schedule, up to 2,048: one matrix product.
+    """The same over the samples of a scheduled training step, up to 2,048: one matrix product.
 
-    In training mode: the masks of the dropouts before the layer, and a batch that is small, take part in it.
-    For a comparison of conditions take held-out data.
+    In training mode, so the masks of the dropouts before the layer affect it, and a small batch does.
+    To compare conditions, use held-out data.
     """
 
     name = "training_node_correlation"
@@ -70,7 +70,7 @@ class TrainingNodeCorrelation(_Correlation):
 class EffectiveRank(Probe[Covariance]):
     """Effective rank of the nodes' correlation over a held-out set, from the samples that `NodeCorrelation` takes.
 
-    A probe of its own, in the preset "full" alone: eigenvalues cost several times what the correlation does.
+    A separate probe, in the preset "full" only: eigenvalues cost several times what the correlation does.
     """
 
     name = "effective_rank"

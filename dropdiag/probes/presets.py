@@ -43,7 +43,7 @@ def chosen_probes(probes: str | Sequence[str | Probe[Any]]) -> tuple[Probe[Any],
     Parameters
     ----------
     probes : str or sequence of str or Probe
-        A preset ("light", "paper", "full"), a probe's name, or several names and probes of one's own.
+        A preset ("light", "paper", "full"), a probe's name, or several names and probes of your own.
 
     Raises
     ------

@@ -12,8 +12,8 @@ from dropdiag.store.schema import quantities as own
 class Saturation(Probe[IntervalCounts]):
     """Exact share of net values where |phi'(z)| <= 0.1 sup|phi'|, left and right apart.
 
-    Of the finite net values; missing where none is. For GAAF, phi is the base function. Shares for other limits
-    follow from the histogram of net values, to within the bins at the borders.
+    A share of the finite net values; missing where there are none. For GAAF, phi is the base function. Shares for
+    other limits follow from the histogram of net values, to within the bins at the borders.
     """
 
     name = "saturation"

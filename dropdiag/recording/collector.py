@@ -123,7 +123,7 @@ class Collector:
 
     def _fail(self, failed: Key, info: SiteInfo, error: Exception) -> None:
         probe, layer, _ = failed
-        if (probe.name, layer) in self._disabled:  # told already, for another call of the same site
+        if (probe.name, layer) in self._disabled:  # reported already, for another call of the same site
             return
         self._disabled.add((probe.name, layer))
         for key in [key for key in self._open if key[:2] == (probe, layer)]:

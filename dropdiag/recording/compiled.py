@@ -22,7 +22,7 @@ from dropdiag.recording.overhead import clock
 from dropdiag.recording.passes import Call, PassRouter
 
 OPEN_CALLS: Final = 4096
-"""Passes of a site whose gradients may still come; older ones are taken to have none."""
+"""Passes of a site whose gradients are still waited for; older ones are assumed to have none."""
 
 _numbers = itertools.count()
 # An operator's arguments are tensors and numbers: it finds its site, which no graph may hold, by a number.

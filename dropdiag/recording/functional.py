@@ -215,7 +215,7 @@ class FunctionalCalls(TorchFunctionMode):
 
     def _nearest(self, frame: FrameType | None) -> nn.Module | None:
         # The module whose method called the function: the nearest frame whose first argument, `self`, is a module of
-        # this model. torch itself does not say which module is running.
+        # this model. torch keeps no record of which module is running.
         while frame is not None:
             code = frame.f_code
             if code.co_argcount:

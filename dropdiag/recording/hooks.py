@@ -146,7 +146,7 @@ class _Output(DropdiagHook):
 
 
 class _LastLayer(DropdiagHook):
-    """Forward hook of a layer: tells the router which dimension of its output counts nodes."""
+    """Forward hook of a layer: hands the router the dimension of its output that counts nodes."""
 
     n_args = 4
 

@@ -13,7 +13,7 @@ from dropdiag.sketches.native import PLAIN
 
 
 class LossScale:
-    """Divides gradients by a `torch.amp.GradScaler`'s scale and tells which steps it skipped.
+    """Divides gradients by a `torch.amp.GradScaler`'s scale and reports which steps it skipped.
 
     Parameters
     ----------

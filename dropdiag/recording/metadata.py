@@ -1,4 +1,4 @@
-"""What ``run.json`` says of a run before its first step."""
+"""The content of ``run.json`` before the first step."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from typing import Final
 
 
 class Notice(str, Enum):  # a str, as that hashes in C: some notices are given at every pass
-    """Something that hooks noticed about a pass, and what the user is told of it."""
+    """Something that hooks noticed about a pass; its value is the warning."""
 
     CAPTURED = "forward passes captured into a CUDA graph are not recorded: its replays run no hooks"
     TRANSFORMED = "forward passes inside torch.func transforms (vmap, grad) hold no values: they are not recorded"

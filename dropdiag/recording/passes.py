@@ -165,7 +165,7 @@ class PassRouter:
         return call
 
     def located(self, info: SiteInfo) -> SiteInfo:
-        """Return a site with the nodes' dimension that the last layer tells, if layers are watched for it."""
+        """Return a site with the nodes' dimension of the last layer's output, where layers are watched for it."""
         if self.axis_rule is None or info.site.axis_rule == self.axis_rule:
             return info
         return SiteInfo(replace(info.site, axis_rule=self.axis_rule), info.activation)
@@ -261,7 +261,7 @@ class PassRouter:
 
     def _count(self, layer: str) -> int:
         if not self._depth:
-            # A part of the model is called by itself. Nothing says where such a pass begins, so its calls are pooled.
+            # A part of the model is called by itself. Nothing marks where such a pass begins, so its calls are pooled.
             self.notices.add(Notice.DIRECT_CALL)
             return 0
         index = self._next[layer]
@@ -307,7 +307,7 @@ def dense(gradient: Tensor) -> Tensor:
 
 
 def _checkpoint() -> int:
-    """Return a number that tells reentrant checkpoints apart, the same in both passes; 0 outside of any."""
+    """Return a number that identifies the reentrant checkpoint, the same in both of its passes; 0 outside of any."""
     # torch gives no handle to the checkpoint that a pass is part of. Both passes of a reentrant one run inside methods
     # of its autograd function, whose context `ctx` is the same object; non-reentrant ones have no such frame.
     frame: FrameType | None = sys._getframe(2)

@@ -48,7 +48,7 @@ def user_scalar(name: str, value: object) -> Record:
             raise ArgumentError(
                 f"{name}= must be one number, got a tensor of shape {tuple(value.shape)}, {value.dtype}"
             )
-        # On an accelerator it is read later, many at a time; a copy, as the user may go on to change the tensor.
+        # On an accelerator it is read later, many at a time; a copy, as the user may change the tensor before.
         return run_scalar(name, value.item() if value.is_cpu else value.detach().clone())
     try:
         return run_scalar(name, float(value))  # type: ignore[arg-type]
