@@ -18,7 +18,7 @@ import torch
 from scipy import stats
 from timing import machine
 
-from dropdiag.histograms.histogram import HistogramSketch as Stored
+from dropdiag.histograms.histogram import Histogram as Stored
 from dropdiag.sketches import HistogramSketch, native
 
 SIZES = (1_000, 10_000, 100_000, 1_000_000, 10_000_000)

@@ -307,7 +307,7 @@ def _stays_in_evaluation(module: nn.Module) -> bool:
     """Whether a module does more in training mode than to draw masks: change its state, or other noise."""
     if isinstance(module, (nn.modules.batchnorm._NormBase, nn.RReLU)):
         return True
-    # The old spectral norm takes its step of the power iteration in a forward pre-hook, which only this private table shows.
+    # The old spectral norm takes its step of the power iteration in a forward pre-hook, which this private table shows.
     return any(isinstance(hook, SpectralNorm) for hook in module._forward_pre_hooks.values())
 
 

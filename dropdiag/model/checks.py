@@ -31,6 +31,6 @@ def check_model(model: object) -> None:
         what = name or "the model"
         if isinstance(module, torch.jit.ScriptModule):
             raise ArgumentError(f"{what} is scripted and runs no Python hooks: record it before jit.script")
-        # Every recorded model has a pre-hook at its root, so this one table is enough. It is private; torch has no public one.
+        # Every recorded model has a pre-hook at its root, so one table is enough; private, as torch has no public one.
         if any(isinstance(hook, DropdiagHook) and not hook.closed for hook in module._forward_pre_hooks.values()):
             raise ArgumentError(f"{what} has a Recorder already: close() that one first")

@@ -166,7 +166,8 @@ def axis_rule_inside(module: nn.Module) -> str | None:
 def layers_of_both_kinds(model: nn.Module) -> list[tuple[nn.Module, str]]:
     """Return the layers that have an `axis_rule_of`, with it, if the model has layers of both rules.
 
-    In such a model the order of registration does not show what comes before an activation: the layer that ran last does.
+    In such a model the order of registration does not show what comes before an activation; the layer that ran last
+    does.
     """
     # A hook inside torch's transformer encoder would switch off its fused path (pytorch#128413) for good.
     fused = {id(m) for e in model.modules() if isinstance(e, nn.TransformerEncoderLayer) for m in e.modules()}

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from dropdiag.errors import ArgumentError
 from dropdiag.probes.base import Probe, ProbeValue, Signal, SiteInfo
-from dropdiag.recording.records import Record
+from dropdiag.recording.records import Record, one_number
 from dropdiag.sketches.base import Sketch
 from dropdiag.sketches.histogram import HistogramSketch, Sparse
 from dropdiag.sketches.native import PLAIN
@@ -145,7 +145,7 @@ class Collector:
             # One histogram may be given under two names, and can be drained once only.
             histograms = {id(value): value for _, value in values if isinstance(value, HistogramSketch)}
             drained = {number: _drained(histogram) for number, histogram in histograms.items()}
-            return [Record(layer, call, quantity, drained.get(id(v)) or _number(v)) for quantity, v in values]
+            return [Record(layer, call, quantity, drained.get(id(v)) or _plain(v)) for quantity, v in values]
         except Exception as error:  # noqa: BLE001 - as above
             self._fail(key, info, error)
             return []
@@ -168,12 +168,7 @@ def _drained(histogram: HistogramSketch) -> HistogramSketch | Sparse:
     return histogram.drain() if on_host else histogram
 
 
-def _number(value: ProbeValue) -> float | Tensor | None:
-    """Return a probe's value as it is now: a float, or a copy of a tensor that is on an accelerator."""
-    if value is None or type(value) is float:
+def _plain(value: ProbeValue) -> float | Tensor | None:
+    if value is None or type(value) is float:  # most values: no question is asked of them
         return value
-    if not isinstance(value, Tensor):
-        return float(value)  # type: ignore[arg-type]
-    if value.numel() != 1 or value.is_complex():
-        raise ArgumentError(f"a probe's value is one number or a histogram, got a tensor of shape {tuple(value.shape)}")
-    return float(value.item()) if value.is_cpu else value.detach().clone().reshape(())
+    return one_number("a probe's value is one number or a histogram", value)

@@ -85,7 +85,7 @@ def describe_activations(sites: Iterable[Site]) -> tuple[list[Site], dict[str, A
 def _with_name(site: Site, found: dict[str, Activation | None]) -> Site:
     """Measure a site's activation into ``found``, under a name that no other function has."""
     plain = str(site.activation)
-    if plain in found and is_identified_by_name(site.module):  # the measuring takes a millisecond or two
+    if plain in found and is_identified_by_name(site.module):  # one name is one function here
         return site
     described = _described(plain, site.module)
     name, number = plain, 1

@@ -43,17 +43,26 @@ def user_scalar(name: str, value: object) -> Record:
     """
     if name in OWN_SCALARS:
         raise ArgumentError(f"{name}= is recorded by dropdiag itself; choose another name")
+    return run_scalar(name, one_number(f"{name}= must be one number", value))
+
+
+def one_number(demand: str, value: object) -> float | Tensor:
+    """Return a number as it is now: a float, or a tensor of shape () on an accelerator.
+
+    Raises
+    ------
+    ArgumentError
+        If it is no number or more than one. The message begins with `demand`.
+    """
     if isinstance(value, Tensor):
         if value.numel() != 1 or value.is_complex():
-            raise ArgumentError(
-                f"{name}= must be one number, got a tensor of shape {tuple(value.shape)}, {value.dtype}"
-            )
-        # On an accelerator it is read later, many at a time; a copy, as the user may change the tensor before.
-        return run_scalar(name, value.item() if value.is_cpu else value.detach().clone())
+            raise ArgumentError(f"{demand}, got a tensor of shape {tuple(value.shape)}, {value.dtype}")
+        # On an accelerator it is read later, many at a time: a copy, as the tensor may be changed before.
+        return float(value.item()) if value.is_cpu else value.detach().clone().reshape(())
     try:
-        return run_scalar(name, float(value))  # type: ignore[arg-type]
+        return float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError):
-        raise ArgumentError(f"{name}= must be one number, got {value!r}") from None
+        raise ArgumentError(f"{demand}, got {value!r}") from None
 
 
 def net_variance_records(found: NetVariance) -> Iterator[Record]:

@@ -55,7 +55,7 @@ class Covariance:
     -----
     A dropout mask on the node values itself lowers their correlation (with inverted dropout and keep
     probability q, a zero-mean r becomes q r): feed node values from before the mask, or from evaluation mode.
-    Samples that are not independent (tokens of a text, positions of an image) carry less information than their number suggests.
+    Samples that are not independent (tokens of a text, positions of an image) carry less than their number suggests.
     """
 
     def __init__(
