@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from dropdiag.histograms.histogram import Histogram as Stored
-from dropdiag.sketches import AbsMean, Covariance, Histogram, IntervalCounts, Moments
+from dropdiag.histograms.histogram import HistogramSketch as Stored
+from dropdiag.sketches import AbsMean, Covariance, HistogramSketch, IntervalCounts, Moments
 
 SIZES = (1_000, 65_536, 1_000_000)
 DTYPES = (torch.float32, torch.bfloat16)
@@ -35,7 +35,7 @@ def values(n: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
 @pytest.mark.parametrize("n", SIZES)
 def test_histogram_update(benchmark, n, dtype):
     """Count into a sketch that counts already."""
-    benchmark(Histogram().update, values(n, dtype))
+    benchmark(HistogramSketch().update, values(n, dtype))
 
 
 def test_histogram_of_one_step(benchmark):
@@ -43,7 +43,7 @@ def test_histogram_of_one_step(benchmark):
     x = values(65_536)
 
     def step():
-        sketch = Histogram()
+        sketch = HistogramSketch()
         sketch.update(x)
         return sketch.drain()
 

@@ -19,7 +19,7 @@ from scipy import stats
 from timing import machine
 
 from dropdiag.histograms.histogram import Histogram as Stored
-from dropdiag.sketches import Histogram, native
+from dropdiag.sketches import HistogramSketch, native
 
 SIZES = (1_000, 10_000, 100_000, 1_000_000, 10_000_000)
 
@@ -53,7 +53,7 @@ def in_torch(function: Callable[[], object]) -> Callable[[], object]:
 
 def one_shot(x: torch.Tensor) -> None:
     """Count into a new sketch and drain it."""
-    sketch = Histogram()
+    sketch = HistogramSketch()
     sketch.update(x)
     sketch.drain()
 
@@ -74,7 +74,7 @@ def timed(functions: dict[str, Callable[[], object]], repetitions: int) -> dict[
 def candidates(x: torch.Tensor) -> dict[str, Callable[[], object]]:
     """Return what is compared on some float32 values."""
     half, array = x.to(torch.bfloat16), x.numpy()
-    single, brief, slow = Histogram(), Histogram(), Histogram()
+    single, brief, slow = HistogramSketch(), HistogramSketch(), HistogramSketch()
     finite = bool(torch.isfinite(x).all())
     peers = {
         "torch.histc": lambda: torch.histc(x, 100),

@@ -8,7 +8,7 @@ from torch import nn
 from torch.ao.quantization import fuse_modules, fuse_modules_qat
 
 import dropdiag as dd
-from dropdiag.model.hook_base import InertHook
+from dropdiag.model.hook_base import DropdiagHook
 from dropdiag.recording.hooks import NESTED, _NetValue
 
 pytestmark = pytest.mark.filterwarnings("ignore:torch.ao.quantization is deprecated")
@@ -25,7 +25,7 @@ def fused(model, fuse):
 
 def ours(model):
     tables = [table for m in model.modules() for table in (m._forward_pre_hooks, m._forward_hooks)]
-    return [hook for table in tables for hook in table.values() if isinstance(hook, InertHook)]
+    return [hook for table in tables for hook in table.values() if isinstance(hook, DropdiagHook)]
 
 
 @pytest.mark.parametrize(("fuse", "training"), [(fuse_modules_qat, True), (fuse_modules, False)])
@@ -40,11 +40,11 @@ def test_a_model_whose_hooks_were_moved_by_fusing_runs_as_without_them(tmp_path,
     assert torch.equal(model(x), bare(x))
     rec.step()
     rec.close()
-    taps = copy.copy(rec._taps.__dict__)
-    passes = rec._taps.passes.copy()
+    router = copy.copy(rec._session.router.__dict__)
+    passes = rec._session.router.passes.copy()
     assert torch.equal(model(x), bare(x))
-    assert rec._taps.__dict__ == taps
-    assert rec._taps.passes == passes
+    assert rec._session.router.__dict__ == router
+    assert rec._session.router.passes == passes
 
 
 @pytest.mark.filterwarnings("ignore::dropdiag.errors.DropdiagWarning")
@@ -67,7 +67,7 @@ def test_every_hook_takes_any_arguments_and_gives_nothing(tmp_path):
         hooks = ours(model)
         model(torch.randn(4, 1, 8, 8)).sum().backward()
         for hook in hooks:
-            assert [hook(*(None,) * n) for n in range(7) if n != hook.takes] == [None] * 6
+            assert [hook(*(None,) * n) for n in range(7) if n != hook.n_args] == [None] * 6
         rec.step()
     assert [hook(*(None,) * n) for hook in hooks for n in range(7)] == [None] * 7 * len(hooks)
 

@@ -15,7 +15,7 @@ from torch import nn
 
 import dropdiag as dd
 from dropdiag.errors import ArgumentError, DropdiagWarning, RunError
-from dropdiag.probes import Probe, Tap
+from dropdiag.probes import Probe, Signal
 from dropdiag.sketches import AbsMean
 from tests.networks import batches, mlp, train
 
@@ -30,7 +30,7 @@ def steps_of(run, quantity):
 
 class Broken(Probe):
     name = "broken"
-    tap = Tap.NET_VALUE
+    signal = Signal.NET_VALUE
 
     def sketch(self, place):
         return AbsMean()
@@ -465,7 +465,7 @@ def test_copies_and_pickles_of_a_recorded_model_are_inert(tmp_path):
 
 @pytest.mark.filterwarnings("ignore:training waited for the disk")
 def test_a_disk_that_refuses_for_too_long_stops_the_recording_and_not_the_training(tmp_path, monkeypatch):
-    from dropdiag import recorder
+    from dropdiag.recording import failures
     from dropdiag.store import jobs, writer
 
     def full(path, parts):
@@ -476,7 +476,7 @@ def test_a_disk_that_refuses_for_too_long_stops_the_recording_and_not_the_traini
     train(model, 2, rec)
     monkeypatch.setattr(writer, "FLUSH_SECONDS", 0.0)
     monkeypatch.setattr(jobs, "write_segment", full)
-    monkeypatch.setattr(recorder, "WAITING_BINS_LIMIT", 1000)
+    monkeypatch.setattr(failures, "WAITING_BINS_LIMIT", 1000)
     with pytest.warns(DropdiagWarning, match=r"recording stopped at step \d+: .*No space left"):
         for _ in range(20):
             train(model, 1, rec)
@@ -621,12 +621,12 @@ class Own(Probe):
     """Says the same of one histogram twice, and numbers of every kind."""
 
     name = "own"
-    tap = Tap.NET_VALUE
+    signal = Signal.NET_VALUE
 
     def sketch(self, place):
-        from dropdiag.sketches import Histogram
+        from dropdiag.sketches import HistogramSketch
 
-        return Histogram()
+        return HistogramSketch()
 
     def values(self, sketch):
         yield "first", sketch
@@ -714,7 +714,7 @@ def test_run_json_names_no_step_whose_rows_are_not_on_their_way(tmp_path):
     train(model, 3, rec)
     model.late = True  # a functional site is found: run.json is written anew
     train(model, 1, rec)
-    rec._writer.drain()
+    rec._session.writer.drain()
     told = json.loads((tmp_path / "run" / "run.json").read_text())
     assert told["steps"] == 3
     assert any(site["layer"] == "(model):tanh" for site in told["layers"])
@@ -731,7 +731,7 @@ model = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Tanh())
 rec = dd.Recorder(model, sys.argv[1], every=1)
 model(torch.randn(5, 4)).sum().backward()
 rec.step()
-rec._writer.drain()
+rec._session.writer.drain()
 shutil.rmtree(sys.argv[1])
 """
     command = [sys.executable, "-c", code, str(tmp_path / "run")]

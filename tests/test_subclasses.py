@@ -8,8 +8,8 @@ from torch import nn
 
 import dropdiag as dd
 from dropdiag.errors import DropdiagWarning
-from dropdiag.probes import Probe, Tap
-from dropdiag.sketches import AbsMean, Histogram
+from dropdiag.probes import Probe, Signal
+from dropdiag.sketches import AbsMean, HistogramSketch
 
 
 class Lazy(torch.Tensor):
@@ -26,7 +26,7 @@ class Greedy(Probe):
     """A user's probe that works in place on what it gets."""
 
     name = "greedy"
-    tap = Tap.WEIGHT
+    signal = Signal.WEIGHT
 
     def sketch(self, place):
         class Sketch(AbsMean):
@@ -72,7 +72,7 @@ def trained_alone(model, x):
 def test_a_histogram_writes_nothing_into_a_tensor_whose_shift_is_the_tensor_itself():
     x = torch.randn(5)
     values = x.clone().as_subclass(Lazy)
-    Histogram().update(values)
+    HistogramSketch().update(values)
     assert torch.equal(values.as_subclass(torch.Tensor), x)
 
 

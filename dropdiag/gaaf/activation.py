@@ -35,6 +35,7 @@ LOW_PRECISION: Final = (torch.bfloat16, torch.float16)
 class _SawTooth(torch.autograd.Function):
     """The saw-tooth forward, the identity backward (its slope is 1 almost everywhere)."""
 
+    # A forward-mode rule (jvp) is left out: torch.compile refuses functions that define one.
     generate_vmap_rule = True
 
     @staticmethod
@@ -84,7 +85,7 @@ class _Accelerate(torch.autograd.Function):
 
     @staticmethod
     def forward(value: Tensor, _x: Tensor, _s: Tensor) -> Tensor:
-        return value.clone()
+        return value.clone()  # torch treats an input that is returned as it is in a way of its own
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG004 - torch names it
@@ -179,8 +180,9 @@ class GAAF(nn.Module):
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's activations call it so
         """Node values of the net values `input`; same shape, the dtype phi returns."""
         x = input
-        # A base of the user's own may work in place; x is still needed.
+        # A base of the user's own may work in place, and x is needed again for s. torch's functions need no copy.
         value = self.base(x) if self.base in BASES.values() else self.base(x.clone())
+        # Of a bfloat16 or float16 x, the product x K would have no fraction left.
         wide = x if x.dtype == torch.float64 else x.float()
         exact = x.dtype not in LOW_PRECISION if self.exact_forward is None else self.exact_forward
         if exact:
@@ -194,7 +196,7 @@ class GAAF(nn.Module):
         return base
 
     def reference_is_named(self) -> bool:
-        """Whether ``print(model)`` tells phi: so it does where phi was given by a name."""
+        """Whether ``print(model)`` identifies phi, as it does where phi was given by name."""
         return self.base in BASES.values()
 
     def extra_repr(self) -> str:

@@ -117,7 +117,7 @@ def fit(
     seed: int = 0,
     apply: bool = True,
 ) -> Fit:
-    """Give each GAAF of a model the height and width with which it does what dropout at rate `p` would do.
+    """Give each GAAF of a model the height and width with which it imitates dropout at rate `p`.
 
     Parameters
     ----------
@@ -188,6 +188,7 @@ def _fit_layer(layer: str, parts: Sequence[Measured], masks: int) -> LayerFit:
     """Fit one GAAF to all calls of it."""
     module = parts[0].site.module
     everywhere = torch.cat([part.mean.flatten() for part in parts])
+    # (1 - 1/masks): a sample's mean is nearer to its net values than the true one, see `fit`.
     gain = torch.cat([(part.slopes - part.slope(part.mean)).flatten() for part in parts]) / (1 - 1 / masks)
     saturated = torch.cat([part.saturated.flatten() for part in parts])
     means, gains = everywhere[saturated], gain[saturated]
@@ -232,7 +233,7 @@ def _solve(shape: Function, means: Tensor, gains: Tensor, cap: float) -> tuple[f
 
     wanted = _reach(means, gains)
     log_width, found = _root(lambda u: _reach(means, of(u)) - wanted)
-    height = gain / max(of(log_width).mean().item(), 1e-300)
+    height = gain / max(of(log_width).mean().item(), 1e-300)  # a shape of 0 everywhere: too high for any cap
     if height <= cap:
         note = "" if found else "no width reaches as far as dropout's gain: the nearest one"
         return height, math.exp(log_width), note
@@ -245,12 +246,12 @@ def _solve(shape: Function, means: Tensor, gains: Tensor, cap: float) -> tuple[f
 def _root(function: Callable[[float], float]) -> tuple[float, bool]:
     """Return where a function of the width's logarithm is zero, or else nearest to it at an end, and whether it is."""
     low, high = map(math.log, WIDTHS)
-    while low < 0 and math.isnan(function(low)):  # so narrow that nothing of the shape is left
+    while low < 0 and math.isnan(function(low)):  # so narrow that the shape underflows at every net value
         low += math.log(2) / 4
     ends = function(low), function(high)
     if ends[0] * ends[1] > 0 or math.isnan(ends[0] * ends[1]):
         return (low if abs(ends[0]) < abs(ends[1]) else high), False
-    from scipy.optimize import brentq  # noqa: PLC0415 - GAAF alone, which most take from here, needs no scipy
+    from scipy.optimize import brentq  # noqa: PLC0415 - who only uses GAAF need not wait for scipy
 
     return brentq(function, low, high, xtol=1e-10), True
 

@@ -1,4 +1,4 @@
-"""Put GAAF in the place of the activations of a built model, and take it out again."""
+"""Replace the activations of a built model by GAAF, and put them back."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Final, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from dropdiag.deprecation import warn_of
 from dropdiag.errors import ArgumentError
 from dropdiag.gaaf.activation import GAAF
 from dropdiag.gaaf.shapes import MODULES
@@ -22,8 +23,8 @@ _PROBES: Final = (-20.0, -6.0, -3.0, -1.5, -1.0, -0.6, -0.2, 0.0, 0.2, 0.6, 1.0,
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a module was exchanged: an attribute of its parent."""
+class Swap:
+    """One module that was exchanged for a GAAF: an attribute of its parent."""
 
     name: str
     parent: nn.Module
@@ -38,16 +39,22 @@ class Replacement:
 
     Attributes
     ----------
-    places : tuple of Place
+    swaps : tuple of Swap
         In the model's order.
     """
 
-    places: tuple[Place, ...]
+    swaps: tuple[Swap, ...]
 
     @property
     def modules(self) -> dict[str, GAAF]:
         """The GAAF modules by their name in the model."""
-        return {place.name: place.after for place in self.places}
+        return {swap.name: swap.after for swap in self.swaps}
+
+    @property
+    def places(self) -> tuple[Swap, ...]:
+        """The swaps, under the name that they had before."""
+        warn_of("Replacement.places", "Replacement.swaps")
+        return self.swaps
 
     def restore(self) -> None:
         """Put the very modules back that were there before. May be called again.
@@ -55,14 +62,14 @@ class Replacement:
         Raises
         ------
         ArgumentError
-            If one of the places holds something else by now; nothing is changed then.
+            If another module stands by now where a GAAF was put; nothing is changed then.
         """
-        for place in self.places:
-            now = getattr(place.parent, place.attribute, None)
-            if now is not place.after and now is not place.before:
-                raise ArgumentError(f"{place.name} is no longer the GAAF that was put there, but {type(now).__name__}")
-        for place in self.places:
-            setattr(place.parent, place.attribute, place.before)
+        for swap in self.swaps:
+            now = getattr(swap.parent, swap.attribute, None)
+            if now is not swap.after and now is not swap.before:
+                raise ArgumentError(f"{swap.name} is no longer the GAAF that was put there, but {type(now).__name__}")
+        for swap in self.swaps:
+            setattr(swap.parent, swap.attribute, swap.before)
 
     def __enter__(self) -> Replacement:
         return self
@@ -74,18 +81,18 @@ class Replacement:
 
 
 def replace(model: nn.Module, mapping: Mapping[type[nn.Module], Substitute] | None = None) -> Replacement:
-    """Put GAAF in the place of a model's activation modules.
+    """Replace a model's activation modules by GAAF.
 
     Parameters
     ----------
     model : nn.Module
-        Changed in place. Its parameters stay the same objects, so that optimisers need not be made anew.
+        Changed in place. Its parameters stay the same objects, so optimisers can be kept.
     mapping : mapping, optional
         Class of the modules to replace (no subclasses) -> the GAAF to put there, or a function of the old module that
-        makes it, e.g. ``{nn.LeakyReLU: lambda old: GAAF(old)}``. Every place gets a copy of its own; a module that
-        stands at several places is replaced by one. By default every tanh, sigmoid, ReLU, leaky ReLU, GELU, SiLU and
-        hardtanh of torch's, with its own settings and its default shape; other classes (those of transformers, say)
-        have to be named, with a shape: ``{NewGELUActivation: lambda old: GAAF(old, shape="shifted_sigmoid")}``.
+        makes it, e.g. ``{nn.LeakyReLU: lambda old: GAAF(old)}``. Each module gets a copy of its own; one that the
+        model holds under several names is replaced by one GAAF. By default every tanh, sigmoid, ReLU, leaky ReLU, GELU,
+        SiLU and hardtanh of torch's, with its own settings and its default shape; other classes (those of transformers,
+        say) have to be named, with a shape: ``{NewGELUActivation: lambda old: GAAF(old, shape="shifted_sigmoid")}``.
 
     Returns
     -------
@@ -105,26 +112,29 @@ def replace(model: nn.Module, mapping: Mapping[type[nn.Module], Substitute] | No
     """
     wanted = dict.fromkeys(MODULES, gaaf_of) if mapping is None else dict(mapping)
     made: dict[int, GAAF] = {}
-    places: list[Place] = []
+    swaps: list[Swap] = []
+    # A GAAF's own base is an activation too, and stays.
     inside = {id(part) for module in model.modules() if isinstance(module, GAAF) for part in module.modules()}
     for parent_name, parent in model.named_modules():
         if id(parent) in inside:
             continue
-        for attribute, old in parent._modules.items():  # named_children() leaves out a second name of the same
+        # Private, but named_children() leaves out the second name of one module, which has to be exchanged as well.
+        for attribute, old in parent._modules.items():
             if old is not None and type(old) in wanted:
                 name = f"{parent_name}.{attribute}" if parent_name else attribute
                 if id(old) not in made:
                     made[id(old)] = _substitute(name, old, wanted[type(old)])
-                places.append(Place(name, parent, attribute, old, made[id(old)]))
-    if not places:
+                swaps.append(Swap(name, parent, attribute, old, made[id(old)]))
+    if not swaps:
         kinds = ", ".join(kind.__name__ for kind in wanted)
         others = sorted({type(m).__name__ for m in model.modules() if is_activation(m)} - {k.__name__ for k in wanted})
         found = f"; it has {', '.join(others)}: name their classes in mapping=" if others else ""
         itself = " (the model itself is one, and has no place in a parent)" if type(model) in wanted else ""
         raise ArgumentError(f"the model has no module of {kinds}{itself}{found}; functions such as F.relu are not seen")
-    for place in places:
-        setattr(place.parent, place.attribute, place.after)
-    return Replacement(tuple(places))
+    # Only now that nothing can be refused any more is the model changed.
+    for swap in swaps:
+        setattr(swap.parent, swap.attribute, swap.after)
+    return Replacement(tuple(swaps))
 
 
 def gaaf_of(old: nn.Module) -> GAAF:
@@ -136,6 +146,7 @@ def gaaf_of(old: nn.Module) -> GAAF:
 
 
 def _substitute(name: str, old: nn.Module, given: Substitute) -> GAAF:
+    # Private tables, as torch cannot be asked whether a module has hooks; they would stay on the module taken out.
     if old._forward_hooks or old._forward_pre_hooks or old._backward_hooks or old._backward_pre_hooks:
         raise ArgumentError(f"{name} has hooks, which would be lost: take them off first (a Recorder: close() it)")
     new = copy.deepcopy(given) if isinstance(given, GAAF) else given(old)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
-from typing import Any, Final, TypeAlias, cast
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, Final, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -16,12 +18,14 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.utils.hooks import RemovableHandle
 
 from dropdiag.errors import ArgumentError
-from dropdiag.model.hook_base import InertHook
+from dropdiag.model.checks import eager
+from dropdiag.model.dropouts import inverted_variance, mask_variance_of, rate_of, settable_rates
+from dropdiag.model.hook_base import DropdiagHook
 from dropdiag.model.sites import ACTIVATION, Site, select, survey
 
-Key: TypeAlias = tuple[str, int]
+CallKey: TypeAlias = tuple[str, int]
 """Layer and call index."""
-NetHook: TypeAlias = Callable[[Key, Tensor], None]
+NetHook: TypeAlias = Callable[[CallKey, Tensor], None]
 
 _CONVOLUTIONS: Final = nn.modules.conv._ConvNd
 _LAYERS: Final = (
@@ -30,18 +34,29 @@ _LAYERS: Final = (
 
 
 @dataclass
-class Chain:
-    """A dropout right before a layer whose output is a net value, with the layer's input when no mask is drawn."""
+class MaskedLayer:
+    """A layer whose output is a net value, right behind a dropout.
+
+    Attributes
+    ----------
+    x : Tensor
+        The layer's input when no mask is drawn.
+    variance : float
+        Of the factor by which the dropout multiplies each input, independently.
+    layer : nn.Module
+    call : int
+        Call index of the layer.
+    """
 
     x: Tensor
-    p: float
+    variance: float
     layer: nn.Module
     call: int
 
 
 @dataclass
 class _Seen:
-    """A tensor and its version: another operation in place makes it another value."""
+    """A tensor and its version, which shows whether an operation in place has changed it since."""
 
     tensor: Tensor
     version: int
@@ -58,7 +73,9 @@ class _Seen:
 
 @dataclass
 class _Watch:
-    """What the hooks of one pass have seen; tensors are held so that their identities stay apart."""
+    """Hooks of one pass, and what they have seen."""
+
+    # Tensors are found again by their id(). They are held here, as the id of a freed one may be given to another.
 
     on_net: NetHook
     links: bool = False
@@ -66,7 +83,42 @@ class _Watch:
     layer_calls: Counter[int] = field(default_factory=Counter)
     masked: dict[int, _Seen] = field(default_factory=dict)
     linear: dict[int, _Seen] = field(default_factory=dict)
-    chains: dict[Key, Chain] = field(default_factory=dict)
+    masked_layers: dict[CallKey, MaskedLayer] = field(default_factory=dict)
+
+    def net_value(self, site: Site, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Forward pre-hook of an activation."""
+        z = _input(args, kwargs)
+        if z is None:
+            return
+        key = site.layer, self.calls[site.layer]
+        self.calls[site.layer] += 1
+        seen = self.linear.get(id(z))
+        if seen is not None and seen.same:
+            self.masked_layers[key] = seen.what
+        net = site.net(z.detach())
+        self.on_net(key, net.cpu() if net.device.type == "mps" else net)  # there is no float64 on MPS
+
+    def place_dropout(self, p: float, _module: nn.Module, _args: tuple[Any, ...], h: Tensor) -> Tensor:
+        """Forward hook of an activation: puts a dropout behind it."""
+        dropped = F.dropout(h, p, training=True)
+        if self.links:
+            self.masked[id(dropped)] = _Seen.of(dropped, inverted_variance(p))
+        return dropped
+
+    def dropout(
+        self, variance: Callable[[float], float], module: nn.Module, _args: tuple[Any, ...], output: Tensor
+    ) -> None:
+        """Forward hook of a dropout."""
+        self.masked[id(output)] = _Seen.of(output, variance(rate_of(module)))
+
+    def layer(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> None:
+        """Forward hook of a layer that has a closed form."""
+        call = self.layer_calls[id(module)]
+        self.layer_calls[id(module)] += 1
+        x = _input(args, kwargs)
+        seen = None if x is None else self.masked.get(id(x))
+        if x is not None and seen is not None and seen.same and math.isfinite(seen.what):
+            self.linear[id(output)] = _Seen.of(output, MaskedLayer(x, seen.what, module, call))
 
 
 class MaskedPasses:
@@ -114,8 +166,7 @@ class MaskedPasses:
             raise ArgumentError(f"p must be a dropout rate in [0, 1), got {p!r}")
         if not isinstance(model, nn.Module):
             raise ArgumentError(f"model must be an nn.Module, got {type(model).__name__}")
-        inner = getattr(model, "_orig_mod", None)  # of torch.compile
-        self.model = inner if isinstance(inner, nn.Module) else model
+        self.model = eager(model)
         tensors = (*self.model.parameters(), *self.model.buffers())
         if any(isinstance(t, (UninitializedParameter, UninitializedBuffer)) for t in tensors):
             raise ArgumentError("the model has lazy modules without values: run it once before it is measured")
@@ -126,13 +177,14 @@ class MaskedPasses:
                 "the model has no activation modules to watch (functions such as F.relu are not seen here: use nn.ReLU)"
             )
         self.sites = [s for s in select(everything, include, exclude) if s.skipped is None]
-        self._rates = _rates(self.model)
+        self._rates = settable_rates(self.model)
         self._placed = everything if p is not None and not self._rates else []
         if p is not None:
             self._check_that_p_is_all()
 
     def _check_that_p_is_all(self) -> None:
         """Refuse a rate where masks are drawn that it does not reach."""
+        # At rate 0 torch's dropouts draw nothing: whatever moves the generator then is out of p's reach.
         with self.ready(0, rate=0.0):
             before = torch.default_generator.get_state()
             self._call()
@@ -169,7 +221,7 @@ class MaskedPasses:
             self._set_modes(self.p if rate is None else rate)
 
             def passes(on_net: NetHook, masks: int) -> None:
-                # torch.manual_seed() would seed the generators of every device, also of those that are not forked
+                # torch.manual_seed() would seed the generators of all devices, those that are not forked as well.
                 torch.default_generator.manual_seed(seed)
                 for device in devices:
                     torch.cuda.default_generators[device].manual_seed(seed)
@@ -180,22 +232,22 @@ class MaskedPasses:
 
             yield passes
 
-    def chains(self, seed: int) -> dict[Key, Chain]:
+    def masked_layers(self, seed: int) -> dict[CallKey, MaskedLayer]:
         """Return where a dropout comes right before the layer of a net value, with the layer's input without masks.
 
         Found from the tensors of one pass: what the dropout gives is what the layer takes, and what that gives is
         what the activation takes, with nothing done to it in between.
         """
         with self.ready(seed):
-            found = self._once(lambda _key, _z: None, links=True).chains
+            found = self._once(lambda _key, _z: None, links=True).masked_layers
             if not found:
                 return {}
-            for module in self.model.modules():
+            for module in self.model.modules():  # not eval(): models override train(), say to keep parts frozen
                 module.training = False
             return self._with_inputs(found)
 
-    def _with_inputs(self, found: dict[Key, Chain]) -> dict[Key, Chain]:
-        layers = {id(chain.layer): chain.layer for chain in found.values()}
+    def _with_inputs(self, found: dict[CallKey, MaskedLayer]) -> dict[CallKey, MaskedLayer]:
+        layers = {id(masked.layer): masked.layer for masked in found.values()}
         inputs: dict[int, list[Tensor]] = {at: [] for at in layers}
 
         def keep(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -208,12 +260,13 @@ class MaskedPasses:
         finally:
             _remove(handles)
         return {
-            key: Chain(inputs[id(c.layer)][c.call], c.p, c.layer, c.call)
-            for key, c in found.items()
-            if c.call < len(inputs[id(c.layer)])
+            key: replace(masked, x=inputs[id(masked.layer)][masked.call])
+            for key, masked in found.items()
+            if masked.call < len(inputs[id(masked.layer)])  # some models leave layers out at random
         }
 
     def _set_modes(self, rate: float | None) -> None:
+        # A parametrisation in training mode may have side effects of its own, as spectral norm does.
         lists = [part for m in self.model.modules() for part in getattr(m, "parametrizations", {}).values()]
         still = {id(part) for listed in lists for part in listed.modules()}
         for module in self.model.modules():
@@ -223,13 +276,15 @@ class MaskedPasses:
 
     def _once(self, on_net: NetHook, *, links: bool = False) -> _Watch:
         watch = _Watch(on_net, links)
-        handles = [s.module.register_forward_pre_hook(_NetValue(watch, s), with_kwargs=True) for s in self.sites]
-        handles += [s.module.register_forward_hook(_Placed(watch, self.p or 0.0)) for s in self._placed]
+        handles = [
+            s.module.register_forward_pre_hook(partial(watch.net_value, s), with_kwargs=True) for s in self.sites
+        ]
+        handles += [s.module.register_forward_hook(partial(watch.place_dropout, self.p or 0.0)) for s in self._placed]
         for module in self.model.modules() if links else ():
-            if type(module).forward is nn.Dropout.forward:
-                handles.append(module.register_forward_hook(_DropoutOut(watch)))
+            if (variance := mask_variance_of(module)) is not None:
+                handles.append(module.register_forward_hook(partial(watch.dropout, variance)))
             elif _has_closed_form(module):
-                handles.append(module.register_forward_hook(_LayerOut(watch), with_kwargs=True))
+                handles.append(module.register_forward_hook(watch.layer, with_kwargs=True))
         try:
             self._call()
         finally:
@@ -238,7 +293,8 @@ class MaskedPasses:
 
     def _call(self) -> None:
         batch = _copied(self.batch)
-        with torch.compiler.set_stance("force_eager"):  # hooks come and go: nothing may be compiled anew
+        # Hooks come and go: whatever of the model is compiled would be compiled again for each pass.
+        with torch.compiler.set_stance("force_eager"):
             if isinstance(batch, Mapping):
                 self.model(**batch)
             elif isinstance(batch, (tuple, list)):
@@ -247,77 +303,16 @@ class MaskedPasses:
                 self.model(batch)
 
 
-@dataclass
-class _NetValue:
-    watch: _Watch
-    site: Site
-
-    def __call__(self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        z = _input(args, kwargs)
-        if z is None:
-            return
-        key = self.site.layer, self.watch.calls[self.site.layer]
-        self.watch.calls[self.site.layer] += 1
-        seen = self.watch.linear.get(id(z))
-        if seen is not None and seen.same:
-            self.watch.chains[key] = seen.what
-        net = self.site.net(z.detach())
-        self.watch.on_net(key, net.cpu() if net.device.type == "mps" else net)  # there is no float64 on MPS
-
-
-@dataclass
-class _Placed:
-    watch: _Watch
-    p: float
-
-    def __call__(self, _module: nn.Module, _args: tuple[Any, ...], h: Tensor) -> Tensor:
-        dropped = F.dropout(h, self.p, training=True)
-        if self.watch.links:
-            self.watch.masked[id(dropped)] = _Seen.of(dropped, self.p)
-        return dropped
-
-
-@dataclass
-class _DropoutOut:
-    watch: _Watch
-
-    def __call__(self, module: nn.Module, _args: tuple[Any, ...], output: Tensor) -> None:
-        self.watch.masked[id(output)] = _Seen.of(output, cast(nn.Dropout, module).p)
-
-
-@dataclass
-class _LayerOut:
-    watch: _Watch
-
-    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> None:
-        call = self.watch.layer_calls[id(module)]
-        self.watch.layer_calls[id(module)] += 1
-        x = _input(args, kwargs)
-        seen = None if x is None else self.watch.masked.get(id(x))
-        if x is not None and seen is not None and seen.same and seen.what < 1:
-            self.watch.linear[id(output)] = _Seen.of(output, Chain(x, seen.what, module, call))
-
-
-def _rates(model: nn.Module) -> list[tuple[nn.Module, str]]:
-    """Return modules with a dropout rate, and the attribute that holds it."""
-    found: list[tuple[nn.Module, str]] = []
-    for module in model.modules():
-        if isinstance(module, nn.modules.dropout._DropoutNd):
-            found.append((module, "p"))
-        elif isinstance(module, (nn.MultiheadAttention, nn.RNNBase)) and module.dropout > 0:
-            found.append((module, "dropout"))
-    return found
-
-
 def _stays_in_evaluation(module: nn.Module) -> bool:
-    """Whether a module does something else than dropout in training mode."""
+    """Whether a module does more in training mode than to draw masks: change its state, or other noise."""
     if isinstance(module, (nn.modules.batchnorm._NormBase, nn.RReLU)):
         return True
+    # The old spectral norm takes its step of the power iteration in a forward pre-hook, which this private table shows.
     return any(isinstance(hook, SpectralNorm) for hook in module._forward_pre_hooks.values())
 
 
 def _has_closed_form(module: nn.Module) -> bool:
-    """Whether a layer is torch's own w x + b, each input in one product of a net value alone."""
+    """Whether a layer is torch's own w x + b, in which each input is in one product of a net value only."""
     if isinstance(module, _CONVOLUTIONS) and module.padding_mode != "zeros":
         return False
     return any(type(module).forward is kind.forward for kind in _LAYERS)
@@ -329,11 +324,11 @@ def _input(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor | None:
 
 
 def _version(tensor: Tensor) -> int:
-    return 0 if tensor.is_inference() else tensor._version
+    return 0 if tensor.is_inference() else tensor._version  # private; tensors of inference mode have none
 
 
 def _copied(nested: Any) -> Any:
-    """Return the same with copies of its tensors: a model may work in place on what it gets."""
+    """Return the same with copies of its tensors, as a model may work on its input in place."""
     if isinstance(nested, Tensor):
         return nested.detach().clone()
     if isinstance(nested, Mapping):
@@ -352,13 +347,15 @@ def _remove(handles: Sequence[RemovableHandle]) -> None:
 def _kept(model: nn.Module) -> Iterator[None]:
     """Put a model's Recorder hooks, dropout rates, training flags and buffers back at the end."""
     modes = [(m, m.training) for m in model.modules()]
-    rates = [(m, name, getattr(m, name)) for m, name in _rates(model)]
+    rates = [(m, name, getattr(m, name)) for m, name in settable_rates(model)]
     buffers = [(m, name, b) for m in model.modules() for name, b in m._buffers.items() if b is not None]
     values = [(b.detach().clone(), _version(b)) for _, _, b in buffers]
+    # A Recorder's hooks come off by hand and go back into their old places: removing and registering them again would
+    # change their order among the user's own, and need their handles.
     hooks = [h for m in model.modules() for h in (m._forward_pre_hooks, m._forward_hooks)]
-    before = [(h, OrderedDict(h)) for h in hooks if any(isinstance(hook, InertHook) for hook in h.values())]
+    before = [(h, OrderedDict(h)) for h in hooks if any(isinstance(hook, DropdiagHook) for hook in h.values())]
     for registered, _ in before:
-        for number in [n for n, hook in registered.items() if isinstance(hook, InertHook)]:
+        for number in [n for n, hook in registered.items() if isinstance(hook, DropdiagHook)]:
             del registered[number]
     try:
         yield
@@ -372,6 +369,6 @@ def _kept(model: nn.Module) -> Iterator[None]:
             module.training = mode
         for (module, name, buffer), (value, version) in zip(buffers, values, strict=True):
             module._buffers[name] = buffer
-            if _version(buffer) != version:  # what was not touched is not written: a graph may hold it
+            if _version(buffer) != version:  # writing to a buffer that a user's graph has saved breaks its backward
                 with torch.no_grad():
                     buffer.copy_(value)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
@@ -16,11 +15,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dropdiag.errors import ArgumentError
-from dropdiag.histograms.histogram import Histogram as StoredHistogram
-from dropdiag.measure.masked_passes import Chain, Key, MaskedPasses
+from dropdiag.histograms.histogram import Histogram
+from dropdiag.measure.masked_passes import CallKey, MaskedLayer, MaskedPasses
 from dropdiag.model.activations import Activation, describe, phi_of, slope_at
 from dropdiag.model.sites import Site, effective
-from dropdiag.sketches import Histogram
+from dropdiag.sketches.histogram import HistogramSketch
 from dropdiag.store.net_variance import Floats, LayerNetVariance, NetVariance
 
 
@@ -84,59 +83,6 @@ def net_variance(
     return NetVariance(layers=tuple(m.summary() for m in measured), masks=masks, p=p)
 
 
-@dataclass
-class Measured:
-    """What passes under masks gave for one activation and call.
-
-    Attributes
-    ----------
-    key : (str, int)
-        Layer and call index.
-    site : Site
-    mean, variance : Tensor of float64, shape of the net value
-        Over masks.
-    saturated : Tensor of bool, same shape
-        Whether `mean` lies in the saturation area.
-    slopes : Tensor of float64, shape (m,), or of the net value
-        phi', with its sign, averaged over masks: of the saturated ones alone, or everywhere.
-    slope : callable
-        phi' of a float64 tensor.
-    """
-
-    key: Key
-    site: Site
-    mean: Tensor
-    variance: Tensor
-    saturated: Tensor
-    slopes: Tensor
-    slope: Callable[[Tensor], Tensor]
-    activation: Activation | None
-    closed_form: Tensor | None
-    wandering: StoredHistogram
-    gradient_probability: float
-    slope_over_masks: float
-    passes: int
-
-    def summary(self) -> LayerNetVariance:
-        """Return the same as plain arrays."""
-        known, means = self.activation, self.mean[self.saturated]
-        return LayerNetVariance(
-            layer=self.key[0],
-            call=self.key[1],
-            masks=self.passes,
-            mean=_array(self.mean),
-            variance=_array(self.variance),
-            closed_form=None if self.closed_form is None else _array(self.closed_form),
-            derivative=None if known is None else known.derivative,
-            left=() if known is None else known.left,
-            right=() if known is None else known.right,
-            wandering=self.wandering,
-            gradient_probability=self.gradient_probability,
-            slope_over_masks=self.slope_over_masks,
-            slope_at_mean=float(self.slope(means).abs().mean()) if means.numel() else math.nan,
-        )
-
-
 def measure(
     model: nn.Module,
     batch: object,
@@ -159,8 +105,8 @@ def measure(
     if not isinstance(seed, int):
         raise ArgumentError(f"seed must be a whole number, got {seed!r}")
     passes = MaskedPasses(model, batch, p, include, exclude)
-    chains = passes.chains(seed) if closed else {}
-    moments: dict[Key, _Moments] = {}
+    masked_layers = passes.masked_layers(seed) if closed else {}
+    moments: dict[CallKey, _Moments] = {}
     with passes.ready(seed) as run:
         run(lambda key, z: moments.setdefault(key, _Moments(z)).update(z), masks)
         if not any(m.mean.numel() for m in moments.values()):
@@ -171,11 +117,14 @@ def measure(
                 + ("; pass p= to measure at a rate" if p is None else "")
             )
         sites = {site.layer: site for site in passes.sites}
-        wanderers = {key: _Wanderers(sites[key[0]], m.mean, everywhere) for key, m in moments.items()}
-        run(lambda key, z: wanderers[key].update(z) if key in wanderers else None, masks)
-    place = {site.layer: i for i, site in enumerate(passes.sites)}
-    keys = sorted(moments, key=lambda key: (place[key[0]], key[1]))
-    return [wanderers[key].measured(key, moments[key], chains.get(key)) for key in keys]
+        found = {key: Measured(key, sites[key[0]], m, everywhere) for key, m in moments.items()}
+        # The same masks again, from the same seed: which means are saturated is known only now.
+        run(lambda key, z: found[key].update(z) if key in found else None, masks)
+    for key in masked_layers.keys() & found.keys():
+        found[key].closed_form = closed_form(masked_layers[key])
+    order = {site.layer: i for i, site in enumerate(passes.sites)}
+    keys = sorted(moments, key=lambda key: (order[key[0]], key[1]))
+    return [found[key] for key in keys]
 
 
 class _Moments:
@@ -193,73 +142,106 @@ class _Moments:
         self.m2 += delta * (z - self.mean)
 
 
-class _Wanderers:
-    """Over masks, the net values whose mean is saturated, and phi' at them."""
-
-    def __init__(self, site: Site, mean: Tensor, everywhere: bool) -> None:
-        self.site, self.activation = site, describe(site.module)
-        self.slope = _slope_of(site)
-        self.saturated = _inside(self.activation, mean)
-        self.everywhere = everywhere
-        self.n, self.some = 0, int(self.saturated.sum())
-        self.slopes = torch.zeros_like(mean if everywhere else mean[self.saturated])
-        self.absolute = torch.zeros((), dtype=torch.float64, device=mean.device)
-        self.outside = torch.zeros((), dtype=torch.int64, device=mean.device)
-        self.histogram = Histogram()
-
-    def update(self, z: Tensor) -> None:
-        self.n += 1
-        chosen = z[self.saturated]
-        slope = self.slope(z.to(torch.float64) if self.everywhere else chosen.to(torch.float64))
-        self.slopes += slope
-        if self.some:
-            self.histogram.update(chosen)
-            self.absolute += (slope[self.saturated] if self.everywhere else slope).abs().mean()
-            self.outside += (~_inside(self.activation, chosen.to(torch.float64))).sum()
-
-    def measured(self, key: Key, moments: _Moments, chain: Chain | None) -> Measured:
-        return Measured(
-            key=key,
-            site=self.site,
-            mean=moments.mean,
-            variance=moments.m2 / (moments.n - 1) if moments.n > 1 else torch.full_like(moments.m2, math.nan),
-            passes=moments.n,
-            saturated=self.saturated,
-            slopes=self.slopes / self.n,
-            slope=self.slope,
-            activation=self.activation,
-            closed_form=None if chain is None else closed_form(chain),
-            wandering=StoredHistogram(*self.histogram.drain()),
-            gradient_probability=self.outside.item() / (self.n * self.some) if self.some else math.nan,
-            slope_over_masks=self.absolute.item() / self.n if self.some else math.nan,
-        )
-
-
-def closed_form(chain: Chain) -> Tensor:
-    """Return ``p/(1-p) sum_i w_i^2 x_i^2`` for every net value that a layer gives behind a dropout.
+class Measured:
+    """The net values of one activation and call under masks, mask by mask, once their moments are known.
 
     Parameters
     ----------
-    chain : Chain
-        A Linear or a convolution with padding by zeros, and its input when no mask is drawn.
+    key : (str, int)
+        Layer and call index.
+    site : Site
+    moments : Moments
+        Of each net value over masks.
+    everywhere : bool
+        Whether phi' is averaged at all net values, not only where their mean is saturated.
+
+    Attributes
+    ----------
+    mean, variance : Tensor of float64, shape of the net value
+        Over masks.
+    saturated : Tensor of bool, same shape
+        Whether `mean` lies in the saturation area.
+    slope : callable
+        phi' of a float64 tensor.
+    closed_form : Tensor of float64, same shape, or None
+        The variance that theory gives, where there is a closed form.
+    """
+
+    def __init__(self, key: CallKey, site: Site, moments: _Moments, everywhere: bool) -> None:
+        self.key, self.site, self.activation = key, site, describe(site.module)
+        self.mean, self.passes = moments.mean, moments.n
+        self.variance = moments.m2 / (moments.n - 1) if moments.n > 1 else torch.full_like(moments.m2, math.nan)
+        self.slope = _slope_of(site)
+        self.saturated = _inside(self.activation, self.mean)
+        self.closed_form: Tensor | None = None
+        self._everywhere = everywhere
+        self._n, self._some = 0, int(self.saturated.sum())
+        self._slopes = torch.zeros_like(self.mean if everywhere else self.mean[self.saturated])
+        # Sums stay on the values' device, so that no pass makes the host wait.
+        self._absolute = torch.zeros((), dtype=torch.float64, device=self.mean.device)
+        self._outside = torch.zeros((), dtype=torch.int64, device=self.mean.device)
+        self._histogram = HistogramSketch()
+
+    def update(self, z: Tensor) -> None:
+        """Take in the net values of one pass."""
+        self._n += 1
+        chosen = z[self.saturated]
+        slope = self.slope(z.to(torch.float64) if self._everywhere else chosen.to(torch.float64))
+        self._slopes += slope
+        if self._some:
+            self._histogram.update(chosen)
+            self._absolute += (slope[self.saturated] if self._everywhere else slope).abs().mean()
+            self._outside += (~_inside(self.activation, chosen.to(torch.float64))).sum()
+
+    @property
+    def slopes(self) -> Tensor:
+        """phi', with its sign, averaged over masks: of the saturated net values alone, or everywhere."""
+        return self._slopes / self._n
+
+    def summary(self) -> LayerNetVariance:
+        """Return the result as plain arrays."""
+        known, means = self.activation, self.mean[self.saturated]
+        return LayerNetVariance(
+            layer=self.key[0],
+            call=self.key[1],
+            masks=self.passes,
+            mean=_array(self.mean),
+            variance=_array(self.variance),
+            closed_form=None if self.closed_form is None else _array(self.closed_form),
+            derivative=None if known is None else known.derivative,
+            left=() if known is None else known.left,
+            right=() if known is None else known.right,
+            wandering=Histogram(*self._histogram.drain()),
+            gradient_probability=self._outside.item() / (self._n * self._some) if self._some else math.nan,
+            slope_over_masks=self._absolute.item() / self._n if self._some else math.nan,
+            slope_at_mean=float(self.slope(means).abs().mean()) if self._some else math.nan,
+        )
+
+
+def closed_form(masked: MaskedLayer) -> Tensor:
+    """Return ``p/(1-p) sum_i w_i^2 x_i^2`` for every net value of a layer right behind a dropout.
+
+    Parameters
+    ----------
+    masked : MaskedLayer
+        A Linear, or a convolution that pads with zeros.
 
     Returns
     -------
     Tensor of float64, shape of the layer's output
         For a convolution i runs over the channels and positions that the net value is made of.
     """
-    layer, squares = chain.layer, chain.x.to(torch.float64).square()
+    layer, squares = masked.layer, masked.x.to(torch.float64).square()
     weight = cast(Tensor, effective(layer, "weight")).detach().to(torch.float64).square()
-    factor = chain.p / (1 - chain.p)
     if isinstance(layer, nn.Linear):
-        return factor * F.linear(squares, weight)
+        return masked.variance * F.linear(squares, weight)
     convolution = cast(nn.modules.conv._ConvNd, layer)
     name = ("conv_transpose" if convolution.transposed else "conv") + f"{weight.ndim - 2}d"
     options: dict[str, Any] = {name: getattr(convolution, name) for name in ("stride", "padding", "dilation", "groups")}
     if convolution.transposed:
         options["output_padding"] = convolution.output_padding
     result: Tensor = getattr(F, name)(squares, weight, **options)
-    return factor * result
+    return masked.variance * result
 
 
 def _slope_of(site: Site) -> Callable[[Tensor], Tensor]:

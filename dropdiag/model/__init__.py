@@ -1,1 +1,1 @@
-"""What a network consists of: sites, activation functions, dropouts, and hooks that copies do not carry."""
+"""What a model consists of: sites, activations, dropouts; and hooks that its copies do not carry."""

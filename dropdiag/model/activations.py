@@ -27,7 +27,7 @@ _LIBRARIES: Final = ("timm.layers.activations", "transformers.activations")
 """Modules whose classes without parameters are elementwise activations."""
 
 
-def itself(module: nn.Module) -> Phi:
+def own_forward(module: nn.Module) -> Phi:
     """Return the module's own forward in float64 and evaluation mode, without its hooks."""
     forward: Phi = copy.deepcopy(module).eval().to(device="cpu", dtype=torch.float64).forward
     return forward
@@ -35,14 +35,14 @@ def itself(module: nn.Module) -> Phi:
 
 @runtime_checkable
 class HasReference(Protocol):
-    """An activation module whose saturation another function decides, as GAAF's is decided by its base function."""
+    """An activation module whose saturation is judged by another function, as GAAF's is by its base function."""
 
     def reference_function(self) -> Phi | nn.Module:
         """Return the function whose derivative decides where the module is saturated."""
         ...
 
     def reference_is_named(self) -> bool:
-        """Whether the module's name, as `activation_name` gives it, tells that function."""
+        """Whether `activation_name` of the module identifies that function."""
         ...
 
 
@@ -53,44 +53,46 @@ def _reference(module: nn.Module) -> Phi | None:
     if not isinstance(function, nn.Module):
         return function
     entry = _entry(function)
-    return entry(function) if callable(entry) else None if entry is None else itself(function)
+    return entry(function) if callable(entry) else None if entry is None else own_forward(function)
 
+
+TORCH_ACTIVATIONS: Final[dict[type[nn.Module], str | None]] = {
+    nn.CELU: "celu",
+    nn.ELU: "elu",
+    nn.GELU: "gelu",
+    nn.GLU: None,
+    nn.Hardshrink: None,
+    nn.Hardsigmoid: "hardsigmoid",
+    nn.Hardswish: "hardswish",
+    nn.Hardtanh: "hardtanh",
+    nn.LeakyReLU: "leaky_relu",
+    nn.LogSigmoid: "logsigmoid",
+    nn.Mish: "mish",
+    nn.PReLU: "prelu",
+    nn.ReLU: "relu",
+    nn.ReLU6: "relu6",
+    nn.RReLU: None,
+    nn.SELU: "selu",
+    nn.SiLU: "silu",
+    nn.Sigmoid: "sigmoid",
+    nn.Softplus: "softplus",
+    nn.Softshrink: None,
+    nn.Softsign: "softsign",
+    nn.Tanh: "tanh",
+    nn.Tanhshrink: None,
+    nn.Threshold: None,
+}
+"""torch's activation modules, and the function of each that is recorded where a forward method calls it."""
 
 _KNOWN: dict[type[nn.Module], Callable[[nn.Module], Phi | None] | None] = {
+    **dict.fromkeys(TORCH_ACTIVATIONS, own_forward),
     nn.GLU: lambda _: torch.sigmoid,  # of its gate
-    nn.PReLU: None,  # its derivative is learned, so that its saturation area is not fixed
-    **dict.fromkeys(
-        (
-            nn.CELU,
-            nn.ELU,
-            nn.GELU,
-            nn.Hardshrink,
-            nn.Hardsigmoid,
-            nn.Hardswish,
-            nn.Hardtanh,
-            nn.LeakyReLU,
-            nn.LogSigmoid,
-            nn.Mish,
-            nn.ReLU,
-            nn.ReLU6,
-            nn.RReLU,
-            nn.SELU,
-            nn.SiLU,
-            nn.Sigmoid,
-            nn.Softplus,
-            nn.Softshrink,
-            nn.Softsign,
-            nn.Tanh,
-            nn.Tanhshrink,
-            nn.Threshold,
-        ),
-        itself,
-    ),
+    nn.PReLU: None,  # its derivative is learned, so its saturation area is not fixed
 }
 
 
 def register_module(module_type: type[nn.Module], base: Callable[[nn.Module], Phi] | None) -> None:
-    """Make a module class known as an activation (see `dropdiag.register_activation`)."""
+    """Register a module class as an activation (see `dropdiag.register_activation`)."""
     _KNOWN[module_type] = base
 
 
@@ -100,17 +102,17 @@ def is_activation(module: nn.Module) -> bool:
 
 
 def _entry(module: nn.Module) -> Callable[[nn.Module], Phi | None] | object | None:
-    for cls in type(module).__mro__:
+    for cls in type(module).__mro__:  # the nearest base class wins, so that a user's own entry is found first
         if cls in _KNOWN:
             return _KNOWN[cls]
     if isinstance(module, HasReference):
         return _reference
     of_library = type(module).__module__.startswith(_LIBRARIES)
-    return itself if of_library and not list(module.parameters()) else _UNKNOWN
+    return own_forward if of_library and not list(module.parameters()) else _UNKNOWN
 
 
-def is_told_by_name(module: nn.Module) -> bool:
-    """Whether `activation_name` tells the function: so it is for torch's and the libraries' own classes."""
+def is_identified_by_name(module: nn.Module) -> bool:
+    """Whether `activation_name` identifies the function, as it does for classes of torch and of known libraries."""
     if isinstance(module, HasReference):
         return module.reference_is_named()
     return type(module).__module__.startswith(("torch.nn", *_LIBRARIES))
@@ -187,8 +189,8 @@ def describe_function(name: str, phi: Phi) -> Activation | None:
     Activation or None
         None where the derivative is zero everywhere.
     """
-    # In a thread of its own: a forward pass may be under autocast, a checkpoint's saved-tensor hooks, a default
-    # device or a function mode, all of which belong to its thread and must neither see this nor change it.
+    # Called in the middle of a user's forward pass: autocast, a checkpoint's saved-tensor hooks, a default device and
+    # function modes all belong to their thread, so a thread of its own neither sees them nor is seen by them.
     with ThreadPoolExecutor(max_workers=1) as apart:
         return apart.submit(_measure, name, phi).result()
 
@@ -213,6 +215,7 @@ def _measure(name: str, phi: Phi) -> Activation | None:
 
 def _line_points() -> NDArray[np.float64]:
     points = line_centres()
+    # The two bins of zero hold exact zeros (and magnitudes that count as zero), not values near their centres.
     points[np.abs(points) < 2.0**-132] = 0.0
     return points
 
@@ -248,6 +251,7 @@ def _supremum(
         top = int(values.argmax())
         sup = max(sup, float(values[top]))
         low, high = fine[max(top - 1, 0)], fine[min(top + 1, 1000)]
+    # The first of equals, to rounding: for ReLU all of z > 0 has the largest derivative.
     peak = line[np.flatnonzero(finite >= finite.max() * (1 - 1e-9))[0]]
     return float(peak), sup
 

@@ -1,4 +1,4 @@
-"""What is in a model: the sites that can be recorded, in network order."""
+"""What can be recorded of a model: its sites, in network order."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from torch.nn.utils import parametrize
 
 from dropdiag.errors import ArgumentError
 from dropdiag.model.activations import activation_name, is_activation
+from dropdiag.model.dropouts import is_dropout, layer_dropout, rate_of
 
 WEIGHT: Final = "weight"
 ACTIVATION: Final = "activation"
@@ -23,14 +24,13 @@ DROPOUT: Final = "dropout"
 LAST, SECOND = "last", "second"
 LAZY: Final = "not initialised yet (a lazy module); recorded once it is"
 
-_DROPOUT_NAMES: Final = ("Dropout", "DropPath", "StochasticDepth")
 _NODES_LAST: Final = (nn.Linear, nn.Bilinear, nn.Embedding, nn.LayerNorm, nn.RMSNorm, nn.RNNBase, nn.MultiheadAttention)
 _NODES_SECOND: Final = (nn.modules.conv._ConvNd, nn.modules.batchnorm._NormBase, nn.GroupNorm)
 
 
 @dataclass(frozen=True)
 class Site:
-    """One place that can be recorded.
+    """One weight, activation, output or dropout of a model.
 
     Attributes
     ----------
@@ -47,8 +47,8 @@ class Site:
         The activation's name with its settings.
     functional : bool
         Whether it is a call of a function rather than a module.
-    hint : {"last", "second"} or None
-        Which dimension counts nodes in tensors of three dimensions or more, as far as the layers before tell.
+    axis_rule : {"last", "second"} or None
+        Which dimension counts nodes in tensors of three dimensions or more, if the layers before it determine that.
     gate_dim : int or None
         For a gated unit, the dimension whose second half is the gate's net value.
     aliases : tuple of str
@@ -65,7 +65,7 @@ class Site:
     parameter: str = ""
     activation: str | None = None
     functional: bool = False
-    hint: str | None = None
+    axis_rule: str | None = None
     gate_dim: int | None = None
     aliases: tuple[str, ...] = ()
     path: str = ""
@@ -79,11 +79,11 @@ class Site:
         ndim : int
             Number of dimensions. Up to 2: the last (features). From 3: after a convolution or batch norm the
             second (channels; positions are samples), after a Linear or layer norm the last (tokens are
-            samples); where the layers before do not tell, the last for 3 and the second from 4.
+            samples); where the layers before do not determine it, the last for 3 and the second from 4.
         """
-        if ndim <= 2 or self.hint == LAST:
+        if ndim <= 2 or self.axis_rule == LAST:
             return -1
-        return 1 if self.hint == SECOND or ndim >= 4 else -1
+        return 1 if self.axis_rule == SECOND or ndim >= 4 else -1
 
     def net(self, tensor: Tensor) -> Tensor:
         """Return the part of an activation's input (or of its gradient) that is the net value."""
@@ -129,18 +129,16 @@ def survey(model: nn.Module) -> list[Site]:
     """
     sites: list[Site] = []
     inside: set[int] = set()
-    hint: str | None = None
+    axis_rule: str | None = None
     names: dict[int, list[str]] = {}
     for name, module in model.named_modules(remove_duplicate=False):
         names.setdefault(id(module), []).append(name)
     for name, module in model.named_modules():
-        hint = hint_of(module) or hint
+        axis_rule = axis_rule_of(module) or axis_rule
         sites.extend(replace(site, path=name) for site in _weights(name, module))
-        if isinstance(module, nn.MultiheadAttention) and module.dropout > 0:
-            reason = f"a dropout (rate {module.dropout}) is listed, not measured"
-            layer = f"{name or '(model)'}:attention_dropout"
-            sites.append(Site(layer, DROPOUT, module, functional=True, path=name, skipped=reason))
-        found = _module_site(name or "(model)", module, hint)
+        if inner := layer_dropout(module):
+            sites.append(dropout_site(f"{name or '(model)'}:{inner}", module, rate_of(module), path=name))
+        found = _module_site(name or "(model)", module, axis_rule)
         if found is None:
             continue
         if id(module) in inside:
@@ -151,44 +149,52 @@ def survey(model: nn.Module) -> list[Site]:
     return _join_tied(sites)
 
 
-def hint_of(module: nn.Module) -> str | None:
-    """Return which dimension counts nodes in what a layer gives, if the layer tells."""
+def axis_rule_of(module: nn.Module) -> str | None:
+    """Return which dimension counts nodes in a layer's output, None where the layer does not determine it."""
+    # timm's layer norms over channels are recognised by name: timm need not be installed.
     if isinstance(module, _NODES_SECOND) or type(module).__name__ in ("LayerNorm2d", "LayerNormAct2d"):
         return SECOND
     return LAST if isinstance(module, _NODES_LAST) else None
 
 
-def hint_of_children(module: nn.Module) -> str | None:
-    """Return the hint that all layers inside a module agree on, None where they do not."""
-    hints = {hint for child in module.modules() if (hint := hint_of(child)) is not None}
-    return hints.pop() if len(hints) == 1 else None
+def axis_rule_inside(module: nn.Module) -> str | None:
+    """Return the rule that all layers inside a module agree on, None where they do not."""
+    rules = {axis_rule for child in module.modules() if (axis_rule := axis_rule_of(child)) is not None}
+    return rules.pop() if len(rules) == 1 else None
 
 
 def layers_of_both_kinds(model: nn.Module) -> list[tuple[nn.Module, str]]:
-    """Return the layers that tell where nodes are, if some say the second and others the last dimension.
+    """Return the layers that have an `axis_rule_of`, with it, if the model has layers of both rules.
 
-    In such a model the order of registration does not tell what comes before an activation. Layers inside
-    torch's transformer encoder are left out: a hook there would switch off its fused path.
+    In such a model the order of registration does not show what comes before an activation; the layer that ran last
+    does.
     """
+    # A hook inside torch's transformer encoder would switch off its fused path (pytorch#128413) for good.
     fused = {id(m) for e in model.modules() if isinstance(e, nn.TransformerEncoderLayer) for m in e.modules()}
-    found = [(m, hint) for m in model.modules() if id(m) not in fused and (hint := hint_of(m)) is not None]
-    return found if len({hint for _, hint in found}) == 2 else []
+    ruled = ((m, axis_rule_of(m)) for m in model.modules() if id(m) not in fused)
+    found = [(module, rule) for module, rule in ruled if rule is not None]
+    return found if len({rule for _, rule in found}) == 2 else []
 
 
-def _module_site(layer: str, module: nn.Module, hint: str | None) -> Site | None:
+def _module_site(layer: str, module: nn.Module, axis_rule: str | None) -> Site | None:
     if is_activation(module):
         gate = int(module.dim) if isinstance(module, nn.GLU) else None
-        return Site(layer, ACTIVATION, module, activation=activation_name(module), hint=hint, gate_dim=gate)
+        return Site(layer, ACTIVATION, module, activation=activation_name(module), axis_rule=axis_rule, gate_dim=gate)
     if isinstance(module, (nn.RNNBase, nn.MultiheadAttention)):
-        return Site(layer, OUTPUT, module, hint=LAST)
-    if any(word in type(module).__name__ for word in _DROPOUT_NAMES):
-        rate = getattr(module, "p", getattr(module, "drop_prob", None))
-        return Site(layer, DROPOUT, module, skipped=f"a dropout (rate {rate}) is listed, not measured")
-    return None
+        return Site(layer, OUTPUT, module, axis_rule=LAST)
+    return replace(dropout_site(layer, module, rate_of(module)), functional=False) if is_dropout(module) else None
+
+
+def dropout_site(layer: str, module: nn.Module, rate: object, *, path: str = "") -> Site:
+    """Return the site of a dropout that a module draws in its forward method."""
+    reason = f"a dropout (rate {rate}) is listed, not measured"
+    return Site(layer, DROPOUT, module, functional=True, path=path, skipped=reason)
 
 
 def _weights(name: str, module: nn.Module) -> Iterator[Site]:
     parametrized = list(getattr(module, "parametrizations", {}))
+    # The tables of a module's own are private; named_parameters() would hide a second name of one parameter. The old
+    # torch.nn.utils.weight_norm leaves NAME_g and NAME_v there and computes NAME in a forward pre-hook.
     own = module._parameters
     old_style = [p[:-2] for p in own if p.endswith("_v") and f"{p[:-2]}_g" in own]
     for parameter in (*parametrized, *old_style):
@@ -215,12 +221,13 @@ def _why_no_weight(value: Tensor) -> str | None:
 
 
 def effective(module: nn.Module, parameter: str) -> Any:
-    """Return a parameter, or the weight that a parametrisation makes of it, without updating any state of it."""
+    """Return a parameter, or the weight that a parametrisation makes of it, without updating any of its state."""
     parametrizations = getattr(module, "parametrizations", {})
     if parameter not in parametrizations:
         return getattr(module, parameter)
-    # Spectral norm takes a step of its power iteration where it is read in training mode, others draw random
-    # numbers, and what is read inside parametrize.cached() without a graph would be what the training gets.
+    # Reading has effects: in training mode spectral norm takes a step of its power iteration, others draw random
+    # numbers; and inside parametrize.cached() training would get the value computed here, which has no graph. That
+    # cache has no public switch.
     parts = [m for m in parametrizations[parameter].modules() if m.training]
     devices = {p.device for p in parametrizations[parameter].parameters() if p.is_cuda}
     cached, parametrize._cache_enabled = parametrize._cache_enabled, 0

@@ -4,30 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from dropdiag.probes.base import Place, Probe, Tap, Value
-from dropdiag.sketches import AbsMean
+from dropdiag.probes.base import Probe, ProbeValue, Signal, SiteInfo
+from dropdiag.sketches.moments import AbsMean
 from dropdiag.store.schema import quantities as own
 
 
 class _AbsMeanProbe(Probe[AbsMean]):
-    def sketch(self, place: Place) -> AbsMean:
+    def sketch(self, info: SiteInfo) -> AbsMean:
         """Open a mean at every site."""
         return AbsMean()
 
-    def values(self, sketch: AbsMean) -> Iterable[tuple[str, Value]]:
+    def values(self, sketch: AbsMean) -> Iterable[tuple[str, ProbeValue]]:
         """Return the mean of absolute values; None where no gradient came (missing, not zero)."""
-        return [(f"{self.tap.value}_abs_mean", sketch.mean() if sketch.n else None)]
+        return [(f"{self.signal.value}_abs_mean", sketch.mean() if sketch.n else None)]
 
 
 class GradientFlow(_AbsMeanProbe):
     """Gradient flow: mean over samples and nodes of |dL/dz|, at every training step (Table 2 of the paper).
 
-    L is the loss as ``backward()`` was called on it: with a loss that is a mean over the batch, flow falls as
-    the batch grows.
+    L is the loss that ``backward()`` was called on: if it is a mean over the batch, flow falls as the batch grows.
     """
 
     name = "gradient_flow"
-    tap = Tap.NET_GRAD
+    signal = Signal.NET_GRAD
     quantities = own("net_grad_abs_mean")
     every_step = True
 
@@ -36,7 +35,7 @@ class RawWeightGradientMeans(_AbsMeanProbe):
     """Mean of |dL/dw| as ``backward()`` left it, before clipping, at every training step."""
 
     name = "raw_weight_gradient_means"
-    tap = Tap.RAW_WEIGHT_GRAD
+    signal = Signal.RAW_WEIGHT_GRAD
     quantities = own("raw_weight_grad_abs_mean")
     every_step = True
 
@@ -45,6 +44,6 @@ class WeightGradientMeans(_AbsMeanProbe):
     """Mean of |dL/dw| over each weight matrix as it stands at ``step()`` (clipped, if it was), at every step."""
 
     name = "weight_gradient_means"
-    tap = Tap.WEIGHT_GRAD
+    signal = Signal.WEIGHT_GRAD
     quantities = own("weight_grad_abs_mean")
     every_step = True

@@ -1,7 +1,7 @@
 """What a probe is: a tensor of a site -> a sketch -> named values.
 
-To add one: a small file with a class like those beside this one, then its name in the tuple of
-``probes/__init__.py``. Its quantities say what its numbers are called; they go with the run.
+To add one: a small file with a class like those beside this one, then an instance in `PROBES` of
+``probes/presets.py``. Its ``quantities`` name its numbers, with unit and label; they are stored in the run.
 """
 
 from __future__ import annotations
@@ -10,21 +10,23 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
-from typing import ClassVar, Generic, TypeAlias, TypeVar
+from typing import Any, ClassVar, Generic, TypeAlias, TypeVar
 
 from torch import Tensor
 
+from dropdiag.deprecation import warn_of
 from dropdiag.model.activations import Activation
 from dropdiag.model.sites import Site
-from dropdiag.sketches import Histogram, Sketch
+from dropdiag.sketches.base import Sketch
+from dropdiag.sketches.histogram import HistogramSketch
 from dropdiag.store.schema import TRAIN, Quantity
 
-Value: TypeAlias = Tensor | Histogram | float | None
+ProbeValue: TypeAlias = Tensor | HistogramSketch | float | None
 """A scalar (a number, or a tensor of one element on any device), a histogram, or None: missing."""
 
 
-class Tap(str, Enum):  # a str hashes in C: taps are looked up in every hook
-    """The tensors of a site that a probe can be fed with."""
+class Signal(str, Enum):  # a str, as that hashes in C: every hook looks signals up in a dict
+    """Which tensor of a site a probe is fed with."""
 
     WEIGHT = "weight"
     """The parameter, after the optimiser's step."""
@@ -41,8 +43,8 @@ class Tap(str, Enum):  # a str hashes in C: taps are looked up in every hook
 
 
 @dataclass(frozen=True)
-class Place:
-    """A site with what is known of its activation function (None for weights and unknown functions)."""
+class SiteInfo:
+    """A site, and its measured activation function: None for weights, and where saturation has no meaning."""
 
     site: Site
     activation: Activation | None
@@ -52,14 +54,14 @@ S = TypeVar("S", bound=Sketch)
 
 
 class Probe(ABC, Generic[S]):
-    """One diagnostic. Holds no state: what it has seen is in the sketches it opens.
+    """One diagnostic. It holds no state: what it has seen is in the sketches that it opens.
 
     Attributes
     ----------
     name : str
         What ``Recorder(probes=...)`` calls it.
-    tap : Tap
-        The tensor it is fed with.
+    signal : Signal
+        Which tensor it is fed with.
     quantities : tuple of Quantity
         What it writes: unit, label and scale are shown wherever the values are. A value whose quantity is not
         declared is recorded all the same, and shown under its bare name.
@@ -70,19 +72,27 @@ class Probe(ABC, Generic[S]):
     """
 
     name: ClassVar[str]
-    tap: ClassVar[Tap]
+    signal: ClassVar[Signal]
     quantities: ClassVar[tuple[Quantity, ...]] = ()
     on_train: ClassVar[bool] = True
     on_eval: ClassVar[bool] = False
     every_step: ClassVar[bool] = False
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Take ``tap``, as the attribute was called before, for `signal`."""
+        super().__init_subclass__(**options)
+        # On the class's own dict: a subclass of a probe with a tap inherits the signal that was set here.
+        if "tap" in vars(cls) and "signal" not in vars(cls):
+            warn_of(f"{cls.__name__}.tap", f"{cls.__name__}.signal", stacklevel=2)
+            cls.signal = vars(cls)["tap"]
+
     @abstractmethod
-    def sketch(self, place: Place) -> S | None:
+    def sketch(self, info: SiteInfo) -> S | None:
         """Open an empty sketch for a site and step; None where the probe does not apply."""
 
     @abstractmethod
-    def values(self, sketch: S) -> Iterable[tuple[str, Value]]:
-        """Return what a finished sketch says: quantities and their values."""
+    def values(self, sketch: S) -> Iterable[tuple[str, ProbeValue]]:
+        """Return the quantities of a finished sketch with their values."""
 
     def takes_part(self, phase: str, scheduled: bool) -> bool:
         """Whether the probe is fed in a phase, at a step that is or is not on the schedule."""

@@ -5,28 +5,28 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from dropdiag.probes.base import Place, Probe, Tap, Value
-from dropdiag.sketches import Moments
+from dropdiag.probes.base import Probe, ProbeValue, Signal, SiteInfo
+from dropdiag.sketches.moments import Moments
 from dropdiag.store.schema import quantities as own
 
 MOMENTS: Final = ("mean", "sd", "excess_kurtosis", "abs_mean", "minimum", "maximum")
 
 
 class _MomentsProbe(Probe[Moments]):
-    def sketch(self, place: Place) -> Moments:
+    def sketch(self, info: SiteInfo) -> Moments:
         """Open moments at every site."""
         return Moments()
 
-    def values(self, sketch: Moments) -> Iterable[tuple[str, Value]]:
+    def values(self, sketch: Moments) -> Iterable[tuple[str, ProbeValue]]:
         """Return mean, standard deviation, excess kurtosis, mean absolute value, minimum and maximum."""
-        return [(f"{self.tap.value}_{name}", getattr(sketch, name)) for name in MOMENTS]
+        return [(f"{self.signal.value}_{name}", getattr(sketch, name)) for name in MOMENTS]
 
 
 class WeightMoments(_MomentsProbe):
     """Moments of each weight matrix."""
 
     name = "weight_moments"
-    tap = Tap.WEIGHT
+    signal = Signal.WEIGHT
     quantities = own(*(f"weight_{name}" for name in MOMENTS))
 
 
@@ -34,6 +34,6 @@ class NetValueMoments(_MomentsProbe):
     """Moments of the net values."""
 
     name = "net_value_moments"
-    tap = Tap.NET_VALUE
+    signal = Signal.NET_VALUE
     quantities = own(*(f"net_value_{name}" for name in MOMENTS))
     on_eval = True

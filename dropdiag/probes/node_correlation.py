@@ -6,28 +6,29 @@ from collections.abc import Iterable
 
 import torch
 
-from dropdiag.probes.base import Place, Probe, Tap, Value
-from dropdiag.sketches import Covariance, Histogram
+from dropdiag.probes.base import Probe, ProbeValue, Signal, SiteInfo
+from dropdiag.sketches.covariance import Covariance
+from dropdiag.sketches.histogram import HistogramSketch
 from dropdiag.sketches.spectrum import effective_rank, participation_ratio
 from dropdiag.store.schema import quantities as own
 
 
 class _Correlation(Probe[Covariance]):
-    tap = Tap.NODE_VALUE
+    signal = Signal.NODE_VALUE
     quantities = own(
         "node_correlation", "node_correlation_abs_mean", "participation_ratio", "node_correlation_samples",
         "node_correlation_nodes", "node_correlation_width", "constant_nodes",
     )  # fmt: skip
 
-    def sketch(self, place: Place) -> Covariance:
+    def sketch(self, info: SiteInfo) -> Covariance:
         """Open a covariance at every site."""
-        return Covariance(place.site.node_axis)
+        return Covariance(info.site.node_axis)
 
-    def values(self, sketch: Covariance) -> Iterable[tuple[str, Value]]:
-        """Return the histogram of r over pairs, its mean size, how many dimensions there are, and what it rests on."""
+    def values(self, sketch: Covariance) -> Iterable[tuple[str, ProbeValue]]:
+        """Return the histogram of r over pairs, its mean size, the participation ratio, and the numbers behind them."""
         r = sketch.correlation()
         pairs = sketch.pairs(r)
-        histogram = Histogram()
+        histogram = HistogramSketch()
         histogram.update(pairs)
         histogram.forget_nan()  # on an accelerator, the pairs of constant nodes
         constant = sketch.constant().sum()
@@ -57,10 +58,10 @@ class NodeCorrelation(_Correlation):
 
 
 class TrainingNodeCorrelation(_Correlation):
-    """The same over the samples of a training step that is on the schedule, up to 2,048: one matrix product.
+    """The same over the samples of a scheduled training step, up to 2,048: one matrix product.
 
-    In training mode: the masks of the dropouts before the layer, and a batch that is small, take part in it.
-    For a comparison of conditions take held-out data.
+    In training mode, so the masks of the dropouts before the layer affect it, and a small batch does.
+    To compare conditions, use held-out data.
     """
 
     name = "training_node_correlation"
@@ -69,19 +70,19 @@ class TrainingNodeCorrelation(_Correlation):
 class EffectiveRank(Probe[Covariance]):
     """Effective rank of the nodes' correlation over a held-out set, from the samples that `NodeCorrelation` takes.
 
-    A probe of its own, in the preset "full" alone: eigenvalues cost several times what the correlation does.
+    A separate probe, in the preset "full" only: eigenvalues cost several times what the correlation does.
     """
 
     name = "effective_rank"
-    tap = Tap.NODE_VALUE
+    signal = Signal.NODE_VALUE
     quantities = own("effective_rank")
     on_train = False
     on_eval = True
 
-    def sketch(self, place: Place) -> Covariance:
+    def sketch(self, info: SiteInfo) -> Covariance:
         """Open a covariance at every site."""
-        return Covariance(place.site.node_axis)
+        return Covariance(info.site.node_axis)
 
-    def values(self, sketch: Covariance) -> Iterable[tuple[str, Value]]:
+    def values(self, sketch: Covariance) -> Iterable[tuple[str, ProbeValue]]:
         """Return the effective rank; None on an accelerator, where it would make the host wait."""
         return [("effective_rank", effective_rank(sketch.correlation(), sketch.samples()))]

@@ -3,58 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 from torch import Tensor
 
 from dropdiag.errors import ArgumentError
-from dropdiag.probes import Place, Probe, Tap, Value
-from dropdiag.sketches import Histogram, Sketch
-from dropdiag.sketches.histogram import Sparse
+from dropdiag.probes.base import Probe, ProbeValue, Signal, SiteInfo
+from dropdiag.recording.records import Record, one_number
+from dropdiag.sketches.base import Sketch
+from dropdiag.sketches.histogram import HistogramSketch, Sparse
 from dropdiag.sketches.native import PLAIN
 
-Plan: TypeAlias = dict[Tap, tuple[Probe[Any], ...]]
+Plan: TypeAlias = dict[Signal, tuple[Probe[Any], ...]]
 """Which probes are fed with which tensors."""
 Key: TypeAlias = tuple[Probe[Any], str, int]
 """Probe, layer and call index."""
 Opened: TypeAlias = tuple[Key, Sketch]
 
 
-class Finished(NamedTuple):
-    """One value of one site, or of the run itself (no layer)."""
-
-    layer: str | None
-    call: int
-    quantity: str
-    value: Value | Sparse
-
-
 class Collector:
-    """Open sketches by probe, place and call index.
+    """Open sketches by probe, layer and call index.
 
     Parameters
     ----------
     probes : list of Probe
     on_failure : callable
-        Called with the probe, the place and the exception where a probe fails, after it was disabled there.
+        Called with the probe, the site and the exception where a probe fails, after it was disabled there.
 
     Attributes
     ----------
     period : int
-        Another number for each step or evaluation: sketches of an earlier one are closed.
+        Changes with every step and evaluation: what was opened in an earlier one is closed.
     """
 
-    def __init__(self, probes: list[Probe[Any]], on_failure: Callable[[Probe[Any], Place, Exception], None]) -> None:
+    def __init__(self, probes: list[Probe[Any]], on_failure: Callable[[Probe[Any], SiteInfo, Exception], None]) -> None:
         self._probes = probes
         self._on_failure = on_failure
         self._disabled: set[tuple[str, str]] = set()
         self._plans: dict[tuple[str, bool], Plan] = {}
         self._active: Plan = {}
         self.period = 0
-        self._open: dict[Key, tuple[Place, Sketch | None]] = {}
+        self._open: dict[Key, tuple[SiteInfo, Sketch | None]] = {}
 
     def begin(self, phase: str, scheduled: bool) -> None:
-        """Drop what is open and say which probes are fed from now on."""
+        """Discard open sketches and choose the probes that are fed from now on."""
         self._open.clear()
         self.period += 1
         if (phase, scheduled) not in self._plans:
@@ -63,102 +55,105 @@ class Collector:
 
     def _plan(self, phase: str, scheduled: bool) -> Plan:
         taking_part = [probe for probe in self._probes if probe.takes_part(phase, scheduled)]
-        taps = {probe.tap for probe in taking_part}
-        return {tap: tuple(probe for probe in taking_part if probe.tap is tap) for tap in taps}
+        return {s: tuple(p for p in taking_part if p.signal is s) for s in {p.signal for p in taking_part}}
 
     def end(self) -> None:
-        """Drop what is open; nothing is fed any more."""
+        """Discard open sketches and feed no probe any more."""
         self._open.clear()
         self.period += 1
         self._active = {}
 
-    def wants(self, tap: Tap) -> bool:
-        """Whether some probe is fed with this kind of tensor."""
-        return tap in self._active
+    def wants(self, signal: Signal) -> bool:
+        """Whether a probe is fed with this kind of tensor."""
+        return signal in self._active
 
-    def without(self, *taps: Tap) -> bool:
-        """Whether some probe waits for these tensors and none of them has come."""
-        waited = any(tap in self._active for tap in taps)
-        return waited and not any(probe.tap in taps for probe, _, _ in self._open)
+    def lacks(self, *signals: Signal) -> bool:
+        """Whether a probe wants these tensors and none of them has come."""
+        wanted = any(signal in self._active for signal in signals)
+        return wanted and not any(probe.signal in signals for probe, _, _ in self._open)
 
     @property
     def empty(self) -> bool:
         """Whether nothing has been fed."""
         return not self._open
 
-    def open(self, tap: Tap, place: Place, call: int) -> list[Opened]:
-        """Open the sketches of a tensor that may come, and return them, for `update`."""
+    def open(self, signal: Signal, info: SiteInfo, call: int) -> list[Opened]:
+        """Open the sketches of a tensor that may come, and return them for `update`."""
         opened = []
-        layer = place.site.layer
-        for probe in self._active.get(tap, ()):
+        layer = info.site.layer
+        for probe in self._active.get(signal, ()):
             key = (probe, layer, call)
             known = self._open.get(key)
             if known is None:
-                known = self._new(key, place)
+                known = self._new(key, info)
             if known is not None and known[1] is not None:
                 opened.append((key, known[1]))
         return opened
 
-    def _new(self, key: Key, place: Place) -> tuple[Place, Sketch | None] | None:
+    def _new(self, key: Key, info: SiteInfo) -> tuple[SiteInfo, Sketch | None] | None:
         if self._disabled and (key[0].name, key[1]) in self._disabled:
             return None
         try:
-            new = self._open[key] = (place, key[0].sketch(place))
+            new = self._open[key] = (info, key[0].sketch(info))
         except Exception as error:  # noqa: BLE001 - a probe, ours or the user's, must not end the training
-            self._fail(key, place, error)
+            self._fail(key, info, error)
             return None
-        return new
+        return new  # a None for the sketch is kept as well: the probe is not asked again in this step
 
-    def update(self, opened: list[Opened], place: Place, tensor: Tensor) -> None:
-        """Update sketches that are open; keep no reference to the tensor."""
+    def update(self, opened: list[Opened], info: SiteInfo, tensor: Tensor) -> None:
+        """Update open sketches; keep no reference to the tensor."""
         for key, sketch in opened:
             try:
-                if type(tensor) not in PLAIN:  # every tensor comes through here, whatever the probe does with it
+                # Checked here and not in sketches: a user's own sketch has to be kept from subclasses as well.
+                if type(tensor) not in PLAIN:
                     raise _unread(tensor)
                 sketch.update(tensor)
             except Exception as error:  # noqa: BLE001 - as above
-                self._fail(key, place, error)
+                self._fail(key, info, error)
 
-    def feed(self, tap: Tap, place: Place, call: int, tensor: Tensor) -> None:
+    def feed(self, signal: Signal, info: SiteInfo, call: int, tensor: Tensor) -> None:
         """Update the sketches of a tensor; keep no reference to it."""
-        self.update(self.open(tap, place, call), place, tensor)
+        self.update(self.open(signal, info, call), info, tensor)
 
-    def refeed(self, tap: Tap, place: Place, call: int, tensor: Tensor) -> None:
-        """Let a tensor take the place of what was fed before."""
-        for probe in self._active.get(tap, ()):
-            self._open.pop((probe, place.site.layer, call), None)
-        self.feed(tap, place, call, tensor)
+    def refeed(self, signal: Signal, info: SiteInfo, call: int, tensor: Tensor) -> None:
+        """Replace what was fed before by a tensor."""
+        for probe in self._active.get(signal, ()):
+            self._open.pop((probe, info.site.layer, call), None)
+        self.feed(signal, info, call, tensor)
 
-    def _fail(self, failed: Key, place: Place, error: Exception) -> None:
+    def _fail(self, failed: Key, info: SiteInfo, error: Exception) -> None:
         probe, layer, _ = failed
-        if (probe.name, layer) in self._disabled:  # another call of the same site
+        if (probe.name, layer) in self._disabled:  # reported already, for another call of the same site
             return
         self._disabled.add((probe.name, layer))
         for key in [key for key in self._open if key[:2] == (probe, layer)]:
             del self._open[key]
-        self._on_failure(probe, place, error)
+        self._on_failure(probe, info, error)
 
-    def finish(self, layer: str | None = None) -> Iterator[Finished]:
-        """Close all sketches, or those of one layer, and give what they say."""
+    def finish(self, layer: str | None = None) -> Iterator[Record]:
+        """Close all sketches, or those of one layer, and give their values."""
         for key in [key for key in self._open if layer is None or key[1] == layer]:
-            place, sketch = self._open.pop(key, (None, None))  # a probe that failed meanwhile has no sketch any more
-            if place is not None and sketch is not None:
-                yield from self._values(key, place, sketch)
+            # A probe that failed since the keys were listed has no sketch any more.
+            info, sketch = self._open.pop(key, (None, None))
+            if info is not None and sketch is not None:
+                yield from self._values(key, info, sketch)
 
-    def _values(self, key: Key, place: Place, sketch: Sketch) -> list[Finished]:
+    def _values(self, key: Key, info: SiteInfo, sketch: Sketch) -> list[Record]:
         probe, layer, call = key
         try:
-            said = list(probe.values(sketch))
-            histograms = {id(value): value for _, value in said if isinstance(value, Histogram)}
-            drained = {number: _drained(value) for number, value in histograms.items()}
-            return [Finished(layer, call, quantity, drained.get(id(v)) or _number(v)) for quantity, v in said]
+            values = list(probe.values(sketch))
+            # One histogram may be given under two names, and can be drained once only.
+            histograms = {id(value): value for _, value in values if isinstance(value, HistogramSketch)}
+            drained = {number: _drained(histogram) for number, histogram in histograms.items()}
+            return [Record(layer, call, quantity, drained.get(id(v)) or _plain(v)) for quantity, v in values]
         except Exception as error:  # noqa: BLE001 - as above
-            self._fail(key, place, error)
+            self._fail(key, info, error)
             return []
 
 
 def _unread(tensor: Tensor) -> ArgumentError:
-    """Say why a subclass is left alone: its operations may mean anything, a collective or a write to its own memory."""
+    """Return why a tensor subclass is not read."""
+    # Its operations may mean anything: a collective that hangs when one rank calls it, a write to its own memory.
     kind = f"{type(tensor).__module__}.{type(tensor).__qualname__}"
     return ArgumentError(
         f"it gets a {kind}, and tensor subclasses (DTensor and the like) are not read yet: record plain tensors, "
@@ -166,18 +161,14 @@ def _unread(tensor: Tensor) -> ArgumentError:
     )
 
 
-def _drained(histogram: Histogram) -> Histogram | Sparse:
-    """Empty a histogram at once, so that its table is there for the next one; on an accelerator that comes later."""
+def _drained(histogram: HistogramSketch) -> HistogramSketch | Sparse:
+    """Return the bins of a histogram on the host, or the histogram itself where it is on an accelerator."""
+    # At once on the host, so that the next sketch finds the table in the cache; a device would make the host wait.
     on_host = histogram.counts is None or histogram.counts.is_cpu
     return histogram.drain() if on_host else histogram
 
 
-def _number(value: Value) -> float | Tensor | None:
-    """Return a probe's value as it is now: a float, or a tensor of its own that is on an accelerator."""
-    if value is None or type(value) is float:
+def _plain(value: ProbeValue) -> float | Tensor | None:
+    if value is None or type(value) is float:  # most values: no question is asked of them
         return value
-    if not isinstance(value, Tensor):
-        return float(value)  # type: ignore[arg-type]
-    if value.numel() != 1 or value.is_complex():
-        raise ArgumentError(f"a probe's value is one number or a histogram, got a tensor of shape {tuple(value.shape)}")
-    return float(value.item()) if value.is_cpu else value.detach().clone().reshape(())
+    return one_number("a probe's value is one number or a histogram", value)

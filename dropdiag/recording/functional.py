@@ -1,4 +1,4 @@
-"""Activation and dropout functions called as functions, seen through a TorchFunctionMode."""
+"""Activations and dropouts called as functions: intercepted by a TorchFunctionMode during the forward pass."""
 
 from __future__ import annotations
 
@@ -16,66 +16,48 @@ from torch.overrides import TorchFunctionMode, handle_torch_function, has_torch_
 from torch.utils.hooks import RemovableHandle
 
 from dropdiag.errors import ArgumentError
-from dropdiag.model.activations import Activation, Phi, describe_function, is_activation, itself, register_module
-from dropdiag.model.hook_base import InertHook
-from dropdiag.model.sites import ACTIVATION, DROPOUT, Site, hint_of_children
-from dropdiag.probes import Place
+from dropdiag.model.activations import (
+    TORCH_ACTIVATIONS,
+    Activation,
+    Phi,
+    describe_function,
+    is_activation,
+    own_forward,
+    register_module,
+)
+from dropdiag.model.dropouts import DROPOUT_KINDS, DropoutKind, is_torch_dropout
+from dropdiag.model.hook_base import DropdiagHook
+from dropdiag.model.sites import ACTIVATION, Site, axis_rule_inside, dropout_site
+from dropdiag.probes.base import SiteInfo
 from dropdiag.recording.overhead import clock
-from dropdiag.recording.passes import Call, Taps
-
-ACTIVATIONS: Final = (
-    "celu",
-    "elu",
-    "gelu",
-    "hardsigmoid",
-    "hardswish",
-    "hardtanh",
-    "leaky_relu",
-    "logsigmoid",
-    "mish",
-    "prelu",
-    "relu",
-    "relu6",
-    "selu",
-    "sigmoid",
-    "silu",
-    "softplus",
-    "softsign",
-    "tanh",
-)
-DROPOUTS: Final = (
-    "alpha_dropout",
-    "dropout",
-    "dropout1d",
-    "dropout2d",
-    "dropout3d",
-    "feature_alpha_dropout",
-    "scaled_dot_product_attention",
-)
+from dropdiag.recording.passes import Call, PassRouter
 
 
 class _Function(NamedTuple):
+    """A function that is intercepted: an activation, or a dropout of a kind."""
+
     name: str
-    kind: str
-    inplace: bool
+    inplace: bool = False
+    dropout: DropoutKind | None = None
 
 
 def _every_spelling() -> dict[Callable[..., Any], _Function]:
     """Return each way to call one of the functions: ``F.relu``, ``torch.relu_``, ``x.relu()``, ..."""
+    activations = [(name, None) for name in TORCH_ACTIVATIONS.values() if name is not None]
+    dropouts = [(name, kind) for kind in DROPOUT_KINDS for name in kind.functions]
     found: dict[Callable[..., Any], _Function] = {}
-    for kind, names in ((ACTIVATION, ACTIVATIONS), (DROPOUT, DROPOUTS)):
-        for name in names:
-            for suffix in ("", "_"):
-                for home in (F, torch, Tensor, torch._C._nn):
-                    function = getattr(home, name + suffix, None)
-                    if callable(function):
-                        found.setdefault(function, _Function(name, kind, bool(suffix)))
-    found[torch.special.expit] = _Function("sigmoid", ACTIVATION, inplace=False)
-    found[F.glu] = _Function("glu", ACTIVATION, inplace=False)
-    return found
+    for name, kind in (*activations, *dropouts):
+        for suffix in ("", "_"):
+            # torch._C._nn is private, but F.gelu and some others are its functions themselves and are called by it.
+            for home in (F, torch, Tensor, torch._C._nn):
+                function = getattr(home, name + suffix, None)
+                if callable(function):
+                    found.setdefault(function, _Function(name, bool(suffix), kind))
+    return {**found, torch.special.expit: _Function("sigmoid"), F.glu: _Function("glu")}
 
 
 FUNCTIONS: Final = _every_spelling()
+_OWN: Final[dict[str, Callable[..., Tensor]]] = {}  # functions of users, by name
 
 
 F_ = TypeVar("F_", bound=Callable[..., Tensor])
@@ -85,16 +67,16 @@ F_ = TypeVar("F_", bound=Callable[..., Tensor])
 def register_activation(target: type[nn.Module], base: Callable[[nn.Module], Phi] | None = ...) -> type[nn.Module]: ...
 @overload
 def register_activation(target: F_) -> F_: ...
-def register_activation(target: Any, base: Any = itself) -> Any:
-    """Make an activation of one's own known: a module class, or a function. May be used as a decorator.
+def register_activation(target: Any, base: Any = own_forward) -> Any:
+    """Make an activation of your own known: a module class, or a function. Can be used as a decorator.
 
     Parameters
     ----------
     target : type or callable
         An `nn.Module` class whose forward is one elementwise function of one tensor, or such a function.
     base : callable or None
-        For a class: module -> the function by whose derivative saturation is judged. Default: the module's
-        forward. ``None``: saturation is not judged, all else is recorded.
+        For a class: module -> the function whose derivative decides where the module is saturated. Default: the
+        module's forward. ``None``: saturation is not judged, everything else is recorded.
 
     Returns
     -------
@@ -124,12 +106,9 @@ def register_activation(target: Any, base: Any = itself) -> Any:
             return handle_torch_function(activation, (x,), x, *args, **kwargs)
         return target(x, *args, **kwargs)
 
-    FUNCTIONS[activation] = _Function(target.__name__, ACTIVATION, inplace=False)
+    FUNCTIONS[activation] = _Function(target.__name__)
     _OWN[target.__name__] = target
     return activation
-
-
-_OWN: Final[dict[str, Callable[..., Tensor]]] = {}
 
 
 class FunctionalCalls(TorchFunctionMode):
@@ -137,13 +116,13 @@ class FunctionalCalls(TorchFunctionMode):
 
     A call belongs to the nearest module of the model on the Python call stack; its site is called
     ``MODULE:FUNCTION``, with the settings if there are any: ``block:leaky_relu(0.2)``. Calls that an activation
-    module makes itself are that module's own. What is intercepted is called with the same arguments, and its
-    result is returned as it is.
+    module makes itself are that module's own. An intercepted function is called with the arguments it was given, and
+    its result is returned unchanged.
 
     Parameters
     ----------
     model : nn.Module
-    taps : Taps
+    router : PassRouter
     skipped : callable
         Layer name -> why it is not recorded, or None.
     on_failure : callable
@@ -153,46 +132,47 @@ class FunctionalCalls(TorchFunctionMode):
     def __init__(
         self,
         model: nn.Module,
-        taps: Taps,
+        router: PassRouter,
         skipped: Callable[[str], str | None],
         on_failure: Callable[[str, Exception], None],
     ) -> None:
         super().__init__()
         self.model = model
-        self._taps, self._skipped, self._on_failure = taps, skipped, on_failure
+        self._router, self._skipped, self._on_failure = router, skipped, on_failure
         self._names = {id(module): name for name, module in model.named_modules()}
         self._known: dict[str, Activation | None] = {}
-        self.places: dict[str, Place] = {}
+        self.sites: dict[str, SiteInfo] = {}
         self.dropouts: dict[str, Site] = {}
-        self.new: list[Place] = []
+        self.new: list[SiteInfo] = []
         self._entered = False
         self._failed = False
         self._thread = 0
         self._depth = 0
-        self._armed: dict[int, tuple[tuple[InertHook, RemovableHandle], ...]] = {}
+        self._armed: dict[int, tuple[tuple[DropdiagHook, RemovableHandle], ...]] = {}
 
     @property
     def found(self) -> bool:
-        """Whether there are functional activations to be recorded."""
-        return bool(self.places)
+        """Whether the model was seen to call functional activations."""
+        return bool(self.sites)
 
     def begin(self) -> None:
-        """Intercept from now on (the model's forward pass begins)."""
+        """Start intercepting: the model's forward pass begins."""
         if not self._entered:
             self._entered, self._thread = True, threading.get_ident()
             self.__enter__()  # type: ignore[no-untyped-call]
-            self._taps.intercepting = True
+            self._router.intercepting = True
 
     def nest(self, change: int) -> None:
-        """Enter (1) or leave (-1) a module that runs again inside backward."""
+        """Enter (1) or leave (-1) a module that runs again inside a backward pass."""
         self._depth += change
         if self._depth == max(change, 0):
             self.begin() if change > 0 else self.end()
 
     def end(self) -> None:
-        """Intercept no more. May be called again."""
-        if self._entered and self._thread == threading.get_ident():  # modes belong to their thread
-            self._entered = self._taps.intercepting = False
+        """Stop intercepting. May be called again."""
+        # Modes belong to their thread: another one would take a mode off its own stack that is not there.
+        if self._entered and self._thread == threading.get_ident():
+            self._entered = self._router.intercepting = False
             self.__exit__(None, None, None)  # type: ignore[no-untyped-call]
 
     def __torch_function__(
@@ -200,30 +180,42 @@ class FunctionalCalls(TorchFunctionMode):
     ) -> Any:
         """Call ``func``; where it is an activation, hand over its input and output."""
         function = FUNCTIONS.get(func)
-        if function is None:
+        if function is None:  # nearly all calls: every operator of the forward pass comes by
             return func(*args, **kwargs) if kwargs else func(*args)
         keywords = dict(kwargs or {})
         if torch.compiler.is_compiling():  # a compiled part of the model is being traced
             return func(*args, **keywords)
-        module = self._nearest(sys._getframe(1))
-        if module is None:
-            return func(*args, **keywords)
-        if function.kind == DROPOUT:
-            self._note_dropout(function, module, args, keywords)
-            return func(*args, **keywords)
-        if is_activation(module):
-            return func(*args, **keywords)
         begun = clock()
-        call = self._guarded(function, module, args, keywords)
-        self._taps.cost.spent += clock() - begun
+        call = self._before(function, self._nearest(sys._getframe(1)), args, keywords)
+        self._router.overhead.spent += clock() - begun
         result = func(*args, **keywords)
         if call is not None and isinstance(result, Tensor):
             begun = clock()
-            self._taps.node_value(call, result)
-            self._taps.cost.spent += clock() - begun
+            self._router.node_value(call, result)
+            self._router.overhead.spent += clock() - begun
         return result
 
+    def _before(
+        self, function: _Function, module: nn.Module | None, args: Sequence[Any], keywords: dict[str, Any]
+    ) -> Call | None:
+        """Note what is called; return the call if it is an activation that is recorded."""
+        if module is None:
+            return None
+        if function.dropout is not None:
+            self._note_dropout(function.dropout, self._layer(function, module), module, args, keywords)
+            return None
+        if self._failed or is_activation(module):
+            return None
+        try:
+            return self._net_value(function, module, args, keywords)
+        except Exception as error:  # noqa: BLE001 - recording must not end the training
+            self._failed = True
+            self._on_failure(self._layer(function, module), error)
+            return None
+
     def _nearest(self, frame: FrameType | None) -> nn.Module | None:
+        # The module whose method called the function: the nearest frame whose first argument, `self`, is a module of
+        # this model. torch keeps no record of which module is running.
         while frame is not None:
             code = frame.f_code
             if code.co_argcount:
@@ -233,38 +225,28 @@ class FunctionalCalls(TorchFunctionMode):
             frame = frame.f_back
         return None
 
-    def _guarded(
-        self, function: _Function, module: nn.Module, args: Sequence[Any], keywords: dict[str, Any]
-    ) -> Call | None:
-        if self._failed:
-            return None
-        try:
-            return self._before(function, module, args, keywords)
-        except Exception as error:  # noqa: BLE001 - recording must not end the training
-            self._failed = True
-            self._on_failure(self._layer(function, module), error)
-            return None
-
-    def _before(
+    def _net_value(
         self, function: _Function, module: nn.Module, args: Sequence[Any], keywords: dict[str, Any]
     ) -> Call | None:
         z = args[0] if args else keywords.get("input")
         if not isinstance(z, Tensor) or not z.is_floating_point():
             return None
-        place = self._taps.located(self._place(function, module, args[1:], keywords))
-        if place.site.skipped is not None:
+        info = self._router.located(self._info(function, module, args[1:], keywords))
+        if info.site.skipped is not None:
             return None
         if module.training and not torch.is_grad_enabled():
             self._arm(module)
-        net, taps = place.site.net, self._taps
-        call = taps.net_value(place, net(z), training=module.training, gradients=torch.is_grad_enabled())
+        net, gradients = info.site.net(z), torch.is_grad_enabled()
+        call = self._router.net_value(info, net, training=module.training, gradients=gradients)
         if call is not None:
+            # inplace is the one flag among the positional arguments of these functions.
             inplace = function.inplace or bool(keywords.get("inplace")) or any(a is True for a in args[1:])
-            taps.watch(call, z, inplace=inplace)
+            self._router.watch(call, z, inplace=inplace)
         return call
 
     def _arm(self, module: nn.Module) -> None:
-        """Intercept also where this module is run again inside a backward pass (a reentrant checkpoint)."""
+        """Intercept where this module is run again inside a backward pass as well (a reentrant checkpoint)."""
+        # That pass does not go through the model's own forward, whose hooks begin and end interception otherwise.
         if id(module) not in self._armed:
             before, after = _Recomputation(self, begins=True), _Recomputation(self, begins=False)
             self._armed[id(module)] = (
@@ -273,17 +255,18 @@ class FunctionalCalls(TorchFunctionMode):
             )
 
     def release(self) -> None:
-        """Intercept no more and take hooks off modules. May be called again."""
+        """Stop intercepting and take hooks off modules. May be called again."""
         self.end()
         while self._armed:
             for hook, handle in self._armed.popitem()[1]:
                 hook.closed = True
                 handle.remove()
 
-    def _place(self, function: _Function, module: nn.Module, rest: Sequence[Any], keywords: dict[str, Any]) -> Place:
+    def _info(self, function: _Function, module: nn.Module, rest: Sequence[Any], keywords: dict[str, Any]) -> SiteInfo:
+        """Return the site of a call, which is made at the first one."""
         name, phi = _bound(function, rest, keywords)
         layer = f"{self._names[id(module)] or '(model)'}:{'glu' if function.name == 'glu' else name}"
-        if layer not in self.places:
+        if layer not in self.sites:
             if name not in self._known:
                 self._known[name] = None if phi is None else describe_function(name, phi)
             site = Site(
@@ -292,49 +275,37 @@ class FunctionalCalls(TorchFunctionMode):
                 module=module,
                 activation=name,
                 functional=True,
-                hint=hint_of_children(module),
+                axis_rule=axis_rule_inside(module),
                 gate_dim=_gate(function, rest, keywords),
                 skipped=self._skipped(layer),
             )
-            self.places[layer] = Place(site, self._known[name])
-            self.new.append(self.places[layer])
-        return self.places[layer]
+            self.sites[layer] = SiteInfo(site, self._known[name])
+            self.new.append(self.sites[layer])
+        return self.sites[layer]
 
     def _note_dropout(
-        self, function: _Function, module: nn.Module, args: Sequence[Any], keywords: dict[str, Any]
+        self, kind: DropoutKind, layer: str, module: nn.Module, args: Sequence[Any], keywords: dict[str, Any]
     ) -> None:
-        layer = self._layer(function, module)
-        attention = function.name == "scaled_dot_product_attention"
-        rate = _argument(args, keywords, *((4, "dropout_p", 0.0) if attention else (1, "p", 0.5)))
-        if rate and layer not in self.dropouts and type(module) not in _DROPOUT_MODULES:
-            reason = f"a dropout (rate {rate}) is listed, not measured"
-            self.dropouts[layer] = Site(layer, DROPOUT, module, functional=True, skipped=reason)
+        rate = _argument(args, keywords, *kind.argument)
+        if rate and layer not in self.dropouts and not is_torch_dropout(module):  # which calls it itself
+            self.dropouts[layer] = dropout_site(layer, module, rate)
 
     def _layer(self, function: _Function, module: nn.Module) -> str:
         return f"{self._names[id(module)] or '(model)'}:{function.name}"
 
 
-class _Recomputation(InertHook):
-    """Hooks of a module whose functions ran without gradients: they are seen when it runs again in backward."""
+class _Recomputation(DropdiagHook):
+    """Hooks of a module whose functions ran without gradients: starts and stops interception when it runs again."""
 
     def __init__(self, calls: FunctionalCalls, *, begins: bool) -> None:
         self.calls, self.begins = calls, begins
-        self.takes = 3 if begins else 4
+        self.n_args = 3 if begins else 4
 
-    def hear(self, *_: Any) -> None:
+    def fire(self, *_: Any) -> None:
+        # -1: outside of any backward pass, where the model's own forward pass intercepts already. Private, see passes.
         if torch.compiler.is_compiling() or torch._C._current_graph_task_id() == -1:
             return
         self.calls.nest(1 if self.begins else -1)
-
-
-_DROPOUT_MODULES: Final = (
-    nn.Dropout,
-    nn.Dropout1d,
-    nn.Dropout2d,
-    nn.Dropout3d,
-    nn.AlphaDropout,
-    nn.FeatureAlphaDropout,
-)
 
 
 def _argument(args: Sequence[Any], keywords: Mapping[str, Any], position: int, name: str, default: Any) -> Any:
@@ -346,7 +317,7 @@ def _gate(function: _Function, rest: Sequence[Any], keywords: Mapping[str, Any])
 
 
 def _bound(function: _Function, rest: Sequence[Any], keywords: Mapping[str, Any]) -> tuple[str, Phi | None]:
-    """Return the activation's name with its settings, and the function of one tensor that it is."""
+    """Return the activation's name with its settings, and the function of one tensor with these settings."""
     if function.name == "glu":
         return "sigmoid", torch.sigmoid
     settings = {k: v for k, v in keywords.items() if k not in ("input", "inplace")}

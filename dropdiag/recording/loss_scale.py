@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from dropdiag.errors import ArgumentError
-from dropdiag.recording.collector import Finished
+from dropdiag.recording.records import Record, run_scalar
 from dropdiag.sketches.native import PLAIN
 
 
 class LossScale:
-    """Divides gradients by a `torch.amp.GradScaler`'s scale and tells which steps it skipped.
+    """Divides gradients by a `torch.amp.GradScaler`'s scale and reports which steps it skipped.
 
     Parameters
     ----------
@@ -35,21 +35,22 @@ class LossScale:
 
     def unscaled(self, gradient: Tensor) -> Tensor:
         """Return a gradient in units of the loss."""
-        if self._scaler is None or type(gradient) not in PLAIN:  # a DTensor by a tensor raises; nobody reads it anyway
+        # torch refuses to divide a DTensor by a plain tensor, and no subclass is read anyway.
+        if self._scaler is None or type(gradient) not in PLAIN:
             return gradient
         return gradient / self._now()
 
     def step_begins(self) -> None:
-        """Remember the scale that this step begins with."""
+        """Keep the scale at the beginning of this step."""
         if self._scaler is not None:
             self._before = self._now()
 
-    def skipped(self) -> list[Finished]:
-        """Return whether the scaler skipped the step that ends: it lowers its scale then."""
+    def skipped(self) -> list[Record]:
+        """Return whether the scaler skipped the step that ends: it then lowers its scale."""
         if self._scaler is None:
             return []
         lowered = torch.as_tensor(self._now() < self._before).to(torch.float64)
-        return [Finished(None, 0, "step_skipped", lowered)]
+        return [run_scalar("step_skipped", lowered)]
 
     def _now(self) -> float | Tensor:
         # The public get_scale() makes the host wait for an accelerator; the tensor behind it does not.

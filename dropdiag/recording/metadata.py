@@ -1,4 +1,4 @@
-"""What ``run.json`` says of a run before its first step."""
+"""The content of ``run.json`` before the first step."""
 
 from __future__ import annotations
 
@@ -13,15 +13,14 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from dropdiag.errors import ArgumentError, DropdiagWarning
-from dropdiag.model.activations import EPS, Activation, describe, is_told_by_name
+from dropdiag.errors import DropdiagWarning
+from dropdiag.model.activations import EPS, Activation, describe, is_identified_by_name
 from dropdiag.model.sites import ACTIVATION, Site
-from dropdiag.probes import Probe
+from dropdiag.probes.base import Probe
 from dropdiag.sketches import native
-from dropdiag.store.folder import as_json
 
 
-def manifest(
+def run_metadata(
     config: dict[str, Any],
     sites: Sequence[Site],
     activations: Iterable[Activation],
@@ -39,7 +38,7 @@ def manifest(
         Those whose saturation area is known.
     probes : sequence of Probe
     every : str
-        The schedule, in words.
+        The schedule, as it prints.
 
     Returns
     -------
@@ -56,31 +55,12 @@ def manifest(
         "warnings": [],
         "every": every,
         "layers": [site.describe() for site in sites],
-        "activations": {a.name: areas(a) for a in activations},
+        "activations": {a.name: saturation_area(a) for a in activations},
     }
 
 
-def checked_config(config: object) -> dict[str, Any]:
-    """Return a copy of ``config=`` that is plain JSON.
-
-    Raises
-    ------
-    ArgumentError
-        If it is no dict, holds what JSON does not know, or has a seed that is no integer.
-    """
-    if config is None:
-        return {}
-    if not isinstance(config, dict) or not all(isinstance(key, str) for key in config):
-        raise ArgumentError(f"config= takes a dict with text keys, got {config!r}")
-    as_json(config)
-    seed = config.get("seed")
-    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int)):
-        raise ArgumentError(f"config['seed'] must be an integer, got {seed!r}; it pairs runs across conditions")
-    return dict(config)
-
-
 def describe_activations(sites: Iterable[Site]) -> tuple[list[Site], dict[str, Activation]]:
-    """Measure the derivative of every activation that is recorded.
+    """Measure the derivative of every recorded activation.
 
     Parameters
     ----------
@@ -103,9 +83,9 @@ def describe_activations(sites: Iterable[Site]) -> tuple[list[Site], dict[str, A
 
 
 def _with_name(site: Site, found: dict[str, Activation | None]) -> Site:
-    """Describe a site's activation into ``found``, under a name that no other function has."""
+    """Measure a site's activation into ``found``, under a name that no other function has."""
     plain = str(site.activation)
-    if plain in found and is_told_by_name(site.module):
+    if plain in found and is_identified_by_name(site.module):  # one name is one function here
         return site
     described = _described(plain, site.module)
     name, number = plain, 1
@@ -131,8 +111,8 @@ def _described(name: str, module: nn.Module) -> Activation | None:
         return None
 
 
-def areas(activation: Activation) -> dict[str, Any]:
-    """Return an activation's saturation area as JSON: open ends are null."""
+def saturation_area(activation: Activation) -> dict[str, Any]:
+    """Return an activation's saturation area as JSON, which has no infinity: open ends are null."""
 
     def ends(areas: Iterable[tuple[float, float]]) -> list[list[float | None]]:
         return [[x if math.isfinite(x) else None for x in area] for area in areas]

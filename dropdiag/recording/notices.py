@@ -2,69 +2,98 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Set
+from enum import Enum
+from typing import Final
 
-from dropdiag.recording.passes import Taps
+
+class Notice(str, Enum):  # a str, as that hashes in C: some notices are given at every pass
+    """Something that hooks noticed about a pass; its value is the warning."""
+
+    CAPTURED = "forward passes captured into a CUDA graph are not recorded: its replays run no hooks"
+    TRANSFORMED = "forward passes inside torch.func transforms (vmap, grad) hold no values: they are not recorded"
+    SEVERAL_BACKWARDS = (
+        "several backward passes went through one forward pass (retain_graph, a gradient penalty): mean |dL/dz| "
+        "of each is averaged, which is not that of their sum"
+    )
+    DIRECT_CALL = (
+        "parts of the model were called without calling the model: their passes of a step are pooled as call 0, "
+        "and functional calls in them are not seen"
+    )
+    NOT_TRAINING = (
+        "forward passes with gradients were in evaluation mode, so no training pass was recorded in this step: "
+        "call model.train() before training"
+    )
+    TRAINING_IN_EVALUATION = (
+        "forward passes in training mode inside evaluation {name!r} were not recorded (dropout was active in "
+        "them): call model.eval() there"
+    )
+    MASKS_IN_EVALUATION = (
+        "a dropout was in training mode inside evaluation {name!r}: its masks are in the numbers; call "
+        "model.eval() there, unless that is meant"
+    )
+    COMPILED = "functional calls inside torch.compile are not seen: use modules, or record the eager model"
 
 
-def after_step(taps: Taps, *, nothing_recorded: bool) -> Iterator[str]:
-    """Give what is to be said of the passes up to the end of a training step.
+OF_STEPS: Final = (Notice.CAPTURED, Notice.TRANSFORMED, Notice.SEVERAL_BACKWARDS, Notice.DIRECT_CALL)
+OF_EVALUATIONS: Final = (Notice.TRAINING_IN_EVALUATION, Notice.MASKS_IN_EVALUATION)
+
+DISK_IS_SLOW: Final = (
+    "training waited for the disk, which is slower than the rows come: record less often (every=), or write to a "
+    "faster disk; 'cost' in run.json says how often and how long"
+)
+OVER_BUDGET: Final = (
+    "recording took more than its budget: steps go without histograms (schedule_thinned) or are not recorded at all "
+    "(probes_rested) until the share is back; 'cost' in run.json counts them"
+)
+NO_WEIGHT_GRADIENT: Final = (
+    "no weight had a gradient at the end of a step: call rec.step() after backward() and before "
+    "zero_grad(); these gradients are missing, not zero"
+)
+
+
+def after_step(notices: Set[Notice], *, nothing_recorded: bool) -> list[str]:
+    """Return the warnings about the passes up to the end of a training step.
 
     Parameters
     ----------
-    taps : Taps
+    notices : set of Notice
     nothing_recorded : bool
-        Whether net values or gradients were waited for in this step and none came.
+        Whether probes wanted net values or gradients in this step and none came.
     """
-    if taps.captured:
-        yield "forward passes captured into a CUDA graph are not recorded: its replays run no hooks"
-    if taps.transformed:
-        yield "forward passes inside torch.func transforms (vmap, grad) hold no values: they are not recorded"
-    if taps.several_backwards:
-        yield (
-            "several backward passes went through one forward pass (retain_graph, a gradient penalty): mean |dL/dz| "
-            "of each is averaged, which is not that of their sum"
-        )
-    if taps.direct:
-        yield (
-            "parts of the model were called without calling the model: their passes of a step are pooled as call 0, "
-            "and functional calls in them are not seen"
-        )
-    if taps.without_training_mode and nothing_recorded:
-        yield (
-            "forward passes with gradients were in evaluation mode, so no training pass was recorded in this step: "
-            "call model.train() before training"
-        )
+    shown = [notice.value for notice in OF_STEPS if notice in notices]
+    return [*shown, Notice.NOT_TRAINING.value] if nothing_recorded and Notice.NOT_TRAINING in notices else shown
 
 
-def after_evaluation(taps: Taps, name: str, *, nothing_recorded: bool) -> Iterator[str]:
-    """Give what is to be said of the passes inside an evaluation.
+def after_evaluation(notices: Set[Notice], name: str, *, nothing_recorded: bool) -> list[str]:
+    """Return the warning about the passes inside an evaluation, if there is one.
 
     Parameters
     ----------
-    taps : Taps
+    notices : set of Notice
     name : str
         The evaluation's.
     nothing_recorded : bool
-        Whether no pass was recorded though a probe waited for one.
+        Whether no pass was recorded though a probe wanted one.
     """
-    if taps.saw_training:
-        yield (
-            f"forward passes in training mode inside evaluation {name!r} were not recorded (dropout was active in "
-            "them): call model.eval() there"
-        )
-    elif taps.masks_in_evaluation:
-        yield (
-            f"a dropout was in training mode inside evaluation {name!r}: its masks are in the numbers; call "
-            "model.eval() there, unless that is meant"
-        )
-    elif nothing_recorded:
-        yield f"evaluation {name!r} saw no forward pass through a recorded activation: nothing was recorded"
+    # Of several reasons the first is the one to act on: it brings the others about.
+    shown = [notice.value.format(name=name) for notice in OF_EVALUATIONS if notice in notices]
+    if nothing_recorded:
+        shown.append(f"evaluation {name!r} saw no forward pass through a recorded activation: nothing was recorded")
+    return shown[:1]
 
 
 def of_replaced(layers: list[str]) -> str:
-    """Return what is to be said of modules that were taken out of the model."""
+    """Return the warning about modules that were taken out of the model."""
     return (
         f"{', '.join(layers)} no longer belong to the model: what is recorded of them is the old modules'; close() "
         "and go on with a new Recorder(..., resume=True)"
+    )
+
+
+def of_repeated_phase(name: str, phase: str) -> str:
+    """Return the warning about a second evaluation under one name."""
+    return (
+        f"evaluation {name!r} came twice at one step; it is kept as {phase!r}: "
+        "give each held-out set a name of its own, rec.evaluation('test')"
     )

@@ -1,4 +1,4 @@
-"""What recording costs: the recorder's own share of the time of training, and how to keep it within a budget."""
+"""What recording costs: the recorder's own share of the training time, and how it is kept within a budget."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import time
 from typing import Any, Final
 
 from dropdiag.errors import ArgumentError
-from dropdiag.recording.collector import Finished
+from dropdiag.recording.records import Record, run_scalar
 
 clock: Final = time.perf_counter_ns
-MEMORY: Final = 0.999
-"""What a step still weighs one step later, where the budget is judged: about the last thousand steps count."""
+DECAY: Final = 0.999
+"""What a step weighs one step later, where the budget is judged: about the last thousand steps count."""
 WARM_UP: Final = 1
 """Steps at the start that are not judged: imports, first allocations."""
 
 
-class Cost:
-    """Time that the recorder takes of each step, as its own clock says.
+class Overhead:
+    """The recorder's time in each step, by its own clock.
 
-    Counted is the host's time inside hooks and inside ``step()``; not what torch spends on calling hooks, nor what
+    It counts the host's time inside hooks and inside ``step()``; not what torch spends on calling hooks, nor what
     the device does for the recorder, nor the thread that writes.
 
     Parameters
@@ -29,9 +29,9 @@ class Cost:
     Attributes
     ----------
     spent : int
-        Nanoseconds that hooks took since the last reading. Hooks add to it.
+        Nanoseconds in hooks since the last reading. Hooks add to it.
     thinned, rested : int
-        Steps that were on the schedule and are recorded without histograms; steps that are not recorded at all.
+        Steps on the schedule that are recorded without histograms; steps that are not recorded at all.
 
     Raises
     ------
@@ -51,7 +51,7 @@ class Cost:
         self._recent = _Recent()
         self._light = _Recent()
         self._is_light = False
-        self._left_out = 0, 0
+        self._left_out = 0, 0  # whether the running step is thinned, and whether it is paused
         self._read_at = clock()
         self._aside = 0
         self._before: tuple[int, int] = (0, 0)
@@ -60,8 +60,8 @@ class Cost:
         """Begin the first step."""
         self._read_at, self.spent = clock(), 0
 
-    def read(self) -> list[Finished]:
-        """Return how long the step that ends took, and how much of that the recorder; begin anew."""
+    def read(self) -> list[Record]:
+        """Return how long the step that ends took and how much of it the recorder, and begin the next one."""
         now = clock()
         step, own = now - self._read_at - self._aside, self.spent
         self._read_at, self._aside, self.spent = now, 0, 0
@@ -77,12 +77,12 @@ class Cost:
         return [_seconds("step_seconds", step), _seconds("recorder_seconds", own)]
 
     def evaluation_begins(self) -> None:
-        """Set apart what comes from now on."""
+        """Count what follows for the evaluation, not for the step."""
         self._before = clock(), self.spent
         self.spent = 0
 
-    def evaluation_ends(self) -> list[Finished]:
-        """Return how long the evaluation took, and how much of that the recorder; it counts for no step."""
+    def evaluation_ends(self) -> list[Record]:
+        """Return how long the evaluation took, and how much of it the recorder; it counts for no step."""
         begun, before = self._before
         whole, own = clock() - begun, self.spent
         self._aside += whole
@@ -90,7 +90,7 @@ class Cost:
         return [_seconds("evaluation_seconds", whole), _seconds("recorder_seconds", own)]
 
     def plan(self, wanted: bool) -> tuple[bool, bool]:
-        """Say what the next step may cost.
+        """Decide what is recorded in the next step.
 
         Parameters
         ----------
@@ -99,19 +99,20 @@ class Cost:
 
         Returns
         -------
-        scheduled, rests : bool
-            Whether histograms are taken; whether nothing is. Where the recorder has taken more than its budget,
-            the schedule is thinned; where the probes of every step are too dear by themselves, they rest as well.
+        scheduled, paused : bool
+            Whether histograms are taken; whether nothing is. Where the recorder has taken more than its budget, the
+            schedule is thinned; where the probes of every step alone take more than that, they pause as well.
         """
+        # The light steps are judged by themselves: pausing is of use only where they cost too much without histograms.
         over = self.budget is not None and self._recent.share > self.budget
         scheduled = wanted and not over
-        rests = over and self.budget is not None and self._light.share > self.budget
-        self._left_out = int(wanted and over), int(rests)
-        self._is_light = not scheduled and not rests
-        return scheduled, rests
+        paused = over and self.budget is not None and self._light.share > self.budget
+        self._left_out = int(wanted and over), int(paused)
+        self._is_light = not scheduled and not paused
+        return scheduled, paused
 
     def summary(self) -> dict[str, Any]:
-        """Return what ``run.json`` says of it: sums over the steps after the first one."""
+        """Return the entry ``cost`` of ``run.json``: sums over the steps after the first one."""
         return {
             "budget": self.budget,
             "steps": max(self._steps, 0),
@@ -124,19 +125,19 @@ class Cost:
 
 
 class _Recent:
-    """Time of the last steps, the older the less."""
+    """Exponentially weighted time of the last steps."""
 
     def __init__(self) -> None:
         self._step = self._own = 0.0
 
     def add(self, step: int, own: int) -> None:
-        self._step = MEMORY * self._step + step
-        self._own = MEMORY * self._own + own
+        self._step = DECAY * self._step + step
+        self._own = DECAY * self._own + own
 
     @property
     def share(self) -> float:
         return self._own / self._step if self._step else 0.0
 
 
-def _seconds(quantity: str, nanoseconds: int) -> Finished:
-    return Finished(None, 0, quantity, nanoseconds * 1e-9)
+def _seconds(quantity: str, nanoseconds: int) -> Record:
+    return run_scalar(quantity, nanoseconds * 1e-9)

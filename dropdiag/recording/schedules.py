@@ -13,7 +13,7 @@ from typing import TypeAlias
 from dropdiag.errors import ArgumentError
 
 Schedule: TypeAlias = Callable[[int], bool]
-"""Takes a step's number (1, 2, ...) and says whether that step is recorded. Must not depend on earlier calls."""
+"""Step number (1, 2, ...) -> whether histograms are taken in that step. Must not depend on earlier calls."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +97,16 @@ def as_schedule(value: int | Schedule) -> Schedule:
     if callable(value):
         return value
     raise ArgumentError(f"every= takes an integer or a callable step -> bool, got {value!r}; use every=10, say")
+
+
+def check_schedule(schedule: Schedule, step: int) -> None:
+    """Raise `ArgumentError` unless a schedule takes the number of the first step."""
+    try:
+        bool(schedule(step))
+    except Exception as error:
+        raise ArgumentError(
+            f"every= must be callable with a step's number, but {schedule!r} failed: {error!r}"
+        ) from error
 
 
 def _at_least(what: str, value: object, least: int) -> None:

@@ -1,4 +1,4 @@
-"""The sites of a recorded model and what came of each: the source of the coverage table."""
+"""The sites of a recorded model and how often each was recorded: the source of the coverage table."""
 
 from __future__ import annotations
 
@@ -6,16 +6,15 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 from dropdiag.model.sites import ACTIVATION, LAZY, OUTPUT, WEIGHT, Site
-from dropdiag.probes import Place
-from dropdiag.recording.collector import Finished
+from dropdiag.probes.base import SiteInfo
 from dropdiag.recording.functional import FunctionalCalls
-from dropdiag.recording.passes import Taps
+from dropdiag.recording.notices import Notice
+from dropdiag.recording.passes import PassRouter
+from dropdiag.recording.records import Record
 from dropdiag.store.coverage import Coverage, CoverageRow
 
-_COMPILED = "functional calls inside torch.compile are not seen: use modules, or record the eager model"
 
-
-class Inventory:
+class SiteLog:
     """Every site, how often it was recorded, and whether its values were sampled.
 
     Parameters
@@ -23,28 +22,28 @@ class Inventory:
     sites : sequence of Site
         What the survey found; functional calls are added as they are seen.
     functional : FunctionalCalls
-    taps : Taps
+    router : PassRouter
     """
 
-    def __init__(self, sites: Sequence[Site], functional: FunctionalCalls, taps: Taps) -> None:
+    def __init__(self, sites: Sequence[Site], functional: FunctionalCalls, router: PassRouter) -> None:
         self.sites = list(sites)
-        self._functional, self._taps = functional, taps
+        self._functional, self._router = functional, router
         self._readings: Counter[str] = Counter()
         self._strides: dict[str, int] = {}
 
-    def add_functional(self) -> list[Place]:
-        """Take in functional calls that were seen for the first time, and return them."""
+    def add_functional(self) -> list[SiteInfo]:
+        """Add the functional calls that were seen for the first time, and return them."""
         new, self._functional.new = self._functional.new, []
-        self.sites += [place.site for place in new]
+        self.sites += [info.site for info in new]
         return new
 
     def count_reading(self, layer: str) -> None:
         """Count that a weight was read."""
         self._readings[layer] += 1
 
-    def note_samples(self, finished: Iterable[Finished]) -> None:
-        """Note where histograms count a sample of the values."""
-        for layer, _, quantity, value in finished:
+    def note_samples(self, records: Iterable[Record]) -> None:
+        """Note which layers' histograms count a sample of the values."""
+        for layer, _, quantity, value in records:
             if layer is not None and quantity.endswith("_stride") and isinstance(value, float):
                 self._strides[layer] = max(self._strides.get(layer, 1), int(value))
 
@@ -55,25 +54,25 @@ class Inventory:
         return [site.layer for site in watched if now.get(site.path) is not site.module]
 
     def silent(self) -> list[str]:
-        """Return the layers that were to be recorded and that no recorded pass went through."""
-        passed = {layer for layer, _ in self._taps.passes}
-        waited = [s.layer for s in self.sites if s.kind in (ACTIVATION, OUTPUT) and s.skipped is None]
-        return [layer for layer in waited if layer not in passed]
+        """Return the layers that should be recorded and that no recorded pass went through."""
+        passed = {layer for layer, _ in self._router.passes}
+        expected = [s.layer for s in self.sites if s.kind in (ACTIVATION, OUTPUT) and s.skipped is None]
+        return [layer for layer in expected if layer not in passed]
 
     def coverage(self) -> Coverage:
         """Return the table of all sites."""
         listed = [*self.sites, *self._functional.dropouts.values()]
-        if self._taps.compiled:
-            model = self._functional.model
-            listed.append(Site("(compiled)", ACTIVATION, model, functional=True, skipped=_COMPILED))
+        if Notice.COMPILED in self._router.notices:
+            model, reason = self._functional.model, Notice.COMPILED.value
+            listed.append(Site("(compiled)", ACTIVATION, model, functional=True, skipped=reason))
         return Coverage([row for site in listed for row in self._rows(site)])
 
     def _rows(self, site: Site) -> Iterator[CoverageRow]:
-        calls = sorted(call for layer, call in self._taps.passes if layer == site.layer) or [0]
+        calls = sorted(call for layer, call in self._router.passes if layer == site.layer) or [0]
         stride = self._strides.get(site.layer)
         for call in [0] if site.kind == WEIGHT else calls:
-            fired = self._readings[site.layer] if site.kind == WEIGHT else self._taps.passes[site.layer, call]
-            late = site.skipped == LAZY and fired > 0
+            fired = self._readings[site.layer] if site.kind == WEIGHT else self._router.passes[site.layer, call]
+            late = site.skipped == LAZY and fired > 0  # a lazy module that has values by now
             skipped = None if late else site.skipped or (None if fired else _why_silent(site))
             yield CoverageRow(
                 layer=site.layer,

@@ -1,64 +1,55 @@
-"""From finished values to rows: what waits on a device, and what to do when the disk refuses."""
+"""From records to rows: what still waits on a device, and what to do when the disk refuses rows."""
 
 from __future__ import annotations
 
+import os
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple
 
 import torch
 from torch import Tensor
 
-from dropdiag.recording.collector import Finished
-from dropdiag.sketches import Histogram
-from dropdiag.sketches.histogram import drained
+from dropdiag.errors import DropdiagWarning
+from dropdiag.recording.records import Record
+from dropdiag.sketches.histogram import HistogramSketch, drained
 from dropdiag.store.rows import HistogramRow, ScalarRow
 from dropdiag.store.writer import RunWriter
 
 DEVICE_VALUES: Final = 256
-"""Values that may wait on an accelerator before they are copied to the host in one go."""
-
+"""Values that may wait on an accelerator before they are copied to the host together."""
 
 SETTLED_BINS: Final = 65_536
 SETTLED_BATCHES: Final = 256
-"""Histogram bins, and steps, that wait to be turned into rows: in one go that costs a tenth."""
-
-
-class _Batch(NamedTuple):
-    """What one step or evaluation gave."""
-
-    step: int
-    phase: str
-    finished: list[Finished]
+"""Histogram bins, and steps, that wait to become rows: many at once cost a tenth of one by one."""
 
 
 class _Waiting(NamedTuple):
-    """A value that is on its way from a device, or there still."""
+    """A record whose value, a number or the table of a histogram, is on a device or on its way to the host."""
 
     step: int
     phase: str
-    layer: str | None
-    call: int
-    quantity: str
+    record: Record
     value: Tensor
 
-    @property
-    def is_histogram(self) -> bool:
-        return self.value.ndim == 1
+    def arrived(self) -> Record:
+        """Return the record with its value, which is on the host by now."""
+        return self.record._replace(value=drained(self.value) if self.value.ndim == 1 else self.value.item())
 
 
 class _Copies(NamedTuple):
-    """Values on their way to the host; they are there when all events have come."""
+    """Values on their way to the host; they have arrived when all events are done."""
 
     waiting: list[_Waiting]
     events: list[torch.cuda.Event]
 
 
-class Outbox:
-    """Values on their way to the writer.
+class TransferQueue:
+    """Records on their way to the writer.
 
     Values on the CPU become rows many at a time, at a flush at the latest. Values on an accelerator wait there; many
     at a time, and at every flush, they are copied to pinned memory without waiting for the device, and become rows
-    when they have come: no step makes the host wait.
+    when they have arrived: no step makes the host wait.
 
     Parameters
     ----------
@@ -70,22 +61,21 @@ class Outbox:
     def __init__(self, writer: RunWriter, on_failure: Callable[[Exception], None]) -> None:
         self._writer = writer
         self._on_failure = on_failure
-        self._batches: list[_Batch] = []
+        self._batches: list[tuple[int, str, list[Record]]] = []
         self._bins = 0
         self._waiting: list[_Waiting] = []
         self._copies: list[_Copies] = []
 
-    def put(self, step: int, phase: str, finished: list[Finished]) -> None:
-        """Take in what one step or evaluation gave; the list is kept."""
-        for one in finished:
-            value = one.value
+    def put(self, step: int, phase: str, records: list[Record]) -> None:
+        """Take in the records of one step or evaluation; the list is kept."""
+        for record in records:
+            value = record.value
             if isinstance(value, tuple):
                 self._bins += len(value[0])
-            elif isinstance(value, Histogram) and value.counts is not None:
-                self._waiting.append(_Waiting(step, phase, *one[:3], value.counts))
-            elif isinstance(value, Tensor):
-                self._waiting.append(_Waiting(step, phase, *one[:3], value))
-        self._batches.append(_Batch(step, phase, finished))
+            on_device = value.counts if isinstance(value, HistogramSketch) else value
+            if isinstance(on_device, Tensor):
+                self._waiting.append(_Waiting(step, phase, record, on_device))
+        self._batches.append((step, phase, records))
         if self._bins >= SETTLED_BINS or len(self._batches) >= SETTLED_BATCHES:
             self._settle()
         if self._waiting or self._copies:
@@ -93,24 +83,16 @@ class Outbox:
 
     def _settle(self) -> None:
         """Turn batches into rows, many at a time."""
-        scalars: list[ScalarRow] = []
-        histograms: list[HistogramRow] = []
-        for step, phase, finished in self._batches:
-            for layer, call, quantity, value in finished:
-                if isinstance(value, tuple):
-                    histograms.append(HistogramRow(step, phase, layer or "", call, quantity, *value))
-                elif value is None or isinstance(value, float):
-                    scalars.append(ScalarRow(step, phase, layer, call, quantity, value))
-        self._batches, self._bins = [], 0
-        self._add(scalars, histograms)
+        batches, self._batches, self._bins = self._batches, [], 0
+        self._add((step, phase, record) for step, phase, records in batches for record in records)
 
     def flush(self, *, due_only: bool = False, wait: bool = True) -> None:
-        """Hand over what there is.
+        """Hand over everything to the writer, and let it write.
 
         Parameters
         ----------
         due_only : bool
-            Only if that is due; nobody waits for a device then.
+            Only if the writer is due, and then without waiting for a device.
         wait : bool
             Whether to wait for what is on a device.
         """
@@ -120,22 +102,34 @@ class Outbox:
             self._writer.flush()
 
     def safe_step(self, step: int) -> int:
-        """Return the last step up to which nothing is on a device any more; ``step`` if nothing is at all."""
-        there = [w.step for w in self._waiting[:1]] + [w.step for copies in self._copies[:1] for w in copies.waiting]
-        return min(min(there) - 1, step) if there else step
+        """Return the last step of which, as of those before it, nothing is on a device; ``step`` if nothing is at all.
 
-    def tell_failure(self) -> None:
-        """Tell of what the disk has refused since this was called before."""
+        ``run.json`` may name this step as the last one: a job that is killed now has all rows up to it, or can have
+        them from the next flush.
+        """
+        # Both lists are in the order of steps. One group of copies holds those of several steps, sorted by device.
+        pending = [w.step for w in self._waiting[:1]] + [w.step for copies in self._copies[:1] for w in copies.waiting]
+        return min(min(pending) - 1, step) if pending else step
+
+    def report_failure(self) -> None:
+        """Report what the disk has refused since the last call."""
         failure = self._writer.take_failure()
         if failure is not None:
             self._on_failure(failure)
 
-    def _add(self, scalars: Sequence[ScalarRow], histograms: Sequence[HistogramRow]) -> None:
+    def _add(self, records: Iterable[tuple[int, str, Record]]) -> None:
+        """Hand over rows of the records whose values are on the host; what is on a device comes here later."""
+        scalars, histograms = [], []
+        for step, phase, (layer, call, quantity, value) in records:
+            if isinstance(value, tuple) and len(value[0]):
+                histograms.append(HistogramRow(step, phase, layer or "", call, quantity, *value))
+            elif value is None or isinstance(value, float):
+                scalars.append(ScalarRow(step, phase, layer, call, quantity, value))
         self._writer.add_scalars(scalars)
-        self._writer.add_histograms([row for row in histograms if len(row.bins)])
+        self._writer.add_histograms(histograms)
 
     def _fetch(self, *, send: bool, wait: bool) -> None:
-        """Send copies off, and take in those that have come, or all."""
+        """Send copies off, and turn those that have arrived into rows, or all."""
         if self._waiting and send:
             waiting, self._waiting = self._waiting, []
             self._copies.append(_sent(waiting))
@@ -145,15 +139,35 @@ class Outbox:
                 for event in copies.events:
                     event.synchronize()
             elif not all(event.query() for event in copies.events):  # type: ignore[no-untyped-call]
-                return
+                return  # later copies are not looked at: rows reach the writer in the order of steps
             del self._copies[0]
-            self._add(*_rows(copies.waiting))
+            self._add((w.step, w.phase, w.arrived()) for w in copies.waiting)
+
+
+def abandon(process: int, queue: TransferQueue, writer: RunWriter) -> None:
+    """Keep the rows of a Recorder that was never closed: called when it is collected or the process ends.
+
+    Parameters
+    ----------
+    process : int
+        The one that made the Recorder; in any other nothing is done.
+    queue : TransferQueue
+    writer : RunWriter
+    """
+    if os.getpid() != process:  # a child that was forked while recording: the run belongs to its parent
+        return
+    try:
+        queue.flush()
+        writer.close("interrupted", "the Recorder was not closed")
+    except OSError as error:
+        lost = f"{writer.path} refuses rows ({error.strerror}); {writer.waiting_rows} rows are lost"
+        warnings.warn(lost, DropdiagWarning, stacklevel=2)
 
 
 def _sent(waiting: Sequence[_Waiting]) -> _Copies:
-    """Copy values to the host: one copy for all scalars of a device, one for each histogram."""
-    scalars = [w for w in waiting if not w.is_histogram]
-    sent = [w._replace(value=_copied(w.value)) for w in waiting if w.is_histogram]
+    """Start copying values to the host: one copy for all scalars of a device, one for each histogram."""
+    scalars = [w for w in waiting if w.value.ndim == 0]
+    sent = [w._replace(value=_copied(w.value)) for w in waiting if w.value.ndim == 1]
     devices = {w.value.device for w in waiting}
     for device in devices:
         there = [w for w in scalars if w.value.device == device]
@@ -164,25 +178,15 @@ def _sent(waiting: Sequence[_Waiting]) -> _Copies:
 
 
 def _copied(value: Tensor) -> Tensor:
-    """Begin to copy a tensor to the host."""
-    pinned = value.is_cuda  # only then can a copy go on by itself
+    """Start copying a tensor to the host."""
+    pinned = value.is_cuda  # the driver copies to pinned memory alone without making the host wait
     return torch.empty(value.shape, dtype=value.dtype, pin_memory=pinned).copy_(value, non_blocking=pinned)
 
 
 def _recorded(device: torch.device) -> list[torch.cuda.Event]:
-    """Return an event that comes when all copies from a device have; none where copying waited for them."""
+    """Return an event that is done when all copies from a device are; none where copying waited for them."""
     if device.type != "cuda":
         return []
     event = torch.cuda.Event()  # type: ignore[no-untyped-call]
     event.record(torch.cuda.current_stream(device))
     return [event]
-
-
-def _rows(come: Iterable[_Waiting]) -> tuple[list[ScalarRow], list[HistogramRow]]:
-    scalars, histograms = [], []
-    for step, phase, layer, call, quantity, value in come:
-        if value.ndim == 1:
-            histograms.append(HistogramRow(step, phase, layer or "", call, quantity, *drained(value)))
-        else:
-            scalars.append(ScalarRow(step, phase, layer, call, quantity, value.item()))
-    return scalars, histograms

@@ -19,7 +19,7 @@ ROWS: Final = 2048
 """Samples that enter one matrix product; the products are added in float64."""
 BLOCK: Final = 128
 """Nodes of a block of products; only blocks on and above the diagonal are computed."""
-_GOLDEN: Final = np.uint64(0x9E3779B97F4A7C15)  # 2**64 over the golden ratio
+_GOLDEN: Final = np.uint64(0x9E3779B97F4A7C15)  # 2**64 over the golden ratio: i times it, modulo 2**64, is a key
 
 
 class Covariance:
@@ -55,7 +55,7 @@ class Covariance:
     -----
     A dropout mask on the node values itself lowers their correlation (with inverted dropout and keep
     probability q, a zero-mean r becomes q r): feed node values from before the mask, or from evaluation mode.
-    Samples that are not independent (tokens of a text, positions of an image) give less than their number says.
+    Samples that are not independent (tokens of a text, positions of an image) carry less than their number suggests.
     """
 
     def __init__(
@@ -130,10 +130,11 @@ class Covariance:
 
     def _add(self, rows: Tensor, keys: NDArray[np.uint64]) -> None:
         """Take in at most ``max_samples`` rows."""
+        # Room for twice as many as are kept: thinning, which costs a sort, comes once in max_samples samples at most.
         if self._keys.size + keys.size > 2 * self._max_samples:
             self._thin()
         if self._room.shape[0] == 0:
-            with torch.inference_mode(False):  # what is made in that mode cannot be changed outside of it
+            with torch.inference_mode(False):  # a tensor made in inference mode cannot be written to outside of it
                 size = 2 * self._max_samples, rows.shape[1]
                 self._room = torch.empty(size, dtype=rows.dtype, device=rows.device)
         self._room[self._keys.size : self._keys.size + keys.size] = rows
@@ -146,6 +147,7 @@ class Covariance:
         kept = np.zeros(self._keys.size, dtype=bool)
         kept[np.argpartition(self._keys, self._max_samples - 1)[: self._max_samples]] = True
         self._limit = self._keys[kept].max()
+        # The kept samples of the second half move into the holes of the first: no second table is needed.
         holes = np.flatnonzero(~kept[: self._max_samples])
         movers = self._max_samples + np.flatnonzero(kept[self._max_samples :])
         device = self._room.device

@@ -16,13 +16,14 @@ from dropdiag.histograms.grid import BINS, NEGATIVE_INFINITY, NEGATIVE_ZERO, POS
 from dropdiag.sketches import native
 
 Sparse = tuple[NDArray[np.uint16], NDArray[np.int64]]
-"""Ascending numbers of the bins that hold something, and their counts."""
+"""Ascending numbers of the bins that are not empty, and their counts."""
 
 SPARE_TABLES: Final = 64
-_spare: list[Tensor] = []  # zeroed tables of the CPU: new ones would be cold, and cost page faults
+# Zeroed tables of the CPU, to be used again: new ones are cold in the cache and cost page faults.
+_spare: list[Tensor] = []
 
 
-class Histogram:
+class HistogramSketch:
     """Counts of float values in the 32,768 bins of the universal grid.
 
     Error: none for what is counted (int64, exact union under ``merge``); a value is known afterwards to its
@@ -52,7 +53,8 @@ class Histogram:
     def __init__(self, max_values: int | None = None) -> None:
         self.counts: Tensor | None = None
         self.max_values = max_values
-        self._most = native.PARALLEL if max_values is None else min(max_values, native.PARALLEL)  # in one go
+        # What the compiled loop takes in one call: of more values a sample is counted, or several threads count.
+        self._most = native.PARALLEL if max_values is None else min(max_values, native.PARALLEL)
         self.stride = 1
 
     def update(self, values: Tensor) -> None:
@@ -71,6 +73,7 @@ class Histogram:
         table = self.counts
         if table is None:
             table = self._table(values.device)
+        # Every hook comes through here: the compiled loop itself checks that it can read the values.
         if (
             table.is_cpu
             and native.loops is not None
@@ -83,7 +86,7 @@ class Histogram:
             values = values.detach().reshape(-1)[::stride]
         add_counts(values, table)
 
-    def merge(self, other: Histogram) -> None:
+    def merge(self, other: HistogramSketch) -> None:
         """Add the counts of another histogram: the exact union."""
         self.stride = max(self.stride, other.stride)
         if other.counts is not None:
@@ -93,13 +96,6 @@ class Histogram:
         if self.counts is None:
             self.counts = _new_table(device)
         return self.counts
-
-    def __add__(self, other: Histogram) -> Histogram:
-        """Return the histogram of the union."""
-        union = Histogram()
-        union.merge(self)
-        union.merge(other)
-        return union
 
     def dense(self) -> Tensor:
         """Return all counts.
@@ -112,13 +108,13 @@ class Histogram:
         return torch.zeros(BINS, dtype=torch.int64) if self.counts is None else self.counts.clone()
 
     def forget_nan(self) -> None:
-        """Take back what was counted of NaN."""
+        """Remove NaN from the counts."""
         if self.counts is not None:
             self.counts[POSITIVE_INFINITY + 1 : NEGATIVE_ZERO] = 0
             self.counts[NEGATIVE_INFINITY + 1 :] = 0
 
     def drain(self) -> Sparse:
-        """Return the bins that hold something and their counts, and begin anew.
+        """Return the bins that are not empty with their counts, and start over with none.
 
         Returns
         -------
@@ -152,28 +148,6 @@ def stride_for(shape: Sequence[int], max_values: int) -> int:
     return stride
 
 
-def count(values: Tensor) -> Tensor:
-    """Count values per bin.
-
-    Parameters
-    ----------
-    values : Tensor of float32, float64, bfloat16 or float16, any shape
-
-    Returns
-    -------
-    Tensor of int64, shape (32768,)
-        On the values' device. Integer arithmetic alone, so deterministic.
-
-    Raises
-    ------
-    ArgumentError
-        For any other dtype.
-    """
-    counts = torch.zeros(BINS, dtype=torch.int64, device=values.device)
-    add_counts(values, counts)
-    return counts
-
-
 def add_counts(values: Tensor, counts: Tensor) -> None:
     """Count values into a table.
 
@@ -181,7 +155,7 @@ def add_counts(values: Tensor, counts: Tensor) -> None:
     ----------
     values : Tensor of float32, float64, bfloat16 or float16, any shape
     counts : Tensor of int64, shape (32768,)
-        On the same device; changed.
+        On the same device; changed. Integer arithmetic alone, so deterministic.
 
     Raises
     ------
@@ -190,15 +164,15 @@ def add_counts(values: Tensor, counts: Tensor) -> None:
     """
     if values.device != counts.device:
         raise ArgumentError(f"values on {values.device} cannot be counted with values on {counts.device}")
-    readable = native.memory(values)
-    if readable is None and values.is_cpu and values.dtype in (torch.float64, torch.float16):
-        readable = native.memory(values.detach().to(torch.float32))
-    if readable is not None and native.loops is not None:
-        address, n, width, _ = readable
+    span = native.memory_span(values)
+    if span is None and values.is_cpu and values.dtype in (torch.float64, torch.float16):
+        span = native.memory_span(values.detach().to(torch.float32))
+    if span is not None and native.loops is not None:
+        address, n, width, _ = span
         if n < native.PARALLEL or torch.get_num_threads() == 1:
             native.loops.count(address, n, width, counts.data_ptr(), False)
         else:
-            _count_beside(readable, counts, torch.get_num_threads())
+            _count_beside(span, counts, torch.get_num_threads())
         return
     bins = bin_numbers(values)
     if bins.is_cpu:
@@ -207,31 +181,31 @@ def add_counts(values: Tensor, counts: Tensor) -> None:
         counts.scatter_add_(0, bins.long(), torch.ones((), dtype=torch.int64, device=bins.device).expand(bins.shape))
 
 
-def _count_beside(values: native.Memory, counts: Tensor, threads: int) -> None:
+def _count_beside(values: native.MemorySpan, counts: Tensor, threads: int) -> None:
     tables = [counts, *(_new_table(counts.device) for _ in range(threads - 1))]
     native.count_parallel(values, tables)
     for table in tables[1:]:
         counts += table
-        _give_back(table.zero_())
+        _keep_spare(table.zero_())
 
 
 def _new_table(device: torch.device) -> Tensor:
     if _spare and device.type == "cpu":
         return _spare.pop()
-    with torch.inference_mode(False):  # what is made in that mode cannot be changed outside of it
+    with torch.inference_mode(False):  # a tensor made in inference mode cannot be written to outside of it
         if device.type != "cpu":
             return torch.zeros(BINS, dtype=torch.int64, device=device)
         # From numpy: fresh pages of the system are zero already and cost nothing until they are written to.
         return torch.from_numpy(np.zeros(BINS, np.int64))
 
 
-def _give_back(table: Tensor) -> None:
+def _keep_spare(table: Tensor) -> None:
     if len(_spare) < SPARE_TABLES:
         _spare.append(table)
 
 
 def drained(table: Tensor) -> Sparse:
-    """Return what a table of the CPU holds, and give the table back, emptied.
+    """Return the bins of a table that are not empty with their counts, and keep the table, zeroed, for the next sketch.
 
     Parameters
     ----------
@@ -248,7 +222,7 @@ def drained(table: Tensor) -> Sparse:
     else:
         bins, counts = native.loops.drain(table.data_ptr())
         found = np.frombuffer(bins, np.uint16), np.frombuffer(counts, np.int64)
-    _give_back(table)
+    _keep_spare(table)
     return found
 
 
@@ -280,12 +254,12 @@ def bin_numbers(values: Tensor) -> Tensor:
         raise ArgumentError(
             f"a histogram takes float32, float64, bfloat16 or float16, got {values.dtype}; convert the values first"
         )
-    # Nothing here is in place: `>>` of some subclasses gives the tensor itself, which is the user's memory.
+    # Nothing here is in place: `>>` of some subclasses gives the tensor own_forward, which is the user's memory.
     return (values.contiguous().view(torch.int32).flatten() >> SHIFT) & (BINS - 1)
 
 
 def sparse(counts: NDArray[np.int64]) -> Sparse:
-    """Keep the bins that hold something.
+    """Drop the bins that are empty.
 
     Parameters
     ----------

@@ -53,12 +53,12 @@ class IntervalCounts:
         """Take in a batch of values (floats, any shape)."""
         sets = (*self.sets, FINITE)
         few = sum(map(len, sets)) <= native.INTERVALS
-        readable = native.memory(values) if few else None
-        if readable is None:
+        span = native.memory_span(values) if few else None
+        if span is None:
             x = values.detach()
             *counts, n = [_union(x, s) for s in sets]
         else:
-            *counts, n = _counted(readable, sets)
+            *counts, n = _counted(span, sets)
         self._add(n, counts)
 
     def merge(self, other: IntervalCounts) -> None:
@@ -82,10 +82,10 @@ class IntervalCounts:
         return [c.to(torch.float64) / self.n if isinstance(c, Tensor) else c / self.n for c in self.counts]
 
 
-def _counted(readable: native.Memory, sets: Sets) -> list[int | Tensor]:
+def _counted(span: native.MemorySpan, sets: Sets) -> list[int | Tensor]:
     """Count by the compiled loop: all intervals in one pass."""
-    assert native.loops is not None  # noqa: S101 - something is readable only where the loops are
-    found = native.loops.count_inside(*readable[:3], *_bounds(sets))
+    assert native.loops is not None  # noqa: S101 - there is a span only where there are loops
+    found = native.loops.count_inside(*span[:3], *_bounds(sets))
     ends = accumulate(map(len, sets))
     return [sum(found[end - len(s) : end]) for s, end in zip(sets, ends, strict=True)]
 
@@ -96,7 +96,7 @@ def _bounds(sets: Sets) -> tuple[float, ...]:
 
 
 def _union(x: Tensor, intervals: Sequence[Interval]) -> int | Tensor:
-    if x.dtype in (torch.bfloat16, torch.float16):
+    if x.dtype in (torch.bfloat16, torch.float16):  # torch would round the bounds to their precision
         x = x.to(torch.float32)
     found = sum((_inside(x, low, high) for low, high in intervals), start=0)
     return int(found) if x.is_cpu else found
@@ -113,6 +113,7 @@ def _inwards(low: float, high: float, *, single: bool) -> tuple[float, float]:
 
 
 def _rounded(bound: float, *, down: bool, single: bool) -> float:
+    # A float32 lies inside a float64 interval exactly if it lies inside the one between the nearest float32 within.
     with np.errstate(over="ignore"):
         nearest = np.float32(bound) if single else np.float64(bound)
     if (float(nearest) > bound) if down else (float(nearest) < bound):

@@ -60,12 +60,13 @@ def abs_sum(values: Tensor) -> float | Tensor:
         A tensor where the values are on an accelerator: the host need not wait for it.
     """
     if native.loops is not None:
+        # One call that checks and sums: this runs in every hook. It gives None for what it cannot read as it is.
         total: float | None = native.loops.abs_sum_tensor(values)
         if total is not None:
             return total
-        readable = native.memory(values)
-        if readable is not None:
-            return float(native.loops.abs_sum(*readable[:3]))
+        span = native.memory_span(values)
+        if span is not None:
+            return float(native.loops.abs_sum(*span[:3]))
     on_device = values.detach().abs().sum(dtype=torch.float64)
     return on_device.item() if on_device.is_cpu else on_device
 

@@ -1,4 +1,4 @@
-"""The compiled loops, and which tensors they may read."""
+"""The compiled loops, and which tensors they can read."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ else:
 
 WIDTHS: Final = {torch.float32: 4, torch.bfloat16: 2}
 PARALLEL: Final = 4_000_000
-"""Values from which on other threads pay: to wake one takes as long as to count some 300,000."""
+"""From this many values on several threads count: waking one takes as long as counting some 300,000 values."""
 INTERVALS: Final = 16
 """Intervals that are counted in one go."""
 PLAIN: Final = (Tensor, nn.Parameter)
+"""Types whose memory holds their values. A subclass (DTensor, say) may mean anything by it."""
 
-
-Memory = tuple[int, int, int, Tensor]
+MemorySpan = tuple[int, int, int, Tensor]
 """Address of values, how many they are, bytes of each, and the tensor that keeps them alive."""
 
 
-def memory(values: Tensor) -> Memory | None:
+def memory_span(values: Tensor) -> MemorySpan | None:
     """Return where a tensor's values lie, in any order; None where the compiled loops cannot read them.
 
     Parameters
@@ -43,15 +43,16 @@ def memory(values: Tensor) -> Memory | None:
     width = WIDTHS.get(values.dtype)
     if loops is None or width is None or not values.is_cpu or type(values) not in PLAIN or values.is_neg():
         return None
-    if values.is_contiguous():
+    if values.is_contiguous():  # the usual case first: this runs in every hook
         return values.data_ptr(), values.numel(), width, values
     if values.layout != torch.strided:
         return None
+    # Counts and sums do not depend on the order of values, so memory without gaps is read as it lies.
     owner = values if is_dense(values) else values.detach().contiguous()
     return owner.data_ptr(), owner.numel(), width, owner
 
 
-def parts(values: Memory, number: int) -> list[Memory]:
+def parts(values: MemorySpan, number: int) -> list[MemorySpan]:
     """Split values into so many parts of about one size."""
     address, n, width, owner = values
     size = -(-n // number)
@@ -59,22 +60,22 @@ def parts(values: Memory, number: int) -> list[Memory]:
 
 
 def is_dense(values: Tensor) -> bool:
-    """Whether values that are not in order fill a stretch of memory without gaps all the same."""
+    """Whether values that are not contiguous still fill a stretch of memory without gaps."""
     if values.ndim == 4:
         return values.is_contiguous(memory_format=torch.channels_last)
     return values.ndim == 2 and values.t().is_contiguous()
 
 
-def count_parallel(values: Memory, tables: Sequence[Tensor]) -> None:
+def count_parallel(values: MemorySpan, tables: Sequence[Tensor]) -> None:
     """Count parts of the values into several tables at once.
 
     Parameters
     ----------
-    values : Memory
+    values : MemorySpan
     tables : sequence of Tensor of int64, shape (32768,)
         One for each part; as many threads work, the one that calls among them.
     """
-    assert loops is not None  # noqa: S101 - `memory` gives nothing without
+    assert loops is not None  # noqa: S101 - `memory_span` gives None without them
     mine, *others = zip(parts(values, len(tables)), tables, strict=False)
     pool = _pool(os.getpid())
     jobs = [pool.submit(_count, part, table) for part, table in others]
@@ -83,7 +84,7 @@ def count_parallel(values: Memory, tables: Sequence[Tensor]) -> None:
         job.result()
 
 
-def _count(values: Memory, table: Tensor) -> None:
+def _count(values: MemorySpan, table: Tensor) -> None:
     assert loops is not None  # noqa: S101 - as above
     address, n, width, _ = values
     loops.count(address, n, width, table.data_ptr(), True)

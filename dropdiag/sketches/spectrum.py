@@ -2,7 +2,7 @@
 
 Both are between 1 (all nodes are copies of one) and m, the number of nodes that are not constant (no two are
 correlated). They are taken of the correlation, not the covariance: how much a node varies does not enter, so that
-they say of many nodes at once what Pearson's r says of two.
+they describe many nodes at once as Pearson's r describes two.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def participation_ratio(correlation: Tensor) -> Tensor:
     -------
     Tensor of float64, shape ()
         On the matrix's device; NaN without any node. Equal to m / (1 + (m - 1) r2), r2 being the mean of r^2 over
-        pairs: what |r| says, on the scale of dimensions.
+        pairs: |r| on the scale of dimensions.
     """
     nodes = correlation.diagonal().nansum()
     return nodes**2 / correlation.square().nansum()

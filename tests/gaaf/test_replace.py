@@ -23,7 +23,7 @@ def test_there_and_back():
     before, parameters = net(x), [id(p) for p in net.parameters()]
     old = net[1]
     done = replace(net, {nn.Tanh: GAAF("tanh")})
-    assert [place.name for place in done.places] == ["1"]
+    assert [swap.name for swap in done.swaps] == ["1"]
     assert isinstance(net[1], GAAF)
     assert isinstance(net[2][1], nn.ReLU)
     assert [id(p) for p in net.parameters()] == parameters
@@ -64,7 +64,7 @@ def test_each_place_has_its_own_and_a_shared_module_one():
     assert net[0] is net[2] is not net[3]
     assert given not in set(net.modules())
     assert net[3].height == 0.5
-    assert [place.name for place in done.places] == ["0", "2", "3"]
+    assert [swap.name for swap in done.swaps] == ["0", "2", "3"]
     done.restore()
     assert net[0] is net[2] is shared
 
@@ -150,5 +150,5 @@ def test_other_activations_are_named_and_gaafs_are_not_entered():
     with pytest.raises(ArgumentError, match="it has ReLU6: name their classes"):
         replace(net)
     inner = nn.Sequential(nn.Linear(2, 2), GAAF(nn.Sequential(nn.ReLU()), shape="shifted_sigmoid"), nn.Tanh())
-    assert [place.name for place in replace(inner).places] == ["2"]
+    assert [place.name for place in replace(inner).swaps] == ["2"]
     assert inner[2](input=torch.zeros(1)).item() == pytest.approx(0, abs=1e-4)

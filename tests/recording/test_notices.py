@@ -1,38 +1,39 @@
-"""What is said of passes, from what the taps have noted."""
-
-import re
+"""What users are told of passes, given what was noticed of them."""
 
 import pytest
 
-from dropdiag.recording.collector import Collector
-from dropdiag.recording.loss_scale import LossScale
-from dropdiag.recording.notices import after_evaluation, after_step
-from dropdiag.recording.overhead import Cost
-from dropdiag.recording.passes import Taps
+from dropdiag.recording.notices import OF_STEPS, Notice, after_evaluation, after_step
 
 
-@pytest.fixture
-def taps():
-    return Taps(Collector([], print), Collector([], print), LossScale(None), Cost())
+def test_nothing_is_told_of_plain_training():
+    assert after_step(set(), nothing_recorded=False) == []
+    assert after_step(set(), nothing_recorded=True) == []
+    assert after_evaluation(set(), "eval", nothing_recorded=False) == []
 
 
-def test_nothing_is_said_of_plain_training(taps):
-    assert list(after_step(taps, nothing_recorded=False)) == []
-    assert list(after_step(taps, nothing_recorded=True)) == []
-    assert list(after_evaluation(taps, "eval", nothing_recorded=False)) == []
+@pytest.mark.parametrize("notice", [*OF_STEPS, Notice.NOT_TRAINING])
+def test_each_notice_of_a_step_is_told_once(notice):
+    assert after_step({notice}, nothing_recorded=True) == [notice.value]
+
+
+def test_all_notices_of_a_step_are_told_in_one_order():
+    assert after_step(set(Notice), nothing_recorded=True) == [*(n.value for n in OF_STEPS), Notice.NOT_TRAINING.value]
+
+
+def test_evaluation_mode_is_told_only_where_nothing_was_recorded():
+    assert after_step({Notice.NOT_TRAINING}, nothing_recorded=False) == []
 
 
 @pytest.mark.parametrize(
-    ("noted", "said"),
+    ("notices", "nothing", "told"),
     [
-        ("captured", "captured into a CUDA graph are not recorded"),
-        ("transformed", "inside torch.func transforms"),
-        ("several_backwards", "several backward passes"),
-        ("direct", "without calling the model"),
-        ("without_training_mode", r"call model.train\(\)"),
+        (set(Notice), True, "forward passes in training mode inside evaluation 'test' were not recorded"),
+        ({Notice.MASKS_IN_EVALUATION}, True, "a dropout was in training mode inside evaluation 'test'"),
+        (set(), True, "evaluation 'test' saw no forward pass through a recorded activation"),
+        ({Notice.COMPILED, Notice.DIRECT_CALL}, False, None),
     ],
 )
-def test_each_thing_noted_is_said_once(taps, noted, said):
-    setattr(taps, noted, True)
-    (advice,) = after_step(taps, nothing_recorded=True)
-    assert re.search(said, advice)
+def test_an_evaluation_is_told_of_once_by_its_first_cause(notices, nothing, told):
+    sentences = after_evaluation(notices, "test", nothing_recorded=nothing)
+    assert len(sentences) == (told is not None)
+    assert all(sentence.startswith(told) for sentence in sentences)

@@ -6,9 +6,9 @@ import pytest
 
 import dropdiag as dd
 from dropdiag.errors import ArgumentError, DropdiagWarning
-from dropdiag.probes import Probe, Tap
+from dropdiag.probes import Probe, Signal
 from dropdiag.recording import overhead as cost
-from dropdiag.recording.overhead import Cost
+from dropdiag.recording.overhead import Overhead
 from dropdiag.sketches import AbsMean
 from tests.networks import batches, mlp, train
 
@@ -32,17 +32,17 @@ def run(meter, clock, steps, *, bare, light, heavy, wanted=lambda step: True):
     """Go through steps that cost so much; return what was planned for each."""
     plans = []
     for step in range(1, steps + 1):
-        scheduled, rests = meter.plan(wanted(step))
-        own = 0 if rests else heavy if scheduled else light
+        scheduled, paused = meter.plan(wanted(step))
+        own = 0 if paused else heavy if scheduled else light
         clock.now += bare + own
         meter.spent += own
         meter.read()
-        plans.append((scheduled, rests))
+        plans.append((scheduled, paused))
     return plans
 
 
 def test_without_a_budget_everything_is_recorded_and_the_share_is_told(clock):
-    meter = Cost()
+    meter = Overhead()
     assert run(meter, clock, 101, bare=900, light=0, heavy=100) == [(True, False)] * 101
     summary = meter.summary()
     assert summary["share"] == pytest.approx(0.1)
@@ -52,7 +52,7 @@ def test_without_a_budget_everything_is_recorded_and_the_share_is_told(clock):
 
 
 def test_a_budget_thins_the_schedule_until_the_share_is_back(clock):
-    meter = Cost(0.02)
+    meter = Overhead(0.02)
     plans = run(meter, clock, 5000, bare=1000, light=5, heavy=200)
     scheduled = sum(s for s, _ in plans)
     assert 0.05 * 5000 < scheduled < 0.12 * 5000
@@ -62,14 +62,14 @@ def test_a_budget_thins_the_schedule_until_the_share_is_back(clock):
 
 
 def test_where_the_probes_of_every_step_are_too_dear_they_rest(clock):
-    meter = Cost(0.02)
+    meter = Overhead(0.02)
     plans = run(meter, clock, 5000, bare=1000, light=100, heavy=100, wanted=lambda step: step % 10 == 0)
     assert meter.summary()["share"] == pytest.approx(0.02, rel=0.1)
-    assert 0.6 * 5000 < sum(rests for _, rests in plans) == meter.rested < 0.9 * 5000
+    assert 0.6 * 5000 < sum(paused for _, paused in plans) == meter.rested < 0.9 * 5000
 
 
 def test_an_evaluation_counts_for_no_step(clock):
-    meter = Cost()
+    meter = Overhead()
     clock.now += 10
     meter.read()
     meter.spent += 3
@@ -117,7 +117,7 @@ def test_every_run_records_its_own_cost(tmp_path):
 
 class Slow(Probe):
     name = "slow"
-    tap = Tap.WEIGHT
+    signal = Signal.WEIGHT
 
     def sketch(self, place):
         time.sleep(0.005)

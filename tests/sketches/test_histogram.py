@@ -4,8 +4,9 @@ import torch
 
 from dropdiag.errors import ArgumentError
 from dropdiag.histograms import grid
-from dropdiag.sketches import Histogram
-from dropdiag.sketches.histogram import bin_numbers, count, sparse
+from dropdiag.sketches import HistogramSketch
+from dropdiag.sketches.histogram import bin_numbers, sparse
+from tests.sketches.counting import count
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
@@ -42,13 +43,13 @@ def test_any_memory_layout_gives_the_same_counts():
 def test_values_are_not_changed_and_need_no_gradient():
     x = torch.randn(100, requires_grad=True)
     before, versions = x.detach().clone(), x._version
-    Histogram().update(x)
+    HistogramSketch().update(x)
     assert torch.equal(x.detach(), before)
     assert x._version == versions
 
 
 def test_counts_do_not_stop_at_two_to_the_24():
-    total = Histogram()
+    total = HistogramSketch()
     total.counts = torch.zeros(grid.BINS, dtype=torch.int64)
     total.counts[5] = 2**24
     total.update(torch.tensor([grid.bin_magnitude_edges()[5]]))
@@ -87,7 +88,7 @@ def test_bin_edges_are_where_the_bits_say():
 
 def test_nan_can_be_forgotten_and_nothing_else_is():
     rest = [0.0, -0.0, float("inf"), -float("inf"), 1.0, -3.0]
-    sketch = Histogram()
+    sketch = HistogramSketch()
     sketch.forget_nan()
     sketch.update(torch.tensor([*rest, float("nan"), -float("nan")]))
     sketch.forget_nan()

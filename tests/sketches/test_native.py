@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from dropdiag.histograms.grid import BINS
-from dropdiag.sketches import AbsMean, Histogram, IntervalCounts, native
-from dropdiag.sketches.histogram import count
+from dropdiag.sketches import AbsMean, HistogramSketch, IntervalCounts, native
+from tests.sketches.counting import count
 
 AREAS = [[(-np.inf, -1.8184464592320668)], [(0.25, 0.5), (1.8184464592320668, np.inf)]]
 
@@ -80,7 +80,7 @@ def test_many_values_are_counted_by_several_threads(dtype, monkeypatch):
     expected = count(x)
     monkeypatch.setattr(native, "PARALLEL", 1000)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
-    sketch = Histogram()
+    sketch = HistogramSketch()
     sketch.update(x)
     sketch.update(x[:7])
     assert torch.equal(sketch.dense(), expected + count(x[:7]))
@@ -90,7 +90,7 @@ def test_a_drained_table_is_empty_and_used_again(without):
     x = values()
     expected = count(x)
     for loops in (lambda f: f(), without):
-        sketch = Histogram()
+        sketch = HistogramSketch()
         sketch.update(x)
         table = sketch.counts
         bins, counts = loops(sketch.drain)
@@ -106,7 +106,7 @@ def test_a_drained_table_is_empty_and_used_again(without):
 
 def test_thinned_batches_are_the_same_with_and_without(without):
     def fed():
-        sketch = Histogram(max_values=1000)
+        sketch = HistogramSketch(max_values=1000)
         sketch.update(values())
         return sketch.dense(), sketch.stride
 
@@ -120,10 +120,10 @@ def test_only_plain_tensors_on_the_cpu_are_read():
         pass
 
     x = torch.ones(4)
-    assert native.memory(x)[:3] == (x.data_ptr(), 4, 4)
+    assert native.memory_span(x)[:3] == (x.data_ptr(), 4, 4)
     refused = (x.as_subclass(Own), x.double(), x.int(), x.to_sparse(), x.to("meta"), torch.complex(x, x).conj().imag)
     for other in refused:
-        assert native.memory(other) is None
+        assert native.memory_span(other) is None
         assert native.loops.abs_sum_tensor(other) is None
 
 
@@ -144,11 +144,11 @@ def test_tables_made_in_inference_mode_can_be_used_outside(without):
             held = []
             with torch.inference_mode():
                 for _ in range(3):  # more than are spare
-                    held.append(Histogram())
+                    held.append(HistogramSketch())
                     held[-1].update(torch.ones(5))
             for sketch in held:
                 sketch.drain()
-            other = Histogram()
+            other = HistogramSketch()
             other.update(torch.ones(3))
             other.forget_nan()
             assert other.dense().sum() == 3
@@ -165,7 +165,7 @@ def test_many_intervals_are_counted_all_the_same():
 
 
 def test_dense_counts_are_a_copy():
-    sketch = Histogram()
+    sketch = HistogramSketch()
     sketch.update(torch.ones(4))
     before = sketch.dense()
     sketch.drain()

@@ -10,7 +10,7 @@ from torch import nn
 
 import dropdiag as dd
 from dropdiag.errors import ArgumentError
-from dropdiag.probes import Probe, Tap
+from dropdiag.probes import Probe, Signal
 from dropdiag.probes.abs_means import GradientFlow
 from dropdiag.sketches.moments import Moments
 from dropdiag.store.schema import QUANTITIES, Quantity
@@ -18,7 +18,7 @@ from dropdiag.store.schema import QUANTITIES, Quantity
 
 class Kurtosis(Probe[Moments]):
     name = "kurtosis"
-    tap = Tap.NET_VALUE
+    signal = Signal.NET_VALUE
     quantities = (Quantity("net_value_peak", "scalar", "1", "kurtosis of $z$", "log ratio"),)
 
     def sketch(self, place):

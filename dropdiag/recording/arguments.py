@@ -1,0 +1,50 @@
+"""Checks of what the Recorder is given, before anything is recorded."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dropdiag.errors import ArgumentError
+from dropdiag.store.folder import as_json
+from dropdiag.store.schema import TRAIN
+
+
+def checked_config(config: object) -> dict[str, Any]:
+    """Return a copy of ``config=`` that is plain JSON.
+
+    Raises
+    ------
+    ArgumentError
+        If it is no dict, holds what JSON does not know, or has a seed that is no integer.
+    """
+    if config is None:
+        return {}
+    if not isinstance(config, dict) or not all(isinstance(key, str) for key in config):
+        raise ArgumentError(f"config= takes a dict with text keys, got {config!r}")
+    as_json(config)
+    seed = config.get("seed")
+    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int)):
+        raise ArgumentError(f"config['seed'] must be an integer, got {seed!r}; it pairs runs across conditions")
+    return dict(config)
+
+
+def check_phase(phase: object) -> None:
+    """Raise `ArgumentError` unless ``phase=`` is a name that held-out data may have."""
+    if not isinstance(phase, str) or not phase or phase == TRAIN:
+        raise ArgumentError(f"phase= must be a name other than {TRAIN!r}, the phase of training steps; got {phase!r}")
+
+
+def check_layer(layer: object) -> None:
+    """Raise `ArgumentError` unless ``layer=`` is a name."""
+    if not isinstance(layer, str) or not layer:
+        raise ArgumentError(f"layer= must be a layer's name, got {layer!r}")
+
+
+def check_mask(mask: object) -> None:
+    """Raise `ArgumentError` unless a padding mask is a boolean tensor of two dimensions."""
+    if not isinstance(mask, Tensor) or mask.dtype != torch.bool or mask.ndim != 2:
+        got = f"got {tuple(mask.shape)}, {mask.dtype}" if isinstance(mask, Tensor) else f"got {type(mask).__name__}"
+        raise ArgumentError("padding() takes a boolean tensor of shape (batch, tokens), True for tokens, " + got)

@@ -1,0 +1,76 @@
+"""What goes into the run folder: one value of one site at a time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+from torch import Tensor
+
+from dropdiag.errors import ArgumentError
+from dropdiag.probes.base import ProbeValue
+from dropdiag.sketches.histogram import Sparse
+from dropdiag.store.net_variance import NetVariance
+
+OWN_SCALARS: Final = frozenset(
+    ("step_seconds", "evaluation_seconds", "recorder_seconds", "schedule_thinned", "probes_rested", "step_skipped")
+)
+"""Scalars of the run that dropdiag writes itself: no user's may be called so."""
+
+
+class Record(NamedTuple):
+    """One value of one site and call, or of the run itself (no layer)."""
+
+    layer: str | None
+    call: int
+    quantity: str
+    value: ProbeValue | Sparse
+
+
+def run_scalar(quantity: str, value: float | Tensor) -> Record:
+    """Return a number that belongs to no layer."""
+    return Record(None, 0, quantity, value)
+
+
+def user_scalar(name: str, value: object) -> Record:
+    """Return a number that a user gives to the Recorder.
+
+    Raises
+    ------
+    ArgumentError
+        If it is not one number, or its name is one of dropdiag's own.
+    """
+    if name in OWN_SCALARS:
+        raise ArgumentError(f"{name}= is recorded by dropdiag itself; choose another name")
+    return run_scalar(name, one_number(f"{name}= must be one number", value))
+
+
+def one_number(demand: str, value: object) -> float | Tensor:
+    """Return a number as it is now: a float, or a tensor of shape () on an accelerator.
+
+    Raises
+    ------
+    ArgumentError
+        If it is no number or more than one. The message begins with `demand`.
+    """
+    if isinstance(value, Tensor):
+        if value.numel() != 1 or value.is_complex():
+            raise ArgumentError(f"{demand}, got a tensor of shape {tuple(value.shape)}, {value.dtype}")
+        # On an accelerator it is read later, many at a time: a copy, as the tensor may be changed before.
+        return float(value.item()) if value.is_cpu else value.detach().clone().reshape(())
+    try:
+        return float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        raise ArgumentError(f"{demand}, got {value!r}") from None
+
+
+def net_variance_records(found: NetVariance) -> Iterator[Record]:
+    """Give what is recorded of a measurement of net variance; None where there is no number."""
+    rate = math.nan if found.p is None else found.p
+    for layer in found:
+        numbers = {**layer.scalars(), "dropout_masks": float(layer.masks), "dropout_rate": rate}
+        for quantity, value in numbers.items():
+            yield Record(layer.layer, layer.call, quantity, None if math.isnan(value) else value)
+        for quantity, histogram in layer.histograms().items():
+            yield Record(layer.layer, layer.call, quantity, (histogram.bins, histogram.counts))

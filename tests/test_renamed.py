@@ -1,0 +1,61 @@
+"""Names that users' own probes were written with keep working for one version, with a DeprecationWarning."""
+
+import importlib
+
+import pytest
+import torch
+from torch import nn
+
+import dropdiag as dd
+from dropdiag.probes.base import Probe, Signal
+from dropdiag.sketches.moments import AbsMean
+
+
+@pytest.mark.parametrize(
+    ("module", "old", "new"),
+    [
+        ("dropdiag.probes", "Tap", "Signal"),
+        ("dropdiag.probes", "Place", "SiteInfo"),
+        ("dropdiag.probes", "Value", "ProbeValue"),
+        ("dropdiag.probes", "choose", "chosen_probes"),
+        ("dropdiag.sketches", "Histogram", "HistogramSketch"),
+    ],
+)
+def test_an_old_name_is_the_new_one_and_says_so(module, old, new):
+    module = importlib.import_module(module)
+    with pytest.warns(DeprecationWarning, match=f"{old} is called .*{new} now"):
+        assert getattr(module, old) == getattr(module, new)
+
+
+@pytest.mark.parametrize("module", ["dropdiag.probes", "dropdiag.sketches"])
+def test_any_other_name_is_an_attribute_error(module):
+    with pytest.raises(AttributeError, match="has no attribute 'no_such_name'"):
+        getattr(importlib.import_module(module), "no_such_name")  # noqa: B009
+
+
+def test_a_probe_with_a_tap_is_fed_as_before(tmp_path):
+    with pytest.warns(DeprecationWarning, match=r"Old\.tap is called Old\.signal now"):
+
+        class Old(Probe):
+            name = "old"
+            tap = Signal.NET_VALUE
+
+            def sketch(self, place):
+                return AbsMean()
+
+            def values(self, sketch):
+                return [("old_mean", sketch.mean())]
+
+    model = nn.Sequential(nn.Linear(3, 3), nn.ReLU())
+    with dd.Recorder(model, tmp_path / "run", probes=[Old()], every=1) as rec:
+        model(torch.ones(2, 3)).sum().backward()
+        rec.step()
+    assert len(dd.load(tmp_path / "run").scalars.query("quantity == 'old_mean'")) == 1
+
+
+def test_the_places_of_a_replacement_are_its_swaps():
+    model = nn.Sequential(nn.Linear(3, 3), nn.Tanh())
+    done = dd.gaaf.replace(model)
+    with pytest.warns(DeprecationWarning, match=r"Replacement\.places is called Replacement\.swaps now"):
+        assert done.places == done.swaps
+    assert [swap.name for swap in done.swaps] == ["1"]
