@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -34,16 +34,22 @@ def tidy(table: pa.Table) -> pd.DataFrame:
 
 def tidy_of_runs(table: pa.Table, labels: Labels) -> pd.DataFrame:
     """Return a batch as a frame, with the runs' text columns before."""
-    position = table["position"].combine_chunks()
-    frame = tidy(table.drop_columns("position"))
-    for place, (name, values) in enumerate((("condition", labels.conditions), ("run", labels.names))):
+    who = run_columns(table["position"].to_numpy(), labels)
+    return pd.concat([who, tidy(table.drop_columns("position"))], axis=1)
+
+
+def run_columns(positions: Sequence[int] | NDArray[np.integer[Any]], labels: Labels) -> pd.DataFrame:
+    """Return condition, seed and name of runs as text, a row a position."""
+    position = pa.array(np.asarray(positions, np.int32))
+    columns: dict[str, object] = {}
+    for name, values in (("condition", labels.conditions), ("run", labels.names)):
         column = pa.DictionaryArray.from_arrays(position, pa.array(values, pa.string())).cast(pa.string())
-        frame.insert(place, name, pa.table({name: column}).to_pandas()[name])
-    frame.insert(1, "seed", _seeds(position.to_numpy(), labels.seeds))
-    return frame
+        columns[name] = pa.table({name: column}).to_pandas()[name]
+    columns["seed"] = _seeds(position.to_numpy(), labels.seeds)
+    return pd.DataFrame(columns, columns=list(RUN_COLUMNS))
 
 
-def coded_of_runs(table: pa.Table, labels: Labels, wanted: Sequence[str] | None = None) -> pd.DataFrame:
+def coded_of_runs(table: pa.Table, labels: Labels) -> pd.DataFrame:
     """Return a batch as a frame whose text columns are categories: a quarter of the memory and of the time."""
     position = table["position"].to_numpy()
     columns: dict[str, object] = {
@@ -51,14 +57,24 @@ def coded_of_runs(table: pa.Table, labels: Labels, wanted: Sequence[str] | None 
         "seed": _seeds(position, labels.seeds),
         "run": _category(position, labels.names),
     }
-    for name in table.column_names[1:] if wanted is None else wanted:
+    return pd.DataFrame({**columns, **_coded(table.drop_columns("position"))})
+
+
+def coded_frame(table: pa.Table) -> pd.DataFrame:
+    """Return scalars, or some of their columns, as a frame whose text columns are categories."""
+    return pd.DataFrame(_coded(table))
+
+
+def _coded(table: pa.Table) -> dict[str, object]:
+    columns: dict[str, object] = {}
+    for name in table.column_names:
         column = table[name].combine_chunks()
         if name in TEXT:
             codes = column.indices.fill_null(-1).to_numpy(zero_copy_only=False)
             columns[name] = _from_codes(codes, column.dictionary.to_pylist())
         else:
             columns[name] = column.to_numpy(zero_copy_only=False)
-    return pd.DataFrame(columns)
+    return columns
 
 
 def _category(position: NDArray[np.int32], values: Sequence[str]) -> pd.Categorical[str]:
