@@ -220,11 +220,18 @@ def reduced(
 
     def gather(layer: Names, condition: Names) -> pd.DataFrame:
         found = every.batches(quantity, condition=condition, phase=phase, layer=layer, columns=columns)
-        frame = pd.concat([as_text(reduce(batch)) for batch in found], ignore_index=True)
-        place = frame["run"].map({label: i for i, label in enumerate(every.labels())})
-        return frame.iloc[place.argsort(kind="stable")].reset_index(drop=True)
+        return in_order(every, [as_text(reduce(batch)) for batch in found])
 
     return pushed_down(runs, quantity, gather, layers=layers, conditions=conditions)
+
+
+def in_order(runs: Runs, frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Join frames to one with its rows run by run, in the order of the runs; without any, to one of no rows."""
+    if not frames:
+        return pd.DataFrame(columns=["condition", "run", *SITE])
+    frame = pd.concat(frames, ignore_index=True)
+    place = frame["run"].map({label: i for i, label in enumerate(runs.labels())})
+    return frame.iloc[place.argsort(kind="stable")].reset_index(drop=True)
 
 
 def pushed_down(

@@ -38,20 +38,20 @@ class Block(NamedTuple):
     keys : Table of ``rows`` rows
         step, phase, layer, call, quantity; names as dictionaries, in one chunk. Blocks that follow each other share
         one object where they have the same keys.
-    values : ndarray of float64, shape (runs, rows)
-        NaN where missing.
+    matrix : ndarray of float64, shape (runs, rows)
+        The values; NaN where missing.
     """
 
     positions: NDArray[np.int32]
     keys: pa.Table
-    values: NDArray[np.float64]
+    matrix: NDArray[np.float64]
 
     def table(self, columns: Sequence[str] | None = None) -> pa.Table:
         """Return the rows run by run: ``position``, then the scalars' columns, or some of them."""
-        runs, rows = self.values.shape
+        runs, rows = self.matrix.shape
         place = pa.array(np.repeat(self.positions, rows))
         keys = self.keys if runs == 1 else self.keys.take(np.tile(np.arange(rows), runs))
-        table = keys.add_column(0, "position", place).append_column("value", pa.array(self.values.ravel()))
+        table = keys.add_column(0, "position", place).append_column("value", pa.array(self.matrix.ravel()))
         return table if columns is None else table.select(["position", *dict.fromkeys(columns)])
 
 
@@ -74,7 +74,7 @@ class ScalarCache:
     def _keep(self, positions: frozenset[int], blocks: Iterable[Block]) -> Iterator[Block]:
         kept, total = list[Block](), 0
         for block in blocks:
-            total += block.values.nbytes + (0 if kept and kept[-1].keys is block.keys else block.keys.nbytes)
+            total += block.matrix.nbytes + (0 if kept and kept[-1].keys is block.keys else block.keys.nbytes)
             if total <= CACHED_BYTES:
                 kept.append(block)
             else:
@@ -123,7 +123,7 @@ def blocks(runs: Sequence[Run], positions: Sequence[int], selection: Selection, 
             keys = known.take(rows)
         inside = np.flatnonzero(wanted[block.positions])
         if len(rows) and len(inside):
-            yield Block(block.positions[inside], keys, block.values[np.ix_(inside, rows)])
+            yield Block(block.positions[inside], keys, block.matrix[np.ix_(inside, rows)])
 
 
 def batches(found: Iterable[Block], columns: Sequence[str] | None = None) -> Iterator[pa.Table]:

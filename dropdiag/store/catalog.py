@@ -70,7 +70,7 @@ class Catalog:
     def __repr__(self) -> str:
         return f"<Catalog of {str(self.root)!r}>"
 
-    def update(self, progress: object = None) -> Update:
+    def update(self, progress: object = None) -> Update:  # noqa: ARG002 - earlier versions told it how far they were
         """Do nothing: a catalog has no files any more, so there is nothing to bring up to date.
 
         Warns
@@ -162,7 +162,7 @@ class _Found(NamedTuple):
 
 
 def _filtered(found: list[_Found], where: Mapping[str, Any] | None) -> list[_Found]:
-    """Runs whose config has the values asked for."""
+    """Keep the runs whose config has the values asked for."""
     for key, value in (where or {}).items():
         _check_key(key, found)
         values = value if isinstance(value, (list, tuple)) else [value]
@@ -171,7 +171,7 @@ def _filtered(found: list[_Found], where: Mapping[str, Any] | None) -> list[_Fou
 
 
 def _by_pattern(found: list[_Found], conditions: Conditions) -> list[tuple[str | None, _Found]]:
-    """Runs of each condition, in its order."""
+    """Group runs by the patterns of their paths, in the order of the conditions."""
     chosen: list[tuple[str | None, _Found]] = []
     owners = dict[str, str]()
     for name, patterns in conditions.items():
@@ -188,7 +188,7 @@ def _by_pattern(found: list[_Found], conditions: Conditions) -> list[tuple[str |
 
 
 def _by_keys(found: list[_Found], keys: str | Sequence[str]) -> list[tuple[str | None, _Found]]:
-    """Runs under a condition made of their config's values."""
+    """Make each run's condition of values of its config."""
     several = [keys] if isinstance(keys, str) else list(keys)
     for key in several:
         _check_key(key, found)

@@ -105,8 +105,8 @@ def _join(folder: Path, name: str, parts: list[Segment]) -> None:
 
     try:
         tables = map(read_segment, parts)
-        tables = _in_large_groups(tables) if name == "scalars" else tables
-        write_segment(segment_path(folder, name, parts[0].first, parts[-1].last), tables)
+        groups = _in_large_groups(tables) if name == "scalars" else tables
+        write_segment(segment_path(folder, name, parts[0].first, parts[-1].last), groups)
     except RunError as error:
         warnings.warn(f"{error}; the run is not compacted", DropdiagWarning, stacklevel=4)
         return

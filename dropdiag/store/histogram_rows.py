@@ -1,4 +1,4 @@
-"""The histograms of a run that are asked for: their phase and step decided from the keys, then read from the same file."""
+"""Histograms of a run: phase and step are decided from the keys of all, then the wanted ones read, from one file."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ class Recorded(NamedTuple):
         """Yield the histograms that were asked for, as they were recorded."""
         keys = (self.table[name].to_pylist() for name in RecordedHistogram._fields[:-1])
         lists = _lists(self.table["bins"]), _lists(self.table["counts"])
-        for key, bins, counts in zip(zip(*keys, strict=True), *lists, strict=True):
-            yield RecordedHistogram(*key, Histogram(bins, counts))
+        for step, phase, layer, call, quantity, bins, counts in zip(*keys, *lists, strict=True):
+            yield RecordedHistogram(step, phase, layer, call, quantity, Histogram(bins, counts))
 
     def check(self, run: object, quantities: Sequence[str], step: int | str | None, phase: str | None) -> None:
         """Raise `NotRecordedError` if nothing was found, and `ArgumentError` where the phase was not clear."""
@@ -155,6 +155,6 @@ def _chosen(keys: pa.Table, quantity: str, step: int | str | None, phase: str | 
 
 def _lists(column: pa.ChunkedArray) -> Iterator[NDArray[Any]]:
     for chunk in column.chunks:
-        flat, offsets = chunk.values.to_numpy(), chunk.offsets.to_numpy()  # noqa: PD011 - an arrow array
+        flat, offsets = chunk.values.to_numpy(), chunk.offsets.to_numpy()
         for begin, end in pairwise(offsets):
             yield flat[begin:end]

@@ -186,8 +186,9 @@ def _listed(root: Path, path: Path) -> Listed | str:
         run = Run(path)
         meta = run.meta
         return Listed(
-            run.name if path == root else _name(root, path), str(path), run.condition, run.seed, int(meta.get("steps", 0)), str(meta["state"]),
-            folder_size(path), str(meta["created"]), dict(meta["config"]),
+            run.name if path == root else _name(root, path), str(path), run.condition, run.seed,
+            int(meta.get("steps", 0)), str(meta["state"]), folder_size(path), str(meta["created"]),
+            dict(meta["config"]),
         )  # fmt: skip
     except RunError as error:
         return str(error)

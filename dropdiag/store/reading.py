@@ -10,12 +10,12 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -203,9 +203,7 @@ class _Histograms(NamedTuple):
         return [table.select(coded("histograms").names).cast(coded("histograms"))]
 
 
-def _with_keys(
-    segments: Iterable[VisibleSegment], problems: list[str], stack: ExitStack
-) -> Iterator[_Histograms]:
+def _with_keys(segments: Iterable[VisibleSegment], problems: list[str], stack: ExitStack) -> Iterator[_Histograms]:
     light = coded("histograms", heavy=False)
     for place, (segment, last_step) in enumerate(segments):
         with _problems(segment, problems):
@@ -225,7 +223,7 @@ def _heavy(file: pq.ParquetFile, rows: NDArray[np.int64]) -> pa.Table:
     sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
     ends = np.cumsum([0, *sizes])
     parts = []
-    for group, (begin, end) in enumerate(zip(ends, ends[1:], strict=False)):
+    for group, (begin, end) in enumerate(pairwise(ends)):
         inside = rows[(rows >= begin) & (rows < end)] - begin
         if len(inside):
             table = file.read_row_group(group, list(HEAVY), use_threads=False)

@@ -312,7 +312,7 @@ def _derivative(run: Run, activation: str) -> _Derivative:
     for segment, _ in visible_segments(run.path, "derivatives", run.meta["sessions"]):
         try:
             table = read_segment(segment)
-        except RunError as error:
+        except RunError as error:  # noqa: PERF203 - one that cannot be read stops no other
             text = f"{error}; it is left out, the rest of the run is read"
             warnings.warn(text, DropdiagWarning, stacklevel=3)
         else:
