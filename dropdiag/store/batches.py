@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -12,7 +13,7 @@ import pyarrow as pa
 from dropdiag.errors import DropdiagWarning
 from dropdiag.store.read_ahead import read_ahead
 from dropdiag.store.reading import Rows, coded, one_chunk, read_scalars
-from dropdiag.store.segments import list_segments, rank_folder
+from dropdiag.store.segments import rank_folder
 from dropdiag.store.selection import Selection
 
 if TYPE_CHECKING:
@@ -147,7 +148,8 @@ def joined(tables: Iterable[pa.Table]) -> pa.Table:
 def _size(run: Run) -> int:
     """Size in bytes of a run's scalars on the disk."""
     try:
-        return sum(s.path.stat().st_size for s in list_segments(rank_folder(run.path)) if s.table == "scalars")
+        with os.scandir(rank_folder(run.path)) as files:
+            return sum(file.stat().st_size for file in files if file.name.startswith("scalars"))
     except FileNotFoundError:  # just compacted: reading it will tell
         return 0
 

@@ -92,7 +92,7 @@ def read_meta(path: Path) -> dict[str, Any]:
     """
     file = path / "run.json"
     try:
-        meta = json.loads(file.read_text(encoding="utf-8"))
+        meta = json.loads(file.read_bytes())
     except FileNotFoundError:
         raise RunError(f"{path} is not a run: it has no run.json") from None
     except (OSError, ValueError) as error:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
@@ -44,6 +45,7 @@ class Rows(NamedTuple):
     problems: list[str]
 
 
+@cache
 def coded(name: str, *, heavy: bool = True) -> pa.Schema:
     """Return the schema of a table with its names as dictionaries."""
     fields = (field for field in SCHEMAS[name] if heavy or field.name not in HEAVY)
@@ -79,11 +81,13 @@ def read_scalars(path: Path, sessions: Sessions, selection: Selection) -> Rows:
     """
 
     def read() -> Rows:
-        found, problems = [coded("scalars").empty_table()], list[str]()
+        found, problems = list[pa.Table](), list[str]()
         for segment, last_step in visible_segments(path, "scalars", sessions):
             with _problems(segment, problems):
                 found += list(_scalars(segment, selection, last_step))
-        return Rows(pa.concat_tables(found), problems)
+        if len(found) == 1:
+            return Rows(found[0], problems)
+        return Rows(pa.concat_tables([coded("scalars").empty_table(), *found]), problems)
 
     return _whole(path, read)
 
@@ -236,7 +240,8 @@ def _scalars(segment: Segment, selection: Selection, last_step: int | None) -> I
     schema = coded(segment.table)
     with _open(segment) as file:
         if file.metadata.num_rows <= WHOLE_ROWS:
-            yield Selection().until(last_step).apply(file.read(schema.names, use_threads=False).cast(schema))
+            table = file.read(use_threads=False).select(schema.names)
+            yield Selection().until(last_step).apply(table if table.schema.equals(schema) else table.cast(schema))
             return
         chosen = selection.until(last_step)
         for group in range(file.num_row_groups):

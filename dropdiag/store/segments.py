@@ -37,19 +37,22 @@ def segment_path(folder: Path, table: str, first: int, last: int) -> Path:
     return folder / f"{name}.parquet"
 
 
-def list_segments(folder: Path) -> list[Segment]:
+def list_segments(folder: Path, table: str | None = None) -> list[Segment]:
     """List a rank's segments in the order they were written, without those that a joined one stands for.
 
     Parameters
     ----------
     folder : Path
         A ``rank-N`` folder; one that does not exist has none. Files with other names are passed over.
+    table : {"scalars", "histograms", "derivatives"}, optional
+        None is all of them.
     """
     try:
         names = os.listdir(folder)  # noqa: PTH208 - of thousands, several times as fast
     except (FileNotFoundError, NotADirectoryError):
         return []
-    found = [_segment(folder, match) for name in names if (match := _NAME.fullmatch(name))]
+    matches = [match for name in names if (match := _NAME.fullmatch(name))]
+    found = [_segment(folder, match) for match in matches if table in (None, match["table"])]
     joined = [s for s in found if s.last > s.first]
     kept = [s for s in found if not any(_stands_for(j, s) for j in joined)]
     return sorted(kept, key=lambda s: (s.table, s.first))
@@ -93,6 +96,5 @@ def visible_segments(run: Path, table: str, sessions: Sequence[Mapping[str, Any]
     resumed = [session["from_step"] for session in sessions]
     return [
         VisibleSegment(segment, min(resumed[session_of(segment, starts) + 1 :], default=None))
-        for segment in list_segments(rank_folder(run))
-        if segment.table == table
+        for segment in list_segments(rank_folder(run), table)
     ]
