@@ -9,10 +9,9 @@ import numpy as np
 import pandas as pd
 
 from dropdiag.analysis.baseline import likely
-from dropdiag.analysis.grouping import Groups
 from dropdiag.analysis.seeds import over_seeds, paired_ratio
-from dropdiag.analysis.select import GROUP, SITE, as_text, by_step, check, in_order, pushed_down
-from dropdiag.analysis.training import Part, finite, logs, over_training, parts
+from dropdiag.analysis.select import GROUP, SITE, by_step, check, in_order, pushed_down
+from dropdiag.analysis.training import Part, finite, logs, over_training, parts, sums
 from dropdiag.store.reader import Run, Runs, as_runs
 from dropdiag.store.selection import Names
 
@@ -202,15 +201,14 @@ def _averaged(
 
 def _means(part: Part, until: int | None) -> pd.DataFrame:
     """Mean over the steps of each run and site, run by run."""
-    rows = np.flatnonzero(part.keys["step"] <= (np.inf if until is None else until))
-    keys, values = part.keys.iloc[rows], part.matrix[:, rows]
-    groups = Groups(keys, SITE)
-    sites = as_text(keys.iloc[groups.first][SITE])
-    many, each = len(part.runs), len(sites)
-    steps, means = groups.count(values), groups.mean(values)
-    who = part.runs.iloc[np.repeat(np.arange(many), each)].reset_index(drop=True)
-    where = sites.iloc[np.tile(np.arange(each), many)].reset_index(drop=True)
+    found = sums(part.rows(part.keys["step"].to_numpy() <= (np.inf if until is None else until)), SITE)
+    shape = (len(part.runs), len(found.keys))
+    rows, known = (np.broadcast_to(one, shape) for one in (found.rows, found.known))
+    run, site = np.nonzero(rows)
+    who, where = (frame.iloc[at].reset_index(drop=True) for frame, at in ((part.runs, run), (found.keys, site)))
+    with np.errstate(invalid="ignore"):
+        means = found.total / known
     return pd.concat([who, where], axis=1).assign(
-        mean=means.ravel(), steps=steps.ravel(), dropped=(groups.size() - steps).ravel(),
-        until=np.nan if until is None else float(until),
+        mean=means[run, site], steps=known[run, site].astype(np.int64),
+        dropped=(rows - known)[run, site].astype(np.int64), until=np.nan if until is None else float(until),
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Sums and means over the rows of a group, for one run or for a matrix of runs by rows."""
+"""Sums over the rows of a group, run by run: one number a row, one pass a run."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 Integers = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -45,35 +45,27 @@ class Groups:
         """Count each group's rows."""
         return np.bincount(self._number, minlength=len(self.first))
 
-    def sum(self, values: ArrayLike) -> Floats:
-        """Sum each group's values.
+    def sum(self, values: NDArray[Any], slots: Integers | None = None, runs: int = 0) -> Floats:
+        """Sum each group's values, run by run.
 
         Parameters
         ----------
-        values : array_like of shape (rows,) or (runs, rows)
+        values : ndarray, shape (runs, rows)
             NaN is left out.
+        slots : ndarray of int64, shape (rows,), optional
+            Run from 0 that each row belongs to; then ``values`` has shape (1, rows).
+        runs : int
+            With slots: how many there are, some may have no rows.
 
         Returns
         -------
-        ndarray of float64, shape (groups,) or (runs, groups)
+        ndarray of float64, shape (runs, groups)
         """
-        weights = np.asarray(values, dtype=np.float64)
-        weights = np.where(np.isnan(weights), 0.0, weights)
-        if weights.ndim == 1:
-            return np.bincount(self._number, weights, minlength=len(self.first)).astype(np.float64)
-        return np.array([np.bincount(self._number, row, minlength=len(self.first)) for row in weights])
-
-    def count(self, values: ArrayLike) -> Integers:
-        """Count each group's values that are not NaN; shapes as in `sum`."""
-        known = ~np.isnan(np.asarray(values, dtype=np.float64))
-        if known.all():  # the usual case: one count for all runs
-            return np.broadcast_to(self.size(), (*known.shape[:-1], len(self.first)))
-        return self.sum(known).astype(np.int64)
-
-    def mean(self, values: ArrayLike) -> Floats:
-        """Mean of each group's values, NaN left out; NaN where none is left. Shapes as in `sum`."""
-        with np.errstate(invalid="ignore"):
-            return self.sum(values) / self.count(values)
+        weights, many = np.where(np.isnan(values), 0.0, values), len(self.first)
+        if slots is not None:
+            flat = np.bincount(slots * many + self._number, weights[0], minlength=runs * many)
+            return flat.reshape(runs, many).astype(np.float64)
+        return np.array([np.bincount(self._number, row, minlength=many) for row in weights], np.float64)
 
 
 def _codes(column: pd.Series[Any]) -> Integers:

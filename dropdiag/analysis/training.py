@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from dropdiag.analysis.grouping import Floats, Groups
+from dropdiag.analysis.grouping import Floats, Groups, Integers
 from dropdiag.analysis.select import as_text
 from dropdiag.store.frames import coded_frame
 from dropdiag.store.reader import Runs
@@ -20,7 +21,7 @@ Transform = Callable[[Floats], Floats]
 
 
 class Part(NamedTuple):
-    """A scalar of runs that recorded the same things at the same steps.
+    """A scalar of some runs.
 
     Attributes
     ----------
@@ -29,13 +30,52 @@ class Part(NamedTuple):
     keys : DataFrame
         phase, step, layer, call ... of each value; text columns may be categories. Parts that follow each other
         share one object where they have the same.
-    matrix : ndarray of float64, shape (runs, rows of keys)
-        NaN where one is left out.
+    matrix : ndarray of float64, shape (runs, rows of keys) or (1, rows of keys)
+        The values, NaN where one is left out.
+    slots : ndarray of int64, shape (rows of keys,), or None
+        None: all runs have all keys, a row of the matrix each. Else the run, from 0, that each value belongs to (see
+        `dropdiag.store.batches.Block`).
     """
 
     runs: pd.DataFrame
     keys: pd.DataFrame
     matrix: Floats
+    slots: Integers | None = None
+
+    def rows(self, wanted: NDArray[np.bool_]) -> Part:
+        """Return some of the rows."""
+        if wanted.all():
+            return self
+        slots = None if self.slots is None else self.slots[wanted]
+        return self._replace(keys=self.keys[wanted], matrix=self.matrix[:, wanted], slots=slots)
+
+
+class Sums(NamedTuple):
+    """Sums over the rows of each group and run of a part; arrays have shape (runs, groups), or (1, groups) for all.
+
+    Attributes
+    ----------
+    keys : DataFrame
+        Those of each group, as text.
+    rows : ndarray of float64
+        Values, with those that are left out.
+    known, total : ndarray of float64
+        Values that are not left out, and their sum.
+    steps : ndarray of float64
+        Sum of the rows' steps.
+    """
+
+    keys: pd.DataFrame
+    rows: Floats
+    known: Floats
+    total: Floats
+    steps: Floats
+
+    def of(self, runs: Integers) -> Sums:
+        """Return the sums of some runs, each with a row of its own."""
+        shape = (len(runs), len(self.keys))
+        taken = (np.broadcast_to(array if len(array) == 1 else array[runs], shape) for array in self[1:])
+        return Sums(self.keys, *taken)
 
 
 Read = Callable[[], Iterable[Part]]
@@ -47,13 +87,25 @@ def parts(runs: Runs, quantity: str | Sequence[str], transform: Transform, **cho
     for block in runs.blocks(quantity, **chosen):
         if block.keys is not known:
             known, keys = block.keys, coded_frame(block.keys)
-        yield Part(runs.run_columns(block.positions), keys, transform(block.matrix))
+        yield Part(runs.run_columns(block.positions), keys, transform(block.matrix), block.slots)
 
 
-def parts_of(frame: pd.DataFrame) -> Iterator[Part]:
-    """Split a frame with the columns of `Part`'s runs and keys and a value into parts, one a run."""
-    for _, rows in frame.groupby("run", sort=False, observed=True):
-        yield Part(rows[RUN].iloc[:1], rows, rows["value"].to_numpy(np.float64)[np.newaxis])
+def part_of(frame: pd.DataFrame) -> Part:
+    """Return a frame with the columns of `Part`'s runs and keys, and a value, as one part."""
+    slots, _ = pd.factorize(frame["run"])
+    matrix = frame["value"].to_numpy(np.float64)[np.newaxis]
+    return Part(frame[RUN].drop_duplicates("run"), frame, matrix, slots.astype(np.int64))
+
+
+def sums(part: Part, by: Sequence[str]) -> Sums:
+    """Sum a part's values over the rows with the same keys."""
+    groups = Groups(part.keys, by)
+    keys = as_text(part.keys.iloc[groups.first][list(by)].reset_index(drop=True))
+    ones, step = np.ones((1, len(part.keys))), part.keys["step"].to_numpy(np.float64)[np.newaxis]
+    missing = np.isnan(part.matrix)
+    add = partial(groups.sum, slots=part.slots, runs=len(part.runs))
+    rows = add(ones)
+    return Sums(keys, rows, add(~missing) if missing.any() else rows, add(part.matrix), add(step))
 
 
 def finite(values: Floats) -> Floats:
@@ -143,27 +195,25 @@ def _bins(
 
 def _over_runs(part: Part, by: Sequence[str], bins: NDArray[np.int64]) -> Iterator[pd.DataFrame]:
     """Yield for the runs of each condition (or each run): how many they are, and sums of their means in each bin."""
-    known = np.flatnonzero(bins >= 0)
-    keys = part.keys.iloc[known].assign(bin=bins[known])
-    values = part.matrix[:, known] if len(known) < len(bins) else part.matrix
-    own = [name for name in by if name not in RUN]
-    groups = Groups(keys, [*own, "bin"])
-    each = as_text(keys.iloc[groups.first][[*own, "bin"]].reset_index(drop=True))
-    means, dropped, step = groups.mean(values), groups.sum(np.isnan(values)), groups.mean(keys["step"])
+    part = part._replace(keys=part.keys.assign(bin=bins)).rows(bins >= 0)
+    found = sums(part, [*(name for name in by if name not in RUN), "bin"])
     names = [name for name in by if name in RUN]
-    for label, members in part.runs.groupby(names, sort=False, dropna=False).indices.items():
+    for label, members in part.runs.reset_index().groupby(names, sort=False, dropna=False).indices.items():
         called = dict(zip(names, label if isinstance(label, tuple) else (label,), strict=True))
-        yield each.assign(**called, runs=len(members), step=step * len(members), **_sums(means[members]),
-                          dropped=dropped[members].sum(axis=0).astype(np.int64))  # fmt: skip
+        yield _summed(found.of(np.asarray(members))).assign(**called)
 
 
-def _sums(means: Floats) -> dict[str, NDArray[Any]]:
-    """Count runs with a value in each bin, sum their means and the squared deviations from their mean."""
-    some = ~np.isnan(means)
-    seeds, total = some.sum(axis=0), np.where(some, means, 0.0).sum(axis=0)
+def _summed(found: Sums) -> pd.DataFrame:
+    """Count the runs with rows and those with a value in each bin; sum their means, and the squared deviations."""
+    here, some = found.rows > 0, found.known > 0
     with np.errstate(invalid="ignore"):
+        means, step = found.total / found.known, np.where(here, found.steps / found.rows, 0.0)
+        seeds, total = some.sum(axis=0), np.where(some, means, 0.0).sum(axis=0)
         squares = np.where(some, (means - total / seeds) ** 2, 0.0).sum(axis=0)
-    return {"seeds": seeds, "total": total, "squares": squares}
+    dropped = (found.rows - found.known).sum(axis=0).astype(np.int64)
+    frame = found.keys.assign(runs=here.sum(axis=0), step=step.sum(axis=0), seeds=seeds, total=total, squares=squares,
+                              dropped=dropped)  # fmt: skip
+    return frame[frame["runs"] > 0]
 
 
 def _merged(found: pd.DataFrame, keys: list[str]) -> pd.DataFrame:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from dropdiag.analysis.phases import common
 from dropdiag.analysis.select import as_text
-from dropdiag.analysis.training import finite, logs, over_training, parts, parts_of
+from dropdiag.analysis.training import finite, logs, over_training, part_of, parts
 from dropdiag.report.binary import Blob
 from dropdiag.store.reader import Runs
 from dropdiag.store.schema import EVAL, TRAIN
@@ -79,7 +79,7 @@ def saturation(runs: Runs, keep: Callable[[str], bool]) -> Series | None:
     keys = ["condition", "seed", "run", "layer", "call", "phase", "step"]
     both = frame[frame["phase"] == phase].groupby(keys, sort=False, dropna=False)["value"].sum(min_count=2)
     rows = both.reset_index()
-    return _dense(over_training(lambda: parts_of(rows), ["run", "layer", "call"], BINS), runs, phase, keep)
+    return _dense(over_training(lambda: [part_of(rows)], ["run", "layer", "call"], BINS), runs, phase, keep)
 
 
 def learning(runs: Runs, quantity: str) -> list[Series]:

@@ -27,10 +27,12 @@ CACHED_FILES: Final = 256 << 20  # bytes of files from which they come: 10,000 r
 
 
 class Block(NamedTuple):
-    """Scalars of runs that recorded the same things at the same steps: the keys once, then a row of values a run.
+    """Scalars of runs that follow each other.
 
-    The runs of a sweep mostly do. A scalar then takes 8 bytes in place of 36, rows are chosen once for all of the
-    runs, and what is computed of them is computed along an axis. Runs that differ have a block each.
+    Runs that recorded the same things at the same steps, as those of a sweep mostly do, have their keys once, and a row
+    of values each: a scalar then takes 8 bytes in place of 40, rows are chosen once for all of the runs, and what is
+    computed of them is computed along an axis. Runs that differ from their neighbours share a block all the same, with
+    slots: a block each would cost more than its arithmetic.
 
     Attributes
     ----------
@@ -39,21 +41,40 @@ class Block(NamedTuple):
     keys : Table of ``rows`` rows
         step, phase, layer, call, quantity; names as dictionaries, in one chunk. Blocks that follow each other share
         one object where they have the same keys.
-    matrix : ndarray of float64, shape (runs, rows)
+    matrix : ndarray of float64, shape (runs, rows), or (1, rows) with slots
         The values; NaN where missing.
+    slots : ndarray of int64, shape (rows,), or None
+        None: each run has all keys. Else the run of the block, from 0, that each value belongs to.
     """
 
     positions: NDArray[np.int32]
     keys: pa.Table
     matrix: NDArray[np.float64]
+    slots: NDArray[np.int64] | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the values, and of the slots."""
+        return self.matrix.nbytes + (0 if self.slots is None else self.slots.nbytes)
 
     def table(self, columns: Sequence[str] | None = None) -> pa.Table:
         """Return the rows run by run: ``position``, then the scalars' columns, or some of them."""
         runs, rows = self.matrix.shape
-        place = pa.array(np.repeat(self.positions, rows))
+        place = np.repeat(self.positions, rows) if self.slots is None else self.positions[self.slots]
         keys = self.keys if runs == 1 else self.keys.take(np.tile(np.arange(rows), runs))
-        table = keys.add_column(0, "position", place).append_column("value", pa.array(self.matrix.ravel()))
+        table = keys.add_column(0, "position", pa.array(place)).append_column("value", pa.array(self.matrix.ravel()))
         return table if columns is None else table.select(["position", *dict.fromkeys(columns)])
+
+    def rows(self, chosen: NDArray[np.int64], keys: pa.Table, wanted: NDArray[np.bool_]) -> Block:
+        """Return some rows, whose keys are given, of the wanted runs; with slots, the others stay without any row."""
+        inside = wanted[self.positions]
+        if self.slots is None:
+            at = np.flatnonzero(inside)
+            return Block(self.positions[at], keys, self.matrix[np.ix_(at, chosen)])
+        if not inside.all():
+            here = inside[self.slots[chosen]]
+            chosen, keys = chosen[here], keys.filter(here)
+        return Block(self.positions, keys, self.matrix[:, chosen], self.slots[chosen])
 
 
 class ScalarCache:
@@ -75,7 +96,7 @@ class ScalarCache:
     def _keep(self, positions: frozenset[int], blocks: Iterable[Block]) -> Iterator[Block]:
         kept, total = list[Block](), 0
         for block in blocks:
-            total += block.matrix.nbytes + (0 if kept and kept[-1].keys is block.keys else block.keys.nbytes)
+            total += block.nbytes + (0 if kept and kept[-1].keys is block.keys else block.keys.nbytes)
             if total <= CACHED_BYTES:
                 kept.append(block)
             else:
@@ -101,7 +122,7 @@ def blocks(runs: Sequence[Run], positions: Sequence[int], selection: Selection, 
     Yields
     ------
     Block
-        With at least one row; all rows of a run are in one block.
+        With at least one row; all rows of a run are in one block. With slots, some of its runs may have none.
 
     Raises
     ------
@@ -122,9 +143,9 @@ def blocks(runs: Sequence[Run], positions: Sequence[int], selection: Selection, 
             mask = selection.mask(known)
             rows = np.arange(len(known)) if mask is None else np.flatnonzero(mask)
             keys = known.take(rows)
-        inside = np.flatnonzero(wanted[block.positions])
-        if len(rows) and len(inside):
-            yield Block(block.positions[inside], keys, block.matrix[np.ix_(inside, rows)])
+        found = block.rows(rows, keys, wanted)
+        if found.matrix.size:
+            yield found
 
 
 def batches(found: Iterable[Block], columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
@@ -160,24 +181,51 @@ def _read(runs: Sequence[Run], positions: Sequence[int], selection: Selection) -
     def read(position: int) -> Rows:
         return read_scalars(runs[position].path, runs[position].meta["sessions"], selection)
 
-    waiting: list[tuple[int, NDArray[np.float64]]] = []
+    same, differing = list[_Scalars](), list[_Scalars]()
+    for one in _with_shared_keys(read_ahead(read, positions)):
+        if same and (one.keys is not same[0].keys or len(same) * len(one.values) >= ROWS):
+            yield from _blocks(same, differing)
+            same = []
+        same.append(one)
+    yield from _blocks(same, differing)
+    if differing:
+        yield _slotted(differing)
+
+
+class _Scalars(NamedTuple):
+    """Scalars of one run; the keys are one object where they are those of the run before."""
+
+    position: int
+    keys: pa.Table
+    values: NDArray[np.float64]
+
+
+def _with_shared_keys(found: Iterable[tuple[int, Rows]]) -> Iterator[_Scalars]:
     keys = before = coded("scalars").empty_table()
-    for position, (table, problems) in read_ahead(read, positions):
+    for position, (table, problems) in found:
         for problem in problems:
-            warnings.warn(problem, DropdiagWarning, stacklevel=4)
-        values, own = table["value"].to_numpy(), table.drop_columns("value")
-        shared = keys if own.equals(before) else one_chunk(own)
-        if shared is not keys and shared.equals(keys):  # the same rows, in other row groups
-            shared = keys
-        if waiting and (shared is not keys or len(values) * len(waiting) >= ROWS):
-            yield _block(waiting, keys)
-            waiting = []
-        keys, before = shared, own
-        waiting.append((position, values))
-    if waiting:
-        yield _block(waiting, keys)
+            warnings.warn(problem, DropdiagWarning, stacklevel=5)
+        own = table.drop_columns("value")
+        if not own.equals(before):
+            joined_own = one_chunk(own)  # also alike: the same rows in other row groups
+            keys, before = keys if joined_own.equals(keys) else joined_own, own
+        yield _Scalars(position, keys, table["value"].to_numpy())
 
 
-def _block(found: list[tuple[int, NDArray[np.float64]]], keys: pa.Table) -> Block:
-    positions, values = zip(*found, strict=True)
-    return Block(np.array(positions, np.int32), keys, np.stack(values))
+def _blocks(same: list[_Scalars], differing: list[_Scalars]) -> Iterator[Block]:
+    """Yield runs of the same keys as a block, and before them those that differ; one run alone is put to those."""
+    if len(same) == 1:
+        differing += same
+    if differing and (len(same) > 1 or sum(len(one.values) for one in differing) >= ROWS):
+        yield _slotted(differing)
+        differing.clear()
+    if len(same) > 1:
+        positions = np.array([one.position for one in same], np.int32)
+        yield Block(positions, same[0].keys, np.stack([one.values for one in same]))
+
+
+def _slotted(found: list[_Scalars]) -> Block:
+    slots = np.repeat(np.arange(len(found)), [len(one.values) for one in found])
+    keys = one_chunk(pa.concat_tables([one.keys for one in found]))
+    values = np.concatenate([one.values for one in found])
+    return Block(np.array([one.position for one in found], np.int32), keys, values[np.newaxis], slots)
