@@ -72,10 +72,8 @@ class Sums(NamedTuple):
     steps: Floats
 
     def of(self, runs: Integers) -> Sums:
-        """Return the sums of some runs, each with a row of its own."""
-        shape = (len(runs), len(self.keys))
-        taken = (np.broadcast_to(array if len(array) == 1 else array[runs], shape) for array in self[1:])
-        return Sums(self.keys, *taken)
+        """Return the sums of some runs."""
+        return Sums(self.keys, *(array if len(array) == 1 else array[runs] for array in self[1:]))
 
 
 Read = Callable[[], Iterable[Part]]
@@ -200,19 +198,24 @@ def _over_runs(part: Part, by: Sequence[str], bins: NDArray[np.int64]) -> Iterat
     names = [name for name in by if name in RUN]
     for label, members in part.runs.reset_index().groupby(names, sort=False, dropna=False).indices.items():
         called = dict(zip(names, label if isinstance(label, tuple) else (label,), strict=True))
-        yield _summed(found.of(np.asarray(members))).assign(**called)
+        yield _summed(found.of(np.asarray(members)), len(members)).assign(**called)
 
 
-def _summed(found: Sums) -> pd.DataFrame:
+def _summed(found: Sums, runs: int) -> pd.DataFrame:
     """Count the runs with rows and those with a value in each bin; sum their means, and the squared deviations."""
+
+    def add(array: NDArray[Any]) -> NDArray[Any]:
+        return np.asarray(array.sum(axis=0) * (runs // len(array)))  # one row for all runs, or one each
+
     here, some = found.rows > 0, found.known > 0
     with np.errstate(invalid="ignore"):
-        means, step = found.total / found.known, np.where(here, found.steps / found.rows, 0.0)
-        seeds, total = some.sum(axis=0), np.where(some, means, 0.0).sum(axis=0)
-        squares = np.where(some, (means - total / seeds) ** 2, 0.0).sum(axis=0)
-    dropped = (found.rows - found.known).sum(axis=0).astype(np.int64)
-    frame = found.keys.assign(runs=here.sum(axis=0), step=step.sum(axis=0), seeds=seeds, total=total, squares=squares,
-                              dropped=dropped)  # fmt: skip
+        step, means = found.steps / found.rows, found.total / found.known
+        seeds, total = add(some), add(np.where(some, means, 0.0))
+        squares = add(np.where(some, (means - total / seeds) ** 2, 0.0))
+    frame = found.keys.assign(
+        runs=add(here), step=add(np.where(here, step, 0.0)), seeds=seeds, total=total, squares=squares,
+        dropped=(add(found.rows) - add(found.known)).astype(np.int64),
+    )  # fmt: skip
     return frame[frame["runs"] > 0]
 
 

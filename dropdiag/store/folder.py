@@ -11,7 +11,7 @@ from typing import Any
 
 from dropdiag.errors import ArgumentError, DropdiagWarning, RunError
 from dropdiag.store.schema import FORMAT, SCHEMA_VERSION, TRAIN
-from dropdiag.store.segments import rank_folder, ranks
+from dropdiag.store.segments import rank_name, ranks
 from dropdiag.store.selection import Selection
 
 
@@ -109,7 +109,7 @@ def read_meta(path: Path) -> dict[str, Any]:
 
 def check_ranks(path: Path) -> None:
     """Raise `RunError` unless the run was recorded by one process, which is what this version reads."""
-    found, known = ranks(path), rank_folder(path).name
+    found, known = ranks(path), rank_name()
     if found != [known]:
         raise RunError(f"{path} holds {found or 'no ranks'}; this version reads runs of one rank ({known})")
 

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from dropdiag.errors import DropdiagWarning, RunError
-from dropdiag.store.segments import Segment, VisibleSegment, rank_folder, visible_segments
+from dropdiag.store.segments import Segment, VisibleSegment, rank_folder, rank_name, visible_segments
 from dropdiag.store.selection import NAMES, Selection
 from dropdiag.store.tables import SCHEMAS
 
@@ -287,7 +287,7 @@ class _problems:  # noqa: N801 - a context manager, used as a function
 
 def _check_there(path: Path) -> None:
     if not rank_folder(path).is_dir():
-        raise RunError(f"{path} is gone, or its {rank_folder(path).name} is: it cannot be read any more")
+        raise RunError(f"{path} is gone, or its {rank_name()} is: it cannot be read any more")
 
 
 def _whole(path: Path, read: Callable[[], T]) -> T:

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from dropdiag.store.batches import Block, ScalarCache
-    from dropdiag.store.frames import Labels
 
 
 class Runs(Sequence[Run]):
@@ -101,10 +100,10 @@ class Runs(Sequence[Run]):
             As in `Run.select`.
         """
         from dropdiag.store.batches import batches, joined  # noqa: PLC0415
-        from dropdiag.store.frames import tidy_of_runs  # noqa: PLC0415
+        from dropdiag.store.frames import of_runs, tidy  # noqa: PLC0415
 
         found = self.blocks(quantity, condition=condition, phase=phase, layer=layer, steps=steps)
-        return tidy_of_runs(joined(batches(found)), self._labels)
+        return of_runs(joined(batches(found)), self._run_columns, tidy)
 
     def batches(
         self,
@@ -132,10 +131,11 @@ class Runs(Sequence[Run]):
             rows of a run are in one frame, in the order in which they were recorded, run by run.
         """
         from dropdiag.store.batches import batches  # noqa: PLC0415
-        from dropdiag.store.frames import coded_of_runs  # noqa: PLC0415
+        from dropdiag.store.frames import as_categories, coded_frame, of_runs  # noqa: PLC0415
 
         found = self.blocks(quantity, condition=condition, phase=phase, layer=layer, steps=steps)
-        return (coded_of_runs(table, self._labels) for table in batches(found, columns))
+        who = as_categories(self._run_columns)
+        return (of_runs(table, who, coded_frame) for table in batches(found, columns))
 
     def blocks(
         self,
@@ -167,9 +167,7 @@ class Runs(Sequence[Run]):
 
     def run_columns(self, positions: Sequence[int] | NDArray[np.int32]) -> pd.DataFrame:
         """Return condition, seed and run of runs, a row each, as frames of scalars have them."""
-        from dropdiag.store.frames import run_columns  # noqa: PLC0415
-
-        return run_columns(positions, self._labels)
+        return self._run_columns.iloc[np.asarray(positions)].reset_index(drop=True)
 
     def histograms(
         self, quantity: str | Sequence[str], step: int | str | None = None, phase: str | None = None
@@ -196,10 +194,10 @@ class Runs(Sequence[Run]):
         return ScalarCache()
 
     @cached_property
-    def _labels(self) -> Labels:
-        from dropdiag.store.frames import Labels  # noqa: PLC0415
+    def _run_columns(self) -> pd.DataFrame:
+        from dropdiag.store.frames import run_columns  # noqa: PLC0415
 
-        return Labels([run.condition for run in self.runs], [run.seed for run in self.runs], self.labels())
+        return run_columns([run.condition for run in self.runs], [run.seed for run in self.runs], self.labels())
 
     def joined(self, frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
         """Join a frame of each run, with columns condition, seed, run before."""

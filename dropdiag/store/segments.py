@@ -23,7 +23,12 @@ class Segment(NamedTuple):
 
 def rank_folder(run: Path, rank: int = 0) -> Path:
     """Return the folder with the segments of one process of a run."""
-    return run / f"rank-{rank}"
+    return run / rank_name(rank)
+
+
+def rank_name(rank: int = 0) -> str:
+    """Return the name of that folder."""
+    return f"rank-{rank}"
 
 
 def ranks(run: Path) -> list[str]:
