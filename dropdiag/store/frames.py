@@ -46,7 +46,8 @@ def of_runs(table: pa.Table, runs: pd.DataFrame, frame: Callable[[pa.Table], pd.
         `tidy`, or `coded_frame`.
     """
     who = runs.iloc[table["position"].to_numpy()].reset_index(drop=True)
-    return pd.concat([who, frame(table.drop_columns("position"))], axis=1)
+    joined: pd.DataFrame = pd.concat([who, frame(table.drop_columns("position"))], axis=1)
+    return joined
 
 
 def coded_frame(table: pa.Table) -> pd.DataFrame:
