@@ -1,9 +1,12 @@
-"""Cost of writing and of reading back: the MLP recorded at every step, beside what other tools write.
+"""Cost of writing and of reading back: the MLP recorded at every step, beside what other tools write; many runs.
 
 Prints, for so many recorded steps: MB on disk for 1,000 steps, how long closing takes, whether training had to wait
-for the disk, the recorder's own account of its time, and how long it takes to read the run back.
+for the disk, the recorder's own account of its time, and how long it takes to read the run back. Then, beside the
+goals, how long tables and curves of many runs take with nothing made before: of a process each, the least of three
+repetitions, loading of the runs included and importing not.
 
-    python benchmarks/store.py [--steps 500] [--monitors "wandb / 1"]
+    python benchmarks/store.py [--steps 500] [--monitors "wandb / 1"] [--runs 1000 10000] [--repetitions 3]
+    python benchmarks/store.py --monitors --runs 1000     # reading many runs alone
 """
 
 from __future__ import annotations
@@ -11,6 +14,8 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -18,10 +23,25 @@ from pathlib import Path
 import torch
 from models import CASES, Loop
 from peers import make
+from synthetic_runs import make_runs
 from timing import machine
 
 import dropdiag as dd
 
+GOALS = {1_000: 1.0, 10_000: 7.0}  # seconds
+ASK = """
+import resource, sys, time
+import dropdiag as dd, pandas, pyarrow.parquet
+from dropdiag.analysis import gradient_flow, learning
+begun, used = time.perf_counter(), time.process_time()
+runs = dd.load({name: f"{sys.argv[1]}/{name.lower()}-*" for name in ("Base", "Dropout")})
+gradient_flow.table(runs)
+gradient_flow.curves(runs)
+learning.curves(runs, "loss")
+learning.best(runs, "accuracy")
+memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+print(time.perf_counter() - begun, time.process_time() - used, memory)
+"""
 MONITORS = ("dropdiag paper / 1", "dropdiag full / 1", "wandb / 1", "tensorboard / 1", "fastai / 1", "delve / 1")
 
 
@@ -64,11 +84,23 @@ def read(folder: Path) -> None:
     )
 
 
+def many(runs: int, repetitions: int, folder: Path) -> None:
+    """Print what tables and curves of many runs take."""
+    make_runs(folder, ["Base", "Dropout"], runs // 2)
+    command = [sys.executable, "-c", ASK, str(folder)]
+    told = [subprocess.run(command, check=True, capture_output=True, text=True).stdout for _ in range(repetitions)]
+    seconds, processor, memory = min(tuple(map(float, one.split())) for one in told)
+    goal = f"{GOALS[runs]:.1f}" if runs in GOALS else "none"
+    print(f"{runs:>6,} runs{seconds:>10.2f} s{goal:>8} s (goal){processor:>10.2f} s{memory:>8.0f} MiB", flush=True)
+
+
 def main() -> None:
     """Parse options and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--monitors", nargs="*", default=MONITORS)
+    parser.add_argument("--runs", nargs="*", type=int, default=tuple(GOALS))
+    parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -77,6 +109,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         for position, name in enumerate(options.monitors):
             write(name, options.steps, Path(folder) / str(position))
+    print("tables and curves of many runs: seconds, goal, processor time, peak memory")
+    for runs in options.runs:
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+            many(runs, options.repetitions, Path(folder))
 
 
 if __name__ == "__main__":

@@ -169,13 +169,10 @@ def test_coverage_shows_every_site_of_a_run(tmp_path):
     assert "is not a run" in error
 
 
-def test_catalog_says_what_it_read_and_what_it_left_out(tmp_path):
-    for seed in (0, 1):
-        write(tmp_path / f"run-{seed}", content("Dropout", seed, steps=10, size=20), "Dropout", seed)
-    assert call("catalog", tmp_path)[:2] == (0, "read 2, unchanged 0, gone 0, left out 0\n")
-    (tmp_path / "run-1" / "run.json").write_text("{")
+def test_catalog_does_nothing_and_says_so(tmp_path):
+    write(tmp_path / "run-0", content("Dropout", 0, steps=10, size=20), "Dropout", 0)
     code, out, err = call("catalog", tmp_path)
-    assert (code, out) == (1, "read 0, unchanged 1, gone 0, left out 1\n")
-    assert "left out: " in err
-    assert "run-1/run.json cannot be read" in err
+    assert (code, out) == (0, "1 runs, nothing kept of them\n")
+    assert "DeprecationWarning: dropdiag catalog does nothing any more" in err
+    assert [path.name for path in tmp_path.iterdir()] == ["run-0"]
     assert call("catalog", tmp_path / "nothing")[0] == 2

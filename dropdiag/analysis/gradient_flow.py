@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 
 import numpy as np
 import pandas as pd
 
 from dropdiag.analysis.baseline import likely
-from dropdiag.analysis.grouping import Groups
 from dropdiag.analysis.seeds import over_seeds, paired_ratio
-from dropdiag.analysis.select import GROUP, SITE, by_step, check, pushed_down, reduced
-from dropdiag.analysis.training import over_training
+from dropdiag.analysis.select import GROUP, SITE, by_step, check, in_order, pushed_down
+from dropdiag.analysis.training import Part, finite, logs, over_training, parts, sums
 from dropdiag.store.reader import Run, Runs, as_runs
 from dropdiag.store.selection import Names
 
 QUANTITY = "net_grad_abs_mean"
-RUN = ["condition", "seed", "run", "layer", "call"]
 
 
 def table(
@@ -121,9 +119,7 @@ def per_run(
         Columns condition, seed, run, layer, call, mean, steps (with a value), dropped (missing or infinite
         values).
     """
-    needed = [*SITE, "value"] if until is None else [*SITE, "step", "value"]
-    average = partial(_averaged, until=until)
-    return reduced(runs, quantity, average, columns=needed, phase="train", layers=layers, conditions=conditions)
+    return _averaged(runs, quantity, [until], layers, conditions).drop(columns="until")
 
 
 def per_window(runs: Run | Runs, untils: Collection[int | None]) -> pd.DataFrame:
@@ -145,12 +141,7 @@ def per_window(runs: Run | Runs, untils: Collection[int | None]) -> pd.DataFrame
     NotRecordedError
         If no run holds the gradient flow.
     """
-
-    def average(frame: pd.DataFrame) -> pd.DataFrame:
-        parts = [_averaged(frame, until).assign(until=np.nan if until is None else float(until)) for until in untils]
-        return pd.concat(parts, ignore_index=True)
-
-    return reduced(runs, QUANTITY, average, columns=[*SITE, "step", "value"], phase="train")
+    return _averaged(runs, QUANTITY, untils, None, None)
 
 
 def curves(
@@ -180,11 +171,7 @@ def curves(
     """
 
     def gather(layer: Names, condition: Names) -> pd.DataFrame:
-        def read(steps: bool) -> Iterator[pd.DataFrame]:
-            columns = ["phase", "step"] if steps else [*SITE, "phase", "step", "value"]
-            found = as_runs(runs).batches(quantity, condition=condition, phase="train", layer=layer, columns=columns)
-            return found if steps else map(_logs, found)
-
+        read = partial(parts, as_runs(runs), quantity, logs, condition=condition, phase="train", layer=layer)
         return over_training(read, GROUP, bins)
 
     result = pushed_down(runs, quantity, gather, layers=layers, conditions=conditions)
@@ -194,18 +181,34 @@ def curves(
     return result[[*GROUP, "step", "value", "low", "high", "seeds", "dropped"]]
 
 
-def _averaged(frame: pd.DataFrame, until: int | None) -> pd.DataFrame:
-    """Mean over the steps of each run and site."""
-    if until is not None:
-        frame = frame[frame["step"] <= until].reset_index(drop=True)
-    value = frame["value"].where(np.isfinite(frame["value"]))
-    groups = Groups(frame, ["run", *SITE])
-    steps = groups.count(value)
-    rows = frame.iloc[groups.first][RUN].reset_index(drop=True)
-    return rows.assign(mean=groups.mean(value), steps=steps, dropped=groups.size() - steps)
+def _averaged(
+    runs: Run | Runs,
+    quantity: str,
+    untils: Collection[int | None],
+    layers: Sequence[str] | None,
+    conditions: Sequence[str] | None,
+) -> pd.DataFrame:
+    """Mean over the steps of each run and site, up to each of several last steps."""
+    every = as_runs(runs)
+
+    def gather(layer: Names, condition: Names) -> pd.DataFrame:
+        chosen = {"condition": condition, "phase": "train", "layer": layer}
+        found = parts(every, quantity, finite, **chosen)
+        return in_order(every, [_means(part, until) for part in found for until in untils])
+
+    return pushed_down(runs, quantity, gather, layers=layers, conditions=conditions)
 
 
-def _logs(frame: pd.DataFrame) -> pd.DataFrame:
-    """Logarithms in place of the values, where there is one."""
-    usable = np.isfinite(frame["value"]) & (frame["value"] > 0.0)
-    return frame.assign(value=np.log(frame["value"].where(usable)), dropped=~usable)
+def _means(part: Part, until: int | None) -> pd.DataFrame:
+    """Mean over the steps of each run and site, run by run."""
+    found = sums(part.rows(part.keys["step"].to_numpy() <= (np.inf if until is None else until)), SITE)
+    shape = (len(part.runs), len(found.keys))
+    rows, known = (np.broadcast_to(one, shape) for one in (found.rows, found.known))
+    run, site = np.nonzero(rows)
+    who, where = (frame.iloc[at].reset_index(drop=True) for frame, at in ((part.runs, run), (found.keys, site)))
+    with np.errstate(invalid="ignore"):
+        means = found.total / known
+    return pd.concat([who, where], axis=1).assign(
+        mean=means[run, site], steps=known[run, site].astype(np.int64),
+        dropped=(rows - known)[run, site].astype(np.int64), until=np.nan if until is None else float(until),
+    )  # fmt: skip

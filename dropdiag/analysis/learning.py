@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from functools import partial
 from typing import Final, NoReturn
 
 import numpy as np
@@ -10,7 +11,7 @@ import pandas as pd
 
 from dropdiag.analysis.seeds import over_seeds
 from dropdiag.analysis.select import as_text, by_step, check, scalars
-from dropdiag.analysis.training import RUN, over_training
+from dropdiag.analysis.training import RUN, finite, over_training, parts
 from dropdiag.errors import ArgumentError, NotRecordedError
 from dropdiag.store.reader import Run, Runs, as_runs
 from dropdiag.store.schema import QUANTITIES
@@ -58,9 +59,7 @@ def curves(
     every = as_runs(runs)
     names = check("condition", conditions, every.conditions)
 
-    def read(_steps: bool) -> Iterator[pd.DataFrame]:
-        return map(_finite, every.batches(quantity, condition=names, phase=phase, layer=NETWORK))
-
+    read = partial(parts, every, quantity, finite, condition=names, phase=phase, layer=NETWORK)
     result = over_training(read, ["condition", "phase"], bins)
     if result.empty:
         _refuse(runs, quantity, phase, conditions)
@@ -161,8 +160,8 @@ def _best(frame: pd.DataFrame, mode: str, quantity: str, by: str | None) -> pd.D
     judged = frame if by is None else _beside(frame, quantity, by)
     frame = judged.sort_values("step", kind="stable").reset_index(drop=True)
     deciding = frame["value" if by is None else "by"]
-    finite = np.isfinite(frame["value"]) & np.isfinite(deciding)
-    score = (deciding if mode == "max" else -deciding).where(finite, -np.inf)
+    usable = np.isfinite(frame["value"]) & np.isfinite(deciding)
+    score = (deciding if mode == "max" else -deciding).where(usable, -np.inf)
     groups = frame.assign(score=score, evaluation=frame["step"] > 0).groupby("run", sort=False, observed=True)
     evaluation = groups["evaluation"].cumsum()
     best, last = groups["score"].idxmax(), groups.tail(1).set_index("run")["value"]
@@ -171,7 +170,7 @@ def _best(frame: pd.DataFrame, mode: str, quantity: str, by: str | None) -> pd.D
     )
     rows["final"] = last.loc[rows["run"]].to_numpy()
     rows["evaluations"] = evaluation.groupby(frame["run"], observed=True).max().loc[rows["run"]].to_numpy()
-    rows[BEST] = rows[BEST].where(finite.loc[rows.index], np.nan)
+    rows[BEST] = rows[BEST].where(usable.loc[rows.index], np.nan)
     return rows
 
 
@@ -180,11 +179,6 @@ def _beside(frame: pd.DataFrame, quantity: str, by: str) -> pd.DataFrame:
     keys = ["run", "step"]
     other = frame.loc[frame["quantity"] == by, [*keys, "value"]].rename(columns={"value": "by"})
     return frame[frame["quantity"] == quantity].merge(other, on=keys, how="left")
-
-
-def _finite(frame: pd.DataFrame) -> pd.DataFrame:
-    finite = np.isfinite(frame["value"])
-    return frame.assign(value=frame["value"].where(finite), dropped=~finite)
 
 
 def _refuse(runs: Run | Runs, quantity: str, phase: str | None, conditions: Sequence[str] | None) -> NoReturn:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -9,15 +10,18 @@ from typing import Any, Final
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from dropdiag.analysis.correlation import mean_abs
 from dropdiag.analysis.training import step_bins
-from dropdiag.errors import ArgumentError, NotRecordedError
+from dropdiag.errors import ArgumentError, DropdiagWarning, NotRecordedError
 from dropdiag.histograms.histogram import Histogram
+from dropdiag.store.histogram_rows import Recorded
+from dropdiag.store.phases import default_phase
 from dropdiag.store.reader import Run
-from dropdiag.store.reading import one_chunk, read_rows
-from dropdiag.store.schema import EVAL, TRAIN
+from dropdiag.store.reading import read_histograms
+from dropdiag.store.schema import TRAIN
 from dropdiag.store.selection import Selection
 
 FLOW: Final = "net_grad_abs_mean"
@@ -132,8 +136,8 @@ def sites(
     step : int, optional
         Histograms and shares are those of the last recording up to this step; by default the last of all.
     phase : str, optional
-        Of net values and correlations; ``"eval"`` by default where it was recorded, else the first held-out
-        phase by name, else ``"train"``. Weights have no other phase than ``"train"``.
+        Of net values and correlations; ``"eval"`` by default where it was recorded, else the only other held-out
+        phase, else ``"train"``. Weights have no other phase than ``"train"``.
     bins : int
         Points of a gradient-flow curve at most.
 
@@ -144,7 +148,8 @@ def sites(
     Raises
     ------
     ArgumentError
-        If no layer matches the pattern, or nothing is recorded up to the step; the message lists what is.
+        If no layer matches the pattern, nothing is recorded up to the step, or there are several held-out phases,
+        none of them ``"eval"``, and none is named; the message lists what there is.
     NotRecordedError
         If nothing is recorded in the phase.
 
@@ -153,12 +158,9 @@ def sites(
     The mean |r| is above 0 for independent nodes too, by about sqrt(2 / (pi n)) with n samples.
     """
     table = _sites_of(run, layer)
-    recorded = _recorded(run)
-    at = {quantity: _moment(run, recorded, quantity, step, phase if quantity != WEIGHT else TRAIN)
-          for quantity in (WEIGHT, NET_VALUE, CORRELATION)}  # fmt: skip
-    _check_step(recorded, at, step)
-    found = {quantity: _histograms(run, quantity, *moment) for quantity, moment in at.items()}
-    flows, shares = _flows(run, step, bins), _shares(run, at[NET_VALUE])
+    at, found = _histograms(run, step, phase)
+    scalars = run.select([FLOW, LEFT, RIGHT], steps=(None, step))
+    flows, shares = _flows(scalars, bins), _shares(scalars, at[NET_VALUE])
     result = []
     for site in table:
         key = (site["layer"], site["call"])
@@ -197,20 +199,38 @@ def _calls(run: Run) -> set[_Key]:
     return {(site["layer"], int(site["call"])) for site in run.meta.get("coverage", ()) if site["fired"]}
 
 
-def _recorded(run: Run) -> pd.DataFrame:
-    """Return the steps at which each histogram quantity is recorded in each phase."""
-    table, _ = read_rows(run.path, run.meta["sessions"], "histograms", Selection(), heavy=False)
-    recorded: pd.DataFrame = one_chunk(table).group_by(["quantity", "phase", "step"]).aggregate([]).to_pandas()
-    return recorded
+def _histograms(
+    run: Run, step: int | None, phase: str | None
+) -> tuple[dict[str, _Moment], dict[str, dict[_Key, Histogram]]]:
+    """Last recordings up to a step: when, and the histograms, of each quantity; the run's file is opened once."""
+    at: dict[str, _Moment] = {}
+
+    def choose(keys: pa.Table) -> NDArray[np.bool_]:
+        recorded = keys.group_by(["quantity", "phase", "step"]).aggregate([]).to_pandas()
+        for quantity in (WEIGHT, NET_VALUE, CORRELATION):
+            at[quantity] = _moment(run, recorded, quantity, step, phase if quantity != WEIGHT else TRAIN)
+        _check_step(recorded, at, step)
+        wanted = np.zeros(len(keys), np.bool_)
+        for quantity, (when, where) in at.items():
+            if when is not None:
+                wanted |= np.asarray(Selection.of(quantity, where, steps=when).mask(keys), np.bool_)
+        return wanted
+
+    table, problems = read_histograms(run.path, run.meta["sessions"], choose)
+    for problem in problems:
+        warnings.warn(problem, DropdiagWarning, stacklevel=3)
+    found: dict[str, dict[_Key, Histogram]] = {quantity: {} for quantity in at}
+    for row in Recorded(table, table, problems).rows():
+        found[row.quantity][row.layer, row.call] = row.histogram
+    return at, found
 
 
 def _moment(run: Run, recorded: pd.DataFrame, quantity: str, step: int | None, phase: str | None) -> _Moment:
     """Last recording of a quantity up to a step, and its phase; None twice where there is none."""
     rows = recorded[recorded["quantity"] == quantity]
     phases = [str(name) for name in rows["phase"].unique()]
-    held_out = sorted(set(phases) - {TRAIN})
     if phase is None:
-        phase = EVAL if EVAL in held_out else (*held_out, TRAIN)[0]
+        phase = default_phase(phases, quantity)
     elif phases and phase not in phases:
         raise NotRecordedError(f"{run.name} has no {quantity!r} in phase {phase!r}; it has {', '.join(sorted(phases))}")
     steps = rows[rows["phase"] == phase]["step"]
@@ -224,16 +244,8 @@ def _check_step(recorded: pd.DataFrame, at: dict[str, _Moment], step: int | None
         raise ArgumentError(f"no histogram is recorded up to step {step}; the first one is of step {first}")
 
 
-def _histograms(run: Run, quantity: str, step: int | None, phase: str | None) -> dict[_Key, Histogram]:
-    if step is None:
-        return {}
-    rows = run.histograms(quantity, step, phase)
-    keys = zip(rows["layer"], rows["call"], rows["histogram"], strict=True)
-    return {(str(layer), int(call)): histogram for layer, call, histogram in keys}
-
-
-def _flows(run: Run, step: int | None, bins: int) -> dict[_Key, Flow]:
-    rows = run.select(FLOW, phase=TRAIN, steps=(None, step))
+def _flows(scalars: pd.DataFrame, bins: int) -> dict[_Key, Flow]:
+    rows = scalars[(scalars["quantity"] == FLOW) & (scalars["phase"] == TRAIN)]
     found: dict[_Key, Flow] = {}
     keys: Any
     for keys, part in rows.groupby(["layer", "call"], sort=False):
@@ -248,11 +260,9 @@ def _flow(part: pd.DataFrame, bins: int) -> Flow:
                 float(finite["value"].mean()), len(part) - len(finite))  # fmt: skip
 
 
-def _shares(run: Run, moment: _Moment) -> dict[_Key, float]:
+def _shares(scalars: pd.DataFrame, moment: _Moment) -> dict[_Key, float]:
     step, phase = moment
-    if step is None:
-        return {}
-    rows = run.select([LEFT, RIGHT], phase=phase, steps=step)
-    sums = rows.groupby(["layer", "call"], sort=False)["value"].agg(lambda part: part.sum(min_count=len(part)))
+    here = scalars["quantity"].isin([LEFT, RIGHT]) & (scalars["step"] == step) & (scalars["phase"] == phase)
+    sums = scalars[here].groupby(["layer", "call"], sort=False)["value"].agg(lambda part: part.sum(min_count=len(part)))
     keys: Sequence[Any] = list(sums.index)
     return {(str(layer), int(call)): float(sums[layer, call]) for layer, call in keys}

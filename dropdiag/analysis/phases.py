@@ -10,9 +10,9 @@ from collections.abc import Collection, Mapping, Sequence
 
 import pandas as pd
 
-from dropdiag.errors import ArgumentError, DropdiagWarning, NotRecordedError
+from dropdiag.errors import DropdiagWarning, NotRecordedError
+from dropdiag.store.phases import default_phase
 from dropdiag.store.reader import Runs
-from dropdiag.store.schema import EVAL, TRAIN
 
 
 def one_phase(
@@ -103,14 +103,7 @@ def common(held: Mapping[str, Collection[str]], quantity: str, phase: str | None
         if phase not in every:
             raise NotRecordedError(f"no run holds {quantity!r} in phase {phase!r}; recorded are {_listed(every)}")
         return phase
-    held_out = sorted(set(every) - {TRAIN})
-    if EVAL in held_out or not held_out:
-        return EVAL if held_out else TRAIN
-    if len(held_out) > 1:
-        raise ArgumentError(
-            f"{quantity!r} was recorded in several held-out phases, {_listed(held_out)}; choose one with phase="
-        )
-    return held_out[0]
+    return default_phase(every, quantity)
 
 
 def keep(held: Mapping[str, Collection[str]], quantity: str, phase: str) -> list[str]:

@@ -29,16 +29,14 @@ def over_seeds(frame: pd.DataFrame, by: Sequence[str], values: Sequence[str]) ->
         (divisor n - 1; NaN for one run); ``seeds``, the runs of the group; ``missing``, the runs in which at
         least one of the values is missing. Groups keep the order of first appearance.
     """
-    rows = []
-    for key, part in frame.groupby(list(by), sort=False, dropna=False):
-        row: dict[str, object] = dict(zip(by, key, strict=True))
-        for name in values:
-            row[name] = part[name].mean()
-            row[f"{name}_sd"] = part[name].std(ddof=1)
-        row["seeds"] = len(part)
-        row["missing"] = int(part[list(values)].isna().any(axis=1).sum())
-        rows.append(row)
-    return pd.DataFrame(rows)
+    names = list(values)
+    numbers = frame[names].astype("float64")
+    keys = [frame[name] for name in by]
+    groups = numbers.groupby(keys, sort=False, dropna=False)
+    mean, sd = groups.mean(), groups.std(ddof=1)
+    columns = {column: part[name] for name in names for column, part in ((name, mean), (f"{name}_sd", sd))}
+    missing = numbers.isna().any(axis=1).groupby(keys, sort=False, dropna=False).sum()
+    return pd.DataFrame({**columns, "seeds": groups.size(), "missing": missing}).reset_index()
 
 
 def t_interval(values: ArrayLike, level: float = 0.95) -> tuple[float, float, float]:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import reduce
 from operator import add
+from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 
-from dropdiag.analysis.phases import one_phase
+from dropdiag.analysis.phases import common, keep
 from dropdiag.errors import ArgumentError, NotRecordedError
 from dropdiag.histograms.histogram import Histogram
+from dropdiag.store.read_ahead import read_ahead
 from dropdiag.store.reader import Run, Runs, as_runs
 from dropdiag.store.selection import Names
 
@@ -62,10 +65,88 @@ def histograms(
     """
     every = as_runs(runs)
     names = check("condition", conditions, every.conditions)
-    kept, labels, phase = one_phase(every, quantity, phase=phase, conditions=names)
-    frame = kept.histograms(quantity, step=step, phase=phase)
-    # what a run is called depends on the runs beside it: call it as in the scalars of all of them
-    frame["run"] = frame["run"].map(dict(zip(kept.labels(), labels, strict=True)))
+    read = read_histograms(every, [quantity], conditions=names, step=step, phase=phase)
+    return of_one_phase(every, read, quantity, layers=layers, conditions=conditions, step=step, phase=phase)
+
+
+class ReadHistograms(NamedTuple):
+    """Histograms of several quantities and runs, each run's file opened once.
+
+    Attributes
+    ----------
+    phases : dict
+        Quantity -> run -> phases in which the run holds it.
+    frame : DataFrame
+        Columns condition, seed, run, step, phase, layer, call, quantity, histogram: of each run and quantity in the
+        phase that was asked for, or in that which is the run's default.
+    """
+
+    phases: dict[str, dict[str, list[str]]]
+    frame: pd.DataFrame
+
+
+def read_histograms(
+    runs: Run | Runs,
+    quantities: Sequence[str],
+    *,
+    conditions: Collection[str],
+    step: int | str | None = None,
+    phase: str | None = None,
+) -> ReadHistograms:
+    """Read histograms of several quantities at once; `of_one_phase` then gives those of one.
+
+    A run's default phase is enough: where all have one phase in common it is the default of each that has it, since
+    the rule is the same for a run and for all of them.
+
+    Parameters
+    ----------
+    runs : Run or Runs
+    quantities : sequence of str
+    conditions : collection of str
+        Runs of others are not read.
+    step, phase
+        As in `histograms`.
+
+    Returns
+    -------
+    ReadHistograms
+
+    Warns
+    -----
+    DropdiagWarning
+        For each segment that cannot be read.
+    """
+    every = as_runs(runs)
+    labels = every.labels()
+    wanted = [place for place, run in enumerate(every) if run.condition in conditions]
+    held: dict[str, dict[str, list[str]]] = {quantity: {} for quantity in quantities}
+    frames = []
+    for place, found in read_ahead(lambda place: every[place].recorded(quantities, step, phase), wanted):
+        frames.append(every[place].frame_of(found, quantities))
+        for quantity in quantities:
+            held[quantity][labels[place]] = found.phases(quantity)
+    who = every.run_columns(np.repeat(wanted, [len(frame) for frame in frames]))
+    return ReadHistograms(held, pd.concat([who, pd.concat(frames, ignore_index=True)], axis=1))
+
+
+def of_one_phase(
+    runs: Run | Runs,
+    read: ReadHistograms,
+    quantity: str,
+    *,
+    layers: Sequence[str] | None = None,
+    conditions: Sequence[str] | None = None,
+    step: int | str | None = None,
+    phase: str | None = None,
+) -> pd.DataFrame:
+    """Return what `histograms` does of one quantity, from what `read_histograms` read with the same arguments."""
+    every = as_runs(runs)
+    phase = common(read.phases[quantity], quantity, phase)
+    kept = keep(read.phases[quantity], quantity, phase)
+    frame = read.frame[(read.frame["quantity"] == quantity) & (read.frame["phase"] == phase)]
+    frame = frame[frame["run"].isin(kept)].drop(columns="quantity").reset_index(drop=True)
+    for label in set(kept) - set(frame["run"]):  # nothing at that step: the run says what it has
+        every[every.labels().index(label)].histograms(quantity, step, phase)
     return chosen(frame, quantity, layers=layers, conditions=conditions, known=every.conditions)
 
 
@@ -139,11 +220,18 @@ def reduced(
 
     def gather(layer: Names, condition: Names) -> pd.DataFrame:
         found = every.batches(quantity, condition=condition, phase=phase, layer=layer, columns=columns)
-        frame = pd.concat([as_text(reduce(batch)) for batch in found], ignore_index=True)
-        place = frame["run"].map({label: i for i, label in enumerate(every.labels())})
-        return frame.iloc[place.argsort(kind="stable")].reset_index(drop=True)
+        return in_order(every, [as_text(reduce(batch)) for batch in found])
 
     return pushed_down(runs, quantity, gather, layers=layers, conditions=conditions)
+
+
+def in_order(runs: Runs, frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Join frames to one with its rows run by run, in the order of the runs; without any, to one of no rows."""
+    if not frames:
+        return pd.DataFrame(columns=["condition", "run", *SITE])
+    frame = pd.concat(frames, ignore_index=True)
+    place = frame["run"].map({label: i for i, label in enumerate(runs.labels())})
+    return frame.iloc[place.argsort(kind="stable")].reset_index(drop=True)
 
 
 def pushed_down(

@@ -2,18 +2,119 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from dropdiag.analysis.grouping import Groups
+from dropdiag.analysis.grouping import Floats, Groups, Integers
 from dropdiag.analysis.select import as_text
+from dropdiag.store.frames import coded_frame
+from dropdiag.store.reader import Runs
 
 RUN: Final = ["condition", "seed", "run"]
-Read = Callable[[bool], Iterable[pd.DataFrame]]
+MERGED_ROWS: Final = 400_000  # of means that wait to be merged: runs that differ give each their own
+Transform = Callable[[Floats], Floats]
+
+
+class Part(NamedTuple):
+    """A scalar of some runs.
+
+    Attributes
+    ----------
+    runs : DataFrame
+        condition, seed and run, a row a run.
+    keys : DataFrame
+        phase, step, layer, call ... of each value; text columns may be categories. Parts that follow each other
+        share one object where they have the same.
+    matrix : ndarray of float64, shape (runs, rows of keys) or (1, rows of keys)
+        The values, NaN where one is left out.
+    slots : ndarray of int64, shape (rows of keys,), or None
+        None: all runs have all keys, a row of the matrix each. Else the run, from 0, that each value belongs to (see
+        `dropdiag.store.batches.Block`).
+    """
+
+    runs: pd.DataFrame
+    keys: pd.DataFrame
+    matrix: Floats
+    slots: Integers | None = None
+
+    def rows(self, wanted: NDArray[np.bool_]) -> Part:
+        """Return some of the rows."""
+        if wanted.all():
+            return self
+        slots = None if self.slots is None else self.slots[wanted]
+        return self._replace(keys=self.keys[wanted], matrix=self.matrix[:, wanted], slots=slots)
+
+
+class Sums(NamedTuple):
+    """Sums over the rows of each group and run of a part; arrays have shape (runs, groups), or (1, groups) for all.
+
+    Attributes
+    ----------
+    keys : DataFrame
+        Those of each group, as text.
+    rows : ndarray of float64
+        Values, with those that are left out.
+    known, total : ndarray of float64
+        Values that are not left out, and their sum.
+    steps : ndarray of float64
+        Sum of the rows' steps.
+    """
+
+    keys: pd.DataFrame
+    rows: Floats
+    known: Floats
+    total: Floats
+    steps: Floats
+
+    def of(self, runs: Integers) -> Sums:
+        """Return the sums of some runs."""
+        return Sums(self.keys, *(array if len(array) == 1 else array[runs] for array in self[1:]))
+
+
+Read = Callable[[], Iterable[Part]]
+
+
+def parts(runs: Runs, quantity: str | Sequence[str], transform: Transform, **chosen: Any) -> Iterator[Part]:
+    """Read scalars of runs; ``chosen`` as in `Runs.blocks`, ``transform`` makes NaN of what is to be left out."""
+    known: object = None
+    for block in runs.blocks(quantity, **chosen):
+        if block.keys is not known:
+            known, keys = block.keys, coded_frame(block.keys)
+        yield Part(runs.run_columns(block.positions), keys, transform(block.matrix), block.slots)
+
+
+def part_of(frame: pd.DataFrame) -> Part:
+    """Return a frame with the columns of `Part`'s runs and keys, and a value, as one part."""
+    slots, _ = pd.factorize(frame["run"])
+    matrix = frame["value"].to_numpy(np.float64)[np.newaxis]
+    return Part(frame[RUN].drop_duplicates("run"), frame, matrix, slots.astype(np.int64))
+
+
+def sums(part: Part, by: Sequence[str]) -> Sums:
+    """Sum a part's values over the rows with the same keys."""
+    groups = Groups(part.keys, by)
+    keys = as_text(part.keys.iloc[groups.first][list(by)].reset_index(drop=True))
+    ones, step = np.ones((1, len(part.keys))), part.keys["step"].to_numpy(np.float64)[np.newaxis]
+    missing = np.isnan(part.matrix)
+    add = partial(groups.sum, slots=part.slots, runs=len(part.runs))
+    rows = add(ones)
+    return Sums(keys, rows, add(~missing) if missing.any() else rows, add(part.matrix), add(step))
+
+
+def finite(values: Floats) -> Floats:
+    """Leave out what is not finite."""
+    return np.where(np.isfinite(values), values, np.nan)
+
+
+def logs(values: Floats) -> Floats:
+    """Return logarithms, where there is one."""
+    usable = np.isfinite(values) & (values > 0.0)
+    return np.log(values, out=np.full(values.shape, np.nan), where=usable)
 
 
 def over_training(read: Read, by: Sequence[str], bins: int) -> pd.DataFrame:
@@ -22,11 +123,9 @@ def over_training(read: Read, by: Sequence[str], bins: int) -> pd.DataFrame:
     Parameters
     ----------
     read : callable
-        Yields frames of whole runs with columns condition, seed, run, phase, step, those of ``by``, value (NaN
-        where it is left out) and dropped (bool). It is called twice: first with True, when only phase and step
-        are needed, then with False.
+        Yields parts of whole runs. It is called twice: first to know the steps.
     by : sequence of str
-        Columns that name a curve.
+        Columns that name a curve: of the keys, and condition or run.
     bins : int
         See `step_bins`; each phase has its own.
 
@@ -34,13 +133,18 @@ def over_training(read: Read, by: Sequence[str], bins: int) -> pd.DataFrame:
     -------
     DataFrame
         Columns ``by``, bin, step (mean of the bin over rows, then over runs), mean and sd (of the runs' means;
-        NaN for fewer than two), seeds (runs with a value), dropped (rows). Empty where nothing was read.
+        NaN for fewer than two), seeds (runs with a value), dropped (values left out). Empty where nothing was read.
     """
-    steps = _steps(read(True))
+    steps = _steps(read())
     numbers = {phase: step_bins(pd.Series(known), bins).to_numpy() for phase, known in steps.items()}
-    keys = [*by, "bin"]
-    parts = [_over_runs(_binned(frame, steps, numbers), by, keys) for frame in read(False)]
-    return _merged(pd.concat(parts, ignore_index=True), keys) if parts else pd.DataFrame(columns=[*keys, "layer"])
+    keys, found = [*by, "bin"], list[pd.DataFrame]()
+    for part in read():
+        found += _over_runs(part, by, _bins(part.keys, steps, numbers))
+        if sum(map(len, found)) > MERGED_ROWS:
+            found = [_merged(pd.concat(found, ignore_index=True), keys)]
+    return (
+        _means(_merged(pd.concat(found, ignore_index=True), keys)) if found else pd.DataFrame(columns=[*keys, "layer"])
+    )
 
 
 def step_bins(steps: pd.Series[Any], bins: int) -> pd.Series[Any]:
@@ -62,55 +166,74 @@ def step_bins(steps: pd.Series[Any], bins: int) -> pd.Series[Any]:
     return number
 
 
-def _steps(frames: Iterable[pd.DataFrame]) -> dict[str, NDArray[np.int64]]:
+def _steps(found: Iterable[Part]) -> dict[str, NDArray[np.int64]]:
     """Return the steps of each phase, ascending."""
-    found: dict[str, NDArray[np.int64]] = {}
-    for frame in frames:
-        groups = Groups(frame, ["phase", "step"])
-        for phase, steps in frame.iloc[groups.first].groupby("phase", sort=False, observed=True)["step"]:
-            found[str(phase)] = np.union1d(found.get(str(phase), np.empty(0, np.int64)), steps)
-    return found
+    known: pd.DataFrame | None = None
+    steps: dict[str, NDArray[np.int64]] = {}
+    for part in found:
+        if part.keys is not known:
+            known = part.keys
+            for phase, here in known.groupby("phase", sort=False, observed=True)["step"]:
+                steps[str(phase)] = np.union1d(steps.get(str(phase), np.empty(0, np.int64)), here)
+    return steps
 
 
-def _binned(
-    frame: pd.DataFrame, steps: dict[str, NDArray[np.int64]], numbers: dict[str, NDArray[np.int64]]
-) -> pd.DataFrame:
-    """Add the bin of each row; rows of steps that came after they were listed are left for the next time."""
-    bins = np.full(len(frame), -1, np.int64)
+def _bins(
+    keys: pd.DataFrame, steps: dict[str, NDArray[np.int64]], numbers: dict[str, NDArray[np.int64]]
+) -> NDArray[np.int64]:
+    """Return the bin of each row; -1 for steps that came after they were listed, which are left for the next time."""
+    bins = np.full(len(keys), -1, np.int64)
     for phase, known in steps.items():
-        here = np.flatnonzero(frame["phase"] == phase)
-        values = frame["step"].to_numpy()[here]
+        here = np.flatnonzero(keys["phase"] == phase)
+        values = keys["step"].to_numpy()[here]
         place = np.searchsorted(known, values).clip(max=len(known) - 1)
         bins[here] = np.where(known[place] == values, numbers[phase][place], -1)
-    frame = frame.assign(bin=bins)
-    return frame if (bins >= 0).all() else frame[bins >= 0]
+    return bins
 
 
-def _over_runs(frame: pd.DataFrame, by: Sequence[str], keys: list[str]) -> pd.DataFrame:
-    """Count and average the runs' means of each bin, and sum their squared deviations."""
-    groups = Groups(frame, ["run", *(name for name in by if name not in RUN), "bin"])
-    each = frame.iloc[groups.first][keys].reset_index(drop=True)
-    step, value, dropped = groups.mean(frame["step"]), groups.mean(frame["value"]), groups.sum(frame["dropped"])
-    over = Groups(each, keys)
-    result = each.iloc[over.first].reset_index(drop=True).assign(
-        runs=over.size(), step=over.mean(step), seeds=over.count(value), mean=over.mean(value),
-        squares=over.squares(value), dropped=over.sum(dropped).astype(np.int64),
+def _over_runs(part: Part, by: Sequence[str], bins: NDArray[np.int64]) -> Iterator[pd.DataFrame]:
+    """Yield for the runs of each condition (or each run): how many they are, and sums of their means in each bin."""
+    part = part._replace(keys=part.keys.assign(bin=bins)).rows(bins >= 0)
+    found = sums(part, [*(name for name in by if name not in RUN), "bin"])
+    names = [name for name in by if name in RUN]
+    for label, members in part.runs.reset_index().groupby(names, sort=False, dropna=False).indices.items():
+        called = dict(zip(names, label if isinstance(label, tuple) else (label,), strict=True))
+        yield _summed(found.of(np.asarray(members)), len(members)).assign(**called)
+
+
+def _summed(found: Sums, runs: int) -> pd.DataFrame:
+    """Count the runs with rows and those with a value in each bin; sum their means, and the squared deviations."""
+
+    def add(array: NDArray[Any]) -> NDArray[Any]:
+        return np.asarray(array.sum(axis=0) * (runs // len(array)))  # one row for all runs, or one each
+
+    here, some = found.rows > 0, found.known > 0
+    with np.errstate(invalid="ignore"):
+        step, means = found.steps / found.rows, found.total / found.known
+        seeds, total = add(some), add(np.where(some, means, 0.0))
+        squares = add(np.where(some, (means - total / seeds) ** 2, 0.0))
+    frame = found.keys.assign(
+        runs=add(here), step=add(np.where(here, step, 0.0)), seeds=seeds, total=total, squares=squares,
+        dropped=(add(found.rows) - add(found.known)).astype(np.int64),
     )  # fmt: skip
-    return as_text(result)
+    return frame[frame["runs"] > 0]
 
 
-def _merged(parts: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
-    """Join what batches of runs gave: counts add, means are weighted, squares gain those between the means."""
-    parts = parts.assign(step=parts["step"] * parts["runs"], total=(parts["mean"] * parts["seeds"]).fillna(0.0))
-    groups = parts.groupby(keys, sort=False, dropna=False)
-    sums = groups[["runs", "step", "seeds", "total", "dropped"]].transform("sum")
-    between = parts["seeds"] * (parts["mean"] - sums["total"] / sums["seeds"]) ** 2
-    parts = parts.assign(squares=parts["squares"] + between.fillna(0.0))
-    result = parts.groupby(keys, sort=False, dropna=False)[
-        ["runs", "step", "seeds", "total", "dropped", "squares"]
-    ].sum().reset_index()  # fmt: skip
-    seeds = result["seeds"]
-    result["step"] = result["step"] / result.pop("runs")
-    result["mean"] = result.pop("total") / seeds.where(seeds > 0)
-    result["sd"] = np.sqrt(result.pop("squares") / (seeds - 1).where(seeds > 1))
+def _merged(found: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    """Add up what parts gave; the squares gain those between the parts' means (Chan, Golub & LeVeque 1979)."""
+    groups = found.groupby(keys, sort=False, dropna=False)
+    sums = groups[["seeds", "total"]].transform("sum")
+    between = found["seeds"] * (found["total"] / found["seeds"] - sums["total"] / sums["seeds"]) ** 2
+    found = found.assign(squares=found["squares"] + between.fillna(0.0))
+    columns = ["runs", "step", "seeds", "total", "dropped", "squares"]
+    result: pd.DataFrame = found.groupby(keys, sort=False, dropna=False)[columns].sum().reset_index()
     return result
+
+
+def _means(result: pd.DataFrame) -> pd.DataFrame:
+    seeds = result["seeds"]
+    return result.assign(
+        step=result["step"] / result["runs"],
+        mean=result["total"] / seeds.where(seeds > 0),
+        sd=np.sqrt(result["squares"] / (seeds - 1).where(seeds > 1)),
+    ).drop(columns=["runs", "total", "squares"])

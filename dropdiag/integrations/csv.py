@@ -22,9 +22,8 @@ from dropdiag.histograms.grid import (
     line_bins,
 )
 from dropdiag.integrations.destination import new_folder
-from dropdiag.store.reading import coded, decoded
+from dropdiag.store.reading import coded, decoded, stream
 from dropdiag.store.run import Run
-from dropdiag.store.streaming import stream
 
 KEYS: Final = ["step", "phase", "layer", "call", "quantity"]
 SCALARS: Final = decoded(coded("scalars").empty_table()).schema.names
@@ -83,7 +82,7 @@ def _write(path: Path, tables: Iterator[pa.Table]) -> None:
 
 def _scalars(run: Run) -> Iterator[pa.Table]:
     yield decoded(coded("scalars").empty_table())
-    for table in stream(run, "scalars"):
+    for table in stream(run.path, run.meta["sessions"], "scalars"):
         yield decoded(table)
 
 
@@ -92,7 +91,7 @@ def _histograms(run: Run) -> Iterator[pa.Table]:
     yield _long(
         decoded(coded("histograms").empty_table()).drop_columns(list(bins)), *map(pa.chunked_array, bins.values())
     )
-    for table in stream(run, "histograms"):
+    for table in stream(run.path, run.meta["sessions"], "histograms"):
         yield _long(decoded(table).drop_columns(["n", "bins", "counts"]), table["bins"], table["counts"])
 
 

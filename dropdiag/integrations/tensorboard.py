@@ -16,9 +16,8 @@ from dropdiag.errors import DropdiagError
 from dropdiag.histograms.grid import NEGATIVE_ZERO, bin_bounds, is_finite_bin
 from dropdiag.histograms.histogram import Histogram
 from dropdiag.integrations.destination import new_folder
-from dropdiag.store.reading import HEAVY, decoded
+from dropdiag.store.reading import HEAVY, decoded, stream
 from dropdiag.store.run import Run
-from dropdiag.store.streaming import stream
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -65,7 +64,7 @@ def to_tensorboard(run: Run, out: Path) -> list[Path]:
     with new_folder(out) as folder:
         with ExitStack() as stack:
             events = _Events(protos, folder, datetime.fromisoformat(run.meta["created"]).timestamp(), stack)
-            for row in _rows(stream(run, "scalars")):
+            for row in _rows(stream(run.path, run.meta["sessions"], "scalars")):
                 if row["value"] is not None:
                     events.scalar(row, _tag(row), row["value"])
             for row, bins, counts in _histograms(run):
@@ -188,7 +187,7 @@ def _rows(tables: Iterable[pa.Table]) -> Iterator[dict[str, Any]]:
 
 def _histograms(run: Run) -> Iterator[tuple[dict[str, Any], NDArray[np.uint16], NDArray[np.int64]]]:
     """Yield the keys of each histogram, its bins, and its counts."""
-    for table in stream(run, "histograms"):
+    for table in stream(run.path, run.meta["sessions"], "histograms"):
         keys = _rows([table.drop_columns(list(HEAVY))])
         for row, bins, counts in zip(keys, table["bins"], table["counts"], strict=True):
             yield row, bins.values.to_numpy(), counts.values.to_numpy()

@@ -6,8 +6,8 @@ import warnings
 from pathlib import Path
 from typing import TypeAlias
 
-from dropdiag.errors import DropdiagError, DropdiagWarning, RunError
-from dropdiag.store.index import find_runs, stamp_of
+from dropdiag.errors import DropdiagError, DropdiagWarning
+from dropdiag.store.listing import run_folders
 from dropdiag.store.run import Run
 from dropdiag.store.runs import Runs
 
@@ -22,11 +22,7 @@ def folders(target: Path) -> list[Path]:
     RunError
         If there is no such folder, or it cannot be read.
     """
-    if stamp_of(target) is not None:
-        return [target]
-    if not target.is_dir():
-        raise RunError(f"{target} is no folder; give a run folder, or a folder with runs below it")
-    return sorted(target / path for path, _ in find_runs(target))
+    return run_folders(target)
 
 
 def state(target: Path) -> State:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from dropdiag.analysis.phases import common
 from dropdiag.analysis.select import as_text
-from dropdiag.analysis.training import over_training
+from dropdiag.analysis.training import finite, logs, over_training, part_of, parts
 from dropdiag.report.binary import Blob
 from dropdiag.store.reader import Runs
 from dropdiag.store.schema import EVAL, TRAIN
@@ -63,12 +63,7 @@ class Series:
 
 def gradient_flow(runs: Runs, keep: Callable[[str], bool]) -> Series | None:
     """Mean |dL/dz| at each site; bins of steps hold the geometric mean, as `analysis.gradient_flow.curves` has it."""
-
-    def read(steps: bool) -> Iterator[pd.DataFrame]:
-        found = runs.batches("net_grad_abs_mean", phase=TRAIN, columns=["phase", "step"] if steps else COLUMNS)
-        return found if steps else map(_logs, found)
-
-    rows = over_training(read, ["run", "layer", "call"], BINS)
+    rows = over_training(lambda: parts(runs, "net_grad_abs_mean", logs, phase=TRAIN), ["run", "layer", "call"], BINS)
     made = _dense(rows, runs, TRAIN, keep, log=True)
     return None if made is None else Series(made.sites, made.steps, np.exp(made.values), TRAIN, True, made.dropped)
 
@@ -83,22 +78,18 @@ def saturation(runs: Runs, keep: Callable[[str], bool]) -> Series | None:
     phase = common(held, "saturation_share")
     keys = ["condition", "seed", "run", "layer", "call", "phase", "step"]
     both = frame[frame["phase"] == phase].groupby(keys, sort=False, dropna=False)["value"].sum(min_count=2)
-    rows = both.reset_index().assign(dropped=lambda one: one["value"].isna())
-    return _dense(over_training(lambda _steps: [rows], ["run", "layer", "call"], BINS), runs, phase, keep)
+    rows = both.reset_index()
+    return _dense(over_training(lambda: [part_of(rows)], ["run", "layer", "call"], BINS), runs, phase, keep)
 
 
 def learning(runs: Runs, quantity: str) -> list[Series]:
     """Return a scalar of the whole network, a series a phase in which it was recorded; training first."""
-
-    def read(_steps: bool) -> Iterator[pd.DataFrame]:
-        return map(_finite, runs.batches(quantity, layer=[None]))
-
-    rows = over_training(read, ["run", "phase"], BINS)
+    rows = over_training(lambda: parts(runs, quantity, finite, layer=[None]), ["run", "phase"], BINS)
     if rows.empty:
         return []
     phases = sorted(rows["phase"].unique(), key=lambda name: (name != TRAIN, name != EVAL, name))
-    parts = [rows[rows["phase"] == phase].assign(layer="", call=0) for phase in phases]
-    made = [_dense(part, runs, str(phase), lambda _: True) for part, phase in zip(parts, phases, strict=True)]
+    each = [rows[rows["phase"] == phase].assign(layer="", call=0) for phase in phases]
+    made = [_dense(part, runs, str(phase), lambda _: True) for part, phase in zip(each, phases, strict=True)]
     return [one for one in made if one is not None]
 
 
@@ -125,16 +116,6 @@ def _dense(
     values[i, rows["run"].map(number).to_numpy(), np.searchsorted(bins, rows["bin"])] = rows["mean"]
     steps = rows.groupby("bin", sort=True)["step"].mean().to_numpy()
     return Series(sites, steps, values, phase, log, int(rows["dropped"].sum()))
-
-
-def _logs(frame: pd.DataFrame) -> pd.DataFrame:
-    usable = np.isfinite(frame["value"]) & (frame["value"] > 0.0)
-    return frame.assign(value=np.log(frame["value"].where(usable)), dropped=~usable)
-
-
-def _finite(frame: pd.DataFrame) -> pd.DataFrame:
-    usable = np.isfinite(frame["value"])
-    return frame.assign(value=frame["value"].where(usable), dropped=~usable)
 
 
 def network_order(runs: Runs, sites: Iterable[Site]) -> list[Site]:

@@ -1,93 +1,128 @@
-"""Scalars of many runs, a bounded number of rows at a time: from their folders, or from a catalog's parts."""
+"""Scalars of many runs: read once, kept compactly for the next question, a bounded number of rows at a time."""
 
 from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from dropdiag.errors import DropdiagWarning, RunError
-from dropdiag.store.parts import read_part
-from dropdiag.store.reading import Rows, coded, one_chunk, read_rows
+from dropdiag.errors import DropdiagWarning
+from dropdiag.store.read_ahead import read_ahead
+from dropdiag.store.reading import Rows, coded, one_chunk, read_scalars
+from dropdiag.store.segments import rank_folder
 from dropdiag.store.selection import Selection
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from dropdiag.store.run import Run
 
-ROWS: Final = 400_000  # of a batch, before the selection; one run may have more
-KEPT_BYTES: Final = 256 << 20  # of rows in memory, from
-KEPT_FILES: Final = 64 << 20  # bytes of files at most: enough for 1,000 runs of 20 layers and 300 steps
-WINDOW: Final = 32  # runs that are read ahead
-THREADS: Final = 4  # they hide the latency of a slow file system; the decoding itself gains little
+ROWS: Final = 400_000  # of a batch or block; one run may have more
+CACHED_BYTES: Final = 512 << 20  # of scalars in memory, at most
+CACHED_FILES: Final = 256 << 20  # bytes of files from which they come: 10,000 runs of 20 layers and 100 steps
 
 
-class Kept(NamedTuple):
-    """Where a catalog keeps a copy of a run's scalars."""
+class Block(NamedTuple):
+    """Scalars of runs that follow each other.
 
-    part: Path
-    entry: int
+    Runs that recorded the same things at the same steps, as those of a sweep mostly do, have their keys once, and a row
+    of values each: a scalar then takes 8 bytes in place of 40, rows are chosen once for all of the runs, and what is
+    computed of them is computed along an axis. Runs that differ from their neighbours share a block all the same, with
+    slots: a block each would cost more than its arithmetic.
+
+    Attributes
+    ----------
+    positions : ndarray of int32, shape (runs,)
+        Places of the runs.
+    keys : Table of ``rows`` rows
+        step, phase, layer, call, quantity; names as dictionaries, in one chunk. Blocks that follow each other share
+        one object where they have the same keys.
+    matrix : ndarray of float64, shape (runs, rows), or (1, rows) with slots
+        The values; NaN where missing.
+    slots : ndarray of int64, shape (rows,), or None
+        None: each run has all keys. Else the run of the block, from 0, that each value belongs to.
+    """
+
+    positions: NDArray[np.int32]
+    keys: pa.Table
+    matrix: NDArray[np.float64]
+    slots: NDArray[np.int64] | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the values, and of the slots."""
+        return self.matrix.nbytes + (0 if self.slots is None else self.slots.nbytes)
+
+    def table(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """Return the rows run by run: ``position``, then the scalars' columns, or some of them."""
+        runs, rows = self.matrix.shape
+        place = np.repeat(self.positions, rows) if self.slots is None else self.positions[self.slots]
+        keys = self.keys if runs == 1 else self.keys.take(np.tile(np.arange(rows), runs))
+        table = keys.add_column(0, "position", pa.array(place)).append_column("value", pa.array(self.matrix.ravel()))
+        return table if columns is None else table.select(["position", *dict.fromkeys(columns)])
+
+    def rows(self, chosen: NDArray[np.int64], keys: pa.Table, wanted: NDArray[np.bool_]) -> Block:
+        """Return some rows, whose keys are given, of the wanted runs; with slots, the others stay without any row."""
+        inside = wanted[self.positions]
+        if self.slots is None:
+            at = np.flatnonzero(inside)
+            return Block(self.positions[at], keys, self.matrix[np.ix_(at, chosen)])
+        if not inside.all():
+            here = inside[self.slots[chosen]]
+            chosen, keys = chosen[here], keys.filter(here)
+        return Block(self.positions, keys, self.matrix[:, chosen], self.slots[chosen])
 
 
-class Memory:
-    """What was last read from run folders, kept for the next question where it is small."""
+class ScalarCache:
+    """What was read of some runs, kept for the next question where it is small."""
 
     def __init__(self) -> None:
+        self._blocks: list[Block] = []
         self._positions: frozenset[int] = frozenset()
-        self._tables: list[pa.Table] = []
+        self._too_large = False
 
-    def find(self, positions: Sequence[int]) -> list[pa.Table] | None:
-        """Return all rows of the runs at some positions; None where they are not kept."""
-        if not self._positions >= set(positions):
-            return None
-        if self._positions == set(positions):
-            return self._tables
-        these = pa.array(positions, pa.int32())
-        return [table.filter(pc.is_in(table["position"], these)) for table in self._tables]
+    def blocks(self, runs: Sequence[Run], positions: Sequence[int], selection: Selection) -> Iterable[Block]:
+        """Return blocks that hold the wanted rows of runs, and others: all rows, where there is room to keep them."""
+        if self._positions.issuperset(positions):
+            return self._blocks
+        if self._too_large or sum(_size(runs[position]) for position in positions) > CACHED_FILES:
+            return _read(runs, positions, selection)
+        return self._keep(frozenset(positions), _read(runs, positions, Selection()))
 
-    def keep(self, positions: Sequence[int], tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
-        """Pass tables on, and keep them unless they turn out to be large."""
-        kept: list[pa.Table] | None = []
-        for table in tables:
-            if kept is not None:
-                kept = [*kept, table] if table.nbytes + sum(t.nbytes for t in kept) <= KEPT_BYTES else None
-            yield table
-        if kept is not None:
-            self._positions, self._tables = frozenset(positions), kept
+    def _keep(self, positions: frozenset[int], blocks: Iterable[Block]) -> Iterator[Block]:
+        kept, total = list[Block](), 0
+        for block in blocks:
+            total += block.nbytes + (0 if kept and kept[-1].keys is block.keys else block.keys.nbytes)
+            if total <= CACHED_BYTES:
+                kept.append(block)
+            else:
+                kept.clear()
+            yield block
+        self._too_large = total > CACHED_BYTES
+        if not self._too_large:
+            self._blocks, self._positions = kept, positions
 
 
-def batches(
-    runs: Sequence[Run],
-    wanted: Iterable[int],
-    selection: Selection,
-    memory: Memory,
-    columns: Sequence[str] | None = None,
-) -> Iterator[pa.Table]:
-    """Read the wanted scalars of runs.
+def blocks(runs: Sequence[Run], positions: Sequence[int], selection: Selection, cache: ScalarCache) -> Iterator[Block]:
+    """Yield the wanted scalars of runs, run by run in the order of their positions.
 
     Parameters
     ----------
     runs : sequence of Run
-    wanted : iterable of int
-        Positions of the runs to read.
+    positions : sequence of int
+        Of the runs to read, ascending.
     selection : Selection
-    memory : Memory
+    cache : ScalarCache
         Of these runs.
-    columns : sequence of str, optional
-        Columns that are needed, others may be left out; None is all of them.
 
     Yields
     ------
-    Table
-        The scalars' columns, names as dictionaries, and before them ``position`` (int32), the place of the run
-        in ``runs``. All rows of a run are in one table, in the order in which they were recorded; the runs may
-        come in any order.
+    Block
+        With at least one row; all rows of a run are in one block. With slots, some of its runs may have none.
 
     Raises
     ------
@@ -99,61 +134,25 @@ def batches(
     DropdiagWarning
         For each segment that cannot be read.
     """
-    loose: list[int] = []
-    kept: dict[Path, dict[int, int]] = {}
-    for position in wanted:
-        place = runs[position].kept
-        if place is None or place.entry in kept.setdefault(place.part, {}):
-            loose.append(position)
-        else:
-            kept[place.part][place.entry] = position
-    for part, entries in kept.items():
-        table = _from_part(part, entries, selection, columns)
-        if table is None:
-            loose.extend(entries.values())
-        else:
-            yield table
-    yield from map(selection.apply, _from_folders(runs, loose, selection, memory))
+    wanted = np.zeros(len(runs), np.bool_)
+    wanted[list(positions)] = True
+    known: pa.Table | None = None
+    for block in cache.blocks(runs, positions, selection):
+        if block.keys is not known:
+            known = block.keys
+            mask = selection.mask(known)
+            rows = np.arange(len(known)) if mask is None else np.flatnonzero(mask)
+            keys = known.take(rows)
+        found = block.rows(rows, keys, wanted)
+        if found.matrix.size:
+            yield found
 
 
-def _from_part(
-    part: Path, entries: Mapping[int, int], selection: Selection, columns: Sequence[str] | None
-) -> pa.Table | None:
-    try:
-        return read_part(part, entries, selection, columns)
-    except RunError as error:
-        warnings.warn(f"{error}; its runs are read from their folders", DropdiagWarning, stacklevel=4)
-        return None
-
-
-def _from_folders(
-    runs: Sequence[Run], positions: Sequence[int], selection: Selection, memory: Memory
-) -> Iterable[pa.Table]:
-    """Return tables that hold the wanted rows of runs, others may be among them."""
-    found = memory.find(positions)
-    if found is not None:
-        return found
-    if sum(_size(runs[position].path) for position in positions) > KEPT_FILES:
-        return _read(runs, positions, selection)
-    return memory.keep(positions, _read(runs, positions, Selection()))
-
-
-def _size(path: Path) -> int:
-    """Size in bytes of a run's scalars on the disk."""
-    try:
-        with os.scandir(path / "rank-0") as files:
-            return sum(file.stat().st_size for file in files if file.name.startswith("scalars"))
-    except FileNotFoundError:  # gone, or just compacted: reading it will tell
-        return 0
-
-
-def _read(runs: Sequence[Run], positions: Sequence[int], selection: Selection) -> Iterator[pa.Table]:
+def batches(found: Iterable[Block], columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+    """Yield blocks as tables (see `Block.table`), small ones joined, names as dictionaries, in one chunk."""
     waiting: list[pa.Table] = []
-    for position, rows in _read_ahead(runs, positions, selection):
-        for problem in rows.problems:
-            warnings.warn(problem, DropdiagWarning, stacklevel=4)
-        place = pa.array(np.full(len(rows.table), position, np.int32))
-        waiting.append(rows.table.add_column(0, "position", place))
+    for block in found:
+        waiting.append(block.table(columns))
         if sum(map(len, waiting)) >= ROWS:
             yield one_chunk(pa.concat_tables(waiting))
             waiting = []
@@ -161,27 +160,72 @@ def _read(runs: Sequence[Run], positions: Sequence[int], selection: Selection) -
         yield one_chunk(pa.concat_tables(waiting))
 
 
-def _read_ahead(runs: Sequence[Run], positions: Sequence[int], selection: Selection) -> Iterator[tuple[int, Rows]]:
-    """Read runs in threads, a window of them at a time."""
+def joined(tables: Iterable[pa.Table]) -> pa.Table:
+    """Join batches to one table, which may be empty."""
+    none = coded("scalars").insert(0, pa.field("position", pa.int32())).empty_table()
+    return one_chunk(pa.concat_tables([none, *tables]))
+
+
+def _size(run: Run) -> int:
+    """Size in bytes of a run's scalars on the disk."""
+    try:
+        with os.scandir(rank_folder(run.path)) as files:
+            return sum(file.stat().st_size for file in files if file.name.startswith("scalars"))
+    except FileNotFoundError:  # just compacted: reading it will tell
+        return 0
+
+
+def _read(runs: Sequence[Run], positions: Sequence[int], selection: Selection) -> Iterator[Block]:
+    """Read runs, and join neighbours that have the same keys."""
 
     def read(position: int) -> Rows:
-        run = runs[position]
-        return read_rows(run.path, run.meta["sessions"], "scalars", selection)
+        return read_scalars(runs[position].path, runs[position].meta["sessions"], selection)
 
-    if len(positions) < 4:
-        yield from ((position, read(position)) for position in positions)
-        return
-    with ThreadPoolExecutor(THREADS) as pool:
-        for begin in range(0, len(positions), WINDOW):
-            window = positions[begin : begin + WINDOW]
-            yield from zip(window, pool.map(read, window), strict=True)
+    same, differing = list[_Scalars](), list[_Scalars]()
+    for one in _with_shared_keys(read_ahead(read, positions)):
+        if same and (one.keys is not same[0].keys or len(same) * len(one.values) >= ROWS):
+            yield from _blocks(same, differing)
+            same = []
+        same.append(one)
+    yield from _blocks(same, differing)
+    if differing:
+        yield _slotted(differing)
 
 
-def in_order(tables: Iterable[pa.Table]) -> pa.Table:
-    """Join batches, run by run in the order of their positions."""
-    none = coded("scalars").insert(0, pa.field("position", pa.int32())).empty_table()
-    table = one_chunk(pa.concat_tables([none, *tables]))
-    position = table["position"].to_numpy()
-    if (position[1:] >= position[:-1]).all():
-        return table
-    return table.take(np.argsort(position, kind="stable"))
+class _Scalars(NamedTuple):
+    """Scalars of one run; the keys are one object where they are those of the run before."""
+
+    position: int
+    keys: pa.Table
+    values: NDArray[np.float64]
+
+
+def _with_shared_keys(found: Iterable[tuple[int, Rows]]) -> Iterator[_Scalars]:
+    keys = before = coded("scalars").empty_table()
+    for position, (table, problems) in found:
+        for problem in problems:
+            warnings.warn(problem, DropdiagWarning, stacklevel=5)
+        own = table.drop_columns("value")
+        if not own.equals(before):
+            joined_own = one_chunk(own)  # also alike: the same rows in other row groups
+            keys, before = keys if joined_own.equals(keys) else joined_own, own
+        yield _Scalars(position, keys, table["value"].to_numpy())
+
+
+def _blocks(same: list[_Scalars], differing: list[_Scalars]) -> Iterator[Block]:
+    """Yield runs of the same keys as a block, and before them those that differ; one run alone is put to those."""
+    if len(same) == 1:
+        differing += same
+    if differing and (len(same) > 1 or sum(len(one.values) for one in differing) >= ROWS):
+        yield _slotted(differing)
+        differing.clear()
+    if len(same) > 1:
+        positions = np.array([one.position for one in same], np.int32)
+        yield Block(positions, same[0].keys, np.stack([one.values for one in same]))
+
+
+def _slotted(found: list[_Scalars]) -> Block:
+    slots = np.repeat(np.arange(len(found)), [len(one.values) for one in found])
+    keys = one_chunk(pa.concat_tables([one.keys for one in found]))
+    values = np.concatenate([one.values for one in found])
+    return Block(np.array([one.position for one in found], np.int32), keys, values[np.newaxis], slots)

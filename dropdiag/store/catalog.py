@@ -1,8 +1,7 @@
-"""A catalog of many runs: their scalars in one place, derived from the run folders and checked against them."""
+"""All runs below a folder, by the values of their config or by patterns of their paths."""
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
@@ -10,31 +9,50 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from dropdiag.errors import ArgumentError, DropdiagWarning, RunError
+from dropdiag.store.listing import is_run, run_folders
+from dropdiag.store.reader import open_runs
 from dropdiag.store.run import PathLike, Run
 from dropdiag.store.runs import Runs
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from dropdiag.store.cataloguing import Progress, Update
-    from dropdiag.store.index import Entry
-
 Patterns: TypeAlias = str | Sequence[str]
 Conditions: TypeAlias = Mapping[str, Patterns]
-NAMED = 5  # runs that a warning names
+
+
+class Update(NamedTuple):
+    """What `Catalog.update` did.
+
+    Attributes
+    ----------
+    read : int
+        Runs below the folder.
+    kept, removed : int
+        Always 0: nothing is kept.
+    unreadable : dict of str to str
+        Always empty: `Catalog.runs` names what it cannot read.
+    problems : list of str
+        Always empty.
+    """
+
+    read: int
+    kept: int
+    removed: int
+    unreadable: dict[str, str]
+    problems: list[str]
 
 
 class Catalog:
-    """The scalars of all runs below a folder, so that thousands of them are read at once.
+    """All runs below a folder, at any depth, chosen and grouped by their paths or by their config.
 
-    It lies in ``ROOT/.catalog``, is derived from the run folders alone, and may be deleted at any time. Run
-    folders are never touched. A catalog gives no stale numbers: `runs` compares each ``run.json`` with what the
-    catalog read, and takes what changed since from its folder.
+    It is a way of opening runs and has no files of its own: reading is fast enough without. A folder ``.catalog``
+    that an earlier version left is neither read nor touched; it may be deleted.
 
     Parameters
     ----------
     root : path
-        Folder with run folders in it, at any depth.
+        Folder with run folders in it.
 
     Raises
     ------
@@ -46,56 +64,42 @@ class Catalog:
         self.root = Path(root).expanduser().absolute()
         if not self.root.is_dir():
             raise RunError(f"{self.root} is no folder; a catalog is that of a folder with runs in it")
-        if (self.root / "run.json").exists():
+        if is_run(self.root):
             raise RunError(f"{self.root} is a run itself; give the folder above it, or load() the run")
 
     def __repr__(self) -> str:
         return f"<Catalog of {str(self.root)!r}>"
 
-    def update(self, progress: Progress | None = None) -> Update:
-        """Read the runs that are new or have changed; forget those that are gone.
-
-        Parameters
-        ----------
-        progress : callable, optional
-            Is given how many of the runs to read are done, and how many there are.
-
-        Returns
-        -------
-        Update
-            Numbers of runs read, kept and removed; ``unreadable``, a dict path -> reason of runs left out.
+    def update(self, progress: object = None) -> Update:  # noqa: ARG002 - earlier versions told it how far they were
+        """Do nothing: a catalog has no files any more, so there is nothing to bring up to date.
 
         Warns
         -----
-        DropdiagWarning
-            For each run and each segment that cannot be read; the others are.
+        DeprecationWarning
+            It will be removed in the next version.
         """
-        from dropdiag.store.cataloguing import update  # noqa: PLC0415 - pyarrow is not paid by `import dropdiag`
-
-        result = update(self.root, progress)
-        for sentence in (*(f"{why}; the run is left out" for why in result.unreadable.values()), *result.problems):
-            warnings.warn(sentence, DropdiagWarning, stacklevel=2)
-        return result
+        text = "Catalog.update() does nothing any more: runs are read from their folders; leave it out"
+        warnings.warn(text, DeprecationWarning, stacklevel=2)
+        return updated(self)
 
     @property
     def table(self) -> pd.DataFrame:
-        """One row a run as the catalog has it: path, condition, seed, state, steps, and each key of the config."""
+        """One row a run: path (from the root), condition, seed, state, steps, and each key of the config."""
         import pandas as pd  # noqa: PLC0415
 
-        from dropdiag.store.index import read_index  # noqa: PLC0415
-
-        entries = read_index(self.root)
         names = ["path", "condition", "seed", "state", "steps"]
-        frame = pd.DataFrame([[getattr(entry, name) for name in names] for entry in entries], columns=names)
+        runs = self._opened()
+        rows = [[path, run.condition, run.seed, run.meta["state"], run.meta.get("steps", 0)] for path, run in runs]
+        frame = pd.DataFrame(rows, columns=names)
         frame["seed"] = frame["seed"].astype("Int64")
-        configs = pd.DataFrame([json.loads(entry.config) for entry in entries], index=frame.index)
+        configs = pd.DataFrame([run.meta["config"] for _, run in runs], index=frame.index)
         configs = configs.drop(columns=["condition", "seed"], errors="ignore")
         return frame.join(configs.rename(columns={name: f"config.{name}" for name in names}))
 
     def runs(
         self, conditions: Conditions | str | Sequence[str] | None = None, where: Mapping[str, Any] | None = None
     ) -> Runs:
-        """Return runs as `dropdiag.load` does, their scalars from the catalog, all else from their folders.
+        """Return runs as `dropdiag.load` does.
 
         Parameters
         ----------
@@ -114,120 +118,85 @@ class Catalog:
         Raises
         ------
         RunError
-            If there is no catalog yet, or no run is left.
+            If no run is left.
         ArgumentError
             If a run is under two conditions, or a key is in no run's config.
 
         Warns
         -----
         DropdiagWarning
-            If runs are new or have changed (they are read from their folders), are gone or cannot be read (they
-            are left out), or segments of them could not be read.
+            For each run that cannot be read; it is left out.
         """
-        found = _filtered(self._checked(), where)
+        found = _filtered(self._opened(), where)
         if not found:
             raise RunError(f"no run below {self.root} is left with where={where!r}")
-        chosen: Sequence[tuple[str | None, _Candidate]] = [(None, run) for run in found]
+        chosen: Sequence[tuple[str | None, _Found]] = [(None, one) for one in found]
         if isinstance(conditions, Mapping):
             chosen = _by_pattern(found, conditions)
         elif conditions is not None:
             chosen = _by_keys(found, conditions)
-        return Runs([run.opened(condition) for condition, run in chosen], ordered=isinstance(conditions, Mapping))
+        return Runs([one.run.under(condition) for condition, one in chosen], ordered=isinstance(conditions, Mapping))
 
-    def _checked(self) -> list[_Candidate]:
-        """Return all runs there are now, each with its entry where the catalog has it as it is."""
-        from dropdiag.store.index import find_runs, read_index, segments_of  # noqa: PLC0415
-
-        entries = {entry.path: entry for entry in read_index(self.root)}
-        there = dict(sorted(find_runs(self.root)))
-        fresh = {path: entry for path, entry in entries.items() if there.get(path) == entry.stamp}
-        # A job killed between its rows and its run.json leaves rows under an unchanged stamp.
-        running = [path for path, entry in fresh.items() if entry.state == "running"]
-        for path in running:
-            if segments_of(self.root / path) != fresh[path].segments:
-                del fresh[path]
-        changed = {path: self._open(path) for path in there if path not in fresh}
-        self._warn("are new or have changed since the catalog was made, and are read from their folders",
-                   [path for path, run in changed.items() if run is not None])  # fmt: skip
-        self._warn("of the catalog are gone, and are left out", sorted(entries.keys() - there.keys()))
-        for problem in (problem for entry in fresh.values() for problem in json.loads(entry.problems)):
-            warnings.warn(problem, DropdiagWarning, stacklevel=4)
-        found = [_Candidate(self.root, path, fresh.get(path), changed.get(path)) for path in there]
-        return [one for one in found if one.entry is not None or one.run is not None]
-
-    def _open(self, path: str) -> Run | None:
-        try:
-            return Run(self.root / path)
-        except RunError as error:
-            warnings.warn(f"{error}; the run is left out", DropdiagWarning, stacklevel=5)
-            return None
-
-    def _warn(self, what: str, paths: list[str]) -> None:
-        if paths:
-            more = f" and {len(paths) - NAMED:,} more" if len(paths) > NAMED else ""
-            text = f"{', '.join(paths[:NAMED])}{more} {what}; `dropdiag catalog {self.root}` brings it up to date"
-            warnings.warn(text, DropdiagWarning, stacklevel=4)
+    def _opened(self) -> list[_Found]:
+        runs, problems = open_runs(run_folders(self.root), on_error="collect")
+        for problem in problems:
+            warnings.warn(problem, DropdiagWarning, stacklevel=3)
+        return [_Found(run.path.relative_to(self.root).as_posix(), run) for run in runs or ()]
 
 
-class _Candidate(NamedTuple):
-    """A run below the root: as the catalog has it, or else as its folder has it."""
+def updated(catalog: Catalog) -> Update:
+    """Return what `Catalog.update` returns."""
+    return Update(len(run_folders(catalog.root)), 0, 0, {}, [])
 
-    root: Path
+
+class _Found(NamedTuple):
+    """A run, and its path from the root."""
+
     path: str
-    entry: Entry | None
-    run: Run | None
+    run: Run
 
     @property
     def config(self) -> dict[str, Any]:
-        config: dict[str, Any] = {} if self.run is None else self.run.meta["config"]
-        return config if self.entry is None else json.loads(self.entry.config)
-
-    def opened(self, condition: str | None) -> Run:
-        if self.entry is None:
-            return Run(self.root / self.path, condition)
-        from dropdiag.store.batches import Kept  # noqa: PLC0415
-        from dropdiag.store.index import FOLDER  # noqa: PLC0415
-
-        kept = Kept(self.root / FOLDER / self.entry.part, self.entry.entry)
-        known = self.entry.condition if condition is None else condition
-        return Run.listed(self.root / self.path, self.entry.name, known, self.entry.seed, kept)
+        config: dict[str, Any] = self.run.meta["config"]
+        return config
 
 
-def _filtered(found: list[_Candidate], where: Mapping[str, Any] | None) -> list[_Candidate]:
-    """Candidates whose config has the values asked for."""
+def _filtered(found: list[_Found], where: Mapping[str, Any] | None) -> list[_Found]:
+    """Keep the runs whose config has the values asked for."""
     for key, value in (where or {}).items():
         _check_key(key, found)
         values = value if isinstance(value, (list, tuple)) else [value]
-        found = [run for run in found if key in run.config and run.config[key] in values]
+        found = [one for one in found if key in one.config and one.config[key] in values]
     return found
 
 
-def _by_pattern(found: list[_Candidate], conditions: Mapping[str, Patterns]) -> list[tuple[str, _Candidate]]:
-    """Candidates of each condition, in its order."""
-    chosen, owners = [], dict[str, str]()
+def _by_pattern(found: list[_Found], conditions: Conditions) -> list[tuple[str | None, _Found]]:
+    """Group runs by the patterns of their paths, in the order of the conditions."""
+    chosen: list[tuple[str | None, _Found]] = []
+    owners = dict[str, str]()
     for name, patterns in conditions.items():
         several = [patterns] if isinstance(patterns, str) else list(patterns)
-        inside = [run for run in found if any(_matches(run.path, pattern) for pattern in several)]
+        inside = [one for one in found if any(_matches(one.path, pattern) for pattern in several)]
         if not inside:
             raise RunError(f"no run of the catalog matches {patterns!r}; a pattern is that of a path from its root")
-        for run in inside:
-            owner = owners.setdefault(run.path, name)
+        for one in inside:
+            owner = owners.setdefault(one.path, name)
             if owner != name:
-                raise ArgumentError(f"{run.path} is given as {owner!r} and as {name!r}; a run belongs to one condition")
-        chosen += [(name, run) for run in inside]
+                raise ArgumentError(f"{one.path} is given as {owner!r} and as {name!r}; a run belongs to one condition")
+        chosen += [(name, one) for one in inside]
     return chosen
 
 
-def _by_keys(found: list[_Candidate], keys: str | Sequence[str]) -> list[tuple[str, _Candidate]]:
-    """Candidates under a condition made of their config's values."""
+def _by_keys(found: list[_Found], keys: str | Sequence[str]) -> list[tuple[str | None, _Found]]:
+    """Make each run's condition of values of its config."""
     several = [keys] if isinstance(keys, str) else list(keys)
     for key in several:
         _check_key(key, found)
-    return [(", ".join(f"{key}={run.config.get(key)}" for key in several), run) for run in found]
+    return [(", ".join(f"{key}={one.config.get(key)}" for key in several), one) for one in found]
 
 
-def _check_key(key: str, found: list[_Candidate]) -> None:
-    known = sorted({name for run in found for name in run.config})
+def _check_key(key: str, found: list[_Found]) -> None:
+    known = sorted({name for one in found for name in one.config})
     if key not in known:
         raise ArgumentError(f"no run's config has {key!r}; there are {', '.join(map(repr, known)) or 'none'}")
 

@@ -7,13 +7,15 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, Final
 
 from dropdiag.errors import DropdiagWarning, RunError
 from dropdiag.store.segments import Segment, list_segments, segment_path, session_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+GROUP_ROWS: Final = 65_536  # scalars of a row group of a compacted run
 
 
 def write_segment(path: Path, parts: Iterable[pa.Table]) -> None:
@@ -99,12 +101,30 @@ def compact(folder: Path, session_starts: Sequence[int]) -> None:
 
 
 def _join(folder: Path, name: str, parts: list[Segment]) -> None:
-    from dropdiag.store import tables  # noqa: PLC0415
+    from dropdiag.store.reading import read_segment  # noqa: PLC0415 - pyarrow is not paid by `import dropdiag`
 
     try:
-        write_segment(segment_path(folder, name, parts[0].first, parts[-1].last), map(tables.read_or_raise, parts))
+        tables = map(read_segment, parts)
+        groups = _in_large_groups(tables) if name == "scalars" else tables
+        write_segment(segment_path(folder, name, parts[0].first, parts[-1].last), groups)
     except RunError as error:
         warnings.warn(f"{error}; the run is not compacted", DropdiagWarning, stacklevel=4)
         return
     for part in parts:
         part.path.unlink()
+
+
+def _in_large_groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """Join the small tables of flushes, each of which would be a row group: decoding costs more a group than a row.
+
+    Histograms stay a row group a flush: they are large, and a reader of one step reads its group alone.
+    """
+    import pyarrow as pa  # noqa: PLC0415
+
+    waiting: list[pa.Table] = []
+    for table in tables:
+        if waiting and sum(map(len, waiting)) + len(table) > GROUP_ROWS:
+            yield pa.concat_tables(waiting).combine_chunks()
+            waiting = []
+        waiting.append(table)
+    yield pa.concat_tables(waiting).combine_chunks()

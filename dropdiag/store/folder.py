@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import operator
+import warnings
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from dropdiag.errors import ArgumentError, RunError
+from dropdiag.errors import ArgumentError, DropdiagWarning, RunError
 from dropdiag.store.schema import FORMAT, SCHEMA_VERSION, TRAIN
-from dropdiag.store.segments import list_segments
+from dropdiag.store.segments import rank_name, ranks
+from dropdiag.store.selection import Selection
 
 
 def check_new(path: Path) -> None:
@@ -62,17 +64,22 @@ def resume_step(path: Path, resume: bool | int) -> int | None:
     return step
 
 
-def evaluated_phases(path: Path, step: int, rank: int = 0) -> set[str]:
-    """Return the held-out phases that a run has recorded at a step."""
-    from dropdiag.store import tables  # noqa: PLC0415
+def evaluated_phases(path: Path, step: int) -> set[str]:
+    """Return the held-out phases that a run has recorded at a step.
 
-    found: set[str] = set()
-    for segment in list_segments(path / f"rank-{rank}"):
-        if segment.table == "scalars":
-            table = tables.read(segment, columns=["phase", "layer"], filters=[("step", "=", step)])
-            rows = [] if table is None else table.to_pylist()
-            found |= {row["phase"] for row in rows if row["layer"] is not None and row["phase"] != TRAIN}
-    return found
+    Warns
+    -----
+    DropdiagWarning
+        For each segment that cannot be read.
+    """
+    from dropdiag.store.reading import decoded, read_scalars  # noqa: PLC0415 - pyarrow is not paid by a new run
+
+    selection = Selection.of(steps=step)
+    table, problems = read_scalars(path, read_meta(path)["sessions"], selection)
+    for problem in problems:
+        warnings.warn(problem, DropdiagWarning, stacklevel=2)
+    rows = decoded(selection.apply(table).select(["phase", "layer"])).to_pylist()
+    return {row["phase"] for row in rows if row["layer"] is not None and row["phase"] != TRAIN}
 
 
 def read_meta(path: Path) -> dict[str, Any]:
@@ -85,7 +92,7 @@ def read_meta(path: Path) -> dict[str, Any]:
     """
     file = path / "run.json"
     try:
-        meta = json.loads(file.read_text(encoding="utf-8"))
+        meta = json.loads(file.read_bytes())
     except FileNotFoundError:
         raise RunError(f"{path} is not a run: it has no run.json") from None
     except (OSError, ValueError) as error:
@@ -102,9 +109,9 @@ def read_meta(path: Path) -> dict[str, Any]:
 
 def check_ranks(path: Path) -> None:
     """Raise `RunError` unless the run was recorded by one process, which is what this version reads."""
-    ranks = sorted(p.name for p in path.glob("rank-*"))
-    if ranks != ["rank-0"]:
-        raise RunError(f"{path} holds {ranks or 'no ranks'}; this version reads runs of one rank (rank-0)")
+    found, known = ranks(path), rank_name()
+    if found != [known]:
+        raise RunError(f"{path} holds {found or 'no ranks'}; this version reads runs of one rank ({known})")
 
 
 def _format_of(meta: object) -> object:

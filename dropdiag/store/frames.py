@@ -2,28 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Final
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 
 from dropdiag.store.reading import decoded
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-RUN_COLUMNS: Final = ("condition", "seed", "run")
 TEXT: Final = ("phase", "layer", "quantity")
-
-
-class Labels(NamedTuple):
-    """Condition, seed and name of each run, by position."""
-
-    conditions: Sequence[str]
-    seeds: Sequence[int | None]
-    names: Sequence[str]
 
 
 def tidy(table: pa.Table) -> pd.DataFrame:
@@ -32,43 +19,46 @@ def tidy(table: pa.Table) -> pd.DataFrame:
     return frame
 
 
-def tidy_of_runs(table: pa.Table, labels: Labels) -> pd.DataFrame:
-    """Return a batch as a frame, with the runs' text columns before."""
-    position = table["position"].combine_chunks()
-    frame = tidy(table.drop_columns("position"))
-    for place, (name, values) in enumerate((("condition", labels.conditions), ("run", labels.names))):
-        column = pa.DictionaryArray.from_arrays(position, pa.array(values, pa.string())).cast(pa.string())
-        frame.insert(place, name, pa.table({name: column}).to_pandas()[name])
-    frame.insert(1, "seed", _seeds(position.to_numpy(), labels.seeds))
+def run_columns(conditions: Sequence[str], seeds: Sequence[int | None], names: Sequence[str]) -> pd.DataFrame:
+    """Return condition, seed and name of runs, a row each."""
+    columns = {"condition": conditions, "seed": pd.array(list(seeds), dtype="Int64"), "run": names}
+    frame: pd.DataFrame = pd.DataFrame(columns).astype({"condition": "str", "run": "str"})
     return frame
 
 
-def coded_of_runs(table: pa.Table, labels: Labels, wanted: Sequence[str] | None = None) -> pd.DataFrame:
-    """Return a batch as a frame whose text columns are categories: a quarter of the memory and of the time."""
-    position = table["position"].to_numpy()
-    columns: dict[str, object] = {
-        "condition": _category(position, labels.conditions),
-        "seed": _seeds(position, labels.seeds),
-        "run": _category(position, labels.names),
-    }
-    for name in table.column_names[1:] if wanted is None else wanted:
+def as_categories(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return what `run_columns` did with categories in place of text, in the order of their first appearance."""
+    columns = {name: pd.Categorical(frame[name], categories=frame[name].unique()) for name in ("condition", "run")}
+    coded: pd.DataFrame = frame.assign(**columns)
+    return coded
+
+
+def of_runs(table: pa.Table, runs: pd.DataFrame, frame: Callable[[pa.Table], pd.DataFrame]) -> pd.DataFrame:
+    """Return a batch as a frame, the columns of its runs before.
+
+    Parameters
+    ----------
+    table : Table
+        A batch, with the column ``position``.
+    runs : DataFrame
+        From `run_columns`, or `as_categories`.
+    frame : callable
+        `tidy`, or `coded_frame`.
+    """
+    who = runs.iloc[table["position"].to_numpy()].reset_index(drop=True)
+    joined: pd.DataFrame = pd.concat([who, frame(table.drop_columns("position"))], axis=1)
+    return joined
+
+
+def coded_frame(table: pa.Table) -> pd.DataFrame:
+    """Return scalars as a frame whose text columns are categories: a quarter of the memory and of the time."""
+    columns: dict[str, object] = {}
+    for name in table.column_names:
         column = table[name].combine_chunks()
         if name in TEXT:
             codes = column.indices.fill_null(-1).to_numpy(zero_copy_only=False)
-            columns[name] = _from_codes(codes, column.dictionary.to_pylist())
+            categories = pd.Index(column.dictionary.to_pylist(), dtype="str")
+            columns[name] = pd.Categorical.from_codes(codes, categories=categories)
         else:
             columns[name] = column.to_numpy(zero_copy_only=False)
     return pd.DataFrame(columns)
-
-
-def _category(position: NDArray[np.int32], values: Sequence[str]) -> pd.Categorical[str]:
-    each, names = pd.factorize(np.array(values, dtype=object))
-    return _from_codes(each.astype(np.int32)[position], list(names))
-
-
-def _from_codes(codes: NDArray[np.int32], names: list[str]) -> pd.Categorical[str]:
-    return pd.Categorical.from_codes(codes, categories=pd.Index(names, dtype="str"))
-
-
-def _seeds(position: NDArray[np.int32], seeds: Sequence[int | None]) -> pd.Series[int]:
-    return pd.Series(pd.array(list(seeds), dtype="Int64").take(position))

@@ -1,28 +1,41 @@
-"""The rows of a run folder, read fast: what is wanted of each segment, names as dictionaries.
+"""The rows of one run's tables, each file opened once.
 
-Dictionaries (a code a row, each name once) are read several times as fast as text, in a fraction of the memory.
-What cannot be read is left out and named; who calls says so to the user.
+A small file is read whole and decoded from memory, a large one by row group. Names come as dictionaries (a code a row,
+each name once), which are several times as fast as text and a fraction of its size. A segment that cannot be read is
+left out and named; whoever calls tells the user.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from functools import cache
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
-from dropdiag.errors import RunError
-from dropdiag.store.segments import Segment, list_segments, session_of
+from dropdiag.errors import DropdiagWarning, RunError
+from dropdiag.store.segments import Segment, VisibleSegment, rank_folder, rank_name, visible_segments
 from dropdiag.store.selection import NAMES, Selection
 from dropdiag.store.tables import SCHEMAS
 
 HEAVY: Final = ("bins", "counts")
-SMALL: Final = 200_000  # rows of a segment that is read whole: choosing among so few costs more than reading them
+WHOLE_BYTES: Final = 8 << 20  # of a file that is read at once; of a larger one, the wanted columns alone
+WHOLE_ROWS: Final = 200_000  # scalars of a segment that are decoded at once: choosing among so few costs more
+STREAM_ROWS: Final = {"scalars": 65_536, "histograms": 128}
+OPEN_FILES: Final = 32  # files of histograms that stay open between their keys and their counts
 ATTEMPTS: Final = 5
+UNREADABLE: Final = (OSError, KeyError, pa.ArrowException)
 _CODED: Final = pa.dictionary(pa.int32(), pa.string())
+Sessions: TypeAlias = Sequence[Mapping[str, Any]]
+Choose: TypeAlias = Callable[[pa.Table], NDArray[np.bool_]]
+T = TypeVar("T")
 
 
 class Rows(NamedTuple):
@@ -32,19 +45,16 @@ class Rows(NamedTuple):
     problems: list[str]
 
 
+@cache
 def coded(name: str, *, heavy: bool = True) -> pa.Schema:
     """Return the schema of a table with its names as dictionaries."""
-    return pa.schema([
-        (field.name, _CODED if field.name in NAMES else field.type)
-        for field in SCHEMAS[name]
-        if heavy or field.name not in HEAVY
-    ])  # fmt: skip
+    fields = (field for field in SCHEMAS[name] if heavy or field.name not in HEAVY)
+    return pa.schema([field.with_type(_CODED) if field.name in NAMES else field for field in fields])
 
 
 def decoded(table: pa.Table) -> pa.Table:
     """Return the table with its names as text."""
-    plain = [(f.name, pa.string() if pa.types.is_dictionary(f.type) else f.type) for f in table.schema]
-    return table.cast(pa.schema(plain))
+    return table.cast(pa.schema([f.with_type(pa.string()) if f.name in NAMES else f for f in table.schema]))
 
 
 def one_chunk(table: pa.Table) -> pa.Table:
@@ -52,10 +62,8 @@ def one_chunk(table: pa.Table) -> pa.Table:
     return table.unify_dictionaries().combine_chunks()
 
 
-def read_rows(
-    path: Path, sessions: Sequence[dict[str, Any]], name: str, selection: Selection, *, heavy: bool = True
-) -> Rows:
-    """Read a run's rows of a table, without those that a later session recorded anew.
+def read_scalars(path: Path, sessions: Sessions, selection: Selection) -> Rows:
+    """Read a run's scalars, without those that a later session recorded anew.
 
     Parameters
     ----------
@@ -63,100 +71,231 @@ def read_rows(
         The run folder.
     sessions : sequence of dict
         As ``run.json`` has them.
-    name : {"scalars", "histograms"}
     selection : Selection
         All wanted rows are among those returned; others of small segments may be, too.
-    heavy : bool
-        With the bins and counts of histograms, or without.
 
     Raises
     ------
     RunError
         If the run is gone.
     """
-    folder = path / "rank-0"
-    for _ in range(ATTEMPTS):
-        if not folder.is_dir():
-            raise RunError(f"{path} is gone, or its rank-0 is: it cannot be read any more")
-        try:
-            return _read_listed(folder, sessions, name, selection, heavy=heavy)
-        except FileNotFoundError:  # the run ended and was compacted after its segments were listed: list them anew
-            continue
-    raise RunError(f"{folder}: its segments vanish while they are read; try again")
+
+    def read() -> Rows:
+        found, problems = list[pa.Table](), list[str]()
+        for segment, last_step in visible_segments(path, "scalars", sessions):
+            with _problems(segment, problems):
+                found += list(_scalars(segment, selection, last_step))
+        if len(found) == 1:
+            return Rows(found[0], problems)
+        return Rows(pa.concat_tables([coded("scalars").empty_table(), *found]), problems)
+
+    return _whole(path, read)
 
 
-def _read_listed(
-    folder: Path, sessions: Sequence[dict[str, Any]], name: str, selection: Selection, *, heavy: bool
-) -> Rows:
-    starts = [session["first_segment"] for session in sessions]
-    found, problems = [coded(name, heavy=heavy).empty_table()], []
-    for segment in list_segments(folder):
-        if segment.table != name:
-            continue
-        later = [session["from_step"] for session in sessions[session_of(segment, starts) + 1 :]]
-        try:
-            table = read_segment(segment, selection, heavy=heavy)
-        except RunError as error:
-            problems.append(f"{error}; it is left out, the rest of the run is read")
-        else:
-            found.append(Selection().until(min(later, default=None)).apply(table))
-    return Rows(pa.concat_tables(found), problems)
+def read_histograms(path: Path, sessions: Sessions, choose: Choose | None) -> Rows:
+    """Read a run's histograms: the keys of all, then bins and counts of the chosen ones from the same open files.
 
-
-def read_segment(segment: Segment, selection: Selection, *, heavy: bool = True) -> pa.Table:
-    """Read one segment: whole where it is small, else the wanted rows alone, a row group at a time.
+    Parameters
+    ----------
+    path, sessions
+        As for `read_scalars`.
+    choose : callable or None
+        Takes the keys of all histograms, in one chunk (the table without bins and counts), returns which of them are
+        wanted. None: the keys of all are returned, without bins and counts.
 
     Raises
     ------
-    FileNotFoundError
-        If it is not there (any more).
+    RunError
+        If the run is gone.
+    """
+
+    def read() -> Rows:
+        problems = list[str]()
+        with ExitStack() as stack:
+            opened = list(_with_keys(visible_segments(path, "histograms", sessions), problems, stack))
+            none = coded("histograms", heavy=False).empty_table()
+            keys = one_chunk(pa.concat_tables([none, *(one.keys.take(one.visible) for one in opened)]))
+            if choose is None:
+                return Rows(keys, problems)
+            wanted = np.split(choose(keys), np.cumsum([len(one.visible) for one in opened])[:-1])
+            found = [coded("histograms").empty_table()]
+            for one, mask in zip(opened, wanted, strict=False):
+                with _problems(one.segment, problems):
+                    found += one.read(one.visible[mask])
+        return Rows(pa.concat_tables(found), problems)
+
+    return _whole(path, read)
+
+
+def stream(path: Path, sessions: Sessions, name: str) -> Iterator[pa.Table]:
+    """Yield all rows of a run's table in the order in which they were recorded, a bounded number at a time.
+
+    Parameters
+    ----------
+    path, sessions
+        As for `read_scalars`.
+    name : {"scalars", "histograms"}
+
+    Yields
+    ------
+    Table
+        Columns as in ``docs/run-folder.md``, names as dictionaries; never empty. Rows that a later session recorded
+        anew are left out.
+
+    Raises
+    ------
+    RunError
+        If the run is gone, or ended while it was read, so that its segments were joined.
+
+    Warns
+    -----
+    DropdiagWarning
+        For each segment that cannot be read, whole or to its end; the others are.
+    """
+    _check_there(path)
+    for segment, last_step in visible_segments(path, name, sessions):
+        done, hidden = 0, Selection().until(last_step)
+        try:
+            with _open(segment) as file:
+                for batch in file.iter_batches(STREAM_ROWS[name], columns=coded(name).names, use_threads=False):
+                    rows = hidden.apply(pa.Table.from_batches([batch]).cast(coded(name)))
+                    if rows.num_rows:
+                        yield rows
+                    done += batch.num_rows
+        except FileNotFoundError as error:
+            raise RunError(
+                f"{segment.path} is gone: the run ended while it was read, and its segments were joined; try again"
+            ) from error
+        except UNREADABLE as error:
+            what = f"its rows from number {done + 1:,} on are" if done else "it is"
+            message = f"{segment.path} cannot be read: {error}; {what} left out, the rest of the run is read"
+            warnings.warn(message, DropdiagWarning, stacklevel=3)
+
+
+def read_segment(segment: Segment) -> pa.Table:
+    """Read all of a segment, names as text.
+
+    Raises
+    ------
     RunError
         If it cannot be read.
     """
-    schema = coded(segment.table, heavy=heavy)
     try:
-        with pq.ParquetFile(segment.path, read_dictionary=list(NAMES), pre_buffer=False) as file:
-            if file.metadata.num_rows <= SMALL and not set(HEAVY) & set(schema.names):
-                table = file.read(schema.names, use_threads=False)
-            else:
-                table = pa.concat_tables([schema.empty_table(), *_wanted(file, selection, schema)])
-    except FileNotFoundError:
-        raise
-    except (OSError, KeyError, pa.ArrowException) as error:
+        with _open(segment) as file:
+            return file.read(use_threads=False)
+    except UNREADABLE as error:
         raise RunError(f"{segment.path} cannot be read: {error}") from error
-    return table if table.schema.equals(schema) else table.cast(schema)
 
 
-def _wanted(file: pq.ParquetFile, selection: Selection, schema: pa.Schema) -> list[pa.Table]:
-    groups = [g for g in range(file.num_row_groups) if _may_hold(file, g, selection)]
-    tables = (_read_group(file, group, selection, schema) for group in groups)
-    return [table.cast(schema) for table in tables if table is not None]
+class _Histograms(NamedTuple):
+    """An open segment of histograms, and the keys of all its rows."""
+
+    segment: Segment
+    file: pq.ParquetFile | None  # None: too many are open, it is opened again
+    keys: pa.Table
+    visible: NDArray[np.int64]  # rows that no later session recorded anew
+
+    def read(self, rows: NDArray[np.int64]) -> list[pa.Table]:
+        """Read some rows whole: bins and counts of the row groups that hold one of them."""
+        if not len(rows):
+            return []
+        with ExitStack() as stack:
+            heavy = _heavy(self.file or stack.enter_context(_open(self.segment)), rows)
+        table = self.keys.take(rows)
+        for name in HEAVY:
+            table = table.append_column(name, heavy[name])
+        return [table.select(coded("histograms").names).cast(coded("histograms"))]
 
 
-def _read_group(file: pq.ParquetFile, group: int, selection: Selection, schema: pa.Schema) -> pa.Table | None:
-    """Read the wanted rows of a row group: what is heavy only where one of them is wanted."""
-    table = file.read_row_group(group, [name for name in schema.names if name not in HEAVY], use_threads=False)
-    mask = selection.mask(table)
-    if mask is not None and not pc.any(mask).as_py():
-        return None
-    heavy = [name for name in schema.names if name in HEAVY]
-    if heavy:
-        more = file.read_row_group(group, heavy, use_threads=False)
-        for name in heavy:
-            table = table.append_column(name, more[name])
-    return table if mask is None else table.filter(mask)
+def _with_keys(segments: Iterable[VisibleSegment], problems: list[str], stack: ExitStack) -> Iterator[_Histograms]:
+    light = coded("histograms", heavy=False)
+    for place, (segment, last_step) in enumerate(segments):
+        with _problems(segment, problems):
+            file = _open(segment)
+            with ExitStack() as closing:
+                closing.enter_context(file)
+                keys = file.read(light.names, use_threads=False).cast(light)
+                mask = Selection().until(last_step).mask(keys)
+                visible = np.arange(len(keys)) if mask is None else np.flatnonzero(mask)
+                if place < OPEN_FILES:
+                    stack.push(closing.pop_all())
+            yield _Histograms(segment, file if place < OPEN_FILES else None, keys, visible)
 
 
-def _may_hold(file: pq.ParquetFile, group: int, selection: Selection) -> bool:
+def _heavy(file: pq.ParquetFile, rows: NDArray[np.int64]) -> pa.Table:
+    """Read bins and counts of some rows, ascending."""
+    sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
+    ends = np.cumsum([0, *sizes])
+    parts = []
+    for group, (begin, end) in enumerate(pairwise(ends)):
+        inside = rows[(rows >= begin) & (rows < end)] - begin
+        if len(inside):
+            table = file.read_row_group(group, list(HEAVY), use_threads=False)
+            parts.append(table if len(inside) == end - begin else table.take(inside))
+    return pa.concat_tables(parts)
+
+
+def _scalars(segment: Segment, selection: Selection, last_step: int | None) -> Iterator[pa.Table]:
+    """Yield the rows of a segment up to a step: whole where it is small, else the wanted ones, by row group."""
+    schema = coded(segment.table)
+    with _open(segment) as file:
+        if file.metadata.num_rows <= WHOLE_ROWS:
+            table = file.read(use_threads=False).select(schema.names)
+            yield Selection().until(last_step).apply(table if table.schema.equals(schema) else table.cast(schema))
+            return
+        chosen = selection.until(last_step)
+        for group in range(file.num_row_groups):
+            if _may_hold(file.metadata.row_group(group), chosen):
+                yield chosen.apply(file.read_row_group(group, schema.names, use_threads=False).cast(schema))
+
+
+def _may_hold(group: pq.RowGroupMetaData, selection: Selection) -> bool:
     """Whether a row group can hold a wanted step, by what the file says of it."""
     if selection.steps == (None, None):
         return True
-    least, most = known_range(file.metadata.row_group(group), 0)
-    return least is None or selection.may_hold(least, most)
-
-
-def known_range(group: pq.RowGroupMetaData, column: int) -> tuple[Any, Any]:
-    """Return the least and the greatest value of a row group's column, None twice where the file does not say."""
-    statistics = group.column(column).statistics
+    statistics = group.column(0).statistics
     known = statistics is not None and statistics.has_min_max
-    return (statistics.min, statistics.max) if known else (None, None)
+    return not known or selection.may_hold(statistics.min, statistics.max)
+
+
+def _open(segment: Segment) -> pq.ParquetFile:
+    """Open a segment, once: its bytes where it is small (what is verified is then what is decoded), else the file."""
+    names = list(NAMES) if set(NAMES) <= set(SCHEMAS[segment.table].names) else None
+    source: pa.NativeFile = pa.OSFile(str(segment.path))
+    if source.size() <= WHOLE_BYTES:
+        with source:
+            source = pa.BufferReader(source.read_buffer())
+    # without pre_buffer: it reads ahead for object stores, and costs a thread and a copy on a disk
+    return pq.ParquetFile(source, read_dictionary=names, pre_buffer=False)
+
+
+class _problems:  # noqa: N801 - a context manager, used as a function
+    """Turn what makes a segment unreadable into a sentence; that it is gone is no such thing."""
+
+    def __init__(self, segment: Segment, problems: list[str]) -> None:
+        self._segment, self._problems = segment, problems
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+        if isinstance(error, FileNotFoundError) or not isinstance(error, UNREADABLE):
+            return False
+        text = f"{self._segment.path} cannot be read: {error}; it is left out, the rest of the run is read"
+        self._problems.append(text)
+        return True
+
+
+def _check_there(path: Path) -> None:
+    if not rank_folder(path).is_dir():
+        raise RunError(f"{path} is gone, or its {rank_name()} is: it cannot be read any more")
+
+
+def _whole(path: Path, read: Callable[[], T]) -> T:
+    """Read a run, and again where it ended and was compacted after its segments were listed."""
+    for _ in range(ATTEMPTS):
+        _check_there(path)
+        try:
+            return read()
+        except FileNotFoundError:
+            continue
+    raise RunError(f"{rank_folder(path)}: its segments vanish while they are read; try again")

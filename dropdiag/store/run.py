@@ -3,31 +3,30 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
-from functools import cached_property
-from itertools import pairwise
+from collections.abc import Sequence
+from copy import copy
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dropdiag.errors import ArgumentError, DropdiagWarning, NotRecordedError
+from dropdiag.errors import DropdiagWarning, NotRecordedError, RunError
 from dropdiag.histograms.histogram import Histogram
 from dropdiag.store.coverage import Coverage
 from dropdiag.store.folder import check_ranks, read_meta
-from dropdiag.store.schema import EVAL, TRAIN, Quantity, quantities_of
-from dropdiag.store.segments import list_segments
+from dropdiag.store.schema import Quantity, quantities_of
+from dropdiag.store.segments import visible_segments
 from dropdiag.store.selection import Layers, Names, Selection, Steps
 
 if TYPE_CHECKING:
     import pandas as pd
-    import pyarrow as pa
 
-    from dropdiag.store.batches import Kept
+    from dropdiag.store.histogram_rows import Recorded
 
 PathLike: TypeAlias = str | Path
-_HistogramRow: TypeAlias = tuple[int, str, str, int, Histogram]
+_Derivative: TypeAlias = tuple[NDArray[np.uint16], NDArray[np.float64]]
 
 
 class Run:
@@ -40,6 +39,13 @@ class Run:
     condition : str, optional
         Overrides the condition in the run's config.
 
+    Attributes
+    ----------
+    path : Path
+        The run folder, absolute.
+    meta : dict
+        What ``run.json`` says: config, versions, layers, activations, sessions, how the run ended.
+
     Raises
     ------
     RunError
@@ -48,33 +54,9 @@ class Run:
 
     def __init__(self, path: PathLike, condition: str | None = None) -> None:
         self.path = Path(path).expanduser().absolute()
-        self.kept: Kept | None = None
         self._condition = condition
-        self.meta = read_meta(self.path)
+        self.meta: dict[str, Any] = read_meta(self.path)
         check_ranks(self.path)
-
-    @classmethod
-    def listed(cls, path: Path, name: str, condition: str | None, seed: int | None, kept: Kept) -> Run:
-        """Return a run that a catalog knows: its ``run.json`` is not read before something asks for it.
-
-        Parameters
-        ----------
-        path : Path
-            The run folder, absolute.
-        name, condition, seed
-            As the catalog has them.
-        kept : Kept
-            Where the catalog keeps the run's scalars.
-        """
-        run = cls.__new__(cls)
-        run.path, run.kept, run._condition = path, kept, condition
-        run.__dict__.update(name=name, seed=seed)
-        return run
-
-    @cached_property
-    def meta(self) -> dict[str, Any]:
-        """What ``run.json`` says: config, versions, layers, activations, sessions, how the run ended."""
-        return read_meta(self.path)
 
     def __repr__(self) -> str:
         seed = "" if self.seed is None else f", seed {self.seed}"
@@ -85,10 +67,18 @@ class Run:
 
         return run(self)
 
+    def under(self, condition: str | None) -> Run:
+        """Return the same run under another condition, without reading it again; None: as its config has it."""
+        run = copy(self)
+        run._condition = condition
+        return run
+
     @cached_property
     def name(self) -> str:
-        """Name of the run folder."""
-        return self.path.resolve().name
+        """Name of the run folder, behind links."""
+        # resolving looks at every folder above: of thousands of runs, half of the time that opening them takes
+        plain = self.path.name not in ("", "..") and not self.path.is_symlink()
+        return self.path.name if plain else self.path.resolve().name
 
     @property
     def condition(self) -> str:
@@ -164,18 +154,26 @@ class Run:
             For each segment that cannot be read; the rest is.
         """
         from dropdiag.store.frames import tidy  # noqa: PLC0415 - readers of histograms alone need no pandas
+        from dropdiag.store.reading import read_scalars  # noqa: PLC0415 - pyarrow is not paid before it is needed
 
-        return tidy(self._rows("scalars", Selection.of(quantity, phase, layer, steps)))
+        selection = Selection.of(quantity, phase, layer, steps)
+        table, problems = read_scalars(self.path, self.meta["sessions"], selection)
+        for problem in problems:
+            warnings.warn(problem, DropdiagWarning, stacklevel=2)
+        return tidy(selection.apply(table))
 
     def phases(self, quantity: str) -> list[str]:
         """Return the phases in which a histogram quantity was recorded, in the order in which they first come."""
-        found: list[str] = self._rows("histograms", Selection.of(quantity), heavy=False)["phase"].unique().to_pylist()
-        return found
+        from dropdiag.store.histogram_rows import phases_of, read_keys  # noqa: PLC0415
+
+        return phases_of(read_keys(self.path, self.meta["sessions"]), quantity)
 
     def steps(self, quantity: str, phase: str) -> list[int]:
         """Return the steps at which a histogram quantity was recorded in a phase, ascending."""
-        found = self._rows("histograms", Selection.of(quantity, phase), heavy=False)["step"].unique().to_pylist()
-        return sorted(found)
+        from dropdiag.store.histogram_rows import read_keys  # noqa: PLC0415
+
+        keys = read_keys(self.path, self.meta["sessions"])
+        return sorted(Selection.of(quantity, phase).apply(keys)["step"].unique().to_pylist())
 
     def histogram(
         self, quantity: str, layer: str, step: int | None = None, phase: str | None = None, call: int = 0
@@ -201,40 +199,83 @@ class Run:
         NotRecordedError
             If there is none; the message lists what there is.
         """
-        table = self._select(quantity, phase, step="all" if step is None else step)
-        found = [(s, h) for s, _, at, c, h in table if at == layer and c == call]
+        recorded = self.recorded([quantity], "all" if step is None else step, phase)
+        recorded.check(self, [quantity], step, phase)
+        rows = list(recorded.rows())
+        found = [row for row in rows if row.layer == layer and row.call == call]
         if not found:
-            have = sorted({(at, c) for _, _, at, c, _ in table})
+            have = sorted({(row.layer, row.call) for row in rows})
             raise NotRecordedError(f"{self} has no {quantity!r} of layer {layer!r}, call {call}; recorded are {have}")
-        return max(found, key=lambda row: row[0])[1]
+        return max(found, key=lambda row: row.step).histogram
 
-    def histograms(self, quantity: str, step: int | str | None = None, phase: str | None = None) -> pd.DataFrame:
-        """Return a quantity's histograms of all layers.
+    def histograms(
+        self, quantity: str | Sequence[str], step: int | str | None = None, phase: str | None = None
+    ) -> pd.DataFrame:
+        """Return histograms of all layers, of one quantity or of several; the run's file is opened once.
 
         Parameters
         ----------
-        quantity : str
+        quantity : str or sequence of str
+            Of several, those that the run does not hold are left out.
         step : int, "all" or None
-            None: the last recorded step.
+            None: the last recorded step (of each quantity).
         phase : str, optional
             As in `histogram`.
 
         Returns
         -------
         DataFrame
-            Columns step, phase, layer, call, histogram; by step, then in network order.
+            Columns step, phase, layer, call, histogram; by step, then in network order. Several quantities have
+            a column ``quantity`` before ``histogram`` and follow each other as they are named.
 
         Raises
         ------
         NotRecordedError
-            If the quantity was not recorded there; the message lists what was.
+            If none of it was recorded there; the message lists what was.
+        ArgumentError
+            If there are several held-out phases, none of them ``"eval"``, and no phase is named.
+        """
+        names = [quantity] if isinstance(quantity, str) else list(quantity)
+        recorded = self.recorded(names, step, phase)
+        recorded.check(self, names, step, phase)
+        frame = self.frame_of(recorded, names)
+        return frame.drop(columns="quantity") if isinstance(quantity, str) else frame
+
+    def recorded(self, quantities: Sequence[str], step: int | str | None, phase: str | None) -> Recorded:
+        """Read histograms, and the keys of all that there are: for questions to many runs at once.
+
+        Parameters
+        ----------
+        quantities : sequence of str
+        step, phase
+            As in `histograms`; of a quantity whose phase is not clear, nothing is read.
+
+        Returns
+        -------
+        Recorded
+            Its ``problems`` are not warned of.
+        """
+        from dropdiag.store.histogram_rows import read_recorded  # noqa: PLC0415
+
+        return read_recorded(self.path, self.meta["sessions"], quantities, step, phase)
+
+    def frame_of(self, recorded: Recorded, quantities: Sequence[str]) -> pd.DataFrame:
+        """Return what `recorded` found as the frame that `histograms` returns of several quantities; warn of problems.
+
+        Warns
+        -----
+        DropdiagWarning
+            For each segment that cannot be read.
         """
         import pandas as pd  # noqa: PLC0415
 
-        rows = self._select(quantity, phase, step)
+        for problem in recorded.problems:
+            warnings.warn(problem, DropdiagWarning, stacklevel=3)
         order = {(site["layer"], site["call"]): i for i, site in enumerate(self.meta["layers"])}
-        rows.sort(key=lambda row: (row[0], order.get((row[2], 0), len(order)), row[3]))
-        return pd.DataFrame(rows, columns=["step", "phase", "layer", "call", "histogram"])
+        rows = sorted(recorded.rows(), key=lambda row: (
+            quantities.index(row.quantity), row.step, order.get((row.layer, 0), len(order)), row.call,
+        ))  # fmt: skip
+        return pd.DataFrame(rows, columns=["step", "phase", "layer", "call", "quantity", "histogram"])
 
     def derivative(self, activation: str) -> tuple[NDArray[np.uint16], NDArray[np.float64]]:
         """Return |phi'| of an activation on the bin grid.
@@ -256,73 +297,27 @@ class Run:
         NotRecordedError
             If the run has no such activation.
         """
-        import pyarrow as pa  # noqa: PLC0415
-
-        from dropdiag.store import tables  # noqa: PLC0415
-
-        found = [tables.SCHEMAS["derivatives"].empty_table()]
-        for segment in list_segments(self.path / "rank-0"):
-            if segment.table == "derivatives":
-                table = tables.read(segment, filters=[("activation", "=", activation)])
-                found += [] if table is None else [table]
-        table = pa.concat_tables(found)
-        if not table.num_rows:
-            raise NotRecordedError(f"{self} has no activation {activation!r}; it has {list(self.meta['activations'])}")
-        return table["bin"].to_numpy(), table["abs_derivative"].to_numpy()
-
-    def _select(self, quantity: str, phase: str | None, step: int | str | None) -> list[_HistogramRow]:
-        keys = self._rows("histograms", Selection.of(quantity), heavy=False)
-        phase = phase or self._default_phase(quantity, keys["phase"].unique().to_pylist())
-        table = self._rows("histograms", Selection.of(quantity, phase, steps=_steps(keys, phase, step)))
-        if not table.num_rows:
-            at = "" if step in (None, "all") else f" at step {step}"
-            raise NotRecordedError(f"{self} has no {quantity!r} in phase {phase!r}{at}; it has {self._recorded()}")
-        return list(_rows(table))
-
-    def _default_phase(self, quantity: str, phases: list[str]) -> str:
-        held_out = sorted(set(phases) - {TRAIN})
-        if EVAL in held_out or len(held_out) <= 1:
-            return EVAL if EVAL in held_out else (*held_out, TRAIN)[0]
-        names = " or ".join(map(repr, held_out))
-        raise ArgumentError(f"{self} has {quantity!r} of several held-out sets; name one: phase={names}")
-
-    def _recorded(self) -> str:
-        table = self._rows("histograms", Selection(), heavy=False)
-        pairs = zip(table["quantity"].to_pylist(), table["phase"].to_pylist(), strict=True)
-        return ", ".join(f"{q} ({p})" for q, p in sorted(set(pairs))) or "no histograms"
-
-    def _rows(self, name: str, selection: Selection, *, heavy: bool = True) -> pa.Table:
-        """Read the wanted rows of a table, without those that a later session recorded anew."""
-        from dropdiag.store.reading import read_rows  # noqa: PLC0415 - pyarrow is not paid before it is needed
-
-        table, problems = read_rows(self.path, self.meta["sessions"], name, selection, heavy=heavy)
-        for problem in problems:
-            warnings.warn(problem, DropdiagWarning, stacklevel=3)
-        return selection.apply(table)
+        return _derivative(self, activation)
 
 
-def _steps(keys: pa.Table, phase: str, step: int | str | None) -> int | None:
-    """Return the step to read: the last one of the phase for None, None for all of them."""
+@lru_cache(maxsize=64)  # asked for site by site, of one run after the other; what is not there is asked for again
+def _derivative(run: Run, activation: str) -> _Derivative:
+    import pyarrow as pa  # noqa: PLC0415
     import pyarrow.compute as pc  # noqa: PLC0415
 
-    if step is None:
-        last: int | None = pc.max(Selection.of(phase=phase).apply(keys)["step"]).as_py()
-        return last
-    if isinstance(step, str) and step != "all":
-        raise ArgumentError(f"step= takes a step, 'all', or None for the last one, got {step!r}")
-    return None if isinstance(step, str) else step
+    from dropdiag.store.reading import read_segment  # noqa: PLC0415
+    from dropdiag.store.tables import SCHEMAS  # noqa: PLC0415
 
-
-def _rows(table: pa.Table) -> Iterator[_HistogramRow]:
-    keys = (table[name].to_pylist() for name in ("step", "phase", "layer", "call"))
-    for (step, phase, layer, call), bins, counts in zip(
-        zip(*keys, strict=True), _lists(table["bins"]), _lists(table["counts"]), strict=True
-    ):
-        yield step, phase, layer, call, Histogram(bins, counts)
-
-
-def _lists(column: pa.ChunkedArray) -> Iterator[NDArray[Any]]:
-    for chunk in column.chunks:
-        flat, offsets = chunk.values.to_numpy(), chunk.offsets.to_numpy()  # noqa: PD011 - an arrow array
-        for begin, end in pairwise(offsets):
-            yield flat[begin:end]
+    found = [SCHEMAS["derivatives"].empty_table()]
+    for segment, _ in visible_segments(run.path, "derivatives", run.meta["sessions"]):
+        try:
+            table = read_segment(segment)
+        except RunError as error:  # noqa: PERF203 - one that cannot be read stops no other
+            text = f"{error}; it is left out, the rest of the run is read"
+            warnings.warn(text, DropdiagWarning, stacklevel=3)
+        else:
+            found.append(table.filter(pc.equal(table["activation"], activation)))
+    table = pa.concat_tables(found)
+    if not table.num_rows:
+        raise NotRecordedError(f"{run} has no activation {activation!r}; it has {list(run.meta['activations'])}")
+    return table["bin"].to_numpy(), table["abs_derivative"].to_numpy()

@@ -7,16 +7,17 @@ from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, overload
 
+import numpy as np
+
 from dropdiag.errors import ArgumentError
 from dropdiag.store.run import Run
 from dropdiag.store.selection import Layers, Names, Selection, Steps
 
 if TYPE_CHECKING:
     import pandas as pd
-    import pyarrow as pa
+    from numpy.typing import NDArray
 
-    from dropdiag.store.batches import Memory
-    from dropdiag.store.frames import Labels
+    from dropdiag.store.batches import Block, ScalarCache
 
 
 class Runs(Sequence[Run]):
@@ -73,7 +74,7 @@ class Runs(Sequence[Run]):
     @property
     def layers(self) -> pd.DataFrame:
         """As `Run.layers`, with columns condition, seed, run before."""
-        return self._joined([run.layers for run in self.runs])
+        return self.joined([run.layers for run in self.runs])
 
     @cached_property
     def scalars(self) -> pd.DataFrame:
@@ -98,10 +99,11 @@ class Runs(Sequence[Run]):
         quantity, phase, layer, steps
             As in `Run.select`.
         """
-        from dropdiag.store.batches import in_order  # noqa: PLC0415
-        from dropdiag.store.frames import tidy_of_runs  # noqa: PLC0415
+        from dropdiag.store.batches import batches, joined  # noqa: PLC0415
+        from dropdiag.store.frames import of_runs, tidy  # noqa: PLC0415
 
-        return tidy_of_runs(in_order(self._tables(condition, Selection.of(quantity, phase, layer, steps))), self._keys)
+        found = self.blocks(quantity, condition=condition, phase=phase, layer=layer, steps=steps)
+        return of_runs(joined(batches(found)), self._run_columns, tidy)
 
     def batches(
         self,
@@ -126,32 +128,58 @@ class Runs(Sequence[Run]):
         ------
         DataFrame
             Columns as of `select`; the text columns are categories (give ``observed=True`` to ``groupby``). All
-            rows of a run are in one frame, in the order in which they were recorded; the runs may come in any
-            order.
+            rows of a run are in one frame, in the order in which they were recorded, run by run.
         """
-        from dropdiag.store.frames import coded_of_runs  # noqa: PLC0415
-
-        tables = self._tables(condition, Selection.of(quantity, phase, layer, steps), columns)
-        return (coded_of_runs(table, self._keys, columns) for table in tables)
-
-    def _tables(
-        self, condition: Names, selection: Selection, columns: Sequence[str] | None = None
-    ) -> Iterator[pa.Table]:
         from dropdiag.store.batches import batches  # noqa: PLC0415
+        from dropdiag.store.frames import as_categories, coded_frame, of_runs  # noqa: PLC0415
 
+        found = self.blocks(quantity, condition=condition, phase=phase, layer=layer, steps=steps)
+        who = as_categories(self._run_columns)
+        return (of_runs(table, who, coded_frame) for table in batches(found, columns))
+
+    def blocks(
+        self,
+        quantity: Names = None,
+        *,
+        condition: Names = None,
+        phase: Names = None,
+        layer: Layers = None,
+        steps: Steps = None,
+    ) -> Iterator[Block]:
+        """Yield the scalars that `select` returns as matrices, runs by rows: for arithmetic over thousands of runs.
+
+        Parameters
+        ----------
+        quantity, condition, phase, layer, steps
+            As in `select`.
+
+        Yields
+        ------
+        Block
+            Of a bounded size, run by run; `run_columns` says of its positions which runs they are.
+        """
+        from dropdiag.store.batches import blocks  # noqa: PLC0415
+
+        selection = Selection.of(quantity, phase, layer, steps)
         names = {condition} if isinstance(condition, str) else condition
         wanted = [i for i, run in enumerate(self.runs) if names is None or run.condition in names]
-        return batches(self.runs, wanted, selection, self._memory, columns)
+        return blocks(self.runs, wanted, selection, self._cache)
 
-    def histograms(self, quantity: str, step: int | str | None = None, phase: str | None = None) -> pd.DataFrame:
-        """As `Run.histograms`, with columns condition, seed, run before.
+    def run_columns(self, positions: Sequence[int] | NDArray[np.int32]) -> pd.DataFrame:
+        """Return condition, seed and run of runs, a row each, as frames of scalars have them."""
+        return self._run_columns.iloc[np.asarray(positions)].reset_index(drop=True)
+
+    def histograms(
+        self, quantity: str | Sequence[str], step: int | str | None = None, phase: str | None = None
+    ) -> pd.DataFrame:
+        """As `Run.histograms`, with columns condition, seed, run before; each run's file is opened once.
 
         Raises
         ------
         NotRecordedError
             If one of the runs has no such histograms.
         """
-        return self._joined([run.histograms(quantity, step, phase) for run in self.runs])
+        return self.joined([run.histograms(quantity, step, phase) for run in self.runs])
 
     def labels(self) -> list[str]:
         """Return a name for each run that no other one has: the folder's, or its path where folders share a name."""
@@ -160,28 +188,23 @@ class Runs(Sequence[Run]):
         return [name if times[name] == 1 else str(run.path) for name, run in zip(names, self.runs, strict=True)]
 
     @cached_property
-    def _memory(self) -> Memory:
-        from dropdiag.store.batches import Memory  # noqa: PLC0415
+    def _cache(self) -> ScalarCache:
+        from dropdiag.store.batches import ScalarCache  # noqa: PLC0415
 
-        return Memory()
+        return ScalarCache()
 
     @cached_property
-    def _keys(self) -> Labels:
-        from dropdiag.store.frames import Labels  # noqa: PLC0415
+    def _run_columns(self) -> pd.DataFrame:
+        from dropdiag.store.frames import run_columns  # noqa: PLC0415
 
-        return Labels([run.condition for run in self.runs], [run.seed for run in self.runs], self.labels())
+        return run_columns([run.condition for run in self.runs], [run.seed for run in self.runs], self.labels())
 
-    def _joined(self, frames: list[pd.DataFrame]) -> pd.DataFrame:
+    def joined(self, frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
+        """Join a frame of each run, with columns condition, seed, run before."""
         import pandas as pd  # noqa: PLC0415
 
-        frames = [frame.copy(deep=False) for frame in frames]
-        for condition, seed, label, frame in zip(*self._keys, frames, strict=True):
-            keys = {"condition": condition, "seed": seed, "run": label}
-            for position, (column, value) in enumerate(keys.items()):
-                dtype = "Int64" if column == "seed" else "str"
-                values = pd.Series([value] * len(frame), dtype=dtype, index=frame.index)
-                frame.insert(position, column, values)
-        return pd.concat(frames, ignore_index=True)
+        who = self.run_columns(np.repeat(np.arange(len(self)), [len(frame) for frame in frames]))
+        return pd.concat([who, pd.concat(frames, ignore_index=True)], axis=1)
 
 
 def as_runs(runs: Run | Runs) -> Runs:

@@ -1,22 +1,18 @@
-"""The Parquet tables of a run folder: rows in, rows out."""
+"""The Parquet tables of a run folder, made of rows."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from dropdiag.errors import DropdiagWarning, RunError
 from dropdiag.histograms.grid import line_bins
 
 if TYPE_CHECKING:
     from dropdiag.store.rows import HistogramRow, ScalarRow
-    from dropdiag.store.segments import Segment
 
 _KEY: Final = [
     ("step", pa.int64()),
@@ -107,26 +103,3 @@ def encoding(table: pa.Table) -> dict[str, Any]:
         plain |= {"bins.list.element": "DELTA_BINARY_PACKED", "counts.list.element": "DELTA_BINARY_PACKED"}
     names = [n for n in ("phase", "layer", "quantity", "activation") if n in table.column_names]
     return {"compression": "zstd", "compression_level": 1, "use_dictionary": names, "column_encoding": plain}
-
-
-def read_or_raise(segment: Segment, columns: list[str] | None = None, filters: Any = None) -> pa.Table:
-    """Read one segment.
-
-    Raises
-    ------
-    RunError
-        If it cannot be read.
-    """
-    try:
-        return pq.read_table(segment.path, columns=columns, filters=filters, partitioning=None)
-    except (OSError, pa.ArrowException) as error:
-        raise RunError(f"{segment.path} cannot be read: {error}") from error
-
-
-def read(segment: Segment, columns: list[str] | None = None, filters: Any = None) -> pa.Table | None:
-    """Read one segment; where it cannot be read, warn with its name and return None."""
-    try:
-        return read_or_raise(segment, columns, filters)
-    except RunError as error:
-        warnings.warn(f"{error}; it is left out, the rest of the run is read", DropdiagWarning, stacklevel=2)
-        return None

@@ -15,7 +15,7 @@ from dropdiag.store.folder import as_json, check_new, joined_meta, now, read_met
 from dropdiag.store.jobs import Derivatives, Meta, Numbers, Rows
 from dropdiag.store.rows import HistogramRow, ScalarRow
 from dropdiag.store.schema import FORMAT, SCHEMA_VERSION
-from dropdiag.store.segments import list_segments
+from dropdiag.store.segments import list_segments, rank_folder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -109,7 +109,7 @@ class RunWriter:
 
     @property
     def _folder(self) -> Path:
-        return self.path / f"rank-{self.rank}"
+        return rank_folder(self.path, self.rank)
 
     @property
     def _meta_path(self) -> Path:

@@ -128,16 +128,17 @@ def expect_listing(out: Path) -> None:
 
 def expect_run(name: str, out: Path) -> None:
     path = RECORDED / name
-    write(out / "show.txt", call("show", path))
-    write(out / "show.json", call("show", path, as_json=True))
+    phase = ("--phase", "test") if name == "two-phases" else ()
+    write(out / "show.txt", call("show", path, *phase))
+    write(out / "show.json", call("show", path, *phase, as_json=True))
     write(out / "coverage.txt", call("coverage", path))
     run = dd.load(path)
     write(out / "scalars.csv", run.scalars)
     write(out / "histograms.csv", histograms(run))
     expect_export(path, out)
     if name == "two-phases":
-        write(out / "show-test.txt", call("show", path, "--phase", "test"))
-        write(out / "show-step-10.txt", call("show", path, "--step", 10, "--layer", "[0-3]"))
+        write(out / "show-unclear.txt", call("show", path))
+        write(out / "show-step-10.txt", call("show", path, *phase, "--step", 10, "--layer", "[0-3]"))
 
 
 def expect_export(path: Path, out: Path) -> None:

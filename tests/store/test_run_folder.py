@@ -329,7 +329,7 @@ def test_the_one_held_out_set_is_the_default_and_several_are_asked_for(tmp_path)
     assert load(tmp_path / "run").histogram("net_value", "a").n == 2
     writer.add_histograms([histogram(1, [4.0], phase="valid")])
     writer.close("completed")
-    with pytest.raises(ArgumentError, match="of several held-out sets; name one: phase='test' or 'valid'"):
+    with pytest.raises(ArgumentError, match="in several held-out phases, 'test', 'valid'; choose one with phase="):
         load(tmp_path / "run").histogram("net_value", "a")
     assert load(tmp_path / "run").histogram("net_value", "a", phase="valid").n == 1
 

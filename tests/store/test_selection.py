@@ -28,15 +28,15 @@ def test_a_run_that_is_compacted_while_it_is_read_is_read_whole(tmp_path, monkey
     write(tmp_path / "run", close=False)
     run = load(tmp_path / "run")
     expected = run.select()
-    real = reading.list_segments
+    real = reading.visible_segments
 
-    def then_compacted(folder):
-        found = real(folder)
-        monkeypatch.setattr(reading, "list_segments", real)
-        compact(folder, [1])
+    def then_compacted(path, table, sessions):
+        found = real(path, table, sessions)
+        monkeypatch.setattr(reading, "visible_segments", real)
+        compact(path / "rank-0", [1])
         return found
 
-    monkeypatch.setattr(reading, "list_segments", then_compacted)
+    monkeypatch.setattr(reading, "visible_segments", then_compacted)
     assert run.select().equals(expected)
 
 
@@ -45,8 +45,8 @@ def test_large_segments_and_runs_give_the_same_rows(tmp_path, monkeypatch):
         write(tmp_path / f"run-{seed}", seed=seed)
     where = {"All": str(tmp_path / "run-*")}
     expected = load(where).select("net_grad_abs_mean", steps=(2, 3))
-    monkeypatch.setattr(reading, "SMALL", 0)  # row groups, chosen one by one
-    monkeypatch.setattr(batches, "KEPT_FILES", 0)  # nothing is kept for the next question
+    monkeypatch.setattr(reading, "WHOLE_ROWS", 0)  # row groups, chosen one by one
+    monkeypatch.setattr(batches, "CACHED_FILES", 0)  # nothing is kept for the next question
     monkeypatch.setattr(batches, "ROWS", 1)
     runs = load(where)
     assert runs.select("net_grad_abs_mean", steps=(2, 3)).equals(expected)
@@ -58,5 +58,5 @@ def test_what_was_read_is_kept_for_the_next_question(tmp_path, monkeypatch):
         write(tmp_path / f"run-{seed}", seed=seed, condition="AB"[seed % 2])
     runs = load([tmp_path / f"run-{seed}" for seed in range(3)])
     every = runs.scalars
-    monkeypatch.setattr(batches, "read_rows", None)
+    monkeypatch.setattr(batches, "read_scalars", None)
     assert runs.select(condition="B").equals(every[every["condition"] == "B"].reset_index(drop=True))

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import glob
 import warnings
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any, Final, TypeAlias, TypeVar
+from collections.abc import Callable
+from typing import Any, TypeAlias, TypeVar
 
-from dropdiag.errors import ArgumentError, DropdiagError, DropdiagWarning, NotRecordedError, RunError
-from dropdiag.store.reader import Run, Runs, Where, check_disjoint, once
+from dropdiag.errors import ArgumentError, DropdiagWarning, NotRecordedError, RunError
+from dropdiag.store.reader import DAMAGE, Run, Runs, open_runs
 
 Problems: TypeAlias = list[str]
 T = TypeVar("T")
-
-# What a damaged folder can make the reader raise: pyarrow's errors are OSError, ValueError and LookupError.
-DAMAGE: Final = (DropdiagError, OSError, ValueError, LookupError, TypeError, AttributeError)
 
 
 def opened(given: Any) -> tuple[Runs, Problems]:
@@ -40,12 +35,16 @@ def opened(given: Any) -> tuple[Runs, Problems]:
     RunError
         If no run can be read.
     """
-    problems: Problems = []
-    runs = [run for run in _each(given, problems) if _readable(run, problems)]
-    if not runs:
+    runs, problems = open_runs(given, on_error="collect")
+    if runs is None:
         raise RunError("no run can be read. " + " ".join(problems))
-    ordered = given.ordered if isinstance(given, Runs) else isinstance(given, Mapping)
-    return Runs(runs, ordered=ordered), problems
+    for run in runs:
+        state, steps = run.meta["state"], int(run.meta.get("steps", 0))
+        if state != "completed":
+            how = f"is still being recorded, or was killed: it is compared as it stands at step {steps}"
+            ended = f"ended as {state!r} at step {steps}: it is compared as far as it went"
+            _add(problems, f"{run.path} {how if state == 'running' else ended}.")
+    return runs, problems
 
 
 def attempt(runs: Runs, ask: Callable[[Runs], T], problems: Problems) -> T | None:
@@ -88,65 +87,6 @@ def _answers(run: Run, ask: Callable[[Runs], Any], problems: Problems) -> bool:
         _add(problems, f"{run.path} cannot be read ({error}) and is left out.")
         return False
     return True
-
-
-def _each(given: Any, problems: Problems) -> list[Run]:
-    if isinstance(given, Runs):
-        return list(given)
-    if isinstance(given, (list, tuple)) and given and all(isinstance(one, Run) for one in given):
-        return list(given)
-    if isinstance(given, Mapping):
-        found = {str(name): once(_paths(where, problems)) for name, where in given.items()}
-        check_disjoint(found)
-        return [run for name, paths in found.items() for path in paths for run in _opened(path, name, problems)]
-    if isinstance(given, Run):
-        return [given]
-    if isinstance(given, (str, Path)):
-        given = [given]
-    if isinstance(given, (list, tuple)):
-        return [run for path in once(_paths(given, problems)) for run in _opened(path, None, problems)]
-    raise ArgumentError(
-        f"compare() takes runs, a path or pattern, a list of them or a dict condition -> paths, got {given!r}"
-    )
-
-
-def _opened(path: Path, condition: str | None, problems: Problems) -> list[Run]:
-    try:
-        return [Run(path, condition)]
-    except DAMAGE as error:
-        _add(problems, _sentence(f"{error}; the run is left out" if isinstance(error, DropdiagError) else
-                                 f"{path} cannot be read ({error}); the run is left out"))  # fmt: skip
-        return []
-
-
-def _readable(run: Run, problems: Problems) -> bool:
-    """Whether ``run.json`` says what a comparison needs to know."""
-    try:
-        meta = run.meta
-        _ = run.condition, run.seed, run.name, meta["sessions"], [(s["layer"], s["kind"]) for s in meta["layers"]]
-        state, steps = meta["state"], int(meta.get("steps", 0))
-    except RunError as error:
-        _add(problems, _sentence(f"{error}; the run is left out"))
-        return False
-    except DAMAGE as error:
-        _add(problems, f"{run.path / 'run.json'} is damaged ({error!r}); the run is left out.")
-        return False
-    if state != "completed":
-        how = f"is still being recorded, or was killed: it is compared as it stands at step {steps}"
-        ended = f"ended as {state!r} at step {steps}: it is compared as far as it went"
-        _add(problems, f"{run.path} {how if state == 'running' else ended}.")
-    return True
-
-
-def _paths(where: Where, problems: Problems) -> list[Path]:
-    if not isinstance(where, (str, Path)):
-        return [path for one in where for path in _paths(one, problems)]
-    if Path(where).exists():
-        return [Path(where)]
-    found = [path for name in sorted(glob.glob(str(where))) if (path := Path(name)).is_dir()]  # noqa: PTH207
-    if not found:
-        _add(problems, f"no run matches {str(where)!r}; a run is a folder with a run.json.")
-    return found
 
 
 def _sentence(text: str) -> str:
