@@ -1,4 +1,4 @@
-"""Which layer of a condition stands beside which layer of its baseline: by name, by position, as one says."""
+"""Which layer of a condition stands beside which layer of its baseline: by name, by position, as given by `match=`."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def check_match(runs: Runs, baseline: str, match: Mapping[str, str] | None) -> N
         raise ArgumentError(f"match= gives {twice[0]!r} for several layers; a layer stands beside one other")
 
 
-def strangers(runs: Runs) -> list[str]:
+def layer_mismatches(runs: Runs) -> list[str]:
     """Return a sentence for each run whose layers are not those of its condition's first run."""
     firsts: dict[str, Run] = {}
     found = []

@@ -1,10 +1,11 @@
-"""Open what can be read, and say in a sentence for each run what cannot."""
+"""Open and ask what can be read, and say in a sentence for each run what cannot."""
 
 from __future__ import annotations
 
 import glob
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, TypeAlias, TypeVar
 
@@ -62,21 +63,28 @@ def attempt(runs: Runs, ask: Callable[[Runs], T], problems: Problems) -> T | Non
     -------
     The answer, or None where no run holds what was asked for.
     """
+    whole: list[Run] = []
+    with noted(problems):
+        try:
+            return ask(runs)
+        except (NotRecordedError, ArgumentError):
+            raise
+        except DAMAGE:
+            whole = [run for run in runs if _answers(run, ask, problems)]
+    return attempt(Runs(whole), ask, problems) if 0 < len(whole) < len(runs) else None
+
+
+@contextmanager
+def noted(problems: Problems) -> Iterator[None]:
+    """Add to problems what is warned of inside, and what was not recorded; the block ends there."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", DropdiagWarning)
         try:
-            answer = ask(runs)
+            yield
         except (NotRecordedError, ArgumentError) as error:
-            problems.append(_sentence(str(error)))
-            answer = None
-        except DAMAGE:
-            answer = None
-            whole = [run for run in runs if _answers(run, ask, problems)]
-            if 0 < len(whole) < len(runs):
-                answer = attempt(Runs(whole), ask, problems)
+            add(problems, _sentence(str(error)))
     for warning in caught:
-        _add(problems, _sentence(str(warning.message)))
-    return answer
+        add(problems, _sentence(str(warning.message)))
 
 
 def _answers(run: Run, ask: Callable[[Runs], Any], problems: Problems) -> bool:
@@ -85,7 +93,7 @@ def _answers(run: Run, ask: Callable[[Runs], Any], problems: Problems) -> bool:
     except (NotRecordedError, ArgumentError):
         return True
     except DAMAGE as error:
-        _add(problems, f"{run.path} cannot be read ({error}) and is left out.")
+        add(problems, f"{run.path} cannot be read ({error}) and is left out.")
         return False
     return True
 
@@ -114,7 +122,7 @@ def _opened(path: Path, condition: str | None, problems: Problems) -> list[Run]:
     try:
         return [Run(path, condition)]
     except DAMAGE as error:
-        _add(problems, _sentence(f"{error}; the run is left out" if isinstance(error, DropdiagError) else
+        add(problems, _sentence(f"{error}; the run is left out" if isinstance(error, DropdiagError) else
                                  f"{path} cannot be read ({error}); the run is left out"))  # fmt: skip
         return []
 
@@ -126,15 +134,15 @@ def _readable(run: Run, problems: Problems) -> bool:
         _ = run.condition, run.seed, run.name, meta["sessions"], [(s["layer"], s["kind"]) for s in meta["layers"]]
         state, steps = meta["state"], int(meta.get("steps", 0))
     except RunError as error:
-        _add(problems, _sentence(f"{error}; the run is left out"))
+        add(problems, _sentence(f"{error}; the run is left out"))
         return False
     except DAMAGE as error:
-        _add(problems, f"{run.path / 'run.json'} is damaged ({error!r}); the run is left out.")
+        add(problems, f"{run.path / 'run.json'} is damaged ({error!r}); the run is left out.")
         return False
     if state != "completed":
         how = f"is still being recorded, or was killed: it is compared as it stands at step {steps}"
         ended = f"ended as {state!r} at step {steps}: it is compared as far as it went"
-        _add(problems, f"{run.path} {how if state == 'running' else ended}.")
+        add(problems, f"{run.path} {how if state == 'running' else ended}.")
     return True
 
 
@@ -145,7 +153,7 @@ def _paths(where: Where, problems: Problems) -> list[Path]:
         return [Path(where)]
     found = [path for name in sorted(glob.glob(str(where))) if (path := Path(name)).is_dir()]  # noqa: PTH207
     if not found:
-        _add(problems, f"no run matches {str(where)!r}; a run is a folder with a run.json.")
+        add(problems, f"no run matches {str(where)!r}; a run is a folder with a run.json.")
     return found
 
 
@@ -153,6 +161,7 @@ def _sentence(text: str) -> str:
     return text if text.endswith(".") else f"{text}."
 
 
-def _add(problems: Problems, problem: str) -> None:
+def add(problems: Problems, problem: str) -> None:
+    """Add a sentence, unless it was said before."""
     if problem not in problems:
         problems.append(problem)
