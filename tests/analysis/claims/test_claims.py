@@ -9,18 +9,18 @@ import pytest
 
 import dropdiag as dd
 from dropdiag.analysis.claims.claims import _scalar
-from dropdiag.analysis.claims.roles import cast
+from dropdiag.analysis.claims.paper import CLAIMS
+from dropdiag.analysis.claims.parts import Options
+from dropdiag.analysis.claims.roles import infer_roles
 from dropdiag.analysis.claims.rules import (
     CONTRADICTED,
     SUPPORTED,
     UNDECIDED,
     Numbers,
-    Options,
     equivalent,
     jointly,
     one_sided,
     over_layers,
-    rules,
 )
 from dropdiag.errors import ArgumentError
 from tests.analysis.compare.scenes import Scene, content, play
@@ -218,10 +218,10 @@ def test_each_condition_like_gaaf_is_heard(tmp_path):
 
 
 def test_a_name_that_is_dropout_is_preferred_to_one_that_holds_it():
-    found = cast(["base", "Dropout", "Dropout 0.2", "my gaaf"], None, None)
+    found = infer_roles(["base", "Dropout", "Dropout 0.2", "my gaaf"], None, None)
     assert (found.dropout, found.gaafs) == ("Dropout", ("my gaaf",))
-    assert cast(["base", "Dropout 0.1", "Dropout 0.2", "gaaf"], None, None).dropout is None
-    assert cast(["base", "GAAF with dropout", "Dropout"], None, None).gaafs == ("GAAF with dropout",)
+    assert infer_roles(["base", "Dropout 0.1", "Dropout 0.2", "gaaf"], None, None).dropout is None
+    assert infer_roles(["base", "GAAF with dropout", "Dropout"], None, None).gaafs == ("GAAF with dropout",)
 
 
 def test_no_claim_is_put_to_a_missing_condition(tmp_path):
@@ -329,7 +329,8 @@ def test_the_rules_of_the_whole():
 
 
 def test_the_rules_in_words_hold_the_numbers_in_force():
-    words = rules(Options(correlation_margin=0.037, flow_margin=1.7, published_factor=6.0))
+    options = Options(correlation_margin=0.037, flow_margin=1.7, published_factor=6.0)
+    words = {claim.letter: claim.rule(options) for claim in CLAIMS}
     assert set(words) == set("abcdef")
     assert "-0.037" in words["b"]
     assert "factor of 1.7" in words["e"]
