@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from dropdiag.analysis.claims.case import Case
 from dropdiag.analysis.claims.parts import Options, Part
@@ -19,8 +19,8 @@ class Claim:
         Its name in tables.
     statement : str
         What is claimed, one sentence.
-    rule : callable
-        `Options` -> the rule in words, with the numbers in force.
+    rule : str
+        When it is supported and when contradicted, in words; ``{alpha:g}`` and the like stand for numbers of `Options`.
     judge : callable
         `Case` -> its parts; the claim's verdict is theirs jointly.
     reason : callable
@@ -31,7 +31,11 @@ class Claim:
 
     letter: str
     statement: str
-    rule: Callable[[Options], str]
+    rule: str
     judge: Callable[[Case], Sequence[Part]]
     reason: Callable[[Case, Sequence[Part]], Sequence[str]]
     of_gaaf: bool = False
+
+    def rule_of(self, options: Options) -> str:
+        """Return the rule with the numbers in force."""
+        return self.rule.format(**asdict(options))

@@ -118,7 +118,7 @@ def claims(
     options = Options(alpha, correlation_margin, published_factor, flow_margin, share_margin)
     roles = infer_roles(measurements.conditions, dropout, gaaf)
     every = _Evaluator(measurements, options, roles, _scalar(measurements, scalar)).evaluations()
-    return _as_claims(list(every), roles, {claim.letter: claim.rule(options) for claim in CLAIMS})
+    return _as_claims(list(every), roles, {claim.letter: claim.rule_of(options) for claim in CLAIMS})
 
 
 @dataclass(frozen=True)

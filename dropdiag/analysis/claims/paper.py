@@ -12,7 +12,7 @@ from dropdiag.analysis.claims import reasons
 from dropdiag.analysis.claims.case import Case
 from dropdiag.analysis.claims.claim import Claim
 from dropdiag.analysis.claims.effects import ABOVE, BELOW, Bounds
-from dropdiag.analysis.claims.parts import Options, Part
+from dropdiag.analysis.claims.parts import Part
 from dropdiag.analysis.claims.rules import BOTH, ONE_SIDE, UNDECIDED, WHOLE
 from dropdiag.analysis.compare.network_values import LAST
 
@@ -20,12 +20,34 @@ KS, SHAPE, CORRELATION = "weight_ks_normal", "weight_shape_distance", "abs_corre
 FLOW, SHARE = "gradient_flow", "saturation_share"
 
 
-def _gaussian_rule(_options: Options) -> str:
-    return (
-        "More Gaussian: the Kolmogorov-Smirnov distance of the weights to the normal of their mean and standard "
-        "deviation is smaller. More alike: so is the mean W1 between a layer's standardised weights and those of each "
-        f"other layer. {BOTH} {ONE_SIDE} {WHOLE}"
-    )
+GAUSSIAN_RULE: Final = (
+    "More Gaussian: the Kolmogorov-Smirnov distance of the weights to the normal of their mean and standard deviation "
+    "is smaller. More alike: so is the mean W1 between a layer's standardised weights and those of each other layer. "
+    f"{BOTH} {ONE_SIDE} {WHOLE}"
+)
+CORRELATION_RULE: Final = (
+    "Not lower: the mean |r| is not more than {correlation_margin:g} below the baseline's (non-inferiority): the "
+    "interval of the difference lies above -{correlation_margin:g}. Contradicted where it lies below 0 and is not "
+    f"above that margin. {ONE_SIDE} {WHOLE}"
+)
+FLOW_RULE: Final = (
+    "The log ratio of gradient flow is above 0. The factor is then set beside the published {published_factor:g}, "
+    f"which does not enter the verdict. {ONE_SIDE} {WHOLE}"
+)
+SATURATION_RULE: Final = (
+    "More: the difference of the saturation share is above 0. More so in higher layers: the slope of that difference "
+    f"over the layers' order is above 0. {BOTH} {ONE_SIDE} {WHOLE}"
+)
+RESEMBLANCE_RULE: Final = (
+    "Resembles: GAAF's gradient flow is within a factor of {flow_margin:g} of dropout's, and its saturation share "
+    "within {share_margin:g}: supported where the whole interval is within (equivalence by confidence interval; over "
+    "layers Bonferroni's), contradicted where it is wholly outside. Undecided where dropout itself has no effect that "
+    f"could be resembled. {BOTH} An average within counts only if no layer is outside."
+)
+EPOCHS_RULE: Final = (
+    "The difference of the epochs (evaluations) up to the best held-out value, GAAF's less dropout's, is below 0. "
+    f"{ONE_SIDE}"
+)
 
 
 def _gaussian(case: Case) -> Sequence[Part]:
@@ -41,15 +63,6 @@ def _gaussian_reason(case: Case, parts: Sequence[Part]) -> Sequence[str]:
                            reasons.change("distance between the layers' shapes by", alike, alone))]  # fmt: skip
 
 
-def _correlation_rule(options: Options) -> str:
-    margin = f"{options.correlation_margin:g}"
-    return (
-        f"Not lower: the mean |r| is not more than {margin} below the baseline's (non-inferiority): the interval of "
-        f"the difference lies above -{margin}. Contradicted where it lies below 0 and is not above that margin. "
-        f"{ONE_SIDE} {WHOLE}"
-    )
-
-
 def _correlation(case: Case) -> Sequence[Part]:
     return (case.layers(CORRELATION, ABOVE, Bounds(-case.options.correlation_margin, 0.0)),)
 
@@ -58,13 +71,6 @@ def _correlation_reason(case: Case, parts: Sequence[Part]) -> Sequence[str]:
     effect = parts[0].effect
     margin = f" (margin {case.options.correlation_margin:g})" if effect else ""
     return [reasons.size("mean |r| changes by", effect, f"node correlation {case.missing(CORRELATION)}") + margin]
-
-
-def _flow_rule(options: Options) -> str:
-    return (
-        "The log ratio of gradient flow is above 0. The factor is then set beside the published "
-        f"{options.published_factor:g}, which does not enter the verdict. {ONE_SIDE} {WHOLE}"
-    )
 
 
 def _flow(case: Case) -> Sequence[Part]:
@@ -76,13 +82,6 @@ def _flow_reason(case: Case, parts: Sequence[Part]) -> Sequence[str]:
     if effect is None:
         return [f"gradient flow {case.missing(FLOW)}"]
     return [reasons.beside_published(effect, case.options.published_factor, steps)]
-
-
-def _saturation_rule(_options: Options) -> str:
-    return (
-        "More: the difference of the saturation share is above 0. More so in higher layers: the slope of that "
-        f"difference over the layers' order is above 0. {BOTH} {ONE_SIDE} {WHOLE}"
-    )
 
 
 def _saturation(case: Case) -> Sequence[Part]:
@@ -98,16 +97,6 @@ def _saturation_reason(case: Case, parts: Sequence[Part]) -> Sequence[str]:
         slope = replace(slope, effect=None)
     return [reasons.joined(reasons.change("saturation share changes by", share, ""),
                            reasons.change("from a layer to the next that change grows by", slope, alone))]  # fmt: skip
-
-
-def _resemblance_rule(options: Options) -> str:
-    return (
-        f"Resembles: GAAF's gradient flow is within a factor of {options.flow_margin:g} of dropout's, and its "
-        f"saturation share within {options.share_margin:g}: supported where the whole interval is within (equivalence "
-        "by confidence interval; over layers Bonferroni's), contradicted where it is wholly outside. Undecided where "
-        f"dropout itself has no effect that could be resembled. {BOTH} An average within counts only if no "
-        "layer is outside."
-    )
 
 
 def _resemblance(case: Case) -> Sequence[Part]:
@@ -131,13 +120,6 @@ def _resemblance_reason(case: Case, parts: Sequence[Part]) -> Sequence[str]:
     )]  # fmt: skip
 
 
-def _epochs_rule(_options: Options) -> str:
-    return (
-        "The difference of the epochs (evaluations) up to the best held-out value, GAAF's less dropout's, is "
-        f"below 0. {ONE_SIDE}"
-    )
-
-
 def _epochs(case: Case) -> Sequence[Part]:
     return (case.network(f"epochs_to_best:{case.scalar}", BELOW),)
 
@@ -155,16 +137,16 @@ def _epochs_reason(case: Case, parts: Sequence[Part]) -> Sequence[str]:
 
 CLAIMS: Final = (
     Claim("a", "Weights become more Gaussian, and more alike across layers.",
-          _gaussian_rule, _gaussian, _gaussian_reason),
+          GAUSSIAN_RULE, _gaussian, _gaussian_reason),
     Claim("b", "Node correlation is not lower.",
-          _correlation_rule, _correlation, _correlation_reason),
+          CORRELATION_RULE, _correlation, _correlation_reason),
     Claim("c", "More gradient flows.",
-          _flow_rule, _flow, _flow_reason),
+          FLOW_RULE, _flow, _flow_reason),
     Claim("d", "More net values lie in the saturation area, and more so in higher layers.",
-          _saturation_rule, _saturation, _saturation_reason),
+          SATURATION_RULE, _saturation, _saturation_reason),
     Claim("e", "GAAF's effect on gradient flow and saturation resembles dropout's.",
-          _resemblance_rule, _resemblance, _resemblance_reason, of_gaaf=True),
+          RESEMBLANCE_RULE, _resemblance, _resemblance_reason, of_gaaf=True),
     Claim("f", "GAAF needs fewer epochs than dropout.",
-          _epochs_rule, _epochs, _epochs_reason, of_gaaf=True),
+          EPOCHS_RULE, _epochs, _epochs_reason, of_gaaf=True),
 )  # fmt: skip
 """In the order of the table."""

@@ -336,7 +336,7 @@ def test_the_rules_of_the_whole():
 
 def test_the_rules_in_words_hold_the_numbers_in_force():
     options = Options(correlation_margin=0.037, flow_margin=1.7, published_factor=6.0)
-    words = {claim.letter: claim.rule(options) for claim in CLAIMS}
+    words = {claim.letter: claim.rule_of(options) for claim in CLAIMS}
     assert set(words) == set("abcdef")
     assert "-0.037" in words["b"]
     assert "factor of 1.7" in words["e"]
@@ -359,7 +359,7 @@ def test_the_docs_have_each_claim_with_its_statement():
 def test_the_docs_have_the_numbers_in_force_where_the_rule_has_them(option):
     text, rows = documented()
     other = replace(Options(), **{option.name: 0.5 if option.name == "alpha" else 4.5})
-    changed = [claim.letter for claim in CLAIMS if claim.rule(other) != claim.rule(Options())]
+    changed = [claim.letter for claim in CLAIMS if claim.rule_of(other) != claim.rule_of(Options())]
     assert changed or option.name == "alpha", "no rule has this number"
     for place in [rows[letter][1] for letter in changed] or [text]:
         assert f"{option.default:g}" in place
@@ -369,7 +369,7 @@ def test_a_claim_of_ones_own_is_one_entry(tmp_path, monkeypatch):
     own = Claim(
         "z",
         "The loss ends lower.",
-        rule=lambda _: "The difference is below 0.",
+        rule="The difference is below 0.",
         judge=lambda case: [case.network("final:loss", BELOW)],
         reason=lambda _, parts: [reasons.size("final loss differs by", parts[0].effect, "loss is missing")],
     )
