@@ -69,8 +69,33 @@ def t_interval(values: ArrayLike, level: float = 0.95) -> tuple[float, float, fl
     mean = float(x.mean())
     if x.size < 2:
         return mean, float("nan"), float("nan")
-    half = float(stdtrit(x.size - 1, 0.5 + level / 2.0) * x.std(ddof=1) / np.sqrt(x.size))
-    return mean, mean - half, mean + half
+    return mean, *interval_about(mean, [float(x.var(ddof=1)) / x.size], [x.size], level)
+
+
+def interval_about(effect: float, squares: Sequence[float], sizes: Sequence[int], level: float) -> tuple[float, float]:
+    """Return a t interval about an effect that is a sum or difference of independent means.
+
+    Parameters
+    ----------
+    effect : float
+    squares : sequence of float
+        Squared standard error of each mean.
+    sizes : sequence of int
+        Number of values behind each, at least 2.
+    level : float
+        Coverage, if the values are normal.
+
+    Returns
+    -------
+    low, high : float
+        With the degrees of freedom of Welch and Satterthwaite, which for one mean are Student's n - 1.
+    """
+    total = sum(squares)
+    if total == 0.0:  # the degrees of freedom would be 0 / 0
+        return effect, effect
+    degrees = total**2 / sum(square**2 / (size - 1) for square, size in zip(squares, sizes, strict=True))
+    half = float(stdtrit(degrees, 0.5 + level / 2.0)) * total**0.5
+    return effect - half, effect + half
 
 
 def difference(condition: Floats, baseline: Floats, *, paired: bool, level: float = 0.95) -> tuple[float, float, float]:
@@ -98,13 +123,8 @@ def difference(condition: Floats, baseline: Floats, *, paired: bool, level: floa
     mean = float(condition.mean() - baseline.mean())
     if min(x.size for x in sides) < 2:
         return mean, float("nan"), float("nan")
-    squares = np.array([x.var(ddof=1) / x.size for x in sides])
-    total, free = float(squares.sum()), np.array([x.size - 1 for x in sides])
-    if total == 0.0:
-        return mean, mean, mean
-    degrees = total**2 / float((squares**2 / free).sum())
-    half = float(stdtrit(degrees, 0.5 + level / 2.0)) * total**0.5
-    return mean, mean - half, mean + half
+    squares = [float(x.var(ddof=1)) / x.size for x in sides]
+    return mean, *interval_about(mean, squares, [x.size for x in sides], level)
 
 
 @dataclass(frozen=True)
@@ -161,9 +181,11 @@ def pair_by_seed(runs: Runs, condition: str, baseline: str) -> SeedPairing:
         return SeedPairing(same, same, paired=True)
     mine, theirs = ([(run.seed, label) for run, label in zip(runs, runs.labels(), strict=True) if run.condition == name]
                     for name in (condition, baseline))  # fmt: skip
+    # a seed that comes twice loses a run here: the sizes then differ, and nobody can say which two belong together
     left, right = dict(mine), dict(theirs)
     whole = None not in left.keys() | right.keys() and (len(left), len(right)) == (len(mine), len(theirs))
     common = [seed for seed in right if seed in left]
+    # seeds that overlap only in part are independent runs: pairing a few of them would throw most away
     if not whole or len(common) < min(len(left), len(right)):
         return SeedPairing(tuple(label for _, label in mine), tuple(label for _, label in theirs), paired=False)
     alone = [label for side in (left, right) for seed, label in side.items() if seed not in right or seed not in left]

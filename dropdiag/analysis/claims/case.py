@@ -81,8 +81,10 @@ class Case:
 
     def _on(self, side: int) -> Callable[[ClaimEffect], str]:
         def judge(one: ClaimEffect) -> str:
+            # where so few seeds cannot reach alpha the interval decides alone, widened for the number of layers
             tested = one.attainable <= self.options.alpha
             ends = (one.effect.low, one.effect.high) if tested else one.joint
+            # "below" is judged as "above", mirrored
             low, high = sorted(side * end for end in ends)
             threshold, against = (side * bound for bound in one.bounds)
             numbers = Numbers(low, high, threshold, against, one.p_holm, one.p_against, one.attainable)

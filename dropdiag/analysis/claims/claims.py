@@ -155,6 +155,7 @@ class _Evaluator:
     def _evaluate(self, claim: Claim, case: Case) -> _Evaluation:
         parts = claim.judge(case)
         words = [*claim.reason(case, parts), *(part.remark for part in parts)]
+        # the numbers first, then what limits them: people read the start of a sentence
         words += reasons.caveats(parts, self.options.alpha)
         words += self.roles.guesses(case.condition) if claim.of_gaaf else []
         reason = "; ".join(filter(None, words)) + "."
@@ -168,6 +169,7 @@ class _Evaluator:
         """Return the numbers of one verdict; an equivalence is judged by its interval, without a p."""
         e = one.effect
         p = (e.p, one.p_holm, e.p_attainable) if part.margin is None else (np.nan,) * 3
+        # one p for two sides of a margin would be two tests: the interval says both at once
         threshold = one.bounds.threshold if part.margin is None else part.margin
         scale = self.measurements.measure(one.measure).scale
         return (

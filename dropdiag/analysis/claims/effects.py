@@ -148,6 +148,8 @@ class PairEffects:
         frame = pd.DataFrame([values for _, _, values in self._sites(name)]).T.astype("float64")
         if self._measurements.measure(name).logs:
             frame = frame.where(frame > 0.0).transform("log")
+        # first the runs that have nothing, then the layers that not all of the rest have: a mean over other layers
+        # is another quantity
         frame = frame.where(np.isfinite(frame)).dropna(axis="index", how="all").dropna(axis="columns")
         if frame.empty:
             return None

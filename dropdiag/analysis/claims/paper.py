@@ -102,6 +102,7 @@ def _saturation_reason(case: Case, parts: Sequence[Part]) -> Sequence[str]:
 def _resemblance(case: Case) -> Sequence[Part]:
     margins = {FLOW: float(np.log(case.options.flow_margin)), SHARE: case.options.share_margin}
     parts = {name: case.equivalence(name, margin) for name, margin in margins.items()}
+    # equally little of nothing is no resemblance: dropout must have an effect first
     return [part if case.baselines_own.is_decided(name) else replace(part, verdict=UNDECIDED)
             for name, part in parts.items()]  # fmt: skip
 

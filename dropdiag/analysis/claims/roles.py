@@ -63,6 +63,7 @@ def infer_roles(conditions: Sequence[str], dropout: str | None, gaaf: str | None
         raise ArgumentError(f"{gaaf!r} cannot be both dropout= and gaaf=; name two conditions")
     guessed: list[str] = []
     like = [name for name in conditions[1:] if "gaaf" in name.lower() and not WITHOUT.search(name) and name != dropout]
+    # a plain "GAAF" is what the paper compares; its variants come after
     like.sort(key=lambda name: name.strip().lower() != "gaaf")
     gaafs = like if gaaf is None else [gaaf]
     if dropout is None:

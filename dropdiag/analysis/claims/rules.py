@@ -85,4 +85,5 @@ def jointly(parts: Sequence[str]) -> str:
 
 def _has_width(low: float, high: float) -> bool:
     """Whether an interval says anything: false for NaN, and for seeds that do not differ but by rounding."""
+    # copies of one run differ by rounding alone; taken for a narrow interval they would "prove" anything
     return high - low > 1e-10 * max(abs(high), abs(low))

@@ -40,11 +40,13 @@ class PooledCounts:
         parts = [histogram.bounds() for histogram in histograms]
         if any(counts.size == 0 for _, _, counts in parts):
             raise ArgumentError("a distribution without finite values has no distance to another")
+        # values of a bin lie at its centre, so that bins of different runs are the same points or apart
         places = [0.5 * (low + high) for low, high, _ in parts]
         self.centres = np.unique(np.concatenate(places))
         self.counts = np.zeros((len(parts), self.centres.size))
         for row, place, (_, _, counts) in zip(self.counts, places, parts, strict=True):
             row[np.searchsorted(self.centres, place)] = counts
+        # cumulative once for all: sums of cumulative counts are the cumulative counts of the sum
         np.cumsum(self.counts, axis=1, out=self.counts)
 
     def wasserstein(self, sums: Sums) -> Floats:
@@ -58,6 +60,7 @@ class PooledCounts:
             Of ``counts``, over the runs of either side.
         """
         mine, theirs = sums
+        # in place: of thousands of labellings these matrices are what memory and time go to
         apart = mine / mine[:, -1:]
         apart -= theirs / theirs[:, -1:]
         return np.asarray(np.abs(apart[:, :-1], out=apart[:, :-1]) @ np.diff(self.centres))

@@ -7,10 +7,9 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import stdtrit
 
 from dropdiag.analysis.compare.resampling import Design, Floats, Statistic, Sums
-from dropdiag.analysis.seeds import difference
+from dropdiag.analysis.seeds import difference, interval_about
 from dropdiag.errors import ArgumentError
 
 _NAN: Final = float("nan")
@@ -171,14 +170,9 @@ def jackknife_interval(left_out: Floats, design: Design, effect: float, confiden
     effect, confidence : float
     """
     parts = [left_out] if design.paired else np.split(left_out, [design.n])
-    squares = np.array([np.var(part) * (part.size - 1) for part in parts])  # of the pseudo-values' mean
-    free = np.array([part.size - 1 for part in parts])
-    total = float(squares.sum())
-    if total == 0.0:
-        return effect, effect
-    degrees = total**2 / float((squares**2 / free).sum())
-    half = float(stdtrit(degrees, 0.5 + confidence / 2.0)) * total**0.5
-    return effect - half, effect + half
+    # the variance of the pseudo-values' mean, without making them: theirs is (n - 1)^2 times that of the left-out
+    squares = [float(np.var(part)) * (part.size - 1) for part in parts]
+    return interval_about(effect, squares, [part.size for part in parts], confidence)
 
 
 def _tested(statistic: Statistic, rows: Floats, design: Design, ends: tuple[float, float, float], seed: int) -> Effect:
@@ -191,8 +185,10 @@ def _tested(statistic: Statistic, rows: Floats, design: Design, ends: tuple[floa
 
 def _relabelled_p(statistic: Statistic, rows: Floats, design: Design, effect: float, seed: int) -> float:
     """Share of the labellings that are as far from no effect as the one there was."""
+    # a labelling as far as the observed one counts, also where rounding has it a little nearer
     null = np.concatenate([np.abs(statistic(sums)) for sums in design.relabelled(rows, seed)])
     far = int(np.count_nonzero(null >= abs(effect) * (1.0 - _EQUAL)))
+    # of drawn labellings the observed one is counted as one more: p is never 0, and the test keeps its level
     return far / null.size if design.exact else (far + 1.0) / (null.size + 1.0)
 
 

@@ -59,6 +59,7 @@ def gather(
     """
     conditions, measures = runs.conditions, generic(quantities)
     distances = [measure.quantity for measure in measures.values() if measure.scale == DISTANCE]
+    # in this order problems are told, and rows of the table follow each other
     flow = attempt(runs, lambda some: relabelled(flows(some, untils), some, runs), problems)
     histograms = _histograms(runs, [*dict.fromkeys([*EXPECTED, *distances])], problems)
     taken = {measure.quantity for measure in measures.values()} | {*SHARES, *SAMPLES}
@@ -81,6 +82,7 @@ def _histograms(runs: Runs, names: Sequence[str], problems: Problems) -> dict[st
     for name in filter(recorded.__contains__, names):
         frame = asked(problems, partial(of_quantity, every, name, runs.conditions))
         if frame is not None:
+            # both numbers at once: each costs a pass over the bins of tens of thousands of histograms
             sizes = np.array([(h.n, h.n_finite) for h in frame["histogram"]])
             frame = frame.assign(whole=sizes[:, 0] == sizes[:, 1])
             found[name] = frame[sizes[:, 0] > 0].reset_index(drop=True)

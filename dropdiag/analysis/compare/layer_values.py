@@ -42,6 +42,7 @@ def saturation(scalars: pd.DataFrame, net_values: pd.DataFrame | None, condition
     both = left.merge(right, on=KEYS, suffixes=("_left", "_right"))
     value = both["value_left"] + both["value_right"]
     if net_values is not None:
+        # NaN is on neither side of the area's border, so a share of what is left would look healthy
         at = ["step", "phase", *_SITE]
         broken = pd.MultiIndex.from_frame(net_values.loc[~net_values["whole"], at])
         value = value.mask(pd.MultiIndex.from_frame(both[at]).isin(broken))
@@ -58,6 +59,7 @@ def correlations(
     """
     frame = frame[[h.n_finite > 0 for h in frame["histogram"]]].reset_index(drop=True)
     samples = asked([], partial(of_quantity, scalars, SAMPLES[0], list(conditions)))
+    # a network that is NaN has no |r|, and its last finite one would speak for a network that is gone
     late = frame["step"] < frame["run"].map(_last_steps(frame, samples, net_values))
     values = [correlation.mean_abs(*h.bounds()) for h in frame["histogram"]]
     notes = [f"its last |r| is of step {step:,}, before its last evaluation" if old else ""
@@ -101,6 +103,7 @@ def last_scalars(
 
 def weights(frame: pd.DataFrame) -> pd.DataFrame:
     """Shape of each run's last weights; missing where they are not all finite."""
+    # a distance between the layers is within a run, so they are taken run by run
     whole = frame[frame["whole"]]
     parts = [
         shape_numbers(list(part)).set_axis(part.index) for _, part in whole.groupby("run", sort=False)["histogram"]

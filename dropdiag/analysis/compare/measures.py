@@ -58,6 +58,7 @@ _IN_SPECIAL: Final = frozenset({"net_grad_abs_mean", "node_correlation", "weight
 def quantities_of_runs(runs: Runs) -> dict[str, Quantity]:
     """Return what is known of each quantity: as the runs' own probes say (the first run that does), else dropdiag."""
     found = dict(QUANTITIES)
+    # last to first, so that the first run has the last word; built-in names count only where a run declares them
     for run in reversed(runs):
         found |= {
             name: quantity for name, quantity in run.quantities.items() if name in (run.meta.get("quantities") or ())

@@ -56,6 +56,7 @@ def _scalar(frame: pd.DataFrame, name: str) -> pd.DataFrame:
     frame = frame[frame["phase"] == phase].reset_index(drop=True)
     last = frame.groupby("run", sort=False).tail(1)
     if phase == TRAIN:
+        # the best of noisy training steps says how many there were, not how good the network is
         return _named("final", name, last.assign(value=last["tail"], note=_lost(last["tail"], name)))
     final = last.assign(note=_lost(last["value"], name))
     best = _best(frame, less_is_better(name))
@@ -70,6 +71,7 @@ def _scalar(frame: pd.DataFrame, name: str) -> pd.DataFrame:
 def _best(frame: pd.DataFrame, less: bool) -> pd.DataFrame:
     """Return each run's best evaluation, the first of equal ones; its value is NaN where none is finite."""
     finite = np.isfinite(frame["value"])
+    # -inf and not NaN: where no evaluation is finite idxmax still has to find one
     score = (-frame["value"] if less else frame["value"]).where(finite, -np.inf)
     best = frame.loc[score.groupby(frame["run"], sort=False).idxmax()]
     evaluations = frame.groupby("run", sort=False)["evaluation"].max()

@@ -96,11 +96,13 @@ def _ends(frame: pd.DataFrame) -> pd.DataFrame:
     """Reduce whole runs to the ends of their series, but for the network's evaluations."""
     frame = frame.sort_values("step", kind="stable")
     series = frame.assign(counted=frame["step"] > 0).groupby(_SERIES, sort=False, observed=True, dropna=False)
+    # transforms and masks in place of a function a group: there are runs times layers times quantities of them
     left, size = series.cumcount(ascending=False), series["step"].transform("size")
     keys = [frame[name] for name in _SERIES]
     late = frame["value"].where(np.isfinite(frame["value"]) & (left < (TAIL * size).clip(lower=1)))
     tail = late.groupby(keys, sort=False, observed=True, dropna=False).transform("mean")
     frame = frame.assign(tail=tail.where(np.isfinite(frame["value"])), evaluation=series["counted"].cumsum())
+    # evaluations are few and all needed to find the best; of training millions of rows are behind each end
     kept = (left == 0) | (frame["layer"].isna() & (frame["phase"] != TRAIN))
     return as_text(frame.loc[kept, SCALAR_COLUMNS])
 

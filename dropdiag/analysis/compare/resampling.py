@@ -114,6 +114,7 @@ class Design:
 @lru_cache(maxsize=4)  # of 2,000 runs one takes 80 MB, and most measures of a comparison share a design
 def _labels(design: Design, seed: int) -> Floats:
     """Return for each labelling which pairs are swapped, or which runs count for the condition (1.0, else 0.0)."""
+    # one seed for all measures: the same runs give the same p, and measures share their labellings
     rng = np.random.default_rng(seed)
     if design.paired:
         return _swaps(design, rng)

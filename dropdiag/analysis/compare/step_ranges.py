@@ -60,6 +60,7 @@ def step_ranges(runs: Runs) -> dict[frozenset[str], StepRange]:
 
 
 def _step_range(runs: Runs, pair: tuple[str, str]) -> StepRange:
+    # of these two conditions alone: a third one, trained for an epoch, must not cut what they are compared by
     until = shared_steps(runs, pair)
     lengths = {int(run.meta.get("steps") or 0) for run in runs if run.condition in pair} - {0}
     return StepRange(until, until or next(iter(lengths), None))
@@ -90,6 +91,7 @@ def flows(runs: Runs, untils: Iterable[int | None]) -> pd.DataFrame:
     lengths = {label: int(run.meta.get("steps") or 0) for label, run in zip(runs.labels(), runs, strict=True)}
     length, until = frame["run"].map(lengths), frame["until"].fillna(0).astype("int64")
     recorded = frame["steps"] + frame["dropped"]
+    # a mean over fewer steps, or without those where it exploded, is another quantity: better none
     short, lost = (length > 0) & (length < until), frame["dropped"] > LOST * recorded
     columns = zip(frame["dropped"], recorded, length, until, lost, short, strict=True)
     notes = [_note(*numbers, lost=diverges, short=early) for *numbers, diverges, early in columns]

@@ -92,6 +92,7 @@ def rows_of(measurements: Measurements, condition: str, matched: Matched) -> lis
 
 def as_table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """Return rows as a frame, with Holm's p over the layers of a condition and measure."""
+    # over layers and not over measures: which measures to look at is to be chosen beforehand
     table = pd.DataFrame(rows, columns=COLUMNS)
     adjusted = table.groupby(["condition", "measure"], sort=False)["p"].transform(lambda p: holm(p.to_numpy()))
     return table.assign(p_holm=adjusted.astype("float64"))
@@ -113,6 +114,7 @@ def _measured(measurements: Measurements, pair: _Pair) -> Iterator[dict[str, Any
     values = measurements.of(pair.condition, pair.baseline)
     nulls, notes = by_site(values, "null"), by_site(values, "note")
     for site, sides in by_site(values).items():
+        # a layer or quantity of one condition alone has nothing beside it
         if len(sides) < 2:
             continue
         both = {run: value for side in sides.values() for run, value in side.items()}
@@ -139,6 +141,7 @@ def _distances(measurements: Measurements, pair: _Pair) -> Iterator[dict[str, An
         used = pair.pairing.having(histograms, histograms)
         if not used.condition or not used.baseline:
             continue
+        # seeds are pooled by their counts; a run that recorded more values weighs more
         pooled = PooledCounts([histograms[run] for run in used.runs])
         design = Design(len(used.condition), len(used.baseline), used.paired)
         effect = assess(pooled.wasserstein, pooled.counts, design, floor=0.0, **asdict(pair.settings))
