@@ -3,7 +3,7 @@
 Each measurement has a process of its own, repeated; a row shows the median and the range of its seconds, the
 greatest peak of memory, and the budget. Runs are made in a temporary folder (see `synthetic_runs.py`).
 
-    python benchmarks/compare.py [--runs 1000] [--catalog-runs 10000] [--repetitions 3] [--quick]
+    python benchmarks/compare.py [--runs 1000] [--compared-runs 2000] [--catalog-runs 10000] [--repetitions 3] [--quick]
 """
 
 from __future__ import annotations
@@ -39,6 +39,8 @@ MEASURED = {
     + "runs = dd.load({'Base': sys.argv[1] + '/base-*', 'Dropout': sys.argv[1] + '/dropout-*'})" + ASK,
     "compare runs of a catalog": "dd.analysis\n" + START
     + "runs = dd.Catalog(sys.argv[1]).runs({'Base': 'base-*', 'Dropout': 'dropout-*'})" + ASK,
+    "effects and verdicts": "dd.analysis\n" + START
+    + "dd.compare({'Base': sys.argv[1] + '/base-*', 'Dropout': sys.argv[1] + '/dropout-*'}).claims()",
     "make a catalog": START + "dd.Catalog(sys.argv[1]).update()",
     "update a catalog, nothing new": START + "dd.Catalog(sys.argv[1]).update()",
     "six figures": "dd.plots\n" + START + """
@@ -72,24 +74,28 @@ def measure(name: str, code: str, budget: float | None, repetitions: int, folder
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=1000)
+    parser.add_argument("--compared-runs", type=int, default=2000)
     parser.add_argument("--catalog-runs", type=int, default=10_000)
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--quick", action="store_true", help="40 and 100 runs, once each")
     options = parser.parse_args()
-    runs, many, times = options.runs, options.catalog_runs, options.repetitions
+    runs, compared, many = options.runs, options.compared_runs, options.catalog_runs
+    times = options.repetitions
     if options.quick:
-        runs, many, times = 40, 100, 1
+        runs, compared, many, times = 40, 40, 100, 1
     print(f"{'seconds':44}{'median':>10}{'range':>22}{'MiB':>9}{'budget':>10}")
     code = {name: HEAD + body + TAIL for name, body in MEASURED.items()}
     measure("import dropdiag beyond torch", IMPORT, 0.15, times)
     measure("KDE of a layer", code["KDE of a layer"], 0.01, times)
     with tempfile.TemporaryDirectory() as temporary:
-        few, some, most = (Path(temporary) / name for name in ("few", "some", "most"))
+        few, some, most, small = (Path(temporary) / name for name in ("few", "some", "most", "small"))
         make_runs(few, ["Base", "Dropout", "GAAF"], 5, originals=5)
         make_runs(some, ["Base", "Dropout"], runs // 2)
+        make_runs(small, ["Base", "Dropout"], compared // 2, layers=3)
         make_runs(most, ["Base", "Dropout"], many // 2)
         measure("six figures, 3 conditions x 5 seeds", code["six figures"], 15, times, few)
         measure(f"load and compare {runs:,} folders", code["compare runs of folders"], 5, times, some)
+        measure(f"compare() and claims, {compared:,} runs of 3 layers", code["effects and verdicts"], 15, times, small)
         measure(f"make a catalog of {many:,}", code["make a catalog"], None, 1, most)
         measure(f"update it, nothing new ({many:,})", code["update a catalog, nothing new"], None, times, most)
         measure(f"load and compare {many:,} of the catalog", code["compare runs of a catalog"], 15, times, most)

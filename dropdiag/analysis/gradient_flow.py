@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from dropdiag.analysis.baseline import likely
-from dropdiag.analysis.seeds import over_seeds, paired_ratio
+from dropdiag.analysis.seeds import over_seeds, pair_by_seed, ratio_to_baseline
 from dropdiag.analysis.select import GROUP, SITE, by_step, check, in_order, pushed_down
 from dropdiag.analysis.training import Part, finite, logs, over_training, parts, sums
 from dropdiag.store.reader import Run, Runs, as_runs
@@ -48,8 +48,9 @@ def table(
         One row a condition and layer, columns condition, layer, call; mean (over steps, then over runs; loss
         units per net-value unit) and mean_sd (over runs); seeds; missing (runs without any value); steps
         (recorded, of one run on average); dropped (missing values left out, of all runs); baseline; ratio
-        (geometric mean of the ratios of paired seeds), ratio_low, ratio_high (95 % t interval on the log
-        ratio, NaN for fewer than two pairs), pairs.
+        (of the geometric means over seeds), ratio_low, ratio_high (95 % t interval on the log ratio, NaN for fewer
+        than two runs on a side), pairs (of seeds; 0 where the seeds do not pair and the runs are taken as independent
+        samples, as in `dropdiag.compare`).
 
     Raises
     ------
@@ -72,9 +73,11 @@ def table(
     summary = over_seeds(frame, GROUP, ["mean"])
     counts = frame.groupby(GROUP, sort=False).agg(steps=("steps", "mean"), dropped=("dropped", "sum"))
     summary = summary.merge(counts.reset_index(), on=GROUP).assign(baseline=base)
-    places = dict(iter(reference.groupby(SITE, sort=False)))
-    ratios = [paired_ratio(part, places.get(tuple(site), reference[:0]), "mean")
-              for (_, *site), part in frame.groupby(GROUP, sort=False)]  # fmt: skip
+    pairings = {name: pair_by_seed(as_runs(runs), name, base) for name in summary["condition"].unique()}
+    both = pd.concat([reference, frame]).groupby(SITE, sort=False)
+    values = {site: dict(zip(part["run"], part["mean"], strict=True)) for site, part in both}
+    ratios = [ratio_to_baseline(values[layer, call], pairings[condition])
+              for condition, layer, call in summary[GROUP].itertuples(index=False)]  # fmt: skip
     return pd.concat([summary, pd.DataFrame(ratios)], axis=1)
 
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy.special import stdtrit
+
+from dropdiag.store.reader import Runs
+
+Floats: TypeAlias = NDArray[np.float64]
 
 
 def over_seeds(frame: pd.DataFrame, by: Sequence[str], values: Sequence[str]) -> pd.DataFrame:
@@ -61,34 +67,173 @@ def t_interval(values: ArrayLike, level: float = 0.95) -> tuple[float, float, fl
     mean = float(x.mean())
     if x.size < 2:
         return mean, float("nan"), float("nan")
-    half = float(stdtrit(x.size - 1, 0.5 + level / 2.0) * x.std(ddof=1) / np.sqrt(x.size))
-    return mean, mean - half, mean + half
+    return mean, *interval_about(mean, [float(x.var(ddof=1)) / x.size], [x.size], level)
 
 
-def paired_ratio(values: pd.DataFrame, baseline: pd.DataFrame, column: str) -> dict[str, float]:
-    """Ratio to a baseline, paired by seed: the geometric mean of the ratios and its t interval.
+def interval_about(effect: float, squares: Sequence[float], sizes: Sequence[int], level: float) -> tuple[float, float]:
+    """Return a t interval about an effect that is a sum or difference of independent means.
 
     Parameters
     ----------
-    values, baseline : DataFrame
-        One row a run, with columns ``seed`` and ``column`` (positive). A pair is a seed that occurs once in
-        each; where neither has any seed and both are one run, these two are the pair.
-    column : str
+    effect : float
+    squares : sequence of float
+        Squared standard error of each mean.
+    sizes : sequence of int
+        Number of values behind each, at least 2.
+    level : float
+        Coverage, if the values are normal.
+
+    Returns
+    -------
+    low, high : float
+        With the degrees of freedom of Welch and Satterthwaite, which for one mean are Student's n - 1.
+    """
+    total = sum(squares)
+    if total == 0.0:  # the degrees of freedom would be 0 / 0
+        return effect, effect
+    degrees = total**2 / sum(square**2 / (size - 1) for square, size in zip(squares, sizes, strict=True))
+    half = float(stdtrit(degrees, 0.5 + level / 2.0)) * total**0.5
+    return effect - half, effect + half
+
+
+def difference(condition: Floats, baseline: Floats, *, paired: bool, level: float = 0.95) -> tuple[float, float, float]:
+    """Difference of two means and its t interval: Student's of the paired differences, or Welch's.
+
+    Parameters
+    ----------
+    condition, baseline : ndarray of float64, shapes (n,) and (m,)
+        One finite value a run.
+    paired : bool
+        Whether value i of both is of the same seed.
+    level : float
+        Coverage, if the values are normal.
+
+    Returns
+    -------
+    difference, low, high : float
+        The interval is NaN for fewer than two values on a side, the difference for none.
+    """
+    if paired:
+        return t_interval(condition - baseline, level)
+    sides = [condition, baseline]
+    if not all(x.size for x in sides):
+        return float("nan"), float("nan"), float("nan")
+    mean = float(condition.mean() - baseline.mean())
+    if min(x.size for x in sides) < 2:
+        return mean, float("nan"), float("nan")
+    squares = [float(x.var(ddof=1)) / x.size for x in sides]
+    return mean, *interval_about(mean, squares, [x.size for x in sides], level)
+
+
+@dataclass(frozen=True)
+class SeedPairing:
+    """Runs of a condition and of its baseline, by label (`Runs.labels`).
+
+    Attributes
+    ----------
+    condition, baseline : tuple of str
+        Paired: run i of both has the same seed.
+    paired : bool
+    alone : tuple of str
+        Runs left out of the pairs because no run of the other side has their seed.
+    """
+
+    condition: tuple[str, ...]
+    baseline: tuple[str, ...]
+    paired: bool
+    alone: tuple[str, ...] = ()
+
+    @property
+    def runs(self) -> tuple[str, ...]:
+        """Runs of both sides, the condition's first."""
+        return (*self.condition, *self.baseline)
+
+    def having(self, condition: Container[str], baseline: Container[str]) -> SeedPairing:
+        """Return the runs that have a value; a pair is dropped where one of its two runs has none."""
+        if self.paired:
+            both = [pair for pair in zip(self.condition, self.baseline, strict=True)
+                    if pair[0] in condition and pair[1] in baseline]  # fmt: skip
+            return replace(self, condition=tuple(a for a, _ in both), baseline=tuple(b for _, b in both))
+        mine, theirs = (tuple(label for label in side if label in known)
+                        for side, known in ((self.condition, condition), (self.baseline, baseline)))  # fmt: skip
+        return replace(self, condition=mine, baseline=theirs)
+
+
+def pair_by_seed(runs: Runs, condition: str, baseline: str) -> SeedPairing:
+    """Pair two conditions by seed, where their seeds allow it.
+
+    Parameters
+    ----------
+    runs : Runs
+    condition, baseline : str
+
+    Returns
+    -------
+    SeedPairing
+        Paired where every run has a seed, none comes twice in a condition, and the seeds of one condition are all
+        among those of the other; runs without a partner are then left out. Else all runs, as independent samples.
+        A condition beside itself is paired run by run.
+    """
+    if condition == baseline:
+        same = tuple(label for run, label in zip(runs, runs.labels(), strict=True) if run.condition == condition)
+        return SeedPairing(same, same, paired=True)
+    mine, theirs = ([(run.seed, label) for run, label in zip(runs, runs.labels(), strict=True) if run.condition == name]
+                    for name in (condition, baseline))  # fmt: skip
+    # a seed that comes twice loses a run here: the sizes then differ, and nobody can say which two belong together
+    left, right = dict(mine), dict(theirs)
+    whole = None not in left.keys() | right.keys() and (len(left), len(right)) == (len(mine), len(theirs))
+    common = [seed for seed in right if seed in left]
+    # seeds that overlap only in part are independent runs: pairing a few of them would throw most away
+    if not whole or len(common) < min(len(left), len(right)):
+        return SeedPairing(tuple(label for _, label in mine), tuple(label for _, label in theirs), paired=False)
+    alone = [label for side in (left, right) for seed, label in side.items() if seed not in right or seed not in left]
+    return SeedPairing(tuple(left[s] for s in common), tuple(right[s] for s in common), paired=True, alone=tuple(alone))
+
+
+def sides_of(
+    values: Mapping[str, float], pairing: SeedPairing, *, logs: bool = False
+) -> tuple[SeedPairing, Floats, Floats]:
+    """Take the values of both sides, as far as they are finite (and positive, where logarithms are taken).
+
+    Parameters
+    ----------
+    values : mapping of str to float
+        Label of a run -> its value; a run may be missing.
+    pairing : SeedPairing
+    logs : bool
+        Whether to return natural logarithms.
+
+    Returns
+    -------
+    used : SeedPairing
+        The runs that have a value.
+    condition, baseline : ndarray of float64
+        Their values, in the order of ``used``.
+    """
+    known = {label for label in pairing.runs if np.isfinite(value := values.get(label, np.nan))
+             and (value > 0.0 or not logs)}  # fmt: skip
+    used = pairing.having(known, known)
+    mine, theirs = (np.array([values[label] for label in side], dtype=np.float64)
+                    for side in (used.condition, used.baseline))  # fmt: skip
+    return (used, np.log(mine), np.log(theirs)) if logs else (used, mine, theirs)
+
+
+def ratio_to_baseline(values: Mapping[str, float], pairing: SeedPairing) -> dict[str, float]:
+    """Ratio of two conditions: that of geometric means over seeds, with the t interval of its logarithm.
+
+    Parameters
+    ----------
+    values : mapping of str to float
+        Label of a run -> its value; those that are not positive and finite are left out, with their partners.
+    pairing : SeedPairing
 
     Returns
     -------
     dict
-        ratio, ratio_low, ratio_high (95 %, on the log ratio; NaN for fewer than two pairs), pairs.
+        ratio; ratio_low, ratio_high (95 %; NaN for fewer than two runs on a side); pairs (of seeds; 0 where the
+        runs are not paired and both sides are taken as independent samples, as `dropdiag.compare` does).
     """
-    left, right = (_by_seed(frame, column) for frame in (values, baseline))
-    both = pd.concat([left, right], axis=1, join="inner").dropna()
-    both = both[(both > 0.0).all(axis=1)]
-    mean, low, high = t_interval(np.log(both.iloc[:, 0].to_numpy() / both.iloc[:, 1].to_numpy()))
-    return {"ratio": np.exp(mean), "ratio_low": np.exp(low), "ratio_high": np.exp(high), "pairs": len(both)}
-
-
-def _by_seed(frame: pd.DataFrame, column: str) -> pd.Series[float]:
-    """Values by seed; a missing seed is a label of its own, a seed that occurs twice is no pair."""
-    seed = frame["seed"].astype("Float64").fillna(-1.0).astype("float64")
-    values = pd.Series(frame[column].to_numpy(dtype=np.float64), index=seed)
-    return values[~values.index.duplicated(keep=False)]
+    used, mine, theirs = sides_of(values, pairing, logs=True)
+    ratio, low, high = np.exp(difference(mine, theirs, paired=used.paired))
+    pairs = len(used.condition) if used.paired else 0
+    return {"ratio": float(ratio), "ratio_low": float(low), "ratio_high": float(high), "pairs": pairs}

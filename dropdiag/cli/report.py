@@ -49,7 +49,7 @@ def report(
     - `dropdiag report runs/* --title "Dropout on our transformer"`
     """
     with clear_errors(), warned() as problems:
-        from dropdiag.analysis.compare.opening import opened  # noqa: PLC0415 - pandas is not paid for --help
+        from dropdiag.analysis.compare.lenient import opened  # noqa: PLC0415 - pandas is not paid for --help
         from dropdiag.report.page import report as written  # noqa: PLC0415
 
         found, unreadable = opened(groups(runs))

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
 
-from dropdiag.analysis.seeds import over_seeds, paired_ratio, t_interval
+from dropdiag.analysis.seeds import SeedPairing, difference, over_seeds, pair_by_seed, ratio_to_baseline, t_interval
 
 
 def test_missing_values_are_left_out_and_counted() -> None:
@@ -26,23 +28,56 @@ def test_interval_is_students() -> None:
     assert np.isnan(t_interval([])).all()
 
 
-def test_ratios_are_paired_by_seed() -> None:
-    base = pd.DataFrame({"seed": pd.array([0, 1, 2], "Int64"), "m": [1.0, 2.0, 4.0]})
-    other = pd.DataFrame({"seed": pd.array([2, 0, 5], "Int64"), "m": [8.0, 8.0, 9.0]})
-    got = paired_ratio(other, base, "m")
-    mean, low, high = t_interval(np.log([8.0, 2.0]))
-    assert got["pairs"] == 2
-    assert got["ratio"] == pytest.approx(4.0) == np.exp(mean)
-    assert (got["ratio_low"], got["ratio_high"]) == (np.exp(low), np.exp(high))
+class Recorded(list):
+    """Runs of which only condition and seed matter; each label is both."""
+
+    def __init__(self, **seeds: list[int | None]) -> None:
+        super().__init__(SimpleNamespace(condition=c, seed=s) for c, several in seeds.items() for s in several)
+
+    def labels(self) -> list[str]:
+        return [f"{run.condition}{i}" for i, run in enumerate(self)]
 
 
-def test_ratio_without_pairs_or_with_one() -> None:
-    one = pd.DataFrame({"seed": pd.array([None], "Int64"), "m": [1.0]})
-    two = pd.DataFrame({"seed": pd.array([None], "Int64"), "m": [3.0]})
-    single = paired_ratio(two, one, "m")
-    assert (single["ratio"], single["pairs"]) == (pytest.approx(3.0), 1)
-    assert np.isnan(single["ratio_low"])
-    twice = pd.DataFrame({"seed": pd.array([0, 0], "Int64"), "m": [1.0, 2.0]})
-    none = paired_ratio(twice, twice, "m")
-    assert none["pairs"] == 0
-    assert np.isnan(none["ratio"])
+@pytest.mark.parametrize(
+    ("seeds", "expected"),
+    [
+        ({"a": [0, 1], "b": [1, 0]}, SeedPairing(("a1", "a0"), ("b2", "b3"), True)),
+        ({"a": [0, 1, 5], "b": [1, 0]}, SeedPairing(("a1", "a0"), ("b3", "b4"), True, ("a2",))),
+        ({"a": [0, 1], "b": [1, 2]}, SeedPairing(("a0", "a1"), ("b2", "b3"), False)),
+        ({"a": [0, None], "b": [0, 1]}, SeedPairing(("a0", "a1"), ("b2", "b3"), False)),
+        ({"a": [0, 0], "b": [0, 1]}, SeedPairing(("a0", "a1"), ("b2", "b3"), False)),
+    ],
+    ids=["same", "one alone", "others", "one without", "twice"],
+)
+def test_conditions_are_paired_where_their_seeds_allow_it(seeds, expected) -> None:
+    assert pair_by_seed(Recorded(**seeds), "a", "b") == expected
+
+
+def test_a_condition_beside_itself_is_paired_run_by_run() -> None:
+    runs = Recorded(a=[None, None])
+    pairing = pair_by_seed(runs, "a", "a")
+    found = ratio_to_baseline({"a0": 1.0, "a1": 3.0}, pairing)
+    assert found == {"ratio": 1.0, "ratio_low": 1.0, "ratio_high": 1.0, "pairs": 2}
+
+
+def test_ratios_are_of_pairs_or_of_independent_samples() -> None:
+    values = {"a0": 8.0, "a1": 8.0, "b2": 4.0, "b3": 1.0}
+    pairs = SeedPairing(("a0", "a1"), ("b2", "b3"), paired=True)
+    mean, low, high = t_interval(np.log([2.0, 8.0]))
+    got = ratio_to_baseline(values, pairs)
+    assert got == pytest.approx(
+        {"ratio": np.exp(mean), "ratio_low": np.exp(low), "ratio_high": np.exp(high), "pairs": 2}
+    )
+    got = ratio_to_baseline(values | {"a1": 2.0}, SeedPairing(("a0", "a1"), ("b2", "b3"), paired=False))
+    welch = stats.ttest_ind(np.log([8.0, 2.0]), np.log([4.0, 1.0]), equal_var=False).confidence_interval()
+    assert (got["ratio"], got["pairs"]) == (pytest.approx(2.0), 0)
+    np.testing.assert_allclose(np.log([got["ratio_low"], got["ratio_high"]]), welch)
+
+
+def test_what_has_no_logarithm_is_left_out_with_its_partner() -> None:
+    pairs = SeedPairing(("a0", "a1"), ("b2", "b3"), paired=True)
+    got = ratio_to_baseline({"a0": 0.0, "a1": 3.0, "b2": 4.0, "b3": 1.0}, pairs)
+    assert (got["ratio"], got["pairs"]) == (pytest.approx(3.0), 1)
+    assert np.isnan(got["ratio_low"])
+    assert np.isnan(ratio_to_baseline({"a0": 1.0, "a1": np.nan}, pairs)["ratio"])
+    assert np.isnan(difference(np.array([]), np.array([1.0]), paired=False)).all()

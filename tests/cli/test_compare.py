@@ -66,7 +66,7 @@ def stand_ins(monkeypatch):
     made = StandIns()
     modules = {
         "dropdiag.analysis.compare": {"compare": made.compare, "__path__": []},
-        "dropdiag.analysis.compare.opening": {"opened": made.opened},
+        "dropdiag.analysis.compare.lenient": {"opened": made.opened},
         "dropdiag.report": {"__path__": []},
         "dropdiag.report.page": {"report": made.report},
         "dropdiag.report.serve": {"watch": made.watch},

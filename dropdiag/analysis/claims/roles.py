@@ -1,4 +1,4 @@
-"""Which condition plays dropout, and which play GAAF: as one says, else by name."""
+"""Which condition plays dropout, and which play GAAF: as given, else inferred from their names."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Roles:
     ----------
     dropout : str or None
     gaafs : tuple of str
-        Each is heard by itself; one called "GAAF" is the first.
+        Claims are put to each; one called "GAAF" is the first.
     guessed : tuple of str
         A sentence for each that was not given: of dropout, then of each in ``gaafs``.
     """
@@ -40,7 +40,7 @@ class Roles:
         ]
 
 
-def cast(conditions: Sequence[str], dropout: str | None, gaaf: str | None) -> Roles:
+def infer_roles(conditions: Sequence[str], dropout: str | None, gaaf: str | None) -> Roles:
     """Find who plays dropout and GAAF.
 
     Parameters
@@ -48,9 +48,9 @@ def cast(conditions: Sequence[str], dropout: str | None, gaaf: str | None) -> Ro
     conditions : sequence of str
         The baseline first: it plays neither unless given.
     dropout, gaaf : str, optional
-        A condition; None is a guess by name. GAAF: every condition whose name holds "gaaf". Dropout: the one called
-        "dropout", else the only other one whose name holds "drop", else the only other one there is. A name with "no"
-        or "without" in it is none.
+        A condition; None: inferred from the name, and the reason states the guess. GAAF: every condition whose name
+        holds "gaaf". Dropout: the one called "dropout", else the only other one whose name holds "drop", else the only
+        other one there is. A name with "no" or "without" in it is none.
 
     Raises
     ------
@@ -63,6 +63,7 @@ def cast(conditions: Sequence[str], dropout: str | None, gaaf: str | None) -> Ro
         raise ArgumentError(f"{gaaf!r} cannot be both dropout= and gaaf=; name two conditions")
     guessed: list[str] = []
     like = [name for name in conditions[1:] if "gaaf" in name.lower() and not WITHOUT.search(name) and name != dropout]
+    # a plain "GAAF" is what the paper compares; its variants come after
     like.sort(key=lambda name: name.strip().lower() != "gaaf")
     gaafs = like if gaaf is None else [gaaf]
     if dropout is None:

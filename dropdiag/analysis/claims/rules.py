@@ -1,4 +1,4 @@
-"""From an interval and a p to a verdict, and from layers to the whole: the rules, as functions and in words."""
+"""From an interval and a p to a verdict, and from layers and parts to the whole."""
 
 from __future__ import annotations
 
@@ -10,59 +10,16 @@ SUPPORTED: Final = "supported"
 CONTRADICTED: Final = "contradicted"
 UNDECIDED: Final = "undecided"
 
-STATEMENTS: Final = {
-    "a": "Weights become more Gaussian, and more alike across layers.",
-    "b": "Node correlation is not lower.",
-    "c": "More gradient flows.",
-    "d": "More net values lie in the saturation area, and more so in higher layers.",
-    "e": "GAAF's effect on gradient flow and saturation resembles dropout's.",
-    "f": "GAAF needs fewer epochs than dropout.",
-}
-
 ONE_SIDE: Final = (
     "A number is on the claimed side when its whole interval over seeds is, and its p (over layers: Holm's) is at most "
     "alpha; where so few seeds could not give such a p, the interval alone decides (over layers: Bonferroni's), and "
     "the attainable p is stated. One seed, or seeds that do not differ, decide nothing."
 )
-
-
-@dataclass(frozen=True)
-class Options:
-    """What the rules leave open; see `dropdiag.analysis.claims.claims.claims`."""
-
-    alpha: float = 0.05
-    correlation_margin: float = 0.02
-    published_factor: float = 5.0
-    flow_margin: float = 1.5
-    share_margin: float = 0.1
-
-
-def rules(options: Options) -> dict[str, str]:
-    """Rules in words, with the numbers that are in force."""
-    whole = (
-        "The claim is supported when the average over layers is on the claimed side and no layer is on the other, "
-        "contradicted when the average is on the other side and no layer is on the claimed one, else undecided."
-    )
-    both = "Of its two parts both must be supported; one that is contradicted contradicts it."
-    return {
-        "a": f"More Gaussian: the Kolmogorov-Smirnov distance of the weights to the normal of their mean and standard "
-        f"deviation is smaller. More alike: so is the mean W1 between a layer's standardised weights and those of each "
-        f"other layer. {both} {ONE_SIDE} {whole}",
-        "b": f"Not lower: the mean |r| is not more than {options.correlation_margin:g} below the baseline's "
-        f"(non-inferiority): the interval of the difference lies above -{options.correlation_margin:g}. Contradicted "
-        f"where it lies below 0 and is not above that margin. {ONE_SIDE} {whole}",
-        "c": f"The log ratio of gradient flow is above 0. The factor is then set beside the published "
-        f"{options.published_factor:g}, which does not enter the verdict. {ONE_SIDE} {whole}",
-        "d": f"More: the difference of the saturation share is above 0. More so in higher layers: the slope of that "
-        f"difference over the layers' order is above 0. {both} {ONE_SIDE} {whole}",
-        "e": f"Resembles: GAAF's gradient flow is within a factor of {options.flow_margin:g} of dropout's, and its "
-        f"saturation share within {options.share_margin:g}: supported where the whole interval is within (equivalence "
-        f"by confidence interval; over layers Bonferroni's), contradicted where it is wholly outside. Undecided where "
-        f"dropout itself has no effect that could be resembled. {both} An average within counts only if no "
-        f"layer is outside.",
-        "f": f"The difference of the epochs (evaluations) up to the best held-out value, GAAF's less dropout's, is "
-        f"below 0. {ONE_SIDE}",
-    }
+WHOLE: Final = (
+    "The claim is supported when the average over layers is on the claimed side and no layer is on the other, "
+    "contradicted when the average is on the other side and no layer is on the claimed one, else undecided."
+)
+BOTH: Final = "Of its two parts both must be supported; one that is contradicted contradicts it."
 
 
 @dataclass(frozen=True)
@@ -94,8 +51,7 @@ class Numbers:
 
 def one_sided(numbers: Numbers, alpha: float) -> str:
     """Verdict of one number; see `ONE_SIDE`."""
-    width = numbers.high - numbers.low
-    if not width > 1e-10 * max(abs(numbers.high), abs(numbers.low)):  # NaN, or seeds that do not differ
+    if not _has_width(numbers.low, numbers.high):
         return UNDECIDED
     testable = numbers.attainable <= alpha
     if numbers.low > numbers.threshold:
@@ -107,7 +63,7 @@ def one_sided(numbers: Numbers, alpha: float) -> str:
 
 def equivalent(low: float, high: float, margin: float) -> str:
     """Verdict of an equivalence: the interval within, or wholly outside, ±margin."""
-    if not high - low > 1e-10 * max(abs(high), abs(low)):
+    if not _has_width(low, high):
         return UNDECIDED
     if -margin <= low and high <= margin:
         return SUPPORTED
@@ -125,3 +81,9 @@ def jointly(parts: Sequence[str]) -> str:
     if CONTRADICTED in parts:
         return CONTRADICTED
     return SUPPORTED if parts and all(part == SUPPORTED for part in parts) else UNDECIDED
+
+
+def _has_width(low: float, high: float) -> bool:
+    """Whether an interval says anything: false for NaN, and for seeds that do not differ but by rounding."""
+    # copies of one run differ by rounding alone; taken for a narrow interval they would "prove" anything
+    return high - low > 1e-10 * max(abs(high), abs(low))

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-import operator
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
 
 import pandas as pd
 
 from dropdiag.analysis.baseline import certain
-from dropdiag.analysis.compare.matching import Matched, as_frame, check_match, matched, sites, strangers
-from dropdiag.analysis.compare.measures import gather
-from dropdiag.analysis.compare.opening import Problems, opened
-from dropdiag.analysis.compare.pairing import sides
-from dropdiag.analysis.compare.step_ranges import Windows, windows
-from dropdiag.analysis.compare.table import Compared, Settings, as_table, rows_of
+from dropdiag.analysis.compare.gather import gather
+from dropdiag.analysis.compare.lenient import Problems, opened
+from dropdiag.analysis.compare.matching import Matched, as_frame, check_match, layer_mismatches, matched, sites
+from dropdiag.analysis.compare.measurements import CompareSettings, Measurements
+from dropdiag.analysis.compare.measures import quantities_of_runs
+from dropdiag.analysis.compare.step_ranges import StepRanges, step_ranges
+from dropdiag.analysis.compare.table import as_table, rows_of
 from dropdiag.analysis.select import check
 from dropdiag.errors import ArgumentError, DropdiagWarning, RunError
 from dropdiag.store.reader import Runs
 
 if TYPE_CHECKING:
     from dropdiag.analysis.claims.claims import Claims
+
+_UNSET: Final[Any] = object()
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -31,39 +33,63 @@ class Comparison:
 
     Attributes
     ----------
-    runs : Runs
-        Those that could be read.
-    baseline : str
-    conditions : tuple of str
-        All of them, the baseline first.
+    measurements : Measurements
+        What the effects and claims are taken from.
     table : DataFrame
         One row a condition (other than the baseline), layer and measure; see `compare`.
     unmatched : DataFrame
         Columns condition, layer, reason: layers that stand beside no other.
     problems : tuple of str
         What could not be read or compared, and why, a sentence each.
-    measured : DataFrame
-        What the effects are taken from, one row a run, layer and measure: condition, seed, run, layer (called as
-        in the baseline), call, quantity, measure, value (NaN for a run that is left out), null, until (last step that
-        counts; of the gradient flow there is a row a window), note (why a value is missing).
-    layers : tuple of str
-        Layers of the baseline that are compared, in network order.
-    settings : Settings
-        Confidence, bootstrap draws and seed.
-    windows : mapping of frozenset of str to Window
-        Two conditions -> the training steps over which their gradient flow is compared.
+    runs, baseline, conditions, layers, measured, settings, step_ranges
+        Those of the measurements (`dropdiag.analysis.compare.measurements.Measurements`).
     """
 
-    runs: Runs
-    baseline: str
-    conditions: tuple[str, ...]
+    measurements: Measurements
     table: pd.DataFrame
     unmatched: pd.DataFrame
     problems: tuple[str, ...]
-    measured: pd.DataFrame
-    layers: tuple[str, ...]
-    settings: Settings = field(default_factory=Settings)
-    windows: Windows = field(default_factory=dict)
+
+    @property
+    def runs(self) -> Runs:
+        """Those that could be read."""
+        return self.measurements.runs
+
+    @property
+    def baseline(self) -> str:
+        """The condition that the others are compared with."""
+        return self.measurements.baseline
+
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        """All of them, the baseline first."""
+        return self.measurements.conditions
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Layers of the baseline that are compared, in network order."""
+        return self.measurements.layers
+
+    @property
+    def measured(self) -> pd.DataFrame:
+        """One row a run, layer and measure: the values that the effects are taken from."""
+        return self.measurements.measured
+
+    @property
+    def settings(self) -> CompareSettings:
+        """Confidence, and the seed of what is drawn."""
+        return self.measurements.settings
+
+    @property
+    def step_ranges(self) -> StepRanges:
+        """Two conditions -> the training steps over which their gradient flow is compared."""
+        return self.measurements.step_ranges
+
+    @property
+    def windows(self) -> StepRanges:
+        """Former name of `step_ranges`."""
+        warnings.warn("Comparison.windows is now called step_ranges", DeprecationWarning, stacklevel=2)
+        return self.step_ranges
 
     def __repr__(self) -> str:
         others = ", ".join(map(repr, self.conditions[1:]))
@@ -79,9 +105,10 @@ class Comparison:
 
     def claims(self, **options: Any) -> Claims:
         """Put the paper's claims to the test; see `dropdiag.analysis.claims.claims.claims` for the options."""
-        from dropdiag.analysis.claims.claims import claims  # noqa: PLC0415 - claims knows comparisons
+        # Claims are judged from measurements, and import them; the way back is this method alone, for convenience.
+        from dropdiag.analysis.claims.claims import claims  # noqa: PLC0415
 
-        return claims(self, **options)
+        return claims(self.measurements, **options)
 
 
 def compare(
@@ -90,10 +117,10 @@ def compare(
     baseline: str | None = None,
     layers: Sequence[str] | None = None,
     match: Mapping[str, str] | None = None,
-    n_boot: int = 2000,
     confidence: float = 0.95,
     seed: int = 0,
     on_unreadable: str = "warn",
+    n_boot: int = _UNSET,
 ) -> Comparison:
     """Compare conditions with a baseline: how large each effect is, and how sure over seeds.
 
@@ -110,30 +137,32 @@ def compare(
         Layers of the baseline; all by default.
     match : mapping of str to str, optional
         Layer of the baseline -> layer of the other conditions, where neither name nor position tells.
-    n_boot : int
-        Bootstrap draws, where the interval is BCa.
     confidence : float
         Of the intervals, in (0, 1).
     seed : int
         Of all that is drawn: the same runs give the same numbers.
     on_unreadable : {"warn", "raise", "ignore"}
         What to do with what is named in ``problems``.
+    n_boot : int
+        Ignored, and gone in the next version: intervals are Student's t whatever the number of runs.
 
     Returns
     -------
     Comparison
         Its ``table`` has columns condition, baseline; layer (None for scalars of the network), call; quantity,
-        measure; scale ("log ratio", "difference" or "distance"), unit; effect, low, high, interval ("t", "bca",
-        "none"); value, baseline_value (means over runs); null, baseline_null (what independent nodes would give);
+        measure; scale ("log ratio", "difference" or "distance"), unit; effect, low, high, interval ("t", "none");
+        value, baseline_value (means over runs); null, baseline_null (what independent nodes would give);
         p, p_attainable (the smallest that so many seeds can give), p_holm (over layers), test ("sign flip",
         "permutation", "none"); n, n_baseline, paired; steps (last training step of the gradient flow); note.
 
         Measures: gradient_flow (log ratio of the means over the training steps that the completed runs of the two
         conditions share; runs that have not reached the last of them, or diverged, are left out and named),
         saturation_share, abs_correlation, participation_ratio, effective_rank, weight_excess_kurtosis,
-        weight_ks_normal, weight_shape_distance (differences), weight_w1, net_value_w1, weight_energy, net_value_energy,
-        weight_js_bits, net_value_js_bits (distances between the seeds' pooled distributions), and of each scalar
-        of the network final:NAME, best:NAME and epochs_to_best:NAME (differences).
+        weight_ks_normal, weight_shape_distance (differences), weight_w1, net_value_w1 (distances between the seeds'
+        pooled distributions), and of each scalar of the network final:NAME, best:NAME and epochs_to_best:NAME
+        (differences). Every other quantity that a probe records, your own too, comes under its own name on the scale
+        that it carries (`Quantity.scale`): a scalar of layers by its last value, or in training by the mean over the
+        last tenth of its rows, a histogram as NAME_w1.
 
     Raises
     ------
@@ -151,54 +180,34 @@ def compare(
     Notes
     -----
     The seed is the unit: n counts runs. Conditions are paired where the seeds are the same. One seed gives an
-    effect, no interval and no p. Intervals are Student's t below 100 runs a side, for BCa covers less there (five
-    seeds: 0.84 for 0.95). docs/claims.md has the formulas, the measured coverage, and how each number misleads.
+    effect, no interval and no p. Intervals are Student's t over seeds. docs/claims.md has the formulas, the measured
+    coverage, and how each number misleads.
     """
     settings = _settings(n_boot, confidence, seed, on_unreadable)
     every, problems = opened(runs)
     base = _baseline(every, baseline, problems)
     check_match(every, base, match)
     names = check("layer", layers, sites(every, base))
-    problems += strangers(every)
-    spans = windows(every)
-    values, distributions = gather(every, problems, {window.until for window in spans.values()})
+    problems += layer_mismatches(every)
     matches = {name: matched(every, base, name, match) for name in every.conditions if name != base}
-    values, distributions = (
-        _as_in_baseline(values, matches),
-        {q: _as_in_baseline(f, matches) for q, f in distributions.items()},
-    )
-    rows: list[dict[str, Any]] = []
-    for name, beside in matches.items():
-        pair = Compared(name, base, sides(every, name, base), settings, spans[frozenset((name, base))])
-        rows += rows_of(values, distributions, pair, beside, names)
+    ranges, quantities = step_ranges(every), quantities_of_runs(every)
+    found = gather(every, quantities, problems, {one.until for one in ranges.values()})
+    values, histograms = (_as_in_baseline(frame, matches) for frame in found)
+    measurements = Measurements(every, (base, *matches), tuple(names), values, histograms, ranges, settings, quantities)
+    rows = [row for name, beside in matches.items() for row in rows_of(measurements, name, beside)]
     _tell(problems, on_unreadable)
-    conditions = base, *matches
-    return Comparison(
-        every,
-        base,
-        conditions,
-        as_table(rows),
-        as_frame(matches),
-        tuple(problems),
-        values,
-        tuple(names),
-        settings,
-        spans,
-    )
+    return Comparison(measurements, as_table(rows), as_frame(matches), tuple(problems))
 
 
-def _settings(n_boot: int, confidence: float, seed: int, on_unreadable: str) -> Settings:
+def _settings(n_boot: Any, confidence: float, seed: int, on_unreadable: str) -> CompareSettings:
+    if n_boot is not _UNSET:
+        message = "compare(n_boot=) is ignored: intervals are Student's t. Leave it out; the next version refuses it"
+        warnings.warn(message, DeprecationWarning, stacklevel=3)
     if not 0.0 < confidence < 1.0:
         raise ArgumentError(f"confidence must lie between 0 and 1, got {confidence!r}")
-    try:
-        draws = operator.index(n_boot)
-    except TypeError:
-        draws = 0
-    if draws < 100:
-        raise ArgumentError(f"n_boot must be a whole number of at least 100, got {n_boot!r}")
     if on_unreadable not in ("warn", "raise", "ignore"):
         raise ArgumentError(f"on_unreadable must be 'warn', 'raise' or 'ignore', got {on_unreadable!r}")
-    return Settings(confidence, draws, seed)
+    return CompareSettings(confidence, seed)
 
 
 def _baseline(runs: Runs, baseline: str | None, problems: Problems) -> str:
@@ -218,16 +227,19 @@ def _baseline(runs: Runs, baseline: str | None, problems: Problems) -> str:
 
 def _as_in_baseline(frame: pd.DataFrame, matches: Mapping[str, Matched]) -> pd.DataFrame:
     """Call the layers of each condition as the baseline does; those that match none are left out."""
-    parts = []
-    for condition, part in frame.groupby("condition", sort=False):
-        if condition in matches:
-            names = {other: one for one, other in matches[str(condition)].layers.items()}
-            kept = part[part["layer"].isna() | part["layer"].isin(names)]
-            called = kept["layer"].map(names).astype("object")
-            parts.append(kept.assign(layer=called.where(called.notna(), None)))
-        else:
-            parts.append(part)
+    parts = list(_renamed(frame, matches))
     return pd.concat(parts, ignore_index=True) if parts else frame
+
+
+def _renamed(frame: pd.DataFrame, matches: Mapping[str, Matched]) -> Iterator[pd.DataFrame]:
+    for condition, part in frame.groupby("condition", sort=False):
+        if condition not in matches:
+            yield part
+            continue
+        names = {other: one for one, other in matches[str(condition)].layers.items()}
+        kept = part[part["layer"].isna() | part["layer"].isin(names)]
+        called = kept["layer"].map(names).astype("object")
+        yield kept.assign(layer=called.where(called.notna(), None))
 
 
 def _tell(problems: Problems, on_unreadable: str) -> None:

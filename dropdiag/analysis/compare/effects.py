@@ -7,13 +7,10 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import ndtr, ndtri, stdtrit
 
-from dropdiag.analysis.compare.resampling import Design, Floats, Statistic, Weights
+from dropdiag.analysis.compare.resampling import Design, Floats, Statistic, Sums
+from dropdiag.analysis.seeds import difference, interval_about
 from dropdiag.errors import ArgumentError
-
-BCA_FROM: Final = 100
-"""Runs on each side (or pairs) from which on the interval is BCa; below it undercovers, and t is taken."""
 
 _NAN: Final = float("nan")
 _EQUAL: Final = 1e-10  # two statistics this close (relative) are the same number, rounded differently
@@ -27,7 +24,7 @@ class Effect:
     ----------
     effect, low, high : float
         The statistic and its interval over seeds; NaN where there is none.
-    interval : {"t", "bca", "none"}
+    interval : {"t", "none"}
     p, p_attainable : float
         Two-sided p of the relabelled seeds, and the smallest that so many can give; NaN without a test.
     test : {"sign flip", "permutation", "none"}
@@ -47,6 +44,11 @@ class Effect:
     n_baseline: int
     paired: bool
 
+    @classmethod
+    def untested(cls, effect: float, design: Design) -> Effect:
+        """Return an effect without interval and p, as one seed has it; NaN where there is no effect either."""
+        return cls(effect, _NAN, _NAN, "none", _NAN, _NAN, "none", design.n, design.n_baseline, design.paired)
+
     @property
     def without_spread(self) -> bool:
         """Whether the interval has no width: the seeds do not differ, so they say nothing about chance."""
@@ -54,13 +56,7 @@ class Effect:
 
 
 def mean_difference(
-    condition: ArrayLike,
-    baseline: ArrayLike,
-    *,
-    paired: bool,
-    confidence: float = 0.95,
-    n_boot: int = 2000,
-    seed: int = 0,
+    condition: ArrayLike, baseline: ArrayLike, *, paired: bool, confidence: float = 0.95, seed: int = 0
 ) -> Effect:
     """Difference of the means of two conditions, one value a run. For a log ratio, give logarithms.
 
@@ -72,10 +68,8 @@ def mean_difference(
         Whether value i of both comes from the same seed.
     confidence : float
         Of the interval, in (0, 1).
-    n_boot : int
-        Bootstrap draws, where the interval is BCa.
     seed : int
-        Of what is drawn.
+        Of the labellings, where they are drawn.
 
     Returns
     -------
@@ -89,42 +83,44 @@ def mean_difference(
 
     Notes
     -----
-    Interval: Student's t of the paired differences, or Welch's, below `BCA_FROM` runs a side; from there on
-    BCa (Efron 1987). p: all sign flips of the paired differences, or all permutations of the labels, of
-    |difference|; drawn where there are more than 5,000, and then (b + 1) / (m + 1) (Phipson and Smyth 2010).
+    Interval: Student's t of the paired differences, or Welch's (`dropdiag.analysis.seeds.difference`). p: all sign
+    flips of the paired differences, or all permutations of the labels, of |difference|; drawn where there are more than
+    5,000, and then (b + 1) / (m + 1) (Phipson and Smyth 2010).
     """
     mine, theirs = (_vector(values) for values in (condition, baseline))
     if paired and mine.size != theirs.size:
         raise ArgumentError(f"paired values must be of one length, got {mine.size} and {theirs.size}")
-    values = np.concatenate([mine, theirs])
-
-    def statistic(weights: Weights) -> Floats:
-        return np.asarray(_mean(weights.condition, values) - _mean(weights.baseline, values))
-
     design = Design(mine.size, theirs.size, paired)
-    return assess(statistic, design, confidence=confidence, n_boot=n_boot, seed=seed)
+    ends = difference(mine, theirs, paired=paired, level=confidence)
+
+    def statistic(sums: Sums) -> Floats:
+        return np.asarray(sums.condition[:, 0] / design.n - sums.baseline[:, 0] / design.n_baseline)
+
+    return _tested(statistic, np.concatenate([mine, theirs])[:, None], design, ends, seed)
 
 
 def assess(
     statistic: Statistic,
+    rows: Floats,
     design: Design,
     *,
-    floor: float | None = None,
     confidence: float = 0.95,
-    n_boot: int = 2000,
     seed: int = 0,
+    floor: float = -np.inf,
 ) -> Effect:
     """Take a statistic of two conditions, its interval, and the p of its relabelled seeds.
 
     Parameters
     ----------
     statistic : callable
-        `Weights` of k cases -> ndarray of k numbers.
+        `Sums` in several cases -> ndarray of a number a case.
+    rows : ndarray of float64, shape (runs, k)
+        What the sums are of: the condition's runs, then its baseline's.
     design : Design
+    confidence, seed
+        As in `mean_difference`.
     floor : float, optional
         Least value of the statistic (0 for a distance): the interval does not reach below it.
-    confidence, n_boot, seed
-        As in `mean_difference`.
 
     Returns
     -------
@@ -135,15 +131,11 @@ def assess(
     The t interval is that of the jackknife's pseudo-values (Tukey 1958), one a seed: for a mean it is
     Student's own, for a distance it is the same with the distance in first order.
     """
-    effect = float(statistic(design.observed())[0])
-    sizes = design.n, design.n_baseline, design.paired
+    effect = float(statistic(design.observed(rows))[0])
     if not design.replicated or not np.isfinite(effect):
-        return Effect(effect, _NAN, _NAN, "none", _NAN, _NAN, "none", *sizes)
-    low, high, kind = _interval(statistic, design, effect, confidence, n_boot=n_boot, seed=seed)
-    low = low if floor is None else max(low, floor)
-    p = _relabelled_p(statistic, design, effect, seed)
-    test = "sign flip" if design.paired else "permutation"
-    return Effect(effect, low, high, kind, p, design.attainable, test, *sizes)
+        return Effect.untested(effect, design)
+    low, high = jackknife_interval(statistic(design.without_one(rows)), design, effect, confidence)
+    return _tested(statistic, rows, design, (effect, max(low, floor), high), seed)
 
 
 def holm(p: ArrayLike) -> Floats:
@@ -167,59 +159,37 @@ def holm(p: ArrayLike) -> Floats:
     return adjusted
 
 
-def t_interval(statistic: Statistic, design: Design, effect: float, confidence: float) -> tuple[float, float]:
-    """Student's t interval of the jackknife's pseudo-values, about the effect; Welch's degrees of freedom."""
-    left_out = statistic(design.without_one())
+def jackknife_interval(left_out: Floats, design: Design, effect: float, confidence: float) -> tuple[float, float]:
+    """Student's t interval of the jackknife's pseudo-values, about the effect; Welch's degrees of freedom.
+
+    Parameters
+    ----------
+    left_out : ndarray of float64
+        The statistic with one run (paired: one pair) left out, the condition's runs first.
+    design : Design
+    effect, confidence : float
+    """
     parts = [left_out] if design.paired else np.split(left_out, [design.n])
-    squares = np.array([np.var(part) * (part.size - 1) for part in parts])  # of the pseudo-values' mean
-    free = np.array([part.size - 1 for part in parts])
-    total = float(squares.sum())
-    if total == 0.0:
-        return effect, effect
-    degrees = total**2 / float((squares**2 / free).sum())
-    half = float(stdtrit(degrees, 0.5 + confidence / 2.0)) * total**0.5
-    return effect - half, effect + half
+    # the variance of the pseudo-values' mean, without making them: theirs is (n - 1)^2 times that of the left-out
+    squares = [float(np.var(part)) * (part.size - 1) for part in parts]
+    return interval_about(effect, squares, [part.size for part in parts], confidence)
 
 
-def bca_interval(
-    statistic: Statistic, design: Design, effect: float, confidence: float, *, n_boot: int, seed: int
-) -> tuple[float, float]:
-    """Bias-corrected and accelerated bootstrap interval (Efron 1987)."""
-    drawn = statistic(design.drawn_again(n_boot, seed))
-    share = (np.count_nonzero(drawn < effect) + 0.5 * np.count_nonzero(drawn == effect)) / drawn.size
-    below = min(max(float(share), 0.5 / drawn.size), 1.0 - 0.5 / drawn.size)  # all draws may be on one side
-    bias, skew = float(ndtri(below)), _acceleration(statistic(design.without_one()), design)
-    z = bias + ndtri(np.array([0.5 - confidence / 2.0, 0.5 + confidence / 2.0]))
-    low, high = np.quantile(drawn, ndtr(bias + z / (1.0 - skew * z)))
-    return float(low), float(high)
+def _tested(statistic: Statistic, rows: Floats, design: Design, ends: tuple[float, float, float], seed: int) -> Effect:
+    if not design.replicated:
+        return Effect.untested(ends[0], design)
+    p = _relabelled_p(statistic, rows, design, ends[0], seed)
+    test = "sign flip" if design.paired else "permutation"
+    return Effect(*ends, "t", p, design.attainable, test, design.n, design.n_baseline, design.paired)
 
 
-def _interval(
-    statistic: Statistic, design: Design, effect: float, confidence: float, *, n_boot: int, seed: int
-) -> tuple[float, float, str]:
-    if min(design.n, design.n_baseline) >= BCA_FROM:
-        return *bca_interval(statistic, design, effect, confidence, n_boot=n_boot, seed=seed), "bca"
-    return *t_interval(statistic, design, effect, confidence), "t"
-
-
-def _acceleration(left_out: Floats, design: Design) -> float:
-    """Skewness of the statistic, from its jackknife; several samples as in Efron and Tibshirani (1993, 14.15)."""
-    parts = [left_out] if design.paired else np.split(left_out, [design.n])
-    influence = [(part.size - 1) * (part.mean() - part) for part in parts]
-    above = sum(float((u**3).sum()) / u.size**3 for u in influence)
-    below = 6.0 * sum(float((u**2).sum()) / u.size**2 for u in influence) ** 1.5
-    return above / below if below > 0.0 else 0.0
-
-
-def _relabelled_p(statistic: Statistic, design: Design, effect: float, seed: int) -> float:
+def _relabelled_p(statistic: Statistic, rows: Floats, design: Design, effect: float, seed: int) -> float:
     """Share of the labellings that are as far from no effect as the one there was."""
-    null = np.abs(statistic(design.relabelled(seed)))
+    # a labelling as far as the observed one counts, also where rounding has it a little nearer
+    null = np.concatenate([np.abs(statistic(sums)) for sums in design.relabelled(rows, seed)])
     far = int(np.count_nonzero(null >= abs(effect) * (1.0 - _EQUAL)))
+    # of drawn labellings the observed one is counted as one more: p is never 0, and the test keeps its level
     return far / null.size if design.exact else (far + 1.0) / (null.size + 1.0)
-
-
-def _mean(weights: Floats, values: Floats) -> Floats:
-    return np.asarray(weights @ values / weights.sum(axis=1))
 
 
 def _vector(values: ArrayLike) -> Floats:

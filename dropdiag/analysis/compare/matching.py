@@ -1,4 +1,4 @@
-"""Which layer of a condition stands beside which layer of its baseline: by name, by position, as one says."""
+"""Which layer of a condition stands beside which layer of its baseline: by name, by position, as given by `match=`."""
 
 from __future__ import annotations
 
@@ -63,6 +63,7 @@ def matched(runs: Runs, baseline: str, condition: str, match: Mapping[str, str] 
         two networks have equally many layers of the kind.
     """
     mine, theirs = sites(runs, baseline), sites(runs, condition)
+    # what the user says goes first, and may be meant for another condition than this one
     pairs = {one: other for one, other in (match or {}).items() if one in mine and other in theirs}
     taken = set(pairs.values())
     pairs |= {name: name for name in mine if theirs.get(name) == mine[name] and name not in pairs.keys() | taken}
@@ -71,6 +72,7 @@ def matched(runs: Runs, baseline: str, condition: str, match: Mapping[str, str] 
         counts = [sum(k == kind for k in side.values()) for side in (mine, theirs)]
         left = [name for name in mine if mine[name] == kind and name not in pairs]
         right = [name for name in theirs if theirs[name] == kind and name not in pairs.values()]
+        # by position only where the networks have as many layers of the kind: else every guess after a gap is wrong
         if counts[0] == counts[1] and len(left) == len(right):
             by_position |= dict(zip(left, right, strict=True))
             continue
@@ -96,7 +98,7 @@ def check_match(runs: Runs, baseline: str, match: Mapping[str, str] | None) -> N
         raise ArgumentError(f"match= gives {twice[0]!r} for several layers; a layer stands beside one other")
 
 
-def strangers(runs: Runs) -> list[str]:
+def layer_mismatches(runs: Runs) -> list[str]:
     """Return a sentence for each run whose layers are not those of its condition's first run."""
     firsts: dict[str, Run] = {}
     found = []

@@ -1,12 +1,12 @@
-"""Which runs count for which condition, and how often: leaving one out, drawing again, labelling anew.
+"""Which runs count for which condition: as recorded, with one run left out, and under every relabelling.
 
-A statistic of two conditions is a function of weights: how often each run counts for the condition, and how
-often for its baseline. So one function serves the effect itself, its jackknife, its bootstrap and its null.
+A statistic of two conditions is a function of two sums over runs, one a side. So one function gives the effect itself,
+its jackknife and its null distribution: only the runs that enter the sums change.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import combinations, product
@@ -20,23 +20,23 @@ Floats: TypeAlias = NDArray[np.float64]
 
 LABELLINGS: Final = 5_000
 """Up to so many labellings are all counted; of more, one fewer are drawn."""
+_BLOCK: Final = 2**21  # numbers in a block of cases: 16 MB a side, which stays near the cache
 
 
-class Weights(NamedTuple):
-    """How often each run counts, in k cases.
+class Sums(NamedTuple):
+    """What the runs of each side add up to, in each of several cases.
 
     Attributes
     ----------
-    condition, baseline : ndarray of float64, shape (k, runs)
-        Columns: the condition's runs, then its baseline's.
+    condition, baseline : ndarray of float64, shape (cases, k)
     """
 
     condition: Floats
     baseline: Floats
 
 
-Statistic: TypeAlias = Callable[[Weights], Floats]
-"""Weights of k cases -> k numbers."""
+Statistic: TypeAlias = Callable[[Sums], Floats]
+"""Sums in several cases -> a number a case."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,10 @@ class Design:
         Runs of the condition and of its baseline.
     paired : bool
         Whether run i of the condition has the seed of run i of the baseline; then both numbers are equal.
+
+    Notes
+    -----
+    ``rows`` of the methods is an ndarray of shape (n + n_baseline, k): the condition's runs, then its baseline's.
     """
 
     n: int
@@ -81,66 +85,39 @@ class Design:
         least = (2.0 if mirrored else 1.0) / self.labellings
         return least if self.exact else max(least, 1.0 / LABELLINGS)
 
-    def observed(self) -> Weights:
-        """Return the one case in which each run counts once, where it belongs."""
-        return _weights(np.ones((1, self.n)), np.ones((1, self.n_baseline)))
+    def observed(self, rows: Floats) -> Sums:
+        """Return the one case in which each run counts where it belongs."""
+        return Sums(rows[: self.n].sum(axis=0)[None], rows[self.n :].sum(axis=0)[None])
 
-    def without_one(self) -> Weights:
+    def without_one(self, rows: Floats) -> Sums:
         """Return the cases in which one run (paired: one pair) is left out; the condition's runs first."""
-        mine, theirs = (np.ones((k, k)) - np.eye(k) for k in (self.n, self.n_baseline))
+        mine, theirs = self.observed(rows)
+        fewer = mine - rows[: self.n], theirs - rows[self.n :]
         if self.paired:
-            return _weights(mine, theirs)
-        one = np.ones((self.n_baseline, self.n)), np.ones((self.n, self.n_baseline))
-        return _weights(np.vstack([mine, one[0]]), np.vstack([one[1], theirs]))
+            return Sums(*fewer)
+        still = np.repeat(mine, self.n_baseline, axis=0), np.repeat(theirs, self.n, axis=0)
+        return Sums(np.vstack([fewer[0], still[0]]), np.vstack([still[1], fewer[1]]))
 
-    def drawn_again(self, times: int, seed: int) -> Weights:
-        """Return bootstrap cases: runs (paired: pairs) drawn with replacement within their condition."""
-        return _drawn_again(self, times, seed)
-
-    def relabelled(self, seed: int) -> Weights:
-        """Return the labellings: all of them, or `LABELLINGS` - 1 that are drawn."""
-        return _relabelled(self, seed)
-
-
-def _weights(condition: Floats, baseline: Floats) -> Weights:
-    """Weights of the condition's runs for it, and of the baseline's for it."""
-    return Weights(
-        np.hstack([condition, np.zeros((len(condition), baseline.shape[1]))]),
-        np.hstack([np.zeros((len(baseline), condition.shape[1])), baseline]),
-    )
+    def relabelled(self, rows: Floats, seed: int) -> Iterator[Sums]:
+        """Yield the labellings, all of them or `LABELLINGS` - 1 that are drawn, some at a time."""
+        mine, theirs = self.observed(rows)
+        # Swapping pair i moves its difference from one sum to the other: half the work of adding up both sides.
+        moved = rows[self.n :] - rows[: self.n] if self.paired else rows
+        start = mine if self.paired else np.zeros_like(mine)
+        labels = _labels(self, seed)
+        step = max(_BLOCK // rows.shape[1], 1)
+        for begin in range(0, len(labels), step):
+            condition = start + labels[begin : begin + step] @ moved
+            yield Sums(condition, mine + theirs - condition)
 
 
-@lru_cache(maxsize=16)
-def _drawn_again(design: Design, times: int, seed: int) -> Weights:
-    rng = np.random.default_rng(seed)
-    mine = _multinomial(rng, design.n, times)
-    return _weights(mine, mine if design.paired else _multinomial(rng, design.n_baseline, times))
-
-
-def _multinomial(rng: np.random.Generator, n: int, times: int) -> Floats:
-    return rng.multinomial(n, np.full(n, 1.0 / n), size=times).astype(np.float64)
-
-
-@lru_cache(maxsize=16)
-def _relabelled(design: Design, seed: int) -> Weights:
+@lru_cache(maxsize=4)  # of 2,000 runs one takes 80 MB, and most measures of a comparison share a design
+def _labels(design: Design, seed: int) -> Floats:
+    """Return for each labelling which pairs are swapped, or which runs count for the condition (1.0, else 0.0)."""
+    # one seed for all measures: the same runs give the same p, and measures share their labellings
     rng = np.random.default_rng(seed)
     if design.paired:
-        stays = _signs(design, rng)
-        condition = np.hstack([stays, 1.0 - stays])
-    else:
-        condition = _labels(design, rng)
-    return Weights(condition, 1.0 - condition)
-
-
-def _signs(design: Design, rng: np.random.Generator) -> Floats:
-    """Whether each pair stays as it is."""
-    if design.exact:
-        return np.array(list(product((1.0, 0.0), repeat=design.n)))
-    return rng.integers(0, 2, size=(LABELLINGS - 1, design.n)).astype(np.float64)
-
-
-def _labels(design: Design, rng: np.random.Generator) -> Floats:
-    """Whether each run is labelled as one of the condition."""
+        return _swaps(design, rng)
     runs = design.n + design.n_baseline
     if not design.exact:
         first = np.tile(np.arange(runs) < design.n, (LABELLINGS - 1, 1))
@@ -149,3 +126,9 @@ def _labels(design: Design, rng: np.random.Generator) -> Floats:
     labels = np.zeros((len(chosen), runs))
     np.put_along_axis(labels, chosen, 1.0, axis=1)
     return labels
+
+
+def _swaps(design: Design, rng: np.random.Generator) -> Floats:
+    if design.exact:
+        return np.array(list(product((0.0, 1.0), repeat=design.n)))
+    return np.asarray(1.0 - rng.integers(0, 2, size=(LABELLINGS - 1, design.n)), dtype=np.float64)

@@ -12,7 +12,7 @@ import pandas as pd
 from dropdiag.analysis.gradient_flow import per_window, shared_steps
 from dropdiag.store.reader import Runs
 
-Windows: TypeAlias = Mapping[frozenset[str], "Window"]
+StepRanges: TypeAlias = Mapping[frozenset[str], "StepRange"]
 
 NOT_FINITE: Final = "not finite"
 """How a note ends that tells of values that are NaN or infinite."""
@@ -21,7 +21,7 @@ LOST: Final = 0.01
 
 
 @dataclass(frozen=True)
-class Window:
+class StepRange:
     """Training steps over which two conditions are compared.
 
     Attributes
@@ -43,8 +43,8 @@ class Window:
         return f"over the first {self.until:,} training steps, which the completed runs of both conditions share"
 
 
-def windows(runs: Runs) -> dict[frozenset[str], Window]:
-    """Find the window of every two conditions.
+def step_ranges(runs: Runs) -> dict[frozenset[str], StepRange]:
+    """Find the step range of every two conditions.
 
     Parameters
     ----------
@@ -52,54 +52,99 @@ def windows(runs: Runs) -> dict[frozenset[str], Window]:
 
     Returns
     -------
-    dict of frozenset of str to Window
+    dict of frozenset of str to StepRange
         Both conditions' names -> the steps that their completed runs share (`gradient_flow.shared_steps`), whatever
         other conditions there are.
     """
-    return {frozenset(pair): _window(runs, pair) for pair in combinations(runs.conditions, 2)}
+    return {frozenset(pair): _step_range(runs, pair) for pair in combinations(runs.conditions, 2)}
 
 
-def _window(runs: Runs, pair: tuple[str, str]) -> Window:
+def _step_range(runs: Runs, pair: tuple[str, str]) -> StepRange:
+    # of these two conditions alone: a third one, trained for an epoch, must not cut what they are compared by
     until = shared_steps(runs, pair)
     lengths = {int(run.meta.get("steps") or 0) for run in runs if run.condition in pair} - {0}
-    return Window(until, until or next(iter(lengths), None))
+    return StepRange(until, until or next(iter(lengths), None))
 
 
-def within(values: pd.DataFrame, window: Window) -> pd.DataFrame:
-    """Return the measured values of two conditions: of the gradient flow those of their window alone."""
-    at = values["until"].isna() if window.until is None else values["until"] == window.until
+def within(values: pd.DataFrame, step_range: StepRange) -> pd.DataFrame:
+    """Return the measured values of two conditions: of the gradient flow those of their step range alone."""
+    at = values["until"].isna() if step_range.until is None else values["until"] == step_range.until
     return values[at | (values["measure"] != "gradient_flow")]
 
 
 def flows(runs: Runs, untils: Iterable[int | None]) -> pd.DataFrame:
-    """Take the gradient flow over each window; NaN for a run that cannot be compared over it, and a note why.
+    """Take the gradient flow over each step range; NaN for a run that cannot be compared over it, and a note why.
 
     Parameters
     ----------
     runs : Runs
     untils : iterable of int or None
-        Last steps of the windows.
+        Last steps of the step ranges.
 
     Returns
     -------
     DataFrame
         Columns condition, seed, run, layer, call, value, steps, dropped, until, note. A run that has not reached the
-        window's end is left out of it, and one that lacks more than `LOST` of its finite values.
+        range's end is left out of it, and one that lacks more than `LOST` of its finite values.
     """
     frame = per_window(runs, sorted(set(untils), key=lambda until: until or 0))
     lengths = {label: int(run.meta.get("steps") or 0) for label, run in zip(runs.labels(), runs, strict=True)}
     length, until = frame["run"].map(lengths), frame["until"].fillna(0).astype("int64")
     recorded = frame["steps"] + frame["dropped"]
+    # a mean over fewer steps, or without those where it exploded, is another quantity: better none
     short, lost = (length > 0) & (length < until), frame["dropped"] > LOST * recorded
-    counts = [
-        f"{dropped:,} of {of:,} gradients" if dropped else ""
-        for dropped, of in zip(frame["dropped"], recorded, strict=True)
-    ]
-    notes = [
-        f"{count} are {NOT_FINITE}" if diverged
-        else f"at step {at:,.0f} it has not reached step {end:,}" if early
-        else f"without {count}, which are NaN or infinite" if count
-        else ""
-        for count, at, end, diverged, early in zip(counts, length, until, lost, short, strict=True)
-    ]  # fmt: skip
+    columns = zip(frame["dropped"], recorded, length, until, lost, short, strict=True)
+    notes = [_note(*numbers, lost=diverges, short=early) for *numbers, diverges, early in columns]
     return frame.assign(value=frame["mean"].mask(short | lost), note=notes)
+
+
+def _note(dropped: int, recorded: int, length: int, until: int, *, lost: bool, short: bool) -> str:
+    count = f"{dropped:,} of {recorded:,} gradients"
+    if lost:
+        return f"{count} are {NOT_FINITE}"
+    if short:
+        return f"at step {length:,} it has not reached step {until:,}"
+    return f"without {count}, which are NaN or infinite" if dropped else ""
+
+
+def diverged(runs: Runs, values: pd.DataFrame, broken: Mapping[str, Iterable[str]]) -> list[str]:
+    """Name the runs that have diverged: what could be measured from their NaN or infinite numbers says nothing.
+
+    Parameters
+    ----------
+    runs : Runs
+    values : DataFrame
+        As `dropdiag.analysis.compare.gather.gather` returns it; a note says what is not finite.
+    broken : mapping of str to iterable of str
+        What is not finite -> labels of runs, beside what the notes say.
+
+    Returns
+    -------
+    list of str
+        A sentence for each, with the path of the run.
+    """
+    found: dict[str, list[str]] = {}
+    lost = values[values["note"].str.endswith(NOT_FINITE)] if len(values) else values
+    for measure, run in zip(lost["measure"], lost["run"], strict=True):
+        found.setdefault(run, []).append(_measured_from(measure))
+    for what, labels in broken.items():
+        for run in labels:
+            found.setdefault(run, []).append(what)
+    paths = dict(zip(runs.labels(), (run.path for run in runs), strict=True))
+    return [
+        f"{path} has diverged: its {_listed(list(dict.fromkeys(found[label])))} are NaN or infinite, and it is left "
+        "out of what is measured from them."
+        for label, path in paths.items() if label in found
+    ]  # fmt: skip
+
+
+def _measured_from(measure: str) -> str:
+    scalar = measure.partition(":")[2]
+    if scalar:
+        return f"last values of {scalar!r}"
+    kinds = {"gradient_flow": "gradients", "saturation_share": "net values"}
+    return kinds.get(measure, "weights")
+
+
+def _listed(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -12,11 +12,13 @@ import pandas as pd
 from dropdiag.analysis.compare.distances import PooledCounts
 from dropdiag.analysis.compare.effects import Effect, assess, holm, mean_difference
 from dropdiag.analysis.compare.matching import Matched
-from dropdiag.analysis.compare.measures import DISTANCE, LOG_RATIO, Measure, measure_of
-from dropdiag.analysis.compare.pairing import Sides, finite
-from dropdiag.analysis.compare.step_ranges import Window, within
+from dropdiag.analysis.compare.measurements import CompareSettings, Measurements
+from dropdiag.analysis.compare.measures import W1, Measure
+from dropdiag.analysis.compare.resampling import Design
+from dropdiag.analysis.compare.step_ranges import StepRange
+from dropdiag.analysis.seeds import SeedPairing, sides_of
 from dropdiag.histograms.histogram import Histogram
-from dropdiag.store.schema import QUANTITIES
+from dropdiag.store.schema import DISTANCE
 
 COLUMNS: Final = [
     "condition", "baseline", "layer", "call", "quantity", "measure", "scale", "unit", "effect", "low", "high",
@@ -26,28 +28,19 @@ COLUMNS: Final = [
 _NAN: Final = float("nan")
 
 
-@dataclass(frozen=True)
-class Settings:
-    """How intervals are made: as in `compare`."""
-
-    confidence: float = 0.95
-    n_boot: int = 2000
-    seed: int = 0
-
-
 def effect_of(
-    measure: Measure, condition: Mapping[str, float], baseline: Mapping[str, float], sides: Sides, settings: Settings,
+    measure: Measure, values: Mapping[str, float], pairing: SeedPairing, settings: CompareSettings,
     *, threshold: float = 0.0,
-) -> tuple[Effect | None, Sides]:  # fmt: skip
+) -> tuple[Effect | None, SeedPairing]:  # fmt: skip
     """Take a measure's effect from one value a run.
 
     Parameters
     ----------
     measure : Measure
-    condition, baseline : mapping of str to float
-        Label of a run -> value.
-    sides : Sides
-    settings : Settings
+    values : mapping of str to float
+        Label of a run, of either condition -> value.
+    pairing : SeedPairing
+    settings : CompareSettings
     threshold : float
         Taken off the effect, so that p is that of the threshold.
 
@@ -55,53 +48,42 @@ def effect_of(
     -------
     effect : Effect or None
         On the measure's scale, less the threshold; None where a side has no value.
-    used : Sides
+    used : SeedPairing
         The runs that have one.
     """
-    logs = measure.scale == LOG_RATIO
-    mine, theirs = (finite(side, positive=logs) for side in (condition, baseline))
-    used = sides.having(mine, theirs)
-    if not used.condition or not used.baseline:
+    used, mine, theirs = sides_of(values, pairing, logs=measure.logs)
+    if not mine.size or not theirs.size:
         return None, used
-    a, b = (np.array([values[label] for label in labels])
-            for values, labels in ((mine, used.condition), (theirs, used.baseline)))  # fmt: skip
-    a, b = (np.log(a), np.log(b)) if logs else (a, b)
-    return mean_difference(a - threshold, b, paired=used.paired, **asdict(settings)), used
+    return mean_difference(mine - threshold, theirs, paired=used.paired, **asdict(settings)), used
 
 
 @dataclass(frozen=True)
-class Compared:
+class _Pair:
     """A condition beside its baseline."""
 
     condition: str
     baseline: str
-    sides: Sides
-    settings: Settings
-    window: Window
+    pairing: SeedPairing
+    settings: CompareSettings
+    step_range: StepRange
 
 
-def rows_of(
-    values: pd.DataFrame,
-    distributions: Mapping[str, pd.DataFrame],
-    pair: Compared,
-    matched: Matched,
-    layers: Sequence[str],
-) -> list[dict[str, Any]]:
+def rows_of(measurements: Measurements, condition: str, matched: Matched) -> list[dict[str, Any]]:
     """Rows of the table of one condition, in the baseline's network order.
 
     Parameters
     ----------
-    values, distributions
-        As `dropdiag.analysis.compare.measures.gather` returns them, the layers called as in the baseline.
-    pair : Compared
+    measurements : Measurements
+    condition : str
+        Other than the baseline.
     matched : Matched
-    layers : sequence of str
-        Layers of the baseline that are wanted.
+        Its layers beside those of the baseline.
     """
+    names = condition, measurements.baseline
+    pair = _Pair(*names, measurements.pairing(*names), measurements.settings, measurements.step_range(*names))
     order = {name: i for i, name in enumerate(matched.layers)}
-    rows = [*_measured(values, pair), *_distances(distributions, pair)]
-    wanted = set(layers) & set(order)
-    rows = [row for row in rows if row["layer"] is None or row["layer"] in wanted]
+    wanted = {None, *set(measurements.layers) & set(order)}
+    rows = [row for row in (*_measured(measurements, pair), *_distances(measurements, pair)) if row["layer"] in wanted]
     for row in rows:
         row["note"] = "; ".join(filter(None, [_place(row["layer"], matched), row["note"]]))
     rows.sort(key=lambda row: (order.get(row["layer"], len(order)), row["call"]))
@@ -110,6 +92,7 @@ def rows_of(
 
 def as_table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """Return rows as a frame, with Holm's p over the layers of a condition and measure."""
+    # over layers and not over measures: which measures to look at is to be chosen beforehand
     table = pd.DataFrame(rows, columns=COLUMNS)
     adjusted = table.groupby(["condition", "measure"], sort=False)["p"].transform(lambda p: holm(p.to_numpy()))
     return table.assign(p_holm=adjusted.astype("float64"))
@@ -127,19 +110,20 @@ def by_site(
     return found
 
 
-def _measured(values: pd.DataFrame, pair: Compared) -> Iterator[dict[str, Any]]:
-    values = within(values, pair.window)
+def _measured(measurements: Measurements, pair: _Pair) -> Iterator[dict[str, Any]]:
+    values = measurements.of(pair.condition, pair.baseline)
     nulls, notes = by_site(values, "null"), by_site(values, "note")
-    for (name, layer, call), sides in by_site(values).items():
-        mine, theirs = (sides.get(one, {}) for one in (pair.condition, pair.baseline))
-        if not mine or not theirs:
+    for site, sides in by_site(values).items():
+        # a layer or quantity of one condition alone has nothing beside it
+        if len(sides) < 2:
             continue
-        measure = measure_of(name)
-        effect, used = effect_of(measure, mine, theirs, pair.sides, pair.settings)
-        null, other = (nulls[name, layer, call][one] for one in (pair.condition, pair.baseline))
-        said = {**notes[name, layer, call][pair.condition], **notes[name, layer, call][pair.baseline]}
-        yield _row(measure, (layer, call), effect, pair, used, said=said) | {
-            "value": _mean(mine, used.condition), "baseline_value": _mean(theirs, used.baseline),
+        both = {run: value for side in sides.values() for run, value in side.items()}
+        measure = measurements.measure(site[0])
+        effect, used = effect_of(measure, both, pair.pairing, pair.settings)
+        said = {run: note for side in notes[site].values() for run, note in side.items()}
+        null, other = (nulls[site][one] for one in (pair.condition, pair.baseline))
+        yield _row(measure, site[1:], effect, pair, used, said=said) | {
+            "value": _mean(both, used.condition), "baseline_value": _mean(both, used.baseline),
             "null": _mean(null, used.condition), "baseline_null": _mean(other, used.baseline),
         }  # fmt: skip
 
@@ -149,59 +133,53 @@ def _mean(values: Mapping[str, float], runs: Sequence[str]) -> float:
     return float(np.mean(known)) if known else _NAN
 
 
-def _distances(distributions: Mapping[str, pd.DataFrame], pair: Compared) -> Iterator[dict[str, Any]]:
-    for quantity, frame in distributions.items():
-        unit = QUANTITIES[quantity].unit
-        for site, part in frame.groupby(["layer", "call"], sort=False):
-            mine, theirs = (_histograms(part[part["condition"] == one]) for one in (pair.condition, pair.baseline))
-            used = pair.sides.having(mine, theirs)
-            if not used.condition or not used.baseline:
-                continue
-            pooled = PooledCounts([mine[r] for r in used.condition] + [theirs[r] for r in used.baseline])
-            for kind, statistic, of in (
-                ("w1", pooled.wasserstein, unit),
-                ("energy", pooled.energy, f"square root of {unit}"),
-                ("js_bits", pooled.jensen_shannon, "bits"),
-            ):
-                effect = assess(statistic, used.design(), floor=0.0, **asdict(pair.settings))
-                yield _row(Measure(f"{quantity}_{kind}", quantity, DISTANCE, of), site, effect, pair, used)
-
-
-def _histograms(frame: pd.DataFrame) -> dict[str, Histogram]:
-    return dict(zip(frame["run"], frame["histogram"], strict=True))
+def _distances(measurements: Measurements, pair: _Pair) -> Iterator[dict[str, Any]]:
+    every = measurements.histograms
+    both = every[every["condition"].isin([pair.condition, pair.baseline])]
+    for (quantity, layer, call), part in both.groupby(["quantity", "layer", "call"], sort=False):
+        histograms: dict[str, Histogram] = dict(zip(part["run"], part["histogram"], strict=True))
+        used = pair.pairing.having(histograms, histograms)
+        if not used.condition or not used.baseline:
+            continue
+        # seeds are pooled by their counts; a run that recorded more values weighs more
+        pooled = PooledCounts([histograms[run] for run in used.runs])
+        design = Design(len(used.condition), len(used.baseline), used.paired)
+        effect = assess(pooled.wasserstein, pooled.counts, design, floor=0.0, **asdict(pair.settings))
+        yield _row(measurements.measure(f"{quantity}{W1}"), (layer, call), effect, pair, used)
 
 
 def _row(
     measure: Measure,
     site: Any,
     effect: Effect | None,
-    pair: Compared,
-    used: Sides,
+    pair: _Pair,
+    used: SeedPairing,
     *,
     said: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    nothing = Effect(_NAN, _NAN, _NAN, "none", _NAN, _NAN, "none", len(used.condition), len(used.baseline), used.paired)
+    design = Design(len(used.condition), len(used.baseline), used.paired)
     layer, call = site
     flow = measure.name == "gradient_flow"
-    of_runs = told({label: (said or {}).get(label, "") for label in (*pair.sides.condition, *pair.sides.baseline)})
-    notes = [pair.window.note if flow else "", _note(measure, effect, pair.sides, used), of_runs]
+    of_runs = told({label: (said or {}).get(label, "") for label in pair.pairing.runs})
+    notes = [pair.step_range.note if flow else "", _note(measure, effect, pair.pairing, used), of_runs]
     return {
         "condition": pair.condition, "baseline": pair.baseline, "layer": layer if isinstance(layer, str) else None,
         "call": int(call), "quantity": measure.quantity, "measure": measure.name, "scale": measure.scale,
-        "unit": measure.unit, **asdict(effect or nothing), "value": _NAN, "baseline_value": _NAN, "null": _NAN,
-        "baseline_null": _NAN, "steps": float(pair.window.steps or _NAN) if flow else _NAN,
+        "unit": measure.unit, **asdict(effect or Effect.untested(_NAN, design)),
+        **dict.fromkeys(("value", "baseline_value", "null", "baseline_null"), _NAN),
+        "steps": float(pair.step_range.steps or _NAN) if flow else _NAN,
         "note": "; ".join(filter(None, notes)),
     }  # fmt: skip
 
 
-def _note(measure: Measure, effect: Effect | None, sides: Sides, used: Sides) -> str:
+def _note(measure: Measure, effect: Effect | None, pairing: SeedPairing, used: SeedPairing) -> str:
     """Say what is missing, and why."""
-    had, have = (len(side.condition) + len(side.baseline) for side in (sides, used))
+    had, have = len(pairing.runs), len(used.runs)
     notes = []
-    if sides.alone:
-        notes.append(f"{len(sides.alone)} runs left out, for no run has their seed on the other side")
+    if pairing.alone:
+        notes.append(f"{len(pairing.alone)} runs left out, for no run has their seed on the other side")
     if have < had:
-        need = "positive finite" if measure.scale == LOG_RATIO else "finite"
+        need = "positive finite" if measure.logs else "finite"
         how = ", with their partners" if used.paired else ""
         notes.append(f"{had - have} of {had} runs left out{how}: no {need} value")
     if effect is None:

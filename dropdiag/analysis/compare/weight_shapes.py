@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
+import pandas as pd
 from scipy.special import ndtr
 
 from dropdiag.analysis.compare.resampling import Floats
@@ -13,6 +14,27 @@ from dropdiag.histograms.histogram import Histogram
 
 LEVELS: Final = 512
 """Quantiles, at the middle of equal shares, by which two shapes are told apart."""
+
+
+def shape_numbers(histograms: Sequence[Histogram]) -> pd.DataFrame:
+    """Numbers of the shape of each layer's weights.
+
+    Parameters
+    ----------
+    histograms : sequence of Histogram
+        One a layer, of one run.
+
+    Returns
+    -------
+    DataFrame
+        Columns weight_excess_kurtosis (`Histogram.excess_kurtosis`), weight_ks_normal (`ks_normal`) and
+        weight_shape_distance (`shape_distances`), a row a layer.
+    """
+    return pd.DataFrame({
+        "weight_excess_kurtosis": [histogram.excess_kurtosis() for histogram in histograms],
+        "weight_ks_normal": [ks_normal(histogram) for histogram in histograms],
+        "weight_shape_distance": shape_distances(histograms),
+    })  # fmt: skip
 
 
 def ks_normal(histogram: Histogram) -> float:
@@ -70,13 +92,11 @@ def shape_distances(histograms: Sequence[Histogram]) -> Floats:
         Mean over the other layers of W1 between standardised values, in standard deviations; 0 for layers that
         differ by place and width alone. NaN without another layer.
     """
-    shapes = [standardised(histogram) for histogram in histograms]
-    if not shapes:
+    if not histograms:
         return np.empty(0)
-    apart = np.array([[np.abs(one - other).mean() for other in shapes] for one in shapes])
+    shapes = np.array([standardised(histogram) for histogram in histograms])
+    apart = np.array([np.abs(shapes - one).mean(axis=1) for one in shapes])
     np.fill_diagonal(apart, np.nan)
-    known = ~np.isnan(apart)
-    with np.errstate(invalid="ignore"):
-        return np.asarray(
-            np.where(known, apart, 0.0).sum(axis=1) / np.where(known.any(axis=1), known.sum(axis=1), np.nan)
-        )
+    known = np.count_nonzero(~np.isnan(apart), axis=1)
+    sums = np.nansum(apart, axis=1)
+    return np.asarray(np.divide(sums, known, out=np.full(len(shapes), np.nan), where=known > 0))

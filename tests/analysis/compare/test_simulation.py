@@ -6,7 +6,7 @@ from scipy.stats import binom
 
 from dropdiag.analysis.claims.rules import CONTRADICTED, SUPPORTED, Numbers, one_sided
 from dropdiag.analysis.compare.distances import PooledCounts
-from dropdiag.analysis.compare.effects import BCA_FROM, assess, bca_interval, mean_difference
+from dropdiag.analysis.compare.effects import assess, mean_difference
 from dropdiag.analysis.compare.resampling import Design
 from dropdiag.histograms.histogram import Histogram
 
@@ -44,34 +44,6 @@ def test_intervals_hold_the_truth_in_95_of_100(n, paired, shift):
     assert low <= np.sum(held) <= high
 
 
-def bca_coverage(n, paired):
-    """Count of the BCa intervals that hold the true difference of two normal means."""
-    rng = np.random.default_rng([n, paired])
-    design, held = Design(n, n, paired), 0
-    for _ in range(TIMES):
-        values = np.concatenate([rng.normal(1.0, 1.0, n), np.zeros(n) if paired else rng.normal(0.0, 1.0, n)])
-
-        def statistic(weights, values=values):
-            return (weights.condition - weights.baseline) @ values / n
-
-        effect = values[:n].mean() - values[n:].mean()
-        low, high = bca_interval(statistic, design, effect, 0.95, n_boot=1000, seed=0)
-        held += low <= 1.0 <= high
-    return held
-
-
-@pytest.mark.parametrize(("paired", "most"), [(True, 0.88), (False, 0.90)])
-def test_bca_at_five_seeds_covers_too_little_and_so_it_is_not_used_there(paired, most):
-    assert bca_coverage(5, paired) < most * TIMES
-    assert mean_difference(range(5), range(0, 10, 2), paired=paired).interval == "t"
-
-
-@pytest.mark.parametrize("paired", [True, False])
-def test_bca_from_where_it_is_used(paired):
-    low, high = bounds(0.95)
-    assert low <= bca_coverage(BCA_FROM, paired) <= high
-
-
 def test_a_planted_effect_is_found():
     found = list(comparisons(8, True, shift=3.0, seed=5))
     assert np.mean([one.p <= 0.05 and one.low > 0.0 for one in found]) > 0.95
@@ -89,17 +61,18 @@ def test_a_verdict_without_an_effect_is_rarer_than_alpha(n, paired):
 
 
 def distance(rng, n, shift):
-    """W1 of two conditions whose seeds vary, and its design."""
+    """Compare by W1 two conditions whose seeds vary."""
     runs = [Histogram.from_values(rng.normal(mean + 0.1 * rng.normal(), 1.0, 60)) for mean in [shift] * n + [0.0] * n]
-    return PooledCounts(runs).wasserstein, Design(n, n, paired=False)
+    pooled = PooledCounts(runs)
+    return assess(pooled.wasserstein, pooled.counts, Design(n, n, paired=False), floor=0.0)
 
 
 def test_distances_have_false_positives_as_they_may_and_cover():
     rng = np.random.default_rng(7)
-    null = [assess(*distance(rng, 5, 0.0), floor=0.0) for _ in range(TIMES)]
+    null = [distance(rng, 5, 0.0) for _ in range(TIMES)]
     low, high = bounds(12 / 252)
     assert low <= sum(one.p <= 0.05 for one in null) <= high
-    planted = [assess(*distance(rng, 5, 0.6), floor=0.0) for _ in range(TIMES)]
+    planted = [distance(rng, 5, 0.6) for _ in range(TIMES)]
     low, high = bounds(0.95)
     assert low <= sum(one.low <= 0.6 <= one.high for one in planted) <= high
     assert np.mean([one.p <= 0.05 for one in planted]) > 0.95

@@ -1,6 +1,8 @@
 """Each claim on runs where it is true, where it is false, and where it cannot be decided."""
 
 import re
+from dataclasses import fields, replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,19 +10,23 @@ import pandas as pd
 import pytest
 
 import dropdiag as dd
+from dropdiag.analysis.claims import claims as claims_module
+from dropdiag.analysis.claims import reasons
+from dropdiag.analysis.claims.claim import Claim
 from dropdiag.analysis.claims.claims import _scalar
-from dropdiag.analysis.claims.roles import cast
+from dropdiag.analysis.claims.effects import BELOW
+from dropdiag.analysis.claims.paper import CLAIMS
+from dropdiag.analysis.claims.parts import Options
+from dropdiag.analysis.claims.roles import infer_roles
 from dropdiag.analysis.claims.rules import (
     CONTRADICTED,
     SUPPORTED,
     UNDECIDED,
     Numbers,
-    Options,
     equivalent,
     jointly,
     one_sided,
     over_layers,
-    rules,
 )
 from dropdiag.errors import ArgumentError
 from tests.analysis.compare.scenes import Scene, content, play
@@ -218,10 +224,10 @@ def test_each_condition_like_gaaf_is_heard(tmp_path):
 
 
 def test_a_name_that_is_dropout_is_preferred_to_one_that_holds_it():
-    found = cast(["base", "Dropout", "Dropout 0.2", "my gaaf"], None, None)
+    found = infer_roles(["base", "Dropout", "Dropout 0.2", "my gaaf"], None, None)
     assert (found.dropout, found.gaafs) == ("Dropout", ("my gaaf",))
-    assert cast(["base", "Dropout 0.1", "Dropout 0.2", "gaaf"], None, None).dropout is None
-    assert cast(["base", "GAAF with dropout", "Dropout"], None, None).gaafs == ("GAAF with dropout",)
+    assert infer_roles(["base", "Dropout 0.1", "Dropout 0.2", "gaaf"], None, None).dropout is None
+    assert infer_roles(["base", "GAAF with dropout", "Dropout"], None, None).gaafs == ("GAAF with dropout",)
 
 
 def test_no_claim_is_put_to_a_missing_condition(tmp_path):
@@ -329,8 +335,48 @@ def test_the_rules_of_the_whole():
 
 
 def test_the_rules_in_words_hold_the_numbers_in_force():
-    words = rules(Options(correlation_margin=0.037, flow_margin=1.7, published_factor=6.0))
+    options = Options(correlation_margin=0.037, flow_margin=1.7, published_factor=6.0)
+    words = {claim.letter: claim.rule_of(options) for claim in CLAIMS}
     assert set(words) == set("abcdef")
     assert "-0.037" in words["b"]
     assert "factor of 1.7" in words["e"]
     assert "published 6" in words["c"]
+
+
+def documented():
+    text = (Path(dd.__file__).parent.parent / "docs" / "claims.md").read_text()
+    rows = re.findall(r"^\| ([a-z]) \| (.+?) \| (.+) \|$", text, re.MULTILINE)
+    return text, {letter: (statement, number) for letter, statement, number in rows}
+
+
+def test_the_docs_have_each_claim_with_its_statement():
+    _, rows = documented()
+    said = {letter: f"{statement}." for letter, (statement, _) in rows.items()}
+    assert said == {claim.letter: claim.statement for claim in CLAIMS}
+
+
+@pytest.mark.parametrize("option", fields(Options), ids=lambda option: option.name)
+def test_the_docs_have_the_numbers_in_force_where_the_rule_has_them(option):
+    text, rows = documented()
+    other = replace(Options(), **{option.name: 0.5 if option.name == "alpha" else 4.5})
+    changed = [claim.letter for claim in CLAIMS if claim.rule_of(other) != claim.rule_of(Options())]
+    assert changed or option.name == "alpha", "no rule has this number"
+    for place in [rows[letter][1] for letter in changed] or [text]:
+        assert f"{option.default:g}" in place
+
+
+def test_a_claim_of_ones_own_is_one_entry(tmp_path, monkeypatch):
+    own = Claim(
+        "z",
+        "The loss ends lower.",
+        rule="The difference is below 0.",
+        judge=lambda case: [case.network("final:loss", BELOW)],
+        reason=lambda _, parts: [reasons.size("final loss differs by", parts[0].effect, "loss is missing")],
+    )
+    monkeypatch.setattr(claims_module, "CLAIMS", (*CLAIMS, own))
+    found = dd.compare(play(tmp_path, {"plain": BASE, "treated": BASE})).claims()
+    row = found.table.set_index("claim").loc["z"]
+    assert row["statement"] == "The loss ends lower."
+    assert row["reason"].startswith("Final loss differs by ")
+    assert found.rules["z"] == "The difference is below 0."
+    assert found.overall.set_index("claim").loc["z", "measure"] == "final:loss"

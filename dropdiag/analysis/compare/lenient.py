@@ -1,9 +1,10 @@
-"""Open what can be read, and say in a sentence for each run what cannot."""
+"""Open and ask what can be read, and say in a sentence for each run what cannot."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeAlias, TypeVar
 
 from dropdiag.errors import ArgumentError, DropdiagWarning, NotRecordedError, RunError
@@ -43,7 +44,7 @@ def opened(given: Any) -> tuple[Runs, Problems]:
         if state != "completed":
             how = f"is still being recorded, or was killed: it is compared as it stands at step {steps}"
             ended = f"ended as {state!r} at step {steps}: it is compared as far as it went"
-            _add(problems, f"{run.path} {how if state == 'running' else ended}.")
+            add(problems, f"{run.path} {how if state == 'running' else ended}.")
     return runs, problems
 
 
@@ -61,21 +62,28 @@ def attempt(runs: Runs, ask: Callable[[Runs], T], problems: Problems) -> T | Non
     -------
     The answer, or None where no run holds what was asked for.
     """
+    whole: list[Run] = []
+    with noted(problems):
+        try:
+            return ask(runs)
+        except (NotRecordedError, ArgumentError):
+            raise
+        except DAMAGE:
+            whole = [run for run in runs if _answers(run, ask, problems)]
+    return attempt(Runs(whole), ask, problems) if 0 < len(whole) < len(runs) else None
+
+
+@contextmanager
+def noted(problems: Problems) -> Iterator[None]:
+    """Add to problems what is warned of inside, and what was not recorded; the block ends there."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", DropdiagWarning)
         try:
-            answer = ask(runs)
+            yield
         except (NotRecordedError, ArgumentError) as error:
-            problems.append(_sentence(str(error)))
-            answer = None
-        except DAMAGE:
-            answer = None
-            whole = [run for run in runs if _answers(run, ask, problems)]
-            if 0 < len(whole) < len(runs):
-                answer = attempt(Runs(whole), ask, problems)
+            add(problems, _sentence(str(error)))
     for warning in caught:
-        _add(problems, _sentence(str(warning.message)))
-    return answer
+        add(problems, _sentence(str(warning.message)))
 
 
 def _answers(run: Run, ask: Callable[[Runs], Any], problems: Problems) -> bool:
@@ -84,7 +92,7 @@ def _answers(run: Run, ask: Callable[[Runs], Any], problems: Problems) -> bool:
     except (NotRecordedError, ArgumentError):
         return True
     except DAMAGE as error:
-        _add(problems, f"{run.path} cannot be read ({error}) and is left out.")
+        add(problems, f"{run.path} cannot be read ({error}) and is left out.")
         return False
     return True
 
@@ -93,6 +101,7 @@ def _sentence(text: str) -> str:
     return text if text.endswith(".") else f"{text}."
 
 
-def _add(problems: Problems, problem: str) -> None:
+def add(problems: Problems, problem: str) -> None:
+    """Add a sentence, unless it was said before."""
     if problem not in problems:
         problems.append(problem)

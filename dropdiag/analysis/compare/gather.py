@@ -1,0 +1,117 @@
+"""Take all measures of all runs: one number a run, layer and measure, and the histograms of which distances are."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Final
+
+import numpy as np
+import pandas as pd
+
+from dropdiag.analysis.compare.layer_values import (
+    COLUMNS,
+    SAMPLES,
+    SHARES,
+    correlations,
+    last_scalars,
+    rows,
+    saturation,
+    weights,
+)
+from dropdiag.analysis.compare.lenient import Problems, attempt
+from dropdiag.analysis.compare.measures import generic, measure_of
+from dropdiag.analysis.compare.network_values import network_values
+from dropdiag.analysis.compare.reading import asked, of_quantity, read_histograms, read_scalars, relabelled
+from dropdiag.analysis.compare.step_ranges import diverged, flows
+from dropdiag.store.reader import Runs
+from dropdiag.store.schema import DISTANCE, Quantity
+
+PLURAL: Final = {"weight": "weights", "net_value": "net values"}
+EXPECTED: Final = ("weight", "net_value", "node_correlation")
+"""Histograms that a claim or a figure of the paper rests on: a problem says where no run has them."""
+HISTOGRAMS: Final = ["condition", "seed", "run", "layer", "call", "quantity", "histogram"]
+
+
+def gather(
+    runs: Runs, quantities: Mapping[str, Quantity], problems: Problems, untils: Collection[int | None] = (None,)
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Take all measures of all runs.
+
+    Parameters
+    ----------
+    runs : Runs
+    quantities : mapping of str to Quantity
+        What is known of the runs' quantities: those with a scale are compared on it.
+    problems : list of str
+        What could not be taken is added, and the runs that have diverged.
+    untils : collection of int or None
+        Last steps of the ranges over which the gradient flow is taken.
+
+    Returns
+    -------
+    values : DataFrame
+        Columns condition, seed, run, layer (None for the network), call, quantity, measure, value (NaN for a run
+        that is left out), null (what independent nodes would give; NaN where there is none), until (last step of the
+        gradient flow; NaN is all), note (why a value is missing, or what it may hide).
+    histograms : DataFrame
+        Columns condition, seed, run, layer, call, quantity, histogram (all values finite), of which distances are.
+    """
+    conditions, measures = runs.conditions, generic(quantities)
+    distances = [measure.quantity for measure in measures.values() if measure.scale == DISTANCE]
+    # in this order problems are told, and rows of the table follow each other
+    flow = attempt(runs, lambda some: relabelled(flows(some, untils), some, runs), problems)
+    histograms = _histograms(runs, [*dict.fromkeys([*EXPECTED, *distances])], problems)
+    taken = {measure.quantity for measure in measures.values()} | {*SHARES, *SAMPLES}
+    scalars = read_scalars(runs, quantities.keys() - taken, problems)
+    found = [None if flow is None else rows(flow, measure_of("gradient_flow"))]
+    found += _of_layers(scalars, histograms, quantities, conditions, problems)
+    found += network_values(scalars, quantities, conditions, problems)
+    known = [frame for frame in found if frame is not None and len(frame)]
+    values = pd.concat(known, ignore_index=True) if known else pd.DataFrame(columns=COLUMNS)
+    broken = {name: _broken(histograms[quantity]) for quantity, name in PLURAL.items() if quantity in histograms}
+    problems += [one for one in diverged(runs, values, broken) if one not in problems]
+    whole = [histograms[name].query("whole")[HISTOGRAMS] for name in distances if name in histograms]
+    return values, pd.concat(whole, ignore_index=True) if whole else pd.DataFrame(columns=HISTOGRAMS)
+
+
+def _histograms(runs: Runs, names: Sequence[str], problems: Problems) -> dict[str, pd.DataFrame]:
+    """Read histograms of one phase; add whether all values are finite, and leave out those that hold no value."""
+    every, found = read_histograms(runs, names, problems), {}
+    recorded = {*EXPECTED, *every["quantity"]}
+    for name in filter(recorded.__contains__, names):
+        frame = asked(problems, partial(of_quantity, every, name, runs.conditions))
+        if frame is not None:
+            # both numbers at once: each costs a pass over the bins of tens of thousands of histograms
+            sizes = np.array([(h.n, h.n_finite) for h in frame["histogram"]])
+            frame = frame.assign(whole=sizes[:, 0] == sizes[:, 1])
+            found[name] = frame[sizes[:, 0] > 0].reset_index(drop=True)
+    return found
+
+
+def _of_layers(
+    scalars: pd.DataFrame,
+    histograms: Mapping[str, pd.DataFrame],
+    quantities: Mapping[str, Quantity],
+    conditions: list[str],
+    problems: Problems,
+) -> Iterator[pd.DataFrame | None]:
+    """Yield the measures of layers, in the order of the table."""
+    net_values, correlated = histograms.get("net_value"), None
+    yield asked(problems, partial(saturation, scalars, net_values, conditions))
+    if "node_correlation" in histograms:
+        correlated = correlations(histograms["node_correlation"], scalars, net_values, conditions)
+        yield correlated
+    recorded = set(scalars.loc[scalars["layer"].notna(), "quantity"]) - {*SHARES, *SAMPLES}
+    # those that a probe declares in the order in which it does, then those of which nothing is known but the name
+    for name in [*filter(recorded.__contains__, quantities), *sorted(recorded - quantities.keys())]:
+        measure = measure_of(name, quantities)
+        yield asked(problems, partial(last_scalars, measure, scalars, correlated, conditions))
+    if "weight" in histograms:
+        yield weights(histograms["weight"])
+
+
+def _broken(histograms: pd.DataFrame) -> list[str]:
+    """Return the runs whose values are not all finite."""
+    found: list[str] = histograms.loc[~histograms["whole"], "run"].unique().tolist()
+    return found
