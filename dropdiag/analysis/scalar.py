@@ -73,6 +73,7 @@ def curves(
     result = by_step(pushed_down(runs, quantity, gather, layers=layers, conditions=conditions), GROUP)
     ends = {"value": result["mean"], "low": result["mean"] - result["sd"], "high": result["mean"] + result["sd"]}
     result = result.assign(phase=one, **{name: np.exp(end) if log else end for name, end in ends.items()})
+    result["layer"] = result["layer"].fillna("")  # `groupby` would leave out a missing name
     return result[[*GROUP, "phase", "step", *ends, "seeds", "dropped"]]
 
 
@@ -88,8 +89,6 @@ def _one_phase(runs: Runs, quantity: str, conditions: Collection[str], phase: st
 
 
 def _usable(frame: pd.DataFrame, *, log: bool) -> pd.DataFrame:
-    """Rows with NaN for what has no value on the scale, and a name for the network as a whole."""
+    """Rows with NaN for what has no value on the scale."""
     value = frame["value"].where(np.isfinite(frame["value"]) & ((frame["value"] > 0.0) | (not log)))
-    frame = frame.assign(value=np.log(value) if log else value, dropped=value.isna())
-    # a missing name would be left out by every `groupby`
-    return frame.assign(layer=frame["layer"].astype(object).fillna("")) if frame["layer"].isna().any() else frame
+    return frame.assign(value=np.log(value) if log else value, dropped=value.isna())

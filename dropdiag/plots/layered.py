@@ -126,11 +126,11 @@ def described(runs: Run | Runs, name: str) -> Quantity:
 
 def sites(frame: pd.DataFrame) -> list[Site]:
     """Return (layer, call) in the order of first appearance."""
-    return [(str(layer), int(call)) for layer, call in dict.fromkeys(zip(frame["layer"], frame["call"], strict=True))]
+    return [(str(layer), int(call)) for layer, call in frame[SITE].drop_duplicates().itertuples(index=False)]
 
 
 def by_site(frame: pd.DataFrame) -> Mapping[Site, pd.DataFrame]:
     """Rows of each site, in the order of first appearance; none for a site that the frame does not have."""
-    # split once: a comparison of every row for every panel grows with the square of the layers
-    groups = [part for _, part in frame.groupby(SITE, sort=False)]
-    return defaultdict(lambda: frame[:0], {sites(part)[0]: part for part in groups})
+    # split once: comparing every row for every panel grows with the square of the layers
+    parts = dict(zip(sites(frame), (part for _, part in frame.groupby(SITE, sort=False)), strict=True))
+    return defaultdict(lambda: frame[:0], parts)

@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogFormatterSciNotation, LogLocator, NullFormatter
+from matplotlib.ticker import LogFormatterSciNotation, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from dropdiag.plots.style import DPI, RC, Look, Panels
 from dropdiag.plots.words import plain
@@ -145,3 +145,17 @@ def make_room(figure: Figure, axes: Sequence[Axes]) -> None:
     remarks = max(ax.get_xlabel().count("\n") for ax in axes)
     titles = max(ax.get_title().count("\n") for ax in axes)
     figure.set_figheight(figure.get_figheight() + rows * (0.17 * remarks + 0.16 * titles))
+    if len(axes) > MANY:
+        for ax in axes:
+            _simplify(ax)
+
+
+def _simplify(ax: Axes) -> None:
+    """Make a panel quick to draw: ticks take most of the time."""
+    # a title with a given y is not moved out of the way of ticks, to which end all of them would be measured
+    ax.set_title(ax.get_title(), y=1.0)
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_minor_locator(NullLocator())
+        locator = axis.get_major_locator()
+        if isinstance(locator, MaxNLocator):
+            locator.set_params(nbins=3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
 from typing import Final
 
@@ -124,11 +125,11 @@ def area(
 
 def agree(intervals: pd.DataFrame, conditions: list[str]) -> bool:
     """Whether all conditions have an area at this layer, and the same one (to six digits)."""
-    ends = {
-        name: sorted((f"{row.low:.6g}", f"{row.high:.6g}") for row in part.itertuples(index=False))
-        for name, part in intervals.groupby("condition", sort=False)
-    }
-    return bool(ends) and all(ends.get(name) == next(iter(ends.values())) for name in [*ends, *conditions])
+    ends: dict[str, set[tuple[str, str]]] = defaultdict(set)
+    for name, low, high in intervals[["condition", "low", "high"]].itertuples(index=False):
+        ends[name].add((f"{low:.6g}", f"{high:.6g}"))
+    first = next(iter(ends.values()), None)
+    return bool(ends) and all(ends[name] == first for name in [*ends, *conditions])
 
 
 def _own_area(ax: Axes, part: pd.DataFrame, look: Look, place: int) -> None:
