@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 from matplotlib.patches import StepPatch
 
-from dropdiag.plots.layout import note, own_axes
-from dropdiag.plots.style import Look, looks
+from dropdiag.plots.layout import begin, note
+from dropdiag.plots.style import Look, Styles
 from dropdiag.plots.words import percent, plain
 
 
@@ -19,7 +19,7 @@ def density(
     bars: pd.DataFrame | None = None,
     *,
     ax: Axes | None = None,
-    styles: Mapping[str, Look] | None = None,
+    styles: Styles = None,
     xlabel: str = "",
 ) -> Axes:
     """Draw the distributions of one layer, conditions overlaid.
@@ -42,8 +42,7 @@ def density(
         One line a condition, labelled with its name. Where exact zeros are more than 0.5 % of the values, a
         thin vertical line at 0 and a remark below say so; the curve does not contain them.
     """
-    ax = own_axes(ax)
-    styles = styles or looks(curves["condition"].unique())
+    ax, styles = begin(ax, styles, curves)
     if bars is not None:
         _bars(ax, bars, styles)
     zeros: dict[str, float] = {}

@@ -13,9 +13,9 @@ from dropdiag.analysis.gradient_flow import curves, table
 from dropdiag.analysis.select import GROUP
 from dropdiag.errors import NotRecordedError
 from dropdiag.plots.layered import Site, by_site, one_look, sites
-from dropdiag.plots.layout import label_rows, legend, log_axis, make_room, own_axes, panels, share_log_y
+from dropdiag.plots.layout import begin, label_rows, legend, log_axis, make_room, panels, share_log_y
 from dropdiag.plots.steps import over_steps
-from dropdiag.plots.style import GREY, Look, Panels, context, looks
+from dropdiag.plots.style import GREY, Look, Panels, Styles, context
 from dropdiag.plots.words import Layers, interval, layer_names, plain, power, site_title
 from dropdiag.store.reader import Run, Runs
 
@@ -24,11 +24,7 @@ LABEL = r"mean $|\partial L/\partial z|$"
 
 
 def gradient_flow(
-    runs: Run | Runs,
-    *,
-    layers: Layers = None,
-    conditions: list[str] | None = None,
-    baseline: str | None = None,
+    runs: Run | Runs, *, layers: Layers = None, conditions: list[str] | None = None, baseline: str | None = None
 ) -> Panels:
     """Draw the gradient flow of each layer over training, and its mean (Figure 3, Table 2).
 
@@ -77,11 +73,7 @@ def gradient_flow(
 
 
 def averages(
-    means: pd.DataFrame,
-    *,
-    ax: Axes | None = None,
-    styles: Mapping[str, Look] | None = None,
-    titles: Mapping[str, str] | None = None,
+    means: pd.DataFrame, *, ax: Axes | None = None, styles: Styles = None, titles: Mapping[str, str] | None = None
 ) -> Axes:
     """Draw the mean gradient flow of every layer and condition, with its value and ratio at the right.
 
@@ -100,8 +92,7 @@ def averages(
         A log x axis; the layers from top to bottom in the frame's order, a row a condition; "–" in place of a
         mean that is missing.
     """
-    ax = own_axes(ax)
-    styles = styles or looks(means["condition"].unique())
+    ax, styles = begin(ax, styles, means)
     height = len(styles) + 0.7
     place = {site: height * i for i, site in enumerate(sites(means))}
     rank = {name: i for i, name in enumerate(styles)}

@@ -8,12 +8,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogFormatterSciNotation, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
-from dropdiag.plots.style import DPI, RC, Look, Panels
+from dropdiag.plots.style import DPI, RC, Look, Panels, Styles, looks
 from dropdiag.plots.words import plain
 
 COLUMNS: Final = 4
@@ -67,6 +68,11 @@ def dress(axes: Axes) -> Axes:
 def own_axes(axes: Axes | None) -> Axes:
     """Return the axes given, or those of a new figure."""
     return axes if axes is not None else panels(1)[1][0]
+
+
+def begin(axes: Axes | None, styles: Styles, frame: pd.DataFrame) -> tuple[Axes, Mapping[str, Look]]:
+    """Return the axes given or new ones, and the looks given or those by the conditions' places in a frame."""
+    return own_axes(axes), styles or looks(frame["condition"].unique())
 
 
 def legend(figure: Figure, wanted: Mapping[str, Look], extra: Sequence[Any] = ()) -> None:

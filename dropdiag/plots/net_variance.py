@@ -14,8 +14,8 @@ from matplotlib.patches import Patch
 from dropdiag.analysis import net_variance as measured
 from dropdiag.analysis.select import GROUP
 from dropdiag.plots.layered import by_site, one_look, sites
-from dropdiag.plots.layout import legend, make_room, own_axes, panels
-from dropdiag.plots.style import GREY, SHADE, Look, Panels, context, looks
+from dropdiag.plots.layout import begin, legend, make_room, panels
+from dropdiag.plots.style import GREY, SHADE, Panels, Styles, context, looks
 from dropdiag.plots.words import Layers, layer_names, plain, site_title
 from dropdiag.store.net_variance import NetVariance
 from dropdiag.store.reader import Run, Runs
@@ -98,7 +98,7 @@ def variance(
     numbers: pd.DataFrame,
     *,
     ax: Axes | None = None,
-    styles: Mapping[str, Look] | None = None,
+    styles: Styles = None,
     titles: Mapping[str, str] | None = None,
 ) -> Axes:
     """Draw the distribution of the net variance of each layer.
@@ -116,8 +116,7 @@ def variance(
     -------
     Axes
     """
-    ax = own_axes(ax)
-    styles = styles or looks(numbers["condition"].unique())
+    ax, styles = begin(ax, styles, numbers)
     found = sites(numbers)
     shift = np.linspace(-0.5, 0.5, len(styles) + 2)[1:-1]
     by_condition = dict(zip(styles, shift, strict=True))
@@ -146,7 +145,7 @@ def wander(
     numbers: pd.DataFrame,
     *,
     ax: Axes | None = None,
-    styles: Mapping[str, Look] | None = None,
+    styles: Styles = None,
 ) -> Axes:
     """Draw abs(phi') of one layer, its saturated means, and where masks take them.
 
@@ -161,8 +160,7 @@ def wander(
     -------
     Axes
     """
-    ax = own_axes(ax)
-    styles = styles or looks(numbers["condition"].unique())
+    ax, styles = begin(ax, styles, numbers)
     first, last = float(wanderers["left"].min()), float(wanderers["right"].max())
     top = float(slopes["slope"].max())
     for low, high in borders[["low", "high"]].drop_duplicates().itertuples(index=False):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
 from typing import Final
 
 import numpy as np
@@ -18,8 +17,8 @@ from dropdiag.analysis.seeds import over_seeds
 from dropdiag.analysis.select import GROUP
 from dropdiag.errors import NotRecordedError
 from dropdiag.plots.layered import Chosen, by_site, choose, densities
-from dropdiag.plots.layout import legend, own_axes
-from dropdiag.plots.style import GREY, SHADE, Look, Panels, context, looks
+from dropdiag.plots.layout import begin, legend
+from dropdiag.plots.style import GREY, SHADE, Look, Panels, Styles, context
 from dropdiag.plots.words import Layers, percent
 from dropdiag.store.reader import Run, Runs
 
@@ -82,11 +81,7 @@ def saturation(
 
 
 def area(
-    intervals: pd.DataFrame,
-    *,
-    ax: Axes | None = None,
-    styles: Mapping[str, Look] | None = None,
-    conditions: list[str] | None = None,
+    intervals: pd.DataFrame, *, ax: Axes | None = None, styles: Styles = None, conditions: list[str] | None = None
 ) -> Axes:
     """Shade the saturation area of one layer within the axes' limits, where all conditions have the same.
 
@@ -106,11 +101,10 @@ def area(
         If the conditions differ, with a bar at the foot for each interval and a line at each border, in the
         colour of the condition, in place of the shade.
     """
-    ax = own_axes(ax)
+    ax, styles = begin(ax, styles, intervals)
     first, last = ax.get_xlim()
     if intervals.empty:
         return ax
-    styles = styles or looks(intervals["condition"].unique())
     wanted = list(intervals["condition"].unique()) if conditions is None else conditions
     if agree(intervals, wanted):
         one = intervals[intervals["condition"] == intervals["condition"].iloc[0]]
@@ -160,7 +154,7 @@ def _explained(shaded: list[bool], borders: pd.DataFrame) -> list[Patch | Line2D
     return entries
 
 
-def written_shares(shares: pd.DataFrame, *, ax: Axes | None = None, styles: Mapping[str, Look] | None = None) -> Axes:
+def written_shares(shares: pd.DataFrame, *, ax: Axes | None = None, styles: Styles = None) -> Axes:
     """Write the left and right saturation shares of one layer into room made above its curves.
 
     Parameters
@@ -174,8 +168,7 @@ def written_shares(shares: pd.DataFrame, *, ax: Axes | None = None, styles: Mapp
     -------
     Axes
     """
-    ax = own_axes(ax)
-    styles = styles or looks(shares["condition"].unique())
+    ax, styles = begin(ax, styles, shares)
     line = _line(len(shares))
     room = 0.96 - line * len(shares)
     ax.set_ylim(top=ax.get_ylim()[1] / max(room, 0.3))

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import pandas as pd
 from matplotlib.axes import Axes
 
-from dropdiag.plots.layout import own_axes
-from dropdiag.plots.style import GREY, Look, looks
+from dropdiag.plots.layout import begin
+from dropdiag.plots.style import GREY, Styles
 from dropdiag.plots.words import plain
 
 
@@ -16,7 +14,7 @@ def over_steps(
     lines: pd.DataFrame,
     *,
     ax: Axes | None = None,
-    styles: Mapping[str, Look] | None = None,
+    styles: Styles = None,
     log: bool = False,
     empty: str = "no finite value",
 ) -> Axes:
@@ -39,8 +37,7 @@ def over_steps(
     Axes
         A line a condition, a mark where it has one step alone; a band where there are at least two seeds.
     """
-    ax = own_axes(ax)
-    styles = styles or looks(lines["condition"].unique())
+    ax, styles = begin(ax, styles, lines)
     ax.set_yscale("log" if log else "linear")
     ax.set_xlabel("training step")
     if lines.empty:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.backend_bases import RendererBase
 from matplotlib.figure import Figure
@@ -47,8 +46,6 @@ RC: Final[Mapping[str, Any]] = {
     "axes.edgecolor": "#333333",
     "xtick.color": "#333333",
     "ytick.color": "#333333",
-    "axes.grid": False,
-    "axes.axisbelow": True,
     "axes.formatter.use_mathtext": True,
     "axes.formatter.limits": (-3, 4),
     "lines.linewidth": 1.7,
@@ -69,6 +66,9 @@ class Look:
     colour: str
     line: Any
     marker: str
+
+
+Styles = Mapping[str, Look] | None
 
 
 class Panels(Figure):
@@ -111,14 +111,15 @@ class Panels(Figure):
 
 
 def context() -> AbstractContextManager[None]:
-    """Rc context in which every figure is made and saved; leaves matplotlib's settings as they were.
+    """Context in which every figure is made and saved: the user's settings neither reach it nor are changed by it.
 
-    It is seaborn's "ticks" style in its "paper" context, with what `RC` says instead.
+    It is seaborn's "ticks" style in its "paper" context over matplotlib's defaults, with what `RC` says instead.
     """
     import seaborn as sns  # noqa: PLC0415 - its import takes a second; reading runs does not pay it
+    from matplotlib import style  # noqa: PLC0415
 
     settings: Any = {**sns.plotting_context("paper"), **sns.axes_style("ticks"), **RC}
-    return mpl.rc_context(settings)
+    return style.context(["default", settings])
 
 
 def looks(conditions: Iterable[str]) -> dict[str, Look]:

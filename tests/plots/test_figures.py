@@ -155,9 +155,9 @@ def test_layers_may_be_chosen_and_named(runs, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", LAYERED)
-@pytest.mark.parametrize("which", ["runs", "deep", "one"])
-def test_no_text_is_clipped_or_overlaps(runs, deep, name: str, which: str, tmp_path) -> None:
-    given = {"runs": runs, "deep": deep, "one": runs[:1]}[which]
+@pytest.mark.parametrize("which", ["runs", "deep", "one", "deepest"])
+def test_no_text_is_clipped_or_overlaps(runs, deep, deepest, name: str, which: str) -> None:
+    given = {"runs": runs, "deep": deep, "one": runs[:1], "deepest": deepest}[which]
     figure = getattr(plots, name)(given)
     figure.draw_without_rendering()
     size = figure.bbox

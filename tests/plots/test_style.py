@@ -3,7 +3,9 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import matplotlib as mpl
 import pytest
+import seaborn
 
 from dropdiag import plots
 from dropdiag.errors import ArgumentError
@@ -68,3 +70,14 @@ def test_names_are_drawn_literally() -> None:
     assert words.plain("aaaaa$bbbbb", 5) == "aa…bb"
     assert words.site_title("$x$") == r"\$x\$"
     assert words.site_title("l", 0, {"l": "$x$"}) == "$x$"
+
+
+def test_the_users_settings_do_not_reach_a_figure(tmp_path) -> None:
+    plain = plots.save(plots.gaaf(), tmp_path / "plain", ["png"])[0].read_bytes()
+    theirs = {"lines.linestyle": ":", "axes.xmargin": 0.4, "xtick.minor.visible": True, "axes.facecolor": "black"}
+    with mpl.rc_context({**theirs, "font.size": 20.0, "figure.constrained_layout.h_pad": 1.0}):
+        seaborn.set_theme(style="darkgrid", palette="husl")
+        before = dict(mpl.rcParams)
+        themed = plots.save(plots.gaaf(), tmp_path / "themed", ["png"])[0].read_bytes()
+        assert dict(mpl.rcParams) == before
+    assert themed == plain
