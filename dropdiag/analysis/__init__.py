@@ -1,9 +1,10 @@
 """One file a question; pure functions from runs (or frames) to frames.
 
 `weights`, `correlation`, `gradient_flow`, `saturation`, `net_variance` and `learning` answer the paper's questions
-as tables (over seeds) and curves; `kde` makes density curves and bars of any histogram quantity; `compare` sets
-conditions side by side; `seeds` holds the statistics over runs, `select` the choice of rows, `phases` that of one
-phase for all runs, `gaaf` the formulas of Figure 6. Nothing here draws, and nothing imports torch.
+as tables (over seeds) and curves; `kde` makes density curves and bars of any histogram quantity, `scalar` curves over
+training of any scalar quantity; `compare` sets conditions side by side; `seeds` holds the statistics over runs,
+`select` the choice of rows, `phases` that of one phase for all runs, `gaaf` the formulas of Figure 6. Nothing here
+draws, and nothing imports torch.
 """
 
 from dropdiag.analysis import (
@@ -16,6 +17,7 @@ from dropdiag.analysis import (
     net_variance,
     phases,
     saturation,
+    scalar,
     seeds,
     select,
     weights,
@@ -31,6 +33,7 @@ __all__ = [
     "net_variance",
     "phases",
     "saturation",
+    "scalar",
     "seeds",
     "select",
     "weights",

@@ -1,6 +1,6 @@
-"""Are the nodes of a layer correlated, and more than chance has it? Figure 2.
+"""Are the nodes of a layer correlated, and more than by chance? Figure 2.
 
-Chance is the column permutation: shuffle each node's values over the samples, independently. Then r has mean
+Chance means column permutation: shuffle each node's values over the samples, independently. Then r has mean
 0 and variance 1/(n - 1) exactly, whatever the distributions (Pitman 1937), n being the number of samples. For
 normal nodes r has the density (1 - r^2)^((n - 4)/2) / B(1/2, (n - 2)/2), which is close for others when n is
 not small.
@@ -9,18 +9,16 @@ not small.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
-from scipy.special import betaln, gammaln, stdtrit
+from numpy.typing import NDArray
+from scipy.special import gammaln, stdtrit
 
 from dropdiag.analysis import kde
 from dropdiag.analysis.seeds import over_seeds
-from dropdiag.analysis.select import GROUP, histograms, scalars
-from dropdiag.errors import ArgumentError, NotRecordedError
-from dropdiag.store.reader import Run, Runs
+from dropdiag.analysis.select import GROUP, KEYS, histograms
+from dropdiag.store.reader import Run, Runs, as_runs
 
 SUPPORT = (-1.0, 1.0)
 COUNTS = {
@@ -28,6 +26,7 @@ COUNTS = {
     "constant_nodes": "constant_nodes",
     "samples": "node_correlation_samples",
 }
+_RECORD = [name for name in KEYS if name != "seed"]  # a run may have no seed, and a missing key joins nothing
 
 
 def table(
@@ -62,16 +61,20 @@ def table(
 
     Notes
     -----
-    The pairs of a layer share nodes, so they are no independent replicates; the seeds are.
+    The pairs of a layer share nodes, so they are not independent replicates; the seeds are.
     """
     frame = histograms(runs, "node_correlation", layers=layers, conditions=conditions, phase=phase)
+    return table_of(runs, frame)
+
+
+def table_of(runs: Run | Runs, frame: pd.DataFrame) -> pd.DataFrame:
+    """Return `table` of the histograms of r in a frame that `dropdiag.analysis.select.histograms` gave."""
     frame = frame.assign(
         mean_abs_r=[mean_abs(*h.bounds()) for h in frame["histogram"]],
         sd_r=[h.std() for h in frame["histogram"]],
         pairs=[h.n_finite for h in frame["histogram"]],
     )
-    for name, quantity in COUNTS.items():
-        frame[name] = _beside(runs, frame, quantity)
+    frame = frame.merge(_counts(runs, frame), on=_RECORD, how="left")
     summary = over_seeds(frame, GROUP, ["mean_abs_r", "sd_r"])
     counts = frame.groupby(GROUP, sort=False)[["pairs", *COUNTS]].mean().reset_index()
     summary = summary.merge(counts, on=GROUP)
@@ -89,16 +92,8 @@ def curves(
     bandwidth: str | float = "isj",
 ) -> pd.DataFrame:
     """Density curves of r on [-1, 1], reflected at its bounds; see `dropdiag.analysis.kde.curves`."""
-    return kde.curves(
-        runs,
-        "node_correlation",
-        layers=layers,
-        conditions=conditions,
-        phase=phase,
-        bandwidth=bandwidth,
-        support=SUPPORT,
-        limits=SUPPORT,
-    )
+    return kde.curves(runs, "node_correlation", layers=layers, conditions=conditions, phase=phase,
+                      bandwidth=bandwidth, support=SUPPORT, limits=SUPPORT)  # fmt: skip
 
 
 def null_sd(samples: float) -> float:
@@ -114,28 +109,6 @@ def null_mean_abs(samples: float) -> float:
     if not samples >= 3:
         return float("nan")
     return float(np.exp(gammaln((samples - 1.0) / 2.0) - gammaln(samples / 2.0)) / np.sqrt(np.pi))
-
-
-def null_density(r: ArrayLike, samples: float) -> NDArray[np.float64]:
-    """Density of r under independence, for normal nodes.
-
-    Parameters
-    ----------
-    r : array_like of float
-        In [-1, 1]; the density is 0 outside.
-    samples : float
-        Number of samples n, at least 5.
-
-    Returns
-    -------
-    ndarray of float64, same shape
-    """
-    if not samples >= 5:
-        raise ArgumentError(f"the null density of r needs at least 5 samples, got {samples}")
-    x = np.asarray(r, dtype=np.float64)
-    inside = np.abs(x) < 1.0
-    log = 0.5 * (samples - 4.0) * np.log1p(-(np.where(inside, x, 0.0) ** 2))
-    return np.where(inside, np.exp(log - betaln(0.5, 0.5 * (samples - 2.0))), 0.0)
 
 
 def null_limit(samples: float, level: float = 0.95) -> float:
@@ -173,12 +146,10 @@ def mean_abs(low: NDArray[np.float64], high: NDArray[np.float64], counts: NDArra
     return float(counts @ np.abs(0.5 * (low + high)) / counts.sum()) if counts.size else float("nan")
 
 
-def _beside(runs: Run | Runs, frame: pd.DataFrame, quantity: str) -> list[float]:
-    """Scalar recorded with each histogram (same run, step, phase, site); NaN where there is none."""
-    try:
-        values = scalars(runs, quantity, conditions=frame["condition"].unique().tolist())
-    except NotRecordedError:
-        return [float("nan")] * len(frame)
-    keys = ["condition", "run", "step", "phase", "layer", "call"]
-    found: dict[Any, float] = values.drop_duplicates(keys, keep="last").set_index(keys)["value"].to_dict()
-    return [found.get(key, float("nan")) for key in frame[keys].itertuples(index=False, name=None)]
+def _counts(runs: Run | Runs, frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the counts recorded with the histograms of a frame, a column each; NaN where there is none."""
+    wanted = frame["condition"].unique().tolist()
+    rows = as_runs(runs).select(list(COUNTS.values()), condition=wanted, phase=frame["phase"].unique().tolist())
+    # where a step was recorded twice, the later row counts
+    wide = rows.pivot_table(index=_RECORD, columns="quantity", values="value", aggfunc="last")
+    return wide.reindex(columns=list(COUNTS.values())).set_axis(list(COUNTS), axis="columns").reset_index()

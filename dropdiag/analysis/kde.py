@@ -59,7 +59,8 @@ def curves(
     ArgumentError, NotRecordedError
         As in `dropdiag.analysis.select.histograms`.
     """
-    groups = _groups(runs, quantity, layers, conditions, step, phase, per_seed=per_seed)
+    chosen = {"layers": layers, "conditions": conditions, "phase": phase}
+    groups = _groups(runs, quantity, step, per_seed=per_seed, **chosen)
     return curves_of(groups, bandwidth=bandwidth, support=support, points=points, limits=limits)
 
 
@@ -89,7 +90,7 @@ def bars(
     DataFrame
         Columns condition, layer, call, left, right, density. Exact zeros stand in the bar that holds 0.
     """
-    groups = _groups(runs, quantity, layers, conditions, step, phase, per_seed=False)
+    groups = _groups(runs, quantity, step, layers=layers, conditions=conditions, phase=phase)
     return bars_of(groups, support=support, bins=bins, limits=limits)
 
 
@@ -115,12 +116,11 @@ def curves_of(
     DataFrame
         As returned by `curves`.
     """
-    parts = []
+    rows = []
     for _, site in groups.groupby(SITE, sort=False):
-        first, last = limits or common_limits(list(site["histogram"]), support)
-        x = np.linspace(first, last, points)
-        parts += [_curve(row, x, bandwidth, support) for row in site.to_dict("records")]
-    return _stacked(parts, groups)
+        x = np.linspace(*(limits or common_limits(list(site["histogram"]), support)), points)
+        rows += [_curve(row, x, bandwidth, support) for row in _finite(site)]
+    return _long(rows, ["x", "density"], groups)
 
 
 def bars_of(
@@ -144,15 +144,12 @@ def bars_of(
     DataFrame
         As returned by `bars`.
     """
-    parts = []
+    rows = []
     for _, site in groups.groupby(SITE, sort=False):
         edges = np.linspace(*(limits or common_limits(list(site["histogram"]), support)), bins + 1)
-        for row in site.to_dict("records"):
-            if row["histogram"].n_finite:
-                density = row["histogram"].density(edges)
-                data = {"left": edges[:-1], "right": edges[1:], "density": density}
-                parts.append(_labelled(pd.DataFrame(data), row, GROUP))
-    return _stacked(parts, groups)
+        data = {"left": edges[:-1], "right": edges[1:]}
+        rows += [{**_key(row), **data, "density": row["histogram"].density(edges)} for row in _finite(site)]
+    return _long(rows, ["left", "right", "density"], groups)
 
 
 def common_limits(parts: Sequence[Histogram], support: Support = (None, None)) -> tuple[float, float]:
@@ -181,37 +178,42 @@ def common_limits(parts: Sequence[Histogram], support: Support = (None, None)) -
     )
 
 
-def _groups(runs: Run | Runs, quantity: str, *args: Any, per_seed: bool) -> pd.DataFrame:
-    layers, conditions, step, phase = args
+def _groups(
+    runs: Run | Runs, quantity: str, step: int | None, *, per_seed: bool = False, **chosen: Any
+) -> pd.DataFrame:
     if isinstance(step, str):
         raise ArgumentError(f"step must be one step (or None for the last), got {step!r}")
-    frame = histograms(runs, quantity, layers=layers, conditions=conditions, step=step, phase=phase)
+    frame = histograms(runs, quantity, step=step, **chosen)
     return frame.assign(runs=1) if per_seed else pooled(frame)
 
 
-def _curve(row: dict[Any, Any], x: NDArray[np.float64], bandwidth: str | float, support: Support) -> pd.DataFrame:
+def _finite(site: pd.DataFrame) -> list[dict[Any, Any]]:
+    """Rows whose histogram holds a finite value."""
+    return [row for row in site.to_dict("records") if row["histogram"].n_finite]
+
+
+def _key(row: dict[Any, Any]) -> dict[str, Any]:
+    return {name: row[name] for name in (*GROUP, "seed", "run") if name in row}
+
+
+def _curve(row: dict[Any, Any], x: NDArray[np.float64], bandwidth: str | float, support: Support) -> dict[str, Any]:
     histogram: Histogram = row["histogram"]
-    if histogram.n_finite == 0:
-        return pd.DataFrame()
     kde = histogram.kde(bandwidth, support=support, x=x)
-    frame = pd.DataFrame({"x": kde.x, "density": kde.density})
-    frame = frame.assign(bandwidth=kde.bandwidth, point_mass=kde.point_mass, n=kde.n)
-    frame = frame.assign(dropped=histogram.n - kde.n, runs=row["runs"])
-    frame = frame.assign(rule=kde.rule, fallback=kde.fallback, floored=kde.floored)
-    return _labelled(frame, row, [c for c in (*GROUP, "seed", "run") if c in row])
+    return {
+        **_key(row), "x": kde.x, "density": kde.density, "bandwidth": kde.bandwidth, "point_mass": kde.point_mass,
+        "n": kde.n, "dropped": histogram.n - kde.n, "runs": row["runs"],
+        "rule": kde.rule, "fallback": kde.fallback, "floored": kde.floored,
+    }  # fmt: skip
 
 
-def _labelled(frame: pd.DataFrame, row: dict[Any, Any], names: Sequence[str]) -> pd.DataFrame:
-    for place, name in enumerate(names):
-        frame.insert(place, name, row[name])
-    return frame
-
-
-def _stacked(parts: Sequence[pd.DataFrame], groups: pd.DataFrame) -> pd.DataFrame:
-    """One frame, conditions first as they were given."""
-    kept = [part for part in parts if len(part)]
-    if not kept:
+def _long(rows: list[dict[str, Any]], arrays: Sequence[str], groups: pd.DataFrame) -> pd.DataFrame:
+    """One frame of rows that hold arrays of one length, conditions first as they were given."""
+    if not rows:
         raise ArgumentError(f"no finite value in any of the {len(groups)} histograms: nothing to draw")
-    frame = pd.concat(kept, ignore_index=True)
-    order = {name: i for i, name in enumerate(groups["condition"].unique())}
-    return frame.sort_values("condition", key=lambda c: c.map(order), kind="stable", ignore_index=True)
+    order = list(groups["condition"].unique())
+    rows.sort(key=lambda row: order.index(row["condition"]))
+    # joined array by array: a frame a curve and `pd.concat` take longer than the density estimates themselves
+    whole = {name: np.concatenate([row[name] for row in rows]) for name in arrays}
+    lengths = [len(row[arrays[0]]) for row in rows]
+    frame = pd.DataFrame([{name: value for name, value in row.items() if name not in arrays} for row in rows])
+    return frame.loc[frame.index.repeat(lengths)].reset_index(drop=True).assign(**whole)[list(rows[0])]

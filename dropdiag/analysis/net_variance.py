@@ -6,6 +6,7 @@ Taken from runs in which `Recorder.net_variance` was called, or from what `dropd
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import reduce
 from operator import add
 from typing import Any, Final, TypeAlias
@@ -16,14 +17,13 @@ from numpy.typing import NDArray
 
 from dropdiag.analysis.saturation import activation_of, areas_of, by_label
 from dropdiag.analysis.seeds import over_seeds
-from dropdiag.analysis.select import GROUP, SITE, check, histograms, scalars
+from dropdiag.analysis.select import GROUP, SITE, check, histograms
 from dropdiag.errors import ArgumentError, NotRecordedError
 from dropdiag.histograms.grid import line_centres
 from dropdiag.histograms.histogram import Histogram
 from dropdiag.store.net_variance import NetVariance
 from dropdiag.store.reader import Run, Runs, as_runs
 
-Source: TypeAlias = Run | Runs | NetVariance
 Floats: TypeAlias = NDArray[np.float64]
 
 MEASURES: Final = (
@@ -34,11 +34,62 @@ MEASURES: Final = (
     "slope_over_masks",
     "slope_at_mean",
 )
+HISTOGRAMS: Final = ("net_variance", "masked_net_mean", "wandering_net_value")
 QUANTILES: Final = {"lowest": 0.05, "low": 0.25, "median": 0.5, "high": 0.75, "highest": 0.95}
 MASKS: Final = "masks"
 """The phase in which `Recorder.net_variance` records unless told otherwise."""
 ONE_MODEL: Final = "model"
 """The condition of what was measured on a model, outside of any run."""
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """Some layers and conditions of a net variance, read once: every function here takes it in place of the source.
+
+    Attributes
+    ----------
+    source : Run, Runs or NetVariance
+    variances, means, masked : DataFrame
+        Histograms of the net variance, of the net values' means over masks, and of the net values (mask by mask) whose
+        mean is saturated: one row a run and site, columns condition, run, layer, call, histogram among others.
+    numbers : DataFrame
+        One row a run and site: condition, run, layer, call and a column for each of `MEASURES`.
+    """
+
+    source: Run | Runs | NetVariance
+    variances: pd.DataFrame
+    means: pd.DataFrame
+    masked: pd.DataFrame
+    numbers: pd.DataFrame
+
+
+Source: TypeAlias = Run | Runs | NetVariance | Measured
+
+
+def read(
+    source: Source,
+    *,
+    layers: Sequence[str] | None = None,
+    conditions: Sequence[str] | None = None,
+    phase: str | None = None,
+) -> Measured:
+    """Read the net variance of some layers and conditions.
+
+    Parameters
+    ----------
+    source, layers, conditions, phase
+        As in `table`; what was read already is returned as it is, whatever the others say.
+
+    Raises
+    ------
+    ArgumentError, NotRecordedError
+        As in `table`.
+    """
+    if isinstance(source, Measured):
+        return source
+    if isinstance(source, NetVariance):
+        return _of_model(source, layers, conditions)
+    return _of_runs(source, layers, conditions, phase)
 
 
 def table(
@@ -74,12 +125,8 @@ def table(
     NotRecordedError
         If no run holds a net variance.
     """
-    if isinstance(source, NetVariance):
-        rows = source.table.assign(condition=ONE_MODEL, run=ONE_MODEL)
-        rows = _chosen(rows, layers, conditions)
-    else:
-        rows = _last_rows(source, layers, conditions, phase)
-    return over_seeds(rows, GROUP, MEASURES)
+    found = read(source, layers=layers, conditions=conditions, phase=phase)
+    return over_seeds(found.numbers, GROUP, MEASURES)
 
 
 def spread(
@@ -98,7 +145,8 @@ def spread(
         (quantiles .05, .25, .5, .75, .95), in net-value units squared; to within a bin, 1/64 of the value.
     """
     rows = []
-    for key, pooled in _pooled(_histograms(source, "net_variance", layers, conditions, phase)).items():
+    found = read(source, layers=layers, conditions=conditions, phase=phase)
+    for key, pooled in _pooled(found.variances).items():
         ends = pooled.quantile(list(QUANTILES.values()))
         rows.append({**dict(zip(GROUP, key, strict=True)), "n": pooled.n, **dict(zip(QUANTILES, ends, strict=True))})
     return pd.DataFrame(rows)
@@ -130,26 +178,28 @@ def wandering(
         Columns condition, layer, call, left, right (net-value units), means, masks: density of those means, and of the
         same nodes' net values over masks. NaN where no mean lies in the saturation area.
     """
-    means = _pooled(_histograms(source, "masked_net_mean", layers, conditions, phase))
-    wandered = _wanderers(source, conditions, phase)
-    borders = areas(source, layers=layers, conditions=conditions, phase=phase)
-    first, last = limits or _limits(wandered.values(), borders)
-    by_site = {
-        key: part[["low", "high"]].to_numpy(dtype=np.float64) for key, part in borders.groupby(GROUP, sort=False)
-    }
+    found = read(source, layers=layers, conditions=conditions, phase=phase)
+    masked, borders = _pooled(found.masked), areas(found)
+    window = limits or _limits(masked.values(), borders)
+    ends = {key: part[["low", "high"]].to_numpy(np.float64) for key, part in borders.groupby(GROUP, sort=False)}
     parts = []
-    for key, resting in means.items():
-        wanderers = wandered.get(key, Histogram.from_values([]))
-        ends = by_site.get(key, np.empty((0, 2)))
-        inner = ends[np.isfinite(ends) & (ends > first) & (ends < last)]
-        edges = np.unique(np.concatenate([np.linspace(first, last, bins + 1), inner]))
-        centre = 0.5 * (edges[1:] + edges[:-1])
-        inside = np.logical_or.reduce([np.zeros(centre.size, bool), *((centre > a) & (centre < b) for a, b in ends)])
-        frame = {"left": edges[:-1], "right": edges[1:]}
-        frame["means"] = _density(np.where(inside, resting.rebin(edges), 0.0), edges)
-        frame["masks"] = _density(wanderers.rebin(edges), edges)
-        parts.append(pd.DataFrame({**dict(zip(GROUP, key, strict=True)), **frame}))
+    for key, means in _pooled(found.means).items():
+        area = ends.get(key, np.empty((0, 2)))
+        edges, inside = _cut(window, bins, area)
+        frame = pd.DataFrame({**dict(zip(GROUP, key, strict=True)), "left": edges[:-1], "right": edges[1:]})
+        frame["means"] = _density(np.where(inside, means.rebin(edges), 0.0), edges)
+        frame["masks"] = _density(masked[key].rebin(edges) if key in masked else np.zeros(inside.size), edges)
+        parts.append(frame)
     return pd.concat(parts, ignore_index=True)
+
+
+def _cut(window: tuple[float, float], bins: int, area: Floats) -> tuple[Floats, NDArray[np.bool_]]:
+    """Edges of bins that the borders of an area cut, and whether each bin lies in the area."""
+    inner = area[np.isfinite(area) & (area > window[0]) & (area < window[1])]
+    edges = np.unique(np.concatenate([np.linspace(*window, bins + 1), inner]))
+    centre = 0.5 * (edges[1:] + edges[:-1])
+    inside = ((centre > area[:, :1]) & (centre < area[:, 1:])).any(axis=0)
+    return edges, inside
 
 
 def areas(
@@ -160,15 +210,16 @@ def areas(
     phase: str | None = None,
 ) -> pd.DataFrame:
     """Intervals of the saturation area: condition, layer, call, low, high (infinite at open ends)."""
-    if not isinstance(source, NetVariance):
-        found = areas_of(source, _histograms(source, "masked_net_mean", layers, conditions, phase))
-        return found[[*GROUP, "low", "high"]]
+    found = read(source, layers=layers, conditions=conditions, phase=phase)
+    if not isinstance(found.source, NetVariance):
+        return areas_of(found.source, found.means)[[*GROUP, "low", "high"]]
     rows = [
         {"condition": ONE_MODEL, "layer": layer.layer, "call": layer.call, "low": low, "high": high}
-        for layer in source
+        for layer in found.source
         for low, high in (*layer.left, *layer.right)
     ]
-    return _chosen(pd.DataFrame(rows, columns=[*GROUP, "low", "high"]), layers, conditions)
+    borders = pd.DataFrame(rows, columns=[*GROUP, "low", "high"])
+    return found.means[GROUP].merge(borders, on=GROUP)
 
 
 def slopes(
@@ -182,17 +233,17 @@ def slopes(
     """abs(phi') between two net values: condition, layer, call, z, slope; without rows where it is not known."""
     z = line_centres()
     inside = (z >= limits[0]) & (z <= limits[1]) & ((np.abs(z) > 1e-3) | (np.arange(z.size) % 64 == 0))
-    rows = _histograms(source, "masked_net_mean", layers, conditions, phase).drop_duplicates(GROUP)
+    found = read(source, layers=layers, conditions=conditions, phase=phase)
     parts = []
-    for row in rows.to_dict("records"):
-        derivative = _derivative(source, row)
+    for row in found.means.drop_duplicates(GROUP).to_dict("records"):
+        derivative = _derivative(found.source, row)
         if derivative is not None:
             key = {name: row[name] for name in GROUP}
             parts.append(pd.DataFrame({**key, "z": z[inside], "slope": derivative[inside]}))
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=[*GROUP, "z", "slope"])
 
 
-def _derivative(source: Source, row: dict[Any, Any]) -> Floats | None:
+def _derivative(source: Run | Runs | NetVariance, row: dict[Any, Any]) -> Floats | None:
     if isinstance(source, NetVariance):
         return next(a.derivative for a in source if (a.layer, a.call) == (row["layer"], row["call"]))
     run = by_label(source)[row["run"]]
@@ -200,76 +251,46 @@ def _derivative(source: Source, row: dict[Any, Any]) -> Floats | None:
     return None if name is None else run.derivative(name)[1]
 
 
-def _phase(runs: Run | Runs, phase: str | None) -> str | None:
-    """Return the phase to read: that of `Recorder.net_variance` unless another is named."""
-    if phase is not None:
-        return phase
-    return MASKS if any(MASKS in run.phases("net_variance") for run in as_runs(runs)) else None
-
-
-def _histograms(
-    source: Source,
-    quantity: str,
-    layers: Sequence[str] | None,
-    conditions: Sequence[str] | None,
-    phase: str | None,
-) -> pd.DataFrame:
-    """One row a run and site, with the column histogram."""
-    if not isinstance(source, NetVariance):
-        chosen = _phase(source, phase)
-        return histograms(source, quantity, layers=layers, conditions=conditions, phase=chosen)
-    rows = [
-        {
-            "condition": ONE_MODEL,
-            "run": ONE_MODEL,
-            "layer": a.layer,
-            "call": a.call,
-            "histogram": a.histograms()[quantity],
-        }
-        for a in source
+def _of_model(source: NetVariance, layers: Sequence[str] | None, conditions: Sequence[str] | None) -> Measured:
+    check("condition", conditions, [ONE_MODEL])
+    names = check("layer", layers, dict.fromkeys(a.layer for a in source))
+    measured = [a for name in names for a in source if a.layer == name]
+    keys = pd.DataFrame([(ONE_MODEL, ONE_MODEL, a.layer, a.call) for a in measured], columns=["run", *GROUP])
+    held = [a.histograms() for a in measured]
+    frames = [
+        keys.assign(histogram=pd.Series([each[quantity] for each in held], dtype=object)) for quantity in HISTOGRAMS
     ]
-    return _chosen(pd.DataFrame(rows), layers, conditions)
+    return Measured(source, frames[0], frames[1], frames[2], numbers=keys.merge(source.table, on=SITE))
 
 
-def _wanderers(source: Source, conditions: Sequence[str] | None, phase: str | None) -> dict[Any, Histogram]:
-    """Pooled net values of saturated nodes; a layer (or all of them) without any is not recorded."""
-    try:
-        return _pooled(_histograms(source, "wandering_net_value", None, conditions, phase))
+def _of_runs(
+    source: Run | Runs, layers: Sequence[str] | None, conditions: Sequence[str] | None, phase: str | None
+) -> Measured:
+    if phase is None and any(MASKS in run.phases("net_variance") for run in as_runs(source)):
+        phase = MASKS
+    variances, means = (
+        histograms(source, quantity, layers=layers, conditions=conditions, phase=phase) for quantity in HISTOGRAMS[:2]
+    )
+    try:  # a layer (or all of them) without saturated means is not recorded here, so that none is asked for by name
+        masked = histograms(source, HISTOGRAMS[2], conditions=conditions, phase=phase)
     except NotRecordedError:
-        return {}
+        masked = means[:0]
+    return Measured(source, variances, means, masked, _last_numbers(source, variances))
+
+
+def _last_numbers(source: Run | Runs, sites: pd.DataFrame) -> pd.DataFrame:
+    """Return the measures of each run and site at the run's last measurement, a column each."""
+    phases, wanted = sites["phase"].unique().tolist(), sites["condition"].unique().tolist()
+    rows = as_runs(source).select(list(MEASURES), condition=wanted, phase=phases)
+    rows = rows[rows["step"] == rows.groupby("run")["step"].transform("max")]
+    keys = ["condition", "run", *SITE]
+    wide = rows.pivot_table(index=keys, columns="quantity", values="value", aggfunc="last")
+    return sites[keys].merge(wide.reindex(columns=list(MEASURES)).reset_index(), on=keys, how="left")
 
 
 def _pooled(frame: pd.DataFrame) -> dict[Any, Histogram]:
     """Histograms summed over runs, by (condition, layer, call)."""
     return {key: reduce(add, part["histogram"]) for key, part in frame.groupby(GROUP, sort=False, observed=True)}
-
-
-def _last_rows(
-    source: Run | Runs, layers: Sequence[str] | None, conditions: Sequence[str] | None, phase: str | None
-) -> pd.DataFrame:
-    """Return the measures of each run at its last measurement, a column each."""
-    keys = ["condition", "seed", "run", *SITE]
-    known = _histograms(source, "net_variance", layers, conditions, phase)
-    phase = str(known["phase"].iloc[0])
-    whole: pd.DataFrame | None = None
-    for quantity in MEASURES:
-        frame = scalars(source, quantity, layers=layers, conditions=conditions, phase=phase)
-        last = frame[frame["step"] == frame.groupby(["run"], observed=True)["step"].transform("max")]
-        column = last[[*keys, "value"]].rename(columns={"value": quantity})
-        whole = column if whole is None else whole.merge(column, on=keys, how="outer", sort=False)
-    assert whole is not None  # noqa: S101 - there are measures
-    order = check("condition", conditions, as_runs(source).conditions)
-    layer_order = list(dict.fromkeys(known["layer"]))
-    place = whole["condition"].map(order.index).astype(int) * len(layer_order)
-    return whole.loc[(place + whole["layer"].map(layer_order.index).astype(int)).sort_values(kind="stable").index]
-
-
-def _chosen(frame: pd.DataFrame, layers: Sequence[str] | None, conditions: Sequence[str] | None) -> pd.DataFrame:
-    check("condition", conditions, [ONE_MODEL])
-    names = check("layer", layers, list(dict.fromkeys(frame["layer"])))
-    place = {name: i for i, name in enumerate(names)}
-    kept = frame[frame["layer"].isin(names)]
-    return kept.sort_values("layer", key=lambda column: column.map(place), kind="stable").reset_index(drop=True)
 
 
 def _limits(wandered: Iterable[Histogram], borders: pd.DataFrame) -> tuple[float, float]:

@@ -7,7 +7,7 @@ another thing: the spectrum of a layer's covariance.)
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,14 +17,16 @@ from numpy.typing import NDArray
 from dropdiag.analysis import kde
 from dropdiag.analysis.phases import rows_of_one_phase
 from dropdiag.analysis.seeds import over_seeds
-from dropdiag.analysis.select import GROUP, KEYS, histograms, last, reduced
+from dropdiag.analysis.select import GROUP, KEYS, as_text, histograms, last, pushed_down
 from dropdiag.errors import ArgumentError
 from dropdiag.histograms.grid import BINS, NEGATIVE_ZERO, ZERO, bin_bounds
 from dropdiag.histograms.histogram import Histogram
 from dropdiag.store.reader import Run, Runs, as_runs
+from dropdiag.store.selection import Names
 
 _AT = ["run", "step", "layer", "call"]
 LEFT, RIGHT = "saturation_share_left", "saturation_share_right"
+SHARES = ["left", "right", "share"]
 
 
 def table(
@@ -55,8 +57,7 @@ def table(
     ArgumentError, NotRecordedError
         As in `dropdiag.analysis.select.histograms`.
     """
-    both = per_run(runs, layers=layers, conditions=conditions, phase=phase)
-    return over_seeds(both, GROUP, ["left", "right", "share"])
+    return over_seeds(per_run(runs, layers=layers, conditions=conditions, phase=phase), GROUP, SHARES)
 
 
 def per_run(
@@ -65,6 +66,7 @@ def per_run(
     layers: Sequence[str] | None = None,
     conditions: Sequence[str] | None = None,
     phase: str | None = None,
+    net_values: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """Saturation shares of each run at its last recorded step, as they were counted while recording.
 
@@ -72,6 +74,9 @@ def per_run(
     ----------
     runs, layers, conditions, phase
         As in `table`.
+    net_values : DataFrame, optional
+        Histograms of the net values in the same phase, as `dropdiag.analysis.select.histograms` gave them; read from
+        the runs if they are not given.
 
     Returns
     -------
@@ -79,27 +84,47 @@ def per_run(
         Columns condition, seed, run, step, phase, layer, call, left, right, share. Missing where the histogram of the
         same step holds net values that are not finite: a network that has diverged has no share.
     """
-    left = rows_of_one_phase(reduced(runs, LEFT, last, layers=layers, conditions=conditions), LEFT, phase)
-    right = reduced(runs, RIGHT, last, layers=layers, conditions=conditions, phase=str(left["phase"].iloc[0]))
-    both = left.merge(right, on=KEYS, suffixes=("_left", "_right"))
-    both = both.rename(columns={"value_left": "left", "value_right": "right"})
-    diverged = pd.MultiIndex.from_frame(both[_AT]).isin(_not_finite(runs, both))
-    both = both.assign(left=both["left"].mask(diverged), right=both["right"].mask(diverged))
-    return both.assign(share=both["left"] + both["right"])
+    both = rows_of_one_phase(_recorded(runs, layers, conditions), LEFT, phase)
+    if net_values is None:
+        net_values = _net_values(runs, str(both["phase"].iloc[0]), set(both["run"]))
+    not_finite = net_values[[h.n_finite < h.n for h in net_values["histogram"]]]
+    diverged = pd.MultiIndex.from_frame(both[_AT]).isin(pd.MultiIndex.from_frame(not_finite[_AT]))
+    both = both.assign(share=both["left"] + both["right"])
+    both.loc[diverged, SHARES] = np.nan
+    return both.reset_index(drop=True)
 
 
-def _not_finite(runs: Run | Runs, shares: pd.DataFrame) -> list[tuple[Any, ...]]:
-    """Return run, step, layer and call of the histograms whose values are not all finite."""
-    every, phase, wanted = as_runs(runs), str(shares["phase"].iloc[0]), set(shares["run"])
-    named = [(label, run) for label, run in zip(every.labels(), every, strict=True)
-             if label in wanted and phase in run.phases("net_value")]  # fmt: skip
-    if not named:
-        return []
-    some = Runs([run for _, run in named])
+def _recorded(runs: Run | Runs, layers: Sequence[str] | None, conditions: Sequence[str] | None) -> pd.DataFrame:
+    """Return the shares counted at each run's last step in each phase, left and right read together."""
+    every = as_runs(runs)
+
+    def gather(layer: Names, condition: Names) -> pd.DataFrame:
+        rows = [_last_shares(batch) for batch in every.batches([LEFT, RIGHT], condition=condition, layer=layer)]
+        frame = pd.concat(rows, ignore_index=True)
+        # batches come in any order of the runs
+        place = frame["run"].map({label: i for i, label in enumerate(every.labels())})
+        return frame.iloc[place.argsort(kind="stable")].reset_index(drop=True)
+
+    return pushed_down(runs, LEFT, gather, layers=layers, conditions=conditions)
+
+
+def _last_shares(batch: pd.DataFrame) -> pd.DataFrame:
+    left, right = (last(batch[batch["quantity"] == name]) for name in (LEFT, RIGHT))
+    both = as_text(left.rename(columns={"value": "left"}))
+    return both.merge(as_text(right.rename(columns={"value": "right"})), on=KEYS)
+
+
+def _net_values(runs: Run | Runs, phase: str, wanted: Container[str]) -> pd.DataFrame:
+    """Histograms of the runs that have them; shares may be recorded without."""
+    every = as_runs(runs)
+    held = {label: run for label, run in zip(every.labels(), every, strict=True)
+            if label in wanted and phase in run.phases("net_value")}  # fmt: skip
+    if not held:
+        return pd.DataFrame(columns=[*KEYS, "histogram"])
+    some = Runs(list(held.values()))
     frame = some.histograms("net_value", phase=phase)
-    frame = frame[[h.n_finite < h.n for h in frame["histogram"]]]
-    labels = dict(zip(some.labels(), (label for label, _ in named), strict=True))
-    return list(frame.assign(run=frame["run"].map(labels))[_AT].itertuples(index=False, name=None))
+    # a run's label depends on the runs beside it: use that among all of them
+    return frame.assign(run=frame["run"].map(dict(zip(some.labels(), held, strict=True))))
 
 
 def share(
@@ -160,15 +185,8 @@ def curves(
     limits: tuple[float, float] | None = None,
 ) -> pd.DataFrame:
     """Density curves of the net values; see `dropdiag.analysis.kde.curves`."""
-    return kde.curves(
-        runs,
-        "net_value",
-        layers=layers,
-        conditions=conditions,
-        phase=phase,
-        bandwidth=bandwidth,
-        limits=limits,
-    )
+    return kde.curves(runs, "net_value", layers=layers, conditions=conditions, phase=phase, bandwidth=bandwidth,
+                      limits=limits)  # fmt: skip
 
 
 def areas(
@@ -241,7 +259,7 @@ def _share(run: Run, row: dict[Any, Any], eps: float) -> dict[str, Any]:
     histogram: Histogram = row["histogram"]
     name = activation_of(run, row["layer"], row["call"])
     if name is None:
-        unknown = dict.fromkeys(("left", "right", "share", "error"), float("nan"))
+        unknown = dict.fromkeys((*SHARES, "error"), float("nan"))
         n = histogram.n_finite
         return {**unknown, "n": n, "dropped": histogram.n - n, "activation": None}
     sup = float(run.meta["activations"][name]["sup"])

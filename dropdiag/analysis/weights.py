@@ -64,15 +64,8 @@ def curves(
     limits: tuple[float, float] | None = None,
 ) -> pd.DataFrame:
     """Density curves of the weights; see `dropdiag.analysis.kde.curves`."""
-    return kde.curves(
-        runs,
-        "weight",
-        layers=layers,
-        conditions=conditions,
-        step=step,
-        bandwidth=bandwidth,
-        limits=limits,
-    )
+    return kde.curves(runs, "weight", layers=layers, conditions=conditions, step=step, bandwidth=bandwidth,
+                      limits=limits)  # fmt: skip
 
 
 def _measured(histogram: Histogram, bandwidth: str | float) -> dict[str, float]:

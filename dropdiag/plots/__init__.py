@@ -2,18 +2,31 @@
 
 Each function here takes runs and returns a matplotlib Figure that belongs to no pyplot: `weights` (Figure 1),
 `correlation` (Figure 2), `gradient_flow` (Figure 3 and Table 2), `net_variance` (Figure 4), `saturation` (Figure
-5), `gaaf` (Figure 6) and `learning`; `save` writes one as PNG, SVG and PDF. For a figure of one's own, the
-submodules hold functions that draw one panel from a frame of `dropdiag.analysis` into given axes. Statistics
-never draw, drawing never computes.
+5), `gaaf` (Figure 6) and `learning`; `scalar` and `distribution` draw any quantity, also one of a probe of your own;
+`save` writes a figure as PNG, SVG and PDF. For a figure of your own, the submodules hold functions that draw one panel
+from a frame of `dropdiag.analysis` into given axes. Statistics never draw, drawing never computes.
 """
 
 from dropdiag.plots.correlation import correlation
+from dropdiag.plots.distribution import distribution
 from dropdiag.plots.gaaf import gaaf
 from dropdiag.plots.gradient_flow import gradient_flow
 from dropdiag.plots.learning import learning
 from dropdiag.plots.net_variance import net_variance
 from dropdiag.plots.saturation import saturation
+from dropdiag.plots.scalar import scalar
 from dropdiag.plots.style import save
 from dropdiag.plots.weights import weights
 
-__all__ = ["correlation", "gaaf", "gradient_flow", "learning", "net_variance", "saturation", "save", "weights"]
+__all__ = [
+    "correlation",
+    "distribution",
+    "gaaf",
+    "gradient_flow",
+    "learning",
+    "net_variance",
+    "saturation",
+    "save",
+    "scalar",
+    "weights",
+]

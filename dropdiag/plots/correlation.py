@@ -7,9 +7,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
-from dropdiag.analysis.correlation import SUPPORT, null_limit, table
-from dropdiag.plots.layered import Layers, at, densities, one_phase_of
-from dropdiag.plots.style import GREY, Panels, context, layer_names, legend, own_axes
+from dropdiag.analysis.correlation import SUPPORT, null_limit, table_of
+from dropdiag.plots.layered import by_site, choose, densities
+from dropdiag.plots.layout import legend, own_axes
+from dropdiag.plots.style import GREY, Panels, context
+from dropdiag.plots.words import Layers
 from dropdiag.store.reader import Run, Runs
 
 NULL_COLOUR = "#BDBDBD"
@@ -51,20 +53,14 @@ def correlation(
     -----
     Measured in evaluation mode, where no dropout mask lowers r. Constant nodes have no r and are left out.
     """
-    names, _ = layer_names(layers)
     with context():
-        runs, styles, phase = one_phase_of(runs, "node_correlation", conditions, phase)
-        figure, axes, _ = densities(runs, "node_correlation", layers=layers, styles=styles, phase=phase,
-                                    bandwidth=bandwidth, support=SUPPORT, limits=SUPPORT)  # fmt: skip
-        counts = table(runs, layers=names, conditions=list(styles), phase=phase)
+        drawn = choose(runs, "node_correlation", layers=layers, conditions=conditions, phase=phase)
+        figure, axes, _ = densities(drawn, bandwidth=bandwidth, support=SUPPORT, limits=SUPPORT)
+        counts = by_site(table_of(runs, drawn.frame))
         for site, ax in axes.items():
-            null_band(at(counts, *site), ax=ax)
+            null_band(counts[site], ax=ax)
             ax.set_xticks([-1.0, -0.5, 0.0, 0.5, 1.0])
-        legend(
-            figure,
-            styles,
-            [Patch(color=NULL_COLOUR, label="95 % of $r$ under permutation")],
-        )
+        legend(figure, drawn.styles, [Patch(color=NULL_COLOUR, label="95 % of $r$ under permutation")])
     return figure
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping
 
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
+from matplotlib.patches import StepPatch
 
-from dropdiag.plots.style import Look, looks, own_axes, plain
+from dropdiag.plots.layout import begin, note
+from dropdiag.plots.style import Look, Styles
+from dropdiag.plots.words import percent, plain
 
 
 def density(
@@ -16,7 +19,7 @@ def density(
     bars: pd.DataFrame | None = None,
     *,
     ax: Axes | None = None,
-    styles: Mapping[str, Look] | None = None,
+    styles: Styles = None,
     xlabel: str = "",
 ) -> Axes:
     """Draw the distributions of one layer, conditions overlaid.
@@ -39,16 +42,9 @@ def density(
         One line a condition, labelled with its name. Where exact zeros are more than 0.5 % of the values, a
         thin vertical line at 0 and a remark below say so; the curve does not contain them.
     """
-    ax = own_axes(ax)
-    styles = styles or looks(curves["condition"].unique())
+    ax, styles = begin(ax, styles, curves)
     if bars is not None:
-        # Laid over each other, filled bars mix to a colour that is nobody's: the more there are, the fainter.
-        fill = 0.15 / bars["condition"].nunique()
-        for name, part in bars.groupby("condition", sort=False):
-            edges = [*part["left"], part["right"].iloc[-1]]
-            colour = styles[str(name)].colour
-            ax.stairs(part["density"], edges, fill=True, color=colour, alpha=fill, lw=0)
-            ax.stairs(part["density"], edges, color=colour, alpha=0.6, lw=0.6)
+        _bars(ax, bars, styles)
     zeros: dict[str, float] = {}
     for name, part in curves.groupby("condition", sort=False):
         look = styles[str(name)]
@@ -56,17 +52,27 @@ def density(
         if float(part["point_mass"].iloc[0]) > 0.005:
             zeros[str(name)] = float(part["point_mass"].iloc[0])
             ax.axvline(0.0, color=look.colour, linestyle=look.line, lw=0.8)
-    ax.set_xlim(float(curves["x"].min()), float(curves["x"].max()))
-    ax.set_ylim(bottom=0.0)
-    ax.set_xlabel(xlabel)
-    if zeros:  # their bar would press the curves down; let it reach out of the panel
-        ax.set_ylim(top=1.1 * float(curves["density"].max()) or 1.0)
-        shares = ", ".join(f"{plain(name, 18)} {100 * share:.1f} %" for name, share in zeros.items())
-        note(ax, f"exact zeros: {shares}")
+    # the bar of exact zeros would press the curves down: it may reach out of the panel
+    tallest = (
+        1.1 * curves["density"].max()
+        if zeros or bars is None
+        else 1.05 * max(curves["density"].max(), bars["density"].max())
+    )
+    ax.set(xlim=(curves["x"].min(), curves["x"].max()), ylim=(0.0, tallest or 1.0), xlabel=xlabel)
+    if zeros:
+        note(ax, "exact zeros: " + ", ".join(f"{plain(name, 18)} {percent(share)}" for name, share in zeros.items()))
     ax.locator_params(axis="both", nbins=5)
     return ax
 
 
-def note(ax: Axes, text: str) -> None:
-    """Add a remark below the x label, in lines that fit a panel."""
-    ax.set_xlabel("\n".join([ax.get_xlabel(), *textwrap.wrap(text, 44)]))
+def _bars(ax: Axes, bars: pd.DataFrame, styles: Mapping[str, Look]) -> None:
+    # Laid over each other, filled bars mix to a colour that is nobody's: the more there are, the fainter.
+    fill = 0.15 / bars["condition"].nunique()
+    for name, part in bars.groupby("condition", sort=False):
+        colour, edges = styles[str(name)].colour, [*part["left"], part["right"].iloc[-1]]
+        patch = StepPatch(
+            part["density"], edges, facecolor=to_rgba(colour, fill), edgecolor=to_rgba(colour, 0.6), lw=0.6
+        )
+        # not `Axes.stairs`, which measures every step as a curve to find limits that are set by hand here
+        patch.set_clip_path(ax.patch)
+        ax.add_artist(patch)

@@ -8,7 +8,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from dropdiag.analysis import gaaf as functions
-from dropdiag.plots.style import COLOURS, Panels, context, own_axes, panels
+from dropdiag.plots.layout import own_axes, panels
+from dropdiag.plots.style import COLOURS, Panels, context
 
 LINES: Final = (
     ("phi", r"$\phi(x)$", "#000000", "-"),

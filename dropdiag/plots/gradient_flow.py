@@ -10,23 +10,13 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from dropdiag.analysis.gradient_flow import curves, table
+from dropdiag.analysis.select import GROUP
 from dropdiag.errors import NotRecordedError
-from dropdiag.plots.layered import Layers, Sites, at, label_rows, one_look, sites
-from dropdiag.plots.style import (
-    COLUMNS,
-    GREY,
-    Look,
-    Panels,
-    context,
-    dress,
-    layer_names,
-    legend,
-    log_axis,
-    looks,
-    own_axes,
-    plain,
-    site_title,
-)
+from dropdiag.plots.layered import Site, by_site, one_look, sites
+from dropdiag.plots.layout import begin, label_rows, legend, log_axis, make_room, panels, share_log_y
+from dropdiag.plots.steps import over_steps
+from dropdiag.plots.style import GREY, Look, Panels, Styles, context
+from dropdiag.plots.words import Layers, interval, layer_names, plain, power, site_title
 from dropdiag.store.reader import Run, Runs
 
 MEAN, RATIO = 10.0, 80.0  # where the columns of numbers begin, in points from the panel
@@ -34,11 +24,7 @@ LABEL = r"mean $|\partial L/\partial z|$"
 
 
 def gradient_flow(
-    runs: Run | Runs,
-    *,
-    layers: Layers = None,
-    conditions: list[str] | None = None,
-    baseline: str | None = None,
+    runs: Run | Runs, *, layers: Layers = None, conditions: list[str] | None = None, baseline: str | None = None
 ) -> Panels:
     """Draw the gradient flow of each layer over training, and its mean (Figure 3, Table 2).
 
@@ -72,58 +58,22 @@ def gradient_flow(
         styles = one_look(runs, conditions)
         if lines.empty:
             raise NotRecordedError(_nothing(means))
-        found = sites(means)
-        figure, grid, below = _figure(len(found), len(means))
-        for (layer, call), ax in zip(found, grid, strict=True):
-            over_steps(at(lines, layer, call), ax=ax, styles=styles)
-            ax.set_title(site_title(layer, call, titles))
-        log_axis(grid[0], "y")
+        parts = by_site(lines)
+        figure, axes = panels(len(sites(means)), height=2.3, below=0.85 + 0.2 * len(means))
+        *grid, below = axes
+        for site, ax in zip(sites(means), grid, strict=True):
+            over_steps(parts[site], ax=ax, styles=styles, log=True, empty="no gradient")
+            ax.set_title(site_title(*site, titles))
+        share_log_y(grid)
+        make_room(figure, grid)
         label_rows(grid, LABEL)
         averages(means, ax=below, styles=styles, titles=titles)
         legend(figure, styles)
     return figure
 
 
-def over_steps(lines: pd.DataFrame, *, ax: Axes | None = None, styles: Mapping[str, Look] | None = None) -> Axes:
-    """Draw the gradient flow of one layer over training steps, on a log axis.
-
-    Parameters
-    ----------
-    lines : DataFrame
-        Rows of one layer of `dropdiag.analysis.gradient_flow.curves`.
-    ax : Axes, optional
-    styles : mapping of str to Look, optional
-
-    Returns
-    -------
-    Axes
-        A line a condition; a band where there are at least two seeds; the words "no gradient" for an empty
-        frame.
-    """
-    ax = own_axes(ax)
-    styles = styles or looks(lines["condition"].unique())
-    if lines.empty:
-        ax.text(0.5, 0.5, "no gradient", transform=ax.transAxes, ha="center", va="center", color=GREY)
-    for name, part in lines.groupby("condition", sort=False):
-        look = styles[str(name)]
-        band = part[part["low"].notna()]
-        ax.fill_between(band["step"], band["low"], band["high"], color=look.colour, alpha=0.2, lw=0)
-        ax.plot(part["step"], part["value"], color=look.colour, linestyle=look.line, lw=1.4, label=plain(str(name)))
-    ax.set_yscale("log")
-    ax.set_xlabel("training step")
-    if lines.empty:
-        ax.set_xticks([])
-    else:
-        ax.locator_params(axis="x", nbins=5)
-    return ax
-
-
 def averages(
-    means: pd.DataFrame,
-    *,
-    ax: Axes | None = None,
-    styles: Mapping[str, Look] | None = None,
-    titles: Mapping[str, str] | None = None,
+    means: pd.DataFrame, *, ax: Axes | None = None, styles: Styles = None, titles: Mapping[str, str] | None = None
 ) -> Axes:
     """Draw the mean gradient flow of every layer and condition, with its value and ratio at the right.
 
@@ -142,16 +92,16 @@ def averages(
         A log x axis; the layers from top to bottom in the frame's order, a row a condition; "–" in place of a
         mean that is missing.
     """
-    ax = own_axes(ax)
-    styles = styles or looks(means["condition"].unique())
-    found = sites(means)
+    ax, styles = begin(ax, styles, means)
     height = len(styles) + 0.7
-    for place, (layer, call) in enumerate(found):
-        for row in at(means, layer, call).itertuples(index=False):
-            y = place * height + list(styles).index(str(row.condition))
-            _mark(ax, y, row, styles[str(row.condition)])
-            _ratio(ax, y, row, styles[str(row.condition)].colour)
-    _rows(ax, found, height, titles)
+    place = {site: height * i for i, site in enumerate(sites(means))}
+    rank = {name: i for i, name in enumerate(styles)}
+    y = [place[str(layer), int(call)] + rank[name] for name, layer, call in means[GROUP].itertuples(index=False)]
+    for name, part in means.assign(y=y).groupby("condition", sort=False):
+        _marks(ax, part[part["mean"] > 0.0], styles[str(name)])  # a log axis has no place for 0, or for nothing
+        for row in part.itertuples(index=False):
+            _numbers(ax, row, styles[str(name)].colour)
+    _rows(ax, list(place), height, titles)
     compared = bool((means["condition"] != means["baseline"]).any())
     _head(ax, str(means["baseline"].iloc[0]) if compared else None)
     ax.set_xscale("log")
@@ -159,20 +109,6 @@ def averages(
     log_axis(ax, "x")
     ax.set_xlabel(LABEL + " over training (loss units per net-value unit)")
     return ax
-
-
-def _figure(count: int, rows: int) -> tuple[Panels, list[Axes], Axes]:
-    """Panels above, one panel across below them; each part has margins of its own."""
-    lines = -(-count // COLUMNS)
-    across = -(-count // lines)
-    heights = [2.3 * lines, 0.85 + 0.2 * rows]
-    figure = Panels(figsize=(max(3.0 * across, 7.5), sum(heights) + 0.35), layout="constrained")
-    parts: Any = figure.subfigures(2, 1, height_ratios=heights)
-    above, below = parts
-    grid = above.subplots(lines, across, squeeze=False, sharey=True).ravel()
-    for axes in grid[count:]:
-        axes.remove()
-    return figure, [dress(axes) for axes in grid[:count]], dress(below.subplots())
 
 
 def _nothing(means: pd.DataFrame) -> str:
@@ -183,50 +119,33 @@ def _nothing(means: pd.DataFrame) -> str:
     )
 
 
-def _mark(ax: Axes, y: float, row: Any, look: Look) -> None:
-    if not row.mean > 0.0:  # missing, or 0: a log axis has no place for either
-        _column(ax, MEAN, y, "0" if row.mean == 0.0 else "–", look.colour)
-        return
-    sd = row.mean_sd if np.isfinite(row.mean_sd) else 0.0
-    low = min(sd, 0.95 * row.mean)  # a log axis has no place for 0
-    ax.errorbar(row.mean, y, xerr=[[low], [sd]], color=look.colour, marker=look.marker, ms=5, lw=1.3, capsize=2)
-    _column(ax, MEAN, y, _power(row.mean), look.colour)
+def _marks(ax: Axes, rows: pd.DataFrame, look: Look) -> None:
+    """Draw the means of a condition, with their standard deviations cut before they reach 0."""
+    sd = rows["mean_sd"].fillna(0.0)
+    bars = [np.minimum(sd, 0.95 * rows["mean"]), sd]
+    ax.errorbar(rows["mean"], rows["y"], xerr=bars, color=look.colour, marker=look.marker, ms=5, ls="none",
+                elinewidth=1.3, capsize=2)  # fmt: skip
 
 
-def _ratio(ax: Axes, y: float, row: Any, colour: str) -> None:
-    """Write the ratio to the baseline and its interval, where there are any."""
+def _numbers(ax: Axes, row: Any, colour: str) -> None:
+    """Write the mean, and the ratio to the baseline with its interval, where there are any."""
+    _column(ax, MEAN, row.y, power(row.mean) if row.mean > 0.0 else "0" if row.mean == 0.0 else "–", colour)
     if row.condition != row.baseline and np.isfinite(row.ratio):
-        interval = f" [{row.ratio_low:.2f}, {row.ratio_high:.2f}]" if np.isfinite(row.ratio_low) else ""
-        _column(ax, RATIO, y, f"{row.ratio:.2f}{interval}", colour)
+        _column(ax, RATIO, row.y, interval(row.ratio, row.ratio_low, row.ratio_high), colour)
 
 
 def _column(ax: Axes, points: float, y: float, text: str, colour: str) -> None:
     """Write at the right of the axes, beside a row."""
-    ax.annotate(
-        text,
-        (1.0, y),
-        (points, 0.0),
-        xycoords=ax.get_yaxis_transform(),
-        textcoords="offset points",
-        va="center",
-        fontsize=8.0,
-        color=colour,
-        annotation_clip=False,
-    )
+    ax.annotate(text, (1.0, y), (points, 0.0), xycoords=ax.get_yaxis_transform(), textcoords="offset points",
+                va="center", fontsize=8.0, color=colour, annotation_clip=False)  # fmt: skip
 
 
-def _power(value: float) -> str:
-    """Three digits and a power of ten, as mathtext."""
-    digits, exponent = f"{value:.2e}".split("e")
-    return rf"${digits} \times 10^{{{int(exponent)}}}$"
-
-
-def _rows(ax: Axes, found: Sites, height: float, titles: Mapping[str, str] | None) -> None:
+def _rows(ax: Axes, found: list[Site], height: float, titles: Mapping[str, str] | None) -> None:
     middle = [place * height + (height - 1.7) / 2 for place in range(len(found))]
     ax.set_yticks(middle, [site_title(layer, call, titles) for layer, call in found])
     ax.tick_params(axis="y", length=0)
-    for place in range(1, len(found)):
-        ax.axhline(place * height - 0.85, color="#DDDDDD", lw=0.7, zorder=0)
+    borders = [place * height - 0.85 for place in range(1, len(found))]
+    ax.hlines(borders, 0.0, 1.0, transform=ax.get_yaxis_transform(), color="#DDDDDD", lw=0.7, zorder=0)
     ax.set_ylim(len(found) * height - 0.85, -1.3)
     ax.spines["left"].set_visible(False)
 
@@ -242,10 +161,8 @@ def _decades(ax: Axes, means: pd.DataFrame) -> None:
     """Limits wide enough for the marks, and at least one decade, so that there are two labelled ticks."""
     means = means[means["mean"] > 0.0]
     sd = means["mean_sd"].fillna(0.0)
-    low, high = (
-        float((means["mean"] - sd).clip(lower=0.3 * means["mean"]).min()),
-        float((means["mean"] + sd).max()),
-    )
+    low = float((means["mean"] - sd).clip(lower=0.3 * means["mean"]).min())
+    high = float((means["mean"] + sd).max())
     if np.isfinite(low) and low > 0.0:
         spare = max(1.25, np.sqrt(max(10.0 * low / high, 1.0)))
         ax.set_xlim(low / spare, high * spare)

@@ -1,67 +1,88 @@
-"""What the layered figures share: one density panel a layer, conditions overlaid, one legend."""
+"""What the layered figures share: what is drawn is read once, then comes one density panel a layer."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final
 
 import pandas as pd
 from matplotlib.axes import Axes
 
 from dropdiag.analysis.kde import Support, bars_of, common_limits, curves_of
-from dropdiag.analysis.phases import one_phase
-from dropdiag.analysis.select import SITE, check, histograms, pooled
-from dropdiag.plots.density import density, note
-from dropdiag.plots.style import COLUMNS, Look, Panels, layer_names, looks, panels, plain, site_title
+from dropdiag.analysis.select import SITE, check, chosen, histograms, pooled
+from dropdiag.plots.density import density
+from dropdiag.plots.layout import absent, label_rows, make_room, panels
+from dropdiag.plots.style import Look, Panels, looks
+from dropdiag.plots.words import Layers, layer_names, plain, site_title
 from dropdiag.store.reader import Run, Runs, as_runs
-from dropdiag.store.schema import QUANTITIES
+from dropdiag.store.schema import Quantity
 
-Layers = list[str] | Mapping[str, str] | None
-Sites = list[tuple[str, int]]
+Site = tuple[str, int]
 OPEN: Final[Support] = (None, None)
 
 
-def one_look(runs: Run | Runs, conditions: list[str] | None) -> dict[str, Look]:
-    """Look of each chosen condition, by its place among all conditions of the runs."""
-    every = looks(as_runs(runs).conditions)
-    return {name: every[name] for name in check("condition", conditions, every)}
+@dataclass(frozen=True, eq=False)
+class Chosen:
+    """Histograms that a figure draws, read once, and how their conditions and layers are shown.
 
-
-def one_phase_of(
-    runs: Run | Runs, quantity: str, conditions: list[str] | None, phase: str | None
-) -> tuple[Runs, dict[str, Look], str]:
-    """Find the runs of the chosen conditions that hold a quantity in one phase, their looks, the phase.
-
-    Raises and warns as `dropdiag.analysis.phases.one_phase`, once a figure.
+    Attributes
+    ----------
+    runs : Run or Runs
+    label : str
+        Of the x axes.
+    frame : DataFrame
+        As `dropdiag.analysis.select.histograms` returns it.
+    styles : dict of str to Look
+        Conditions that hold the quantity, whether they have one of the layers or not.
+    titles : dict of str to str
+        Layer -> title, where the reader named one.
+    phase : str
     """
-    styles = one_look(runs, conditions)
-    kept, _, phase = one_phase(as_runs(runs), quantity, phase=phase, conditions=styles)
-    return kept, {name: look for name, look in styles.items() if name in kept.conditions}, phase
+
+    runs: Run | Runs
+    label: str
+    frame: pd.DataFrame
+    styles: dict[str, Look]
+    titles: dict[str, str]
+    phase: str
 
 
-def densities(
+def choose(
     runs: Run | Runs,
     quantity: str,
     *,
     layers: Layers,
-    styles: Mapping[str, Look],
+    conditions: list[str] | None,
+    step: int | None = None,
+    phase: str | None = None,
+) -> Chosen:
+    """Read the histograms of a figure; raises and warns as `dropdiag.analysis.select.histograms`."""
+    names, titles = layer_names(layers)
+    styles = one_look(runs, conditions)
+    frame = histograms(runs, quantity, conditions=conditions, step=step, phase=phase)
+    styles = {name: look for name, look in styles.items() if name in set(frame["condition"])}
+    phase = str(frame["phase"].iloc[0])
+    frame = chosen(frame, quantity, layers=names, conditions=None, known=styles)
+    return Chosen(runs, described(runs, quantity).label, frame, styles, titles, phase)
+
+
+def densities(
+    drawn: Chosen,
+    *,
     bandwidth: str | float,
     support: Support = OPEN,
     limits: tuple[float, float] | None = None,
-    step: int | None = None,
-    phase: str | None = None,
     height: float = 2.35,
-) -> tuple[Panels, dict[tuple[str, int], Axes], pd.DataFrame]:
+) -> tuple[Panels, dict[Site, Axes], pd.DataFrame]:
     """Figure with a density panel for each layer.
 
     Parameters
     ----------
-    runs, quantity, bandwidth, support, step, phase
+    drawn : Chosen
+    bandwidth, support
         As in `dropdiag.analysis.kde.curves`.
-    styles : mapping of str to Look
-        Conditions to draw.
-    layers : list of str, mapping of str to str, or None
-        Names, or name -> title.
     limits : (float, float), optional
         First and last x of every panel; by default the same for all panels, wide enough for each.
     height : float
@@ -74,63 +95,42 @@ def densities(
     curves : DataFrame
         What was drawn.
     """
-    names, titles = layer_names(layers)
-    frame = pooled(histograms(runs, quantity, layers=names, conditions=list(styles), step=step, phase=phase))
-    if limits is None:
-        limits = common_limits(list(frame["histogram"]), support)
+    frame = pooled(drawn.frame)
+    limits = limits or common_limits(list(frame["histogram"]), support)
     lines = curves_of(frame, bandwidth=bandwidth, support=support, limits=limits)
-    boxes = bars_of(frame, support=support, limits=limits)
-    found = sites(frame)
-    figure, grid = panels(len(found), height=height + _extra(found, titles))
-    axes = dict(zip(found, grid, strict=True))
-    for (layer, call), ax in axes.items():
-        here = at(lines, layer, call)
-        ax.set_xlabel(QUANTITIES[quantity].label)
-        if len(here):
-            density(here, at(boxes, layer, call), ax=ax, styles=styles, xlabel=ax.get_xlabel())
-        ax.set_title(site_title(layer, call, titles))
-        absent(ax, styles, drawn=set(here["condition"]), held=set(at(frame, layer, call)["condition"]))
-    _grow(figure, list(axes.values()))
-    label_rows(list(axes.values()), "density")
+    curves, bars = by_site(lines), by_site(bars_of(frame, support=support, limits=limits))
+    figure, grid = panels(len(sites(frame)), height=height)
+    axes = dict(zip(sites(frame), grid, strict=True))
+    for site, part in by_site(frame).items():
+        ax = axes[site]
+        ax.set(title=site_title(*site, drawn.titles), xlabel=drawn.label)
+        if len(curves[site]):
+            density(curves[site], bars[site], ax=ax, styles=drawn.styles, xlabel=drawn.label)
+        absent(ax, drawn.styles, drawn=set(curves[site]["condition"]), held=set(part["condition"]))
+    make_room(figure, grid)
+    label_rows(grid, "density")
     return figure, axes, lines
 
 
-def absent(ax: Axes, styles: Mapping[str, Look], *, drawn: set[str], held: set[str]) -> None:
-    """Say which conditions have no curve here, and whether they have the layer (or the scalar) at all."""
-    for what, missing in (
-        ("no finite value", [name for name in styles if name in held - drawn]),
-        ("not in", [name for name in styles if name not in held]),
-    ):
-        if missing:
-            names = ", ".join(plain(name, 18) for name in missing)
-            note(ax, f"{what}{' ' if what == 'not in' else ': '}{names}")
+def one_look(runs: Run | Runs, conditions: list[str] | None) -> dict[str, Look]:
+    """Look of each chosen condition, by its place among all conditions of the runs."""
+    every = looks(as_runs(runs).conditions)
+    return {name: every[name] for name in check("condition", conditions, every)}
 
 
-def _extra(found: Sites, titles: Mapping[str, str]) -> float:
-    """Height in inches that titles of two lines need."""
-    return 0.16 if any("\n" in site_title(*site, titles) for site in found) else 0.0
+def described(runs: Run | Runs, name: str) -> Quantity:
+    """Label, unit and scale of a quantity, as the first run has it that knows it; else its name is its label."""
+    known = (run.quantities[name] for run in as_runs(runs) if name in run.quantities)
+    return next(known, Quantity(name, "scalar", "1", plain(name.replace("_", " "))))
 
 
-def _grow(figure: Panels, axes: list[Axes]) -> None:
-    """Make room for remarks below the x labels."""
-    rows = -(-len(axes) // COLUMNS)
-    lines = max(ax.get_xlabel().count("\n") for ax in axes)
-    figure.set_figheight(figure.get_figheight() + 0.17 * lines * rows)
-
-
-def sites(frame: pd.DataFrame) -> Sites:
+def sites(frame: pd.DataFrame) -> list[Site]:
     """Return (layer, call) in the order of first appearance."""
     return [(str(layer), int(call)) for layer, call in frame[SITE].drop_duplicates().itertuples(index=False)]
 
 
-def at(frame: pd.DataFrame, layer: str, call: int) -> pd.DataFrame:
-    """Rows of one site."""
-    return frame[(frame["layer"] == layer) & (frame["call"] == call)]
-
-
-def label_rows(axes: list[Axes], label: str) -> None:
-    """Write a y label at the first panel of each row alone."""
-    for ax in axes:
-        spec = ax.get_subplotspec()
-        if spec is None or spec.is_first_col():
-            ax.set_ylabel(label)
+def by_site(frame: pd.DataFrame) -> Mapping[Site, pd.DataFrame]:
+    """Rows of each site, in the order of first appearance; none for a site that the frame does not have."""
+    # split once: comparing every row for every panel grows with the square of the layers
+    parts = dict(zip(sites(frame), (part for _, part in frame.groupby(SITE, sort=False)), strict=True))
+    return defaultdict(lambda: frame[:0], parts)

@@ -12,28 +12,19 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from dropdiag.analysis import net_variance as measured
-from dropdiag.plots.layered import Layers, at, one_look, sites
-from dropdiag.plots.style import (
-    GREY,
-    SHADE,
-    Look,
-    Panels,
-    context,
-    layer_names,
-    legend,
-    looks,
-    own_axes,
-    panels,
-    plain,
-    site_title,
-)
+from dropdiag.analysis.select import GROUP
+from dropdiag.plots.layered import by_site, one_look, sites
+from dropdiag.plots.layout import begin, legend, make_room, panels
+from dropdiag.plots.style import GREY, SHADE, Panels, Styles, context, looks
+from dropdiag.plots.words import Layers, layer_names, plain, site_title
 from dropdiag.store.net_variance import NetVariance
+from dropdiag.store.reader import Run, Runs
 
 SLOPE: Final = "#000000"
 
 
 def net_variance(
-    source: measured.Source,
+    source: Run | Runs | NetVariance,
     *,
     layers: Layers = None,
     conditions: list[str] | None = None,
@@ -76,23 +67,19 @@ def net_variance(
     """
     names, titles = layer_names(layers)
     with context():
-        if isinstance(source, NetVariance):
-            alone, styles = True, looks([measured.ONE_MODEL])
-        else:
-            alone, styles = False, one_look(source, conditions)
-        chosen: dict[str, Any] = {"layers": names, "conditions": None if alone else list(styles), "phase": phase}
-        numbers = measured.table(source, **chosen)
-        wanderers = measured.wandering(source, limits=limits, **chosen)
-        ends = float(wanderers["left"].min()), float(wanderers["right"].max())
-        slopes = measured.slopes(source, ends, **chosen)
-        borders = measured.areas(source, **chosen)
-        known = [site for site in sites(numbers) if len(at(slopes, *site))]
+        alone = isinstance(source, NetVariance)
+        styles = looks([measured.ONE_MODEL]) if isinstance(source, NetVariance) else one_look(source, conditions)
+        found = measured.read(source, layers=names, conditions=list(styles), phase=phase)
+        numbers, wanderers = measured.table(found), measured.wandering(found, limits=limits)
+        slopes = measured.slopes(found, (float(wanderers["left"].min()), float(wanderers["right"].max())))
+        known = list(by_site(slopes))
         figure, axes = panels(1 + len(known), height=2.5 + 0.12 * len(styles))
-        variance(measured.spread(source, **chosen), numbers, ax=axes[0], styles=styles, titles=titles)
+        variance(measured.spread(found), numbers, ax=axes[0], styles=styles, titles=titles)
+        parts = [by_site(frame) for frame in (wanderers, slopes, measured.areas(found), numbers)]
         for site, ax in zip(known, axes[1:], strict=True):
-            parts = (at(frame, *site) for frame in (wanderers, slopes, borders, numbers))
-            wander(*parts, ax=ax, styles=styles)
+            wander(*(part[site] for part in parts), ax=ax, styles=styles)
             ax.set_title(site_title(*site, titles))
+        make_room(figure, axes)
         entries = [
             Line2D([], [], color=SLOPE, linestyle=(0, (1.2, 1.2)), label=r"$|\phi'(z)|$"),
             Patch(facecolor=SHADE, label="saturation area"),
@@ -111,7 +98,7 @@ def variance(
     numbers: pd.DataFrame,
     *,
     ax: Axes | None = None,
-    styles: Mapping[str, Look] | None = None,
+    styles: Styles = None,
     titles: Mapping[str, str] | None = None,
 ) -> Axes:
     """Draw the distribution of the net variance of each layer.
@@ -129,20 +116,19 @@ def variance(
     -------
     Axes
     """
-    ax = own_axes(ax)
-    styles = styles or looks(numbers["condition"].unique())
+    ax, styles = begin(ax, styles, numbers)
     found = sites(numbers)
     shift = np.linspace(-0.5, 0.5, len(styles) + 2)[1:-1]
     by_condition = dict(zip(styles, shift, strict=True))
-    for place, site in enumerate(found):
-        for row in at(spread, *site).to_dict("records"):
-            look, y = styles[row["condition"]], place + by_condition[row["condition"]]
-            ax.plot([row["lowest"], row["highest"]], [y, y], color=look.colour, lw=1.0, solid_capstyle="butt")
-            ax.plot([row["low"], row["high"]], [y, y], color=look.colour, lw=5.0, alpha=0.45, solid_capstyle="butt")
-        for row in at(numbers, *site).to_dict("records"):
-            look, y = styles[row["condition"]], place + by_condition[row["condition"]]
-            ax.plot(row["net_variance_mean"], y, look.marker, color=look.colour, ms=4.5, zorder=4)
-            ax.plot(row["net_variance_closed_form_mean"], y, "x", color=SLOPE, ms=6.0, mew=1.2, zorder=5)
+    place = {site: i for i, site in enumerate(found)}
+    rows = spread.merge(numbers, on=GROUP)
+    for name, part in rows.groupby("condition", sort=False):
+        look = styles[str(name)]
+        y = [place[site] + by_condition[str(name)] for site in sites(part)]
+        ax.hlines(y, part["lowest"], part["highest"], color=look.colour, lw=1.0)
+        ax.hlines(y, part["low"], part["high"], color=look.colour, lw=5.0, alpha=0.45)
+        ax.plot(part["net_variance_mean"], y, look.marker, color=look.colour, ms=4.5, zorder=4)
+        ax.plot(part["net_variance_closed_form_mean"], y, "x", color=SLOPE, ms=6.0, mew=1.2, zorder=5)
     ax.set_ylim(len(found) - 0.4, -0.6)
     ax.set_yticks(range(len(found)), [site_title(*site, titles, width=18) for site in found])
     ax.set_xlim(left=0.0)
@@ -159,7 +145,7 @@ def wander(
     numbers: pd.DataFrame,
     *,
     ax: Axes | None = None,
-    styles: Mapping[str, Look] | None = None,
+    styles: Styles = None,
 ) -> Axes:
     """Draw abs(phi') of one layer, its saturated means, and where masks take them.
 
@@ -174,8 +160,7 @@ def wander(
     -------
     Axes
     """
-    ax = own_axes(ax)
-    styles = styles or looks(numbers["condition"].unique())
+    ax, styles = begin(ax, styles, numbers)
     first, last = float(wanderers["left"].min()), float(wanderers["right"].max())
     top = float(slopes["slope"].max())
     for low, high in borders[["low", "high"]].drop_duplicates().itertuples(index=False):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Final
+from collections import defaultdict
+from typing import Final
 
 import numpy as np
 import pandas as pd
@@ -12,11 +12,14 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from dropdiag.analysis.kde import common_limits
-from dropdiag.analysis.saturation import areas, table
-from dropdiag.analysis.select import histograms
+from dropdiag.analysis.saturation import areas_of, per_run
+from dropdiag.analysis.seeds import over_seeds
+from dropdiag.analysis.select import GROUP
 from dropdiag.errors import NotRecordedError
-from dropdiag.plots.layered import Layers, at, densities, one_phase_of
-from dropdiag.plots.style import GREY, SHADE, Look, Panels, context, layer_names, legend, looks, own_axes
+from dropdiag.plots.layered import Chosen, by_site, choose, densities
+from dropdiag.plots.layout import begin, legend
+from dropdiag.plots.style import GREY, SHADE, Look, Panels, Styles, context
+from dropdiag.plots.words import Layers, percent
 from dropdiag.store.reader import Run, Runs
 
 BAR: Final = 0.025  # height of the bar of one condition's own area, in panels
@@ -60,32 +63,25 @@ def saturation(
     ArgumentError, NotRecordedError
         As in `dropdiag.plots.weights`; also where the phase is not clear.
     """
-    names, _ = layer_names(layers)
     with context():
-        runs, styles, phase = one_phase_of(runs, "net_value", conditions, phase)
-        chosen: dict[str, Any] = {"conditions": list(styles), "phase": phase}
-        frame, borders = histograms(runs, "net_value", layers=names, **chosen), areas(runs, layers=names, **chosen)
-        figure, axes, lines = densities(
-            runs, "net_value", layers=layers, styles=styles, phase=phase, bandwidth=bandwidth,
-            limits=limits or _limits(frame, borders), height=0.75 + 0.16 / _line(len(styles)),
-        )  # fmt: skip
-        shares = _shares(runs, chosen)
+        drawn = choose(runs, "net_value", layers=layers, conditions=conditions, phase=phase)
+        borders = areas_of(runs, drawn.frame)
+        limits = limits or _limits(drawn.frame, borders)
+        height = 0.75 + 0.16 / _line(len(drawn.styles))
+        figure, axes, lines = densities(drawn, bandwidth=bandwidth, limits=limits, height=height)
+        areas, shares, curves = by_site(borders), by_site(_shares(drawn)), by_site(lines)
         shaded = []
         for site, ax in axes.items():
-            here, drawn = at(borders, *site), list(at(lines, *site)["condition"].unique())
-            area(here, ax=ax, styles=styles, conditions=drawn)
-            written_shares(at(shares, *site), ax=ax, styles=styles)
-            shaded += [agree(here, drawn)] if len(here) else []
-        legend(figure, styles, _explained(shaded, borders))
+            shown = list(curves[site]["condition"].unique())
+            area(areas[site], ax=ax, styles=drawn.styles, conditions=shown)
+            written_shares(shares[site], ax=ax, styles=drawn.styles)
+            shaded += [agree(areas[site], shown)] if len(areas[site]) else []
+        legend(figure, drawn.styles, _explained(shaded, borders))
     return figure
 
 
 def area(
-    intervals: pd.DataFrame,
-    *,
-    ax: Axes | None = None,
-    styles: Mapping[str, Look] | None = None,
-    conditions: list[str] | None = None,
+    intervals: pd.DataFrame, *, ax: Axes | None = None, styles: Styles = None, conditions: list[str] | None = None
 ) -> Axes:
     """Shade the saturation area of one layer within the axes' limits, where all conditions have the same.
 
@@ -105,11 +101,10 @@ def area(
         If the conditions differ, with a bar at the foot for each interval and a line at each border, in the
         colour of the condition, in place of the shade.
     """
-    ax = own_axes(ax)
+    ax, styles = begin(ax, styles, intervals)
     first, last = ax.get_xlim()
     if intervals.empty:
         return ax
-    styles = styles or looks(intervals["condition"].unique())
     wanted = list(intervals["condition"].unique()) if conditions is None else conditions
     if agree(intervals, wanted):
         one = intervals[intervals["condition"] == intervals["condition"].iloc[0]]
@@ -124,11 +119,11 @@ def area(
 
 def agree(intervals: pd.DataFrame, conditions: list[str]) -> bool:
     """Whether all conditions have an area at this layer, and the same one (to six digits)."""
-    ends = {
-        name: sorted((f"{row.low:.6g}", f"{row.high:.6g}") for row in part.itertuples(index=False))
-        for name, part in intervals.groupby("condition", sort=False)
-    }
-    return bool(ends) and all(ends.get(name) == next(iter(ends.values())) for name in [*ends, *conditions])
+    ends: dict[str, set[tuple[str, str]]] = defaultdict(set)
+    for name, low, high in intervals[["condition", "low", "high"]].itertuples(index=False):
+        ends[name].add((f"{low:.6g}", f"{high:.6g}"))
+    first = next(iter(ends.values()), None)
+    return bool(ends) and all(ends[name] == first for name in [*ends, *conditions])
 
 
 def _own_area(ax: Axes, part: pd.DataFrame, look: Look, place: int) -> None:
@@ -159,7 +154,7 @@ def _explained(shaded: list[bool], borders: pd.DataFrame) -> list[Patch | Line2D
     return entries
 
 
-def written_shares(shares: pd.DataFrame, *, ax: Axes | None = None, styles: Mapping[str, Look] | None = None) -> Axes:
+def written_shares(shares: pd.DataFrame, *, ax: Axes | None = None, styles: Styles = None) -> Axes:
     """Write the left and right saturation shares of one layer into room made above its curves.
 
     Parameters
@@ -173,8 +168,7 @@ def written_shares(shares: pd.DataFrame, *, ax: Axes | None = None, styles: Mapp
     -------
     Axes
     """
-    ax = own_axes(ax)
-    styles = styles or looks(shares["condition"].unique())
+    ax, styles = begin(ax, styles, shares)
     line = _line(len(shares))
     room = 0.96 - line * len(shares)
     ax.set_ylim(top=ax.get_ylim()[1] / max(room, 0.3))
@@ -186,7 +180,7 @@ def written_shares(shares: pd.DataFrame, *, ax: Axes | None = None, styles: Mapp
             if not np.isfinite(value):
                 continue
             ax.plot([x, x + 0.075 * sign], [y, y], transform=ax.transAxes, color=look.colour, ls=look.line, lw=1.5)
-            ax.text(x + 0.095 * sign, y, f"{100.0 * value:.1f} %", transform=ax.transAxes, fontsize=8.0,
+            ax.text(x + 0.095 * sign, y, percent(value), transform=ax.transAxes, fontsize=8.0,
                     color="#222222", ha=side, va="center_baseline")  # fmt: skip
     return ax
 
@@ -196,12 +190,14 @@ def _line(count: int) -> float:
     return min(0.1, 0.42 / max(count, 1))
 
 
-def _shares(runs: Run | Runs, chosen: dict[str, Any]) -> pd.DataFrame:
-    """Table of shares, empty where no activation of the runs has a saturation area."""
+def _shares(drawn: Chosen) -> pd.DataFrame:
+    """Mean shares of the conditions drawn, empty where no activation of the runs has a saturation area."""
     try:
-        return table(runs, **chosen)
+        # of all layers: those drawn may have activations without an area, which a choice of layers would refuse
+        shares = per_run(drawn.runs, conditions=list(drawn.styles), phase=drawn.phase, net_values=drawn.frame)
     except NotRecordedError:
         return pd.DataFrame(columns=["condition", "layer", "call", "left", "right"])
+    return over_seeds(shares, GROUP, ["left", "right"])
 
 
 def _limits(frame: pd.DataFrame, borders: pd.DataFrame) -> tuple[float, float]:

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import io
 import logging
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import matplotlib as mpl
-import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backend_bases import RendererBase
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.ticker import LogFormatterSciNotation, LogLocator, NullFormatter
 
 from dropdiag.errors import ArgumentError
 
@@ -34,7 +30,6 @@ GREY: Final = "#6E6E6E"
 SHADE: Final = "#E9E9E9"
 FORMATS: Final = ("png", "svg", "pdf")
 DPI: Final = 150
-COLUMNS: Final = 4
 
 RC: Final[Mapping[str, Any]] = {
     "font.family": "DejaVu Sans",
@@ -51,8 +46,6 @@ RC: Final[Mapping[str, Any]] = {
     "axes.edgecolor": "#333333",
     "xtick.color": "#333333",
     "ytick.color": "#333333",
-    "axes.grid": False,
-    "axes.axisbelow": True,
     "axes.formatter.use_mathtext": True,
     "axes.formatter.limits": (-3, 4),
     "lines.linewidth": 1.7,
@@ -75,25 +68,58 @@ class Look:
     marker: str
 
 
+Styles = Mapping[str, Look] | None
+
+
 class Panels(Figure):
     """A matplotlib figure that belongs to no pyplot and still shows itself in a notebook."""
+
+    _by_hand: tuple[Sequence[Axes], int, Sequence[Axes], float] | None = None
+
+    def place_by_hand(self, axes: Sequence[Axes], across: int, foot: Sequence[Axes] = (), height: float = 0.0) -> None:
+        """Place panels in equal cells whenever the figure is drawn, and ``foot`` in the last ``height`` inches.
+
+        Constrained layout measures all text of all panels twice before it draws them: half a minute for 400 panels.
+        """
+        self._by_hand = (axes, across, foot, height)
+
+    def draw(self, renderer: RendererBase) -> None:
+        """Draw the figure, its panels placed."""
+        if self._by_hand is not None:
+            self._place(*self._by_hand)
+        super().draw(renderer)
+
+    def _place(self, axes: Sequence[Axes], across: int, foot: Sequence[Axes], below: float) -> None:
+        width, height = self.get_size_inches()
+        head = sum(legend.get_window_extent().height / self.dpi + 0.1 for legend in self.legends)
+        cell = ((width - 0.1) / across, (height - head - below) / -(-len(axes) // across))
+        bottom = 0.46 + 0.17 * max(ax.get_xlabel().count("\n") for ax in axes)
+        top = 0.28 + 0.16 * max(ax.get_title().count("\n") for ax in axes)
+        for place, ax in enumerate(axes):
+            row, column = divmod(place, across)
+            left, low = column * cell[0] + 0.62, height - head - (row + 1) * cell[1] + bottom
+            size = (cell[0] - 0.62) / width, (cell[1] - bottom - top) / height
+            ax.set_position((left / width, low / height, *size))
+        for ax in foot:  # between its layers' names and its columns of numbers
+            ax.set_position((2.5 / width, 0.55 / height, (width - 5.8) / width, (below - 0.65) / height))
 
     def _repr_png_(self) -> bytes:
         buffer = io.BytesIO()
         with context():
-            self.savefig(buffer, format="png", dpi=DPI)
+            self.savefig(buffer, format="png", dpi="figure")
         return buffer.getvalue()
 
 
 def context() -> AbstractContextManager[None]:
-    """Rc context in which every figure is made and saved; leaves matplotlib's settings as they were.
+    """Context in which every figure is made and saved: the user's settings neither reach it nor are changed by it.
 
-    It is seaborn's "ticks" style in its "paper" context, with what `RC` says instead.
+    It is seaborn's "ticks" style in its "paper" context over matplotlib's defaults, with what `RC` says instead.
     """
     import seaborn as sns  # noqa: PLC0415 - its import takes a second; reading runs does not pay it
+    from matplotlib import style  # noqa: PLC0415
 
     settings: Any = {**sns.plotting_context("paper"), **sns.axes_style("ticks"), **RC}
-    return mpl.rc_context(settings)
+    return style.context(["default", settings])
 
 
 def looks(conditions: Iterable[str]) -> dict[str, Look]:
@@ -106,119 +132,6 @@ def looks(conditions: Iterable[str]) -> dict[str, Look]:
         name: Look(COLOURS[i % len(COLOURS)], LINES[i % len(LINES)], MARKERS[i % len(MARKERS)])
         for i, name in enumerate(conditions)
     }
-
-
-def panels(
-    count: int, *, width: float = 3.0, height: float = 2.35, columns: int = COLUMNS
-) -> tuple[Panels, list[Axes]]:
-    """Figure with a number of equal panels, wrapped into rows.
-
-    Parameters
-    ----------
-    count : int
-    width, height : float
-        Of a panel, in inches.
-    columns : int
-        At most this many in a row; fewer where that leaves no panel alone in its row.
-
-    Returns
-    -------
-    figure : Panels
-    axes : list of Axes, length ``count``
-    """
-    rows = -(-count // columns)
-    across = -(-count // rows)
-    # one narrow panel still needs the width of a legend
-    figure = Panels(figsize=(max(across * width, 4.0), rows * height + 0.35), layout="constrained")
-    grid = figure.subplots(rows, across, squeeze=False).ravel()
-    for axes in grid[count:]:
-        axes.remove()
-    return figure, [dress(axes) for axes in grid[:count]]
-
-
-def dress(axes: Axes) -> Axes:
-    """Give axes what a late tick would otherwise take from the settings at drawing time."""
-    axes.tick_params(labelsize=RC["xtick.labelsize"], colors=RC["xtick.color"], width=0.8, length=3.0)
-    axes.tick_params(which="minor", length=1.8)
-    return axes
-
-
-def own_axes(axes: Axes | None) -> Axes:
-    """Return the axes given, or those of a new figure."""
-    return axes if axes is not None else panels(1)[1][0]
-
-
-def legend(figure: Figure, wanted: Mapping[str, Look], extra: Sequence[Any] = ()) -> None:
-    """Legend of the conditions above all panels; the figure grows by the rows that its width asks for."""
-    handles: list[Any] = [
-        Line2D([], [], color=look.colour, linestyle=look.line, label=plain(name, 40)) for name, look in wanted.items()
-    ]
-    handles += list(extra)
-    widths = [0.072 * len(_visible(str(handle.get_label()))) + 0.75 for handle in handles]
-    rows = next(rows for rows in range(1, len(handles) + 1)
-                if rows == len(handles) or _legend_width(widths, rows) <= figure.get_figwidth() - 0.2)  # fmt: skip
-    figure.set_figheight(figure.get_figheight() + 0.19 * (rows - 1))
-    figure.legend(handles=handles, loc="outside upper center", ncols=-(-len(handles) // rows))
-
-
-def _legend_width(widths: Sequence[float], rows: int) -> float:
-    """Width in inches of a legend that is filled column by column."""
-    return sum(max(widths[i : i + rows]) for i in range(0, len(widths), rows))
-
-
-def log_axis(ax: Axes, which: str) -> None:
-    """Log scale with labels at 1, 2 and 5 where there are less than two decades, else at the decades."""
-    axis, (low, high) = (ax.xaxis, ax.get_xlim()) if which == "x" else (ax.yaxis, ax.get_ylim())
-    decades = np.log10(high / low) if low > 0.0 else 0.0
-    axis.set_major_locator(LogLocator(subs=(1.0,) if decades > 2.2 else (1.0, 2.0, 5.0), numticks=12))
-    axis.set_major_formatter(LogFormatterSciNotation(labelOnlyBase=False, minor_thresholds=(np.inf, np.inf)))
-    axis.set_minor_formatter(NullFormatter())
-
-
-def _visible(label: str) -> str:
-    """Return about what is to be seen of a label with mathtext."""
-    return re.sub(r"\\(leq|phi|sup)", "x", label).replace("\\$", "S").replace("$", "").replace("\\,", "")
-
-
-def site_title(layer: str, call: int = 0, names: Mapping[str, str] | None = None, width: int = 30) -> str:
-    """Title of a panel: the layer's name or what the reader calls it, the call where it is not the first.
-
-    A long module path is broken at a dot, and cut at its front where two lines do not hold it. A layer's own
-    name is drawn literally; what the reader calls it may hold mathtext.
-    """
-    name = (names or {}).get(layer, layer) + (f" (call {call + 1})" if call else "")
-    title = _broken(name, width)
-    return title if layer in (names or {}) else plain(title)
-
-
-def _broken(name: str, width: int) -> str:
-    """Return the name in two lines where one does not hold it."""
-    if len(name) <= width:
-        return name
-    dot = name.find(".", len(name) - width - 1)
-    cut = dot + 1 if dot > 0 else len(name) - width
-    first, second = name[:cut], name[cut:]
-    return (first if len(first) <= width else "…" + first[1 - width :]) + "\n" + second
-
-
-def clipped(name: str, width: int) -> str:
-    """Name, its middle left out where it is longer than ``width``."""
-    half = (width - 1) // 2
-    return name if len(name) <= width else f"{name[:half]}…{name[-half:]}"
-
-
-def plain(name: str, width: int | None = None) -> str:
-    """Name as text that matplotlib draws literally, dollar signs too; its middle left out beyond ``width``."""
-    return (name if width is None else clipped(name, width)).replace("$", r"\$")
-
-
-def layer_names(layers: Sequence[str] | Mapping[str, str] | None) -> tuple[list[str] | None, dict[str, str]]:
-    """Split ``layers`` (a list of names, or name -> title) into the names and their titles."""
-    if layers is None:
-        return None, {}
-    if isinstance(layers, str):
-        raise ArgumentError(f"layers must be a list of names, got the string {layers!r}; write [{layers!r}]")
-    return list(layers), dict(layers) if isinstance(layers, Mapping) else {}
 
 
 def save(figure: Figure, path: str | Path, formats: Sequence[str] = FORMATS) -> list[Path]:
@@ -250,7 +163,7 @@ def save(figure: Figure, path: str | Path, formats: Sequence[str] = FORMATS) -> 
     files = [stem.with_name(f"{stem.name}.{name}") for name in formats]
     with context(), _quiet_fonts():
         for name, file in zip(formats, files, strict=True):
-            figure.savefig(file, format=name, dpi=DPI, metadata=_METADATA[name])
+            figure.savefig(file, format=name, dpi="figure", metadata=_METADATA[name])
     return files
 
 

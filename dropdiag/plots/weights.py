@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dropdiag.plots.layered import Layers, densities, one_phase_of
-from dropdiag.plots.style import Panels, context, legend
+from dropdiag.plots.distribution import distribution
+from dropdiag.plots.style import Panels
+from dropdiag.plots.words import Layers
 from dropdiag.store.reader import Run, Runs
 
 
@@ -47,17 +48,6 @@ def weights(
     NotRecordedError
         If weights were not recorded.
     """
-    with context():
-        runs, styles, phase = one_phase_of(runs, "weight", conditions, None)
-        figure, _, _ = densities(
-            runs,
-            "weight",
-            layers=layers,
-            styles=styles,
-            phase=phase,
-            step=step,
-            bandwidth=bandwidth,
-            limits=limits,
-        )
-        legend(figure, styles)
-    return figure
+    return distribution(
+        runs, "weight", layers=layers, conditions=conditions, step=step, bandwidth=bandwidth, limits=limits
+    )

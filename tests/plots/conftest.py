@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from dropdiag.plots.layout import MANY
 from dropdiag.store.reader import Runs
 from tests.synthetic import write_runs
 
@@ -16,3 +17,10 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
 def deep(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     """Two conditions, one seed, twelve layers."""
     return write_runs(tmp_path_factory.mktemp("deep"), ["No dropout", "Dropout"], (0,), layers=12, steps=30, size=500)
+
+
+@pytest.fixture(scope="session")
+def deepest(tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    """Two conditions, one seed, more layers than constrained layout is asked to place."""
+    folder = tmp_path_factory.mktemp("deepest")
+    return write_runs(folder, ["No dropout", "Dropout"], (0,), layers=MANY + 1, steps=30, size=500)

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from dropdiag import plots
 from dropdiag.analysis import correlation, gaaf, gradient_flow, kde, learning, saturation
 from dropdiag.errors import ArgumentError, DropdiagWarning, NotRecordedError
-from dropdiag.plots import style
+from dropdiag.plots import style, words
 from dropdiag.store.reader import load
 from tests.synthetic import BORDER, SAMPLES, content, write
 
@@ -22,6 +22,11 @@ CONDITIONS = ["No dropout", "Dropout", "GAAF"]
 def drawn(ax) -> dict[str, np.ndarray]:
     """Labelled lines of the axes, by condition."""
     return {line.get_label(): line.get_xydata() for line in ax.lines if line.get_label() in CONDITIONS}
+
+
+def marks(ax) -> np.ndarray:
+    """Means that have a mark with an error bar."""
+    return np.concatenate([container.lines[0].get_xdata() for container in ax.containers])
 
 
 def written(ax) -> list[str]:
@@ -53,7 +58,7 @@ def test_density_figures_draw_the_curves_and_bars_of_the_analysis(runs, name, qu
             same = (curves["layer"] == layer) & (curves["condition"] == condition)
             np.testing.assert_allclose(lines[condition], curves.loc[same, ["x", "density"]], atol=1e-9)
             same = (bars["layer"] == layer) & (bars["condition"] == condition)
-            stairs = [patch for patch in ax.patches if hasattr(patch, "get_data")][2 * i]
+            stairs = [patch for patch in ax.patches if hasattr(patch, "get_data")][i]
             np.testing.assert_allclose(stairs.get_data().values, bars.loc[same, "density"], atol=1e-9)
 
 
@@ -95,13 +100,11 @@ def test_gradient_flow_draws_curves_and_writes_the_table(runs) -> None:
             np.testing.assert_allclose(line, curves.loc[same, ["step", "value"]])
     text = written(below)
     for row in table.itertuples():
-        digits, power = f"{row.mean:.2e}".split("e")
-        assert rf"${digits} \times 10^{{{int(power)}}}$" in text
+        assert words.power(row.mean) in text
         if row.condition != "No dropout":
             assert f"{row.ratio:.2f} [{row.ratio_low:.2f}, {row.ratio_high:.2f}]" in text
     assert "ratio to No dropout [95 %]" in text
-    marks = [c.lines[0].get_xdata()[0] for c in below.containers]
-    np.testing.assert_allclose(sorted(marks), sorted(table["mean"]))
+    np.testing.assert_allclose(sorted(marks(below)), sorted(table["mean"]))
     other = plots.gradient_flow(runs, baseline="GAAF").axes[-1]
     assert "ratio to GAAF [95 %]" in written(other)
 
@@ -152,9 +155,9 @@ def test_layers_may_be_chosen_and_named(runs, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", LAYERED)
-@pytest.mark.parametrize("which", ["runs", "deep", "one"])
-def test_no_text_is_clipped_or_overlaps(runs, deep, name: str, which: str, tmp_path) -> None:
-    given = {"runs": runs, "deep": deep, "one": runs[:1]}[which]
+@pytest.mark.parametrize("which", ["runs", "deep", "one", "deepest"])
+def test_no_text_is_clipped_or_overlaps(runs, deep, deepest, name: str, which: str) -> None:
+    given = {"runs": runs, "deep": deep, "one": runs[:1], "deepest": deepest}[which]
     figure = getattr(plots, name)(given)
     figure.draw_without_rendering()
     size = figure.bbox
@@ -281,7 +284,7 @@ def test_a_frozen_layer_keeps_its_panel_and_says_so(tmp_path, value: float) -> N
     assert [ax.get_title() for ax in panels] == list(made.gradient_flow)
     assert [written(ax) for ax in panels] == [[], ["no gradient"], []]
     assert ("–" if np.isnan(value) else "0") in written(below)
-    assert len(below.containers) == 2
+    assert len(marks(below)) == 2
     figure.draw_without_rendering()
     made.gradient_flow["layer1.activation"][:] = np.inf
     made.gradient_flow["layer3.activation"][:] = 0.0

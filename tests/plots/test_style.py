@@ -3,11 +3,13 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import matplotlib as mpl
 import pytest
+import seaborn
 
 from dropdiag import plots
 from dropdiag.errors import ArgumentError
-from dropdiag.plots import style
+from dropdiag.plots import layout, words
 
 
 def test_save_writes_the_same_bytes_each_time(tmp_path) -> None:
@@ -40,20 +42,20 @@ def test_unknown_formats_are_refused(tmp_path, formats) -> None:
     ],
 )
 def test_long_names_are_broken_at_a_dot(name: str, expected: str) -> None:
-    title = style.site_title(name)
+    title = words.site_title(name)
     assert title == expected
     assert max(map(len, title.split("\n"))) <= 30
 
 
 def test_calls_after_the_first_are_told() -> None:
-    assert style.site_title("relu", 1) == "relu (call 2)"
-    assert style.site_title("relu", 0, {"relu": "ReLU"}) == "ReLU"
-    assert style.clipped("a" * 10 + "b" * 10, 9) == "aaaa…bbbb"
+    assert words.site_title("relu", 1) == "relu (call 2)"
+    assert words.site_title("relu", 0, {"relu": "ReLU"}) == "ReLU"
+    assert words.clipped("a" * 10 + "b" * 10, 9) == "aaaa…bbbb"
 
 
 def test_panels_are_wrapped() -> None:
-    for count, (rows, columns) in {1: (1, 1), 4: (1, 4), 5: (2, 3), 12: (3, 4)}.items():
-        figure, axes = style.panels(count)
+    for count, (rows, columns) in {1: (1, 1), 4: (1, 4), 5: (2, 3), 12: (3, 4), 33: (5, 7), 400: (50, 8)}.items():
+        figure, axes = layout.panels(count)
         assert len(axes) == len(figure.axes) == count
         assert axes[0].get_gridspec().get_geometry() == (rows, columns)
 
@@ -64,7 +66,18 @@ def test_drawing_needs_no_torch() -> None:
 
 
 def test_names_are_drawn_literally() -> None:
-    assert style.plain("$a$ b") == r"\$a\$ b"
-    assert style.plain("aaaaa$bbbbb", 5) == "aa…bb"
-    assert style.site_title("$x$") == r"\$x\$"
-    assert style.site_title("l", 0, {"l": "$x$"}) == "$x$"
+    assert words.plain("$a$ b") == r"\$a\$ b"
+    assert words.plain("aaaaa$bbbbb", 5) == "aa…bb"
+    assert words.site_title("$x$") == r"\$x\$"
+    assert words.site_title("l", 0, {"l": "$x$"}) == "$x$"
+
+
+def test_the_users_settings_do_not_reach_a_figure(tmp_path) -> None:
+    plain = plots.save(plots.gaaf(), tmp_path / "plain", ["png"])[0].read_bytes()
+    theirs = {"lines.linestyle": ":", "axes.xmargin": 0.4, "xtick.minor.visible": True, "axes.facecolor": "black"}
+    with mpl.rc_context({**theirs, "font.size": 20.0, "figure.constrained_layout.h_pad": 1.0}):
+        seaborn.set_theme(style="darkgrid", palette="husl")
+        before = dict(mpl.rcParams)
+        themed = plots.save(plots.gaaf(), tmp_path / "themed", ["png"])[0].read_bytes()
+        assert dict(mpl.rcParams) == before
+    assert themed == plain

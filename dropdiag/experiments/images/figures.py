@@ -16,7 +16,8 @@ from dropdiag.experiments import paper
 from dropdiag.experiments.figures import Drawing
 from dropdiag.experiments.images.network import activation_layers, weight_layers
 from dropdiag.experiments.images.tables import final_accuracy
-from dropdiag.plots.style import GREY, Look, context, looks, own_axes, panels
+from dropdiag.plots.layout import own_axes, panels
+from dropdiag.plots.style import GREY, Look, context, looks
 from dropdiag.store.reader import Runs
 
 SPREAD: Final = 0.12

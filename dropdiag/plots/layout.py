@@ -1,0 +1,167 @@
+"""Where panels, legends and remarks go."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import LogFormatterSciNotation, LogLocator, MaxNLocator, NullFormatter, NullLocator
+
+from dropdiag.plots.style import DPI, RC, Look, Panels, Styles, looks
+from dropdiag.plots.words import plain
+
+COLUMNS: Final = 4
+MANY: Final = 32
+"""With more panels than this, twice as many stand in a row and `Panels` places them by hand."""
+COARSE: Final = 100
+"""Dots per inch of figures of many panels, which are some metres tall."""
+LEGEND_LINE: Final = 0.19
+
+
+def panels(count: int, *, width: float = 3.0, height: float = 2.35, below: float = 0.0) -> tuple[Panels, list[Axes]]:
+    """Figure with a number of equal panels, wrapped into rows.
+
+    Parameters
+    ----------
+    count : int
+    width, height : float
+        Of a panel, in inches.
+    below : float
+        Height in inches of one more panel at the foot, as wide as the figure; 0 for none.
+
+    Returns
+    -------
+    figure : Panels
+    axes : list of Axes
+        The ``count`` panels row by row, and the one at the foot. At most 4 stand in a row, or 8 where there are more
+        than 32; fewer where that leaves no panel alone in its row.
+    """
+    many = count > MANY
+    rows = -(-count // (2 * COLUMNS if many else COLUMNS))
+    across = -(-count // rows)
+    # one narrow panel still needs the width of a legend, and the one at the foot that of its columns of numbers
+    size = (max(across * width, 7.5 if below else 4.0), rows * height + below + 0.35)
+    figure = Panels(figsize=size, layout=None if many else "constrained", dpi=COARSE if many else DPI)
+    parts = figure.add_gridspec(2, 1, height_ratios=[rows * height, below]) if below else figure.add_gridspec(1, 1)
+    grid = parts[0].subgridspec(rows, across)
+    axes = [figure.add_subplot(grid[place // across, place % across]) for place in range(count)]
+    foot = [figure.add_subplot(parts[1].subgridspec(1, 1)[0])] if below else []
+    if many:
+        figure.place_by_hand(axes, across, foot, below)
+    return figure, [dress(ax) for ax in (*axes, *foot)]
+
+
+def dress(axes: Axes) -> Axes:
+    """Give axes what a late tick would otherwise take from the settings at drawing time."""
+    axes.tick_params(labelsize=RC["xtick.labelsize"], colors=RC["xtick.color"], width=0.8, length=3.0)
+    axes.tick_params(which="minor", length=1.8)
+    return axes
+
+
+def own_axes(axes: Axes | None) -> Axes:
+    """Return the axes given, or those of a new figure."""
+    return axes if axes is not None else panels(1)[1][0]
+
+
+def begin(axes: Axes | None, styles: Styles, frame: pd.DataFrame) -> tuple[Axes, Mapping[str, Look]]:
+    """Return the axes given or new ones, and the looks given or those by the conditions' places in a frame."""
+    return own_axes(axes), styles or looks(frame["condition"].unique())
+
+
+def legend(figure: Figure, wanted: Mapping[str, Look], extra: Sequence[Any] = ()) -> None:
+    """Legend of the conditions above all panels; the figure grows by the rows that its width asks for."""
+    handles: list[Any] = [
+        Line2D([], [], color=look.colour, linestyle=look.line, label=plain(name, 40)) for name, look in wanted.items()
+    ]
+    handles += list(extra)
+    widths = [0.072 * len(_visible(str(handle.get_label()))) + 0.75 for handle in handles]
+    rows = next(rows for rows in range(1, len(handles) + 1)
+                if rows == len(handles) or _legend_width(widths, rows) <= figure.get_figwidth() - 0.2)  # fmt: skip
+    figure.set_figheight(figure.get_figheight() + LEGEND_LINE * (rows - 1))
+    figure.legend(handles=handles, loc="outside upper center", ncols=-(-len(handles) // rows))
+
+
+def _legend_width(widths: Sequence[float], rows: int) -> float:
+    """Width in inches of a legend that is filled column by column."""
+    return sum(max(widths[i : i + rows]) for i in range(0, len(widths), rows))
+
+
+def log_axis(ax: Axes, which: str) -> None:
+    """Log scale with labels at 1, 2 and 5 where there are less than two decades, else at the decades."""
+    axis, (low, high) = (ax.xaxis, ax.get_xlim()) if which == "x" else (ax.yaxis, ax.get_ylim())
+    decades = np.log10(high / low) if low > 0.0 else 0.0
+    axis.set_major_locator(LogLocator(subs=(1.0,) if decades > 2.2 else (1.0, 2.0, 5.0), numticks=12))
+    axis.set_major_formatter(LogFormatterSciNotation(labelOnlyBase=False, minor_thresholds=(np.inf, np.inf)))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def _visible(label: str) -> str:
+    """Return about what is to be seen of a label with mathtext."""
+    return re.sub(r"\\(leq|phi|sup)", "x", label).replace("\\$", "S").replace("$", "").replace("\\,", "")
+
+
+def label_rows(axes: Sequence[Axes], label: str) -> None:
+    """Write a y label at the first panel of each row alone."""
+    for ax in axes:
+        if _leads_row(ax):
+            ax.set_ylabel(label)
+
+
+def share_log_y(axes: Sequence[Axes]) -> None:
+    """Give all panels the log y axis that holds what each shows, with tick labels at the first of each row alone."""
+    # not matplotlib's `sharey`: each panel then asks all others for their limits, the time grows with their square
+    limits = np.array([ax.get_ylim() for ax in axes if ax.has_data()])
+    for ax in axes:
+        ax.set_ylim(limits[:, 0].min(), limits[:, 1].max())
+        log_axis(ax, "y")
+        ax.tick_params(axis="y", which="both", labelleft=_leads_row(ax))
+
+
+def _leads_row(ax: Axes) -> bool:
+    spec = ax.get_subplotspec()
+    return spec is None or spec.is_first_col()
+
+
+def note(ax: Axes, text: str) -> None:
+    """Add a remark below the x label, in lines that fit a panel."""
+    ax.set_xlabel("\n".join([ax.get_xlabel(), *textwrap.wrap(text, 44)]))
+
+
+def absent(ax: Axes, styles: Mapping[str, Look], *, drawn: set[str], held: set[str]) -> None:
+    """Say which conditions have no curve here, and whether they have the layer (or the scalar) at all."""
+    for what, missing in (
+        ("no finite value: ", [name for name in styles if name in held - drawn]),
+        ("not in ", [name for name in styles if name not in held]),
+    ):
+        if missing:
+            note(ax, what + ", ".join(plain(name, 18) for name in missing))
+
+
+def make_room(figure: Figure, axes: Sequence[Axes]) -> None:
+    """Let the figure grow by what titles of two lines and remarks below the x labels need in each row."""
+    grid = axes[0].get_gridspec()
+    rows = grid.nrows if grid is not None else 1
+    remarks = max(ax.get_xlabel().count("\n") for ax in axes)
+    titles = max(ax.get_title().count("\n") for ax in axes)
+    figure.set_figheight(figure.get_figheight() + rows * (0.17 * remarks + 0.16 * titles))
+    if len(axes) > MANY:
+        for ax in axes:
+            _simplify(ax)
+
+
+def _simplify(ax: Axes) -> None:
+    """Make a panel quick to draw: ticks take most of the time."""
+    # a title with a given y is not moved out of the way of ticks, to which end all of them would be measured
+    ax.set_title(ax.get_title(), y=1.0)
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_minor_locator(NullLocator())
+        locator = axis.get_major_locator()
+        if isinstance(locator, MaxNLocator):
+            locator.set_params(nbins=3)

@@ -1,0 +1,82 @@
+"""Any scalar quantity over training, a panel a layer: those of dropdiag's probes and of your own."""
+
+from __future__ import annotations
+
+from dropdiag.analysis.scalar import curves
+from dropdiag.errors import NotRecordedError
+from dropdiag.plots.layered import by_site, described, one_look
+from dropdiag.plots.layout import absent, label_rows, legend, make_room, panels, share_log_y
+from dropdiag.plots.steps import over_steps
+from dropdiag.plots.style import Panels, context
+from dropdiag.plots.words import Layers, layer_names, plain, site_title
+from dropdiag.store.reader import Run, Runs
+from dropdiag.store.schema import LOG_RATIO
+
+
+def scalar(
+    runs: Run | Runs,
+    quantity: str,
+    *,
+    layers: Layers = None,
+    conditions: list[str] | None = None,
+    phase: str | None = None,
+) -> Panels:
+    """Draw a scalar quantity of each layer over training, conditions overlaid.
+
+    Its label, unit and scale are those that the probe gave which recorded it. Where the scale is ``"log ratio"`` the
+    y axis is logarithmic and the same for all layers, the line the geometric mean over seeds and the band the geometric
+    standard deviation; else each layer has its own y axis, the line is the mean and the band one standard deviation
+    over seeds. Many steps are averaged in bins.
+
+    Parameters
+    ----------
+    runs : Run or Runs
+    quantity : str
+        E.g. ``"participation_ratio"``, one of a probe of your own, or a name given to ``step`` or ``log``, which has
+        one panel.
+    layers : list of str, or mapping of str to str, optional
+        All, or these in this order; a mapping also gives the panels their titles.
+    conditions : list of str, optional
+        All, or these in this order.
+    phase : str, optional
+        One for all runs: None is ``"eval"`` if any of them has it, else the only held-out phase, else ``"train"``. Runs
+        that lack it are left out, with a warning.
+
+    Returns
+    -------
+    Panels
+        A matplotlib Figure.
+
+    Raises
+    ------
+    ArgumentError
+        If a layer or a condition does not exist (the message lists those that do), or the phase is not clear.
+    NotRecordedError
+        If the quantity was not recorded as a scalar, or has no finite value (no positive one for a log axis).
+
+    Notes
+    -----
+    The band shows how far seeds lie apart, not how well their mean is known: it does not shrink with more seeds.
+    """
+    names, titles = layer_names(layers)
+    with context():
+        styles, what = one_look(runs, conditions), described(runs, quantity)
+        log = what.scale == LOG_RATIO
+        lines = curves(runs, quantity, layers=names, conditions=conditions, phase=phase, log=log)
+        if lines["value"].isna().all():
+            raise NotRecordedError(
+                f"no value of {quantity!r} is finite{' and positive, as a log axis needs' if log else ''}"
+            )
+        parts = by_site(lines)
+        figure, axes = panels(len(parts))
+        for (site, part), ax in zip(parts.items(), axes, strict=True):
+            shown = part.dropna(subset=["value"])
+            over_steps(shown, ax=ax, styles=styles, log=log)
+            ax.set_title(site_title(*site, titles) if site[0] else plain(quantity.replace("_", " ")))
+            absent(ax, styles, drawn=set(shown["condition"]), held=set(part["condition"]))
+        if log:
+            share_log_y(axes)
+        make_room(figure, axes)
+        label_rows(axes, what.label if what.unit == "1" else f"{what.label}\n({what.unit})")
+        legend(figure, styles)
+    return figure

@@ -1,0 +1,54 @@
+"""The panel behind all curves over training: a line a condition, a band over its seeds."""
+
+from __future__ import annotations
+
+import pandas as pd
+from matplotlib.axes import Axes
+
+from dropdiag.plots.layout import begin
+from dropdiag.plots.style import GREY, Styles
+from dropdiag.plots.words import plain
+
+
+def over_steps(
+    lines: pd.DataFrame,
+    *,
+    ax: Axes | None = None,
+    styles: Styles = None,
+    log: bool = False,
+    empty: str = "no finite value",
+) -> Axes:
+    """Draw one scalar over training steps.
+
+    Parameters
+    ----------
+    lines : DataFrame
+        Rows of one layer or phase of the ``curves`` of `dropdiag.analysis.scalar`, ``gradient_flow`` or ``learning``:
+        columns condition, step, value, low, high.
+    ax : Axes, optional
+    styles : mapping of str to Look, optional
+    log : bool
+        Log y axis.
+    empty : str
+        Written in a panel without any line.
+
+    Returns
+    -------
+    Axes
+        A line a condition, a mark where it has one step alone; a band where there are at least two seeds.
+    """
+    ax, styles = begin(ax, styles, lines)
+    ax.set_yscale("log" if log else "linear")
+    ax.set_xlabel("training step")
+    if lines.empty:
+        ax.text(0.5, 0.5, empty, transform=ax.transAxes, ha="center", va="center", color=GREY)
+        ax.set_xticks([])
+        return ax
+    for name, part in lines.groupby("condition", sort=False):
+        look = styles[str(name)]
+        band = part[part["low"].notna()]
+        ax.fill_between(band["step"], band["low"], band["high"], color=look.colour, alpha=0.2, lw=0)
+        ax.plot(part["step"], part["value"], color=look.colour, linestyle=look.line, lw=1.4,
+                marker=look.marker if len(part) == 1 else "", label=plain(str(name)))  # fmt: skip
+    ax.locator_params(axis="x", nbins=5)
+    return ax
