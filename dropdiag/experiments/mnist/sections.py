@@ -1,16 +1,24 @@
-"""What the page says about each figure and table: the question, how to read it, what the paper reports."""
+"""What the page says about each figure and table of the MNIST analysis, beside what the paper reports."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final
 
 import pandas as pd
 
-from dropdiag.experiments import paper
-from dropdiag.experiments.cells import Column, label, number, ratio, value
-from dropdiag.experiments.mnist.network import DROPOUT, FITTED, GAAF_CONDITION, NO_DROPOUT, PORT
+from dropdiag.experiments import figures, paper
+from dropdiag.experiments.cells import (
+    Lines,
+    glance,
+    glance_at_ratios,
+    label,
+    number,
+    published_across,
+    ratio,
+    value,
+)
+from dropdiag.experiments.experiment import Layers, Section
+from dropdiag.experiments.mnist.network import NO_DROPOUT
 from dropdiag.experiments.tables import (
     accuracy_table,
     correlation_table,
@@ -18,64 +26,36 @@ from dropdiag.experiments.tables import (
     net_variance_table,
     saturation_table,
     weights_table,
+    with_published,
 )
 from dropdiag.store.reader import Runs
 
-Lines: TypeAlias = tuple[str, ...]
+
+def _gradient_flow(runs: Runs, layers: Layers) -> pd.DataFrame:
+    frame = gradient_flow_table(runs, layers, NO_DROPOUT, over_shared_steps=True)
+    published = {"gradient_flow": paper.GRADIENT_FLOW, "ratio": paper.GRADIENT_FLOW_RATIO}
+    if NO_DROPOUT not in runs.conditions:
+        del published["ratio"]  # it is over this condition, and these ratios are over another
+    return with_published(frame, layers.activations.values(), **published)
 
 
-@dataclass(frozen=True)
-class Section:
-    """One question of the paper.
-
-    Attributes
-    ----------
-    name : str
-        Of the figure and of the table's file.
-    title : str
-    reading : str
-        How to read figure and table, and how they can mislead.
-    published : tuple of str
-        What the paper reports, in words and numbers, line by line.
-    alt : str
-        The figure in words, for who does not see it.
-    table : callable or None
-        Runs and number of hidden layers -> frame.
-    columns : tuple of Column
-    at_a_glance : callable or None
-        Frame -> what was measured, in a few lines.
-    """
-
-    name: str
-    title: str
-    reading: str
-    published: Lines
-    alt: str
-    table: Callable[[Runs, int], pd.DataFrame] | None = None
-    columns: tuple[Column, ...] = ()
-    at_a_glance: Callable[[pd.DataFrame], Lines] | None = None
+def _weights(runs: Runs, layers: Layers) -> pd.DataFrame:
+    return with_published(weights_table(runs, layers), layers.weights.values(), peak_density=paper.WEIGHT_PEAK)
 
 
-def across(frame: pd.DataFrame, column: str, digits: str) -> Lines:
-    """One line a condition: its numbers from the first layer to the last; conditions without are left out."""
-    return tuple(
-        _line(str(condition), rows[column], digits)
-        for condition, rows in frame.groupby("condition", sort=False)
-        if rows[column].notna().any()
-    )
+def _correlation(runs: Runs, layers: Layers) -> pd.DataFrame:
+    frame = correlation_table(runs, layers, peaks=True)
+    return with_published(frame, layers.activations.values(), peak_density=paper.CORRELATION_PEAK)
 
 
-def _line(condition: str, numbers: Iterable[float], digits: str) -> str:
-    return f"{condition} " + "\N{NO-BREAK SPACE}/\N{NO-BREAK SPACE}".join(number(x, digits) for x in numbers)
+def _saturation(runs: Runs, layers: Layers) -> pd.DataFrame:
+    return with_published(saturation_table(runs, layers), layers.activations.values(), modes=paper.NET_VALUE_MODES)
 
 
-def _published(values: dict[str, dict[int, float]], digits: str) -> Lines:
-    return tuple(_line(condition, by_layer.values(), digits) for condition, by_layer in values.items())
-
-
-def _ratios(frame: pd.DataFrame) -> Lines:
-    others = frame[frame["condition"] != frame["baseline"]]
-    return (f"ratio to {frame['baseline'].iloc[0]}:", *across(others, "ratio", ".2f"))
+def _learning(runs: Runs, _layers: Layers) -> pd.DataFrame:
+    names = ("accuracy", "accuracy_sd", "epochs", "epochs_sd")
+    published = {name: {c: getattr(row, name) for c, row in paper.MNIST_ACCURACY.items()} for name in names}
+    return with_published(accuracy_table(runs), **published)
 
 
 def _accuracies(frame: pd.DataFrame) -> Lines:
@@ -96,9 +76,10 @@ GRADIENT_FLOW: Final = Section(
         "size, the optimiser and how long training lasts, so only runs of one setting compare, and "
         "only the ratios compare with the paper."
     ),
-    published=(f"Table 2, ratio to {NO_DROPOUT}:", *_published(paper.GRADIENT_FLOW_RATIO, ".2f")),
+    published=(f"Table 2, ratio to {NO_DROPOUT}:", *published_across(paper.GRADIENT_FLOW_RATIO, ".2f")),
     alt="Gradient flow of each layer over the steps of training on a logarithmic axis, one line a condition.",
-    table=gradient_flow_table,
+    figure=figures.gradient_flow,
+    table=_gradient_flow,
     columns=(
         *LAYER,
         value("gradient_flow", "Gradient flow (sd over seeds)", ".2e"),
@@ -107,7 +88,7 @@ GRADIENT_FLOW: Final = Section(
         value("paper_gradient_flow", "Paper: flow", ".2e", published=True),
         value("paper_ratio", "Paper: ratio", ".2f", published=True),
     ),
-    at_a_glance=_ratios,
+    at_a_glance=glance_at_ratios,
 )
 
 WEIGHTS: Final = Section(
@@ -121,11 +102,12 @@ WEIGHTS: Final = Section(
     ),
     published=(
         "Figure 1, peak density, read off the plot:",
-        *_published(paper.WEIGHT_PEAK, ".1f"),
+        *published_across(paper.WEIGHT_PEAK, ".1f"),
         "with dropout a bell, without a flat top",
     ),
     alt="Density of the weights of each hidden layer after training, conditions overlaid.",
-    table=weights_table,
+    figure=figures.weights,
+    table=_weights,
     columns=(
         *LAYER,
         value("sd", "Standard deviation (sd over seeds)", ".4f"),
@@ -133,12 +115,7 @@ WEIGHTS: Final = Section(
         value("peak_density", "Peak density", ".2f"),
         value("paper_peak_density", "Paper: peak", ".1f", published=True),
     ),
-    at_a_glance=lambda frame: (
-        "peak density:",
-        *across(frame, "peak_density", ".1f"),
-        "excess kurtosis:",
-        *across(frame, "excess_kurtosis", ".2f"),
-    ),
+    at_a_glance=glance(("peak_density", "peak density", ".1f"), ("excess_kurtosis", "excess kurtosis", ".2f")),
 )
 
 CORRELATION: Final = Section(
@@ -152,11 +129,12 @@ CORRELATION: Final = Section(
     ),
     published=(
         "Figure 2, peak density, read off the plot:",
-        *_published(paper.CORRELATION_PEAK, ".2f"),
+        *published_across(paper.CORRELATION_PEAK, ".2f"),
         "dropout does not lower node correlation, its distributions are wider",
     ),
     alt="Density of the node correlations of each hidden layer on the test set, with the null.",
-    table=correlation_table,
+    figure=figures.correlation,
+    table=_correlation,
     columns=(
         *LAYER,
         value("mean_abs_r", "Mean |r| (sd over seeds)"),
@@ -166,12 +144,7 @@ CORRELATION: Final = Section(
         value("peak_density", "Peak density", ".2f"),
         value("paper_peak_density", "Paper: peak", ".2f", published=True),
     ),
-    at_a_glance=lambda frame: (
-        "peak density:",
-        *across(frame, "peak_density", ".2f"),
-        "mean |r|:",
-        *across(frame, "mean_abs_r", ".3f"),
-    ),
+    at_a_glance=glance(("peak_density", "peak density", ".2f"), ("mean_abs_r", "mean |r|", ".3f")),
 )
 
 SATURATION: Final = Section(
@@ -189,7 +162,8 @@ SATURATION: Final = Section(
         "dropout pushes net values into the saturation area, more so in higher layers",
     ),
     alt="Density of the net values of each hidden layer on the test set, the saturation area shaded.",
-    table=saturation_table,
+    figure=figures.saturation,
+    table=_saturation,
     columns=(
         *LAYER,
         value("left", "Share left (sd over seeds)"),
@@ -197,7 +171,7 @@ SATURATION: Final = Section(
         value("share", "Saturation share"),
         value("paper_modes", "Paper: modes at z =", published=True),
     ),
-    at_a_glance=lambda frame: ("saturation share:", *across(frame, "share", ".3f")),
+    at_a_glance=glance(("share", "saturation share", ".3f")),
 )
 
 LEARNING: Final = Section(
@@ -217,7 +191,8 @@ LEARNING: Final = Section(
         *(f"{c} {a.accuracy:.2f} ({a.accuracy_sd:g}) %" for c, a in paper.MNIST_ACCURACY.items()),
     ),
     alt="Training loss and test accuracy over the steps of training, one line a condition.",
-    table=lambda runs, _layers: accuracy_table(runs),
+    figure=figures.learning,
+    table=_learning,
     columns=(
         label("condition", "Condition"),
         value("final_accuracy", "Final accuracy, % (sd over seeds)", ".2f"),
@@ -239,6 +214,7 @@ GAAF: Final = Section(
     ),
     published=("Figure 6, shapes read off the plot:", "exp(−x²/3) for tanh", "sigmoid(6(x + 0.5)) for ReLU"),
     alt="The saw-tooth g, and for tanh and ReLU the function, its derivative and the shape function s.",
+    figure=figures.gaaf,
 )
 
 NET_VARIANCE: Final = Section(
@@ -260,6 +236,7 @@ NET_VARIANCE: Final = Section(
         "Net variance of each layer, and for each layer |φ′| with the mean net values in the saturation area and "
         "where masks take them."
     ),
+    figure=figures.net_variance,
     table=net_variance_table,
     columns=(
         *LAYER,
@@ -270,19 +247,9 @@ NET_VARIANCE: Final = Section(
         value("slope_at_mean", "|φ′| at the means", ".4f"),
         value("slope_over_masks", "Mean |φ′| over masks", ".4f"),
     ),
-    at_a_glance=lambda frame: (
-        "net variance:",
-        *across(frame, "net_variance_mean", ".2f"),
-        "gradient probability:",
-        *across(frame, "gradient_probability", ".2f"),
+    at_a_glance=glance(
+        ("net_variance_mean", "net variance", ".2f"), ("gradient_probability", "gradient probability", ".2f")
     ),
 )
 
 SECTIONS: Final = (GRADIENT_FLOW, WEIGHTS, CORRELATION, NET_VARIANCE, SATURATION, LEARNING, GAAF)
-CONDITIONS_IN_WORDS: Final = {
-    NO_DROPOUT: "the activation function alone",
-    DROPOUT: "dropout on the node values of every hidden layer",
-    GAAF_CONDITION: "GAAF over it, no dropout",
-    FITTED: "GAAF over it, height and width of its shape fitted to the dropout rate before every epoch; no dropout",
-    PORT: "GAAF over ReLU with the shape of the public Keras port, sigmoid(x + 4); no dropout",
-}
