@@ -12,8 +12,8 @@ import pytest
 
 from dropdiag.errors import ArgumentError, DataError
 from dropdiag.experiments.data import archive, cifar
+from dropdiag.experiments.data.datasets import ENVIRONMENT
 from dropdiag.experiments.data.load import load_images
-from dropdiag.experiments.data.mnist import ENVIRONMENT
 from tests.experiments.image_files import BATCHES, binary_batch, images, pack, published, python_batch, write
 
 CLASSES = {"cifar10": 10, "cifar100": 100}
