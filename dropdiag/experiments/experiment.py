@@ -37,15 +37,15 @@ class Layers(NamedTuple):
 
 @dataclass(frozen=True)
 class Section:
-    """One question of the paper: a figure, mostly with a table, and what there is to say about them.
+    """One question of the paper: a figure, mostly with a table.
+
+    How to read them, and how they can mislead, is what the experiment's template says under the section's name.
 
     Attributes
     ----------
     name : str
         Of the figure and of the table's file.
     title : str
-    reading : str
-        How to read figure and table, and how they can mislead.
     alt : str
         The figure in words, for who does not see it.
     figure : callable
@@ -61,45 +61,12 @@ class Section:
 
     name: str
     title: str
-    reading: str
     alt: str
     figure: Callable[[Runs, Layers], Figure]
     published: Lines = ()
     table: Callable[[Runs, Layers], pd.DataFrame] | None = None
     columns: tuple[Column, ...] = ()
     at_a_glance: Callable[[pd.DataFrame], Lines] | None = None
-
-
-@dataclass(frozen=True)
-class Description:
-    """An experiment in words, for the page.
-
-    Attributes
-    ----------
-    title : str
-    training : str
-        Epochs and optimiser, as in "20 epochs of Adam at learning rate 0.001".
-    layers : str
-        Which layers the numbers separated by / are those of.
-    network : str
-    inferred : str
-        What the paper does not state.
-    paired : str
-        What runs of one seed have in common.
-    credit : str
-        Whose the data are.
-    settings : mapping of str to str
-        What all runs share.
-    """
-
-    title: str
-    training: str
-    layers: str
-    network: str
-    inferred: str
-    paired: str
-    credit: str
-    settings: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -127,8 +94,8 @@ class Experiment(Generic[S]):
     layers : callable
         Settings -> the layers that are shown.
     sections : tuple of Section
-    describe : callable
-        Settings, data and runs -> the experiment in words.
+    words : str
+        Name of the template in which the experiment is described; see `dropdiag.experiments.page.words_of`.
     fixed : mapping
         Settings that are not for users to choose -> their values.
     """
@@ -142,8 +109,13 @@ class Experiment(Generic[S]):
     train: Callable[[S, Images, Path, Progress], None]
     layers: Callable[[S], Layers]
     sections: tuple[Section, ...]
-    describe: Callable[[S, Images, Runs], Description]
+    words: str
     fixed: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def compared(self) -> bool:
+        """Whether the paper has numbers to stand beside any of what is measured."""
+        return any(section.published and section.at_a_glance for section in self.sections)
 
     def refuse_unknown(self, options: Iterable[str], shown: Callable[[str], str] = str) -> None:
         """Raise `ArgumentError` for options that are no settings of this experiment.

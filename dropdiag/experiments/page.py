@@ -6,14 +6,14 @@ import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import jinja2
 import pandas as pd
 
 from dropdiag.errors import DropdiagError
 from dropdiag.experiments import paper
-from dropdiag.experiments.cells import Lines, count, printed
+from dropdiag.experiments.cells import Lines, count, number, printed
 from dropdiag.experiments.data.datasets import Images
 from dropdiag.experiments.experiment import Experiment, Layers, S, Section
 from dropdiag.plots.style import save
@@ -88,18 +88,15 @@ def write_page(
     -------
     Path
     """
-    words = experiment.describe(settings, data, runs)
     seeds = count(len({run.seed for run in runs.runs}), "seed")
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("dropdiag.experiments"), autoescape=True, undefined=jinja2.StrictUndefined
-    )
-    environment.filters["sentence"] = _sentence
-    text = environment.get_template("index.html.j2").render(
+    templates = _templates()
+    words = words_of(templates, experiment, settings, data, runs)
+    text = templates.get_template("index.html.j2").render(
         words=words,
         summary=f"{len(runs.runs)} runs: {', '.join(runs.conditions)}, {seeds} each, {words.training}; "
         f"{data.describe()}.",
         citation=paper.CITATION,
-        compared=any(part.glance and part.section.published for part in parts),
+        compared=experiment.compared,
         parts=parts,
         failed=failed,
         conditions={name: experiment.conditions[name] for name in runs.conditions},
@@ -111,6 +108,30 @@ def write_page(
     path = out / PAGE
     path.write_text(text, encoding="utf-8")
     return path
+
+
+def _templates() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("dropdiag.experiments"), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    environment.filters["sentence"] = _sentence
+    environment.globals.update(count=count, number=number)
+    return environment
+
+
+def words_of(templates: jinja2.Environment, experiment: Experiment[S], settings: S, data: Images, runs: Runs) -> Any:
+    """Return what an experiment's template says, as attributes.
+
+    ``title``; ``training`` (epochs and optimiser); ``layers`` (those that numbers separated by / are of);
+    ``network``, and what of it the paper does not state; ``paired`` (what runs of one seed have in common);
+    ``credit`` (whose the data are); ``settings_rows``; and by the name of each section how to read it.
+    """
+    devices = sorted({str(run.meta["config"].get("device", "cpu")) for run in runs.runs})
+    template = templates.get_template(experiment.words)
+    # A template of nothing but `set` blocks, used as a module: prose stays where prose is written.
+    return template.make_module({
+        "settings": settings, "data": data, "devices": devices, "compared": experiment.compared
+    })  # fmt: skip
 
 
 def _part(section: Section, runs: Runs, layers: Layers, out: Path) -> Part:

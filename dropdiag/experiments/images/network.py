@@ -42,7 +42,7 @@ HIDDEN: Final = 512
 LAYERS: Final = len(CONVOLUTIONS) + 1
 
 
-def widths(width: float) -> tuple[int, ...]:
+def scaled_widths(width: float) -> tuple[int, ...]:
     """Return channels of the convolutions and nodes of the hidden layer, times `width`, at least one each.
 
     Raises
@@ -96,7 +96,7 @@ def build(
         For an unknown condition, a `width` that is not positive, or images that are too small.
     """
     condition = condition_named(condition, CONDITIONS)
-    *channels, hidden = widths(width)
+    *channels, hidden = scaled_widths(width)
     generator = torch.Generator().manual_seed(seed)
     network: OrderedDict[str, nn.Module] = OrderedDict()
     for i, (fan_in, out) in enumerate(pairwise((shape[0], *channels)), start=1):

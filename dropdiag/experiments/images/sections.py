@@ -88,7 +88,6 @@ def _accuracy(dataset: str) -> Section:
     return Section(
         name="accuracy",
         title="Does GAAF raise the test accuracy?",
-        reading=ACCURACY_READING + (PAPER_READING if published else "."),
         published=("Figure 8:", *_published(dataset)) if published else (),
         alt="Final test accuracy of every run, a column a condition, with its mean"
         + (" and the published number." if published else "."),
@@ -99,15 +98,6 @@ def _accuracy(dataset: str) -> Section:
     )
 
 
-ACCURACY_READING: Final = (
-    "Top-1 accuracy on the test set after the last epoch; nothing was chosen on the test set. Differences are "
-    "in percentage points, the mean over seeds that share weights, batches and augmentation, with a 95 % t "
-    "interval. An interval around 0 shows no effect, and with few seeds it is wide. The gain is that over the "
-    "same network without GAAF"
-)
-PAPER_READING: Final = (
-    ", which the paper prints in parentheses. The paper does not say of how many executions its numbers are."
-)
 ACCURACY_COLUMNS: Final = (
     label("condition", "Condition"),
     value("final_accuracy", "Final accuracy, % (sd over seeds)", ".2f"),
@@ -144,10 +134,6 @@ def _accuracy_of(rows: pd.DataFrame, name: str) -> str:
 LEARNING: Final = Section(
     name="learning",
     title="How do the networks learn?",
-    reading=(
-        "Loss and accuracy over training, mean over seeds with a band of one standard deviation. The training loss is "
-        "that of cropped images, the test loss that of whole ones."
-    ),
     published=NO_NUMBER,
     alt="Training loss, test loss and test accuracy over the steps of training, one line a condition.",
     figure=figures.learning,
@@ -156,14 +142,6 @@ LEARNING: Final = Section(
 GRADIENT_FLOW: Final = Section(
     name="gradient_flow",
     title="How much gradient flows?",
-    reading=(
-        "Gradient flow is the mean over samples, positions and nodes of |∂L/∂z|, z being the net value (the input of "
-        "the activation function), at every training step, before gradients are clipped. The table averages it over "
-        "all steps of a run, then over seeds; the ratio is the geometric mean over paired seeds, with its 95 % "
-        "interval. Where z > 0, GAAF's derivative is 2 and that of ReLU 1, so that each layer that a gradient passes "
-        "can double it: a ratio that grows towards the first layer is what GAAF does by design. Batch norm changes "
-        "the scale of z, so that ratios across it compare two different quantities."
-    ),
     published=NO_NUMBER,
     alt="Gradient flow of each layer over the steps of training on a logarithmic axis, one line a condition.",
     figure=figures.gradient_flow,
@@ -179,11 +157,6 @@ GRADIENT_FLOW: Final = Section(
 SATURATION: Final = Section(
     name="saturation",
     title="How many net values lie where ReLU is flat?",
-    reading=(
-        "Net values on the test set after training. ReLU's saturation area is z < 0, where its derivative is 0; for "
-        "GAAF it is that of its base function too, though GAAF lets gradient flow down to about z = −1. The share of "
-        "net values there is the share of nodes that are off."
-    ),
     published=NO_NUMBER,
     alt="Density of the net values of each hidden layer on the test set, the saturation area shaded.",
     figure=figures.saturation,
@@ -195,10 +168,6 @@ SATURATION: Final = Section(
 WEIGHTS: Final = Section(
     name="weights",
     title="What do the weights look like?",
-    reading=(
-        "Distribution of a layer's weights after the last step, seeds pooled. They start normal with variance "
-        "2/fan_in (excess kurtosis 0); with batch norm their scale has no effect, and weight decay shrinks it."
-    ),
     published=NO_NUMBER,
     alt="Density of the weights of each hidden layer after training, conditions overlaid.",
     figure=figures.weights,
@@ -214,12 +183,6 @@ WEIGHTS: Final = Section(
 CORRELATION: Final = Section(
     name="correlation",
     title="How correlated are the nodes?",
-    reading=(
-        "Pearson's r of every pair of a layer's node values on the test set, in evaluation mode; a node of a "
-        "convolution is a channel, its positions are samples. Constant nodes (always off) have no r: they are left "
-        "out and counted. The null is what independent nodes would give with as many samples; positions of one image "
-        "are not independent, so that it lies too low for convolutions."
-    ),
     published=NO_NUMBER,
     alt="Density of the node correlations of each hidden layer on the test set, with the null.",
     figure=figures.correlation,
@@ -236,11 +199,6 @@ CORRELATION: Final = Section(
 GAAF: Final = Section(
     name="gaaf",
     title="What GAAF adds",
-    reading=(
-        "GAAF is φ(x) + g(x)·s(x): g is a saw-tooth 1/K high with slope 1, s a shape function. The node value hardly "
-        "changes; the derivative grows by s(x). Here φ is ReLU and s the shape of the paper's Figure 6, which is "
-        "near 1 for all x > 0."
-    ),
     published=("Figure 6, shape read off the plot:", "sigmoid(6(x + 0.5)) for ReLU"),
     alt="The saw-tooth g, and for tanh and ReLU the function, its derivative and the shape function s.",
     figure=figures.gaaf,

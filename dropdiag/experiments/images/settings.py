@@ -5,16 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, field
-from typing import ClassVar, Final
+from typing import ClassVar
 
 from dropdiag.errors import ArgumentError
 from dropdiag.experiments.data.datasets import dataset_named
-from dropdiag.experiments.images.network import CONDITIONS, widths
+from dropdiag.experiments.images.network import CONDITIONS, scaled_widths
 from dropdiag.experiments.settings import TrainSettings
-
-MOMENTUM: Final = 0.9
-WARM_UP: Final = 0.05
-"""Share of the steps over which the learning rate rises."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +46,9 @@ class ImageSettings(TrainSettings):
 
     CONDITIONS = CONDITIONS
     LEARNING_RATES: ClassVar[Mapping[str, float]] = {"sgd": 0.05, "adam": 1e-3}
+    MOMENTUM: ClassVar[float] = 0.9
+    WARM_UP: ClassVar[float] = 0.05
+    """Share of the steps over which the learning rate rises."""
 
     _: KW_ONLY
     dataset: str
@@ -75,7 +74,12 @@ class ImageSettings(TrainSettings):
             raise ArgumentError(f"clip must be positive and finite, got {self.clip!r}; a very large one is no limit")
         if not 0 <= self.weight_decay < math.inf:
             raise ArgumentError(f"weight_decay must not be negative, got {self.weight_decay!r}")
-        widths(self.width)
+        scaled_widths(self.width)
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Channels of the convolutions and nodes of the hidden layer."""
+        return scaled_widths(self.width)
 
     def recorded(self, epoch: int) -> bool:
         """Whether net values and node correlation are recorded after this epoch (1, 2, ...)."""
@@ -83,7 +87,7 @@ class ImageSettings(TrainSettings):
 
     def lr_at(self, step: int, steps: int) -> float:
         """Learning rate of step `step` (1, 2, ...) of `steps`: up in a straight line, down as half a cosine."""
-        rising = math.ceil(WARM_UP * steps)
+        rising = math.ceil(self.WARM_UP * steps)
         if step <= rising:
             return self.learning_rate * step / rising
         return 0.5 * self.learning_rate * (1.0 + math.cos(math.pi * (step - rising) / (steps - rising + 1)))

@@ -17,7 +17,7 @@ from dropdiag.experiments.data.datasets import Images
 from dropdiag.experiments.experiment import Progress
 from dropdiag.experiments.images.augment import EpochPlan, Normaliser, cropped, with_channels
 from dropdiag.experiments.images.network import build
-from dropdiag.experiments.images.settings import MOMENTUM, ImageSettings
+from dropdiag.experiments.images.settings import ImageSettings
 from dropdiag.recorder import Recorder
 
 EVALUATION_BATCH: Final = 500
@@ -142,5 +142,5 @@ class ImageTraining(training.Training):
 def _optimizer(settings: ImageSettings, model: nn.Module) -> torch.optim.Optimizer:
     lr, decay = settings.learning_rate, settings.weight_decay
     if settings.optimizer == "sgd":
-        return torch.optim.SGD(model.parameters(), lr=lr, momentum=MOMENTUM, weight_decay=decay)
+        return torch.optim.SGD(model.parameters(), lr=lr, momentum=settings.MOMENTUM, weight_decay=decay)
     return torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=decay)

@@ -68,14 +68,6 @@ LAYER = (label("layer", "Layer"), label("condition", "Condition"))
 GRADIENT_FLOW: Final = Section(
     name="gradient_flow",
     title="Does more gradient flow?",
-    reading=(
-        "Gradient flow is the mean over samples and nodes of |∂L/∂z|, z being the net value (the "
-        "input of the activation function), measured at every training step. The table averages it "
-        "over all steps of a run, then over seeds; the ratio is the geometric mean over seeds that "
-        "share weights and batches, with its 95 % interval. The absolute numbers depend on the batch "
-        "size, the optimiser and how long training lasts, so only runs of one setting compare, and "
-        "only the ratios compare with the paper."
-    ),
     published=(f"Table 2, ratio to {NO_DROPOUT}:", *published_across(paper.GRADIENT_FLOW_RATIO, ".2f")),
     alt="Gradient flow of each layer over the steps of training on a logarithmic axis, one line a condition.",
     figure=figures.gradient_flow,
@@ -94,12 +86,6 @@ GRADIENT_FLOW: Final = Section(
 WEIGHTS: Final = Section(
     name="weights",
     title="What do the weights look like?",
-    reading=(
-        "Distribution of a layer's weights after the last step, seeds pooled: bars and a kernel "
-        "density. A layer that training has hardly moved keeps the plateau of its Glorot-uniform "
-        "start (excess kurtosis −1.2); a normal distribution has 0. Numbers in the table are taken "
-        "run by run."
-    ),
     published=(
         "Figure 1, peak density, read off the plot:",
         *published_across(paper.WEIGHT_PEAK, ".1f"),
@@ -121,12 +107,6 @@ WEIGHTS: Final = Section(
 CORRELATION: Final = Section(
     name="correlation",
     title="Does dropout lower node correlation?",
-    reading=(
-        "Pearson's r of every pair of a layer's node values on the test set, in evaluation mode: no "
-        "dropout mask is drawn, for a mask alone would lower r. Nodes that never change have no r and"
-        " are left out. The null is what independent nodes would give with as many samples. Pairs "
-        "share nodes: they are no replicates."
-    ),
     published=(
         "Figure 2, peak density, read off the plot:",
         *published_across(paper.CORRELATION_PEAK, ".2f"),
@@ -150,12 +130,6 @@ CORRELATION: Final = Section(
 SATURATION: Final = Section(
     name="saturation",
     title="Do net values climb into the saturation area?",
-    reading=(
-        "Net values on the test set after training. The shaded saturation area is where the "
-        "derivative of the activation function is at most a tenth of its greatest value, for tanh |z|"
-        " > 1.818; for GAAF it is that of its base function. The saturation share is the share of net"
-        " values there. (Delve's “saturation” is something else.)"
-    ),
     published=(
         "Figure 5, modes of the net value, read off the plot:",
         *(f"{c} {' / '.join(modes.values())}" for c, modes in paper.NET_VALUE_MODES.items()),
@@ -177,15 +151,6 @@ SATURATION: Final = Section(
 LEARNING: Final = Section(
     name="learning",
     title="How well do the networks learn?",
-    reading=(
-        "Loss and accuracy over training, mean over seeds. The training loss with dropout is that of "
-        "the thinned networks, so that it lies higher; test loss and accuracy are in evaluation mode."
-        " With early stopping, the epoch is that of the best accuracy on validation images, and the "
-        "best accuracy is the test accuracy there. Without it, both are those of the best test accuracy: "
-        "the best of many evaluations on one test set is optimistic about another; the final accuracy is "
-        "not. The paper does not state when its training stopped, so that its epochs and "
-        "the epoch of the best accuracy here are not the same quantity."
-    ),
     published=(
         "Figure 7, mean (sd) of five executions on all of MNIST:",
         *(f"{c} {a.accuracy:.2f} ({a.accuracy_sd:g}) %" for c, a in paper.MNIST_ACCURACY.items()),
@@ -207,11 +172,6 @@ LEARNING: Final = Section(
 GAAF: Final = Section(
     name="gaaf",
     title="What GAAF adds",
-    reading=(
-        "GAAF is φ(x) + g(x)·s(x): g is a saw-tooth 1/K high with slope 1, s a shape function. The "
-        "node value hardly changes; the derivative grows by s(x). Both shapes are as drawn in the "
-        "paper's Figure 6."
-    ),
     published=("Figure 6, shapes read off the plot:", "exp(−x²/3) for tanh", "sigmoid(6(x + 0.5)) for ReLU"),
     alt="The saw-tooth g, and for tanh and ReLU the function, its derivative and the shape function s.",
     figure=figures.gaaf,
@@ -220,14 +180,6 @@ GAAF: Final = Section(
 NET_VARIANCE: Final = Section(
     name="net_variance",
     title="Does dropout's variance carry saturated nodes to where gradient is?",
-    reading=(
-        "A dropout mask makes the net value of a node random. Measured after training on 256 test images under "
-        "64 masks, at the dropout rate of the settings in every condition (networks without dropout get one "
-        "for the while). Grey: net values whose mean over masks lies in the saturation area. Coloured: where "
-        "masks take the same nodes. The gradient probability is the share of masks in which they leave it. The "
-        "closed form counts the masks right before a layer alone; those of earlier layers add to it. Layer 1 "
-        "has no dropout before it."
-    ),
     published=(
         "Figure 4 and Var(Σ w d x) > 0, in words:",
         "the variance of the net value lets saturated nodes see gradient",

@@ -16,7 +16,7 @@ from dropdiag.experiments.images.network import (
     WITHOUT_GAAF,
     build,
     layers,
-    widths,
+    scaled_widths,
 )
 from dropdiag.experiments.plan import run_name
 from dropdiag.experiments.settings import condition_named
@@ -89,8 +89,8 @@ def test_other_sizes_of_images():
 
 
 def test_widths():
-    assert widths(0.25) == (16, 16, 32, 32, 64, 64, 128)
-    assert widths(1e-9) == (1,) * 7
+    assert scaled_widths(0.25) == (16, 16, 32, 32, 64, 64, 128)
+    assert scaled_widths(1e-9) == (1,) * 7
     for wrong in (0.0, -1.0, math.inf, math.nan):
         with pytest.raises(ArgumentError, match="width must be positive and finite"):
             build(BASE, 10, 0, width=wrong)
