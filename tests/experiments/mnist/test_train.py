@@ -13,7 +13,7 @@ from dropdiag import analysis
 from dropdiag.errors import ArgumentError
 from dropdiag.experiments.data.load import load_images
 from dropdiag.experiments.mnist.network import build
-from dropdiag.experiments.mnist.train import EVALUATION_BATCH, MnistSettings, Patience, as_inputs, train
+from dropdiag.experiments.mnist.train import EVALUATION_BATCH, MnistSettings, Patience, as_inputs, prepare, train
 from dropdiag.experiments.training import evaluate
 from dropdiag.store.reader import load
 
@@ -98,7 +98,7 @@ def test_batches_are_of_one_size_and_the_order_is_the_seed_s():
     again = settings(condition="GAAF").batches(200, torch.Generator().manual_seed(1))
     assert [len(batch) for batch in first] == [64, 64, 64]
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
-    seen = torch.cat(first).tolist()
+    seen = first.flatten().tolist()
     assert len(set(seen)) == len(seen)
     assert [len(batch) for batch in wanted.batches(50, torch.Generator())] == [50]
     assert (wanted.steps(200), wanted.steps(50)) == (6, 2)
@@ -139,6 +139,15 @@ def test_early_stopping_keeps_validation_images_out_and_says_when(mnist, tmp_pat
 class Fewer:
     train_images: torch.Tensor
     train_labels: torch.Tensor
+
+
+def test_patience_alone_holds_out_a_sixth_and_some_images_are_left(mnist):
+    data = load_images("mnist", mnist)
+    assert prepare(settings(patience=3), data).validation == 200 // 6
+    assert prepare(settings(patience=3, validation=7), data).validation == 7
+    assert prepare(settings(), data).validation == 0
+    with pytest.raises(ArgumentError, match="validation must leave images to train with: got 200 of 200 images"):
+        prepare(settings(patience=3, validation=200), data)
 
 
 def test_patience_counts_from_the_best_and_equal_is_no_better():
@@ -196,7 +205,10 @@ def test_a_run_that_diverges_is_recorded_to_its_end(mnist, tmp_path):
         ({"seed": -1}, "seed must not be negative, got -1"),
         ({"lr": 0.0}, "lr must be positive and finite, got 0.0"),
         ({"lr": float("inf")}, "lr must be positive and finite, got inf"),
-        ({"patience": 3}, "patience must be at least 1 epoch and needs images held out for validation, got patience 3"),
+        (
+            {"patience": 3, "validation": 0},
+            "patience must be at least 1 epoch and needs images held out for validation, got patience 3",
+        ),
         ({"patience": 0, "validation": 10}, "patience must be at least 1 epoch"),
         ({"validation": -1}, "validation must not be negative, got -1"),
         ({"activation": "sine"}, "activation must be one of tanh, relu, got 'sine'"),
