@@ -51,29 +51,29 @@ def value(name: str, heading: str, digits: str = ".3f", *, sd_digits: str = "", 
     return Column(heading, text, published)
 
 
-def ratio(name: str, heading: str, digits: str = ".2f") -> Column:
+def ratio(name: str, heading: str) -> Column:
     """Column of ratios to a baseline with their 95 % intervals, ``mean [low, high]``."""
-
-    def text(row: Row) -> str:
-        if row["condition"] == row["baseline"]:
-            return "1"
-        shown, low, high = (number(row.get(f"{name}{end}"), digits) for end in ("", "_low", "_high"))
-        return shown if NOTHING in (shown, low, high) else f"{shown} [{low}, {high}]"
-
-    return Column(heading, text)
+    return Column(
+        heading, lambda row: "1" if row["condition"] == row["baseline"] else _interval(row, name, _two_digits)
+    )
 
 
 def difference(name: str, heading: str) -> Column:
-    """Column of differences with their 95 % intervals, ``mean [low, high]``, or the mean alone where it has none."""
-
-    def text(row: Row) -> str:
-        shown, low, high = (signed(row[f"{name}{end}"]) for end in ("", "_low", "_high"))
-        return shown if NOTHING in (shown, low, high) else f"{shown} [{low}, {high}]"
-
-    return Column(heading, text)
+    """Column of differences in percentage points with their 95 % intervals, as `ratio`."""
+    return Column(heading, lambda row: _interval(row, name, signed))
 
 
-def signed(given: float) -> str:
+def _interval(row: Row, name: str, shown: Callable[[Any], str]) -> str:
+    """``mean [low, high]``, or the mean alone where it has no interval."""
+    mean, low, high = (shown(row.get(f"{name}{end}")) for end in ("", "_low", "_high"))
+    return mean if NOTHING in (mean, low, high) else f"{mean} [{low}, {high}]"
+
+
+def _two_digits(given: Any) -> str:
+    return number(given, ".2f")
+
+
+def signed(given: Any) -> str:
     """Format percentage points with their sign; what is missing becomes a dash."""
     text = number(given, "+.2f")
     return "0.00" if text in ("+0.00", "−0.00") else text

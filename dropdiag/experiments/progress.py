@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from types import TracebackType
-from typing import Final, Protocol
+from typing import Final
 
 from rich.console import Console
 from rich.markup import escape
@@ -22,23 +22,27 @@ from rich.progress import (
 QUIET_SECONDS: Final = 60.0
 
 
-class Display(Protocol):
+class Display(ABC):
     """Follows runs by name; entered before the first and left after the last."""
 
-    def __enter__(self) -> Display: ...
+    def __enter__(self) -> Display:
+        """Begin to show runs."""
+        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+    @abstractmethod
+    def __exit__(self, *_error: object) -> None:
+        """Show nothing any more."""
 
+    @abstractmethod
     def step(self, run: str, step: int, accuracy: float | None) -> None:
         """Say that `run` has done `step` steps, and its test accuracy if it was just measured."""
 
+    @abstractmethod
     def end(self, run: str, error: str | None) -> None:
         """Say that `run` is over, and what ended it if not its last step."""
 
 
-class Bars:
+class Bars(Display):
     """One bar a run and one for all, with the time left.
 
     Parameters
@@ -67,13 +71,11 @@ class Bars:
     def _add(self, name: str, total: int) -> TaskID:
         return self._progress.add_task(name, total=total, note="", start=False, visible=False)
 
-    def __enter__(self) -> Bars:
+    def __enter__(self) -> Display:
         self._progress.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self._progress.stop()
 
     def step(self, run: str, step: int, accuracy: float | None) -> None:
@@ -100,7 +102,7 @@ class Bars:
         self._progress.stop_task(self._tasks[run])
 
 
-class Lines:
+class Lines(Display):
     """One line a run when it ends, and one a minute in between.
 
     Parameters
@@ -118,12 +120,7 @@ class Lines:
         self._ended = 0
         self._begun = self._said = time.monotonic()
 
-    def __enter__(self) -> Lines:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         """Nothing is open."""
 
     def step(self, run: str, step: int, accuracy: float | None) -> None:

@@ -21,17 +21,15 @@ ORDER: Final = ["layer", "condition"]
 ENDS: Final = ("", "_low", "_high")
 
 
-def gradient_flow_table(
-    runs: Runs, layers: Layers, wanted_baseline: str, *, over_shared_steps: bool = False
-) -> pd.DataFrame:
+def gradient_flow_table(runs: Runs, layers: Layers, wanted: str, *, over_shared_steps: bool = False) -> pd.DataFrame:
     """Gradient flow and its ratio to a baseline.
 
     Parameters
     ----------
     runs : Runs
     layers : Layers
-    wanted_baseline : str
-        If no run has this condition, ratios are to the first condition there is.
+    wanted : str
+        The baseline. If no run has this condition, ratios are to the first condition there is.
     over_shared_steps : bool
         Add common_ratio, common_ratio_low, common_ratio_high: the ratio over the first common_steps, which all
         runs of the two conditions have.
@@ -43,7 +41,7 @@ def gradient_flow_table(
         nodes, steps and seeds; loss units per net-value unit), gradient_flow_sd (over seeds), ratio
         (geometric mean over paired seeds), ratio_low, ratio_high (95 % interval), pairs, seeds, missing.
     """
-    baseline = wanted_baseline if wanted_baseline in runs.conditions else None
+    baseline = wanted if wanted in runs.conditions else None
     frame = gradient_flow.table(runs, layers=list(layers.activations), baseline=baseline)
     if over_shared_steps:
         frame = frame.merge(_over_shared_steps(runs, list(layers.activations), baseline), on=GROUP, how="left")

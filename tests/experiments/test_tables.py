@@ -111,11 +111,11 @@ def test_columns():
         label("layer", "Layer"),
         value("a", "A", ".2f"),
         value("b", "B", ".1f"),
-        ratio("r", "R", ".1f"),
+        ratio("r", "R"),
     )
-    assert printed(frame, columns) == [["Layer 1", "1.00 (0.25)", "2.0", "2.0 [1.5, 3.0]"]]
+    assert printed(frame, columns) == [["Layer 1", "1.00 (0.25)", "2.0", "2.00 [1.50, 3.00]"]]
     assert printed(frame.assign(baseline="x"), columns)[0][3] == "1"
-    assert printed(frame.assign(r_low=None), columns)[0][3] == "2.0"
+    assert printed(frame.assign(r_low=None), columns)[0][3] == "2.00"
     assert printed(frame, (value("missing", "M"),)) == [["–"]]
 
 

@@ -8,7 +8,7 @@ from typing import Final
 import pandas as pd
 from matplotlib.figure import Figure
 
-from dropdiag.experiments import figures, paper
+from dropdiag.experiments import figures, paper, tables
 from dropdiag.experiments.cells import (
     NOTHING,
     Column,
@@ -25,15 +25,6 @@ from dropdiag.experiments.cells import (
 from dropdiag.experiments.experiment import Layers, Section
 from dropdiag.experiments.images.figures import accuracy
 from dropdiag.experiments.images.network import BASE, CONDITIONS, WITHOUT_GAAF
-from dropdiag.experiments.tables import (
-    accuracy_table,
-    correlation_table,
-    gradient_flow_table,
-    saturation_table,
-    weights_table,
-    with_differences,
-    with_published,
-)
 from dropdiag.store.reader import Runs
 
 NO_NUMBER: Final = ("no number for these networks",)
@@ -63,17 +54,17 @@ def accuracies(runs: Runs, dataset: str) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        `accuracy_table` with difference (to "Base") and gain (to the same network without GAAF), in percentage
-        points, each a mean over paired seeds with ``_low`` and ``_high`` (95 % t interval) and ``_pairs``; and
-        where Figure 8 has the data set, paper_accuracy, paper_difference, paper_gain.
+        `tables.accuracy_table` with difference (to "Base") and gain (to the same network without GAAF), in
+        percentage points, each a mean over paired seeds with ``_low`` and ``_high`` (95 % t interval) and
+        ``_pairs``; and where Figure 8 has the data set, paper_accuracy, paper_difference, paper_gain.
     """
     to_base = {name: BASE for name in CONDITIONS if name != BASE}
-    frame = with_differences(accuracy_table(runs), runs, difference=to_base, gain=WITHOUT_GAAF)
+    frame = tables.with_differences(tables.accuracy_table(runs), runs, difference=to_base, gain=WITHOUT_GAAF)
     published = paper.IMAGE_ACCURACY.get(dataset)
     if published is None:
         return frame
     differences = {name: round(published[name] - published[BASE], 2) for name in to_base}
-    return with_published(frame, accuracy=published, difference=differences, gain=paper.IMAGE_GAIN[dataset])
+    return tables.with_published(frame, accuracy=published, difference=differences, gain=paper.IMAGE_GAIN[dataset])
 
 
 def _accuracy(dataset: str) -> Section:
@@ -145,11 +136,11 @@ GRADIENT_FLOW: Final = Section(
     published=NO_NUMBER,
     alt="Gradient flow of each layer over the steps of training on a logarithmic axis, one line a condition.",
     figure=figures.gradient_flow,
-    table=lambda runs, layers: gradient_flow_table(runs, layers, BASE),
+    table=lambda runs, layers: tables.gradient_flow_table(runs, layers, BASE),
     columns=(
         *LAYER,
         value("gradient_flow", "Gradient flow (sd over seeds)", ".2e"),
-        ratio("ratio", "Ratio to baseline [95 %]", ".2f"),
+        ratio("ratio", "Ratio to baseline [95 %]"),
     ),
     at_a_glance=glance_at_ratios,
 )
@@ -160,7 +151,7 @@ SATURATION: Final = Section(
     published=NO_NUMBER,
     alt="Density of the net values of each hidden layer on the test set, the saturation area shaded.",
     figure=figures.saturation,
-    table=saturation_table,
+    table=tables.saturation_table,
     columns=(*LAYER, value("share", "Saturation share (sd over seeds)")),
     at_a_glance=glance(("share", "saturation share", ".2f")),
 )
@@ -171,7 +162,7 @@ WEIGHTS: Final = Section(
     published=NO_NUMBER,
     alt="Density of the weights of each hidden layer after training, conditions overlaid.",
     figure=figures.weights,
-    table=weights_table,
+    table=tables.weights_table,
     columns=(
         *LAYER,
         value("sd", "Standard deviation (sd over seeds)", ".4f"),
@@ -186,7 +177,7 @@ CORRELATION: Final = Section(
     published=NO_NUMBER,
     alt="Density of the node correlations of each hidden layer on the test set, with the null.",
     figure=figures.correlation,
-    table=correlation_table,
+    table=tables.correlation_table,
     columns=(
         *LAYER,
         value("mean_abs_r", "Mean |r| (sd over seeds)"),

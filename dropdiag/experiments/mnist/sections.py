@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, Final
 
 import pandas as pd
 
-from dropdiag.experiments import figures, paper
+from dropdiag.experiments import figures, paper, tables
 from dropdiag.experiments.cells import (
     Lines,
     glance,
@@ -19,43 +21,28 @@ from dropdiag.experiments.cells import (
 )
 from dropdiag.experiments.experiment import Layers, Section
 from dropdiag.experiments.mnist.network import NO_DROPOUT
-from dropdiag.experiments.tables import (
-    accuracy_table,
-    correlation_table,
-    gradient_flow_table,
-    net_variance_table,
-    saturation_table,
-    weights_table,
-    with_published,
-)
 from dropdiag.store.reader import Runs
 
 
 def _gradient_flow(runs: Runs, layers: Layers) -> pd.DataFrame:
-    frame = gradient_flow_table(runs, layers, NO_DROPOUT, over_shared_steps=True)
+    frame = tables.gradient_flow_table(runs, layers, NO_DROPOUT, over_shared_steps=True)
     published = {"gradient_flow": paper.GRADIENT_FLOW, "ratio": paper.GRADIENT_FLOW_RATIO}
     if NO_DROPOUT not in runs.conditions:
         del published["ratio"]  # it is over this condition, and these ratios are over another
-    return with_published(frame, layers.activations.values(), **published)
+    return tables.with_published(frame, layers.activations.values(), **published)
 
 
-def _weights(runs: Runs, layers: Layers) -> pd.DataFrame:
-    return with_published(weights_table(runs, layers), layers.weights.values(), peak_density=paper.WEIGHT_PEAK)
-
-
-def _correlation(runs: Runs, layers: Layers) -> pd.DataFrame:
-    frame = correlation_table(runs, layers, peaks=True)
-    return with_published(frame, layers.activations.values(), peak_density=paper.CORRELATION_PEAK)
-
-
-def _saturation(runs: Runs, layers: Layers) -> pd.DataFrame:
-    return with_published(saturation_table(runs, layers), layers.activations.values(), modes=paper.NET_VALUE_MODES)
+def _beside(
+    table: Callable[[Runs, Layers], pd.DataFrame], **published: Mapping[str, Mapping[int, Any]]
+) -> Callable[[Runs, Layers], pd.DataFrame]:
+    """Return a table with the paper's numbers beside it; see `dropdiag.experiments.tables.with_published`."""
+    return lambda runs, layers: tables.with_published(table(runs, layers), layers.weights.values(), **published)
 
 
 def _learning(runs: Runs, _layers: Layers) -> pd.DataFrame:
     names = ("accuracy", "accuracy_sd", "epochs", "epochs_sd")
     published = {name: {c: getattr(row, name) for c, row in paper.MNIST_ACCURACY.items()} for name in names}
-    return with_published(accuracy_table(runs), **published)
+    return tables.with_published(tables.accuracy_table(runs), **published)
 
 
 def _accuracies(frame: pd.DataFrame) -> Lines:
@@ -93,7 +80,7 @@ WEIGHTS: Final = Section(
     ),
     alt="Density of the weights of each hidden layer after training, conditions overlaid.",
     figure=figures.weights,
-    table=_weights,
+    table=_beside(tables.weights_table, peak_density=paper.WEIGHT_PEAK),
     columns=(
         *LAYER,
         value("sd", "Standard deviation (sd over seeds)", ".4f"),
@@ -114,7 +101,7 @@ CORRELATION: Final = Section(
     ),
     alt="Density of the node correlations of each hidden layer on the test set, with the null.",
     figure=figures.correlation,
-    table=_correlation,
+    table=_beside(partial(tables.correlation_table, peaks=True), peak_density=paper.CORRELATION_PEAK),
     columns=(
         *LAYER,
         value("mean_abs_r", "Mean |r| (sd over seeds)"),
@@ -137,7 +124,7 @@ SATURATION: Final = Section(
     ),
     alt="Density of the net values of each hidden layer on the test set, the saturation area shaded.",
     figure=figures.saturation,
-    table=_saturation,
+    table=_beside(tables.saturation_table, modes=paper.NET_VALUE_MODES),
     columns=(
         *LAYER,
         value("left", "Share left (sd over seeds)"),
@@ -189,7 +176,7 @@ NET_VARIANCE: Final = Section(
         "where masks take them."
     ),
     figure=figures.net_variance,
-    table=net_variance_table,
+    table=tables.net_variance_table,
     columns=(
         *LAYER,
         value("net_variance_mean", "Net variance (sd over seeds)", ".3f"),
