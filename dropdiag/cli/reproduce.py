@@ -141,7 +141,7 @@ def reproduce(
         from dropdiag.experiments import reproduce as experiments  # noqa: PLC0415
 
         chosen = {name: value for name, value in given.items() if name not in OF_REPRODUCE}
-        experiments.experiment_named(experiment).refuse_unknown(chosen, _as_option)
+        experiments.EXPERIMENTS[experiment].refuse_unknown(chosen, _as_option)
         made = experiments.reproduce(out, experiment, **given)
     _say(made, out)
 

@@ -136,8 +136,10 @@ def words_of(templates: jinja2.Environment, experiment: Experiment[S], settings:
 
 def _part(section: Section, runs: Runs, layers: Layers, out: Path) -> Part:
     part = Part(section)
+    # What dropdiag itself refuses (no run has the quantity) is said on the page; anything else is a fault of ours.
     try:
         part.files = draw(section, runs, layers, out / "figures")
+        # Inside the page, so that it can be sent to somebody as one file.
         part.image = base64.b64encode(part.files[0].read_bytes()).decode("ascii")
     except DropdiagError as error:
         part.problem = str(error)

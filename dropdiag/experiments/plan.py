@@ -86,6 +86,7 @@ def make_plan(out: Path, wanted: Sequence[TrainSettings]) -> Plan:
     """
     runs = out / RUNS
     found = _completed(runs)
+    # Also runs that are not asked for now: a folder stands for one experiment, and may be read as a whole.
     for path, meta in found.items():
         _check_same(path, meta, wanted[0])
     jobs = [Job(settings, runs / run_name(settings.condition, settings.seed)) for settings in wanted]
@@ -103,7 +104,7 @@ def _completed(runs: Path) -> dict[Path, Mapping[str, Any]]:
         try:
             meta = read_meta(path)
         except RunError:
-            continue
+            continue  # no run, or one whose run.json is damaged: it is moved aside if its name is needed
         if meta.get("state") == "completed":
             found[path] = meta
     return found

@@ -69,6 +69,7 @@ class Bars(Display):
         self._total, self._remaining = dict(steps), sum(steps.values())
 
     def _add(self, name: str, total: int) -> TaskID:
+        # Not started: the time that is shown is that of the run's own steps, not of its waiting for a process.
         return self._progress.add_task(name, total=total, note="", start=False, visible=False)
 
     def __enter__(self) -> Display:
@@ -96,6 +97,7 @@ class Bars(Display):
         if error is not None:
             self._progress.update(task, visible=True, note=f"[red]{escape(error.splitlines()[0])}")
         elif done:
+            # Early stopping: the steps that are not taken any more must not count as work that is left.
             self._remaining -= self._total[run] - done
             self._progress.update(self._all, total=self._remaining)
             self._progress.update(task, total=done)
@@ -135,6 +137,7 @@ class Lines(Display):
         """Say how the run ended."""
         self._ended += 1
         how = f"failed: {error.splitlines()[0]}" if error else f"done{self._measured(run)}"
+        # A run that failed or stopped early has no steps left either.
         self._done[run] = self._total[run]
         self._say(f"[{self._ended}/{len(self._total)}] {run} {how}")
 

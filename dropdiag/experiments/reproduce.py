@@ -12,7 +12,7 @@ from typing import Any, Final
 from rich.console import Console
 
 from dropdiag.errors import ArgumentError, RunError
-from dropdiag.experiments.data.datasets import DATASETS, Images
+from dropdiag.experiments.data.datasets import DATASETS, Images, dataset_named
 from dropdiag.experiments.data.load import load_images
 from dropdiag.experiments.experiment import Experiment, S
 from dropdiag.experiments.images.experiment import figure8
@@ -114,13 +114,14 @@ def reproduce(
     With one version of PyTorch a CPU run can be repeated bit for bit. On a GPU the sums of convolutions may be
     taken in another order each time.
     """
-    experiment, console = experiment_named(name), console or Console(stderr=True)
+    experiment, console = EXPERIMENTS[dataset_named(name).key], console or Console(stderr=True)
     wanted = chosen_conditions(experiment, conditions)
     seeds = experiment.seeds if seeds is None else seeds
     check_counts(seeds, jobs)
     template = _template(experiment, wanted[0], settings)
     images = load_images(name, data, limit)
     template = replace(experiment.prepare(template, images), data=images.digest, source=images.source)
+    # Seed by seed, not condition by condition: what is there after an interrupt already makes pairs.
     pairs = itertools.product(range(seeds), wanted)
     plan = make_plan(Path(out), [replace(template, condition=condition, seed=seed) for seed, condition in pairs])
     plan.make_room()
@@ -139,19 +140,6 @@ def reproduce(
         kept=tuple(job.name for job in plan.done),
         failed=failed,
     )
-
-
-def experiment_named(name: str) -> Experiment[Any]:
-    """Return the experiment of this name.
-
-    Raises
-    ------
-    ArgumentError
-        If there is none; the message lists all.
-    """
-    if name not in EXPERIMENTS:
-        raise ArgumentError(f"unknown experiment {name!r}; the experiments are {', '.join(EXPERIMENTS)}")
-    return EXPERIMENTS[name]
 
 
 def chosen_conditions(experiment: Experiment[S], given: Sequence[str] | None) -> list[str]:

@@ -23,6 +23,7 @@ from dropdiag.experiments.progress import Display
 
 POLL_SECONDS: Final = 0.1
 REPORT_STEPS: Final = 20
+"""A worker tells of every so many steps, not of each: every message crosses processes."""
 
 
 class ProgressEvent(NamedTuple):
@@ -124,6 +125,7 @@ def _side_by_side(todo: Sequence[Job], processes: int, display: Display, work: W
     try:
         waiting = {pool.submit(_run_job, job): job for job in todo}
         while waiting:
+            # Woken often, since bars have to move while no run ends.
             over, _ = wait(waiting, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
             _follow(events, display)
             for future in over:

@@ -123,6 +123,7 @@ def final_accuracy(runs: Runs) -> pd.DataFrame:
     DataFrame
         Columns condition, seed, accuracy (per cent).
     """
+    # Stable: of two evaluations at one step, the one logged later counts.
     frame = scalars(runs, "accuracy", phase="eval").sort_values("step", kind="stable")
     last = frame.groupby(["condition", "run"], sort=False, observed=True).tail(1)
     order = {name: place for place, name in enumerate(runs.conditions)}
@@ -212,6 +213,7 @@ def _published(given: Any, layer: int) -> Any:
 def _ordered(frame: pd.DataFrame, names: Mapping[str, str]) -> pd.DataFrame:
     """Rows by layer, then by condition in its order; layers by their titles."""
     place = {layer: i for i, layer in enumerate(names)}
+    # Stable: within a layer the conditions keep their order.
     frame = frame.sort_values("layer", key=lambda column: column.map(place), kind="stable")
     frame = frame.assign(layer=frame["layer"].map(dict(names))).drop(columns="call")
     return frame[[*ORDER, *(column for column in frame if column not in ORDER)]].reset_index(drop=True)

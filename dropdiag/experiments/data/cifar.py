@@ -96,6 +96,7 @@ def _find(dataset: Dataset, directory: Path) -> tuple[Version, Path, bool]:
         named = [v for v in versions if v.archive == directory.name]
         if named:
             return named[0], directory, True
+    # Files that lie open are read at once; an archive has to be unpacked in memory first.
     for version in versions:
         for place in (directory, directory / version.folder):
             if any((place / name).is_file() for name in version.names) and _is_of(version, place):
@@ -144,6 +145,7 @@ def _pickled_images(data: Any, where: str) -> NDArray[np.uint8]:
 
 
 def _pickled_labels(given: Any, name: str, where: str) -> NDArray[np.int64]:
+    # Not isinstance: True is an int to Python, and no label.
     if not (isinstance(given, list) and all(type(label) is int for label in given)):
         raise DataError(f"{where}: {name!r} is not a list of integers; fetch it again")
     try:
@@ -163,8 +165,10 @@ def _from_binary(label_bytes: int, classes: int) -> Callable[[bytes, str], Part]
             )
         rows = np.frombuffer(content, dtype=np.uint8).reshape(-1, record)
         labels = checked_labels(rows[:, label_bytes - 1].astype(np.int64), classes, where)
+        # CIFAR-10's records are a byte shorter: read as CIFAR-100's they drift, which the coarse labels show.
         if label_bytes > 1 and rows[:, 0].max() >= COARSE:
             raise DataError(f"{where}: coarse label {rows[:, 0].max()} is outside 0..{COARSE - 1}")
+        # A copy, since the bytes of a file are read-only and torch warns of tensors that cannot be written.
         return rows[:, label_bytes:].reshape(-1, *CIFAR10.shape).copy(), labels
 
     return read

@@ -165,6 +165,7 @@ class Images:
         digest = hashlib.sha256()
         for part in (self.train_images, self.train_labels, self.test_images, self.test_labels):
             digest.update(repr(tuple(part.shape)).encode())
+            # As bytes, as the files have them: labels are int64 in memory only because torch asks for it.
             digest.update(part.numpy().astype("uint8").tobytes())
         return digest.hexdigest()
 

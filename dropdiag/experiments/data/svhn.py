@@ -69,6 +69,7 @@ def _read(path: Path) -> Split:
         content = scipy.io.loadmat(str(path), variable_names=["X", "y"])
     except NotImplementedError:
         raise DataError(f"{path}: is a MATLAB file of version 7.3; SVHN is published as version 5: fetch it") from None
+    # scipy lets through whatever goes wrong in a damaged file: ValueError, zlib.error, MemoryError and others.
     except Exception as error:
         raise DataError(f"{path}: is damaged, or no MATLAB file ({type(error).__name__}: {error}); fetch it") from error
     if not {"X", "y"} <= content.keys():
@@ -89,10 +90,12 @@ def _images(given: Any, path: Path) -> NDArray[np.uint8]:
         )
     if not given.shape[3]:
         raise DataError(f"{path}: holds no image")
+    # MATLAB stores columns first; a transposed view would make every batch gather bytes from all over the file.
     return np.ascontiguousarray(given.transpose(3, 2, 0, 1))
 
 
 def _labels(given: Any, path: Path) -> NDArray[np.int64]:
+    # MATLAB writes numbers as double unless told otherwise: copies that were saved again have float labels.
     if given.dtype.kind not in "uif":
         raise DataError(f"{path}: 'y' is {given.dtype}, expected labels 1..{TEN}")
     flat = given.ravel()

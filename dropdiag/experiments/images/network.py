@@ -116,6 +116,7 @@ def _positions(shape: tuple[int, int, int]) -> int:
 
 
 def _convolution(condition: str, fan_in: int, out: int, generator: torch.Generator, *, pool: bool) -> nn.Sequential:
+    # skip_init: the usual constructor draws weights from the global generator, which must stay as it was.
     conv: nn.Conv2d = nn.utils.skip_init(nn.Conv2d, fan_in, out, 3, padding=1)  # type: ignore[no-untyped-call]
     _initialise(conv, generator)
     parts: OrderedDict[str, nn.Module] = OrderedDict(conv=conv)

@@ -94,6 +94,7 @@ class ImageTraining(training.Training):
         self._optimizer = _optimizer(settings, self.model)
         images, tests = with_channels(data.train_images), with_channels(data.test_images)
         self._normalise = Normaliser.of(images).to(self._device)
+        # The whole set lies on the device, so that no step waits for its batch to be copied.
         self._images, self._labels = images.to(self._device), data.train_labels.to(self._device)
         self._tests, self._test_labels = tests.to(self._device), data.test_labels.to(self._device)
         self._generator = torch.Generator().manual_seed(settings.seed)
@@ -109,6 +110,7 @@ class ImageTraining(training.Training):
             loss = F.cross_entropy(outputs, self._labels[batch])
             self._optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
+            # After backward, in whose hooks gradient flow is recorded: what is recorded is not clipped.
             nn.utils.clip_grad_norm_(self.model.parameters(), self._settings.clip)
             self._optimizer.step()
             yield loss

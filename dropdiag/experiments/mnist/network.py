@@ -100,6 +100,7 @@ def _hidden(condition: str, linear: nn.Linear, rate: float, activation: str) -> 
 
 
 def _linear(fan_in: int, fan_out: int, generator: torch.Generator) -> nn.Linear:
+    # skip_init: the usual constructor draws weights from the global generator, which must stay as it was.
     linear: nn.Linear = nn.utils.skip_init(nn.Linear, fan_in, fan_out)  # type: ignore[no-untyped-call]
     nn.init.xavier_uniform_(linear.weight, generator=generator)
     nn.init.zeros_(linear.bias)

@@ -156,6 +156,7 @@ class MnistTraining(training.Training):
         kind = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}[settings.optimizer]
         self._optimizer: torch.optim.Optimizer = kind(self.model.parameters(), lr=settings.learning_rate)
         (self._images, self._labels), self._validation = _split(data, settings.validation or 0)
+        # A generator of its own: dropout and fitting draw from the global one, and would change the batches.
         self._order = torch.Generator().manual_seed(settings.seed)
         self._patience = Patience(settings.patience)
 
@@ -231,5 +232,6 @@ def _split(data: Images, validation: int) -> tuple[tuple[Tensor, Tensor], tuple[
     """Return (images, labels) to train with, and those held out, both in the order of the data."""
     images, labels = data.train_images, data.train_labels
     chosen = torch.randperm(len(labels), generator=torch.Generator().manual_seed(VALIDATION_SEED))
+    # Sorted, so that with nothing held out the order is that of the data, and batches are those they always were.
     held_out, kept = chosen[:validation].sort().values, chosen[validation:].sort().values
     return (images[kept], labels[kept]), (images[held_out], labels[held_out])
