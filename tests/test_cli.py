@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import subprocess
@@ -12,7 +13,7 @@ from typer.testing import CliRunner
 from dropdiag import cli
 from dropdiag.cli import app
 from dropdiag.experiments import reproduce as module
-from dropdiag.experiments import runner
+from dropdiag.experiments.mnist.experiment import MNIST
 
 from .experiments.conftest import quick_figures, write_mnist
 from .synthetic import content, write
@@ -84,7 +85,10 @@ def test_reproduce_says_where_everything_is(data, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--data", "nowhere"], "error: no MNIST file in nowhere, given as the data directory; looked in "),
+        (
+            ["--data", "nowhere"],
+            "error: no MNIST file in nowhere; looked in nowhere, nowhere/mnist, nowhere/MNIST/raw for train-images",
+        ),
         (["--conditions", "dropin"], "error: unknown condition 'dropin'; the conditions are 'No dropout'"),
         (["--lr", "-1"], "error: lr must be positive and finite, got -1.0"),
     ],
@@ -106,14 +110,12 @@ def test_unknown_experiments_and_optimisers_are_refused(tmp_path):
 
 @pytest.mark.usefixtures("quick_figures")
 def test_failed_runs_are_named_and_the_code_is_1(data, tmp_path, monkeypatch):
-    train = runner.train
-
     def fail(settings, *rest):
         if settings.condition == "GAAF":
             raise MemoryError("too large")
-        train(settings, *rest)
+        MNIST.train(settings, *rest)
 
-    monkeypatch.setattr(runner, "train", fail)
+    monkeypatch.setitem(module.EXPERIMENTS, "mnist", dataclasses.replace(MNIST, train=fail))
     code, said, error = call(
         "reproduce", "--data", data, "--seeds", 1, "--epochs", 1, "--jobs", 1, "--out", tmp_path / "o"
     )

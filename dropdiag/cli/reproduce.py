@@ -1,8 +1,9 @@
 """``dropdiag reproduce``."""
 
+# ruff: noqa: ARG001 - options are read through the context, which knows which of them were given
+
 from __future__ import annotations
 
-from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,19 +11,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dropdiag.cli.common import clear_errors as _clear_errors
-from dropdiag.errors import ArgumentError
+from dropdiag.experiments.data.datasets import DATASETS
 
 if TYPE_CHECKING:
     from dropdiag.experiments.reproduce import Reproduction
 
 
-class Experiment(str, Enum):
-    """What can be reproduced."""
+def _known(name: str) -> str:
+    if name not in DATASETS:
+        raise typer.BadParameter(f"{name!r} is not one of {', '.join(DATASETS)}.")
+    return name
 
-    mnist = "mnist"
-    cifar10 = "cifar10"
-    cifar100 = "cifar100"
-    svhn = "svhn"
+
+OF_REPRODUCE = ("data", "limit", "conditions", "seeds", "jobs", "out")
+"""Options of every experiment; the others are settings of its runs, and each experiment knows which it has."""
 
 
 class Device(str, Enum):
@@ -32,11 +34,6 @@ class Device(str, Enum):
     cuda = "cuda"
     mps = "mps"
     cpu = "cpu"
-
-
-ONLY_FIGURE_8 = ("width", "limit", "amp", "device")
-COMMON = ("data", "seeds", "epochs", "optimizer", "lr", "conditions", "jobs", "batch_size", "every", "out")
-"""Options of `reproduce` that Figure 8 has alone, and with the MNIST analysis."""
 
 
 class Activation(str, Enum):
@@ -56,14 +53,16 @@ class Optimizer(str, Enum):
 def reproduce(
     ctx: typer.Context,
     *,
-    experiment: Annotated[Experiment, typer.Argument(help="Which experiment of the paper.")] = Experiment.mnist,
+    experiment: Annotated[
+        str, typer.Argument(parser=_known, metavar=f"[{'|'.join(DATASETS)}]", help="Which experiment, by its data set.")
+    ] = "mnist",
     data: Annotated[
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Folder of the data: MNIST's four IDX files (gzipped or not, in DIR or DIR/mnist), CIFAR's extracted "
-            "folder or .tar.gz, SVHN's two .mat files. Without it: $DROPDIAG_DATA, or else, for mnist, the sample of "
-            "10,000 images that is shipped.",
+            help="Folder of the data: the four IDX files of MNIST or Fashion-MNIST (gzipped or not, in DIR or "
+            "DIR/NAME), CIFAR's extracted folder or .tar.gz, SVHN's two .mat files. Without it: $DROPDIAG_DATA, or "
+            "else, for mnist, the sample of 10,000 images that is shipped.",
         ),
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Seeds per condition; the same in each, so that runs pair.")] = 5,
@@ -102,17 +101,15 @@ def reproduce(
     rate: Annotated[float, typer.Option(help="Dropout rate of the condition 'Dropout'.")] = 0.5,
     batch_size: Annotated[int, typer.Option(min=1, help="Images per step.")] = 128,
     every: Annotated[int, typer.Option(min=1, help="Record weights every so many steps.")] = 10,
-    width: Annotated[  # noqa: ARG001 - read through the context
+    width: Annotated[
         float, typer.Option(help="Factor of the network's widths, for a quick look. Not for mnist.")
     ] = 1.0,
-    limit: Annotated[  # noqa: ARG001 - read through the context
+    limit: Annotated[
         int | None,
-        typer.Option(min=1, help="Take the first so many training and test images. Not for mnist."),
+        typer.Option(min=1, help="Take the first so many training and test images."),
     ] = None,
-    amp: Annotated[  # noqa: ARG001 - read through the context
-        bool, typer.Option("--amp", help="Forward passes in bfloat16 (autocast). Not for mnist.")
-    ] = False,
-    device: Annotated[  # noqa: ARG001 - read through the context
+    amp: Annotated[bool, typer.Option("--amp", help="Forward passes in bfloat16 (autocast). Not for mnist.")] = False,
+    device: Annotated[
         Device, typer.Option(help="What trains; auto takes a GPU if there is one. Not for mnist.")
     ] = Device.auto,
     out: Annotated[
@@ -124,7 +121,7 @@ def reproduce(
 
     `mnist` is the paper's analysis; `cifar10`, `cifar100` and `svhn` are its Figure 8: a VGG-like network with
     ReLU, with batch norm, GAAF, both or neither (unless given: 3 seeds, 60 epochs of SGD with momentum at 0.05,
-    weights recorded every 100 steps).
+    weights recorded every 100 steps). `fashion-mnist` is the same on data of which the paper has no numbers.
 
     Finished runs in --out are kept: after Ctrl-C the same command goes on where it was.
 
@@ -137,30 +134,15 @@ def reproduce(
     - `dropdiag reproduce cifar10 --data ~/data` : Figure 8 on CIFAR-10, from its published files; wants a GPU
     - `dropdiag reproduce svhn --data ~/data --width 0.25 --limit 5000 --epochs 5 --seeds 1` : a first look on a CPU
     """
-    if experiment is not Experiment.mnist:
-        _figure8(experiment.value, _given(ctx))
-        return
+    given = _given(ctx)
+    out = Path(given.pop("out", Path("out") / experiment))
     with _clear_errors(out):
-        _refuse([name for name in _given(ctx) if name in ONLY_FIGURE_8], experiment.value)
-        from dropdiag.experiments.mnist.network import CONDITIONS  # noqa: PLC0415 - torch is not paid for --help
-        from dropdiag.experiments.reproduce import reproduce as mnist  # noqa: PLC0415
+        # Imported late: torch is not paid for --help.
+        from dropdiag.experiments import reproduce as experiments  # noqa: PLC0415
 
-        made = mnist(
-            out,
-            data=data,
-            conditions=conditions or CONDITIONS,
-            seeds=seeds,
-            epochs=epochs,
-            optimizer=optimizer.value,
-            lr=lr,
-            batch_size=batch_size,
-            rate=rate,
-            every=every,
-            activation=activation.value,
-            patience=patience,
-            validation=validation,
-            jobs=jobs,
-        )
+        chosen = {name: value for name, value in given.items() if name not in OF_REPRODUCE}
+        experiments.EXPERIMENTS[experiment].refuse_unknown(chosen, _as_option)
+        made = experiments.reproduce(out, experiment, **given)
     _say(made, out)
 
 
@@ -171,20 +153,8 @@ def _given(ctx: typer.Context) -> dict[str, Any]:
     return {name: value.value if isinstance(value, Enum) else value for name, value in given.items()}
 
 
-def _refuse(names: Sequence[str], experiment: str) -> None:
-    if names:
-        options = ", ".join(f"--{name.replace('_', '-')}" for name in names)
-        raise ArgumentError(f"{experiment} does not take {options}; leave out what does not apply to it")
-
-
-def _figure8(dataset: str, given: dict[str, Any]) -> None:
-    out = Path(given.pop("out", Path("out") / dataset))
-    with _clear_errors(out):
-        _refuse([name for name in given if name not in (*COMMON, *ONLY_FIGURE_8)], dataset)
-        from dropdiag.experiments.images.reproduce import reproduce as figure8  # noqa: PLC0415
-
-        made = figure8(out, dataset, **given)
-    _say(made, out)
+def _as_option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def _say(made: Reproduction, out: Path) -> None:

@@ -1,38 +1,50 @@
-"""The figures of `dropdiag reproduce`, drawn by `dropdiag.plots` with the paper's names for the layers."""
+"""The figures that experiments share, drawn by `dropdiag.plots` with the paper's names for the layers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
-from typing import Final, TypeAlias
-
 from matplotlib.figure import Figure
 
-from dropdiag import plots
-from dropdiag.experiments.tables import hidden
-from dropdiag.plots.style import save
+from dropdiag.experiments.experiment import Layers
+from dropdiag.plots.correlation import correlation as draw_correlation
+from dropdiag.plots.gaaf import gaaf as draw_gaaf
+from dropdiag.plots.gradient_flow import gradient_flow as draw_gradient_flow
+from dropdiag.plots.learning import learning as draw_learning
+from dropdiag.plots.net_variance import net_variance as draw_net_variance
+from dropdiag.plots.saturation import saturation as draw_saturation
+from dropdiag.plots.weights import weights as draw_weights
 from dropdiag.store.reader import Runs
 
-Drawing: TypeAlias = Callable[[Runs, int], Figure]
 
-DRAWINGS: Final[dict[str, Drawing]] = {
-    "gradient_flow": lambda runs, layers: plots.gradient_flow(runs, layers=hidden(layers, "activation")),
-    "weights": lambda runs, layers: plots.weights(runs, layers=hidden(layers, "linear")),
-    "correlation": lambda runs, layers: plots.correlation(runs, layers=hidden(layers, "activation")),
-    "net_variance": lambda runs, layers: plots.net_variance(runs, layers=hidden(layers, "activation")),
-    "saturation": lambda runs, layers: plots.saturation(runs, layers=hidden(layers, "activation")),
-    "learning": lambda runs, _layers: plots.learning(runs),
-    "gaaf": lambda _runs, _layers: plots.gaaf(),
-}
-"""Name of each figure -> how it is drawn from the runs and the number of hidden layers."""
+def gradient_flow(runs: Runs, layers: Layers) -> Figure:
+    """Draw Figure 3 of the paper."""
+    return draw_gradient_flow(runs, layers=layers.activations)
 
 
-def draw(name: str, runs: Runs, layers: int, folder: Path) -> list[Path]:
-    """Draw one figure and write it as PNG, SVG and PDF.
+def weights(runs: Runs, layers: Layers) -> Figure:
+    """Draw Figure 1."""
+    return draw_weights(runs, layers=layers.weights)
 
-    Returns
-    -------
-    list of Path
-        The three files, ``folder/NAME.png`` first.
-    """
-    return save(DRAWINGS[name](runs, layers), folder / name)
+
+def correlation(runs: Runs, layers: Layers) -> Figure:
+    """Draw Figure 2."""
+    return draw_correlation(runs, layers=layers.activations)
+
+
+def net_variance(runs: Runs, layers: Layers) -> Figure:
+    """Draw Figure 4."""
+    return draw_net_variance(runs, layers=layers.activations)
+
+
+def saturation(runs: Runs, layers: Layers) -> Figure:
+    """Draw Figure 5."""
+    return draw_saturation(runs, layers=layers.activations)
+
+
+def learning(runs: Runs, _layers: Layers) -> Figure:
+    """Draw losses and accuracies over training."""
+    return draw_learning(runs)
+
+
+def gaaf(_runs: Runs, _layers: Layers) -> Figure:
+    """Draw Figure 6, which needs no runs."""
+    return draw_gaaf()

@@ -5,26 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 from dropdiag.errors import ArgumentError, RunError
-from dropdiag.experiments.images.settings import Settings as ImageSettings
-from dropdiag.experiments.mnist.train import Settings
+from dropdiag.experiments.settings import OF_ONE_RUN, TrainSettings
 from dropdiag.store.folder import read_meta
 
 RUNS: Final = "runs"
 INTERRUPTED: Final = "interrupted"
-_OF_ONE_RUN: Final = {"condition", "seed"}
-
-Planned: TypeAlias = Settings | ImageSettings
-"""Settings of a run: of the MNIST analysis, or of Figure 8."""
 
 
 @dataclass(frozen=True)
 class Job:
     """A run to be trained, or found trained: its settings and its folder."""
 
-    settings: Planned
+    settings: TrainSettings
     path: Path
 
     @property
@@ -74,14 +69,14 @@ def run_name(condition: str, seed: int) -> str:
     return f"{condition.casefold().replace(' + ', '-').replace(' ', '-')}-s{seed}"
 
 
-def make_plan(out: Path, wanted: Sequence[Planned]) -> Plan:
+def make_plan(out: Path, wanted: Sequence[TrainSettings]) -> Plan:
     """Compare what is wanted with what `out` holds; reads only.
 
     Parameters
     ----------
     out : Path
         Folder of the experiment; its runs are in ``out/runs``.
-    wanted : sequence of Settings
+    wanted : sequence of TrainSettings
         One a run, of one experiment; apart from condition and seed they are the same.
 
     Raises
@@ -91,6 +86,7 @@ def make_plan(out: Path, wanted: Sequence[Planned]) -> Plan:
     """
     runs = out / RUNS
     found = _completed(runs)
+    # Also runs that are not asked for now: a folder stands for one experiment, and may be read as a whole.
     for path, meta in found.items():
         _check_same(path, meta, wanted[0])
     jobs = [Job(settings, runs / run_name(settings.condition, settings.seed)) for settings in wanted]
@@ -108,7 +104,7 @@ def _completed(runs: Path) -> dict[Path, Mapping[str, Any]]:
         try:
             meta = read_meta(path)
         except RunError:
-            continue
+            continue  # no run, or one whose run.json is damaged: it is moved aside if its name is needed
         if meta.get("state") == "completed":
             found[path] = meta
     return found
@@ -122,7 +118,7 @@ def _moves(out: Path, broken: Iterable[Path]) -> Iterable[tuple[Path, Path]]:
         yield path, target
 
 
-def _check_same(path: Path, meta: Mapping[str, Any], wanted: Planned) -> None:
+def _check_same(path: Path, meta: Mapping[str, Any], wanted: TrainSettings) -> None:
     try:
         there = type(wanted).from_config(meta["config"])
     except (ArgumentError, KeyError, TypeError, AttributeError):
@@ -130,7 +126,7 @@ def _check_same(path: Path, meta: Mapping[str, Any], wanted: Planned) -> None:
     differing = [
         f"{f.name} {_shown(there, f.name)} there, {_shown(wanted, f.name)} now"
         for f in fields(wanted)
-        if f.compare and f.name not in _OF_ONE_RUN and getattr(there, f.name) != getattr(wanted, f.name)
+        if f.compare and f.name not in OF_ONE_RUN and getattr(there, f.name) != getattr(wanted, f.name)
     ]
     if differing:
         raise ArgumentError(
@@ -139,7 +135,7 @@ def _check_same(path: Path, meta: Mapping[str, Any], wanted: Planned) -> None:
         )
 
 
-def _shown(settings: Planned, name: str) -> str:
+def _shown(settings: TrainSettings, name: str) -> str:
     if name == "data":
         return f"{settings.source or 'unknown source'} (digest {settings.data[:12]})"
     return str(getattr(settings, name))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from types import TracebackType
-from typing import Final, Protocol
+from typing import Final
 
 from rich.console import Console
 from rich.markup import escape
@@ -22,23 +22,27 @@ from rich.progress import (
 QUIET_SECONDS: Final = 60.0
 
 
-class Display(Protocol):
+class Display(ABC):
     """Follows runs by name; entered before the first and left after the last."""
 
-    def __enter__(self) -> Display: ...
+    def __enter__(self) -> Display:
+        """Begin to show runs."""
+        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+    @abstractmethod
+    def __exit__(self, *_error: object) -> None:
+        """Show nothing any more."""
 
+    @abstractmethod
     def step(self, run: str, step: int, accuracy: float | None) -> None:
         """Say that `run` has done `step` steps, and its test accuracy if it was just measured."""
 
+    @abstractmethod
     def end(self, run: str, error: str | None) -> None:
         """Say that `run` is over, and what ended it if not its last step."""
 
 
-class Bars:
+class Bars(Display):
     """One bar a run and one for all, with the time left.
 
     Parameters
@@ -65,15 +69,14 @@ class Bars:
         self._total, self._remaining = dict(steps), sum(steps.values())
 
     def _add(self, name: str, total: int) -> TaskID:
+        # Not started: the time that is shown is that of the run's own steps, not of its waiting for a process.
         return self._progress.add_task(name, total=total, note="", start=False, visible=False)
 
-    def __enter__(self) -> Bars:
+    def __enter__(self) -> Display:
         self._progress.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self._progress.stop()
 
     def step(self, run: str, step: int, accuracy: float | None) -> None:
@@ -94,13 +97,14 @@ class Bars:
         if error is not None:
             self._progress.update(task, visible=True, note=f"[red]{escape(error.splitlines()[0])}")
         elif done:
+            # Early stopping: the steps that are not taken any more must not count as work that is left.
             self._remaining -= self._total[run] - done
             self._progress.update(self._all, total=self._remaining)
             self._progress.update(task, total=done)
         self._progress.stop_task(self._tasks[run])
 
 
-class Lines:
+class Lines(Display):
     """One line a run when it ends, and one a minute in between.
 
     Parameters
@@ -118,12 +122,7 @@ class Lines:
         self._ended = 0
         self._begun = self._said = time.monotonic()
 
-    def __enter__(self) -> Lines:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         """Nothing is open."""
 
     def step(self, run: str, step: int, accuracy: float | None) -> None:
@@ -138,6 +137,7 @@ class Lines:
         """Say how the run ended."""
         self._ended += 1
         how = f"failed: {error.splitlines()[0]}" if error else f"done{self._measured(run)}"
+        # A run that failed or stopped early has no steps left either.
         self._done[run] = self._total[run]
         self._say(f"[{self._ended}/{len(self._total)}] {run} {how}")
 

@@ -1,24 +1,34 @@
-"""Reproduce the paper's MNIST analysis: train, measure, draw, write one page."""
+"""Reproduce an experiment of the paper: train, measure, draw, write one page."""
 
 from __future__ import annotations
 
+import functools
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Final
 
 from rich.console import Console
 
 from dropdiag.errors import ArgumentError, RunError
-from dropdiag.experiments.data.datasets import Images
-from dropdiag.experiments.data.mnist import Mnist, load_mnist
-from dropdiag.experiments.mnist.network import CONDITIONS, WIDTHS, condition_named
-from dropdiag.experiments.mnist.train import Settings, check_validation
+from dropdiag.experiments.data.datasets import DATASETS, Images, dataset_named
+from dropdiag.experiments.data.load import load_images
+from dropdiag.experiments.experiment import Experiment, S
+from dropdiag.experiments.images.experiment import figure8
+from dropdiag.experiments.mnist.experiment import MNIST
 from dropdiag.experiments.page import make_parts, write_page
 from dropdiag.experiments.plan import Job, Plan, make_plan
 from dropdiag.experiments.progress import display_for
 from dropdiag.experiments.runner import Work, cores, train_all
+from dropdiag.experiments.settings import condition_named
 from dropdiag.store.reader import Runs, load
+
+EXPERIMENTS: Final[dict[str, Experiment[Any]]] = {
+    **{key: figure8(key) for key in DATASETS if key != MNIST.name},
+    MNIST.name: MNIST,
+}
+"""Every data set has Figure 8's networks but MNIST, which has an analysis of its own."""
 
 
 @dataclass(frozen=True)
@@ -46,24 +56,17 @@ class Reproduction:
 
 def reproduce(
     out: str | Path,
+    name: str = MNIST.name,
     *,
     data: str | Path | None = None,
-    conditions: Sequence[str] = CONDITIONS,
-    seeds: int = 5,
-    epochs: int = 20,
-    optimizer: str = "adam",
-    lr: float | None = None,
-    batch_size: int = 128,
-    rate: float = 0.5,
-    widths: tuple[int, ...] = WIDTHS,
-    every: int = 10,
-    activation: str = "tanh",
-    patience: int | None = None,
-    validation: int | None = None,
+    limit: int | None = None,
+    conditions: Sequence[str] | None = None,
+    seeds: int | None = None,
     jobs: int | None = None,
     console: Console | None = None,
+    **settings: Any,
 ) -> Reproduction:
-    """Train the paper's network in every condition and seed, and write figures, tables and a page.
+    """Train an experiment's network in every condition and seed, and write figures, tables and a page.
 
     Finished runs in `out` are kept, so that an interrupted reproduction goes on where it was; a run that was
     under way is moved to ``out/interrupted`` and trained anew. Nothing is deleted.
@@ -72,22 +75,23 @@ def reproduce(
     ----------
     out : path
         Folder for runs, figures, tables and ``index.html``.
-    data : path, optional
-        Folder of MNIST's four IDX files; see `load_mnist`.
-    conditions : sequence of str
-        Out of "No dropout", "Dropout", "GAAF", "GAAF fitted", and with ReLU "GAAF port"; by default the first four.
-    seeds : int
-        Seeds 0 to ``seeds - 1``, the same in every condition.
-    epochs, optimizer, lr, batch_size, rate, widths, every, activation, patience
-        See `Settings`.
-    validation : int, optional
-        Training images held out for early stopping; by default a sixth of them (10,000 of MNIST's 60,000) with
-        `patience`, none without.
+    name : {"mnist", "cifar10", "cifar100", "svhn", "fashion-mnist"}
+        One of `EXPERIMENTS`: the paper's MNIST analysis, or its Figure 8 on another data set.
+    data, limit
+        See `load_images`.
+    conditions : sequence of str, optional
+        Those of "No dropout", "Dropout", "GAAF", "GAAF fitted", and with ReLU "GAAF port" that are wanted, by
+        default the first four; for Figure 8 of "Base", "Batch norm", "GAAF", "Batch norm + GAAF", by default all.
+    seeds : int, optional
+        Seeds 0 to ``seeds - 1``, the same in every condition; by default 5, for Figure 8 3.
     jobs : int, optional
-        Runs at a time, each in a process with one thread; by default as many as there are cores. The numbers
-        do not depend on it. More than one needs a script's main part under ``if __name__ == "__main__":``.
+        Runs at a time, each in a process with one thread; by default one on a GPU, on the CPU as many as there are
+        cores. The numbers do not depend on it. More than one needs a script's main part under
+        ``if __name__ == "__main__":``.
     console : rich Console, optional
         Where progress is shown; standard error by default.
+    **settings
+        epochs, optimizer, lr, batch_size, every and the others of `MnistSettings`, or of `ImageSettings`.
 
     Returns
     -------
@@ -104,35 +108,31 @@ def reproduce(
         If `out` cannot be written, or every run failed.
     KeyboardInterrupt
         Finished runs are whole, and a second call goes on with the others.
+
+    Notes
+    -----
+    With one version of PyTorch a CPU run can be repeated bit for bit. On a GPU the sums of convolutions may be
+    taken in another order each time.
     """
-    out, console = Path(out), console or Console(stderr=True)
-    names = chosen_conditions(conditions, condition_named, CONDITIONS)
+    experiment, console = EXPERIMENTS[dataset_named(name).key], console or Console(stderr=True)
+    wanted = chosen_conditions(experiment, conditions)
+    seeds = experiment.seeds if seeds is None else seeds
     check_counts(seeds, jobs)
-    template = Settings(
-        names[0],
-        seed=0,
-        epochs=epochs,
-        optimizer=optimizer,
-        lr=lr,
-        batch_size=batch_size,
-        rate=rate,
-        widths=widths,
-        every=every,
-        activation=activation,
-    )
-    mnist = load_mnist(data)
-    if validation is None:
-        validation = 0 if patience is None else len(mnist.train_labels) // 6
-    check_validation(validation, len(mnist.train_labels))
-    template = replace(template, data=mnist.digest, source=mnist.source, validation=validation, patience=patience)
-    wanted = [replace(template, condition=c, seed=s) for s, c in itertools.product(range(seeds), names)]
-    plan = make_plan(out, wanted)
+    template = _template(experiment, wanted[0], settings)
+    images = load_images(name, data, limit)
+    template = replace(experiment.prepare(template, images), data=images.digest, source=images.source)
+    # Seed by seed, not condition by condition: what is there after an interrupt already makes pairs.
+    pairs = itertools.product(range(seeds), wanted)
+    plan = make_plan(Path(out), [replace(template, condition=condition, seed=seed) for seed, condition in pairs])
     plan.make_room()
-    failed = train_planned(plan, mnist, jobs or cores(), console)
-    runs = finished(plan, names, failed)
+    jobs = jobs or (cores() if template.device == "cpu" else 1)
+    _announce(plan, images, template.device, jobs, console)
+    work = Work(functools.partial(load_images, name, images.folder, limit), experiment.train)
+    failed = _train(plan, images, jobs, console, work)
+    runs = finished(plan, wanted, failed)
     console.print("Drawing figures and tables", highlight=False)
-    parts = make_parts(runs, len(widths) - 2, out)
-    page = write_page(out, parts, runs, settings=template, data=mnist.describe(), failed=failed)
+    parts = make_parts(runs, experiment.layers(template), Path(out), experiment.sections)
+    page = write_page(Path(out), parts, runs, experiment=experiment, settings=template, data=images, failed=failed)
     return Reproduction(
         page=page,
         files=tuple(path for part in parts for path in part.files),
@@ -142,9 +142,12 @@ def reproduce(
     )
 
 
-def chosen_conditions(given: Sequence[str], named: Callable[[str], str], known: Sequence[str]) -> list[str]:
+def chosen_conditions(experiment: Experiment[S], given: Sequence[str] | None) -> list[str]:
     """Return the conditions that are meant, each once; raise `ArgumentError` if none is."""
-    names = list(dict.fromkeys(map(named, given)))
+    known = tuple(experiment.conditions)
+    if given is None:
+        return list(experiment.default_conditions)
+    names = list(dict.fromkeys(condition_named(name, known) for name in given))
     if not names:
         raise ArgumentError(f"no condition was given; choose among {', '.join(map(repr, known))}")
     return names
@@ -158,20 +161,27 @@ def check_counts(seeds: int, jobs: int | None) -> None:
         raise ArgumentError(f"jobs must be at least 1, got {jobs}")
 
 
-def train_planned(
-    plan: Plan, data: Mnist | Images, jobs: int, console: Console, work: Work | None = None
-) -> dict[str, str]:
-    """Train what is to be trained, `jobs` runs at a time, and say so; see `train_all`."""
-    steps = {job.name: job.settings.steps(len(data.train_labels)) for job in plan.todo}
-    said = [f"Data: {data.describe()}"]
+def _template(experiment: Experiment[S], condition: str, settings: Mapping[str, Any]) -> S:
+    experiment.refuse_unknown(settings)
+    return experiment.settings(condition, seed=0, **{**experiment.fixed, **settings})
+
+
+def _announce(plan: Plan, data: Images, device: str, jobs: int, console: Console) -> None:
+    todo = len(plan.todo)
+    said = [f"Device: {device}; {data.checked}"] if data.checked else []
+    said.append(f"Data: {data.describe()}")
     said += [f"{source.name} was interrupted; moved to {target}" for source, target in plan.aside]
     if plan.done:
-        said.append(f"Kept, because finished: {len(plan.done)} of {len(plan.done) + len(steps)} runs")
-    if steps:
-        said.append(f"Training {len(steps)} runs, {min(jobs, len(steps))} at a time")
+        said.append(f"Kept, because finished: {len(plan.done)} of {len(plan.done) + todo} runs")
+    if todo:
+        said.append(f"Training {todo} runs, {min(jobs, todo)} at a time")
     console.print("\n".join(said), markup=False, highlight=False, soft_wrap=True)
-    if not steps:
+
+
+def _train(plan: Plan, data: Images, jobs: int, console: Console, work: Work) -> dict[str, str]:
+    if not plan.todo:
         return {}
+    steps = {job.name: job.settings.steps(len(data.train_labels)) for job in plan.todo}
     with display_for(steps, console) as display:
         return train_all(plan.todo, data, jobs, display, work)
 

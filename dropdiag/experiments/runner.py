@@ -13,23 +13,21 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Event
-from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import torch
 
 from dropdiag.experiments.data.datasets import Images
-from dropdiag.experiments.data.mnist import Mnist, load_mnist
-from dropdiag.experiments.mnist.train import train
 from dropdiag.experiments.plan import Job
 from dropdiag.experiments.progress import Display
 
 POLL_SECONDS: Final = 0.1
 REPORT_STEPS: Final = 20
+"""A worker tells of every so many steps, not of each: every message crosses processes."""
 
 
-class Told(NamedTuple):
-    """What a worker tells of a run: so many steps are done, with this test accuracy if just measured."""
+class ProgressEvent(NamedTuple):
+    """How far a run is: so many steps are done, with this test accuracy if it was just measured."""
 
     run: str
     step: int
@@ -43,12 +41,12 @@ class Work:
     Attributes
     ----------
     load : callable
-        ``data.folder`` -> the data, loaded anew in each process.
+        Loads the data anew, in each process.
     train : callable
-        Settings, data, run folder, progress: trains one run; see `dropdiag.experiments.mnist.train.train`.
+        Settings, data, run folder, progress: trains one run; see `dropdiag.experiments.experiment.Experiment`.
     """
 
-    load: Callable[[Path], Any]
+    load: Callable[[], Images]
     train: Callable[..., None]
 
 
@@ -59,9 +57,7 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
-def train_all(
-    todo: Sequence[Job], data: Mnist | Images, processes: int, display: Display, work: Work | None = None
-) -> dict[str, str]:
+def train_all(todo: Sequence[Job], data: Images, processes: int, display: Display, work: Work) -> dict[str, str]:
     """Train all runs; one that fails does not stop the others.
 
     Each run uses one thread, so that its numbers do not depend on how many run at a time.
@@ -69,13 +65,12 @@ def train_all(
     Parameters
     ----------
     todo : sequence of Job
-    data : Mnist or Images
-        With more than one process, each loads it again from ``data.folder``.
+    data : Images
+        With more than one process, each loads it again.
     processes : int
         Runs at a time; 1 trains in this process.
     display : Display
-    work : Work, optional
-        Unless given, that of the MNIST analysis.
+    work : Work
 
     Returns
     -------
@@ -88,21 +83,17 @@ def train_all(
         After the runs under way were ended and marked as interrupted; finished runs are whole.
     """
     if processes == 1 or len(todo) == 1:
-        return _one_by_one(todo, data, display, work or _mnist())
-    return _side_by_side(todo, data.folder, processes, display, work)
+        return _one_by_one(todo, data, display, work)
+    return _side_by_side(todo, processes, display, work)
 
 
-def _mnist() -> Work:
-    return Work(load_mnist, train)
-
-
-def _one_by_one(todo: Sequence[Job], data: Mnist | Images, display: Display, work: Work) -> dict[str, str]:
+def _one_by_one(todo: Sequence[Job], data: Images, display: Display, work: Work) -> dict[str, str]:
     failed = {}
     for job in todo:
         error = None
         try:
             with _one_thread():
-                work.train(job.settings, data, job.path, lambda *told, name=job.name: display.step(name, *told))
+                work.train(job.settings, data, job.path, lambda *done, name=job.name: display.step(name, *done))
         except Exception as caught:  # noqa: BLE001 - whatever ends one run, the others go on; it is reported
             error = failed[job.name] = _in_words(caught)
         display.end(job.name, error)
@@ -119,24 +110,24 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _side_by_side(
-    todo: Sequence[Job], folder: Path, processes: int, display: Display, work: Work | None
-) -> dict[str, str]:
+def _side_by_side(todo: Sequence[Job], processes: int, display: Display, work: Work) -> dict[str, str]:
+    # Spawned, not forked: torch's threads and a CUDA context do not survive a fork.
     context = multiprocessing.get_context("spawn")
-    told: Queue[Told] = context.Queue()
+    events: Queue[ProgressEvent] = context.Queue()
     stop = context.Event()
     failed: dict[str, str] = {}
     pool = ProcessPoolExecutor(
         min(processes, len(todo)),
         mp_context=context,
         initializer=_begin_worker,
-        initargs=(folder, told, stop, work),
+        initargs=(events, stop, work),
     )
     try:
-        waiting = {pool.submit(_work, job): job for job in todo}
+        waiting = {pool.submit(_run_job, job): job for job in todo}
         while waiting:
+            # Woken often, since bars have to move while no run ends.
             over, _ = wait(waiting, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
-            _follow(told, display)
+            _follow(events, display)
             for future in over:
                 _close(waiting.pop(future), future, failed, display)
     finally:
@@ -145,10 +136,10 @@ def _side_by_side(
     return failed
 
 
-def _follow(told: Queue[Told], display: Display) -> None:
+def _follow(events: Queue[ProgressEvent], display: Display) -> None:
     with contextlib.suppress(queue.Empty):
         while True:
-            display.step(*told.get_nowait())
+            display.step(*events.get_nowait())
 
 
 def _close(job: Job, future: Future[None], failed: dict[str, str], display: Display) -> None:
@@ -166,25 +157,24 @@ def _in_words(error: BaseException) -> str:
 
 @dataclass
 class _Worker:
-    data: Mnist | Images
+    data: Images
     train: Callable[..., None]
-    told: Queue[Told]
+    events: Queue[ProgressEvent]
     stop: Event
 
 
 _worker: _Worker | None = None
 
 
-def _begin_worker(folder: Path, told: Queue[Told], stop: Event, work: Work | None) -> None:
+def _begin_worker(events: Queue[ProgressEvent], stop: Event, work: Work) -> None:
     global _worker  # noqa: PLW0603 - the one way that ProcessPoolExecutor offers
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which sets `stop`
     torch.set_num_threads(1)
-    told.cancel_join_thread()  # what the parent no longer reads must not keep this process alive
-    work = work or _mnist()
-    _worker = _Worker(work.load(folder), work.train, told, stop)
+    events.cancel_join_thread()  # what the parent no longer reads must not keep this process alive
+    _worker = _Worker(work.load(), work.train, events, stop)
 
 
-def _work(job: Job) -> None:
+def _run_job(job: Job) -> None:
     assert _worker is not None  # noqa: S101 - set by the initializer
     worker = _worker
     parent = multiprocessing.parent_process()
@@ -196,7 +186,7 @@ def _work(job: Job) -> None:
     def progress(step: int, accuracy: float | None) -> None:
         if accuracy is not None or step % REPORT_STEPS == 0:
             check()
-            worker.told.put(Told(job.name, step, accuracy))
+            worker.events.put(ProgressEvent(job.name, step, accuracy))
 
     check()  # a run that waited when `stop` came is not begun
     try:

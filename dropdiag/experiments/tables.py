@@ -6,52 +6,47 @@ The numbers come from `dropdiag.analysis`; here they are only put in order, next
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import pandas as pd
 
 from dropdiag.analysis import correlation, gradient_flow, learning, net_variance, saturation, weights
-from dropdiag.analysis.select import GROUP
-from dropdiag.experiments import paper
-from dropdiag.experiments.mnist.network import NO_DROPOUT
+from dropdiag.analysis.seeds import t_interval
+from dropdiag.analysis.select import GROUP, scalars
+from dropdiag.experiments.experiment import Layers
 from dropdiag.store.reader import Runs
 
 ORDER: Final = ["layer", "condition"]
+ENDS: Final = ("", "_low", "_high")
 
 
-def hidden(layers: int, part: str) -> dict[str, str]:
-    """Return module names and titles of the hidden layers: ``{"layer1.linear": "Layer 1", ...}``."""
-    return {f"layer{i}.{part}": f"Layer {i}" for i in range(1, layers + 1)}
-
-
-def gradient_flow_table(runs: Runs, layers: int) -> pd.DataFrame:
-    """Gradient flow and its ratio to "No dropout", beside Table 2 of the paper.
+def gradient_flow_table(runs: Runs, layers: Layers, wanted: str, *, over_shared_steps: bool = False) -> pd.DataFrame:
+    """Gradient flow and its ratio to a baseline.
 
     Parameters
     ----------
     runs : Runs
-    layers : int
-        Number of hidden layers.
+    layers : Layers
+    wanted : str
+        The baseline. If no run has this condition, ratios are to the first condition there is.
+    over_shared_steps : bool
+        Add common_ratio, common_ratio_low, common_ratio_high: the ratio over the first common_steps, which all
+        runs of the two conditions have.
 
     Returns
     -------
     DataFrame
         One row a layer and condition: layer, condition, gradient_flow (mean of abs(dL/dz) over samples,
         nodes, steps and seeds; loss units per net-value unit), gradient_flow_sd (over seeds), ratio
-        (geometric mean over paired seeds), ratio_low, ratio_high (95 % interval), pairs, seeds, missing;
-        common_ratio, common_ratio_low, common_ratio_high, the same over the first common_steps, which all runs of
-        the two conditions have; paper_gradient_flow, paper_ratio.
+        (geometric mean over paired seeds), ratio_low, ratio_high (95 % interval), pairs, seeds, missing.
     """
-    baseline = NO_DROPOUT if NO_DROPOUT in runs.conditions else None
-    names = hidden(layers, "activation")
-    frame = gradient_flow.table(runs, layers=list(names), baseline=baseline)
-    frame = frame.merge(_over_shared_steps(runs, list(names), baseline), on=GROUP, how="left")
+    baseline = wanted if wanted in runs.conditions else None
+    frame = gradient_flow.table(runs, layers=list(layers.activations), baseline=baseline)
+    if over_shared_steps:
+        frame = frame.merge(_over_shared_steps(runs, list(layers.activations), baseline), on=GROUP, how="left")
     frame = frame.rename(columns={"mean": "gradient_flow", "mean_sd": "gradient_flow_sd"})
-    frame = _with_paper(frame, names, gradient_flow=paper.GRADIENT_FLOW)
-    if baseline is not None:
-        frame = _with_paper(frame, names, ratio=paper.GRADIENT_FLOW_RATIO)
-    return _ordered(frame, names)
+    return _ordered(frame, layers.activations)
 
 
 def _over_shared_steps(runs: Runs, layers: list[str], baseline: str | None) -> pd.DataFrame:
@@ -67,63 +62,36 @@ def _over_shared_steps(runs: Runs, layers: list[str], baseline: str | None) -> p
     return pd.concat(parts, ignore_index=True)
 
 
-def weights_table(runs: Runs, layers: int) -> pd.DataFrame:
-    """Shape of the weights after training, with the peaks of Figure 1.
+def weights_table(runs: Runs, layers: Layers) -> pd.DataFrame:
+    """Shape of the weights after training: as `dropdiag.analysis.weights.table`, by layer."""
+    return _ordered(weights.table(runs, layers=list(layers.weights)), layers.weights)
 
-    Returns
-    -------
-    DataFrame
-        As `dropdiag.analysis.weights.table`, with a column paper_peak_density.
+
+def correlation_table(runs: Runs, layers: Layers, *, peaks: bool = False) -> pd.DataFrame:
+    """Node correlation after training: as `dropdiag.analysis.correlation.table`, by layer.
+
+    With `peaks` there is a column peak_density, the greatest density of r, seeds pooled.
     """
-    names = hidden(layers, "linear")
-    frame = weights.table(runs, layers=list(names))
-    return _ordered(_with_paper(frame, names, peak_density=paper.WEIGHT_PEAK), names)
+    names = list(layers.activations)
+    frame = correlation.table(runs, layers=names)
+    if peaks:
+        by_group = correlation.curves(runs, layers=names).groupby(GROUP, sort=False)
+        frame = frame.merge(by_group["density"].max().rename("peak_density").reset_index(), on=GROUP, how="left")
+    return _ordered(frame, layers.activations)
 
 
-def correlation_table(runs: Runs, layers: int) -> pd.DataFrame:
-    """Node correlation after training, with the peaks of Figure 2.
-
-    Returns
-    -------
-    DataFrame
-        As `dropdiag.analysis.correlation.table`, with columns peak_density (greatest density of r, seeds
-        pooled) and paper_peak_density.
-    """
-    names = hidden(layers, "activation")
-    frame = correlation.table(runs, layers=list(names))
-    curves = correlation.curves(runs, layers=list(names))
-    peaks = curves.groupby(["condition", "layer", "call"], sort=False)["density"].max().rename("peak_density")
-    frame = frame.merge(peaks.reset_index(), on=["condition", "layer", "call"], how="left")
-    return _ordered(_with_paper(frame, names, peak_density=paper.CORRELATION_PEAK), names)
+def saturation_table(runs: Runs, layers: Layers) -> pd.DataFrame:
+    """Shares of the test set's net values in the saturation area: as `dropdiag.analysis.saturation.table`."""
+    return _ordered(saturation.table(runs, layers=list(layers.activations)), layers.activations)
 
 
-def saturation_table(runs: Runs, layers: int) -> pd.DataFrame:
-    """Saturation shares of the net values on test data, with the modes of Figure 5.
-
-    Returns
-    -------
-    DataFrame
-        As `dropdiag.analysis.saturation.table`, with a column paper_modes (text).
-    """
-    names = hidden(layers, "activation")
-    frame = saturation.table(runs, layers=list(names))
-    return _ordered(_with_paper(frame, names, modes=paper.NET_VALUE_MODES), names)
-
-
-def net_variance_table(runs: Runs, layers: int) -> pd.DataFrame:
-    """Net variance under dropout and the gradient of saturated nodes, after training.
-
-    Returns
-    -------
-    DataFrame
-        As `dropdiag.analysis.net_variance.table`.
-    """
-    names = hidden(layers, "activation")
-    return _ordered(net_variance.table(runs, layers=list(names)), names)
+def net_variance_table(runs: Runs, layers: Layers) -> pd.DataFrame:
+    """Net variance under dropout and the gradient of saturated nodes: as `dropdiag.analysis.net_variance.table`."""
+    return _ordered(net_variance.table(runs, layers=list(layers.activations)), layers.activations)
 
 
 def accuracy_table(runs: Runs) -> pd.DataFrame:
-    """Test accuracy and the epoch of the best one, beside Figure 7.
+    """Test accuracy and the epoch of the best one.
 
     Where accuracies on validation images are logged, the epoch is that of the best of *them*, and the best test
     accuracy is the one there; otherwise both are those of the best test accuracy.
@@ -132,7 +100,7 @@ def accuracy_table(runs: Runs) -> pd.DataFrame:
     -------
     DataFrame
         One row a condition: final_accuracy, best_accuracy (per cent), best_epoch, each with its ``_sd`` over
-        seeds; seeds, missing; paper_accuracy, paper_accuracy_sd (per cent), paper_epochs, paper_epochs_sd.
+        seeds; seeds, missing.
     """
     chosen_by = "validation_accuracy" if "validation_accuracy" in learning.quantities(runs) else None
     best = learning.best(runs, "accuracy", by=chosen_by)
@@ -144,28 +112,108 @@ def accuracy_table(runs: Runs) -> pd.DataFrame:
     ):
         frame[name], frame[f"{name}_sd"] = unit * best[column], unit * best[f"{column}_sd"]
     frame[["seeds", "missing"]] = best[["seeds", "missing"]]
-    for column in ("accuracy", "accuracy_sd", "epochs", "epochs_sd"):
-        published = {name: getattr(row, column) for name, row in paper.MNIST_ACCURACY.items()}
-        frame[f"paper_{column}"] = frame["condition"].map(published)
     return frame
 
 
-def _with_paper(
-    frame: pd.DataFrame, names: Mapping[str, str], **published: Mapping[str, Mapping[int, Any]]
-) -> pd.DataFrame:
-    """Add a column ``paper_<name>`` for each published quantity, empty where the paper has no number."""
-    number = {layer: i for i, layer in enumerate(names, start=1)}
-    keys = list(zip(frame["condition"], frame["layer"], strict=True))
-    columns = {
-        f"paper_{name}": [values.get(condition, {}).get(number[layer]) for condition, layer in keys]
-        for name, values in published.items()
+def final_accuracy(runs: Runs) -> pd.DataFrame:
+    """Test accuracy after the last epoch of each run.
+
+    Returns
+    -------
+    DataFrame
+        Columns condition, seed, accuracy (per cent).
+    """
+    # Stable: of two evaluations at one step, the one logged later counts.
+    frame = scalars(runs, "accuracy", phase="eval").sort_values("step", kind="stable")
+    last = frame.groupby(["condition", "run"], sort=False, observed=True).tail(1)
+    order = {name: place for place, name in enumerate(runs.conditions)}
+    table = pd.DataFrame({
+        "condition": last["condition"].astype(str), "seed": last["seed"], "accuracy": 100.0 * last["value"]
+    })  # fmt: skip
+    place = table["condition"].map(order)
+    return table.assign(place=place).sort_values(["place", "seed"]).drop(columns="place").reset_index(drop=True)
+
+
+def paired_difference(final: pd.DataFrame, condition: str, baseline: str) -> tuple[float, float, float, int]:
+    """Difference of two conditions' accuracies, paired by seed.
+
+    Parameters
+    ----------
+    final : DataFrame
+        See `final_accuracy`.
+    condition, baseline : str
+
+    Returns
+    -------
+    mean, low, high : float
+        Mean of the seeds' differences and its 95 % t interval, in percentage points; NaN where there are no
+        pairs, and the interval for one pair.
+    pairs : int
+    """
+    left, right = (final.loc[final["condition"] == c].set_index("seed")["accuracy"] for c in (condition, baseline))
+    difference = (left - right).dropna()
+    return (*t_interval(difference.to_numpy()), len(difference))
+
+
+def with_differences(frame: pd.DataFrame, runs: Runs, **baselines: Mapping[str, str]) -> pd.DataFrame:
+    """Add to `accuracy_table` how final accuracies differ from those of other conditions, paired by seed.
+
+    Parameters
+    ----------
+    frame : DataFrame
+    runs : Runs
+    **baselines : mapping of str to str
+        Name of a difference -> condition -> its baseline.
+
+    Returns
+    -------
+    DataFrame
+        With columns NAME, NAME_low, NAME_high, NAME_pairs; see `paired_difference`.
+    """
+    final, frame = final_accuracy(runs), frame.copy()
+    nothing = (float("nan"), float("nan"), float("nan"), 0)
+    for name, against in baselines.items():
+        frame[[*(f"{name}{end}" for end in ENDS), f"{name}_pairs"]] = [
+            paired_difference(final, condition, against[condition]) if condition in against else nothing
+            for condition in frame["condition"]
+        ]
+    return frame
+
+
+def with_published(frame: pd.DataFrame, titles: Iterable[str] = (), **columns: Mapping[str, Any]) -> pd.DataFrame:
+    """Add the paper's numbers to a table.
+
+    Parameters
+    ----------
+    frame : DataFrame
+    titles : iterable of str
+        Titles of the layers in their order, where the table is by layer.
+    **columns : mapping
+        Name -> condition -> number, or in a table by layer condition -> layer, numbered from 1 -> number.
+
+    Returns
+    -------
+    DataFrame
+        With columns paper_NAME, empty where the paper has no number.
+    """
+    place = {title: i for i, title in enumerate(titles, start=1)}
+    layers = [place[title] for title in frame["layer"]] if place else [0] * len(frame)
+    keys = list(zip(frame["condition"], layers, strict=True))
+    added = {
+        f"paper_{name}": [_published(given.get(condition), layer) for condition, layer in keys]
+        for name, given in columns.items()
     }
-    return pd.concat([frame, pd.DataFrame(columns, index=frame.index)], axis=1)
+    return pd.concat([frame, pd.DataFrame(added, index=frame.index)], axis=1)
+
+
+def _published(given: Any, layer: int) -> Any:
+    return given.get(layer) if isinstance(given, Mapping) else given
 
 
 def _ordered(frame: pd.DataFrame, names: Mapping[str, str]) -> pd.DataFrame:
     """Rows by layer, then by condition in its order; layers by their titles."""
     place = {layer: i for i, layer in enumerate(names)}
+    # Stable: within a layer the conditions keep their order.
     frame = frame.sort_values("layer", key=lambda column: column.map(place), kind="stable")
     frame = frame.assign(layer=frame["layer"].map(dict(names))).drop(columns="call")
     return frame[[*ORDER, *(column for column in frame if column not in ORDER)]].reset_index(drop=True)

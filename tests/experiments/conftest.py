@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from dropdiag.experiments import page
+from dropdiag.experiments.data.datasets import ENVIRONMENT
 from dropdiag.experiments.data.idx import write_idx
-from dropdiag.experiments.data.mnist import ENVIRONMENT, FILES
+from dropdiag.experiments.data.mnist import FILES
 
 BESIDE = Path(__file__).parents[3] / "shared" / "data"
 GIVEN = os.environ.get(ENVIRONMENT)
@@ -33,10 +34,10 @@ def full_mnist() -> Path:
 def quick_figures(monkeypatch):
     """Write empty figures, for tests that look at something else: drawing takes seconds."""
 
-    def draw(name, _runs, _layers, folder):
+    def draw(section, _runs, _layers, folder):
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"{name}.png").write_bytes(b"")
-        return [folder / f"{name}.png"]
+        (folder / f"{section.name}.png").write_bytes(b"")
+        return [folder / f"{section.name}.png"]
 
     monkeypatch.setattr(page, "draw", draw)
 

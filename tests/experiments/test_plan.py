@@ -7,15 +7,17 @@ from pathlib import Path
 import pytest
 
 from dropdiag.errors import ArgumentError, RunError
-from dropdiag.experiments.mnist.train import Settings
+from dropdiag.experiments.mnist.train import MnistSettings
 from dropdiag.experiments.plan import make_plan, run_name
 
 WANTED = [
-    Settings(condition, seed, data="d" * 64, source="a place") for seed in (0, 1) for condition in ("Dropout", "GAAF")
+    MnistSettings(condition, seed, data="d" * 64, source="a place")
+    for seed in (0, 1)
+    for condition in ("Dropout", "GAAF")
 ]
 
 
-def put(out: Path, settings: Settings, state: str, name: str | None = None, **config) -> Path:
+def put(out: Path, settings: MnistSettings, state: str, name: str | None = None, **config) -> Path:
     path = out / "runs" / (name or run_name(settings.condition, settings.seed))
     path.mkdir(parents=True)
     meta = {"format": "dropdiag-run", "schema": 1, "state": state, "config": {**settings.config(), **config}}

@@ -5,36 +5,36 @@ import pandas as pd
 import pytest
 
 from dropdiag.experiments import paper
-from dropdiag.experiments.cells import label, number, printed, ratio, value
-from dropdiag.experiments.data.mnist import load_mnist
+from dropdiag.experiments.cells import across, label, number, printed, ratio, value
+from dropdiag.experiments.data.load import load_images
+from dropdiag.experiments.mnist.experiment import MNIST
 from dropdiag.experiments.mnist.network import CONDITIONS
-from dropdiag.experiments.mnist.sections import SECTIONS, across
-from dropdiag.experiments.mnist.train import Settings, train
-from dropdiag.experiments.tables import (
-    accuracy_table,
-    correlation_table,
-    gradient_flow_table,
-    saturation_table,
-    weights_table,
-)
+from dropdiag.experiments.mnist.train import MnistSettings, train
 from dropdiag.store.reader import load
 
 from .conftest import write_mnist
+
+LAYERS = MNIST.layers(MnistSettings("GAAF", 0))
+SECTIONS = {section.name: section for section in MNIST.sections}
+
+
+def table(name: str, runs) -> pd.DataFrame:
+    return SECTIONS[name].table(runs, LAYERS)
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tables")
-    data = load_mnist(write_mnist(folder / "data"))
+    data = load_images("mnist", write_mnist(folder / "data"))
     for condition in CONDITIONS:
         for seed in (0, 1):
-            wanted = Settings(condition, seed, epochs=2, batch_size=50, widths=(784, 12, 8, 8, 10))
+            wanted = MnistSettings(condition, seed, epochs=2, batch_size=50, widths=(784, 12, 8, 8, 10))
             train(wanted, data, folder / f"{condition}{seed}")
     return load([folder / f"{condition}{seed}" for condition in CONDITIONS for seed in (0, 1)])
 
 
 def test_gradient_flow_is_the_mean_over_all_steps_beside_table_2(runs):
-    frame = gradient_flow_table(runs, 3)
+    frame = table("gradient_flow", runs)
     assert frame[["layer", "condition"]].to_records(index=False).tolist() == [
         (f"Layer {i}", condition) for i in (1, 2, 3) for condition in CONDITIONS
     ]
@@ -51,39 +51,39 @@ def test_gradient_flow_is_the_mean_over_all_steps_beside_table_2(runs):
 
 
 def test_without_the_baseline_there_is_no_published_ratio(runs):
-    frame = gradient_flow_table(load([run.path for run in runs if run.condition != "No dropout"]), 3)
+    frame = table("gradient_flow", load([run.path for run in runs if run.condition != "No dropout"]))
     assert set(frame["baseline"]) == {"Dropout"}
     assert "paper_ratio" not in frame
 
 
 def test_the_other_tables_stand_beside_their_figures(runs):
-    weights = weights_table(runs, 3).set_index(["layer", "condition"])
+    weights = table("weights", runs).set_index(["layer", "condition"])
     assert weights.loc[("Layer 3", "Dropout"), "paper_peak_density"] == 5.6
     assert weights.loc[("Layer 1", "GAAF"), "weights"] == 784 * 12
-    correlation = correlation_table(runs, 3).set_index(["layer", "condition"])
+    correlation = table("correlation", runs).set_index(["layer", "condition"])
     assert correlation.loc[("Layer 2", "No dropout"), "paper_peak_density"] == 1.52
     assert correlation["samples"].eq(50).all()
     assert correlation["peak_density"].between(0.3, 20).all()
-    saturation = saturation_table(runs, 3).set_index(["layer", "condition"])
+    saturation = table("saturation", runs).set_index(["layer", "condition"])
     assert saturation.loc[("Layer 2", "Dropout"), "paper_modes"] == "±2.4"
     assert (saturation["share"] == saturation["left"] + saturation["right"]).all()
 
 
 def test_accuracy_is_in_per_cent_and_its_best_in_epochs(runs):
-    frame = accuracy_table(runs).set_index("condition")
+    frame = table("learning", runs).set_index("condition")
     rows = runs.scalars
     rows = rows[rows["quantity"] == "accuracy"].pivot_table(index=["condition", "seed"], columns="step", values="value")
     for condition in CONDITIONS:
-        table = rows.loc[condition].to_numpy()
-        assert frame.loc[condition, "final_accuracy"] == pytest.approx(100 * table[:, -1].mean())
-        assert frame.loc[condition, "best_accuracy"] == pytest.approx(100 * table.max(axis=1).mean())
-        assert frame.loc[condition, "best_epoch"] == pytest.approx(1 + table.argmax(axis=1).mean())
+        values = rows.loc[condition].to_numpy()
+        assert frame.loc[condition, "final_accuracy"] == pytest.approx(100 * values[:, -1].mean())
+        assert frame.loc[condition, "best_accuracy"] == pytest.approx(100 * values.max(axis=1).mean())
+        assert frame.loc[condition, "best_epoch"] == pytest.approx(1 + values.argmax(axis=1).mean())
     assert frame.loc["GAAF", ["paper_accuracy", "paper_epochs_sd"]].tolist() == [98.35, 24.8]
 
 
-@pytest.mark.parametrize("section", [s for s in SECTIONS if s.table], ids=lambda s: s.name)
+@pytest.mark.parametrize("section", [s for s in MNIST.sections if s.table], ids=lambda s: s.name)
 def test_every_section_prints_its_table(runs, section):
-    frame = section.table(runs, 3)
+    frame = section.table(runs, LAYERS)
     cells = printed(frame, section.columns)
     assert len(cells) == len(frame)
     assert all(isinstance(cell, str) and "nan" not in cell for row in cells for cell in row)
@@ -111,11 +111,11 @@ def test_columns():
         label("layer", "Layer"),
         value("a", "A", ".2f"),
         value("b", "B", ".1f"),
-        ratio("r", "R", ".1f"),
+        ratio("r", "R"),
     )
-    assert printed(frame, columns) == [["Layer 1", "1.00 (0.25)", "2.0", "2.0 [1.5, 3.0]"]]
+    assert printed(frame, columns) == [["Layer 1", "1.00 (0.25)", "2.0", "2.00 [1.50, 3.00]"]]
     assert printed(frame.assign(baseline="x"), columns)[0][3] == "1"
-    assert printed(frame.assign(r_low=None), columns)[0][3] == "2.0"
+    assert printed(frame.assign(r_low=None), columns)[0][3] == "2.00"
     assert printed(frame, (value("missing", "M"),)) == [["–"]]
 
 

@@ -98,8 +98,10 @@ def read_archive(path: Path, folder: str, names: tuple[str, ...]) -> dict[str, b
     wanted = {f"{folder}/{name}": name for name in names}
     found: dict[str, bytes] = {}
     try:
+        # One pass in the archive's order: to go back in a gzip stream is to unpack it anew.
         with tarfile.open(path, "r:gz") as archive:
             for member in archive:
+                # Archives that were packed again from inside a folder have this prefix.
                 name = wanted.get(member.name.removeprefix("./"))
                 if name is not None:
                     _refuse_twice(path, name, found)
@@ -120,6 +122,7 @@ def _refuse_twice(path: Path, name: str, found: Mapping[str, bytes]) -> None:
 def _member(path: Path, archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
     if not member.isfile():
         raise DataError(f"{path}: {member.name} in it is no plain file; fetch it again")
+    # Announced, not yet read: a forged header must not fill the memory.
     if member.size > LIMIT:
         raise DataError(f"{path}: {member.name} in it announces {member.size:,} bytes, more than {LIMIT:,}")
     stream = archive.extractfile(member)

@@ -7,6 +7,7 @@ CIFAR-100 the coarse one, then the fine one) and the same 3,072 bytes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +18,10 @@ from numpy.typing import NDArray
 
 from dropdiag.errors import DataError
 from dropdiag.experiments.data.archive import compared, read_archive, read_folder
-from dropdiag.experiments.data.datasets import CHANNELS, CIFAR10, CIFAR100, SIDE, VALUES, Dataset, Split, checked_labels
+from dropdiag.experiments.data.datasets import CIFAR10, CIFAR100, Contents, Dataset, Split, checked_labels
 from dropdiag.experiments.data.restricted_pickle import read_pickle
+
+VALUES: Final = math.prod(CIFAR10.shape)
 
 Part: TypeAlias = tuple[NDArray[np.uint8], NDArray[np.int64]]
 
@@ -54,7 +57,7 @@ class Version:
         return (*self.train, *self.test)
 
 
-def read_cifar(dataset: Dataset, directory: Path) -> tuple[Split, Split, str, Path]:
+def read(dataset: Dataset, directory: Path) -> Contents:
     """Read a data set from the first of its versions that `directory` holds.
 
     Parameters
@@ -67,11 +70,7 @@ def read_cifar(dataset: Dataset, directory: Path) -> tuple[Split, Split, str, Pa
 
     Returns
     -------
-    train, test : Split
-    checked : str
-        Whether the files are the published ones, in words.
-    path : Path
-        The folder or archive that was read.
+    Contents
 
     Raises
     ------
@@ -88,7 +87,7 @@ def read_cifar(dataset: Dataset, directory: Path) -> tuple[Split, Split, str, Pa
     where = {name: f"{path}: {version.folder}/{name}" if archived else str(path / name) for name in version.names}
     parts = {name: version.read(content[name], where[name]) for name in version.names}
     train, test = (_joined([parts[name] for name in names]) for names in (version.train, version.test))
-    return train, test, compared(published), path
+    return Contents(train, test, path, compared(published))
 
 
 def _find(dataset: Dataset, directory: Path) -> tuple[Version, Path, bool]:
@@ -97,6 +96,7 @@ def _find(dataset: Dataset, directory: Path) -> tuple[Version, Path, bool]:
         named = [v for v in versions if v.archive == directory.name]
         if named:
             return named[0], directory, True
+    # Files that lie open are read at once; an archive has to be unpacked in memory first.
     for version in versions:
         for place in (directory, directory / version.folder):
             if any((place / name).is_file() for name in version.names) and _is_of(version, place):
@@ -141,10 +141,11 @@ def _pickled_images(data: Any, where: str) -> NDArray[np.uint8]:
     if not (isinstance(data, np.ndarray) and data.ndim == 2 and data.shape[1] == VALUES):
         got = f"an array of shape {data.shape}" if isinstance(data, np.ndarray) else type(data).__name__
         raise DataError(f"{where}: 'data' is {got}, expected images of {VALUES} bytes each")
-    return np.ascontiguousarray(data).reshape(-1, CHANNELS, SIDE, SIDE)
+    return np.ascontiguousarray(data).reshape(-1, *CIFAR10.shape)
 
 
 def _pickled_labels(given: Any, name: str, where: str) -> NDArray[np.int64]:
+    # Not isinstance: True is an int to Python, and no label.
     if not (isinstance(given, list) and all(type(label) is int for label in given)):
         raise DataError(f"{where}: {name!r} is not a list of integers; fetch it again")
     try:
@@ -164,9 +165,11 @@ def _from_binary(label_bytes: int, classes: int) -> Callable[[bytes, str], Part]
             )
         rows = np.frombuffer(content, dtype=np.uint8).reshape(-1, record)
         labels = checked_labels(rows[:, label_bytes - 1].astype(np.int64), classes, where)
+        # CIFAR-10's records are a byte shorter: read as CIFAR-100's they drift, which the coarse labels show.
         if label_bytes > 1 and rows[:, 0].max() >= COARSE:
             raise DataError(f"{where}: coarse label {rows[:, 0].max()} is outside 0..{COARSE - 1}")
-        return rows[:, label_bytes:].reshape(-1, CHANNELS, SIDE, SIDE).copy(), labels
+        # A copy, since the bytes of a file are read-only and torch warns of tensors that cannot be written.
+        return rows[:, label_bytes:].reshape(-1, *CIFAR10.shape).copy(), labels
 
     return read
 

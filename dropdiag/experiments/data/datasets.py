@@ -1,28 +1,63 @@
-"""The data sets of Figure 8: what they are called, where they are published, and how they lie in memory."""
+"""The image data sets: what each is called, who publishes it, what reads it, and how it lies in memory.
+
+Neither torch nor numpy is imported here: the command line shows the names without paying for them.
+"""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
+from importlib import import_module
 from pathlib import Path
-from typing import Final
-
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from dropdiag.errors import ArgumentError, DataError
 
-CHANNELS: Final = 3
-SIDE: Final = 32
-VALUES: Final = CHANNELS * SIDE * SIDE
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+ENVIRONMENT: Final = "DROPDIAG_DATA"
+"""Environment variable that names the data directory where none is given."""
+
+
+class Split(NamedTuple):
+    """Training or test images as a reader gives them.
+
+    Attributes
+    ----------
+    images : ndarray of uint8, shape (n, channels, height, width), or (n, height, width) of grey images
+    labels : ndarray of int64, shape (n,)
+    """
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+
+
+class Contents(NamedTuple):
+    """What a reader found.
+
+    Attributes
+    ----------
+    train, test : Split
+    path : Path
+        The folder or archive that was read.
+    checked : str
+        Whether the files are the published ones, in words; empty where no digest of any file is published.
+    """
+
+    train: Split
+    test: Split
+    path: Path
+    checked: str
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set of 3 x 32 x 32 images.
+    """A data set of images.
 
     Attributes
     ----------
@@ -35,6 +70,12 @@ class Dataset:
         Whether a mirrored image keeps its label, so that training may mirror it. A mirrored digit does not.
     publisher : str
         Who publishes it, and where, in words.
+    reader : str
+        Module of `dropdiag.experiments.data` whose ``read(dataset, directory)`` returns its `Contents`.
+    shape : tuple of int
+        Channels, height, width of an image.
+    sample : Path, optional
+        A folder that is shipped with dropdiag and is read where no directory is given.
     """
 
     key: str
@@ -42,29 +83,52 @@ class Dataset:
     classes: int
     flip: bool
     publisher: str
+    reader: str
+    shape: tuple[int, int, int] = (3, 32, 32)
+    sample: Path | None = None
+
+    def read(self, directory: Path) -> Contents:
+        """Read the files in `directory`.
+
+        Raises
+        ------
+        DataError
+            If a file is missing or damaged. The message names it.
+        """
+        # By name: the table below is read by the command line, which must not import what the readers need.
+        read: Callable[[Dataset, Path], Contents] = import_module(f"dropdiag.experiments.data.{self.reader}").read
+        return read(self, directory)
 
 
+_LECUN: Final = "by Yann LeCun, Corinna Cortes and Christopher J. C. Burges"
 _KRIZHEVSKY: Final = "by Alex Krizhevsky, on his page at the University of Toronto, www.cs.toronto.edu/~kriz/cifar.html"
 _NETZER: Final = "by Yuval Netzer and others, on the page ufldl.stanford.edu/housenumbers of Stanford University"
+_ZALANDO: Final = "by Zalando Research, on github.com/zalandoresearch/fashion-mnist"
 
-CIFAR10: Final = Dataset("cifar10", "CIFAR-10", 10, flip=True, publisher=_KRIZHEVSKY)
-CIFAR100: Final = Dataset("cifar100", "CIFAR-100", 100, flip=True, publisher=_KRIZHEVSKY)
-SVHN: Final = Dataset("svhn", "SVHN", 10, flip=False, publisher=_NETZER)
-DATASETS: Final = {dataset.key: dataset for dataset in (CIFAR10, CIFAR100, SVHN)}
-
-
-@dataclass(frozen=True)
-class Split:
-    """Training or test images as a reader gives them.
-
-    Attributes
-    ----------
-    images : ndarray of uint8, shape (n, 3, 32, 32)
-    labels : ndarray of int64, shape (n,)
-    """
-
-    images: NDArray[np.uint8]
-    labels: NDArray[np.int64]
+MNIST: Final = Dataset(
+    "mnist",
+    "MNIST",
+    10,
+    flip=False,
+    publisher=_LECUN,
+    reader="mnist",
+    shape=(1, 28, 28),
+    sample=Path(__file__).parent / "mnist_sample",
+)
+CIFAR10: Final = Dataset("cifar10", "CIFAR-10", 10, flip=True, publisher=_KRIZHEVSKY, reader="cifar")
+CIFAR100: Final = Dataset("cifar100", "CIFAR-100", 100, flip=True, publisher=_KRIZHEVSKY, reader="cifar")
+SVHN: Final = Dataset("svhn", "SVHN", 10, flip=False, publisher=_NETZER, reader="svhn")
+FASHION_MNIST: Final = Dataset(
+    "fashion-mnist",
+    "Fashion-MNIST",
+    10,
+    flip=True,
+    publisher=_ZALANDO,
+    reader="fashion_mnist",
+    shape=(1, 28, 28),
+)
+DATASETS: Final = {dataset.key: dataset for dataset in (MNIST, CIFAR10, CIFAR100, SVHN, FASHION_MNIST)}
+"""All data sets by key. A new one is a line here and a file with its reader."""
 
 
 @dataclass(frozen=True)
@@ -74,16 +138,16 @@ class Images:
     Attributes
     ----------
     dataset : Dataset
-    train_images, test_images : Tensor of uint8, shape (n, 3, 32, 32)
-        Red, green, blue, 0..255.
+    train_images, test_images : Tensor of uint8
+        Values 0..255, shape (n, channels, height, width), or (n, height, width) of grey images.
     train_labels, test_labels : Tensor of int64, shape (n,)
         0 to ``dataset.classes - 1``.
     folder : Path
-        What was given as the data directory: the same call with it reads the same files again.
+        The data directory: loading it again reads the same files.
     source : str
         Where the data came from, in words.
     checked : str
-        Whether the files are the published ones, in words.
+        Whether the files are the published ones, in words; see `Contents`.
     """
 
     dataset: Dataset
@@ -101,7 +165,8 @@ class Images:
         digest = hashlib.sha256()
         for part in (self.train_images, self.train_labels, self.test_images, self.test_labels):
             digest.update(repr(tuple(part.shape)).encode())
-            digest.update(part.to(torch.uint8).numpy().tobytes())
+            # As bytes, as the files have them: labels are int64 in memory only because torch asks for it.
+            digest.update(part.numpy().astype("uint8").tobytes())
         return digest.hexdigest()
 
     def describe(self) -> str:
@@ -118,7 +183,7 @@ def dataset_named(key: str) -> Dataset:
         If there is none; the message lists all.
     """
     if key not in DATASETS:
-        raise ArgumentError(f"unknown data set {key!r}; the data sets of Figure 8 are {', '.join(DATASETS)}")
+        raise ArgumentError(f"unknown data set {key!r}; the data sets are {', '.join(DATASETS)}")
     return DATASETS[key]
 
 

@@ -45,6 +45,7 @@ def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
     content = _unpacked(path)
     magic = bytes([0, 0, _UNSIGNED_BYTE, dimensions])
     header = 4 + 4 * dimensions
+    # A file shorter than its magic number is compared as far as it goes, and is then called truncated, not wrong.
     if content[:4] != magic[: len(content)]:
         raise DataError(
             f"{path}: wrong magic number 0x{content[:4].hex()}, expected 0x{magic.hex()} "
@@ -69,6 +70,7 @@ def write_idx(path: Path, values: NDArray[np.uint8]) -> None:
     content = bytes([0, 0, _UNSIGNED_BYTE, values.ndim]) + struct.pack(f">{values.ndim}I", *values.shape)
     content += np.ascontiguousarray(values).tobytes()
     if path.suffix == ".gz":
+        # Neither name nor time of writing: the sample's files must not change when it is made again.
         buffer = io.BytesIO()
         with gzip.GzipFile(filename="", mode="wb", fileobj=buffer, compresslevel=9, mtime=0) as stream:
             stream.write(content)

@@ -1,4 +1,4 @@
-"""CIFAR-10, CIFAR-100 and SVHN: where they are looked for, and one way to load them."""
+"""One way to load a data set: where it is looked for, and what becomes of it in memory."""
 
 from __future__ import annotations
 
@@ -8,35 +8,36 @@ from pathlib import Path
 import torch
 
 from dropdiag.errors import ArgumentError, DataError
-from dropdiag.experiments.data.cifar import read_cifar
-from dropdiag.experiments.data.datasets import SVHN, Dataset, Images, Split, dataset_named
-from dropdiag.experiments.data.mnist import ENVIRONMENT
-from dropdiag.experiments.data.svhn import read_svhn
+from dropdiag.experiments.data.datasets import ENVIRONMENT, Contents, Dataset, Images, Split, dataset_named
 
 
 def load_images(key: str, directory: str | Path | None = None, limit: int | None = None) -> Images:
-    """Load a data set of Figure 8 from its published files.
+    """Load a data set from its published files.
 
     Parameters
     ----------
-    key : {"cifar10", "cifar100", "svhn"}
+    key : {"mnist", "cifar10", "cifar100", "svhn", "fashion-mnist"}
     directory : path, optional
-        Where the files lie: for CIFAR the extracted folder (pickles or binary), a folder that holds it or the
-        published ``.tar.gz``, or that archive itself; for SVHN the folder of the two ``.mat`` files. Without it,
-        the folder named by the environment variable DROPDIAG_DATA. None of them is shipped with dropdiag.
+        Where the files lie: for MNIST and Fashion-MNIST the folder of the four IDX files, gzipped or not, or one
+        with a subfolder of the data set's name; for CIFAR the extracted folder (pickles or binary), a folder that
+        holds it or the published ``.tar.gz``, or that archive itself; for SVHN the folder of the two ``.mat``
+        files. Without it, the folder named by the environment variable DROPDIAG_DATA; without that, for MNIST the
+        sample shipped with dropdiag (10,000 training and 2,000 test images). No other data set is shipped.
     limit : int, optional
         Keep the first so many training images and the first so many test images, for a quick look.
 
     Returns
     -------
     Images
+        Its ``source`` says which of the places was used.
 
     Raises
     ------
     ArgumentError
         For an unknown data set or a limit below 1.
     DataError
-        If a file is missing, damaged, or names anything but arrays. The message names the file.
+        If a file is missing, damaged, disagrees with the others, or names anything but arrays. The message names
+        the file.
 
     Notes
     -----
@@ -46,27 +47,47 @@ def load_images(key: str, directory: str | Path | None = None, limit: int | None
     dataset = dataset_named(key)
     if limit is not None and limit < 1:
         raise ArgumentError(f"limit must be at least 1, got {limit}")
-    folder = _given(dataset, directory)
-    train, test, checked, path = read_svhn(folder) if dataset == SVHN else read_cifar(dataset, folder)
+    folder, named = _folder(dataset, directory)
+    contents = _read(dataset, folder, named)
     first = "" if limit is None else f", the first {limit:,} of each"
     return Images(
         dataset,
-        *_tensors(train, limit),
-        *_tensors(test, limit),
+        *_tensors(contents.train, limit),
+        *_tensors(contents.test, limit),
         folder=folder,
-        source=f"{dataset.title} from {path}{first}",
-        checked=checked,
+        source=_source(dataset, contents, named) + first,
+        checked=contents.checked,
     )
 
 
-def _given(dataset: Dataset, directory: str | Path | None) -> Path:
-    given = directory if directory is not None else os.environ.get(ENVIRONMENT)
-    if not given:
-        raise DataError(
-            f"{dataset.title} is not shipped with dropdiag: name the folder of its files, or set {ENVIRONMENT}; "
-            f"it is published {dataset.publisher}"
-        )
-    return Path(given).expanduser()
+def _folder(dataset: Dataset, directory: str | Path | None) -> tuple[Path, bool]:
+    """Return the folder to read, and whether the environment variable named it."""
+    if directory is not None:
+        return Path(directory).expanduser(), False
+    if variable := os.environ.get(ENVIRONMENT):
+        return Path(variable).expanduser(), True
+    if dataset.sample is not None:
+        return dataset.sample, False
+    raise DataError(
+        f"{dataset.title} is not shipped with dropdiag: name the folder of its files, or set {ENVIRONMENT}; "
+        f"it is published {dataset.publisher}"
+    )
+
+
+def _read(dataset: Dataset, folder: Path, named: bool) -> Contents:
+    try:
+        return dataset.read(folder)
+    except DataError as error:
+        if not named:
+            raise
+        # Whoever forgot that the variable is set would look for the fault in the wrong place.
+        raise DataError(f"{error} ({folder} is what the environment variable {ENVIRONMENT} names)") from error
+
+
+def _source(dataset: Dataset, contents: Contents, named: bool) -> str:
+    if contents.path == dataset.sample:
+        return f"the sample of {dataset.title} shipped with dropdiag"
+    return f"{dataset.title} from {contents.path}" + (f" ({ENVIRONMENT})" if named else "")
 
 
 def _tensors(split: Split, limit: int | None) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,6 +1,6 @@
 """Make the sample of MNIST that dropdiag ships.
 
-    python -m dropdiag.experiments.data.make_sample SOURCE [TARGET]
+    python -m dropdiag.experiments.data.make_sample SOURCE TARGET
 
 Deterministic, with no random number: within each digit the images are taken at even distances in the order of
 the original files, as many as the digit's share of the set asks for (largest remainder), and written in that
@@ -16,8 +16,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from dropdiag.experiments.data.datasets import MNIST
 from dropdiag.experiments.data.idx import write_idx
-from dropdiag.experiments.data.mnist import FILES, SAMPLE, load_mnist
+from dropdiag.experiments.data.load import load_images
+from dropdiag.experiments.data.mnist import FILES
 
 SIZES: Final = {"train": 10_000, "test": 2_000}
 
@@ -47,9 +49,9 @@ def stratified(labels: NDArray[np.uint8], size: int) -> NDArray[np.int64]:
     return np.sort(np.concatenate(chosen)).astype(np.int64)
 
 
-def make_sample(source: str | Path, target: Path = SAMPLE) -> None:
+def make_sample(source: str | Path, target: Path) -> None:
     """Write the four files of the sample into `target`, from the full MNIST in `source`."""
-    full = load_mnist(source)
+    full = load_images(MNIST.key, source)
     target.mkdir(parents=True, exist_ok=True)
     parts = {"train": (full.train_images, full.train_labels), "test": (full.test_images, full.test_labels)}
     for split, (images, labels) in parts.items():
@@ -60,6 +62,6 @@ def make_sample(source: str | Path, target: Path = SAMPLE) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) not in (2, 3):
-        sys.exit("usage: python -m dropdiag.experiments.data.make_sample SOURCE [TARGET]")
-    make_sample(sys.argv[1], Path(sys.argv[2]) if len(sys.argv) == 3 else SAMPLE)
+    if len(sys.argv) != 3:
+        sys.exit("usage: python -m dropdiag.experiments.data.make_sample SOURCE TARGET")
+    make_sample(sys.argv[1], Path(sys.argv[2]))

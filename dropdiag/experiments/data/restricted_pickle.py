@@ -48,6 +48,7 @@ class _Array:
         self.values = flat.reshape(shape, order="F" if by_columns else "C")
 
 
+# A pickle may set attributes of anything it has named (its BUILD instruction), so also of a plain function.
 class _Sealed:
     """A function whose attributes a pickle cannot set."""
 
@@ -86,6 +87,7 @@ ALLOWED: Final[dict[tuple[str, str], Any]] = {
 
 class _Unpickler(pickle.Unpickler):
     def __init__(self, content: bytes, where: str) -> None:
+        # Python 2 wrote the published files: its texts are bytes, and not all of them are ASCII.
         super().__init__(io.BytesIO(content), encoding="bytes")
         self._where = where
 
@@ -122,6 +124,7 @@ def read_pickle(content: bytes, where: str) -> Any:
         return _plain(_Unpickler(content, where).load())
     except DataError:
         raise
+    # The unpickler raises nearly anything on damaged input: EOFError, IndexError, UnicodeDecodeError ...
     except Exception as error:
         reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
         raise DataError(f"{where}: is damaged, or no pickle of arrays ({reason}); fetch it again") from error

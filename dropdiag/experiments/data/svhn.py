@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from dropdiag.errors import DataError
 from dropdiag.experiments.data.archive import compared
-from dropdiag.experiments.data.datasets import CHANNELS, SIDE, SVHN, Split
+from dropdiag.experiments.data.datasets import SVHN, Contents, Dataset, Split
 
 FILES: Final = {
     "train_32x32.mat": "e26dedcc434d2e4c54c9b2d4a06d8373",
@@ -28,39 +28,37 @@ TEN: Final = 10
 """The label of the digit 0."""
 
 
-def read_svhn(directory: Path) -> tuple[Split, Split, str, Path]:
+def read(dataset: Dataset, directory: Path) -> Contents:
     """Read SVHN's training and test digits.
 
     Parameters
     ----------
+    dataset : Dataset
+        `SVHN`.
     directory : Path
         The folder of the two files, or one with a subfolder ``svhn`` of them.
 
     Returns
     -------
-    train, test : Split
-    checked : str
-        Whether the files are the published ones, in words.
-    path : Path
-        The folder that was read.
+    Contents
 
     Raises
     ------
     DataError
         If a file is missing or damaged. The message names the file.
     """
-    folder = _find(directory)
+    folder = _find(dataset, directory)
     train, test = (_read(folder / name) for name in FILES)
-    return train, test, compared({folder / name: digest for name, digest in FILES.items()}), folder
+    return Contents(train, test, folder, compared({folder / name: digest for name, digest in FILES.items()}))
 
 
-def _find(directory: Path) -> Path:
+def _find(dataset: Dataset, directory: Path) -> Path:
     for sub in SUBFOLDERS:
         if any((directory / sub / name).is_file() for name in FILES):
             return directory / sub
     raise DataError(
         f"no SVHN in {directory}; looked for {' and '.join(FILES)} (cropped digits, format 2); SVHN is published "
-        f"{SVHN.publisher}: fetch the two files from there and name their folder"
+        f"{dataset.publisher}: fetch the two files from there and name their folder"
     )
 
 
@@ -71,6 +69,7 @@ def _read(path: Path) -> Split:
         content = scipy.io.loadmat(str(path), variable_names=["X", "y"])
     except NotImplementedError:
         raise DataError(f"{path}: is a MATLAB file of version 7.3; SVHN is published as version 5: fetch it") from None
+    # scipy lets through whatever goes wrong in a damaged file: ValueError, zlib.error, MemoryError and others.
     except Exception as error:
         raise DataError(f"{path}: is damaged, or no MATLAB file ({type(error).__name__}: {error}); fetch it") from error
     if not {"X", "y"} <= content.keys():
@@ -83,17 +82,20 @@ def _read(path: Path) -> Split:
 
 
 def _images(given: Any, path: Path) -> NDArray[np.uint8]:
-    if given.dtype != np.uint8 or given.ndim != 4 or given.shape[:3] != (SIDE, SIDE, CHANNELS):
+    channels, height, width = SVHN.shape
+    if given.dtype != np.uint8 or given.ndim != 4 or given.shape[:3] != (height, width, channels):
         raise DataError(
-            f"{path}: 'X' is {given.dtype} of shape {given.shape}, expected uint8 of shape ({SIDE}, {SIDE}, "
-            f"{CHANNELS}, n)"
+            f"{path}: 'X' is {given.dtype} of shape {given.shape}, expected uint8 of shape ({height}, {width}, "
+            f"{channels}, n)"
         )
     if not given.shape[3]:
         raise DataError(f"{path}: holds no image")
+    # MATLAB stores columns first; a transposed view would make every batch gather bytes from all over the file.
     return np.ascontiguousarray(given.transpose(3, 2, 0, 1))
 
 
 def _labels(given: Any, path: Path) -> NDArray[np.int64]:
+    # MATLAB writes numbers as double unless told otherwise: copies that were saved again have float labels.
     if given.dtype.kind not in "uif":
         raise DataError(f"{path}: 'y' is {given.dtype}, expected labels 1..{TEN}")
     flat = given.ravel()

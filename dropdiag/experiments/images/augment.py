@@ -30,6 +30,7 @@ class Normaliser:
     @classmethod
     def of(cls, images: Tensor) -> Normaliser:
         """Take mean and standard deviation of uint8 images of shape (n, channels, height, width)."""
+        # In chunks, since 50,000 images as float64 take 1.2 GB; two passes, since one would cancel digits.
         count = images[:, 0].numel()
         total = sum(part.double().sum((0, 2, 3)) for part in torch.split(images, CHUNK))
         mean = torch.as_tensor(total) / count
@@ -50,8 +51,8 @@ class Normaliser:
 
 
 @dataclass(frozen=True)
-class Draws:
-    """What one epoch draws: batches of images, and how each is cropped and mirrored.
+class EpochPlan:
+    """What is drawn for one epoch: batches of images, and how each is cropped and mirrored.
 
     Attributes
     ----------
@@ -67,24 +68,25 @@ class Draws:
     mirrored: Tensor
 
     @classmethod
-    def epoch(cls, images: int, batch_size: int, generator: torch.Generator, *, flip: bool) -> Draws:
-        """Draw an epoch; images that do not fill its last batch are left out, others in every epoch.
-
-        The mean of abs(dL/dz) falls as the batch grows: all batches are of one size.
-        """
-        size = min(batch_size, images)
-        order = torch.randperm(images, generator=generator)[: images // size * size].view(-1, size)
+    def draw(cls, order: Tensor, generator: torch.Generator, *, flip: bool) -> EpochPlan:
+        """Draw crops, and mirror images if `flip`, for batches that were drawn; see `TrainSettings.batches`."""
+        # Drawn on the CPU and then moved: a seed gives the same crops whatever device trains.
         shift = torch.randint(0, 2 * PAD + 1, (*order.shape, 2), generator=generator)
         mirrored = torch.rand(order.shape, generator=generator) < 0.5 if flip else torch.zeros_like(order).bool()
         return cls(order, shift, mirrored)
 
-    def to(self, device: torch.device) -> Draws:
+    def to(self, device: torch.device) -> EpochPlan:
         """Return the same on another device."""
-        return Draws(self.order.to(device), self.shift.to(device), self.mirrored.to(device))
+        return EpochPlan(self.order.to(device), self.shift.to(device), self.mirrored.to(device))
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Batches: indices, shifts, whether mirrored."""
         return zip(self.order, self.shift, self.mirrored, strict=True)
+
+
+def with_channels(images: Tensor) -> Tensor:
+    """Give grey images, shape (n, height, width), their one channel; others are returned as they are."""
+    return images.unsqueeze(1) if images.ndim == 3 else images
 
 
 def cropped(images: Tensor, shift: Tensor, mirrored: Tensor) -> Tensor:
@@ -101,6 +103,7 @@ def cropped(images: Tensor, shift: Tensor, mirrored: Tensor) -> Tensor:
     -------
     Tensor of uint8, shape (n, channels, height, width)
     """
+    # All crops by one indexing, not image by image in Python.
     n, _, height, width = images.shape
     rows = shift[:, :1] + torch.arange(height, device=images.device)
     across = torch.arange(width, device=images.device)

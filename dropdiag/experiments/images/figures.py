@@ -1,4 +1,4 @@
-"""The figures of Figure 8's page: accuracies as points, and the figures of `dropdiag.plots`."""
+"""The figure that Figure 8's page has alone: accuracies as points."""
 
 from __future__ import annotations
 
@@ -11,11 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from dropdiag import plots
-from dropdiag.experiments import paper
-from dropdiag.experiments.figures import Drawing
-from dropdiag.experiments.images.network import activation_layers, weight_layers
-from dropdiag.experiments.images.tables import final_accuracy
+from dropdiag.experiments.tables import final_accuracy
 from dropdiag.plots.layout import own_axes, panels
 from dropdiag.plots.style import GREY, Look, context, looks
 from dropdiag.store.reader import Runs
@@ -24,26 +20,14 @@ SPREAD: Final = 0.12
 """How far points of different seeds stand apart, in conditions."""
 
 
-def drawings(dataset: str) -> dict[str, Drawing]:
-    """Return the name of each figure and how it is drawn from the runs (and the number of layers, not needed)."""
-    return {
-        "accuracy": lambda runs, _layers: accuracy(runs, dataset),
-        "learning": lambda runs, _layers: plots.learning(runs),
-        "gradient_flow": lambda runs, _layers: plots.gradient_flow(runs, layers=activation_layers()),
-        "weights": lambda runs, _layers: plots.weights(runs, layers=weight_layers()),
-        "correlation": lambda runs, _layers: plots.correlation(runs, layers=activation_layers()),
-        "saturation": lambda runs, _layers: plots.saturation(runs, layers=activation_layers()),
-        "gaaf": lambda _runs, _layers: plots.gaaf(),
-    }
-
-
-def accuracy(runs: Runs, dataset: str) -> Figure:
+def accuracy(runs: Runs, published: Mapping[str, float]) -> Figure:
     """Draw the final test accuracy of every run, with the published one beside it (Figure 8).
 
     Parameters
     ----------
     runs : Runs
-    dataset : {"cifar10", "cifar100", "svhn"}
+    published : mapping of str to float
+        Per cent by condition; empty where there is no number.
 
     Returns
     -------
@@ -52,9 +36,9 @@ def accuracy(runs: Runs, dataset: str) -> Figure:
     with context():
         styles = looks(runs.conditions)
         figure, (ax,) = panels(1, width=10.0, height=3.0)
-        points(final_accuracy(runs), paper.IMAGE_ACCURACY[dataset], ax=ax, styles=styles)
+        points(final_accuracy(runs), published, ax=ax, styles=styles)
         ax.set_ylabel("test accuracy, %")
-        figure.legend(handles=_explained(), loc="outside lower center", ncols=3)
+        figure.legend(handles=_explained(bool(published)), loc="outside lower center", ncols=3)
     return figure
 
 
@@ -70,9 +54,9 @@ def points(
     Parameters
     ----------
     final : DataFrame
-        See `dropdiag.experiments.images.tables.final_accuracy`.
+        See `dropdiag.experiments.tables.final_accuracy`.
     published : mapping of str to float
-        Per cent by condition.
+        Per cent by condition; one without a number has no star.
     ax : Axes, optional
     styles : mapping of str to Look, optional
 
@@ -89,16 +73,18 @@ def points(
         look = styles[name]
         ax.plot(place + offsets, values, look.marker, color=look.colour, ms=5, alpha=0.75, mew=0)
         ax.hlines(values.mean(), place - 0.25, place + 0.25, color=look.colour, lw=1.8)
-        ax.plot([place + 0.3], [published[name]], "*", color=GREY, ms=9, mew=0)
+        if name in published:
+            ax.plot([place + 0.3], [published[name]], "*", color=GREY, ms=9, mew=0)
     ax.set_xticks(range(len(names)), names)
     ax.set_xlim(-0.6, len(names) - 0.4)
     ax.margins(y=0.12)
     return ax
 
 
-def _explained() -> list[Line2D]:
-    return [
+def _explained(with_paper: bool) -> list[Line2D]:
+    explained = [
         Line2D([], [], ls="", marker="o", color=GREY, ms=5, label="a seed"),
         Line2D([], [], color=GREY, lw=1.8, label="mean over seeds"),
         Line2D([], [], ls="", marker="*", color=GREY, ms=9, mew=0, label="the paper"),
     ]
+    return explained if with_paper else explained[:-1]

@@ -15,14 +15,15 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Callable
+from itertools import pairwise
 from typing import Final, Literal, TypeAlias
 
 import torch
 from torch import nn
 
 from dropdiag.errors import ArgumentError
-from dropdiag.experiments.data.datasets import CHANNELS, SIDE
+from dropdiag.experiments.experiment import Layers
+from dropdiag.experiments.settings import condition_named
 from dropdiag.gaaf import GAAF
 
 BASE: Final = "Base"
@@ -41,21 +42,7 @@ HIDDEN: Final = 512
 LAYERS: Final = len(CONVOLUTIONS) + 1
 
 
-def condition_named(name: str) -> str:
-    """Return the condition that `name` means, ignoring case, spaces, hyphens and plus signs.
-
-    Raises
-    ------
-    ArgumentError
-        If there is none; the message lists all.
-    """
-    known = {_bare(condition): condition for condition in CONDITIONS}
-    if _bare(name) not in known:
-        raise ArgumentError(f"unknown condition {name!r}; the conditions are {', '.join(map(repr, CONDITIONS))}")
-    return known[_bare(name)]
-
-
-def widths(width: float) -> tuple[int, ...]:
+def scaled_widths(width: float) -> tuple[int, ...]:
     """Return channels of the convolutions and nodes of the hidden layer, times `width`, at least one each.
 
     Raises
@@ -68,17 +55,20 @@ def widths(width: float) -> tuple[int, ...]:
     return tuple(max(1, round(width * n)) for n in (*CONVOLUTIONS, HIDDEN))
 
 
-def weight_layers() -> dict[str, str]:
-    """Return module names and titles of what holds the weights: ``{"layer1.conv": "Conv 1", ...}``."""
-    return _titled(lambda i: f"layer{i}.{'linear' if i == LAYERS else 'conv'}")
+def layers() -> Layers:
+    """Return the six convolutions and the hidden layer."""
+    numbers = range(1, LAYERS + 1)
+    titles = [f"Conv {i}" for i in numbers[:-1]] + ["Hidden"]
+    weights = [f"layer{i}.conv" for i in numbers[:-1]] + [f"layer{LAYERS}.linear"]
+    return Layers(
+        weights=dict(zip(weights, titles, strict=True)),
+        activations={f"layer{i}.activation": title for i, title in zip(numbers, titles, strict=True)},
+    )
 
 
-def activation_layers() -> dict[str, str]:
-    """Return module names and titles of the activation functions: ``{"layer1.activation": "Conv 1", ...}``."""
-    return _titled(lambda i: f"layer{i}.activation")
-
-
-def build(condition: str, classes: int, seed: int, *, width: float = 1.0) -> nn.Sequential:
+def build(
+    condition: str, classes: int, seed: int, *, width: float = 1.0, shape: tuple[int, int, int] = (3, 32, 32)
+) -> nn.Sequential:
     """Build the network in one condition.
 
     Parameters
@@ -90,34 +80,43 @@ def build(condition: str, classes: int, seed: int, *, width: float = 1.0) -> nn.
         Seed of the initial weights, which are the same in every condition.
     width : float, default 1
         Factor of all widths.
+    shape : tuple of int
+        Channels, height and width of an image, at least 8 x 8: each of the three blocks halves the sides.
 
     Returns
     -------
     nn.Sequential
-        Takes float32 of shape (n, 3, 32, 32). Modules ``layer1.conv``, ``layer1.norm`` (with batch norm),
+        Takes float32 of shape (n, *shape). Modules ``layer1.conv``, ``layer1.norm`` (with batch norm),
         ``layer1.activation``, ..., ``layer7.linear``, ..., ``output``. The global random number generator is
         not touched.
 
     Raises
     ------
     ArgumentError
-        For an unknown condition or a `width` that is not positive.
+        For an unknown condition, a `width` that is not positive, or images that are too small.
     """
-    condition = condition_named(condition)
-    *channels, hidden = widths(width)
+    condition = condition_named(condition, CONDITIONS)
+    *channels, hidden = scaled_widths(width)
     generator = torch.Generator().manual_seed(seed)
     network: OrderedDict[str, nn.Module] = OrderedDict()
-    fan_in, side = CHANNELS, SIDE
-    for i, out in enumerate(channels, start=1):
-        pool = i % 2 == 0
-        network[f"layer{i}"] = _convolution(condition, fan_in, out, generator, pool=pool)
-        fan_in, side = out, side // 2 if pool else side
-    network[f"layer{LAYERS}"] = _hidden(condition, fan_in * side * side, hidden, generator)
+    for i, (fan_in, out) in enumerate(pairwise((shape[0], *channels)), start=1):
+        network[f"layer{i}"] = _convolution(condition, fan_in, out, generator, pool=i % 2 == 0)
+    network[f"layer{LAYERS}"] = _hidden(condition, channels[-1] * _positions(shape), hidden, generator)
     network["output"] = _linear(hidden, classes, generator, nonlinearity="linear")
     return nn.Sequential(network)
 
 
+def _positions(shape: tuple[int, int, int]) -> int:
+    """Positions of a channel that are left after the last pooling."""
+    halved = 1 << len(CONVOLUTIONS) // 2  # each second convolution is followed by a pooling that halves the sides
+    height, width = (side // halved for side in shape[1:])
+    if not height * width:
+        raise ArgumentError(f"images must be at least {halved} x {halved} for three blocks of max pooling, got {shape}")
+    return height * width
+
+
 def _convolution(condition: str, fan_in: int, out: int, generator: torch.Generator, *, pool: bool) -> nn.Sequential:
+    # skip_init: the usual constructor draws weights from the global generator, which must stay as it was.
     conv: nn.Conv2d = nn.utils.skip_init(nn.Conv2d, fan_in, out, 3, padding=1)  # type: ignore[no-untyped-call]
     _initialise(conv, generator)
     parts: OrderedDict[str, nn.Module] = OrderedDict(conv=conv)
@@ -151,11 +150,3 @@ def _initialise(module: nn.Conv2d | nn.Linear, generator: torch.Generator, nonli
     nn.init.kaiming_normal_(module.weight, nonlinearity=nonlinearity, generator=generator)
     assert module.bias is not None  # noqa: S101 - they are made with one
     nn.init.zeros_(module.bias)
-
-
-def _titled(name: Callable[[int], str]) -> dict[str, str]:
-    return {name(i): "Hidden" if i == LAYERS else f"Conv {i}" for i in range(1, LAYERS + 1)}
-
-
-def _bare(name: str) -> str:
-    return "".join(character for character in name.casefold() if character.isalnum())

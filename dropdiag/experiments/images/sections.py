@@ -2,80 +2,105 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 
 import pandas as pd
+from matplotlib.figure import Figure
 
-from dropdiag.experiments import paper
-from dropdiag.experiments.cells import NOTHING, Column, Row, label, number, ratio, value
-from dropdiag.experiments.images.network import BASE, BATCH_NORM, BATCH_NORM_GAAF, WITH_GAAF, WITHOUT_GAAF
-from dropdiag.experiments.images.tables import (
-    accuracy_table,
-    correlation_table,
-    gradient_flow_table,
-    saturation_table,
-    weights_table,
+from dropdiag.experiments import figures, paper, tables
+from dropdiag.experiments.cells import (
+    NOTHING,
+    Column,
+    Lines,
+    difference,
+    glance,
+    glance_at_ratios,
+    label,
+    number,
+    ratio,
+    signed,
+    value,
 )
-from dropdiag.experiments.mnist.sections import Lines, Section, across
+from dropdiag.experiments.experiment import Layers, Section
+from dropdiag.experiments.images.figures import accuracy
+from dropdiag.experiments.images.network import BASE, CONDITIONS, WITHOUT_GAAF
+from dropdiag.store.reader import Runs
 
 NO_NUMBER: Final = ("no number for these networks",)
 LAYER: Final = (label("layer", "Layer"), label("condition", "Condition"))
-CONDITIONS_IN_WORDS: Final = {
-    BASE: "ReLU",
-    BATCH_NORM: "ReLU, batch norm between the weights and the activation function of every hidden layer",
-    WITH_GAAF: "GAAF over ReLU",
-    BATCH_NORM_GAAF: "GAAF over ReLU, batch norm as above",
-}
-
-
-def signed(given: float) -> str:
-    """Format percentage points with their sign; what is missing becomes a dash."""
-    text = number(given, "+.2f")
-    return "0.00" if text in ("+0.00", "−0.00") else text
-
-
-def difference(name: str, heading: str) -> Column:
-    """Column of differences with their 95 % intervals, ``mean [low, high]``, or the mean alone where it has none."""
-
-    def text(row: Row) -> str:
-        shown, low, high = (signed(row[f"{name}{end}"]) for end in ("", "_low", "_high"))
-        return shown if NOTHING in (shown, low, high) else f"{shown} [{low}, {high}]"
-
-    return Column(heading, text)
 
 
 def sections(dataset: str) -> tuple[Section, ...]:
-    """Return the sections of the page for one data set: "cifar10", "cifar100" or "svhn"."""
-    return (_accuracy(dataset), LEARNING, GRADIENT_FLOW, SATURATION, WEIGHTS, CORRELATION, GAAF)
+    """Return the sections of the page for the data set of this key.
+
+    Where Figure 8 has no number for it, nothing is said of the paper, and columns for its numbers are left out.
+    """
+    shown = (_accuracy(dataset), LEARNING, GRADIENT_FLOW, SATURATION, WEIGHTS, CORRELATION, GAAF)
+    if dataset in paper.IMAGE_ACCURACY:
+        return shown
+    return tuple(replace(section, published=()) if section.published == NO_NUMBER else section for section in shown)
+
+
+def accuracies(runs: Runs, dataset: str) -> pd.DataFrame:
+    """Test accuracy, its difference to "Base", and what GAAF adds, beside Figure 8.
+
+    Parameters
+    ----------
+    runs : Runs
+    dataset : str
+        Key of the data set.
+
+    Returns
+    -------
+    DataFrame
+        `tables.accuracy_table` with difference (to "Base") and gain (to the same network without GAAF), in
+        percentage points, each a mean over paired seeds with ``_low`` and ``_high`` (95 % t interval) and
+        ``_pairs``; and where Figure 8 has the data set, paper_accuracy, paper_difference, paper_gain.
+    """
+    to_base = {name: BASE for name in CONDITIONS if name != BASE}
+    frame = tables.with_differences(tables.accuracy_table(runs), runs, difference=to_base, gain=WITHOUT_GAAF)
+    published = paper.IMAGE_ACCURACY.get(dataset)
+    if published is None:
+        return frame
+    differences = {name: round(published[name] - published[BASE], 2) for name in to_base}
+    return tables.with_published(frame, accuracy=published, difference=differences, gain=paper.IMAGE_GAIN[dataset])
 
 
 def _accuracy(dataset: str) -> Section:
+    published = paper.IMAGE_ACCURACY.get(dataset, {})
+
+    def figure(runs: Runs, _layers: Layers) -> Figure:
+        return accuracy(runs, published)
+
+    def table(runs: Runs, _layers: Layers) -> pd.DataFrame:
+        return accuracies(runs, dataset)
+
     return Section(
         name="accuracy",
         title="Does GAAF raise the test accuracy?",
-        reading=(
-            "Top-1 accuracy on the test set after the last epoch; nothing was chosen on the test set. Differences are "
-            "in percentage points, the mean over seeds that share weights, batches and augmentation, with a 95 % t "
-            "interval. An interval around 0 shows no effect, and with few seeds it is wide. The gain is that over the "
-            "same network without GAAF, which the paper prints in parentheses. The paper does not say of how many "
-            "executions its numbers are."
-        ),
-        published=("Figure 8:", *_published(dataset)),
-        alt="Final test accuracy of every run, a column a condition, with its mean and the published number.",
-        table=lambda runs, _layers: accuracy_table(runs, dataset),
-        columns=(
-            label("condition", "Condition"),
-            value("final_accuracy", "Final accuracy, % (sd over seeds)", ".2f"),
-            difference("difference", "Difference to Base, points [95 %]"),
-            difference("gain", "Gain by GAAF, points [95 %]"),
-            Column("Pairs", lambda row: str(int(max(row["difference_pairs"], row["gain_pairs"])) or NOTHING)),
-            value("best_accuracy", "Best accuracy, %", ".2f"),
-            value("paper_accuracy", "Paper: accuracy, %", ".2f", published=True),
-            Column("Paper: gain", lambda row: signed(row["paper_gain"]), published=True),
-        ),
+        published=("Figure 8:", *_published(dataset)) if published else (),
+        alt="Final test accuracy of every run, a column a condition, with its mean"
+        + (" and the published number." if published else "."),
+        figure=figure,
+        table=table,
+        columns=(*ACCURACY_COLUMNS, *(PAPER_COLUMNS if published else ())),
         at_a_glance=_accuracies,
     )
+
+
+ACCURACY_COLUMNS: Final = (
+    label("condition", "Condition"),
+    value("final_accuracy", "Final accuracy, % (sd over seeds)", ".2f"),
+    difference("difference", "Difference to Base, points [95 %]"),
+    difference("gain", "Gain by GAAF, points [95 %]"),
+    Column("Pairs", lambda row: str(int(max(row["difference_pairs"], row["gain_pairs"])) or NOTHING)),
+    value("best_accuracy", "Best accuracy, %", ".2f"),
+)
+PAPER_COLUMNS: Final = (
+    value("paper_accuracy", "Paper: accuracy, %", ".2f", published=True),
+    Column("Paper: gain", lambda row: signed(row["paper_gain"]), published=True),
+)
 
 
 def _published(dataset: str) -> Lines:
@@ -97,110 +122,75 @@ def _accuracy_of(rows: pd.DataFrame, name: str) -> str:
     return share if gain == NOTHING else f"{share} ({gain} by GAAF)"
 
 
-def _ratios(frame: pd.DataFrame) -> Lines:
-    others = frame[frame["condition"] != frame["baseline"]]
-    return (f"ratio to {frame['baseline'].iloc[0]}:", *across(others, "ratio", ".2f"))
-
-
-def _glance(column: str, heading: str, digits: str) -> Callable[[pd.DataFrame], Lines]:
-    return lambda frame: (f"{heading}:", *across(frame, column, digits))
-
-
 LEARNING: Final = Section(
     name="learning",
     title="How do the networks learn?",
-    reading=(
-        "Loss and accuracy over training, mean over seeds with a band of one standard deviation. The training loss is "
-        "that of cropped images, the test loss that of whole ones."
-    ),
     published=NO_NUMBER,
     alt="Training loss, test loss and test accuracy over the steps of training, one line a condition.",
+    figure=figures.learning,
 )
 
 GRADIENT_FLOW: Final = Section(
     name="gradient_flow",
     title="How much gradient flows?",
-    reading=(
-        "Gradient flow is the mean over samples, positions and nodes of |∂L/∂z|, z being the net value (the input of "
-        "the activation function), at every training step, before gradients are clipped. The table averages it over "
-        "all steps of a run, then over seeds; the ratio is the geometric mean over paired seeds, with its 95 % "
-        "interval. Where z > 0, GAAF's derivative is 2 and that of ReLU 1, so that each layer that a gradient passes "
-        "can double it: a ratio that grows towards the first layer is what GAAF does by design. Batch norm changes "
-        "the scale of z, so that ratios across it compare two different quantities."
-    ),
     published=NO_NUMBER,
     alt="Gradient flow of each layer over the steps of training on a logarithmic axis, one line a condition.",
-    table=gradient_flow_table,
+    figure=figures.gradient_flow,
+    table=lambda runs, layers: tables.gradient_flow_table(runs, layers, BASE),
     columns=(
         *LAYER,
         value("gradient_flow", "Gradient flow (sd over seeds)", ".2e"),
-        ratio("ratio", "Ratio to baseline [95 %]", ".2f"),
+        ratio("ratio", "Ratio to baseline [95 %]"),
     ),
-    at_a_glance=_ratios,
+    at_a_glance=glance_at_ratios,
 )
 
 SATURATION: Final = Section(
     name="saturation",
     title="How many net values lie where ReLU is flat?",
-    reading=(
-        "Net values on the test set after training. ReLU's saturation area is z < 0, where its derivative is 0; for "
-        "GAAF it is that of its base function too, though GAAF lets gradient flow down to about z = −1. The share of "
-        "net values there is the share of nodes that are off."
-    ),
     published=NO_NUMBER,
     alt="Density of the net values of each hidden layer on the test set, the saturation area shaded.",
-    table=saturation_table,
+    figure=figures.saturation,
+    table=tables.saturation_table,
     columns=(*LAYER, value("share", "Saturation share (sd over seeds)")),
-    at_a_glance=_glance("share", "saturation share", ".2f"),
+    at_a_glance=glance(("share", "saturation share", ".2f")),
 )
 
 WEIGHTS: Final = Section(
     name="weights",
     title="What do the weights look like?",
-    reading=(
-        "Distribution of a layer's weights after the last step, seeds pooled. They start normal with variance "
-        "2/fan_in (excess kurtosis 0); with batch norm their scale has no effect, and weight decay shrinks it."
-    ),
     published=NO_NUMBER,
     alt="Density of the weights of each hidden layer after training, conditions overlaid.",
-    table=weights_table,
+    figure=figures.weights,
+    table=tables.weights_table,
     columns=(
         *LAYER,
         value("sd", "Standard deviation (sd over seeds)", ".4f"),
         value("excess_kurtosis", "Excess kurtosis", ".2f"),
     ),
-    at_a_glance=_glance("excess_kurtosis", "excess kurtosis", ".2f"),
+    at_a_glance=glance(("excess_kurtosis", "excess kurtosis", ".2f")),
 )
 
 CORRELATION: Final = Section(
     name="correlation",
     title="How correlated are the nodes?",
-    reading=(
-        "Pearson's r of every pair of a layer's node values on the test set, in evaluation mode; a node of a "
-        "convolution is a channel, its positions are samples. Constant nodes (always off) have no r: they are left "
-        "out and counted. The null is what independent nodes would give with as many samples; positions of one image "
-        "are not independent, so that it lies too low for convolutions."
-    ),
     published=NO_NUMBER,
     alt="Density of the node correlations of each hidden layer on the test set, with the null.",
-    table=correlation_table,
+    figure=figures.correlation,
+    table=tables.correlation_table,
     columns=(
         *LAYER,
         value("mean_abs_r", "Mean |r| (sd over seeds)"),
         value("null_mean_abs_r", "Null: mean |r|"),
         value("constant_nodes", "Constant nodes", ".1f"),
     ),
-    at_a_glance=_glance("mean_abs_r", "mean |r|", ".2f"),
+    at_a_glance=glance(("mean_abs_r", "mean |r|", ".2f")),
 )
 
 GAAF: Final = Section(
     name="gaaf",
     title="What GAAF adds",
-    reading=(
-        "GAAF is φ(x) + g(x)·s(x): g is a saw-tooth 1/K high with slope 1, s a shape function. The node value hardly "
-        "changes; the derivative grows by s(x). Here φ is ReLU and s the shape of the paper's Figure 6, which is "
-        "near 1 for all x > 0."
-    ),
     published=("Figure 6, shape read off the plot:", "sigmoid(6(x + 0.5)) for ReLU"),
     alt="The saw-tooth g, and for tanh and ReLU the function, its derivative and the shape function s.",
+    figure=figures.gaaf,
 )

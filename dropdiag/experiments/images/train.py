@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -10,12 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dropdiag.errors import ArgumentError
-from dropdiag.experiments.data.datasets import Images, dataset_named
-from dropdiag.experiments.images.augment import Draws, Normaliser, cropped
+from dropdiag.errors import ArgumentError, DataError
+from dropdiag.experiments import training
+from dropdiag.experiments.data.datasets import Images
+from dropdiag.experiments.experiment import Progress
+from dropdiag.experiments.images.augment import EpochPlan, Normaliser, cropped, with_channels
 from dropdiag.experiments.images.network import build
-from dropdiag.experiments.images.settings import MOMENTUM, Settings
-from dropdiag.experiments.mnist.train import Progress
+from dropdiag.experiments.images.settings import ImageSettings
 from dropdiag.recorder import Recorder
 
 EVALUATION_BATCH: Final = 500
@@ -41,92 +43,106 @@ def device_named(name: str) -> str:
     return name
 
 
-def train(settings: Settings, data: Images, path: str | Path, progress: Progress | None = None) -> None:
-    """Train and record one run.
+def prepare(settings: ImageSettings, data: Images) -> ImageSettings:
+    """Decide on which device is trained; see `device_named`.
 
-    After every epoch the whole test set is evaluated; net values and node correlation are recorded in those of
-    `Settings.recorded`. The global random number generators are seeded.
+    Raises
+    ------
+    ArgumentError
+        For a device that is not here.
+    DataError
+        If there is one training image alone.
+    """
+    if len(data.train_labels) < 2:
+        raise DataError(f"{data.source}: one training image; batch norm needs two at least")
+    return replace(settings, device=device_named(settings.device))
+
+
+def train(settings: ImageSettings, data: Images, path: str | Path, progress: Progress | None = None) -> None:
+    """Train and record one run; see `dropdiag.experiments.training.train`.
+
+    Net values and node correlation are recorded in the evaluations of `ImageSettings.recorded`.
 
     Parameters
     ----------
-    settings : Settings
+    settings : ImageSettings
     data : Images
         Copied to ``settings.device`` as a whole.
     path : path
         The run folder to be made.
     progress : callable, optional
-        See `dropdiag.experiments.mnist.train.Progress`. What it raises ends the run.
-
-    Raises
-    ------
-    RunError, ArgumentError
-        As `Recorder`, before anything is trained.
     """
-    report = progress or (lambda _step, _accuracy: None)
-    device = torch.device(settings.device)
-    dataset = dataset_named(settings.dataset)
-    model = build(settings.condition, dataset.classes, settings.seed, width=settings.width).to(device)
-    optimizer = _optimizer(settings, model)
-    torch.manual_seed(settings.seed)
-    draw = torch.Generator().manual_seed(settings.seed)
-    normalise = Normaliser.of(data.train_images).to(device)
-    images, labels = data.train_images.to(device), data.train_labels.to(device)
-    test_images, test_labels = data.test_images.to(device), data.test_labels.to(device)
-    step, steps = 0, settings.steps(len(labels))
-    with Recorder(model, path, every=settings.every, config=settings.config()) as rec:
-        for epoch in range(1, settings.epochs + 1):
-            model.train()
-            epoch_draws = Draws.epoch(len(labels), settings.batch_size, draw, flip=dataset.flip)
-            for batch, shift, mirrored in epoch_draws.to(device):
-                step += 1
-                for group in optimizer.param_groups:
-                    group["lr"] = settings.lr_at(step, steps)
-                with _precision(settings, device):
-                    outputs = model(normalise(cropped(images[batch], shift, mirrored)))
-                loss = F.cross_entropy(outputs.float(), labels[batch])
-                optimizer.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
-                nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
-                optimizer.step()
-                rec.step(loss=loss)
-                report(step, None)
-            with rec.evaluation() if settings.recorded(epoch) else nullcontext():
-                accuracy, test_loss = evaluate(settings, model, normalise, test_images, test_labels)
-                rec.log(accuracy=accuracy, test_loss=test_loss, epoch=epoch)
-            report(step, accuracy)
+    settings = prepare(settings, data)
+    training.train(ImageTraining(settings, data), settings, path, progress)
 
 
-@torch.no_grad()
-def evaluate(
-    settings: Settings, model: nn.Module, normalise: Normaliser, images: Tensor, labels: Tensor
-) -> tuple[float, float]:
-    """Return accuracy (a share in 0..1) and mean cross-entropy (nats) of `model` in evaluation mode.
+class ImageTraining(training.Training):
+    """The network of a run, its images and its optimiser, on the device of the settings.
 
     Parameters
     ----------
-    settings : Settings
-    model : nn.Module
-        Left in the mode it was in.
-    normalise : Normaliser
-    images : Tensor of uint8, shape (n, 3, 32, 32)
-    labels : Tensor of int64, shape (n,)
+    settings : ImageSettings
+    data : Images
     """
-    training = model.training
-    model.eval()
-    with _precision(settings, images.device):
-        outputs = torch.cat([model(normalise(part)).float() for part in torch.split(images, EVALUATION_BATCH)])
-    model.train(training)
-    accuracy = (outputs.argmax(1) == labels).float().mean().item()
-    return accuracy, F.cross_entropy(outputs, labels).item()
+
+    def __init__(self, settings: ImageSettings, data: Images) -> None:
+        self._settings, self._dataset = settings, data.dataset
+        self._device = torch.device(settings.device)
+        self.model = build(
+            settings.condition, data.dataset.classes, settings.seed, width=settings.width, shape=data.dataset.shape
+        ).to(self._device)
+        self._optimizer = _optimizer(settings, self.model)
+        images, tests = with_channels(data.train_images), with_channels(data.test_images)
+        self._normalise = Normaliser.of(images).to(self._device)
+        # The whole set lies on the device, so that no step waits for its batch to be copied.
+        self._images, self._labels = images.to(self._device), data.train_labels.to(self._device)
+        self._tests, self._test_labels = tests.to(self._device), data.test_labels.to(self._device)
+        self._generator = torch.Generator().manual_seed(settings.seed)
+        self._step, self._steps = 0, settings.steps(len(self._labels))
+
+    def epoch(self, _recorder: Recorder) -> Iterator[Tensor]:
+        """See `Training.epoch`."""
+        order = self._settings.batches(len(self._labels), self._generator)
+        plan = EpochPlan.draw(order, self._generator, flip=self._dataset.flip)
+        for batch, shift, mirrored in plan.to(self._device):
+            self._set_learning_rate()
+            outputs = self._outputs(cropped(self._images[batch], shift, mirrored))
+            loss = F.cross_entropy(outputs, self._labels[batch])
+            self._optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            # After backward, in whose hooks gradient flow is recorded: what is recorded is not clipped.
+            nn.utils.clip_grad_norm_(self.model.parameters(), self._settings.clip)
+            self._optimizer.step()
+            yield loss
+
+    def _set_learning_rate(self) -> None:
+        self._step += 1
+        for group in self._optimizer.param_groups:
+            group["lr"] = self._settings.lr_at(self._step, self._steps)
+
+    def _outputs(self, images: Tensor) -> Tensor:
+        with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._settings.amp):
+            outputs: Tensor = self.model(self._normalise(images))
+        return outputs.float()
+
+    def test(self) -> tuple[float, float]:
+        """See `Training.test`."""
+        return training.evaluate(self.model, self._outputs, self._tests, self._test_labels, EVALUATION_BATCH)
+
+    def is_recorded(self, epoch: int) -> bool:
+        """See `ImageSettings.recorded`."""
+        return self._settings.recorded(epoch)
+
+    def is_over(self, _recorder: Recorder) -> bool:
+        """Never before the last epoch: the learning rate has been planned for all of them."""
+        return False
+
+    def finish(self, _recorder: Recorder) -> None:
+        """Nothing is measured after training."""
 
 
-def _precision(settings: Settings, device: torch.device) -> torch.autocast:
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=settings.amp)
-
-
-def _optimizer(settings: Settings, model: nn.Module) -> torch.optim.Optimizer:
-    assert settings.lr is not None  # noqa: S101 - set by Settings
-    decay = settings.weight_decay
+def _optimizer(settings: ImageSettings, model: nn.Module) -> torch.optim.Optimizer:
+    lr, decay = settings.learning_rate, settings.weight_decay
     if settings.optimizer == "sgd":
-        return torch.optim.SGD(model.parameters(), lr=settings.lr, momentum=MOMENTUM, weight_decay=decay)
-    return torch.optim.AdamW(model.parameters(), lr=settings.lr, weight_decay=decay)
+        return torch.optim.SGD(model.parameters(), lr=lr, momentum=settings.MOMENTUM, weight_decay=decay)
+    return torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=decay)

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from dropdiag.errors import ArgumentError
+from dropdiag.experiments.settings import condition_named
 from dropdiag.gaaf import GAAF, port_shape
 
 NO_DROPOUT: Final = "No dropout"
@@ -28,20 +29,6 @@ CONDITIONS: Final = (NO_DROPOUT, DROPOUT, GAAF_CONDITION, FITTED)
 KNOWN: Final = (*CONDITIONS, PORT)
 ACTIVATIONS: Final[dict[str, type[nn.Module]]] = {"tanh": nn.Tanh, "relu": nn.ReLU}
 WIDTHS: Final = (784, 512, 256, 256, 10)
-
-
-def condition_named(name: str) -> str:
-    """Return the condition that `name` means, ignoring case, spaces and hyphens.
-
-    Raises
-    ------
-    ArgumentError
-        If there is none; the message lists all.
-    """
-    known = {_bare(condition): condition for condition in KNOWN}
-    if _bare(name) not in known:
-        raise ArgumentError(f"unknown condition {name!r}; the conditions are {', '.join(map(repr, KNOWN))}")
-    return known[_bare(name)]
 
 
 def build(
@@ -75,7 +62,7 @@ def build(
         For an unknown condition or activation function, a rate outside [0, 1), fewer than two widths, or the
         port's shape over another function than ReLU.
     """
-    condition = condition_named(condition)
+    condition = condition_named(condition, KNOWN)
     check_activation(activation, condition)
     if not 0 <= rate < 1:
         raise ArgumentError(f"the dropout rate must be in [0, 1), got {rate!r}")
@@ -113,11 +100,8 @@ def _hidden(condition: str, linear: nn.Linear, rate: float, activation: str) -> 
 
 
 def _linear(fan_in: int, fan_out: int, generator: torch.Generator) -> nn.Linear:
+    # skip_init: the usual constructor draws weights from the global generator, which must stay as it was.
     linear: nn.Linear = nn.utils.skip_init(nn.Linear, fan_in, fan_out)  # type: ignore[no-untyped-call]
     nn.init.xavier_uniform_(linear.weight, generator=generator)
     nn.init.zeros_(linear.bias)
     return linear
-
-
-def _bare(name: str) -> str:
-    return name.casefold().replace(" ", "").replace("-", "").replace("_", "")

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import ClassVar, Final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from dropdiag.errors import ArgumentError
-from dropdiag.experiments.data.mnist import Mnist, as_inputs
-from dropdiag.experiments.mnist.network import FITTED, WIDTHS, build, check_activation, condition_named
-from dropdiag.experiments.settings import KeptSettings
+from dropdiag.experiments import training
+from dropdiag.experiments.data.datasets import Images
+from dropdiag.experiments.experiment import Progress
+from dropdiag.experiments.mnist.network import FITTED, KNOWN, WIDTHS, build, check_activation
+from dropdiag.experiments.settings import TrainSettings
 from dropdiag.gaaf import fit
 from dropdiag.recorder import Recorder
 
-LEARNING_RATES: Final = {"sgd": 0.1, "adam": 1e-3}
 EVALUATION_BATCH: Final = 1_000
 FIT_BATCH: Final = 256
 """Training images on which GAAF's shape is fitted, before every epoch; others each time."""
@@ -29,45 +30,29 @@ VARIANCE_BATCH: Final = 256
 VALIDATION_SEED: Final = 0
 """Which images are held out for validation is the same in every run."""
 
-Progress: TypeAlias = Callable[[int, float | None], None]
-"""Called after every step with (step, None) and after every evaluation with (step, test accuracy)."""
-
 
 @dataclass(frozen=True)
-class Settings(KeptSettings):
-    """All that decides a run, written into its ``run.json`` as ``config``.
+class MnistSettings(TrainSettings):
+    """What decides a run of the MNIST analysis, beside what `TrainSettings` has.
+
+    `epochs` is the greatest number of epochs; without `patience`, the number. The optimisers are Adam with
+    PyTorch's defaults, and plain gradient descent without momentum.
 
     Attributes
     ----------
-    condition : str
-        "No dropout", "Dropout", "GAAF", "GAAF fitted" or "GAAF port".
-    seed : int
-        Of the initial weights, the order of the batches and the dropout masks. Runs of the same seed start
-        from the same weights and see the same batches in every condition: they are paired.
-    epochs : int
-        The greatest number of epochs; without `patience`, the number.
-    batch_size : int
-    optimizer : {"adam", "sgd"}
-        Adam with PyTorch's defaults, or plain gradient descent without momentum.
-    lr : float, optional
-        Learning rate; 0.1 for sgd and 0.001 for adam unless given.
     rate : float
         Dropout rate of the condition "Dropout", and the one to which "GAAF fitted" is fitted.
     widths : tuple of int
+        Inputs, hidden layers, outputs.
     activation : {"tanh", "relu"}
-    validation : int
+    validation : int, optional
         So many training images, the same in every run, are held out of training. After every epoch their
-        accuracy is logged as ``validation_accuracy``.
+        accuracy is logged as ``validation_accuracy``. Without a number none are; with `patience`, `prepare` then
+        chooses a sixth of them (10,000 of MNIST's 60,000).
     patience : int, optional
         Stop when the validation accuracy has not risen above its best for so many epochs. The epoch of that
         best (the first, of several) is the run's best epoch, and the test accuracy there is what it is
         reported with: the test set takes no part in the choice.
-    every : int
-        Weights are recorded at every n-th step; the gradient flow at every step.
-    data : str
-        SHA-256 digest of the data.
-    source : str
-        Where the data came from, in words; equal settings may differ in it.
 
     Raises
     ------
@@ -75,102 +60,151 @@ class Settings(KeptSettings):
         For a value that cannot be used.
     """
 
-    condition: str
-    seed: int
-    epochs: int = 20
-    optimizer: str = "adam"
-    lr: float | None = None
-    batch_size: int = 128
+    CONDITIONS = KNOWN
+    LEARNING_RATES: ClassVar[Mapping[str, float]] = {"sgd": 0.1, "adam": 1e-3}
+
+    _: KW_ONLY
     rate: float = 0.5
     widths: tuple[int, ...] = WIDTHS
-    every: int = 10
     activation: str = "tanh"
-    validation: int = 0
+    validation: int | None = None
     patience: int | None = None
-    data: str = ""
-    source: str = field(default="", compare=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "condition", condition_named(self.condition))
+    def check(self) -> None:
+        """See `TrainSettings.check`."""
+        # JSON has lists alone: settings that come out of a run.json must equal those that went in.
         object.__setattr__(self, "widths", tuple(self.widths))
-        if self.optimizer not in LEARNING_RATES:
-            raise ArgumentError(f"optimizer must be one of {', '.join(LEARNING_RATES)}, got {self.optimizer!r}")
-        if self.lr is None:
-            object.__setattr__(self, "lr", LEARNING_RATES[self.optimizer])
-        _check_ranges(self)
+        if self.validation is None and self.patience is None:
+            object.__setattr__(self, "validation", 0)
+        if len(self.widths) < 3:
+            raise ArgumentError(f"widths must name inputs, hidden layers and outputs, got {self.widths!r}")
+        if not 0 <= self.rate < 1:
+            raise ArgumentError(f"rate must be in [0, 1), got {self.rate!r}")
+        self._check_stopping()
         check_activation(self.activation, self.condition)
+
+    def _check_stopping(self) -> None:
+        if self.validation is not None and self.validation < 0:
+            raise ArgumentError(f"validation must not be negative, got {self.validation!r}")
+        if self.patience is not None and (self.patience < 1 or self.validation == 0):
+            raise ArgumentError(
+                f"patience must be at least 1 epoch and needs images held out for validation, got patience "
+                f"{self.patience!r} and validation {self.validation!r}"
+            )
 
     def steps(self, images: int) -> int:
         """Return the greatest number of training steps with so many training images, validation included."""
-        return self.epochs * max(1, (images - self.validation) // self.batch_size)
-
-    def batches(self, images: int, order: torch.Generator) -> list[Tensor]:
-        """Return the indices of one epoch's batches, drawn anew.
-
-        All batches are of one size: the mean of abs(dL/dz) falls as the batch grows, and a last batch of 16
-        among others of 128 would weigh eight times as much. The images left over are others in every epoch.
-        """
-        size = min(self.batch_size, images)
-        indices = torch.randperm(images, generator=order)
-        return list(indices[: images // size * size].view(-1, size))
+        return super().steps(images - (self.validation or 0))
 
 
-def train(settings: Settings, data: Mnist, path: str | Path, progress: Progress | None = None) -> None:
-    """Train and record one run.
-
-    Every step is a plain one; after every epoch the whole test set is evaluated (net values and node
-    correlation are recorded there, with the accuracy and the mean loss). At the end the net variance at the dropout
-    rate is measured, in every condition. The global random number generator
-    is seeded.
-
-    Parameters
-    ----------
-    settings : Settings
-    data : Mnist
-    path : path
-        The run folder to be made.
-    progress : callable, optional
-        See `Progress`. What it raises ends the run, which is then marked as interrupted or failed.
+def prepare(settings: MnistSettings, data: Images) -> MnistSettings:
+    """Decide how many images are held out for validation; see `MnistSettings`.
 
     Raises
     ------
-    RunError, ArgumentError
-        As `Recorder`, before anything is trained.
+    ArgumentError
+        If no training image is left.
     """
-    report = progress or (lambda _step, _accuracy: None)
-    model = build(
-        settings.condition, settings.seed, rate=settings.rate, widths=settings.widths, activation=settings.activation
-    )
-    optimizer = _optimizer(settings, model)
-    training, validation = _split(data, settings.validation)
-    torch.manual_seed(settings.seed)
-    order = torch.Generator().manual_seed(settings.seed)
-    stop = Patience(settings.patience)
-    step = 0
-    with Recorder(model, path, every=settings.every, config=settings.config()) as rec:
-        for epoch in range(1, settings.epochs + 1):
-            model.train()
-            batches = settings.batches(len(training[1]), order)
-            if settings.condition == FITTED:
-                _fit(model, settings, training[0][torch.cat(batches)[:FIT_BATCH]], rec)
-            for batch in batches:
-                loss = F.cross_entropy(model(as_inputs(training[0][batch])), training[1][batch])
-                optimizer.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
-                optimizer.step()
-                rec.step(loss=loss)
-                step += 1
-                report(step, None)
-            with rec.evaluation():
-                accuracy, test_loss = evaluate(model, data.test_images, data.test_labels)
-                rec.log(accuracy=accuracy, test_loss=test_loss, epoch=epoch)
-            report(step, accuracy)
-            if settings.validation:
-                held_out, _ = evaluate(model, *validation)
-                rec.log(validation_accuracy=held_out)
-                if stop.is_over(held_out):
-                    break
-        rec.net_variance(as_inputs(data.test_images[:VARIANCE_BATCH]), p=settings.rate)
+    images = len(data.train_labels)
+    held_out = images // 6 if settings.validation is None else settings.validation
+    if held_out >= images:
+        raise ArgumentError(f"validation must leave images to train with: got {held_out} of {images} images")
+    return replace(settings, validation=held_out)
+
+
+def train(settings: MnistSettings, data: Images, path: str | Path, progress: Progress | None = None) -> None:
+    """Train and record one run; see `dropdiag.experiments.training.train`.
+
+    Every step is a plain one; net values and node correlation are recorded in every evaluation. At the end the
+    net variance at the dropout rate is measured, in every condition.
+
+    Parameters
+    ----------
+    settings : MnistSettings
+    data : Images
+    path : path
+        The run folder to be made.
+    progress : callable, optional
+    """
+    settings = prepare(settings, data)
+    training.train(MnistTraining(settings, data), settings, path, progress)
+
+
+def as_inputs(images: Tensor) -> Tensor:
+    """Turn images, uint8 of shape (n, 28, 28), into network inputs, float32 in [0, 1] of shape (n, 784)."""
+    return images.flatten(1).float().div_(255)
+
+
+class MnistTraining(training.Training):
+    """The network of a run, its images and its optimiser.
+
+    Parameters
+    ----------
+    settings : MnistSettings
+    data : Images
+    """
+
+    def __init__(self, settings: MnistSettings, data: Images) -> None:
+        self._settings, self._data = settings, data
+        self.model = build(
+            settings.condition,
+            settings.seed,
+            rate=settings.rate,
+            widths=settings.widths,
+            activation=settings.activation,
+        )
+        kind = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}[settings.optimizer]
+        self._optimizer: torch.optim.Optimizer = kind(self.model.parameters(), lr=settings.learning_rate)
+        (self._images, self._labels), self._validation = _split(data, settings.validation or 0)
+        # A generator of its own: dropout and fitting draw from the global one, and would change the batches.
+        self._order = torch.Generator().manual_seed(settings.seed)
+        self._patience = Patience(settings.patience)
+
+    def epoch(self, recorder: Recorder) -> Iterator[Tensor]:
+        """See `Training.epoch`; "GAAF fitted" is fitted before the first step."""
+        batches = self._settings.batches(len(self._labels), self._order)
+        if self._settings.condition == FITTED:
+            self._fit(self._images[batches.flatten()[:FIT_BATCH]], recorder)
+        for batch in batches:
+            loss = F.cross_entropy(self.model(as_inputs(self._images[batch])), self._labels[batch])
+            self._optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            self._optimizer.step()
+            yield loss
+
+    def _fit(self, images: Tensor, recorder: Recorder) -> None:
+        """Fit GAAF's shape to the dropout rate; keep what came out, per layer."""
+        for layer in fit(self.model, as_inputs(images), self._settings.rate, masks=FIT_MASKS):
+            recorder.log(
+                phase="fit",
+                layer=layer.layer,
+                gaaf_height=layer.height,
+                gaaf_width=layer.width,
+                net_variance_mean=layer.net_variance,
+            )
+
+    def test(self) -> tuple[float, float]:
+        """See `Training.test`."""
+        return self._evaluate(self._data.test_images, self._data.test_labels)
+
+    def _evaluate(self, images: Tensor, labels: Tensor) -> tuple[float, float]:
+        return training.evaluate(self.model, lambda x: self.model(as_inputs(x)), images, labels, EVALUATION_BATCH)
+
+    def is_recorded(self, _epoch: int) -> bool:
+        """Every evaluation is."""
+        return True
+
+    def is_over(self, recorder: Recorder) -> bool:
+        """See `Training.is_over`; the accuracy on validation images is logged, if there are any."""
+        if not self._settings.validation:
+            return False
+        accuracy, _ = self._evaluate(*self._validation)
+        recorder.log(validation_accuracy=accuracy)
+        return self._patience.is_over(accuracy)
+
+    def finish(self, recorder: Recorder) -> None:
+        """Measure the net variance at the dropout rate, in every condition."""
+        recorder.net_variance(as_inputs(self._data.test_images[:VARIANCE_BATCH]), p=self._settings.rate)
 
 
 class Patience:
@@ -194,81 +228,10 @@ class Patience:
         return self._patience is not None and self._since >= self._patience
 
 
-def check_validation(validation: int, images: int) -> None:
-    """Raise `ArgumentError` if no training image is left."""
-    if validation >= images:
-        raise ArgumentError(f"validation must leave images to train with: got {validation} of {images} images")
-
-
-def _split(data: Mnist, validation: int) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """Return (images, labels) to train with, and those held out."""
-    if not validation:
-        return (data.train_images, data.train_labels), (data.train_images[:0], data.train_labels[:0])
-    images = len(data.train_labels)
-    check_validation(validation, images)
-    chosen = torch.randperm(images, generator=torch.Generator().manual_seed(VALIDATION_SEED))
+def _split(data: Images, validation: int) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """Return (images, labels) to train with, and those held out, both in the order of the data."""
+    images, labels = data.train_images, data.train_labels
+    chosen = torch.randperm(len(labels), generator=torch.Generator().manual_seed(VALIDATION_SEED))
+    # Sorted, so that with nothing held out the order is that of the data, and batches are those they always were.
     held_out, kept = chosen[:validation].sort().values, chosen[validation:].sort().values
-    return (data.train_images[kept], data.train_labels[kept]), (
-        data.train_images[held_out],
-        data.train_labels[held_out],
-    )
-
-
-def _fit(model: nn.Module, settings: Settings, images: Tensor, rec: Recorder) -> None:
-    """Fit GAAF's shape to the dropout rate; keep what came out, per layer."""
-    for layer in fit(model, as_inputs(images), settings.rate, masks=FIT_MASKS):
-        rec.log(
-            phase="fit",
-            layer=layer.layer,
-            gaaf_height=layer.height,
-            gaaf_width=layer.width,
-            net_variance_mean=layer.net_variance,
-        )
-
-
-@torch.no_grad()
-def evaluate(model: nn.Module, images: Tensor, labels: Tensor) -> tuple[float, float]:
-    """Return accuracy (a share in 0..1) and mean cross-entropy (nats) of `model` in evaluation mode.
-
-    Parameters
-    ----------
-    model : nn.Module
-        Left in the mode it was in.
-    images : Tensor of uint8, shape (n, 28, 28)
-    labels : Tensor of int64, shape (n,)
-    """
-    training = model.training
-    model.eval()
-    starts = range(0, len(images), EVALUATION_BATCH)
-    outputs = torch.cat([model(as_inputs(images[i : i + EVALUATION_BATCH])) for i in starts])
-    model.train(training)
-    accuracy = (outputs.argmax(1) == labels).double().mean().item()
-    return accuracy, F.cross_entropy(outputs.double(), labels).item()
-
-
-def _optimizer(settings: Settings, model: nn.Module) -> torch.optim.Optimizer:
-    lr = settings.lr or LEARNING_RATES[settings.optimizer]
-    if settings.optimizer == "sgd":
-        return torch.optim.SGD(model.parameters(), lr=lr)
-    return torch.optim.Adam(model.parameters(), lr=lr)
-
-
-def _check_ranges(settings: Settings) -> None:
-    for name in ("epochs", "batch_size", "every"):
-        if getattr(settings, name) < 1:
-            raise ArgumentError(f"{name} must be at least 1, got {getattr(settings, name)!r}")
-    if len(settings.widths) < 3:
-        raise ArgumentError(f"widths must name inputs, hidden layers and outputs, got {settings.widths!r}")
-    if settings.validation < 0:
-        raise ArgumentError(f"validation must not be negative, got {settings.validation!r}")
-    if settings.patience is not None and (settings.patience < 1 or not settings.validation):
-        raise ArgumentError(
-            f"patience must be at least 1 epoch and needs images held out for validation, got patience "
-            f"{settings.patience!r} and validation {settings.validation!r}"
-        )
-    if settings.seed < 0:
-        raise ArgumentError(f"seed must not be negative, got {settings.seed!r}")
-    if not (settings.lr is not None and 0 < settings.lr < math.inf):
-        raise ArgumentError(f"lr must be positive and finite, got {settings.lr!r}")
-    if not 0 <= settings.rate < 1:
-        raise ArgumentError(f"rate must be in [0, 1), got {settings.rate!r}")
+    return (images[kept], labels[kept]), (images[held_out], labels[held_out])

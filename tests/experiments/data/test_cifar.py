@@ -12,8 +12,8 @@ import pytest
 
 from dropdiag.errors import ArgumentError, DataError
 from dropdiag.experiments.data import archive, cifar
+from dropdiag.experiments.data.datasets import ENVIRONMENT
 from dropdiag.experiments.data.load import load_images
-from dropdiag.experiments.data.mnist import ENVIRONMENT
 from tests.experiments.image_files import BATCHES, binary_batch, images, pack, published, python_batch, write
 
 CLASSES = {"cifar10": 10, "cifar100": 100}
@@ -81,7 +81,7 @@ def test_a_limit_takes_the_first(tmp_path):
     assert data.describe().endswith("the first 7 of each")
     with pytest.raises(ArgumentError, match="limit must be at least 1, got 0"):
         load_images("cifar10", tmp_path, limit=0)
-    with pytest.raises(ArgumentError, match="unknown data set 'stl10'; the data sets of Figure 8 are cifar10"):
+    with pytest.raises(ArgumentError, match="unknown data set 'stl10'; the data sets are mnist, cifar10"):
         load_images("stl10", tmp_path)
 
 

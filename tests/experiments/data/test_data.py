@@ -9,11 +9,14 @@ import pytest
 import torch
 
 from dropdiag.errors import DataError
+from dropdiag.experiments.data.datasets import ENVIRONMENT, MNIST
 from dropdiag.experiments.data.idx import read_idx, write_idx
+from dropdiag.experiments.data.load import load_images
 from dropdiag.experiments.data.make_sample import make_sample, stratified
-from dropdiag.experiments.data.mnist import ENVIRONMENT, FILES, SAMPLE, load_mnist
+from dropdiag.experiments.data.mnist import FILES
 from tests.experiments.conftest import digits, write_mnist
 
+SAMPLE = MNIST.sample
 IMAGES, LABELS = FILES["train images"], FILES["train labels"]
 
 
@@ -41,35 +44,32 @@ def test_writing_twice_gives_the_same_bytes(tmp_path):
 @pytest.mark.parametrize("subfolder", ["", "mnist", "MNIST/raw"])
 def test_finds_the_files_in_their_usual_places(tmp_path, suffix, subfolder):
     write_mnist(tmp_path / subfolder, 20, 10, suffix)
-    data = load_mnist(tmp_path)
+    data = load_images("mnist", tmp_path)
     images, labels = digits(20, 0)
     assert data.train_images.dtype == torch.uint8
     assert np.array_equal(data.train_images, images)
     assert data.train_labels.dtype == torch.int64
     assert np.array_equal(data.train_labels, labels)
-    assert data.train_inputs.dtype == torch.float32
-    assert data.train_inputs.shape == (20, 784)
-    np.testing.assert_allclose(data.train_inputs.numpy(), images.reshape(20, 784) / 255, atol=1e-7)
-    assert data.test_inputs.shape == (10, 784)
+    assert data.test_images.shape == (10, 28, 28)
 
 
 def test_the_order_in_which_places_are_tried(tmp_path, monkeypatch):
-    assert load_mnist().source == "the sample of MNIST shipped with dropdiag"
+    assert load_images("mnist").source == "the sample of MNIST shipped with dropdiag"
     monkeypatch.setenv(ENVIRONMENT, str(write_mnist(tmp_path / "named", 20, 10)))
-    named = load_mnist()
+    named = load_images("mnist")
     assert named.source == f"MNIST from {tmp_path / 'named'} (DROPDIAG_DATA)"
-    given = load_mnist(write_mnist(tmp_path / "given", 30, 10))
+    given = load_images("mnist", write_mnist(tmp_path / "given", 30, 10))
     assert given.source == f"MNIST from {tmp_path / 'given'}"
     assert given.describe() == f"30 training and 10 test images, MNIST from {tmp_path / 'given'}"
     assert (len(named.train_labels), len(given.train_labels)) == (20, 30)
     monkeypatch.setenv(ENVIRONMENT, "")
-    assert load_mnist().folder == SAMPLE
+    assert load_images("mnist").folder == SAMPLE
 
 
 def test_the_digest_is_of_the_content_not_of_the_packing(tmp_path):
-    packed = load_mnist(write_mnist(tmp_path / "a", 20, 10, ".gz")).digest
-    assert packed == load_mnist(write_mnist(tmp_path / "b", 20, 10, "")).digest
-    assert packed != load_mnist(write_mnist(tmp_path / "c", 21, 10)).digest
+    packed = load_images("mnist", write_mnist(tmp_path / "a", 20, 10, ".gz")).digest
+    assert packed == load_images("mnist", write_mnist(tmp_path / "b", 20, 10, "")).digest
+    assert packed != load_images("mnist", write_mnist(tmp_path / "c", 21, 10)).digest
     assert len(packed) == 64
 
 
@@ -109,7 +109,7 @@ DAMAGE = {
     "cut": (IMAGES, lambda b: b[: len(b) // 2], "its gzip stream ends too early"),
     "flipped": (IMAGES, lambda b: b[:2000] + bytes([b[2000] ^ 255]) + b[2001:], "its gzip stream is damaged"),
     "trailing": (LABELS, lambda b: b + b"xx", "its gzip stream is damaged"),
-    "digit": (LABELS, repacked(lambda b: b[:-1] + b"\x0a"), "label 10 is not a digit 0..9"),
+    "digit": (LABELS, repacked(lambda b: b[:-1] + b"\x0a"), "label 10 is outside 0..9"),
     "size": (
         IMAGES,
         lambda _: raw(2051, (200, 2, 3), bytes(1200)),
@@ -123,7 +123,7 @@ def test_a_damaged_file_is_named(mnist, case):
     name, change, message = DAMAGE[case]
     path = damage(mnist, name, change)
     with pytest.raises(DataError) as caught:
-        load_mnist(mnist)
+        load_images("mnist", mnist)
     assert path in str(caught.value)
     assert message in str(caught.value)
 
@@ -131,30 +131,30 @@ def test_a_damaged_file_is_named(mnist, case):
 def test_counts_that_disagree(mnist):
     write_idx(mnist / f"{LABELS}.gz", np.zeros(199, np.uint8))
     with pytest.raises(DataError, match=rf"{IMAGES}.gz holds 200 images but .*{LABELS}.gz holds 199 labels"):
-        load_mnist(mnist)
+        load_images("mnist", mnist)
 
 
 def test_no_image_at_all(mnist):
     write_idx(mnist / f"{IMAGES}.gz", np.zeros((0, 28, 28), np.uint8))
     write_idx(mnist / f"{LABELS}.gz", np.zeros(0, np.uint8))
-    with pytest.raises(DataError, match=rf"{IMAGES}.gz: holds no image"):
-        load_mnist(mnist)
+    with pytest.raises(DataError, match=rf"{LABELS}.gz: holds no image"):
+        load_images("mnist", mnist)
 
 
 def test_one_file_missing(mnist):
     (mnist / f"{LABELS}.gz").unlink()
     with pytest.raises(DataError, match=f"{LABELS}: missing, with and without .gz"):
-        load_mnist(mnist)
+        load_images("mnist", mnist)
 
 
 def test_nothing_there_says_where_it_looked(tmp_path, monkeypatch):
     with pytest.raises(DataError) as caught:
-        load_mnist(tmp_path / "nowhere")
+        load_images("mnist", tmp_path / "nowhere")
     for part in (tmp_path / "nowhere", tmp_path / "nowhere" / "mnist", IMAGES, LABELS, "without .gz"):
         assert str(part) in str(caught.value)
     monkeypatch.setenv(ENVIRONMENT, str(tmp_path))
-    with pytest.raises(DataError, match="given as the environment variable DROPDIAG_DATA"):
-        load_mnist()
+    with pytest.raises(DataError, match="is what the environment variable DROPDIAG_DATA names"):
+        load_images("mnist")
 
 
 def test_an_unreadable_file_is_named(mnist, monkeypatch):
@@ -163,11 +163,11 @@ def test_an_unreadable_file_is_named(mnist, monkeypatch):
 
     monkeypatch.setattr(Path, "read_bytes", refuse)
     with pytest.raises(DataError, match=rf"{IMAGES}.gz: cannot be read \(Permission denied\)"):
-        load_mnist(mnist)
+        load_images("mnist", mnist)
 
 
 def test_the_sample_is_small_and_holds_every_digit():
-    data = load_mnist()
+    data = load_images("mnist")
     assert (len(data.train_labels), len(data.test_labels)) == (10_000, 2_000)
     assert sum(path.stat().st_size for path in SAMPLE.iterdir()) <= 2_500_000
     assert data.train_labels.bincount().tolist() == [987, 1124, 993, 1022, 974, 904, 986, 1044, 975, 991]
@@ -185,11 +185,11 @@ def test_stratified_keeps_shares_and_order():
 
 def test_the_sample_is_what_the_script_makes(full_mnist, tmp_path):
     make_sample(full_mnist, tmp_path)
-    assert load_mnist(tmp_path).digest == load_mnist().digest
+    assert load_images("mnist", tmp_path).digest == load_images("mnist").digest
 
 
 def test_the_full_mnist(full_mnist):
-    data = load_mnist(full_mnist)
+    data = load_images("mnist", full_mnist)
     assert (len(data.train_labels), len(data.test_labels)) == (60_000, 10_000)
     assert data.train_labels.bincount().tolist() == [
         5923,

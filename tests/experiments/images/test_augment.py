@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from dropdiag.experiments.images import augment as inputs
-from dropdiag.experiments.images.augment import Draws, Normaliser, cropped
+from dropdiag.experiments.images.augment import EpochPlan, Normaliser, cropped, with_channels
+from dropdiag.experiments.images.settings import ImageSettings
 
 
 def noise(n: int, seed: int = 0) -> torch.Tensor:
@@ -50,20 +51,31 @@ def test_a_channel_that_never_changes_becomes_zero():
     assert not scaled[:, 2].any()
 
 
-def test_draws_of_an_epoch():
-    draws = Draws.epoch(1030, 100, torch.Generator().manual_seed(0), flip=True)
+def drawn(images: int, batch_size: int, *, flip: bool) -> EpochPlan:
+    generator = torch.Generator().manual_seed(0)
+    settings = ImageSettings("Base", 0, dataset="cifar10", batch_size=batch_size)
+    return EpochPlan.draw(settings.batches(images, generator), generator, flip=flip)
+
+
+def test_grey_images_get_one_channel_and_others_keep_theirs():
+    assert with_channels(torch.zeros(5, 28, 28)).shape == (5, 1, 28, 28)
+    assert with_channels(noise(5)).shape == (5, 3, 32, 32)
+
+
+def test_the_plan_of_an_epoch():
+    draws = drawn(1030, 100, flip=True)
     assert draws.order.shape == (10, 100)
     assert len(draws.order.unique()) == 1000
     assert draws.shift.unique().tolist() == list(range(9))
     assert 0.4 < draws.mirrored.float().mean() < 0.6
-    again = Draws.epoch(1030, 100, torch.Generator().manual_seed(0), flip=True)
+    again = drawn(1030, 100, flip=True)
     assert all(
         torch.equal(a, b) for one, other in zip(draws, again, strict=True) for a, b in zip(one, other, strict=True)
     )
-    digits = Draws.epoch(1030, 100, torch.Generator().manual_seed(0), flip=False)
+    digits = drawn(1030, 100, flip=False)
     assert not digits.mirrored.any()
     assert torch.equal(digits.order, draws.order)
 
 
 def test_fewer_images_than_a_batch_are_one_batch():
-    assert Draws.epoch(5, 128, torch.Generator().manual_seed(0), flip=True).order.shape == (1, 5)
+    assert drawn(5, 128, flip=True).order.shape == (1, 5)

@@ -14,13 +14,12 @@ from dropdiag.experiments.images.network import (
     CONDITIONS,
     WITH_GAAF,
     WITHOUT_GAAF,
-    activation_layers,
     build,
-    condition_named,
-    weight_layers,
-    widths,
+    layers,
+    scaled_widths,
 )
 from dropdiag.experiments.plan import run_name
+from dropdiag.experiments.settings import condition_named
 from dropdiag.gaaf import GAAF
 
 
@@ -40,11 +39,11 @@ def test_conditions_differ_in_what_they_say(condition):
     names = dict(model.named_modules())
     norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
     assert len(norms) == (7 if condition in (BATCH_NORM, BATCH_NORM_GAAF) else 0)
-    for name in activation_layers():
+    for name in layers().activations:
         activation = names[name]
         assert isinstance(activation, GAAF if condition in WITHOUT_GAAF else nn.ReLU)
         assert not isinstance(activation, GAAF) or activation.base is torch.relu
-    assert all(isinstance(names[name], nn.Conv2d | nn.Linear) for name in weight_layers())
+    assert all(isinstance(names[name], nn.Conv2d | nn.Linear) for name in layers().weights)
     reference = dict(build(BASE, 10, 3, width=0.1).named_parameters())
     for name, parameter in model.named_parameters():
         if "norm" not in name:
@@ -73,17 +72,25 @@ def test_seeds_differ_and_the_global_generator_is_left_alone():
 
 
 def test_names_are_found_however_they_are_written():
-    assert [condition_named(n) for n in ("base", "batch-norm", "gaaf", "batch-norm-gaaf", "BATCH NORM + gaaf")] == [
+    assert [condition_named(n, CONDITIONS) for n in ("base", "batch-norm", "gaaf", "batch-norm-gaaf", "BATCH NORM + gaaf")] == [
         BASE, BATCH_NORM, WITH_GAAF, BATCH_NORM_GAAF, BATCH_NORM_GAAF,
     ]  # fmt: skip
     with pytest.raises(ArgumentError, match="unknown condition 'dropout'; the conditions are 'Base', 'Batch norm'"):
-        condition_named("dropout")
+        condition_named("dropout", CONDITIONS)
     assert [run_name(c, 1) for c in CONDITIONS] == ["base-s1", "batch-norm-s1", "gaaf-s1", "batch-norm-gaaf-s1"]
 
 
+def test_other_sizes_of_images():
+    model = build(BASE, 10, 0, width=0.1, shape=(1, 28, 28))
+    assert model(torch.zeros(2, 1, 28, 28)).shape == (2, 10)
+    assert model.layer7.linear.in_features == 26 * 3 * 3
+    with pytest.raises(ArgumentError, match=r"images must be at least 8 x 8 .* got \(1, 7, 28\)"):
+        build(BASE, 10, 0, shape=(1, 7, 28))
+
+
 def test_widths():
-    assert widths(0.25) == (16, 16, 32, 32, 64, 64, 128)
-    assert widths(1e-9) == (1,) * 7
+    assert scaled_widths(0.25) == (16, 16, 32, 32, 64, 64, 128)
+    assert scaled_widths(1e-9) == (1,) * 7
     for wrong in (0.0, -1.0, math.inf, math.nan):
         with pytest.raises(ArgumentError, match="width must be positive and finite"):
             build(BASE, 10, 0, width=wrong)

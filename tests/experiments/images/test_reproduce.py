@@ -1,18 +1,17 @@
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import re
 
 import pandas as pd
 import pytest
-from matplotlib.figure import Figure
 from rich.console import Console
 
 from dropdiag.errors import ArgumentError, DataError
-from dropdiag.experiments.images import page
-from dropdiag.experiments.images import reproduce as module
-from dropdiag.experiments.images.reproduce import reproduce
+from dropdiag.experiments import reproduce as module
+from dropdiag.experiments.reproduce import EXPERIMENTS, reproduce
 from tests.experiments.image_files import pack, published, python_batch, write, write_svhn
 from tests.experiments.test_reproduce import Page
 from tests.test_cli import call
@@ -76,11 +75,15 @@ def test_the_page_stands_alone_and_says_what_was_done(made):
         assert words not in text.replace("\N{NO-BREAK SPACE}", " ")
 
 
+def train_with(monkeypatch, name, train):
+    monkeypatch.setitem(EXPERIMENTS, name, dataclasses.replace(EXPERIMENTS[name], train=train))
+
+
+@pytest.mark.usefixtures("quick_figures")
 def test_a_second_call_trains_nothing_and_gives_the_same_tables(made, monkeypatch):
     out, data, *_ = made
     before = {p.name: p.read_bytes() for p in (out / "tables").iterdir()}
-    monkeypatch.setattr(module, "train", lambda *_: pytest.fail("trained again"))
-    monkeypatch.setattr(page, "drawings", lambda _: dict.fromkeys(FIGURES, lambda *_: Figure()))
+    train_with(monkeypatch, "cifar10", lambda *_: pytest.fail("trained again"))
     code, _, error = call("reproduce", "cifar10", "--data", data, *TINY, "--seeds", 1, "--out", out)
     assert code == 0
     assert "Kept, because finished: 4 of 4 runs" in error
@@ -101,13 +104,13 @@ def test_other_settings_or_data_in_the_same_folder_are_refused(made):
 
 
 def quick(monkeypatch):
-    monkeypatch.setattr(module, "parts_of", lambda *_: [])
+    monkeypatch.setattr(module, "make_parts", lambda *_: [])
 
 
 def test_an_interrupted_reproduction_goes_on(tmp_path, monkeypatch):
     quick(monkeypatch)
     data = write_svhn(tmp_path / "data")
-    train, calls = module.train, []
+    train, calls = EXPERIMENTS["svhn"].train, []
 
     def stop_in_the_second(settings, data, path, progress):
         calls.append(path.name)
@@ -119,11 +122,11 @@ def test_an_interrupted_reproduction_goes_on(tmp_path, monkeypatch):
         train(settings, data, path, interrupt)
 
     arguments = ("reproduce", "svhn", "--data", data, *TINY, "--seeds", 1, "--jobs", 1, "--out", tmp_path / "out")
-    monkeypatch.setattr(module, "train", stop_in_the_second)
+    train_with(monkeypatch, "svhn", stop_in_the_second)
     code, _, error = call(*arguments)
     assert code == 130
     assert "finished runs are kept, and the same command goes on from" in error
-    monkeypatch.setattr(module, "train", train)
+    train_with(monkeypatch, "svhn", train)
     code, _, error = call(*arguments)
     assert code == 0
     assert "batch-norm-s0 was interrupted; moved to" in error
@@ -167,7 +170,7 @@ def test_the_folder_is_named_after_the_data_set(tmp_path, monkeypatch):
     [
         (["cifar10", "--rate", "0.3"], "error: cifar10 does not take --rate; leave out what does not apply to it"),
         (["mnist", "--width", "2", "--amp"], "error: mnist does not take --width, --amp; leave out what"),
-        (["mnist", "--limit", "5", "--device", "cpu"], "error: mnist does not take --limit, --device; leave out what"),
+        (["mnist", "--limit", "5", "--device", "cpu"], "error: mnist does not take --device; leave out what"),
         (["cifar10", "--data", "nowhere"], "error: no CIFAR-10 in nowhere; looked for cifar-10-batches-py/ or cifar"),
         (["svhn"], "error: SVHN is not shipped with dropdiag: name the folder"),
         (["svhn", "--conditions", "dropout"], "error: unknown condition 'dropout'; the conditions are 'Base'"),

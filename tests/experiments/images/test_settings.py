@@ -6,25 +6,25 @@ import math
 import pytest
 
 from dropdiag.errors import ArgumentError
-from dropdiag.experiments.images.settings import Settings
-from dropdiag.experiments.mnist import train as protocol
+from dropdiag.experiments.images.settings import ImageSettings
+from dropdiag.experiments.mnist.train import MnistSettings
 from dropdiag.experiments.plan import make_plan
 
 
 def test_settings_survive_json():
-    settings = Settings("svhn", "batch-norm + gaaf", 3, width=0.5, data="d", source="s", device="cuda")
+    settings = ImageSettings("batch-norm + gaaf", 3, dataset="svhn", width=0.5, data="d", source="s", device="cuda")
     assert settings.condition == "Batch norm + GAAF"
     assert settings.lr == 0.05
     config = json.loads(json.dumps({**settings.config(), "unknown": 1}))
-    assert Settings.from_config(config) == settings
-    assert Settings.from_config(config).device == "cuda"
-    assert Settings("cifar10", "Base", 0, optimizer="adam").lr == 1e-3
+    assert ImageSettings.from_config(config) == settings
+    assert ImageSettings.from_config(config).device == "cuda"
+    assert ImageSettings("Base", 0, dataset="cifar10", optimizer="adam").lr == 1e-3
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"dataset": "mnist"}, "unknown data set 'mnist'"),
+        ({"dataset": "imagenet"}, "unknown data set 'imagenet'"),
         ({"condition": "Dropout"}, "unknown condition 'Dropout'"),
         ({"optimizer": "lion"}, "optimizer must be one of sgd, adam, got 'lion'"),
         ({"epochs": 0}, "epochs must be at least 1, got 0"),
@@ -40,11 +40,11 @@ def test_settings_survive_json():
 )
 def test_bad_settings_are_refused(changes, words):
     with pytest.raises(ArgumentError, match=words):
-        Settings(**{"dataset": "cifar10", "condition": "Base", "seed": 0, **changes})
+        ImageSettings(**{"dataset": "cifar10", "condition": "Base", "seed": 0, **changes})
 
 
 def test_the_learning_rate_rises_and_falls():
-    settings = Settings("cifar10", "Base", 0, lr=0.1)
+    settings = ImageSettings("Base", 0, dataset="cifar10", lr=0.1)
     rates = [settings.lr_at(step, 200) for step in range(1, 201)]
     assert rates[:10] == pytest.approx([0.01 * i for i in range(1, 11)])
     assert max(rates) == rates[9] == 0.1
@@ -55,7 +55,7 @@ def test_the_learning_rate_rises_and_falls():
 
 
 def test_evaluations_recorded():
-    settings = Settings("cifar10", "Base", 0, epochs=25, record_epochs=10)
+    settings = ImageSettings("Base", 0, dataset="cifar10", epochs=25, record_epochs=10)
     assert [epoch for epoch in range(1, 26) if settings.recorded(epoch)] == [10, 20, 25]
 
 
@@ -66,11 +66,11 @@ def test_a_folder_of_another_experiment_is_refused(tmp_path):
         meta = {"format": "dropdiag-run", "schema": 1, "state": "completed", "config": settings.config()}
         (path / "run.json").write_text(json.dumps(meta))
 
-    put(protocol.Settings("GAAF", 0))
+    put(MnistSettings("GAAF", 0))
     with pytest.raises(ArgumentError, match="is a run that `dropdiag reproduce` did not make; choose another --out"):
-        make_plan(tmp_path, [Settings("cifar10", "GAAF", 0)])
-    put(Settings("cifar10", "GAAF", 0))
+        make_plan(tmp_path, [ImageSettings("GAAF", 0, dataset="cifar10")])
+    put(ImageSettings("GAAF", 0, dataset="cifar10"))
     with pytest.raises(ArgumentError, match="dataset cifar10 there, svhn now"):
-        make_plan(tmp_path, [Settings("svhn", "GAAF", 0)])
-    plan = make_plan(tmp_path, [Settings("cifar10", "GAAF", 0, device="cuda", source="elsewhere")])
+        make_plan(tmp_path, [ImageSettings("GAAF", 0, dataset="svhn")])
+    plan = make_plan(tmp_path, [ImageSettings("GAAF", 0, dataset="cifar10", device="cuda", source="elsewhere")])
     assert len(plan.done) == 1

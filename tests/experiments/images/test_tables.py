@@ -8,11 +8,11 @@ from torch import nn
 
 import dropdiag as dd
 from dropdiag.experiments import paper
-from dropdiag.experiments.cells import printed
+from dropdiag.experiments.cells import printed, signed
 from dropdiag.experiments.images.figures import points
 from dropdiag.experiments.images.network import CONDITIONS
-from dropdiag.experiments.images.sections import sections, signed
-from dropdiag.experiments.images.tables import accuracy_table, paired_difference
+from dropdiag.experiments.images.sections import accuracies, sections
+from dropdiag.experiments.tables import paired_difference
 
 
 def final(*rows) -> pd.DataFrame:
@@ -72,7 +72,7 @@ def test_a_table_of_runs(tmp_path):
                     rec.step(loss=1.0)
                     rec.log(accuracy=accuracy)
     runs = dd.load({name: str(tmp_path / f"{name}-*") for name in truth})
-    frame = accuracy_table(runs, "svhn")
+    frame = accuracies(runs, "svhn")
     assert frame["condition"].tolist() == ["Base", "GAAF"]
     assert frame["final_accuracy"].tolist() == pytest.approx([81.0, 83.0])
     assert frame["final_accuracy_sd"].tolist() == pytest.approx([np.sqrt(2.0), np.sqrt(8.0)])

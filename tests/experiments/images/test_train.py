@@ -10,10 +10,11 @@ import dropdiag as dd
 from dropdiag.errors import ArgumentError
 from dropdiag.experiments.data.load import load_images
 from dropdiag.experiments.images import train as training
-from dropdiag.experiments.images.augment import Draws, Normaliser, cropped
-from dropdiag.experiments.images.network import CONDITIONS, activation_layers, build, weight_layers
-from dropdiag.experiments.images.settings import Settings
-from dropdiag.experiments.images.train import device_named, evaluate, train
+from dropdiag.experiments.images.augment import EpochPlan, Normaliser, cropped
+from dropdiag.experiments.images.network import CONDITIONS, build, layers
+from dropdiag.experiments.images.settings import ImageSettings
+from dropdiag.experiments.images.train import EVALUATION_BATCH, device_named, train
+from dropdiag.experiments.training import evaluate
 from tests.experiments.image_files import published, write
 
 TINY = {"epochs": 3, "batch_size": 25, "width": 0.06, "every": 4, "record_epochs": 2}
@@ -31,7 +32,12 @@ def runs(tmp_path_factory, data):
     for condition in CONDITIONS:
         told[condition] = []
         path = folder / condition.replace(" ", "")
-        train(Settings("cifar10", condition, 0, **TINY), data, path, lambda *t, c=condition: told[c].append(t))
+        train(
+            ImageSettings(condition, 0, dataset="cifar10", **TINY),
+            data,
+            path,
+            lambda *t, c=condition: told[c].append(t),
+        )
     return dd.load(sorted(folder.iterdir())), told
 
 
@@ -39,16 +45,16 @@ def test_every_quantity_is_recorded_where_it_is_due(runs):
     for run in runs[0]:
         scalars = run.scalars
         flow = scalars[scalars["quantity"] == "net_grad_abs_mean"]
-        assert set(flow["layer"]) == set(activation_layers())
+        assert set(flow["layer"]) == set(layers().activations)
         assert sorted(flow["step"].unique()) == list(range(1, 13))
         assert (flow["value"] > 0).all()
         accuracy = scalars[scalars["quantity"] == "accuracy"]
         assert (accuracy["step"].tolist(), accuracy["phase"].unique().tolist()) == ([4, 8, 12], ["eval"])
         correlation = scalars[(scalars["quantity"] == "node_correlation_abs_mean") & (scalars["phase"] == "eval")]
         assert sorted(correlation["step"].unique()) == [8, 12]
-        for name in weight_layers():
+        for name in layers().weights:
             assert run.histogram("weight", name, step=12).n > 0
-        for name in activation_layers():
+        for name in layers().activations:
             assert run.histogram("net_value", name, step=8, phase="eval").n_finite > 0
 
 
@@ -67,7 +73,8 @@ def test_losses_are_those_of_the_recipe_written_by_hand(runs, data):
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4)
     generator, normalise, step, losses = torch.Generator().manual_seed(0), Normaliser.of(data.train_images), 0, []
     for _ in range(3):
-        for batch, shift, mirrored in Draws.epoch(100, 25, generator, flip=True):
+        order = torch.randperm(100, generator=generator).view(4, 25)
+        for batch, shift, mirrored in EpochPlan.draw(order, generator, flip=True):
             step += 1
             for group in optimizer.param_groups:
                 group["lr"] = 0.05 if step == 1 else 0.025 * (1 + np.cos(np.pi * (step - 1) / 12))
@@ -93,14 +100,18 @@ def test_conditions_of_a_seed_see_the_same_batches(tmp_path, data, monkeypatch):
 
     monkeypatch.setattr(training, "cropped", remember)
     for condition in ("Base", "Batch norm + GAAF"):
-        train(Settings("cifar10", condition, 1, **{**TINY, "epochs": 1}), data, tmp_path / condition[:4])
+        train(ImageSettings(condition, 1, dataset="cifar10", **{**TINY, "epochs": 1}), data, tmp_path / condition[:4])
     assert seen["Base"] == seen["Batch norm + GAAF"]
     assert len(set(seen["Base"])) == 4
 
 
 @pytest.mark.parametrize("changes", [{"amp": True}, {"optimizer": "adam"}, {"batch_size": 1000}])
 def test_other_settings_train_too(tmp_path, data, changes):
-    train(Settings("cifar10", "Batch norm + GAAF", 0, **{**TINY, "epochs": 1, **changes}), data, tmp_path / "run")
+    train(
+        ImageSettings("Batch norm + GAAF", 0, dataset="cifar10", **{**TINY, "epochs": 1, **changes}),
+        data,
+        tmp_path / "run",
+    )
     run = dd.load(tmp_path / "run")
     assert np.isfinite(run.scalars.query("quantity == 'loss'")["value"]).all()
     assert run.meta["state"] == "completed"
@@ -109,16 +120,19 @@ def test_other_settings_train_too(tmp_path, data, changes):
 def test_it_learns(tmp_path, data):
     """Ten labels that a bright row tells; chance is 0.1."""
     accuracies = []
-    settings = Settings("cifar10", "Batch norm", 0, epochs=12, batch_size=20, width=0.15, every=1000, record_epochs=99)
+    settings = ImageSettings(
+        "Batch norm", 0, dataset="cifar10", epochs=12, batch_size=20, width=0.15, every=1000, record_epochs=99
+    )
     train(settings, data, tmp_path / "run", lambda _, accuracy: accuracies.append(accuracy))
     assert accuracies[-1] > 0.4
 
 
 def test_evaluation_is_that_of_numpy_and_leaves_the_mode(data):
-    settings = Settings("cifar10", "Batch norm", 0, width=0.06)
     model = build("Batch norm", 10, 0, width=0.06).train()
     normalise = Normaliser.of(data.train_images)
-    accuracy, loss = evaluate(settings, model, normalise, data.test_images, data.test_labels)
+    accuracy, loss = evaluate(
+        model, lambda x: model(normalise(x)), data.test_images, data.test_labels, EVALUATION_BATCH
+    )
     assert model.training
     logits = model.eval()(normalise(data.test_images)).detach().double()
     right = logits.numpy().argmax(1) == data.test_labels.numpy()

@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from dropdiag.errors import ArgumentError
-from dropdiag.experiments.mnist.network import CONDITIONS, build, condition_named
+from dropdiag.experiments.mnist.network import CONDITIONS, KNOWN, build
+from dropdiag.experiments.settings import condition_named
 from dropdiag.gaaf import GAAF
 
 SMALL = (12, 8, 6, 6, 3)
@@ -65,7 +66,7 @@ def test_building_leaves_the_global_generator_alone():
     [("dropout", "Dropout"), ("No-Dropout", "No dropout"), ("no_dropout", "No dropout"), ("gaaf", "GAAF")],
 )
 def test_names_forgive_case_and_hyphens(name, condition):
-    assert condition_named(name) == condition
+    assert condition_named(name, KNOWN) == condition
 
 
 @pytest.mark.parametrize(

@@ -11,21 +11,24 @@ from torch.nn import functional as F
 
 from dropdiag import analysis
 from dropdiag.errors import ArgumentError
-from dropdiag.experiments.data.mnist import load_mnist
+from dropdiag.experiments.data.load import load_images
 from dropdiag.experiments.mnist.network import build
-from dropdiag.experiments.mnist.train import EVALUATION_BATCH, Patience, Settings, evaluate, train
+from dropdiag.experiments.mnist.train import EVALUATION_BATCH, MnistSettings, Patience, as_inputs, prepare, train
+from dropdiag.experiments.training import evaluate
 from dropdiag.store.reader import load
 
 SMALL = (784, 12, 8, 8, 10)
 
 
-def settings(**changes) -> Settings:
-    return Settings(**{"condition": "Dropout", "seed": 1, "epochs": 2, "batch_size": 64, "widths": SMALL, **changes})
+def settings(**changes) -> MnistSettings:
+    return MnistSettings(
+        **{"condition": "Dropout", "seed": 1, "epochs": 2, "batch_size": 64, "widths": SMALL, **changes}
+    )
 
 
 def test_one_run_records_what_the_paper_asks_for(mnist, tmp_path):
     told = []
-    train(settings(every=2), load_mnist(mnist), tmp_path / "run", lambda *what: told.append(what))
+    train(settings(every=2), load_images("mnist", mnist), tmp_path / "run", lambda *what: told.append(what))
     run = load(tmp_path / "run")
     assert (run.condition, run.seed, run.meta["state"]) == ("Dropout", 1, "completed")
     assert run.meta["config"]["widths"] == list(SMALL)
@@ -43,7 +46,11 @@ def test_one_run_records_what_the_paper_asks_for(mnist, tmp_path):
     assert run.histogram("weight", "layer1.linear").n == 784 * 12
 
 
-def plain(wanted: Settings, data) -> torch.nn.Module:
+def evaluated(model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor) -> tuple[float, float]:
+    return evaluate(model, lambda x: model(as_inputs(x)), images, labels, EVALUATION_BATCH)
+
+
+def plain(wanted: MnistSettings, data) -> torch.nn.Module:
     """The protocol once more, without dropdiag's recorder and helpers."""
     torch.manual_seed(wanted.seed)
     order = torch.Generator().manual_seed(wanted.seed)
@@ -63,24 +70,24 @@ def plain(wanted: Settings, data) -> torch.nn.Module:
 
 @pytest.mark.parametrize(("optimizer", "lr"), [("adam", 1e-3), ("sgd", 0.1)])
 def test_a_run_is_the_plain_training_loop(mnist, tmp_path, optimizer, lr):
-    data, wanted = load_mnist(mnist), settings(optimizer=optimizer)
+    data, wanted = load_images("mnist", mnist), settings(optimizer=optimizer)
     assert wanted.lr == lr
     train(wanted, data, tmp_path / "run")
     model = plain(wanted, data)
     run = load(tmp_path / "run")
-    accuracy, loss = evaluate(model, data.test_images, data.test_labels)
+    accuracy, loss = evaluated(model, data.test_images, data.test_labels)
     last = run.scalars[run.scalars["step"] == 6].set_index("quantity")["value"]
     assert last["accuracy"] == accuracy
     assert last["test_loss"] == loss
 
 
 def test_evaluation_is_that_of_the_whole_set_at_once():
-    data = load_mnist()
+    data = load_images("mnist")
     model = build("Dropout", 0, widths=SMALL)
-    accuracy, loss = evaluate(model, data.test_images, data.test_labels)
+    accuracy, loss = evaluated(model, data.test_images, data.test_labels)
     assert len(data.test_labels) > EVALUATION_BATCH
     assert model.training
-    outputs = copy.deepcopy(model).eval()(data.test_inputs)
+    outputs = copy.deepcopy(model).eval()(as_inputs(data.test_images))
     assert accuracy == (outputs.argmax(1) == data.test_labels).sum().item() / 2000
     assert loss == pytest.approx(F.cross_entropy(outputs, data.test_labels).item(), rel=1e-5)
 
@@ -91,7 +98,7 @@ def test_batches_are_of_one_size_and_the_order_is_the_seed_s():
     again = settings(condition="GAAF").batches(200, torch.Generator().manual_seed(1))
     assert [len(batch) for batch in first] == [64, 64, 64]
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
-    seen = torch.cat(first).tolist()
+    seen = first.flatten().tolist()
     assert len(set(seen)) == len(seen)
     assert [len(batch) for batch in wanted.batches(50, torch.Generator())] == [50]
     assert (wanted.steps(200), wanted.steps(50)) == (6, 2)
@@ -100,14 +107,14 @@ def test_batches_are_of_one_size_and_the_order_is_the_seed_s():
 def test_settings_survive_json():
     wanted = settings(optimizer="sgd", data="abc", source="here")
     config = json.loads(json.dumps(wanted.config()))
-    assert Settings.from_config({**config, "later": 1}) == wanted
+    assert MnistSettings.from_config({**config, "later": 1}) == wanted
     assert config["lr"] == 0.1
     assert settings(source="there") == settings(source="here")
     assert settings(data="a") != settings(data="b")
 
 
 def test_early_stopping_keeps_validation_images_out_and_says_when(mnist, tmp_path):
-    data = load_mnist(mnist)
+    data = load_images("mnist", mnist)
     wanted = settings(condition="No dropout", epochs=60, validation=40, patience=3, optimizer="sgd", lr=0.5)
     train(wanted, data, tmp_path / "run")
     rows = load(tmp_path / "run").scalars
@@ -124,7 +131,7 @@ def test_early_stopping_keeps_validation_images_out_and_says_when(mnist, tmp_pat
     model = plain(
         dataclasses.replace(wanted, epochs=len(scores)), Fewer(data.train_images[kept], data.train_labels[kept])
     )
-    accuracy, _ = evaluate(model, data.train_images[held_out], data.train_labels[held_out])
+    accuracy, _ = evaluated(model, data.train_images[held_out], data.train_labels[held_out])
     assert accuracy == scores[-1]
 
 
@@ -134,6 +141,15 @@ class Fewer:
     train_labels: torch.Tensor
 
 
+def test_patience_alone_holds_out_a_sixth_and_some_images_are_left(mnist):
+    data = load_images("mnist", mnist)
+    assert prepare(settings(patience=3), data).validation == 200 // 6
+    assert prepare(settings(patience=3, validation=7), data).validation == 7
+    assert prepare(settings(), data).validation == 0
+    with pytest.raises(ArgumentError, match="validation must leave images to train with: got 200 of 200 images"):
+        prepare(settings(patience=3, validation=200), data)
+
+
 def test_patience_counts_from_the_best_and_equal_is_no_better():
     patience = Patience(2)
     assert [patience.is_over(x) for x in (0.5, 0.4, 0.6, 0.6, 0.1)] == [False, False, False, False, True]
@@ -141,7 +157,7 @@ def test_patience_counts_from_the_best_and_equal_is_no_better():
 
 
 def test_gaaf_is_fitted_before_every_epoch_and_what_came_out_is_kept(mnist, tmp_path):
-    train(settings(condition="GAAF fitted", epochs=3, lr=0.05), load_mnist(mnist), tmp_path / "run")
+    train(settings(condition="GAAF fitted", epochs=3, lr=0.05), load_images("mnist", mnist), tmp_path / "run")
     rows = load(tmp_path / "run").scalars
     heights = rows[rows["quantity"] == "gaaf_height"]
     assert set(heights["phase"]) == {"fit"}
@@ -153,7 +169,7 @@ def test_gaaf_is_fitted_before_every_epoch_and_what_came_out_is_kept(mnist, tmp_
 
 
 def test_the_net_variance_is_measured_at_the_end(mnist, tmp_path):
-    train(settings(condition="GAAF", rate=0.3), load_mnist(mnist), tmp_path / "run")
+    train(settings(condition="GAAF", rate=0.3), load_images("mnist", mnist), tmp_path / "run")
     run = load(tmp_path / "run")
     table = analysis.net_variance.table(run).set_index("layer")
     ratio = table["net_variance_mean"] / table["net_variance_closed_form_mean"]
@@ -167,12 +183,12 @@ def test_what_progress_raises_ends_the_run_and_is_noted(mnist, tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train(settings(), load_mnist(mnist), tmp_path / "run", stop)
+        train(settings(), load_images("mnist", mnist), tmp_path / "run", stop)
     assert load(tmp_path / "run").meta["state"] == "interrupted"
 
 
 def test_a_run_that_diverges_is_recorded_to_its_end(mnist, tmp_path):
-    train(settings(optimizer="sgd", lr=1e30), load_mnist(mnist), tmp_path / "run")
+    train(settings(optimizer="sgd", lr=1e30), load_images("mnist", mnist), tmp_path / "run")
     run = load(tmp_path / "run")
     assert run.meta["state"] == "completed"
     loss = run.scalars[run.scalars["quantity"] == "test_loss"]["value"]
@@ -189,7 +205,10 @@ def test_a_run_that_diverges_is_recorded_to_its_end(mnist, tmp_path):
         ({"seed": -1}, "seed must not be negative, got -1"),
         ({"lr": 0.0}, "lr must be positive and finite, got 0.0"),
         ({"lr": float("inf")}, "lr must be positive and finite, got inf"),
-        ({"patience": 3}, "patience must be at least 1 epoch and needs images held out for validation, got patience 3"),
+        (
+            {"patience": 3, "validation": 0},
+            "patience must be at least 1 epoch and needs images held out for validation, got patience 3",
+        ),
         ({"patience": 0, "validation": 10}, "patience must be at least 1 epoch"),
         ({"validation": -1}, "validation must not be negative, got -1"),
         ({"activation": "sine"}, "activation must be one of tanh, relu, got 'sine'"),

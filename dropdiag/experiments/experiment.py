@@ -1,0 +1,132 @@
+"""What an experiment of the paper is: conditions, how a run is trained, what is shown of the runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from dropdiag.errors import ArgumentError
+from dropdiag.experiments.cells import Column, Lines
+from dropdiag.experiments.data.datasets import Images
+from dropdiag.experiments.settings import TrainSettings
+from dropdiag.store.reader import Runs
+
+S = TypeVar("S", bound=TrainSettings)
+
+Progress: TypeAlias = Callable[[int, float | None], None]
+"""Called after every step with (step, None) and after every evaluation with (step, test accuracy)."""
+
+
+class Layers(NamedTuple):
+    """The layers that are shown, from the first to the last: module name -> title.
+
+    Attributes
+    ----------
+    weights, activations : mapping
+        Modules that hold the weights, and the activation functions; the titles are the same.
+    """
+
+    weights: Mapping[str, str]
+    activations: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Section:
+    """One question of the paper: a figure, mostly with a table.
+
+    How to read them, and how they can mislead, is what the experiment's template says under the section's name.
+
+    Attributes
+    ----------
+    name : str
+        Of the figure and of the table's file.
+    title : str
+    alt : str
+        The figure in words, for who does not see it.
+    figure : callable
+        Runs and layers -> Figure.
+    published : tuple of str
+        What the paper reports, in words and numbers, line by line; empty where there is nothing to compare with.
+    table : callable or None
+        Runs and layers -> frame.
+    columns : tuple of Column
+    at_a_glance : callable or None
+        Frame -> what was measured, in a few lines.
+    """
+
+    name: str
+    title: str
+    alt: str
+    figure: Callable[[Runs, Layers], Figure]
+    published: Lines = ()
+    table: Callable[[Runs, Layers], pd.DataFrame] | None = None
+    columns: tuple[Column, ...] = ()
+    at_a_glance: Callable[[pd.DataFrame], Lines] | None = None
+
+
+@dataclass(frozen=True)
+class Experiment(Generic[S]):
+    """An experiment of the paper on one data set; `dropdiag.experiments.reproduce.reproduce` runs it.
+
+    Attributes
+    ----------
+    name : str
+        On the command line: the key of its data set.
+    conditions : mapping of str to str
+        Each condition that is known -> what it is, in words.
+    default_conditions : tuple of str
+        Those that are trained unless conditions are named.
+    seeds : int
+        How many are trained unless a number is given.
+    settings : type
+        Of a run.
+    prepare : callable
+        Settings and data -> the settings with what is decided by the data and the machine. It may raise
+        `ArgumentError` or `DataError`.
+    train : callable
+        Settings, data, path of the run folder to be made, `Progress`: trains and records one run. It must be
+        picklable, since runs are trained in other processes.
+    layers : callable
+        Settings -> the layers that are shown.
+    sections : tuple of Section
+    words : str
+        Name of the template in which the experiment is described; see `dropdiag.experiments.page.words_of`.
+    fixed : mapping
+        Settings that are not for users to choose -> their values.
+    """
+
+    name: str
+    conditions: Mapping[str, str]
+    default_conditions: tuple[str, ...]
+    seeds: int
+    settings: type[S]
+    prepare: Callable[[S, Images], S]
+    train: Callable[[S, Images, Path, Progress], None]
+    layers: Callable[[S], Layers]
+    sections: tuple[Section, ...]
+    words: str
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def compared(self) -> bool:
+        """Whether the paper has numbers to stand beside any of what is measured."""
+        return any(section.published and section.at_a_glance for section in self.sections)
+
+    def refuse_unknown(self, options: Iterable[str], shown: Callable[[str], str] = str) -> None:
+        """Raise `ArgumentError` for options that are no settings of this experiment.
+
+        Parameters
+        ----------
+        options : iterable of str
+        shown : callable
+            How an option is written in the message.
+        """
+        unknown = [name for name in options if name in self.fixed or name not in self.settings.options()]
+        if unknown:
+            names = ", ".join(map(shown, unknown))
+            raise ArgumentError(f"{self.name} does not take {names}; leave out what does not apply to it")
