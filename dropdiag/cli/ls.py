@@ -10,6 +10,7 @@ import typer
 
 from dropdiag.cli.common import AsJson, clear_errors, echo_json, tell, warned
 from dropdiag.errors import ArgumentError
+from dropdiag.formatting import size
 
 if TYPE_CHECKING:
     from dropdiag.store.listing import Listed
@@ -71,7 +72,7 @@ def _pair(text: str) -> tuple[str, str]:
 
 
 def _print(runs: list[Listed]) -> None:
-    from dropdiag.cli.terminal import Page, size  # noqa: PLC0415
+    from dropdiag.cli.terminal import Page  # noqa: PLC0415
 
     page = Page()
     right = {"seed", "steps", "size"}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dropdiag.cli.common import AsJson, clear_errors, echo_json, tell, warned
+from dropdiag.formatting import plain, size
 
 if TYPE_CHECKING:
     from dropdiag.analysis.overview import Site
@@ -88,8 +89,6 @@ def _print(run: Run, sites: list[Site], taken: int) -> None:
 
 
 def _summary(run: Run, taken: int) -> list[tuple[str, str]]:
-    from dropdiag.cli.terminal import size  # noqa: PLC0415
-
     meta = run.meta
     seed = "none" if run.seed is None else str(run.seed)
     state = f"{meta['state']}" + (f": {meta['error']}" if meta.get("error") else "")
@@ -119,7 +118,7 @@ def _disabled(run: Run) -> list[str]:
 
 
 def _layers(page: Page, sites: list[Site]) -> None:
-    from dropdiag.cli.terminal import histogram, percent, spark  # noqa: PLC0415
+    from dropdiag.cli.terminal import histogram, spark  # noqa: PLC0415
 
     many = len({site.call for site in sites}) > 1
     ends = [_ends(site) for site in sites]
@@ -135,7 +134,7 @@ def _layers(page: Page, sites: list[Site]) -> None:
             end,
             "" if flow is None else spark(_logs(flow.means, figure), unicode=page.unicode),
             "" if flow is None else f"{flow.mean:.1e}",
-            percent(site.saturation_share),
+            plain(site.saturation_share, '.1%'),
             "" if math.isnan(site.mean_abs_r) else f"{site.mean_abs_r:.2f}",
         ])  # fmt: skip
     columns = [("layer", "left"), ("", "left"), ("values", "fixed"), (ENDS, "fixed"), ("flow", "fixed"),
@@ -145,10 +144,8 @@ def _layers(page: Page, sites: list[Site]) -> None:
 
 
 def _ends(site: Site) -> str:
-    from dropdiag.cli.terminal import number  # noqa: PLC0415
-
     low, high = site.bars(1)[1]
-    return "" if math.isnan(low) else f"{number(low, 2)}…{number(high, 2)}"
+    return "" if math.isnan(low) else f"{plain(low, '.2g')}…{plain(high, '.2g')}"
 
 
 def _logs(values: Any, width: int) -> list[float]:

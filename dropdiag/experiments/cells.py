@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import pandas as pd
 
+from dropdiag.formatting import NOTHING
+from dropdiag.formatting import typeset as number
+
+__all__ = ["NOTHING", "Column", "Row", "label", "number", "printed", "ratio", "value"]
+
 Row: TypeAlias = dict[Any, Any]
-NOTHING = "–"
 
 
 @dataclass(frozen=True)
@@ -60,18 +63,6 @@ def ratio(name: str, heading: str, digits: str = ".2f") -> Column:
         return shown if NOTHING in (shown, low, high) else f"{shown} [{low}, {high}]"
 
     return Column(heading, text)
-
-
-def number(given: Any, digits: str) -> str:
-    """Format a number with a true minus sign; a text stays as it is, what is missing becomes a dash."""
-    if isinstance(given, str):
-        return given
-    if given is None or not math.isfinite(given):
-        return NOTHING
-    if digits.endswith("e"):
-        mantissa, exponent = format(given, digits).split("e")
-        return f"{mantissa}e{int(exponent)}".replace("-", "−")
-    return format(given, digits).replace("-", "−")
 
 
 def printed(frame: pd.DataFrame, columns: Sequence[Column]) -> list[list[str]]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from dropdiag.errors import NotRecordedError
+from dropdiag.formatting import whole
 from dropdiag.report.cells import Table, integer, number, text
 from dropdiag.store.reader import Run, Runs
 
@@ -85,7 +86,7 @@ def warnings_of(runs: Runs) -> list[str]:
         meta = run.meta
         if meta.get("state") != "completed":
             why = f" ({meta['error']})" if meta.get("error") else ""
-            steps = integer(meta.get("steps") or 0).shown
+            steps = whole(meta.get("steps") or 0)
             found.append(f"{run.name}: its state is {meta.get('state')!r}{why}, after {steps} steps.")
         found += [
             f"{run.name}: the probe {name!r} was disabled." for name in map(_name, meta.get("disabled_probes") or [])

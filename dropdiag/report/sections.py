@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from dropdiag import analysis
-from dropdiag.report.cells import Cell, Table, integer, number, text
+from dropdiag.report.cells import Cell, Table, integer, layer, number, text
 from dropdiag.store.reader import Runs
 
 Row = dict[Any, Any]
@@ -66,12 +66,8 @@ def _count(name: str) -> Callable[[Row], Cell]:
     return lambda row: integer(row.get(name))
 
 
-def _layer(row: Row) -> Cell:
-    return text(f"{row['layer']}, call {row['call'] + 1}" if row["call"] else row["layer"])
-
-
 CONDITION: Column = ("Condition", lambda row: text(row["condition"]))
-SITE: tuple[Column, ...] = (CONDITION, ("Layer", _layer))
+SITE: tuple[Column, ...] = (CONDITION, ("Layer", layer))
 SEEDS: Column = ("Seeds", _count("seeds"))
 
 

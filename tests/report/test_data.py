@@ -180,8 +180,8 @@ def test_headlines_say_the_geometric_mean_and_its_range(runs):
     made = {(one.condition, one.measure): one for one in gather(comparison(runs)).headlines}
     ratios = flow.table(runs, conditions=["Dropout"])["ratio"]
     one = made["Dropout", "gradient flow"]
-    assert float(one.effect.removeprefix("× ")) == pytest.approx(np.exp(np.log(ratios).mean()), rel=5e-3)
-    assert one.detail.startswith("geometric mean over 3 layers, from × ")
+    assert float(one.effect.removeprefix("×")) == pytest.approx(np.exp(np.log(ratios).mean()), rel=5e-3)
+    assert one.detail.startswith("geometric mean over 3 layers, from ×")
     assert one.detail.endswith("3 of 3 intervals lie wholly on one side of no effect; n = 3 and 3")
 
 
@@ -221,6 +221,6 @@ def test_a_claim_that_no_condition_plays_has_no_condition():
     assert (first.reason, first.alone) == ("It is −0.5.", True)
     shown = [[cell.shown for cell in row] for row in first.layers.rows]
     assert [row[0] for row in shown] == ["mean over layers", "fc1"]
-    assert [row[2] for row in shown] == ["× 2 [1, 4]"] * 2
+    assert [row[2] for row in shown] == ["×2 [1, 4]"] * 2
     assert [row[3] for row in shown] == ["–", "[0.5, 8]"]
     assert shown[1][6] == "0.75"
