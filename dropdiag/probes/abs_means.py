@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from dropdiag.probes.base import Place, Probe, Tap, Value
 from dropdiag.sketches import AbsMean
+from dropdiag.store.schema import quantities as own
 
 
 class _AbsMeanProbe(Probe[AbsMean]):
@@ -27,6 +28,7 @@ class GradientFlow(_AbsMeanProbe):
 
     name = "gradient_flow"
     tap = Tap.NET_GRAD
+    quantities = own("net_grad_abs_mean")
     every_step = True
 
 
@@ -35,6 +37,7 @@ class RawWeightGradientMeans(_AbsMeanProbe):
 
     name = "raw_weight_gradient_means"
     tap = Tap.RAW_WEIGHT_GRAD
+    quantities = own("raw_weight_grad_abs_mean")
     every_step = True
 
 
@@ -43,4 +46,5 @@ class WeightGradientMeans(_AbsMeanProbe):
 
     name = "weight_gradient_means"
     tap = Tap.WEIGHT_GRAD
+    quantities = own("weight_grad_abs_mean")
     every_step = True

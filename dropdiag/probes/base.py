@@ -1,7 +1,7 @@
 """What a probe is: a tensor of a site -> a sketch -> named values.
 
 To add one: a small file with a class like those beside this one, then its name in the tuple of
-``probes/__init__.py`` and its quantities in ``store/schema.py``.
+``probes/__init__.py``. Its quantities say what its numbers are called; they go with the run.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor
 from dropdiag.model.activations import Activation
 from dropdiag.model.sites import Site
 from dropdiag.sketches import Histogram, Sketch
-from dropdiag.store.schema import TRAIN
+from dropdiag.store.schema import TRAIN, Quantity
 
 Value: TypeAlias = Tensor | Histogram | float | None
 """A scalar (a number, or a tensor of one element on any device), a histogram, or None: missing."""
@@ -60,6 +60,9 @@ class Probe(ABC, Generic[S]):
         What ``Recorder(probes=...)`` calls it.
     tap : Tap
         The tensor it is fed with.
+    quantities : tuple of Quantity
+        What it writes: unit, label and scale are shown wherever the values are. A value whose quantity is not
+        declared is recorded all the same, and shown under its bare name.
     on_train, on_eval : bool
         Whether it takes part in training steps, and in held-out evaluations.
     every_step : bool
@@ -68,6 +71,7 @@ class Probe(ABC, Generic[S]):
 
     name: ClassVar[str]
     tap: ClassVar[Tap]
+    quantities: ClassVar[tuple[Quantity, ...]] = ()
     on_train: ClassVar[bool] = True
     on_eval: ClassVar[bool] = False
     every_step: ClassVar[bool] = False

@@ -8,6 +8,7 @@ from typing import Final
 from dropdiag.model.sites import WEIGHT
 from dropdiag.probes.base import Place, Probe, Tap, Value
 from dropdiag.sketches import Histogram
+from dropdiag.store.schema import quantities as own
 
 MAX_VALUES: Final = 2**18
 """Values of a site and pass that enter a histogram; of more, a sample at a fixed stride does."""
@@ -29,6 +30,7 @@ class Weights(_HistogramProbe):
 
     name = "weights"
     tap = Tap.WEIGHT
+    quantities = own("weight")
 
 
 class WeightGradients(_HistogramProbe):
@@ -36,6 +38,7 @@ class WeightGradients(_HistogramProbe):
 
     name = "weight_gradients"
     tap = Tap.WEIGHT_GRAD
+    quantities = own("weight_grad")
 
 
 class NetValues(_HistogramProbe):
@@ -43,6 +46,7 @@ class NetValues(_HistogramProbe):
 
     name = "net_values"
     tap = Tap.NET_VALUE
+    quantities = own("net_value", "net_value_stride")
     on_eval = True
 
 
@@ -51,6 +55,7 @@ class NodeValues(_HistogramProbe):
 
     name = "node_values"
     tap = Tap.NODE_VALUE
+    quantities = own("node_value", "node_value_stride")
     on_eval = True
 
 
@@ -59,3 +64,4 @@ class NetGradients(_HistogramProbe):
 
     name = "net_gradients"
     tap = Tap.NET_GRAD
+    quantities = own("net_grad", "net_grad_stride")

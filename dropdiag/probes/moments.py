@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
 from dropdiag.probes.base import Place, Probe, Tap, Value
 from dropdiag.sketches import Moments
+from dropdiag.store.schema import quantities as own
+
+MOMENTS: Final = ("mean", "sd", "excess_kurtosis", "abs_mean", "minimum", "maximum")
 
 
 class _MomentsProbe(Probe[Moments]):
@@ -15,8 +19,7 @@ class _MomentsProbe(Probe[Moments]):
 
     def values(self, sketch: Moments) -> Iterable[tuple[str, Value]]:
         """Return mean, standard deviation, excess kurtosis, mean absolute value, minimum and maximum."""
-        names = ("mean", "sd", "excess_kurtosis", "abs_mean", "minimum", "maximum")
-        return [(f"{self.tap.value}_{name}", getattr(sketch, name)) for name in names]
+        return [(f"{self.tap.value}_{name}", getattr(sketch, name)) for name in MOMENTS]
 
 
 class WeightMoments(_MomentsProbe):
@@ -24,6 +27,7 @@ class WeightMoments(_MomentsProbe):
 
     name = "weight_moments"
     tap = Tap.WEIGHT
+    quantities = own(*(f"weight_{name}" for name in MOMENTS))
 
 
 class NetValueMoments(_MomentsProbe):
@@ -31,4 +35,5 @@ class NetValueMoments(_MomentsProbe):
 
     name = "net_value_moments"
     tap = Tap.NET_VALUE
+    quantities = own(*(f"net_value_{name}" for name in MOMENTS))
     on_eval = True

@@ -9,10 +9,15 @@ import torch
 from dropdiag.probes.base import Place, Probe, Tap, Value
 from dropdiag.sketches import Covariance, Histogram
 from dropdiag.sketches.spectrum import effective_rank, participation_ratio
+from dropdiag.store.schema import quantities as own
 
 
 class _Correlation(Probe[Covariance]):
     tap = Tap.NODE_VALUE
+    quantities = own(
+        "node_correlation", "node_correlation_abs_mean", "participation_ratio", "node_correlation_samples",
+        "node_correlation_nodes", "node_correlation_width", "constant_nodes",
+    )  # fmt: skip
 
     def sketch(self, place: Place) -> Covariance:
         """Open a covariance at every site."""
@@ -69,6 +74,7 @@ class EffectiveRank(Probe[Covariance]):
 
     name = "effective_rank"
     tap = Tap.NODE_VALUE
+    quantities = own("effective_rank")
     on_train = False
     on_eval = True
 

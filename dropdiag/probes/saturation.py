@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from dropdiag.probes.base import Place, Probe, Tap, Value
 from dropdiag.sketches import IntervalCounts
+from dropdiag.store.schema import quantities as own
 
 
 class Saturation(Probe[IntervalCounts]):
@@ -17,6 +18,7 @@ class Saturation(Probe[IntervalCounts]):
 
     name = "saturation"
     tap = Tap.NET_VALUE
+    quantities = own("saturation_share_left", "saturation_share_right")
     on_eval = True
 
     def sketch(self, place: Place) -> IntervalCounts | None:

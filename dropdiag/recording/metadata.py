@@ -51,6 +51,7 @@ def manifest(
         "versions": {"python": platform.python_version(), **{n: _version(n) for n in ("dropdiag", "torch", "numpy")}},
         "native": native.loops is not None,
         "probes": [probe.name for probe in probes],
+        "quantities": {q.name: q.described() for probe in probes for q in probe.quantities},
         "disabled_probes": [],
         "warnings": [],
         "every": every,

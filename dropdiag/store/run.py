@@ -16,7 +16,7 @@ from dropdiag.errors import ArgumentError, DropdiagWarning, NotRecordedError
 from dropdiag.histograms.histogram import Histogram
 from dropdiag.store.coverage import Coverage
 from dropdiag.store.folder import check_ranks, read_meta
-from dropdiag.store.schema import EVAL, TRAIN
+from dropdiag.store.schema import EVAL, TRAIN, Quantity, quantities_of
 from dropdiag.store.segments import list_segments
 from dropdiag.store.selection import Layers, Names, Selection, Steps
 
@@ -108,6 +108,14 @@ class Run:
         import pandas as pd  # noqa: PLC0415 - readers of histograms alone need no pandas
 
         return pd.DataFrame(self.meta["layers"])
+
+    @cached_property
+    def quantities(self) -> dict[str, Quantity]:
+        """What is known of each quantity (unit, label, scale): as the run's probes say, else dropdiag's own.
+
+        Names that neither knows are those of `Recorder.step` and `Recorder.log`, and of probes that declare nothing.
+        """
+        return quantities_of(self.meta)
 
     def coverage(self) -> Coverage:
         """Return every site of the model: whether it was recorded, how often, and if not, why.

@@ -1,13 +1,16 @@
 """The run folder's schema: its version, the quantities and their units, the columns of its tables.
 
-This module imports nothing of the package, so that the torch side (which writes) and the paper side (which reads)
-agree on it without importing each other.
+This module imports nothing of the package but its errors, so that the torch side (which writes) and the paper side
+(which reads) agree on it without importing each other.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
+
+from dropdiag.errors import ArgumentError
 
 FORMAT: Final = "dropdiag-run"
 SCHEMA_VERSION: Final = 1
@@ -19,26 +22,61 @@ TRAIN: Final = "train"
 EVAL: Final = "eval"
 
 
+LOG_RATIO: Final = "log ratio"
+DIFFERENCE: Final = "difference"
+DISTANCE: Final = "distance"
+UNCOMPARED: Final = "none"
+SCALES: Final = (LOG_RATIO, DIFFERENCE, DISTANCE, UNCOMPARED)
+KINDS: Final = ("scalar", "histogram")
+
+
 @dataclass(frozen=True)
 class Quantity:
-    """What a quantity is called, how it is stored, and its unit.
+    """What a quantity is called, how it is stored, its unit, and how two conditions are set side by side in it.
 
-    Attributes
+    Parameters
     ----------
     name : str
         Name in the ``quantity`` column.
-    kind : str
-        ``"scalar"`` or ``"histogram"``.
+    kind : {"scalar", "histogram"}
     unit : str
         Unit in words; ``"1"`` for a pure number.
     label : str
         Axis label (matplotlib mathtext).
+    scale : {"difference", "log ratio", "distance", "none"}, optional
+        Of an effect between two conditions. ``"log ratio"`` is for positive scalars of which factors are meant,
+        ``"distance"`` (Wasserstein-1, in the quantity's unit) for histograms and their default, ``"none"`` for what
+        only counts or times. Default of scalars: ``"difference"``.
+
+    Raises
+    ------
+    ArgumentError
+        For an unknown kind or scale, a name or label that is empty, a histogram with a scalar's scale.
     """
 
     name: str
     kind: str
     unit: str
     label: str
+    scale: str = ""
+
+    def __post_init__(self) -> None:
+        histogram = self.kind == "histogram"
+        if not self.scale:
+            object.__setattr__(self, "scale", DISTANCE if histogram else DIFFERENCE)
+        if self.kind not in KINDS or self.scale not in SCALES:
+            raise ArgumentError(
+                f"quantity {self.name!r}: kind is one of {', '.join(KINDS)} and scale one of {', '.join(SCALES)}, "
+                f"got {self.kind!r} and {self.scale!r}"
+            )
+        if self.scale != UNCOMPARED and (self.scale == DISTANCE) != histogram:
+            raise ArgumentError(f"quantity {self.name!r}: a {self.kind} is not compared on the scale {self.scale!r}")
+        if not all(isinstance(text, str) and text for text in (self.name, self.unit, self.label)):
+            raise ArgumentError(f"a quantity's name, unit and label must be words, got {self!r}")
+
+    def described(self) -> dict[str, str]:
+        """Return what ``run.json`` says of the quantity under its name."""
+        return {"kind": self.kind, "unit": self.unit, "label": self.label, "scale": self.scale}
 
 
 def _moments(of: str, unit: str, symbol: str) -> tuple[Quantity, ...]:
@@ -64,42 +102,68 @@ QUANTITIES: Final = {
         Quantity("net_grad", "histogram", _PER_NET, r"net gradient $\partial L/\partial z$"),
         Quantity("node_value", "histogram", "node-value units", r"node value $h=\phi(z)$"),
         Quantity("node_correlation", "histogram", "1", "node correlation $r$"),
-        Quantity("net_grad_abs_mean", "scalar", _PER_NET, r"gradient flow, mean $|\partial L/\partial z|$"),
-        Quantity("weight_grad_abs_mean", "scalar", _PER_WEIGHT, r"mean $|\partial L/\partial w|$"),
-        Quantity("raw_weight_grad_abs_mean", "scalar", _PER_WEIGHT, r"mean $|\partial L/\partial w|$ before clipping"),
-        Quantity("node_correlation_abs_mean", "scalar", "1", "mean $|r|$"),
+        Quantity("net_grad_abs_mean", "scalar", _PER_NET, r"gradient flow, mean $|\partial L/\partial z|$", LOG_RATIO),
+        Quantity("weight_grad_abs_mean", "scalar", _PER_WEIGHT, r"mean $|\partial L/\partial w|$", LOG_RATIO),
+        Quantity(
+            "raw_weight_grad_abs_mean",
+            "scalar",
+            _PER_WEIGHT,
+            r"mean $|\partial L/\partial w|$ before clipping",
+            LOG_RATIO,
+        ),
+        Quantity("node_correlation_abs_mean", "scalar", "1", "mean $|r|$", UNCOMPARED),
         Quantity("participation_ratio", "scalar", "nodes", "participation ratio"),
         Quantity("effective_rank", "scalar", "nodes", "effective rank"),
-        Quantity("node_correlation_samples", "scalar", "samples", "samples"),
-        Quantity("node_correlation_nodes", "scalar", "nodes", "nodes correlated"),
-        Quantity("node_correlation_width", "scalar", "nodes", "nodes of the layer"),
-        Quantity("constant_nodes", "scalar", "nodes", "constant nodes"),
-        Quantity("saturation_share_left", "scalar", "1", "saturation share, left"),
-        Quantity("saturation_share_right", "scalar", "1", "saturation share, right"),
-        Quantity("net_variance", "histogram", "net-value units squared", "net variance"),
-        Quantity("masked_net_mean", "histogram", "net-value units", "mean of $z$ over masks"),
-        Quantity("wandering_net_value", "histogram", "net-value units", "net value $z$ under masks"),
-        Quantity("net_variance_mean", "scalar", "net-value units squared", "mean net variance"),
-        Quantity("net_variance_closed_form_mean", "scalar", "net-value units squared", "net variance, closed form"),
+        Quantity("node_correlation_samples", "scalar", "samples", "samples", UNCOMPARED),
+        Quantity("node_correlation_nodes", "scalar", "nodes", "nodes correlated", UNCOMPARED),
+        Quantity("node_correlation_width", "scalar", "nodes", "nodes of the layer", UNCOMPARED),
+        Quantity("constant_nodes", "scalar", "nodes", "constant nodes", UNCOMPARED),
+        Quantity("saturation_share_left", "scalar", "1", "saturation share, left", UNCOMPARED),
+        Quantity("saturation_share_right", "scalar", "1", "saturation share, right", UNCOMPARED),
+        Quantity("net_variance", "histogram", "net-value units squared", "net variance", UNCOMPARED),
+        Quantity("masked_net_mean", "histogram", "net-value units", "mean of $z$ over masks", UNCOMPARED),
+        Quantity("wandering_net_value", "histogram", "net-value units", "net value $z$ under masks", UNCOMPARED),
+        Quantity("net_variance_mean", "scalar", "net-value units squared", "mean net variance", LOG_RATIO),
+        Quantity(
+            "net_variance_closed_form_mean", "scalar", "net-value units squared", "net variance, closed form", LOG_RATIO
+        ),
         Quantity("saturated_mean_share", "scalar", "1", "share of saturated mean net values"),
         Quantity("gradient_probability", "scalar", "1", "gradient probability"),
-        Quantity("slope_over_masks", "scalar", "1", r"mean $|\phi'(z)|$ over masks"),
-        Quantity("slope_at_mean", "scalar", "1", r"$|\phi'|$ at the mean of $z$"),
-        Quantity("dropout_masks", "scalar", "masks", "dropout masks"),
-        Quantity("dropout_rate", "scalar", "1", "dropout rate"),
-        Quantity("gaaf_height", "scalar", "1", "height of GAAF's shape"),
-        Quantity("gaaf_width", "scalar", "net-value units", "width of GAAF's shape"),
-        Quantity("net_value_stride", "scalar", "1", "one in so many net values counted"),
-        Quantity("node_value_stride", "scalar", "1", "one in so many node values counted"),
-        Quantity("net_grad_stride", "scalar", "1", "one in so many gradients counted"),
-        Quantity("step_skipped", "scalar", "1", "whether the loss scaler skipped the step"),
-        Quantity("step_seconds", "scalar", "s", "time of a training step"),
-        Quantity("evaluation_seconds", "scalar", "s", "time of an evaluation"),
-        Quantity("recorder_seconds", "scalar", "s", "time in the recorder"),
-        Quantity("schedule_thinned", "scalar", "1", "whether a scheduled step went without histograms"),
-        Quantity("probes_rested", "scalar", "1", "whether a step was not recorded"),
+        Quantity("slope_over_masks", "scalar", "1", r"mean $|\phi'(z)|$ over masks", LOG_RATIO),
+        Quantity("slope_at_mean", "scalar", "1", r"$|\phi'|$ at the mean of $z$", LOG_RATIO),
+        Quantity("dropout_masks", "scalar", "masks", "dropout masks", UNCOMPARED),
+        Quantity("dropout_rate", "scalar", "1", "dropout rate", UNCOMPARED),
+        Quantity("gaaf_height", "scalar", "1", "height of GAAF's shape", UNCOMPARED),
+        Quantity("gaaf_width", "scalar", "net-value units", "width of GAAF's shape", UNCOMPARED),
+        Quantity("net_value_stride", "scalar", "1", "one in so many net values counted", UNCOMPARED),
+        Quantity("node_value_stride", "scalar", "1", "one in so many node values counted", UNCOMPARED),
+        Quantity("net_grad_stride", "scalar", "1", "one in so many gradients counted", UNCOMPARED),
+        Quantity("step_skipped", "scalar", "1", "whether the loss scaler skipped the step", UNCOMPARED),
+        Quantity("step_seconds", "scalar", "s", "time of a training step", UNCOMPARED),
+        Quantity("evaluation_seconds", "scalar", "s", "time of an evaluation", UNCOMPARED),
+        Quantity("recorder_seconds", "scalar", "s", "time in the recorder", UNCOMPARED),
+        Quantity("schedule_thinned", "scalar", "1", "whether a scheduled step went without histograms", UNCOMPARED),
+        Quantity("probes_rested", "scalar", "1", "whether a step was not recorded", UNCOMPARED),
         *_moments("weight", "weight units", "$w$"),
         *_moments("net_value", "net-value units", "$z$"),
     )
 }
-"""Quantities that dropdiag's own probes record; what ``step()`` is given is stored under its own name."""
+"""Quantities that dropdiag itself records; what ``step()`` is given is stored under its own name."""
+
+
+def quantities(*names: str) -> tuple[Quantity, ...]:
+    """Return quantities of dropdiag's own by name, for the probe that records them."""
+    return tuple(QUANTITIES[name] for name in names)
+
+
+def quantities_of(meta: Mapping[str, Any]) -> dict[str, Quantity]:
+    """Return the quantities of a run by name.
+
+    Parameters
+    ----------
+    meta : mapping
+        Of ``run.json``. Its ``quantities`` (those of the run's probes) stand over `QUANTITIES`; runs that were
+        recorded before they were written have none.
+    """
+    told = meta.get("quantities") or {}
+    return {**QUANTITIES, **{name: Quantity(name, **described) for name, described in told.items()}}
