@@ -65,6 +65,12 @@ def whole(value: Any) -> str:
     return NOTHING if missing(value) else f"{round(float(value)):,}".replace(",", "\u202f").replace("-", "−")
 
 
+def words(label: str) -> str:
+    r"""Return an axis label of matplotlib's mathtext as plain text: ``$|\partial L/\partial z|$`` is ``|∂L/∂z|``."""
+    plain_text = label.replace("\\partial ", "∂").replace("\\phi", "φ").replace("\\sigma", "σ")
+    return re.sub(r"[${}]|\\(?:mathrm|,)?", "", plain_text).replace("'", "′" if "$" in label else "'")
+
+
 def minus(sentence: str) -> str:
     """Write a true minus sign before the numbers of a sentence, as `typeset` has it."""
     return re.sub(r"(?<![\w.\-])-(?=\d)|(?<=\de)-0*(?=\d)", "−", sentence)

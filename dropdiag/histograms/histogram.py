@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -243,7 +244,7 @@ class Histogram:
 
     def mean(self) -> float:
         """Mean of the finite values, each known to half a bin: the error is at most mean |x| / 128."""
-        return self._moments()[0]
+        return self._moments[0]
 
     def std(self) -> float:
         """Return the standard deviation (divisor n) of the finite values.
@@ -251,7 +252,7 @@ class Histogram:
         For a density that is smooth over a bin the relative error is about 3e-5; it is exact (up to sampling)
         for one that is flat over a bin, and never above rms(x) / 128.
         """
-        return float(np.sqrt(self._moments()[1]))
+        return float(np.sqrt(self._moments[1]))
 
     def excess_kurtosis(self) -> float:
         """Fourth central moment over the squared variance, minus 3 (no bias correction).
@@ -260,9 +261,10 @@ class Histogram:
         over squared variance) or less. NaN where all values are equal. A few outliers decide it: look at the
         curve too.
         """
-        _, variance, fourth = self._moments()
+        _, variance, fourth = self._moments
         return fourth / variance**2 - 3.0 if variance > 0.0 else float("nan")
 
+    @cached_property
     def _moments(self) -> tuple[float, float, float]:
         """Mean, variance and fourth central moment of the finite values, spread evenly over each bin."""
         low, high, counts = self.bounds()

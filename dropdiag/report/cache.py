@@ -1,4 +1,4 @@
-"""What was read of runs whose files have not changed since: a page that follows runs reads only what is new."""
+"""Caches per-run values until the run's files change: a page that follows runs reads only what is new."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ WIDER = 1.5
 """Remembered ends of an axis stay while they hold the new ones and are at most so many times as far apart."""
 
 
-class Memory:
+class RunCache:
     """Values by run and name, each with the run's state and what else it depends on."""
 
     def __init__(self) -> None:

@@ -2,29 +2,49 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, Final
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
-from dropdiag.analysis.kde import Support, common_limits
-from dropdiag.analysis.phases import one_phase
-from dropdiag.errors import NotRecordedError
+from dropdiag.analysis.kde import Support, widened
+from dropdiag.analysis.phases import common, keep
+from dropdiag.errors import DropdiagError, DropdiagWarning, NotRecordedError
 from dropdiag.histograms.histogram import Histogram
 from dropdiag.report.binary import Blob
-from dropdiag.report.cache import Memory
-from dropdiag.report.series import Series, Site, network_order, of_measures
-from dropdiag.store.reader import Run, Runs
+from dropdiag.report.cache import RunCache
+from dropdiag.report.readings import Glance, Key, Numbers, Readings, Recording, glance
+from dropdiag.report.series import Series, Site, in_order, network_places, per_run
+from dropdiag.store.reader import Runs
 
 BINS: Final = 72
 CELLS: Final = 1_300_000
 """At most so many bars of one quantity in a page: with more, steps are left out."""
-Measures = Mapping[str, Callable[[Histogram], float]]
 Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Measures:
+    """What the page takes from the histograms of a quantity.
+
+    Attributes
+    ----------
+    through : mapping of str to callable
+        Numbers of each histogram that is shown, drawn through training.
+    last : mapping of str to callable
+        Numbers of each run's last histogram, for the table.
+    support : (float or None, float or None)
+        Hard bounds of the quantity; where both are given they are the ends of its axis.
+    """
+
+    through: Numbers
+    last: Numbers = field(default_factory=dict)
+    support: Support = (None, None)
 
 
 @dataclass
@@ -53,6 +73,8 @@ class Densities:
     outside : float
         Largest share of values of any site and step that lies outside the edges.
     measures : dict of str to Series
+    table : DataFrame
+        Columns condition, layer, call, run and the numbers at each run's last step.
     """
 
     quantity: str
@@ -68,6 +90,7 @@ class Densities:
     last_steps: list[int]
     outside: float = 0.0
     measures: dict[str, Series] = field(default_factory=dict)
+    table: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     def packed(self, blob: Blob) -> dict[str, Any]:
         """Return the densities as JSON, their values in the block.
@@ -98,153 +121,241 @@ class Densities:
         }
 
 
-def densities(
-    runs: Runs,
-    quantity: str,
-    *,
-    keep: Callable[[str], bool],
-    measures: Measures,
-    support: Support = (None, None),
-    bins: int = BINS,
-    cells: int = CELLS,
-    memory: Memory | None = None,
-) -> Densities:
-    """Read a histogram quantity of all runs, one run in memory at a time.
+class Distributions:
+    """The histograms of all runs, averaged over seeds: every quantity in one or two readings.
 
     Parameters
     ----------
     runs : Runs
-    quantity : str
+    measures : callable
+        Quantity -> `Measures`.
     keep : callable
         Whether a layer is wanted.
-    measures : mapping of str to callable
-        Numbers to take from each histogram that is shown.
-    support : (float or None, float or None)
-        Hard bounds of the quantity; where both are given they are the edges.
     bins : int
         Equal bars between the edges.
     cells : int
-        Bound on sites x steps x bins, over all conditions.
-    memory : Memory, optional
+        Bound on sites x steps x bins of a quantity, over all conditions.
+    room : int, optional
+        Bytes of histograms that are kept from the first reading for the second.
+    cache : RunCache, optional
         What was read of runs that have not changed since is taken from it.
-
-    Returns
-    -------
-    Densities
-
-    Raises
-    ------
-    ArgumentError, NotRecordedError
-        As in `dropdiag.analysis.select.histograms`; NotRecordedError also where no wanted layer holds it.
     """
-    memory = memory or Memory()
-    kept, labels, phase = one_phase(runs, quantity, conditions=runs.conditions)
-    by_label = dict(zip(labels, kept, strict=True))
-    recorded = {label: run.steps(quantity, phase) for label, run in by_label.items()}
-    union = [sorted({s for label, run in by_label.items() if run.condition == name for s in recorded[label]})
-             for name in runs.conditions]  # fmt: skip
-    looked = _looked_at(by_label, recorded, quantity, phase, keep=keep, memory=memory)
-    sites = network_order(runs, looked)
-    if not sites:
-        raise NotRecordedError(f"no layer that was asked for holds {quantity!r}")
-    steps = [_thinned(known, max(2, cells // (len(sites) * bins * len(union)))) for known in union]
-    limits = [memory.ends((quantity, site), *_limits(looked[site], support)) for site in sites]
-    edges = np.array(limits, dtype=np.float64)
-    reader = _Reader(
-        runs, quantity=quantity, phase=phase, sites=sites, steps=steps, edges=edges, bins=bins, measures=measures
-    )
-    for label, run in by_label.items():
-        reader.add(label, run, recorded[label], memory)
-    left_out = max(len(known) - len(shown) for known, shown in zip(union, steps, strict=True))
-    return reader.result(left_out)
-
-
-class _Reader:
-    """Running mean and squared deviations (Welford 1962) over the runs of each condition."""
 
     def __init__(
         self,
         runs: Runs,
+        measures: Callable[[str], Measures],
         *,
-        quantity: str,
-        phase: str,
+        keep: Callable[[str], bool] = lambda _: True,
+        bins: int = BINS,
+        cells: int = CELLS,
+        cache: RunCache | None = None,
+        **room: int,
+    ) -> None:
+        self._runs, self._measures, self._bins, self._cells = runs, functools.cache(measures), bins, cells
+        self._cache, self._readings = cache or RunCache(), Readings(runs, keep, **room)
+        self._places = network_places(runs)
+        self._glances = dict(self._look())
+        self._made: dict[str, Densities | DropdiagError] = {}
+        averages = dict(self._averages())
+        self._fill(averages)
+        self._made |= {name: average.result() for name, average in averages.items()}
+
+    @property
+    def quantities(self) -> list[str]:
+        """Quantities that any run holds, in the order in which they are recorded."""
+        return list(dict.fromkeys(name for one in self._glances.values() for name, _ in one.steps))
+
+    def of(self, quantity: str) -> Densities:
+        """Return the densities of a quantity.
+
+        Raises
+        ------
+        NotRecordedError
+            If no run holds it, or no wanted layer does.
+        ArgumentError
+            If it was recorded in several held-out phases.
+        """
+        found = self._made.get(quantity) or NotRecordedError(
+            f"no run holds {quantity!r}; record it with a probe (or step/log) that writes it"
+        )
+        if isinstance(found, DropdiagError):
+            raise found
+        return found
+
+    def _look(self) -> Iterator[tuple[str, Glance]]:
+        def numbers(quantity: str) -> Numbers:
+            return self._measures(quantity).last
+
+        for label, run in self._readings.by_label.items():
+
+            def make(label: str = label) -> Glance:
+                return glance(*self._readings.first(label), numbers)
+
+            found = self._cache.recall(run.path, "glance", (), make)
+            for problem in found.problems:  # said again of a run that was read for an earlier page
+                warnings.warn(problem, DropdiagWarning, stacklevel=2)
+            yield label, found
+
+    def _averages(self) -> Iterator[tuple[str, _Average]]:
+        for quantity in self.quantities:
+            try:
+                yield quantity, self._average(quantity)
+            except DropdiagError as error:  # noqa: PERF203 - a quantity that cannot be shown stops no other
+                self._made[quantity] = error
+
+    def _average(self, quantity: str) -> _Average:
+        """Decide what is shown of a quantity: phase, sites, steps, ends of the axes."""
+        runs, measures = self._runs, self._measures(quantity)
+        held = {label: [phase for name, phase in one.steps if name == quantity]
+                for label, one in self._glances.items()}  # fmt: skip
+        phase = common(held, quantity)
+        glances = {label: self._glances[label] for label in keep(held, quantity, phase)}
+        key = quantity, phase
+        sites = in_order({site for one in glances.values() for site in one.ends.get(key, ())}, self._places)
+        if not sites:
+            raise NotRecordedError(f"no layer that was asked for holds {quantity!r}")
+        recorded = {label: one.steps[key] for label, one in glances.items()}
+        union = [sorted({step for label, steps in recorded.items() for step in steps
+                         if self._readings.by_label[label].condition == name}) for name in runs.conditions]  # fmt: skip
+        most = max(2, self._cells // (len(sites) * self._bins * len(union)))
+        ends = [[pair for one in glances.values() for pair in one.ends.get(key, {}).get(site, ())] for site in sites]
+        limits = [self._cache.ends((quantity, site), *_limits(pairs, measures.support))
+                  for site, pairs in zip(sites, ends, strict=True)]  # fmt: skip
+        return _Average(
+            runs, key, sites=sites, union=union, most=most, edges=np.array(limits, dtype=np.float64), bins=self._bins,
+            through=measures.through, recorded=recorded,
+            last={label: one.last[key] for label, one in glances.items() if key in one.last},
+        )  # fmt: skip
+
+    def _fill(self, averages: Mapping[str, _Average]) -> None:
+        """Average over the runs, with one run's histograms in memory at a time."""
+        for label, run in self._readings.by_label.items():
+
+            @functools.cache
+            def again(label: str = label) -> dict[Key, Recording]:
+                return self._readings.second(label)
+
+            for average in averages.values():
+                if average.shown(label):
+
+                    def make(average: _Average = average, label: str = label, again: Any = again) -> _Own:
+                        return average.read(again()[average.key].rows, average.shown(label))
+
+                    average.add(label, self._cache.recall(run.path, average.key, average.depends(label), make))
+
+
+class _Average:
+    """Running mean and squared deviations (Welford 1962) over the runs of each condition, of one quantity."""
+
+    def __init__(
+        self,
+        runs: Runs,
+        key: Key,
+        *,
         sites: list[Site],
-        steps: list[list[int]],
+        union: list[list[int]],
+        most: int,
         edges: Floats,
         bins: int,
-        measures: Measures,
+        through: Numbers,
+        recorded: Mapping[str, list[int]],
+        last: Mapping[str, Mapping[Site, Mapping[str, float]]],
     ) -> None:
-        self.quantity, self.phase, self.sites, self.steps, self.measures = quantity, phase, sites, steps, measures
-        self.edges, self.conditions = edges, runs.conditions
-        self.number = {label: i for i, label in enumerate(runs.labels())}
-        self.place = {site: i for i, site in enumerate(sites)}
-        self.grids = [np.linspace(low, high, bins + 1) for low, high in edges]
-        self.first = np.concatenate([[0], np.cumsum([len(part) for part in steps])]).tolist()
-        self.every = sorted({step for part in steps for step in part})
-        self.column = {step: i for i, step in enumerate(self.every)}
-        shape = (len(sites), self.first[-1])
-        self.n = np.zeros(shape, np.int64)
-        self.mean, self.squares = np.zeros((*shape, bins)), np.zeros((*shape, bins))
-        self.last = np.full((len(sites), len(runs), bins), np.nan)
-        self.last_steps = [-1] * len(runs)
-        self.numbers = {name: np.full((len(sites), len(runs), len(self.every)), np.nan) for name in measures}
-        self.outside = 0.0
+        self.key, self._runs, self._sites, self._edges, self._through = key, runs, sites, edges, through
+        self._recorded, self._last_numbers = recorded, last
+        self._steps = [_thinned(known, most) for known in union]
+        self._left_out = max(len(known) - len(shown) for known, shown in zip(union, self._steps, strict=True))
+        self._number = {label: i for i, label in enumerate(runs.labels())}
+        self._place = {site: i for i, site in enumerate(sites)}
+        self._grids = [np.linspace(low, high, bins + 1) for low, high in edges]
+        first = np.concatenate([[0], np.cumsum([len(part) for part in self._steps])]).tolist()
+        columns = (dict(zip(part, range(begin, begin + len(part)), strict=True))
+                   for begin, part in zip(first, self._steps, strict=False))  # fmt: skip
+        self._columns = dict(zip(runs.conditions, columns, strict=True))
+        self._every = sorted({step for part in self._steps for step in part})
+        self._column = {step: i for i, step in enumerate(self._every)}
+        shape = (len(sites), first[-1])
+        self._n = np.zeros(shape, np.int64)
+        self._mean, self._squares = np.zeros((*shape, bins)), np.zeros((*shape, bins))
+        self._last = np.full((len(sites), len(runs), bins), np.nan)
+        self._last_steps = [-1] * len(runs)
+        self._numbers = {name: np.full((len(sites), len(runs), len(self._every)), np.nan) for name in through}
+        self._outside = 0.0
 
-    def add(self, label: str, run: Run, recorded: Sequence[int], memory: Memory) -> None:
-        """Take one run's histograms in."""
-        condition = self.conditions.index(run.condition)
-        wanted = {step: self.first[condition] + i for i, step in enumerate(self.steps[condition])}
-        steps = [step for step in recorded if step in wanted]
-        if not steps:
-            return
-        depends = self.phase, tuple(steps), tuple(self.sites), self.edges.tobytes(), tuple(self.measures)
-        own = memory.recall(run.path, self.quantity, depends, lambda: self._read(run, steps))
-        number = self.number[label]
-        self.last_steps[number] = steps[-1]
-        self.last[:, number] = own.density[:, -1]
-        self.outside = max(self.outside, own.outside)
-        self._update([wanted[step] for step in steps], own.density.astype(np.float64))
-        for name, values in own.numbers.items():
-            self.numbers[name][:, number, [self.column[step] for step in steps]] = values
+    def _wanted(self, label: str) -> dict[int, int]:
+        """Step -> column of the averages, of a run's condition."""
+        return self._columns[self._runs[self._number[label]].condition]
 
-    def _read(self, run: Run, steps: Sequence[int]) -> _Own:
-        """Read one run: its density at each site and step, and the measures of each."""
+    def shown(self, label: str) -> list[int]:
+        """Return the steps that are shown of a run."""
+        wanted = self._wanted(label)
+        return [step for step in self._recorded.get(label, ()) if step in wanted]
+
+    def depends(self, label: str) -> tuple[Any, ...]:
+        """Return what a run's densities depend on beside its files."""
+        return tuple(self.shown(label)), tuple(self._sites), self._edges.tobytes(), tuple(self._through)
+
+    def read(self, rows: Sequence[tuple[int, Site, Histogram]], steps: Sequence[int]) -> _Own:
+        """Take the density at each site and step of one run, and the measures of each."""
         place = {step: i for i, step in enumerate(steps)}
-        shape = len(self.sites), len(steps)
-        density = np.full((*shape, len(self.grids[0]) - 1), np.nan, np.float32)
-        numbers = {name: np.full(shape, np.nan) for name in self.measures}
+        shape = len(self._sites), len(steps)
+        density = np.full((*shape, len(self._grids[0]) - 1), np.nan, np.float32)
+        numbers = {name: np.full(shape, np.nan) for name in self._through}
         outside = 0.0
-        frame = run.histograms(self.quantity, step="all", phase=self.phase)
-        shown = frame[frame["step"].isin(place)]
-        for step, _, layer, call, histogram in shown.itertuples(index=False, name=None):
-            site = self.place.get((str(layer), int(call)))
-            if site is None or not histogram.n_finite:
+        for step, at, histogram in rows:
+            site, i = self._place.get(at), place.get(step)
+            if site is None or i is None or not histogram.n_finite:
                 continue
-            grid, i = self.grids[site], place[step]
+            grid = self._grids[site]
             density[site, i] = made = histogram.density(grid)
             outside = max(outside, float(1.0 - made.sum() * (grid[1] - grid[0])))
-            for name, measure in self.measures.items():
+            for name, measure in self._through.items():
                 numbers[name][site, i] = measure(histogram)
         return _Own(density, numbers, outside)
 
-    def result(self, left_out: int) -> Densities:
-        """Return what was read."""
-        many = np.where(self.n > 1, self.n - 1, np.nan)[..., None]
-        return Densities(
-            self.quantity, self.phase, self.sites, self.edges, self.steps, left_out, self.n,
-            np.where(self.n[..., None] > 0, self.mean, np.nan), np.sqrt(self.squares / many), self.last,
-            self.last_steps, self.outside,
-            {name: of_measures(self.sites, self.every, values, self.phase) for name, values in self.numbers.items()},
-        )  # fmt: skip
+    def add(self, label: str, own: _Own) -> None:
+        """Add one run."""
+        steps, number, wanted = self.shown(label), self._number[label], self._wanted(label)
+        self._last_steps[number] = steps[-1]
+        self._last[:, number] = own.density[:, -1]
+        self._outside = max(self._outside, own.outside)
+        self._update([wanted[step] for step in steps], own.density.astype(np.float64))
+        for name, values in own.numbers.items():
+            self._numbers[name][:, number, [self._column[step] for step in steps]] = values
 
     def _update(self, at: Sequence[int], density: Floats) -> None:
         """Add one run's densities, shape (sites, steps, bins), to the columns of its steps."""
         known = ~np.isnan(density[..., 0])
-        n = self.n[:, at] + known
-        apart = np.where(known[..., None], density - self.mean[:, at], 0.0)
-        mean = self.mean[:, at] + apart / np.maximum(n, 1)[..., None]
-        self.squares[:, at] += np.where(known[..., None], apart * (density - mean), 0.0)
-        self.mean[:, at], self.n[:, at] = mean, n
+        n = self._n[:, at] + known
+        apart = np.where(known[..., None], density - self._mean[:, at], 0.0)
+        mean = self._mean[:, at] + apart / np.maximum(n, 1)[..., None]
+        self._squares[:, at] += np.where(known[..., None], apart * (density - mean), 0.0)
+        self._mean[:, at], self._n[:, at] = mean, n
+
+    def result(self) -> Densities:
+        """Return the averages over all runs that were added."""
+        many = np.where(self._n > 1, self._n - 1, np.nan)[..., None]
+        every = np.asarray(self._every, dtype=np.float64)
+        return Densities(
+            *self.key, self._sites, self._edges, self._steps, self._left_out, self._n,
+            np.where(self._n[..., None] > 0, self._mean, np.nan), np.sqrt(self._squares / many), self._last,
+            self._last_steps, self._outside,
+            {name: Series(self._sites, every, values, self.key[1]) for name, values in self._numbers.items()},
+            self._table(),
+        )  # fmt: skip
+
+    def _table(self) -> pd.DataFrame:
+        names = dict.fromkeys(name for run in self._last_numbers.values() for site in run.values() for name in site)
+        shape = len(self._sites), len(self._runs)
+        there, values = np.zeros(shape, np.bool_), {name: np.full(shape, np.nan) for name in names}
+        for label, run in self._last_numbers.items():
+            for site, found in run.items():
+                at = self._place[site], self._number[label]
+                there[at] = True
+                for name, value in found.items():
+                    values[name][at] = value
+        return per_run(self._runs, self._sites, there, values)
 
 
 @dataclass(frozen=True)
@@ -256,37 +367,11 @@ class _Own:
     outside: float
 
 
-def _looked_at(
-    by_label: Mapping[str, Run],
-    recorded: Mapping[str, Sequence[int]],
-    quantity: str,
-    phase: str,
-    *,
-    keep: Callable[[str], bool],
-    memory: Memory,
-) -> dict[Site, list[Histogram]]:
-    """Histograms of each wanted site at the first, middle and last recorded step of every run."""
-    found: dict[Site, list[Histogram]] = {}
-    for label, run in by_label.items():
-        known = recorded[label]
-        steps = tuple(sorted({known[i] for i in (0, len(known) // 2, -1)}))
-        read = partial(_at, run, quantity, phase, steps)
-        for site, histogram in memory.recall(run.path, (quantity, "ends"), (phase, steps), read):
-            if keep(site[0]):
-                found.setdefault(site, []).append(histogram)
-    return found
-
-
-def _at(run: Run, quantity: str, phase: str, steps: Sequence[int]) -> list[tuple[Site, Histogram]]:
-    """Histograms of a run at some steps."""
-    frames = [run.histograms(quantity, step=step, phase=phase) for step in steps]
-    return [((str(layer), int(call)), histogram) for frame in frames
-            for layer, call, histogram in frame[["layer", "call", "histogram"]].itertuples(index=False)]  # fmt: skip
-
-
-def _limits(histograms: Sequence[Histogram], support: Support) -> tuple[float, float]:
-    low, high = support
-    return common_limits(histograms, support) if low is None or high is None else (low, high)
+def _limits(ends: Sequence[tuple[float, float]], support: Support) -> tuple[float, float]:
+    """Return the ends of an axis: the bounds of the quantity where it has them, else around all quantiles."""
+    if support[0] is not None and support[1] is not None:
+        return support[0], support[1]
+    return widened(np.array(ends), support)
 
 
 def _thinned(steps: Sequence[int], most: int) -> list[int]:

@@ -11,9 +11,10 @@ import pytest
 from dropdiag.analysis import gradient_flow as flow
 from dropdiag.errors import ArgumentError, NotRecordedError
 from dropdiag.report import series
-from dropdiag.report.binary import read
+from dropdiag.report.binary import Blob, read
 from dropdiag.report.data import gather
-from dropdiag.report.densities import densities
+from dropdiag.report.densities import Distributions, Measures
+from dropdiag.report.series import Scalars
 from dropdiag.report.verdicts import verdicts
 from dropdiag.store.reader import load
 from tests.report.folders import transformer
@@ -21,8 +22,12 @@ from tests.report.stand_in import comparison
 from tests.synthetic import content, write, write_runs
 
 
-def everything(_layer):
-    return True
+def densities(runs, quantity, measures=None, **options):
+    return Distributions(runs, lambda _: Measures(measures or {}), **options).of(quantity)
+
+
+def tables(content):
+    return {one.section.name: one.table for one in content.diagnostics}
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +36,7 @@ def deep(tmp_path_factory):
 
 
 def test_a_density_is_numpys_histogram_averaged_over_seeds(deep):
-    made = densities(deep, "net_value", keep=everything, measures={}, bins=40)
+    made = densities(deep, "net_value", bins=40)
     assert made.sites == [(f"encoder.layers.{i}.mlp.act", 0) for i in range(3)]
     assert made.steps == [list(range(1, 13))] * 3
     site, step, c = 1, 7, 1
@@ -51,7 +56,7 @@ def test_a_density_is_numpys_histogram_averaged_over_seeds(deep):
 
 
 def test_packing_costs_less_than_a_line_s_width(deep):
-    made, blob = densities(deep, "weight", keep=everything, measures={}), series.Blob()
+    made, blob = densities(deep, "weight"), Blob()
     packed = made.packed(blob)
     text = blob.text()
     mean = (
@@ -70,14 +75,14 @@ def test_packing_costs_less_than_a_line_s_width(deep):
 
 
 def test_each_run_is_kept_at_its_last_step(deep):
-    made = densities(deep, "weight", keep=everything, measures={})
+    made = densities(deep, "weight")
     assert made.last_steps == [12] * 9
     own = deep[4].histogram("weight", "encoder.layers.2.mlp.fc")
     assert np.allclose(made.last[2, 4], own.density(np.linspace(*made.edges[2], 73)))
 
 
 def test_too_many_steps_are_thinned_evenly_and_counted(deep):
-    made = densities(deep, "weight", keep=everything, measures={}, cells=3 * 72 * 3 * 4)
+    made = densities(deep, "weight", cells=3 * 72 * 3 * 4)
     assert made.steps == [[1, 5, 8, 12]] * 3
     assert made.left_out == 8
 
@@ -85,14 +90,14 @@ def test_too_many_steps_are_thinned_evenly_and_counted(deep):
 def test_runs_that_record_at_other_steps_keep_their_own(tmp_path):
     a = load([write(tmp_path / "a", content("Dropout", 0, steps=20), "Dropout", 0)])
     b = load([write(tmp_path / "b", content("No dropout", 0, steps=30), "No dropout", 0)])
-    made = densities(type(a)([*a, *b]), "weight", keep=everything, measures={})
+    made = densities(type(a)([*a, *b]), "weight")
     assert made.steps == [[20], [30]]
     assert made.n.tolist() == [[1, 1]] * 3
     assert np.isnan(made.sd).all()
 
 
 def test_measures_are_taken_of_each_run_and_step(deep):
-    made = densities(deep, "weight", keep=everything, measures={"sd": lambda h: h.std()})
+    made = densities(deep, "weight", {"sd": lambda h: h.std()})
     found = made.measures["sd"]
     assert found.values.shape == (3, 9, 12)
     run = deep[5]
@@ -100,7 +105,7 @@ def test_measures_are_taken_of_each_run_and_step(deep):
 
 
 def test_gradient_flow_agrees_with_the_curves_of_the_analysis(deep):
-    made = series.gradient_flow(deep, everything)
+    made = Scalars(deep, deep[0].quantities).tracks["net_grad_abs_mean", "train"].series()
     curves = flow.curves(deep, bins=series.BINS)
     want = curves[(curves["condition"] == "GAAF") & (curves["layer"] == "encoder.layers.1.mlp.act")]["value"]
     members = [i for i, run in enumerate(deep) if run.condition == "GAAF"]
@@ -108,12 +113,15 @@ def test_gradient_flow_agrees_with_the_curves_of_the_analysis(deep):
 
 
 def test_the_saturation_share_is_left_and_right_together(deep):
-    made = series.saturation(deep, everything)
+    measures = gather(deep[:1]).figures["sections"]["net_values"]["measures"]
+    made = Scalars(deep, deep[0].quantities)
+    left, right = (made.common(f"saturation_share_{side}") for side in ("left", "right"))
     rows = deep[0].select(
         ["saturation_share_left", "saturation_share_right"], layer="encoder.layers.0.mlp.act", steps=5
     )
-    assert made.phase == "train"
-    assert made.values[0, 0, 4] == pytest.approx(rows["value"].sum())
+    assert measures["saturation share"]["phase"] == "train"
+    assert (left.series() + right.series()).values[0, 0, 4] == pytest.approx(rows["value"].sum())
+    assert left.last[0, 0] + right.last[0, 0] == pytest.approx(rows["value"].sum(), abs=1.0)
 
 
 def test_layers_restrict_figures_and_tables(deep):
@@ -121,8 +129,7 @@ def test_layers_restrict_figures_and_tables(deep):
     sections = made.figures["sections"]
     assert sections["net_values"]["density"]["sites"] == [["encoder.layers.1.mlp.act", 0]]
     assert "weights" not in sections
-    tables = {section.name: table for section, table, _ in made.sections}
-    assert {row[1].shown for row in tables["gradient_flow"].rows} == {"encoder.layers.1.mlp.act"}
+    assert {row[1].shown for row in tables(made)["gradient_flow"].rows} == {"encoder.layers.1.mlp.act"}
 
 
 @pytest.mark.parametrize(
@@ -165,7 +172,7 @@ def test_what_was_not_recorded_is_named_with_its_reason(deep):
 
 def test_a_quantity_of_no_wanted_layer_is_not_recorded(deep):
     with pytest.raises(NotRecordedError, match="no layer that was asked for holds 'weight'"):
-        densities(deep, "weight", keep=lambda _: False, measures={})
+        densities(deep, "weight", keep=lambda _: False)
 
 
 def test_problems_of_a_comparison_and_of_runs_stand_in_the_page(tmp_path):
@@ -187,7 +194,7 @@ def test_headlines_say_the_geometric_mean_and_its_range(runs):
 
 def test_the_table_of_the_gradient_flow_has_the_numbers_of_the_comparison(runs):
     made = comparison(runs)
-    table = {section.name: one for section, one, _ in gather(made).sections}["gradient_flow"]
+    table = tables(gather(made))["gradient_flow"]
     rows = made.table[made.table["measure"] == "gradient_flow"]
     assert [float(row[2].value) for row in table.rows] == rows["value"].tolist()
     assert [float(row[4].value) for row in table.rows] == pytest.approx(np.exp(rows["effect"]).tolist())
