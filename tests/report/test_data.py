@@ -8,16 +8,22 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from dropdiag import analysis
+from dropdiag.analysis import correlation
 from dropdiag.analysis import gradient_flow as flow
 from dropdiag.errors import ArgumentError, NotRecordedError
 from dropdiag.report import series
 from dropdiag.report.binary import Blob, read
+from dropdiag.report.cache import RunCache
 from dropdiag.report.data import gather
 from dropdiag.report.densities import Distributions, Measures
-from dropdiag.report.series import Scalars
+from dropdiag.report.diagnostics import measures_of
+from dropdiag.report.finding import state
+from dropdiag.report.series import Scalars, Track
 from dropdiag.report.verdicts import verdicts
 from dropdiag.store.reader import load
-from tests.report.folders import transformer
+from tests.openings import openings
+from tests.report.folders import own, transformer
 from tests.report.stand_in import comparison
 from tests.synthetic import content, write, write_runs
 
@@ -121,7 +127,10 @@ def test_the_saturation_share_is_left_and_right_together(deep):
     )
     assert measures["saturation share"]["phase"] == "train"
     assert (left.series() + right.series()).values[0, 0, 4] == pytest.approx(rows["value"].sum())
-    assert left.last[0, 0] + right.last[0, 0] == pytest.approx(rows["value"].sum(), abs=1.0)
+    last = deep[0].select(
+        ["saturation_share_left", "saturation_share_right"], layer="encoder.layers.0.mlp.act", steps=12
+    )
+    assert left.last[0, 0] + right.last[0, 0] == pytest.approx(last["value"].sum())
 
 
 def test_layers_restrict_figures_and_tables(deep):
@@ -231,3 +240,92 @@ def test_a_claim_that_no_condition_plays_has_no_condition():
     assert [row[2] for row in shown] == ["×2 [1, 4]"] * 2
     assert [row[3] for row in shown] == ["–", "[0.5, 8]"]
     assert shown[1][6] == "0.75"
+
+
+def numbers(table, column):
+    at = list(table.heads).index(column)
+    return [float(row[at].value) for row in table.rows]
+
+
+def test_tables_have_the_numbers_of_the_analysis(runs):
+    made = tables(gather(comparison(runs)))
+    weights, saturated, correlated = (
+        analysis.weights.table(runs),
+        analysis.saturation.table(runs),
+        correlation.table(runs),
+    )
+    for head, column in (("Mean", "mean"), ("Standard deviation", "sd"), ("Excess kurtosis", "excess_kurtosis"),
+                         ("Peak density", "peak_density"), ("Seeds", "seeds"), ("Weights", "weights")):  # fmt: skip
+        assert numbers(made["weights"], head) == pytest.approx(weights[column].tolist(), rel=1e-12)
+    for head, column in (("Share", "share"), ("Left", "left"), ("Right", "right"), ("Seeds", "seeds")):
+        assert numbers(made["net_values"], head) == pytest.approx(saturated[column].tolist(), rel=1e-12)
+    for head, column in (("Mean |r|", "mean_abs_r"), ("By chance", "null_mean_abs_r"), ("sd of r", "sd_r"),
+                         ("Samples", "samples"), ("Nodes", "nodes"), ("Constant nodes", "constant_nodes")):  # fmt: skip
+        assert numbers(made["node_correlation"], head) == pytest.approx(correlated[column].round(12).tolist(), rel=1e-9)
+    where = [(row[0].shown, row[1].shown) for row in made["weights"].rows]
+    assert where == list(weights[["condition", "layer"]].itertuples(index=False, name=None))
+
+
+def test_a_users_own_quantities_are_shown(tmp_path):
+    runs = own(tmp_path)
+    made = gather(runs)
+    sections = made.figures["sections"]
+    curvature = sections["other_scalars"]["measures"]["curvature of φ"]
+    assert (curvature["unit"], curvature["log"], curvature["sites"]) == (
+        "1/net-value unit",
+        True,
+        [["fc1", 0], ["fc2", 0]],
+    )
+    table = tables(made)["other_scalars"]
+    assert list(table.heads) == ["Measure", "Unit", "Phase", "Condition", "Layer", "Last value", "Seeds"]
+    assert [row[4].shown for row in table.rows] == ["fc1", "fc2"] * 2
+    last = runs[0].select("curvature", layer="fc2", steps=5)["value"].iloc[0]
+    other = runs[1].select("curvature", layer="fc2", steps=5)["value"].iloc[0]
+    assert numbers(table, "Last value")[1] == pytest.approx((last + other) / 2)
+    density = sections["distribution-own-values"]["density"]
+    assert (density["quantity"], density["label"], density["steps"]) == ("own values", "value |v|", [[1, 5], [1, 5]])
+    shown = tables(made)["distribution-own-values"]
+    expected = np.mean([run.histogram("own values", "fc1").mean() for run in runs[:2]])
+    assert numbers(shown, "Mean")[0] == pytest.approx(expected)
+    titles = [one.section.title for one in made.diagnostics]
+    assert titles == ["Learning curves", "Value |v|", "Other measures of layers"]
+
+
+def test_a_reports_histograms_are_opened_twice_and_of_a_small_one_once(tmp_path):
+    runs = write_runs(tmp_path, seeds=(0, 1), steps=20)
+    for room, most in ((0, 2), (200_000_000, 1)):
+        with openings(tmp_path) as opened:
+            Distributions(runs, measures_of, room=room)
+        files = {name: times for name, times in opened.items() if "histograms" in name}
+        assert len(files) == len(runs)
+        assert set(files.values()) == {most}
+
+
+def test_what_was_kept_and_what_was_read_again_are_the_same(runs):
+    kept, again = (Distributions(runs, measures_of, room=room).of("net_value") for room in (200_000_000, 0))
+    assert np.array_equal(kept.mean, again.mean, equal_nan=True)
+    assert np.array_equal(kept.last, again.last, equal_nan=True)
+    assert kept.table.equals(again.table)
+
+
+def test_a_torn_segment_is_named_also_of_a_run_that_was_read_before(tmp_path):
+    runs = write_runs(tmp_path, ["No dropout"], seeds=(0,), steps=20)
+    segment = next(runs[0].path.glob("rank-0/histograms-*.parquet"))
+    segment.write_bytes(segment.read_bytes()[:100])
+    cache = RunCache()
+    cache.look(state(tmp_path))
+    for _ in range(2):
+        assert any(segment.name in problem for problem in gather(runs, cache=cache).problems)
+
+
+def test_many_runs_get_wider_bins():
+    made = Track(
+        "train", np.arange(1, 1001), [(f"fc{i}", 0) for i in range(40)], [f"run{i}" for i in range(2000)], log=False
+    )
+    rows = pd.DataFrame({"run": pd.Categorical(["run3"] * 2), "layer": pd.Categorical(["fc1"] * 2), "call": 0,
+                         "step": [1000, 1], "value": [3.0, np.nan]})  # fmt: skip
+    made.add(rows)
+    found = made.series()
+    assert (found.values.shape, found.dropped) == ((40, 2000, 1), 1)
+    assert made.last[1, 3] == 3.0
+    assert found.steps[0] == pytest.approx(969, abs=1), "16 bins of 62 or 63 steps"
