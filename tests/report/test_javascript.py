@@ -50,7 +50,12 @@ def page(tmp_path_factory):
 @pytest.mark.parametrize("file", TESTS, ids=lambda file: file.name.split(".")[0])
 def test_the_scripts(page, file):
     done = subprocess.run(
-        [NODE, "--test", str(file)], check=False, env={"DROPDIAG_PAGE": str(page)}, capture_output=True, text=True, timeout=120
+        [NODE, "--test", str(file)],
+        check=False,
+        env={"DROPDIAG_PAGE": str(page)},
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "\n# fail 0" in done.stdout or "ℹ fail 0" in done.stdout
