@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 
 from dropdiag.analysis.kde import Support, widened
 from dropdiag.analysis.phases import common, keep
+from dropdiag.analysis.recordings import Key, Recording
 from dropdiag.errors import DropdiagError, DropdiagWarning, NotRecordedError
 from dropdiag.histograms.histogram import Histogram
 from dropdiag.report.binary import Blob
 from dropdiag.report.cache import RunCache
-from dropdiag.report.readings import Glance, Key, Numbers, Readings, Recording, glance
+from dropdiag.report.readings import Glance, Numbers, Readings, glance
 from dropdiag.report.series import Series, Site, in_order, network_places, per_run
 from dropdiag.store.reader import Runs
 
