@@ -10,6 +10,7 @@ import typer
 
 from dropdiag.cli.common import (
     AsJson,
+    Baseline,
     Dropout,
     Gaaf,
     GroupsArgument,
@@ -17,8 +18,8 @@ from dropdiag.cli.common import (
     claim_options,
     clear_errors,
     echo_json,
+    finish,
     groups,
-    tell,
     warned,
 )
 from dropdiag.errors import ArgumentError
@@ -34,12 +35,7 @@ STYLES = {"supported": "green", "contradicted": "red", "undecided": "yellow"}
 def compare(
     runs: GroupsArgument,
     *,
-    baseline: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME", help="Condition to compare with.", show_default="by its name; else the first NAME="
-        ),
-    ] = None,
+    baseline: Baseline = None,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the whole report, one HTML file.")] = None,
     layer: Annotated[
         str | None, typer.Option(metavar="PATTERN", help="Print layers whose name matches, as in 'layer2.*'.")
@@ -78,7 +74,7 @@ def compare(
             from dropdiag.report.page import report  # noqa: PLC0415
 
             out = report(found, out, claims=asked)
-    problems[:0] = found.problems
+    problems[:0] = found.problems  # compare() was told to stay silent: here is where they are said
     if as_json:
         echo_json({
             "baseline": found.baseline, "conditions": found.conditions, "runs": [str(run.path) for run in found.runs],
@@ -92,9 +88,7 @@ def compare(
         _print(repr(found.runs), claims, effects, found.unmatched)
         if out is not None:
             typer.echo(f"report:  {out}")
-    tell(problems)
-    if problems:
-        raise typer.Exit(1)
+    finish(problems)
 
 
 def _chosen(table: pd.DataFrame, column: str, pattern: str | None) -> pd.DataFrame:

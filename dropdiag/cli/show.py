@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dropdiag.cli.common import AsJson, clear_errors, echo_json, tell, warned
+from dropdiag.cli.common import AsJson, clear_errors, echo_json, finish, warned
 from dropdiag.formatting import plain, size
 
 if TYPE_CHECKING:
@@ -69,9 +69,7 @@ def show(
         })  # fmt: skip
     else:
         _print(opened, found, others, taken)
-    tell(problems, "warning")
-    if problems:
-        raise typer.Exit(1)
+    finish(problems, "warning")
 
 
 def _facts(run: Run, taken: int) -> dict[str, Any]:
@@ -135,6 +133,7 @@ def _layers(page: Page, sites: list[Site]) -> None:
     many = len({site.call for site in sites}) > 1
     ends = [_ends(site) for site in sites]
     longest = min(max(len(site.layer) for site in sites), LAYER) + max(len(ENDS), *map(len, ends))
+    # Histogram and curve share what the texts leave of the terminal; beyond 32 columns they say nothing more.
     figure = max(8, min((page.width - TEXT - longest) // 2, 32))
     rows = []
     for site, end in zip(sites, ends, strict=True):

@@ -16,7 +16,7 @@ from rich.text import Text
 BLOCKS: Final = "▁▂▃▄▅▆▇█"
 ASCII: Final = "_.-:=+*#"
 RULED: Final = box.Box("    \n    \n -- \n    \n    \n    \n    \n    \n", ascii=True)
-PLAIN: Final = str.maketrans({"∂": "d", "–": "-", "…": "~", "·": "-", "±": "+-", "×": "x", "→": ">"})
+PLAIN: Final = str.maketrans({"∂": "d", "–": "-", "…": "~", "·": "-", "×": "x", "→": ">", "φ": "f", "σ": "s", "′": "'"})
 
 
 class Page:
@@ -77,6 +77,7 @@ class Page:
         )  # fmt: skip
         for part in self._parts:
             drawn.print(part)
+        # rich pads each line to the terminal's width, which would wrap in a narrower one and clutters a pipe
         text = "\n".join(line.rstrip() for line in buffer.getvalue().split("\n"))
         encoding = target.encoding
         typer.echo(text.encode(encoding, "replace").decode(encoding), nl=False, file=target.file)
@@ -84,6 +85,7 @@ class Page:
     def _plain(self, text: Text) -> Text:
         if self.unicode:
             return text
+        # each sign is replaced by one other, or the spans of the styles would no longer fit
         plain = Text(text.plain.translate(PLAIN), style=text.style)
         plain.spans = text.spans
         return plain
