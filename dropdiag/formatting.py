@@ -54,6 +54,7 @@ def typeset(value: Any, digits: str = ".3g") -> str:
     if missing(value) or not math.isfinite(value):
         return NOTHING
     made = format(value, digits)
+    # "1.80e-05" is Python's way; the last digit tells it from what ends in a sign, as ".1%" does
     if made[-1].isdigit() and "e" in made:
         mantissa, exponent = made.split("e")
         made = f"{mantissa}e{int(exponent)}"
@@ -80,7 +81,7 @@ def size(number: int) -> str:
     """Return bytes as text, in powers of 1000: ``1.2 MB``."""
     amount = float(number)
     for unit in ("B", "kB", "MB", "GB"):
-        if amount < 999.5:
+        if amount < 999.5:  # 999.6 would be shown as 1000 of this unit
             return f"{amount:.0f} {unit}" if unit == "B" or amount >= 99.5 else f"{amount:.2g} {unit}"
         amount /= 1000.0
     return f"{amount:,.1f} TB"
@@ -135,6 +136,7 @@ def effect(row: Any) -> list[str]:
     layer = row.layer if isinstance(row.layer, str) else ""
     call = f"#{row.call:.0f}" if layer and row.call else ""
     interval = "" if missing(row.low) else " to ".join(bounds(row.low, row.high, ratio=ratio))
+    # pairs have one n; unpaired conditions may have lost runs of their own
     seeds = str(row.n) if row.n == row.n_baseline else f"{row.n} and {row.n_baseline}"
     return [
         row.measure + (" (factor)" if ratio else ""), f"{layer}{call}", magnitude(row.effect, ratio=ratio), interval,
@@ -146,6 +148,7 @@ def notes(table: Any) -> list[str]:
     """Return the notes of a comparison's table, each once: condition, measure, the layers unless all have it, note."""
     told: list[str] = []
     for (condition, measure), part in table.groupby(["condition", "measure"], sort=False):
+        # said once for the measure where all of its layers have the note
         for note, rows in part.groupby("note", sort=False):
             if note:
                 layers = [name for name in rows["layer"] if isinstance(name, str)]

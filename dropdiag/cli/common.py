@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Annotated, Any, TypeAlias
 
 import typer
 
-from dropdiag.errors import ArgumentError, DropdiagError, DropdiagWarning
+from dropdiag.errors import ArgumentError, DropdiagError
 
 AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
 Groups: TypeAlias = dict[str, list[str]]
@@ -117,22 +116,6 @@ def bar(what: str) -> Iterator[Callable[[int, int], None]]:
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(what, total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
-
-
-@contextmanager
-def warned() -> Iterator[list[str]]:
-    """Collect the sentences of the project's own warnings in place of showing them."""
-    sentences: list[str] = []
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", DropdiagWarning)
-        try:
-            yield sentences
-        finally:
-            sentences += [str(w.message) for w in caught if issubclass(w.category, DropdiagWarning)]
-    # Warnings of other libraries are not ours to print: whoever listens for them must still hear them.
-    for other in caught:
-        if not issubclass(other.category, DropdiagWarning):
-            warnings.warn_explicit(other.message, other.category, other.filename, other.lineno)
 
 
 @contextmanager

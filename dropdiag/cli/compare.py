@@ -20,9 +20,8 @@ from dropdiag.cli.common import (
     echo_json,
     finish,
     groups,
-    warned,
 )
-from dropdiag.errors import ArgumentError
+from dropdiag.errors import ArgumentError, warned
 from dropdiag.formatting import effect, notes, text
 
 if TYPE_CHECKING:

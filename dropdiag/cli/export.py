@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from dropdiag.cli.common import AsJson, clear_errors, echo_json, finish, warned
+from dropdiag.cli.common import AsJson, clear_errors, echo_json, finish
+from dropdiag.errors import warned
 
 
 class Format(str, Enum):

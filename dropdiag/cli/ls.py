@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dropdiag.cli.common import AsJson, clear_errors, echo_json, finish, tell, warned
-from dropdiag.errors import ArgumentError
+from dropdiag.cli.common import AsJson, clear_errors, echo_json, finish, tell
+from dropdiag.errors import ArgumentError, warned
 from dropdiag.formatting import size
 
 if TYPE_CHECKING:

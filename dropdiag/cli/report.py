@@ -19,8 +19,8 @@ from dropdiag.cli.common import (
     echo_json,
     finish,
     groups,
-    warned,
 )
+from dropdiag.errors import warned
 
 
 def report(

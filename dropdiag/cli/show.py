@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dropdiag.cli.common import AsJson, clear_errors, echo_json, finish, warned
+from dropdiag.cli.common import AsJson, clear_errors, echo_json, finish
+from dropdiag.errors import warned
 from dropdiag.formatting import plain, size
 
 if TYPE_CHECKING:

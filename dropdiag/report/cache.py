@@ -26,6 +26,7 @@ class RunCache:
         states: dict[str, list[tuple[str, int, int]]] = {}
         for entry in state:
             file = Path(entry[0])
+            # segments lie one folder below run.json, in that of their rank
             run = file.parent if file.name == "run.json" else file.parent.parent
             states.setdefault(str(run), []).append(entry)
         self._states = {run: tuple(entries) for run, entries in states.items()}
@@ -44,7 +45,7 @@ class RunCache:
             Without arguments.
         """
         now = self._states.get(str(run))
-        if now is None:
+        if now is None:  # a run that came after the look: what is read may be newer than the state known of it
             return make()
         kept = self._kept.get((str(run), name))
         if kept is not None and kept[:2] == (now, depends):

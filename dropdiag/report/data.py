@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -10,14 +9,14 @@ from inspect import signature
 from typing import Any, Final, TypeAlias
 
 from dropdiag.analysis.baseline import likely
-from dropdiag.errors import ArgumentError, BaselineError, DropdiagError, DropdiagWarning
+from dropdiag.errors import ArgumentError, BaselineError, DropdiagError, warned
 from dropdiag.plots.style import LINES
 from dropdiag.report import run_tables
 from dropdiag.report.binary import Blob
 from dropdiag.report.cache import RunCache
 from dropdiag.report.cells import Table, text
-from dropdiag.report.densities import Distributions
 from dropdiag.report.diagnostics import Diagnostic, Material, diagnostics, measures_of
+from dropdiag.report.distributions import Distributions
 from dropdiag.report.sections import OTHER_SCALARS
 from dropdiag.report.series import Scalars
 from dropdiag.report.verdicts import Headline, Verdict, effects, headlines, verdicts
@@ -66,7 +65,6 @@ class Content:
     figures: dict[str, Any] = field(default_factory=dict)
     blob: Blob = field(default_factory=Blob)
     uncompared: str = ""
-    scalars: Scalars = field(init=False)
 
     @property
     def judged(self) -> list[str]:
@@ -107,31 +105,27 @@ def gather(
         If it is none of these, a layer or the baseline does not exist, or claims have no such option.
     """
     options = _options(claims)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", DropdiagWarning)
+    with warned() as said:
         runs, comparison, uncompared = _compared(what, baseline, layers)
         content = Content(runs, _baseline(runs, comparison, baseline), uncompared=uncompared)
         content.figures["effects"] = None
         keep = _keep(runs, layers)
         _comparison(content, comparison, options)
-        _read(content, keep, comparison, cache)
+        seconds = _read(content, keep, comparison, cache)
         content.facts = {
             "runs": run_tables.runs_table(runs), "settings": run_tables.settings_table(runs),
-            "coverage": run_tables.coverage_table(runs), "cost": run_tables.cost_table(runs, content.scalars.seconds),
+            "coverage": run_tables.coverage_table(runs), "cost": run_tables.cost_table(runs, seconds),
         }  # fmt: skip
     content.coverage = run_tables.coverage_line(content.facts["coverage"])
-    said = [str(one.message) for one in caught if issubclass(one.category, DropdiagWarning)]
-    _pass_on(caught)
-    found = [*problems, *(getattr(comparison, "problems", None) or ()), *run_tables.warnings_of(runs), *said]
-    content.problems = list(dict.fromkeys(found))
+    found = [
+        *problems,
+        *content.problems,
+        *(getattr(comparison, "problems", None) or ()),
+        *run_tables.warnings_of(runs),
+        *said,
+    ]
+    content.problems = list(dict.fromkeys(found))  # the comparison and the figures meet the same torn segment
     return content
-
-
-def _pass_on(caught: Sequence[warnings.WarningMessage]) -> None:
-    """Give on the warnings that are not this project's own: those are in the page."""
-    for one in caught:
-        if not issubclass(one.category, DropdiagWarning):
-            warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
 
 
 def _compared(what: Any, baseline: str | None, layers: Sequence[str] | None) -> tuple[Runs, Any, str]:
@@ -150,6 +144,7 @@ def _compared(what: Any, baseline: str | None, layers: Sequence[str] | None) -> 
     # imported when it is needed: a report of one condition, or of a comparison, does without its statistics
     compare = import_module("dropdiag.analysis.compare").compare
     try:
+        # the verdicts and the table of the gradient flow are this comparison's: nothing is computed twice
         return runs, compare(runs, baseline=baseline, layers=layers), ""
     except BaselineError as error:  # the rest of the page is right without one
         return runs, None, f"The runs could not be compared: {error}"
@@ -214,13 +209,14 @@ def _comparison(content: Content, comparison: Any, options: Mapping[str, Any]) -
     content.headlines = headlines(comparison.table, claims)
 
 
-def _read(content: Content, keep: Keep, comparison: Any, cache: RunCache | None) -> None:
-    """Read the runs, scalars and histograms each at once, and make every diagnostic of them."""
+def _read(content: Content, keep: Keep, comparison: Any, cache: RunCache | None) -> dict[tuple[str, str], float]:
+    """Read the runs' scalars and histograms, make every diagnostic of them, and return `Scalars.seconds`."""
     runs = content.runs
+    # where two runs describe one quantity differently, the first run's words stand
     quantities = {name: one for run in reversed(runs) for name, one in run.quantities.items()}
     distributions = Distributions(runs, measures_of, keep=keep, cache=cache)
-    content.scalars = Scalars(runs, quantities)
-    given = Material(runs, comparison, content.baseline, keep, quantities, content.scalars, distributions, content.blob)
+    scalars = Scalars(runs, quantities)
+    given = Material(runs, comparison, content.baseline, keep, quantities, scalars, distributions, content.blob)
     found = diagnostics(given)
     content.diagnostics = [one for one in found if one.shown]
     content.absent = [f"{one.section.title}: {one.reason or 'nothing was recorded'}." for one in found
@@ -233,6 +229,7 @@ def _read(content: Content, keep: Keep, comparison: Any, cache: RunCache | None)
                  for run in runs],
         "sections": {one.section.name: one.figure for one in content.diagnostics if one.figure},
     }  # fmt: skip
+    return scalars.seconds
 
 
 def dashes(i: int) -> str:

@@ -1,51 +1,24 @@
-"""Distributions over training for the page: re-binned from the shared bins, averaged over seeds, step by step."""
+"""The densities of one quantity over training: averaged over the runs of each condition, packed for the page."""
 
 from __future__ import annotations
 
-import functools
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from dropdiag.analysis.kde import Support, widened
-from dropdiag.analysis.phases import common, keep
-from dropdiag.analysis.recordings import Key, Recording
-from dropdiag.errors import DropdiagError, DropdiagWarning, NotRecordedError
+from dropdiag.analysis.recordings import Key, Site
 from dropdiag.histograms.histogram import Histogram
 from dropdiag.report.binary import Blob
-from dropdiag.report.cache import RunCache
-from dropdiag.report.readings import Glance, Numbers, Readings, glance
-from dropdiag.report.series import Series, Site, in_order, network_places, per_run
+from dropdiag.report.readings import Glance, Numbers
+from dropdiag.report.series import Series, per_run
 from dropdiag.store.reader import Runs
 
-BINS: Final = 72
-CELLS: Final = 1_300_000
-"""At most so many bars of one quantity in a page: with more, steps are left out."""
 Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Measures:
-    """What the page takes from the histograms of a quantity.
-
-    Attributes
-    ----------
-    through : mapping of str to callable
-        Numbers of each histogram that is shown, drawn through training.
-    last : mapping of str to callable
-        Numbers of each run's last histogram, for the table.
-    support : (float or None, float or None)
-        Hard bounds of the quantity; where both are given they are the ends of its axis.
-    """
-
-    through: Numbers
-    last: Numbers = field(default_factory=dict)
-    support: Support = (None, None)
 
 
 @dataclass
@@ -99,6 +72,7 @@ class Densities:
         The mean is stored in 65,535ths of its curve's peak, the standard deviation in 255ths of its own largest
         value, each curve with its scale as float32.
         """
+        # two bytes a bar are finer than a line's width on any screen, and halve the page
         mean, peak = _scaled(self.mean, 65_535)
         sd, most = _scaled(self.sd, 255)
         last, height = _scaled(self.last, 65_535)
@@ -122,211 +96,113 @@ class Densities:
         }
 
 
-class Distributions:
-    """The histograms of all runs, averaged over seeds: every quantity in one or two readings.
+@dataclass(frozen=True)
+class Plan:
+    """What is shown of a quantity, decided before the densities are read.
+
+    Attributes
+    ----------
+    key : (str, str)
+        Quantity and phase.
+    sites : list of (str, int)
+        In network order.
+    edges : ndarray of float64, shape (sites, 2)
+    bins : int
+        Equal bars between the edges.
+    steps : dict of str to list of int
+        Condition -> the steps that are shown.
+    left_out : int
+        Recorded steps that are not, in the condition where they are most.
+    through : mapping of str to callable
+        Numbers of each histogram that is shown.
+    glances : dict of str to Glance
+        Of the runs that hold the quantity in that phase.
+    """
+
+    key: Key
+    sites: list[Site]
+    edges: Floats
+    bins: int
+    steps: dict[str, list[int]]
+    left_out: int
+    through: Numbers
+    glances: Mapping[str, Glance]
+
+    def shown(self, label: str, condition: str) -> list[int]:
+        """Return the steps that are shown of a run."""
+        wanted = set(self.steps[condition])
+        glance = self.glances.get(label)
+        return [] if glance is None else [step for step in glance.steps[self.key] if step in wanted]
+
+    def take(self, rows: Iterable[tuple[int, Site, Histogram]], steps: Sequence[int]) -> Taken:
+        """Take the density at each site and step of one run, and the numbers of each."""
+        place, sites = ({one: i for i, one in enumerate(many)} for many in (steps, self.sites))
+        shape = len(self.sites), len(steps)
+        density = np.full((*shape, self.bins), np.nan, np.float32)
+        numbers, outside = {name: np.full(shape, np.nan) for name in self.through}, 0.0
+        grids = [np.linspace(low, high, self.bins + 1) for low, high in self.edges]
+        for step, site, histogram in rows:
+            # runs that train may have gained steps and layers since the plan was made
+            if site in sites and step in place and histogram.n_finite:
+                at = sites[site], place[step]
+                grid = grids[at[0]]
+                density[at] = made = histogram.density(grid)
+                outside = max(outside, float(1.0 - made.sum() * (grid[1] - grid[0])))
+                for name, measure in self.through.items():
+                    numbers[name][at] = measure(histogram)
+        return Taken(density, numbers, outside)
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What is shown of one run: densities of shape (sites, steps, bins), NaN where there is none, and numbers."""
+
+    density: NDArray[np.float32]
+    numbers: dict[str, Floats]
+    outside: float
+
+
+class Average:
+    """Running mean and squared deviations (Welford 1962) over the runs of each condition, of one quantity.
 
     Parameters
     ----------
     runs : Runs
-    measures : callable
-        Quantity -> `Measures`.
-    keep : callable
-        Whether a layer is wanted.
-    bins : int
-        Equal bars between the edges.
-    cells : int
-        Bound on sites x steps x bins of a quantity, over all conditions.
-    room : int, optional
-        Bytes of histograms that are kept from the first reading for the second.
-    cache : RunCache, optional
-        What was read of runs that have not changed since is taken from it.
+    plan : Plan
     """
 
-    def __init__(
-        self,
-        runs: Runs,
-        measures: Callable[[str], Measures],
-        *,
-        keep: Callable[[str], bool] = lambda _: True,
-        bins: int = BINS,
-        cells: int = CELLS,
-        cache: RunCache | None = None,
-        **room: int,
-    ) -> None:
-        self._runs, self._measures, self._bins, self._cells = runs, functools.cache(measures), bins, cells
-        self._cache, self._readings = cache or RunCache(), Readings(runs, keep, **room)
-        self._places = network_places(runs)
-        self._glances = dict(self._look())
-        self._made: dict[str, Densities | DropdiagError] = {}
-        averages = dict(self._averages())
-        self._fill(averages)
-        self._made |= {name: average.result() for name, average in averages.items()}
-
-    @property
-    def quantities(self) -> list[str]:
-        """Quantities that any run holds, in the order in which they are recorded."""
-        return list(dict.fromkeys(name for one in self._glances.values() for name, _ in one.steps))
-
-    def of(self, quantity: str) -> Densities:
-        """Return the densities of a quantity.
-
-        Raises
-        ------
-        NotRecordedError
-            If no run holds it, or no wanted layer does.
-        ArgumentError
-            If it was recorded in several held-out phases.
-        """
-        found = self._made.get(quantity) or NotRecordedError(
-            f"no run holds {quantity!r}; record it with a probe (or step/log) that writes it"
-        )
-        if isinstance(found, DropdiagError):
-            raise found
-        return found
-
-    def _look(self) -> Iterator[tuple[str, Glance]]:
-        def numbers(quantity: str) -> Numbers:
-            return self._measures(quantity).last
-
-        for label, run in self._readings.by_label.items():
-
-            def make(label: str = label) -> Glance:
-                return glance(*self._readings.first(label), numbers)
-
-            found = self._cache.recall(run.path, "glance", (), make)
-            for problem in found.problems:  # said again of a run that was read for an earlier page
-                warnings.warn(problem, DropdiagWarning, stacklevel=2)
-            yield label, found
-
-    def _averages(self) -> Iterator[tuple[str, _Average]]:
-        for quantity in self.quantities:
-            try:
-                yield quantity, self._average(quantity)
-            except DropdiagError as error:  # noqa: PERF203 - a quantity that cannot be shown stops no other
-                self._made[quantity] = error
-
-    def _average(self, quantity: str) -> _Average:
-        """Decide what is shown of a quantity: phase, sites, steps, ends of the axes."""
-        runs, measures = self._runs, self._measures(quantity)
-        held = {label: [phase for name, phase in one.steps if name == quantity]
-                for label, one in self._glances.items()}  # fmt: skip
-        phase = common(held, quantity)
-        glances = {label: self._glances[label] for label in keep(held, quantity, phase)}
-        key = quantity, phase
-        sites = in_order({site for one in glances.values() for site in one.ends.get(key, ())}, self._places)
-        if not sites:
-            raise NotRecordedError(f"no layer that was asked for holds {quantity!r}")
-        recorded = {label: one.steps[key] for label, one in glances.items()}
-        union = [sorted({step for label, steps in recorded.items() for step in steps
-                         if self._readings.by_label[label].condition == name}) for name in runs.conditions]  # fmt: skip
-        most = max(2, self._cells // (len(sites) * self._bins * len(union)))
-        ends = [[pair for one in glances.values() for pair in one.ends.get(key, {}).get(site, ())] for site in sites]
-        limits = [self._cache.ends((quantity, site), *_limits(pairs, measures.support))
-                  for site, pairs in zip(sites, ends, strict=True)]  # fmt: skip
-        return _Average(
-            runs, key, sites=sites, union=union, most=most, edges=np.array(limits, dtype=np.float64), bins=self._bins,
-            through=measures.through, recorded=recorded,
-            last={label: one.last[key] for label, one in glances.items() if key in one.last},
-        )  # fmt: skip
-
-    def _fill(self, averages: Mapping[str, _Average]) -> None:
-        """Average over the runs, with one run's histograms in memory at a time."""
-        for label, run in self._readings.by_label.items():
-
-            @functools.cache
-            def again(label: str = label) -> dict[Key, Recording]:
-                return self._readings.second(label)
-
-            for average in averages.values():
-                if average.shown(label):
-
-                    def make(average: _Average = average, label: str = label, again: Any = again) -> _Own:
-                        return average.read(again()[average.key].rows, average.shown(label))
-
-                    average.add(label, self._cache.recall(run.path, average.key, average.depends(label), make))
-
-
-class _Average:
-    """Running mean and squared deviations (Welford 1962) over the runs of each condition, of one quantity."""
-
-    def __init__(
-        self,
-        runs: Runs,
-        key: Key,
-        *,
-        sites: list[Site],
-        union: list[list[int]],
-        most: int,
-        edges: Floats,
-        bins: int,
-        through: Numbers,
-        recorded: Mapping[str, list[int]],
-        last: Mapping[str, Mapping[Site, Mapping[str, float]]],
-    ) -> None:
-        self.key, self._runs, self._sites, self._edges, self._through = key, runs, sites, edges, through
-        self._recorded, self._last_numbers = recorded, last
-        self._steps = [_thinned(known, most) for known in union]
-        self._left_out = max(len(known) - len(shown) for known, shown in zip(union, self._steps, strict=True))
+    def __init__(self, runs: Runs, plan: Plan) -> None:
+        self.plan, self._runs = plan, runs
         self._number = {label: i for i, label in enumerate(runs.labels())}
-        self._place = {site: i for i, site in enumerate(sites)}
-        self._grids = [np.linspace(low, high, bins + 1) for low, high in edges]
-        first = np.concatenate([[0], np.cumsum([len(part) for part in self._steps])]).tolist()
-        columns = (dict(zip(part, range(begin, begin + len(part)), strict=True))
-                   for begin, part in zip(first, self._steps, strict=False))  # fmt: skip
-        self._columns = dict(zip(runs.conditions, columns, strict=True))
-        self._every = sorted({step for part in self._steps for step in part})
-        self._column = {step: i for i, step in enumerate(self._every)}
-        shape = (len(sites), first[-1])
-        self._n = np.zeros(shape, np.int64)
-        self._mean, self._squares = np.zeros((*shape, bins)), np.zeros((*shape, bins))
-        self._last = np.full((len(sites), len(runs), bins), np.nan)
-        self._last_steps = [-1] * len(runs)
-        self._numbers = {name: np.full((len(sites), len(runs), len(self._every)), np.nan) for name in through}
+        # the steps of all conditions stand one after another in the columns of one array
+        places = [(name, step) for name, steps in plan.steps.items() for step in steps]
+        self._column = {place: i for i, place in enumerate(places)}
+        self._every = sorted({step for _, step in places})
+        sites, many = len(plan.sites), len(runs)
+        self._n = np.zeros((sites, len(places)), np.int64)
+        self._mean, self._squares = (np.zeros((sites, len(places), plan.bins)) for _ in range(2))
+        self._last, self._last_steps = np.full((sites, many, plan.bins), np.nan), [-1] * many
+        self._numbers = {name: np.full((sites, many, len(self._every)), np.nan) for name in plan.through}
         self._outside = 0.0
-
-    def _wanted(self, label: str) -> dict[int, int]:
-        """Step -> column of the averages, of a run's condition."""
-        return self._columns[self._runs[self._number[label]].condition]
 
     def shown(self, label: str) -> list[int]:
         """Return the steps that are shown of a run."""
-        wanted = self._wanted(label)
-        return [step for step in self._recorded.get(label, ()) if step in wanted]
+        return self.plan.shown(label, self._runs[self._number[label]].condition)
 
-    def depends(self, label: str) -> tuple[Any, ...]:
-        """Return what a run's densities depend on beside its files."""
-        return tuple(self.shown(label)), tuple(self._sites), self._edges.tobytes(), tuple(self._through)
-
-    def read(self, rows: Sequence[tuple[int, Site, Histogram]], steps: Sequence[int]) -> _Own:
-        """Take the density at each site and step of one run, and the measures of each."""
-        place = {step: i for i, step in enumerate(steps)}
-        shape = len(self._sites), len(steps)
-        density = np.full((*shape, len(self._grids[0]) - 1), np.nan, np.float32)
-        numbers = {name: np.full(shape, np.nan) for name in self._through}
-        outside = 0.0
-        for step, at, histogram in rows:
-            site, i = self._place.get(at), place.get(step)
-            if site is None or i is None or not histogram.n_finite:
-                continue
-            grid = self._grids[site]
-            density[site, i] = made = histogram.density(grid)
-            outside = max(outside, float(1.0 - made.sum() * (grid[1] - grid[0])))
-            for name, measure in self._through.items():
-                numbers[name][site, i] = measure(histogram)
-        return _Own(density, numbers, outside)
-
-    def add(self, label: str, own: _Own) -> None:
+    def add(self, label: str, taken: Taken) -> None:
         """Add one run."""
-        steps, number, wanted = self.shown(label), self._number[label], self._wanted(label)
-        self._last_steps[number] = steps[-1]
-        self._last[:, number] = own.density[:, -1]
-        self._outside = max(self._outside, own.outside)
-        self._update([wanted[step] for step in steps], own.density.astype(np.float64))
-        for name, values in own.numbers.items():
-            self._numbers[name][:, number, [self._column[step] for step in steps]] = values
+        steps, number = self.shown(label), self._number[label]
+        condition = self._runs[number].condition
+        self._last_steps[number], self._last[:, number] = steps[-1], taken.density[:, -1]
+        self._outside = max(self._outside, taken.outside)
+        self._update([self._column[condition, step] for step in steps], taken.density.astype(np.float64))
+        at = np.searchsorted(self._every, steps)
+        for name, values in taken.numbers.items():
+            self._numbers[name][:, number, at] = values
 
     def _update(self, at: Sequence[int], density: Floats) -> None:
         """Add one run's densities, shape (sites, steps, bins), to the columns of its steps."""
+        # a layer that a run lacks, or that held no finite value, has NaN in every bar: looking at one will do
         known = ~np.isnan(density[..., 0])
         n = self._n[:, at] + known
         apart = np.where(known[..., None], density - self._mean[:, at], 0.0)
@@ -336,51 +212,29 @@ class _Average:
 
     def result(self) -> Densities:
         """Return the averages over all runs that were added."""
-        many = np.where(self._n > 1, self._n - 1, np.nan)[..., None]
-        every = np.asarray(self._every, dtype=np.float64)
+        plan, many = self.plan, np.where(self._n > 1, self._n - 1, np.nan)[..., None]
+        steps = np.asarray(self._every, dtype=np.float64)
         return Densities(
-            *self.key, self._sites, self._edges, self._steps, self._left_out, self._n,
+            *plan.key, plan.sites, plan.edges, list(plan.steps.values()), plan.left_out, self._n,
             np.where(self._n[..., None] > 0, self._mean, np.nan), np.sqrt(self._squares / many), self._last,
             self._last_steps, self._outside,
-            {name: Series(self._sites, every, values, self.key[1]) for name, values in self._numbers.items()},
+            {name: Series(plan.sites, steps, values, plan.key[1]) for name, values in self._numbers.items()},
             self._table(),
         )  # fmt: skip
 
     def _table(self) -> pd.DataFrame:
-        names = dict.fromkeys(name for run in self._last_numbers.values() for site in run.values() for name in site)
-        shape = len(self._sites), len(self._runs)
-        there, values = np.zeros(shape, np.bool_), {name: np.full(shape, np.nan) for name in names}
-        for label, run in self._last_numbers.items():
-            for site, found in run.items():
-                at = self._place[site], self._number[label]
-                there[at] = True
-                for name, value in found.items():
-                    values[name][at] = value
-        return per_run(self._runs, self._sites, there, values)
-
-
-@dataclass(frozen=True)
-class _Own:
-    """What is shown of one run: densities of shape (sites, steps, bins), NaN where there is none, and measures."""
-
-    density: NDArray[np.float32]
-    numbers: dict[str, Floats]
-    outside: float
-
-
-def _limits(ends: Sequence[tuple[float, float]], support: Support) -> tuple[float, float]:
-    """Return the ends of an axis: the bounds of the quantity where it has them, else around all quantiles."""
-    if support[0] is not None and support[1] is not None:
-        return support[0], support[1]
-    return widened(np.array(ends), support)
-
-
-def _thinned(steps: Sequence[int], most: int) -> list[int]:
-    """Return at most so many of the steps, evenly by rank, with the first and the last."""
-    if len(steps) <= most:
-        return list(steps)
-    chosen = np.unique(np.round(np.linspace(0, len(steps) - 1, most)).astype(np.int64))
-    return [steps[i] for i in chosen]
+        """Return the numbers at each run's last step."""
+        place = {site: i for i, site in enumerate(self.plan.sites)}
+        found = [(place[site], self._number[label], numbers) for label, glance in self.plan.glances.items()
+                 for site, numbers in glance.last.get(self.plan.key, {}).items()]  # fmt: skip
+        names = dict.fromkeys(name for _, _, numbers in found for name in numbers)
+        there = np.zeros((len(place), len(self._runs)), np.bool_)
+        values = {name: np.full(there.shape, np.nan) for name in names}
+        for site, run, numbers in found:
+            there[site, run] = True
+            for name, value in numbers.items():
+                values[name][site, run] = value
+        return per_run(self._runs, self.plan.sites, there, values)
 
 
 def _scaled(values: Floats, top: int) -> tuple[NDArray[np.int64], Floats]:

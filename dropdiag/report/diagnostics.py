@@ -19,7 +19,8 @@ from dropdiag.histograms.histogram import Histogram
 from dropdiag.report import flows, sections
 from dropdiag.report.binary import Blob
 from dropdiag.report.cells import Cell, Table, integer, layer, number, text
-from dropdiag.report.densities import Densities, Distributions, Measures
+from dropdiag.report.densities import Densities
+from dropdiag.report.distributions import Distributions, Measures
 from dropdiag.report.sections import Section
 from dropdiag.report.series import Scalars, Series, Track, per_run
 from dropdiag.store.reader import Runs
@@ -85,6 +86,7 @@ def _made(section: Section, make: Maker, given: Material) -> Diagnostic:
 
 def learning(section: Section, given: Material) -> Diagnostic:
     """Scalars of the network as a whole: a curve a quantity and phase."""
+    # of the network dropdiag itself only times and counts: the rest was given to step() and log()
     known = [name for name in given.scalars.names(network=True) if name not in QUANTITIES and name not in COUNTERS]
     names = [*(name for name in USUAL if name in known), *(name for name in known if name not in USUAL)]
     tracks = [(name, given.scalars.tracks[name, phase]) for name in names for phase in given.scalars.phases(name)]
@@ -174,12 +176,14 @@ def other_scalars(section: Section, given: Material) -> Diagnostic:
 
 def _is_other(given: Material, name: str) -> bool:
     """Whether no other section shows a scalar of layers, and it is none of dropdiag's own that only count."""
+    # a user's own quantity is shown whatever its scale: that says only how it is compared
     counts = name in QUANTITIES and given.quantities[name].scale == UNCOMPARED
     return name != FLOW and not counts
 
 
 def _shares(given: Material) -> Series | None:
-    """Saturation share, left and right together: a sum of means is the mean of the sums."""
+    """Saturation share, left and right together."""
+    # a sum of means is the mean of the sums, for both sides are recorded at the same steps
     left = given.scalars.common(LEFT, "saturation_share")
     right = None if left is None else given.scalars.tracks.get((RIGHT, left.phase))
     if left is None or right is None:
@@ -197,6 +201,7 @@ def _share_table(given: Material, made: Densities | None) -> Table | None:
     values = {"left": left.last, "right": right.last, "share": left.last + right.last}
     frame = per_run(given.runs, left.sites, left.last_steps >= 0, values)
     frame = frame[frame["layer"].map(given.keep).astype(bool)]
+    # a network that has diverged has no share: NaN is neither in the area nor outside
     if made is not None and len(frame):
         lost = made.table.loc[made.table["not_finite"] > 0, ["layer", "call", "run"]]
         keys = pd.MultiIndex.from_frame(frame[["layer", "call", "run"]])
@@ -284,6 +289,7 @@ def _mean_abs(histogram: Histogram) -> float:
 
 SPREAD: Final = {"standard deviation": Histogram.std}
 MOMENTS: Final = {"mean": Histogram.mean, "sd": Histogram.std}
+# "through" is taken of every histogram that is shown, so it must be cheap; "last" once a run and layer.
 MEASURES: Final = {
     "weight": Measures(
         {"excess kurtosis": Histogram.excess_kurtosis, **SPREAD},

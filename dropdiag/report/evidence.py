@@ -46,6 +46,7 @@ def evidence(overall: pd.DataFrame, layers: pd.DataFrame, scales: Mapping[str, s
 def _row(row: Mapping[Any, Any], scales: Mapping[str, str]) -> list[Cell]:
     measure = str(row.get("measure") or "")
     ratio = scales.get(measure) == LOG_RATIO
+    # one number over all layers is one test: a joint interval and Holm's p would correct for nothing
     whole = not isinstance(row.get("layer"), str)
     joint = interval(None if whole else row.get("joint_low"), row.get("joint_high"), ratio=ratio)
     return [

@@ -37,6 +37,7 @@ def table(runs: Runs, comparison: Any, baseline: str, keep: Callable[[str], bool
         rows = comparison.table[comparison.table["measure"] == NAME]
         if len(rows):
             return _compared(rows[rows["layer"].map(keep).astype(bool)], str(comparison.baseline))
+    # a run that stopped early would otherwise be averaged over its steep beginning alone
     until = gradient_flow.shared_steps(runs, runs.conditions)
     frame = gradient_flow.table(runs, until=until, baseline=baseline)
     frame = frame[frame["layer"].map(keep).astype(bool)]

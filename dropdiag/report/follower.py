@@ -97,7 +97,7 @@ class Follower:
         self.took = 0.0
         began = time.monotonic()
         try:
-            now = state(self.target)
+            now = state(self.target)  # before anything is read: what changes meanwhile is seen by the next look
             if now == self._seen:
                 return False
             self._reading = bool(now)

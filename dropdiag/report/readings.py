@@ -82,6 +82,7 @@ class Readings:
     def first(self, label: str) -> tuple[dict[Key, Recording], list[str]]:
         """Read a run, and keep what was read if there is room for it."""
         found, problems = read(self.by_label[label], self._keep)
+        # a small report so opens each file once; a large one reads again rather than run out of memory
         size = sum(h.bins.nbytes + h.counts.nbytes for one in found.values() for _, _, h in one.rows)
         if size <= self._room:
             self._room -= size

@@ -61,6 +61,7 @@ def coverage_table(runs: Runs) -> Table:
             text(_values(row.sampled for row in rows_of if row.sampled)),
             text(_values(row.skipped for row in rows_of if row.skipped)),
         ])  # fmt: skip
+    # what was expected and never came stands first: it is what a reader must not miss
     made.sort(key=lambda row: {"silent": 0, "in some runs": 1, "yes": 3, "no": 2}[str(row[4].shown)])
     heads = ["Layer", "Call", "Kind", "Type", "Recorded", "Least times", "Most times", "Runs", "Sampled", "Why not"]
     return Table("Coverage: every site of the models", heads, made)

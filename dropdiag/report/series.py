@@ -113,11 +113,13 @@ class Track:
         # a run that trains may have gained steps and layers since they were listed: left for the next report
         known = (self._steps[place] == steps) & (site >= 0)
         self._average(site[known], run[known], self._bin[place[known]], values[known])
+        # of several assignments to one place numpy keeps the last one: that of the greatest step
         order = np.flatnonzero(known)[np.argsort(steps[known], kind="stable")]
         self.last[site[order], run[order]] = values[order]
         self.last_steps[site[order], run[order]] = steps[order]
 
     def _average(self, site: Integers, run: Integers, number: Integers, values: Floats) -> None:
+        # what has no value, or no logarithm, is left out and counted, never taken for zero
         usable = np.isfinite(values) & ((values > 0.0) | (not self.log))
         at = site[usable], run[usable], number[usable]
         np.add.at(self._sums, at, np.log(values[usable]) if self.log else values[usable])
@@ -216,6 +218,7 @@ def _listed(runs: Runs) -> tuple[dict[tuple[str, str], Integers], dict[tuple[str
     """Return the steps and the sites of each quantity and phase."""
     steps: dict[tuple[str, str], Integers] = {}
     sites: dict[tuple[str, str], dict[Site, None]] = {}
+    # the bins of a quantity are those of all runs, so every step must be known before a value is added
     for frame in runs.batches(columns=COLUMNS[:-1]):
         key: Any
         for key, part in frame.groupby(KEYS, sort=False, observed=True):

@@ -109,6 +109,7 @@ def headlines(table: pd.DataFrame, claims: Any = None) -> list[Headline]:
         part = rows[np.isfinite(rows["effect"].astype(float))]
         if measure in HEADLINES and len(part):
             made.append(_headline(str(condition), str(measure), part, getattr(claims, "overall", None)))
+    # by condition as the comparison has them, and in each as HEADLINES lists the measures
     order = list(HEADLINES)
     place = {name: i for i, name in enumerate(dict.fromkeys(one.condition for one in made))}
     names = {title: key for key, title in HEADLINES.items()}

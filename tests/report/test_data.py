@@ -16,8 +16,8 @@ from dropdiag.report import series
 from dropdiag.report.binary import Blob, read
 from dropdiag.report.cache import RunCache
 from dropdiag.report.data import gather
-from dropdiag.report.densities import Distributions, Measures
 from dropdiag.report.diagnostics import measures_of
+from dropdiag.report.distributions import Distributions, Measures
 from dropdiag.report.finding import state
 from dropdiag.report.series import Scalars, Track
 from dropdiag.report.verdicts import verdicts
@@ -190,6 +190,17 @@ def test_problems_of_a_comparison_and_of_runs_stand_in_the_page(tmp_path):
     assert made.problems[:2] == ["another", "runs/torn cannot be read: it is cut off"]
     unseeded = load({"A": write(tmp_path / "x", content("A", 0, steps=10), "A", None)})
     assert any("No seed in the config of x" in line for line in gather(unseeded).problems)
+
+
+def test_claims_that_cannot_be_judged_are_a_problem(deep):
+    class Unjudged(type(comparison(deep))):
+        def claims(self, **_options):
+            raise NotRecordedError("no claim applies")
+
+    made = comparison(deep)
+    found = gather(Unjudged(made.runs, made.baseline, made.conditions, made.table))
+    assert "The claims could not be judged: no claim applies" in found.problems
+    assert found.headlines
 
 
 def test_headlines_say_the_geometric_mean_and_its_range(runs):
