@@ -6,11 +6,11 @@ Nothing is read here but what the objects hold or their ``run.json`` says, so th
 from __future__ import annotations
 
 import html
-import math
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from dropdiag.errors import DropdiagError
+from dropdiag.formatting import effect, notes, plain, text
 
 RUNS: Final = 30
 """Runs that are listed one by one; the others are counted."""
@@ -52,8 +52,8 @@ def run(one: Any) -> str:
     facts = [
         ("condition", one.condition),
         ("seed", "none" if one.seed is None else one.seed),
-        ("state", f"{meta['state']}, {meta.get('steps', 0):,} steps" + _after(": ", meta.get("error"))),
-        ("when", f"{meta.get('created', 'unknown')}" + _after(" to ", meta.get("ended"))),
+        ("state", f"{meta['state']}, {meta.get('steps', 0):,} steps" + _joined(": ", meta.get("error"))),
+        ("when", f"{meta.get('created', 'unknown')}" + _joined(" to ", meta.get("ended"))),
         ("cost", _share(meta.get("cost"))),
         ("config", ", ".join(f"{key}={value}" for key, value in config.items())),
         ("path", one.path),
@@ -150,42 +150,6 @@ def _dot(verdict: str) -> str:
     return f'<span class="dot" style="color:{colour}" aria-hidden="true">&#9679;</span>'
 
 
-def effect(row: Any) -> list[str]:
-    """Return a row of a comparison's table as text: measure, layer, effect, interval, p (Holm), least p, n.
-
-    A log ratio is shown as the factor that it is the logarithm of.
-    """
-    ratio = row.scale == "log ratio"
-    measure = row.measure + (" (factor)" if ratio else "")
-    layer = row.layer if isinstance(row.layer, str) else ""
-    call = f"#{row.call:.0f}" if layer and row.call else ""
-    size, low, high = (_factor(value) if ratio else value for value in (row.effect, row.low, row.high))
-    interval = f"{_number(low)} to {_number(high)}" if row.low == row.low else ""
-    seeds = str(row.n) if row.n == row.n_baseline else f"{row.n} and {row.n_baseline}"
-    p, least = _number(row.p_holm), _number(row.p_attainable)
-    shown = _number(size)
-    return [measure, f"{layer}{call}", f"×{shown}" if ratio and shown else shown, interval, p, least, seeds]
-
-
-def _factor(log: float) -> float:
-    try:
-        return math.exp(log)
-    except OverflowError:
-        return math.inf
-
-
-def notes(table: Any) -> list[str]:
-    """Return the notes of a comparison's table, each once: condition, measure, the layers unless all have it, note."""
-    told: list[str] = []
-    for (condition, measure), part in table.groupby(["condition", "measure"], sort=False):
-        for note, rows in part.groupby("note", sort=False):
-            if note:
-                layers = [name for name in rows["layer"] if isinstance(name, str)]
-                of = f" ({', '.join(layers[:3])}{', ...' if len(layers) > 3 else ''})" if len(rows) < len(part) else ""
-                told.append(f"{condition}, {measure}{of}: {note}")
-    return told
-
-
 def _page(*parts: str) -> str:
     return f'{_STYLE}<div class="dropdiag">{"".join(parts)}</div>'
 
@@ -216,22 +180,17 @@ def _warnings(sentences: Iterable[str]) -> str:
     return "".join(f'<div class="warn">{_text(sentence)}</div>' for sentence in sentences)
 
 
-def missing(value: Any) -> bool:
-    """Whether a cell of a frame holds nothing: None, or NaN."""
-    return bool(value is None or value != value)  # noqa: PLR0124 - NaN is not itself
-
-
 def _text(value: Any) -> str:
-    return "" if missing(value) else html.escape(str(value))
+    return html.escape(text(value))
 
 
-def _after(before: str, value: object) -> str:
-    return f"{before}{value}" if value else ""
+def _joined(before: object, after: object) -> str:
+    """Return two parts of a text, or nothing where one of them is empty."""
+    return f"{before}{after}" if before and after else ""
 
 
 def _share(cost: Any) -> str:
-    share = (cost or {}).get("share")
-    return "" if share is None else f"{share:.1%} of the time of training"
+    return _joined(plain((cost or {}).get("share"), ".1%"), " of the time of training")
 
 
 def _shape(shape: Any) -> str:
@@ -245,7 +204,3 @@ def _seeds(found: Sequence[Any]) -> str:
     whole = len(seeds) > 2 and seeds == list(range(seeds[0], seeds[-1] + 1))
     shown = f"{seeds[0]} to {seeds[-1]}" if whole else ", ".join(map(str, seeds[:12]))
     return shown + (", ..." if len(seeds) > 12 and not whole else "")
-
-
-def _number(value: Any) -> str:
-    return "" if missing(value) else f"{value:.3g}"

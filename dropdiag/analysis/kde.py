@@ -167,7 +167,20 @@ def common_limits(parts: Sequence[Histogram], support: Support = (None, None)) -
         From the least 0.1 % to the greatest 99.9 % quantile, widened by 6 % of it at each side; one apart
         where all values are equal, and (-1, 1) where there are none.
     """
-    ends: NDArray[np.float64] = np.array([part.quantile([0.001, 0.999]) for part in parts if part.n_finite])
+    return widened(np.array([part.quantile([0.001, 0.999]) for part in parts if part.n_finite]), support)
+
+
+def widened(ends: NDArray[np.float64], support: Support = (None, None)) -> tuple[float, float]:
+    """Return `common_limits` from the histograms' quantiles.
+
+    Parameters
+    ----------
+    ends : ndarray of float64, shape (m, 2)
+        The 0.1 % and the 99.9 % quantile of each; rows of NaN are those of histograms without values.
+    support
+        As in `common_limits`.
+    """
+    ends = ends[~np.isnan(ends).any(axis=1)] if ends.size else ends
     if ends.size == 0:
         return -1.0, 1.0
     low, high = float(ends[:, 0].min()), float(ends[:, 1].max())

@@ -239,6 +239,7 @@ def _moment(run: Run, recorded: pd.DataFrame, quantity: str, step: int | None, p
 
 
 def _check_step(recorded: pd.DataFrame, at: dict[str, _Moment], step: int | None) -> None:
+    recorded = recorded[recorded["quantity"].isin(list(at))]  # a run may hold other histograms alone
     if step is not None and len(recorded) and all(found is None for found, _ in at.values()):
         first = int(recorded["step"].min())
         raise ArgumentError(f"no histogram is recorded up to step {step}; the first one is of step {first}")

@@ -27,6 +27,7 @@ class Program(typer.Typer):
 
     def __call__(self, *args: Any, **options: Any) -> Any:
         """Run a command."""
+        # A pipe of ASCII, or a Windows console, must not end a command with UnicodeEncodeError.
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors="replace")

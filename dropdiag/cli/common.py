@@ -1,10 +1,9 @@
-"""What the commands share: options, progress, how errors are told, JSON, which runs are meant."""
+"""Options, progress bars, error messages and JSON output that the commands share."""
 
 from __future__ import annotations
 
 import json
 import math
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Annotated, Any, TypeAlias
 
 import typer
 
-from dropdiag.errors import ArgumentError, DropdiagError, DropdiagWarning
+from dropdiag.errors import ArgumentError, DropdiagError
 
 AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
 Groups: TypeAlias = dict[str, list[str]]
@@ -21,9 +20,13 @@ GROUPS_HELP = (
     "NAME=PATTERN: a condition and its runs, a run folder or a quoted glob pattern; a name may come again. "
     "Run folders without a name go by the condition in their config."
 )
+Baseline: TypeAlias = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Condition to compare with.",
+                             show_default="by its name; else the first NAME=")
+]  # fmt: skip
 Dropout: TypeAlias = Annotated[
     str | None, typer.Option(metavar="NAME", help="Condition that is dropout in claims (e) and (f).",
-                             show_default="guessed by name")
+                             show_default="inferred from the name")
 ]  # fmt: skip
 Gaaf: TypeAlias = Annotated[
     str | None, typer.Option(metavar="NAME", help="Condition that is GAAF in claims (e) and (f).",
@@ -56,6 +59,7 @@ def groups(arguments: Sequence[str]) -> Groups | list[str | Path]:
     plain: list[str | Path] = []
     for argument in arguments:
         name, equals, pattern = argument.partition("=")
+        # "runs/lr=0.1-s0" is a path, though it has a "="; so is a folder "lr=0.1" that exists.
         if not equals or "/" in name or Path(argument).exists():
             plain.append(argument)
         elif name.strip() and pattern:
@@ -86,10 +90,17 @@ def _plain(value: Any) -> Any:
     return None if value != value else str(value)  # noqa: PLR0124 - a missing value of pandas is not itself
 
 
-def tell(problems: Sequence[str], what: str = "left out") -> None:
+def tell(problems: Sequence[str], what: str) -> None:
     """Print problems to standard error, a line each."""
     for problem in dict.fromkeys(problems):
         typer.echo(f"{what}: {_one_line(problem)}", err=True)
+
+
+def finish(problems: Sequence[str], what: str = "left out") -> None:
+    """Print problems as `tell` does, and leave with code 1 if there are any."""
+    tell(problems, what)
+    if problems:
+        raise typer.Exit(1)
 
 
 def _one_line(text: object) -> str:
@@ -108,26 +119,11 @@ def bar(what: str) -> Iterator[Callable[[int, int], None]]:
 
 
 @contextmanager
-def warned() -> Iterator[list[str]]:
-    """Collect the sentences of the project's own warnings in place of showing them."""
-    sentences: list[str] = []
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", DropdiagWarning)
-        try:
-            yield sentences
-        finally:
-            sentences += [str(w.message) for w in caught if issubclass(w.category, DropdiagWarning)]
-    for other in caught:
-        if not issubclass(other.category, DropdiagWarning):
-            warnings.warn_explicit(other.message, other.category, other.filename, other.lineno)
-
-
-@contextmanager
 def clear_errors(out: Path | None = None) -> Iterator[None]:
     """Turn an error into one line and code 2, Ctrl-C into code 130."""
     try:
         yield
-    except DropdiagError as error:
+    except DropdiagError as error:  # any other error is a bug, and keeps its traceback
         typer.echo(f"error: {_one_line(error)}", err=True)
         raise typer.Exit(2) from None
     except KeyboardInterrupt:

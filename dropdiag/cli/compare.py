@@ -10,6 +10,7 @@ import typer
 
 from dropdiag.cli.common import (
     AsJson,
+    Baseline,
     Dropout,
     Gaaf,
     GroupsArgument,
@@ -17,12 +18,11 @@ from dropdiag.cli.common import (
     claim_options,
     clear_errors,
     echo_json,
+    finish,
     groups,
-    tell,
-    warned,
 )
-from dropdiag.errors import ArgumentError
-from dropdiag.notebook import missing
+from dropdiag.errors import ArgumentError, warned
+from dropdiag.formatting import effect, notes, text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,12 +34,7 @@ STYLES = {"supported": "green", "contradicted": "red", "undecided": "yellow"}
 def compare(
     runs: GroupsArgument,
     *,
-    baseline: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME", help="Condition to compare with.", show_default="by its name; else the first NAME="
-        ),
-    ] = None,
+    baseline: Baseline = None,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the whole report, one HTML file.")] = None,
     layer: Annotated[
         str | None, typer.Option(metavar="PATTERN", help="Print layers whose name matches, as in 'layer2.*'.")
@@ -78,7 +73,7 @@ def compare(
             from dropdiag.report.page import report  # noqa: PLC0415
 
             out = report(found, out, claims=asked)
-    problems[:0] = found.problems
+    problems[:0] = found.problems  # compare() was told to stay silent: here is where they are said
     if as_json:
         echo_json({
             "baseline": found.baseline, "conditions": found.conditions, "runs": [str(run.path) for run in found.runs],
@@ -92,9 +87,7 @@ def compare(
         _print(repr(found.runs), claims, effects, found.unmatched)
         if out is not None:
             typer.echo(f"report:  {out}")
-    tell(problems)
-    if problems:
-        raise typer.Exit(1)
+    finish(problems)
 
 
 def _chosen(table: pd.DataFrame, column: str, pattern: str | None) -> pd.DataFrame:
@@ -110,16 +103,15 @@ def _print(runs: str, claims: Any, effects: pd.DataFrame, unmatched: pd.DataFram
     from rich.text import Text  # noqa: PLC0415
 
     from dropdiag.cli.terminal import Page  # noqa: PLC0415
-    from dropdiag.notebook import notes  # noqa: PLC0415
 
     page = Page()
     page.line(runs.strip("<>"), style="bold")
     page.line()
     for row in claims.table.itertuples():
-        verdict = _text(row.verdict)
-        beside = f"{row.condition} / {row.baseline}: " if _text(row.condition) else ""
+        verdict = text(row.verdict)
+        beside = f"{row.condition} / {row.baseline}: " if text(row.condition) else ""
         page.line(Text.assemble((f"{row.claim}  ", "bold"), (verdict, STYLES.get(verdict, "")), f"  {row.statement}"))
-        page.line(f"{beside}{_text(row.reason)}", indent=3)
+        page.line(f"{beside}{text(row.reason)}", indent=3)
     page.line()
     columns = [("measure, layer", "left"), ("effect", "right"), ("95 % interval", "right"), ("p (Holm)", "right"),
                ("least p", "right"), ("n", "right")]  # fmt: skip
@@ -129,15 +121,13 @@ def _print(runs: str, claims: Any, effects: pd.DataFrame, unmatched: pd.DataFram
     for note in notes(effects):
         page.line(f"note: {note}")
     for row in unmatched.itertuples():
-        page.line(f"not compared: {_text(row.layer)} of {_text(row.condition)}: {_text(row.reason)}")
+        page.line(f"not compared: {text(row.layer)} of {text(row.condition)}: {text(row.reason)}")
     page.show()
 
 
 def _by_measure(effects: pd.DataFrame) -> list[list[str | Text]]:
     """Return rows of text: each measure, then its layers; a measure of the whole network has the numbers itself."""
     from rich.text import Text  # noqa: PLC0415
-
-    from dropdiag.notebook import effect  # noqa: PLC0415
 
     rows: list[list[str | Text]] = []
     for _, part in effects.groupby("measure", sort=False):
@@ -146,8 +136,3 @@ def _by_measure(effects: pd.DataFrame) -> list[list[str | Text]]:
                 rows.append([Text(measure, style="bold"), *[""] * len(numbers)])
             rows.append([f"  {layer}" if layer else Text(measure, style="bold"), *numbers])
     return rows
-
-
-def _text(value: Any) -> str:
-    """Return a cell as text; nothing where it is missing."""
-    return "" if missing(value) else str(value)

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from dropdiag.cli.common import AsJson, clear_errors, echo_json, tell, warned
+from dropdiag.cli.common import AsJson, clear_errors, echo_json, finish
+from dropdiag.errors import warned
 
 
 class Format(str, Enum):
@@ -52,6 +53,4 @@ def export(
     else:
         for file in files:
             typer.echo(f"wrote {file}")
-    tell(problems, "warning")
-    if problems:
-        raise typer.Exit(1)
+    finish(problems, "warning")

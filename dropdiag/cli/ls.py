@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dropdiag.cli.common import AsJson, clear_errors, echo_json, tell, warned
-from dropdiag.errors import ArgumentError
+from dropdiag.cli.common import AsJson, clear_errors, echo_json, finish, tell
+from dropdiag.errors import ArgumentError, warned
+from dropdiag.formatting import size
 
 if TYPE_CHECKING:
     from dropdiag.store.listing import Listed
@@ -22,7 +23,7 @@ def ls(
         str,
         typer.Option(metavar="KEY", help="name, condition, seed, steps, state, size, when, or a key of the config."),
     ] = "name",
-    reverse: Annotated[bool, typer.Option("--reverse", "-r", help="The other way round.")] = False,
+    reverse: Annotated[bool, typer.Option("--reverse", "-r", help="Sort in descending order.")] = False,
     where: Annotated[
         list[str] | None,
         typer.Option(
@@ -58,8 +59,8 @@ def ls(
     else:
         typer.echo(f"no run{' with that' if where else ''} below {root}", err=True)
     tell(list(found.unreadable.values()), "unreadable")
-    tell(problems)
-    if found.unreadable or problems:
+    finish(problems)
+    if found.unreadable:
         raise typer.Exit(1)
 
 
@@ -71,7 +72,7 @@ def _pair(text: str) -> tuple[str, str]:
 
 
 def _print(runs: list[Listed]) -> None:
-    from dropdiag.cli.terminal import Page, size  # noqa: PLC0415
+    from dropdiag.cli.terminal import Page  # noqa: PLC0415
 
     page = Page()
     right = {"seed", "steps", "size"}

@@ -9,6 +9,7 @@ import typer
 
 from dropdiag.cli.common import (
     AsJson,
+    Baseline,
     Dropout,
     Gaaf,
     GroupsArgument,
@@ -16,10 +17,10 @@ from dropdiag.cli.common import (
     claim_options,
     clear_errors,
     echo_json,
+    finish,
     groups,
-    tell,
-    warned,
 )
+from dropdiag.errors import warned
 
 
 def report(
@@ -27,12 +28,7 @@ def report(
     *,
     out: Annotated[Path, typer.Option(metavar="FILE", help="The HTML file.")] = Path("report.html"),
     title: Annotated[str | None, typer.Option(help="Heading of the page.")] = None,
-    baseline: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME", help="Condition to compare with.", show_default="by its name; else the first NAME="
-        ),
-    ] = None,
+    baseline: Baseline = None,
     dropout: Dropout = None,
     gaaf: Gaaf = None,
     scalar: Scalar = None,
@@ -60,6 +56,4 @@ def report(
         echo_json({"report": str(path), "runs": [str(run.path) for run in found], "problems": problems})
     else:
         typer.echo(f"report:  {path}")
-    tell(problems)
-    if problems:
-        raise typer.Exit(1)
+    finish(problems)

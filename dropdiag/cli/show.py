@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dropdiag.cli.common import AsJson, clear_errors, echo_json, tell, warned
+from dropdiag.cli.common import AsJson, clear_errors, echo_json, finish
+from dropdiag.errors import warned
+from dropdiag.formatting import plain, size
 
 if TYPE_CHECKING:
+    from dropdiag.analysis.last_values import LastValue
     from dropdiag.analysis.overview import Site
     from dropdiag.cli.terminal import Page
     from dropdiag.store.run import Run
@@ -39,7 +44,8 @@ def show(
 
     A row a site: **w** the weights or **z** the net values as a small histogram (from the 0.1 % to the 99.9 %
     quantile, written beside it), the gradient flow mean |dL/dz| through training (left to right, each row on its own
-    log scale, its mean beside it), the share of net values in the saturation area, mean |r| of the nodes.
+    log scale, its mean beside it), the share of net values in the saturation area, mean |r| of the nodes. Below it the
+    last value of every other quantity, of your own probes too; of a distribution its mean and standard deviation.
 
     **Examples**
 
@@ -48,20 +54,23 @@ def show(
     - `dropdiag show runs/dropout-s0 --json | jq '.layers[].gradient_flow.mean'`
     """
     with clear_errors(), warned() as problems:
-        from dropdiag.analysis.overview import sites  # noqa: PLC0415 - pandas is not paid for --help
+        from dropdiag.analysis.last_values import last_values  # noqa: PLC0415 - pandas is not paid for --help
+        from dropdiag.analysis.overview import sites  # noqa: PLC0415
         from dropdiag.store.listing import folder_size  # noqa: PLC0415
         from dropdiag.store.reader import load  # noqa: PLC0415
 
         opened = load(run)
         found = sites(opened, layer=layer, step=step, phase=phase)
+        others = last_values(opened, layer=layer, step=step, phase=phase)
         taken = folder_size(opened.path)
     if as_json:
-        echo_json({**_facts(opened, taken), "problems": problems, "layers": [site.as_dict() for site in found]})
+        echo_json({
+            **_facts(opened, taken), "problems": problems, "layers": [site.as_dict() for site in found],
+            "quantities": [asdict(one) for one in others],
+        })  # fmt: skip
     else:
-        _print(opened, found, taken)
-    tell(problems, "warning")
-    if problems:
-        raise typer.Exit(1)
+        _print(opened, found, others, taken)
+    finish(problems, "warning")
 
 
 def _facts(run: Run, taken: int) -> dict[str, Any]:
@@ -71,7 +80,7 @@ def _facts(run: Run, taken: int) -> dict[str, Any]:
     return {**head, **{name: meta.get(name) for name in names}, "config": meta["config"], "versions": meta["versions"]}
 
 
-def _print(run: Run, sites: list[Site], taken: int) -> None:
+def _print(run: Run, sites: list[Site], others: list[LastValue], taken: int) -> None:
     from dropdiag.cli.terminal import Page  # noqa: PLC0415
 
     page = Page()
@@ -82,14 +91,15 @@ def _print(run: Run, sites: list[Site], taken: int) -> None:
     page.line()
     if sites:
         _layers(page, sites)
-    else:
+    elif not any(one.layer for one in others):
         page.line("Nothing is recorded of any layer yet.")
+    if others:
+        page.line()
+        _quantities(page, others)
     page.show()
 
 
 def _summary(run: Run, taken: int) -> list[tuple[str, str]]:
-    from dropdiag.cli.terminal import size  # noqa: PLC0415
-
     meta = run.meta
     seed = "none" if run.seed is None else str(run.seed)
     state = f"{meta['state']}" + (f": {meta['error']}" if meta.get("error") else "")
@@ -119,11 +129,12 @@ def _disabled(run: Run) -> list[str]:
 
 
 def _layers(page: Page, sites: list[Site]) -> None:
-    from dropdiag.cli.terminal import histogram, percent, spark  # noqa: PLC0415
+    from dropdiag.cli.terminal import histogram, spark  # noqa: PLC0415
 
     many = len({site.call for site in sites}) > 1
     ends = [_ends(site) for site in sites]
     longest = min(max(len(site.layer) for site in sites), LAYER) + max(len(ENDS), *map(len, ends))
+    # Histogram and curve share what the texts leave of the terminal; beyond 32 columns they say nothing more.
     figure = max(8, min((page.width - TEXT - longest) // 2, 32))
     rows = []
     for site, end in zip(sites, ends, strict=True):
@@ -135,7 +146,7 @@ def _layers(page: Page, sites: list[Site]) -> None:
             end,
             "" if flow is None else spark(_logs(flow.means, figure), unicode=page.unicode),
             "" if flow is None else f"{flow.mean:.1e}",
-            percent(site.saturation_share),
+            plain(site.saturation_share, '.1%'),
             "" if math.isnan(site.mean_abs_r) else f"{site.mean_abs_r:.2f}",
         ])  # fmt: skip
     columns = [("layer", "left"), ("", "left"), ("values", "fixed"), (ENDS, "fixed"), ("flow", "fixed"),
@@ -144,11 +155,24 @@ def _layers(page: Page, sites: list[Site]) -> None:
     page.line(_caption(sites), style="dim")
 
 
-def _ends(site: Site) -> str:
-    from dropdiag.cli.terminal import number  # noqa: PLC0415
+def _quantities(page: Page, others: list[LastValue]) -> None:
+    """Print each quantity with its unit, then its layers; one of the network has its value beside it."""
+    from rich.text import Text  # noqa: PLC0415 - not paid for --help
 
+    rows: list[list[str | Text]] = []
+    for (label, unit, phase), group in groupby(others, lambda one: (one.label, one.unit, one.phase)):
+        head = f"{label}{'' if unit in ('', '1') else f', {unit}'} ({phase})"
+        for i, one in enumerate(group):
+            cells = [f"{one.step:,}", plain(one.value), plain(one.sd)]
+            if one.layer and i == 0:
+                rows.append([Text(head, style="bold"), "", "", ""])
+            rows.append([f"  {one.layer}{f'#{one.call}' if one.call else ''}" if one.layer else Text(head), *cells])
+    page.table([("last values", "left"), ("step", "right"), ("value", "right"), ("sd", "right")], rows)
+
+
+def _ends(site: Site) -> str:
     low, high = site.bars(1)[1]
-    return "" if math.isnan(low) else f"{number(low, 2)}…{number(high, 2)}"
+    return "" if math.isnan(low) else f"{plain(low, '.2g')}…{plain(high, '.2g')}"
 
 
 def _logs(values: Any, width: int) -> list[float]:

@@ -13,12 +13,10 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from dropdiag.notebook import missing
-
 BLOCKS: Final = "▁▂▃▄▅▆▇█"
 ASCII: Final = "_.-:=+*#"
 RULED: Final = box.Box("    \n    \n -- \n    \n    \n    \n    \n    \n", ascii=True)
-PLAIN: Final = str.maketrans({"∂": "d", "–": "-", "…": "~", "·": "-", "±": "+-", "×": "x", "→": ">"})
+PLAIN: Final = str.maketrans({"∂": "d", "–": "-", "…": "~", "·": "-", "×": "x", "→": ">", "φ": "f", "σ": "s", "′": "'"})
 
 
 class Page:
@@ -79,6 +77,7 @@ class Page:
         )  # fmt: skip
         for part in self._parts:
             drawn.print(part)
+        # rich pads each line to the terminal's width, which would wrap in a narrower one and clutters a pipe
         text = "\n".join(line.rstrip() for line in buffer.getvalue().split("\n"))
         encoding = target.encoding
         typer.echo(text.encode(encoding, "replace").decode(encoding), nl=False, file=target.file)
@@ -86,6 +85,7 @@ class Page:
     def _plain(self, text: Text) -> Text:
         if self.unicode:
             return text
+        # each sign is replaced by one other, or the spans of the styles would no longer fit
         plain = Text(text.plain.translate(PLAIN), style=text.style)
         plain.spans = text.spans
         return plain
@@ -118,23 +118,3 @@ def _level(above: float, step: float, levels: int) -> int:
 def histogram(heights: Iterable[float], *, unicode: bool) -> str:
     """Return bars from 0 to the highest one; an empty one is a gap."""
     return spark([height if height > 0.0 else float("nan") for height in heights], unicode=unicode, low=0.0)
-
-
-def size(number: int) -> str:
-    """Return bytes as text, in powers of 1000: ``1.2 MB``."""
-    amount = float(number)
-    for unit in ("B", "kB", "MB", "GB"):
-        if amount < 999.5:
-            return f"{amount:.0f} {unit}" if unit == "B" or amount >= 99.5 else f"{amount:.2g} {unit}"
-        amount /= 1000.0
-    return f"{amount:,.1f} TB"
-
-
-def number(value: float | None, digits: int = 3) -> str:
-    """Return a number with so many digits; nothing where it is missing."""
-    return "" if value is None or missing(value) else f"{value:.{digits}g}"
-
-
-def percent(value: float | None) -> str:
-    """Return a share in per cent; nothing where it is missing."""
-    return "" if value is None or missing(value) else f"{value:.1%}"

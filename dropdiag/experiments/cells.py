@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import pandas as pd
 
+from dropdiag.formatting import NOTHING
+from dropdiag.formatting import typeset as number
+
+__all__ = ["NOTHING", "Column", "Row", "label", "number", "printed", "ratio", "value"]
+
 Row: TypeAlias = dict[Any, Any]
 Lines: TypeAlias = tuple[str, ...]
-NOTHING = "–"
 
 
 @dataclass(frozen=True)
@@ -77,18 +80,6 @@ def signed(given: Any) -> str:
     """Format percentage points with their sign; what is missing becomes a dash."""
     text = number(given, "+.2f")
     return "0.00" if text in ("+0.00", "−0.00") else text
-
-
-def number(given: Any, digits: str) -> str:
-    """Format a number with a true minus sign; a text stays as it is, what is missing becomes a dash."""
-    if isinstance(given, str):
-        return given
-    if given is None or not math.isfinite(given):
-        return NOTHING
-    if digits.endswith("e"):
-        mantissa, exponent = format(given, digits).split("e")
-        return f"{mantissa}e{int(exponent)}".replace("-", "−")
-    return format(given, digits).replace("-", "−")
 
 
 def printed(frame: pd.DataFrame, columns: Sequence[Column]) -> list[list[str]]:

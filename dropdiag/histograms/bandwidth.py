@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 import numpy as np
@@ -10,6 +11,11 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 STAGES: Final = 7
 _SCAN: Final = 9
+# Made once: they are asked for in every step of every search.
+_STAGE: Final = {
+    s: 2.0 * ((1.0 + 0.5 ** (s + 0.5)) / 3.0) * (math.prod(range(1, 2 * s, 2)) / np.sqrt(2.0 * np.pi))
+    for s in range(2, STAGES)
+}
 
 
 def improved_sheather_jones(wave: Floats, n: int, width: float, *, smallest: float, largest: float) -> float | None:
@@ -66,9 +72,7 @@ def _excess(t: float, n: int, table: Floats, k2: Floats) -> float:
     for s in range(STAGES - 1, 1, -1):
         if norm <= 0.0:
             return -t  # no roughness left at all: t is far too large to be judged, never a root
-        odd = float(np.prod(np.arange(1.0, 2 * s, 2))) / np.sqrt(2.0 * np.pi)
-        factor = (1.0 + 0.5 ** (s + 0.5)) / 3.0
-        stage = (2.0 * factor * odd / (n * norm)) ** (2.0 / (3.0 + 2.0 * s))
+        stage = (_STAGE[s] / (n * norm)) ** (2.0 / (3.0 + 2.0 * s))
         norm = _norm(s, stage, table, k2)
     if norm <= 0.0:
         return -t

@@ -37,7 +37,7 @@ class Blob:
         """
         data = np.ascontiguousarray(array, dtype=np.dtype(KINDS[kind]).newbyteorder("<")).tobytes()
         place = {"at": self._size, "n": int(np.size(array)), "kind": kind}
-        data += bytes(-len(data) % 8)
+        data += bytes(-len(data) % 8)  # a Float32Array of the page must begin at a multiple of its 4 bytes
         self._parts.append(data)
         self._size += len(data)
         return place
@@ -68,6 +68,7 @@ def safe_json(value: Any) -> str:
     What could end the element or start another (``<``, ``>``, ``&``) and the two line ends that JavaScript knows
     beside JSON's own are written as ``\uXXXX``; NaN and infinities become null.
     """
+    # ensure_ascii would protect as well, but makes names of other scripts unreadable and the page larger
     text = json.dumps(_finite(value), allow_nan=False, ensure_ascii=False, separators=(",", ":"))
     for sign in "<>&\u2028\u2029":
         text = text.replace(sign, f"\\u{ord(sign):04x}")

@@ -1,4 +1,4 @@
-"""What was read of runs whose files have not changed since: a page that follows runs reads only what is new."""
+"""Caches per-run values until the run's files change: a page that follows runs reads only what is new."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ WIDER = 1.5
 """Remembered ends of an axis stay while they hold the new ones and are at most so many times as far apart."""
 
 
-class Memory:
+class RunCache:
     """Values by run and name, each with the run's state and what else it depends on."""
 
     def __init__(self) -> None:
@@ -26,6 +26,7 @@ class Memory:
         states: dict[str, list[tuple[str, int, int]]] = {}
         for entry in state:
             file = Path(entry[0])
+            # segments lie one folder below run.json, in that of their rank
             run = file.parent if file.name == "run.json" else file.parent.parent
             states.setdefault(str(run), []).append(entry)
         self._states = {run: tuple(entries) for run, entries in states.items()}
@@ -44,7 +45,7 @@ class Memory:
             Without arguments.
         """
         now = self._states.get(str(run))
-        if now is None:
+        if now is None:  # a run that came after the look: what is read may be newer than the state known of it
             return make()
         kept = self._kept.get((str(run), name))
         if kept is not None and kept[:2] == (now, depends):

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
-NOTHING: Final = "–"
+from dropdiag.formatting import NOTHING, bounds, factor, magnitude, site, typeset, whole
 
 
 @dataclass(frozen=True)
@@ -18,6 +17,9 @@ class Cell:
     shown: str
     value: str
     numeric: bool = False
+
+
+ABSENT = Cell(NOTHING, "", numeric=True)
 
 
 @dataclass
@@ -42,58 +44,45 @@ def text(given: Any) -> Cell:
     return Cell(shown or NOTHING, shown)
 
 
+def layer(row: Any) -> Cell:
+    """Cell that names a row's site."""
+    return text(site(row["layer"], row["call"]))
+
+
 def integer(given: Any) -> Cell:
-    """Cell of a whole number, with thin spaces between the thousands."""
-    if _missing(given):
-        return Cell(NOTHING, "", numeric=True)
-    return Cell(
-        f"{round(float(given)):,}".replace(",", "\u202f").replace("-", "−"), str(round(float(given))), numeric=True
-    )
+    """Cell of a whole number."""
+    return Cell(whole(given), str(round(float(given))), numeric=True) if _finite(given) else ABSENT
 
 
 def number(given: Any, digits: str = ".3g", sd: Any = None, sd_digits: str = ".2g") -> Cell:
     """Cell of a number, ``mean (sd)`` where an sd is given."""
-    if _missing(given):
-        return Cell(NOTHING, "", numeric=True)
-    shown = formatted(float(given), digits)
-    return Cell(
-        shown if _missing(sd) else f"{shown} ({formatted(float(sd), sd_digits)})", repr(float(given)), numeric=True
-    )
+    if not _finite(given):
+        return ABSENT
+    spread = f" ({typeset(sd, sd_digits)})" if _finite(sd) else ""
+    return Cell(typeset(given, digits) + spread, repr(float(given)), numeric=True)
 
 
-def interval(mean: Any, low: Any, high: Any, digits: str = ".2f") -> Cell:
-    """Cell of a number with its interval, ``mean [low, high]``."""
-    if _missing(mean):
-        return Cell(NOTHING, "", numeric=True)
-    shown = formatted(float(mean), digits)
-    if not (_missing(low) or _missing(high)):
-        shown += f" [{formatted(float(low), digits)}, {formatted(float(high), digits)}]"
-    return Cell(shown, repr(float(mean)), numeric=True)
+def effect(row: Mapping[Any, Any], *, ratio: bool) -> Cell:
+    """Cell of a row's effect with its interval, ``×1.82 [1.5, 2.2]``; the full value of a log ratio is its factor."""
+    given, low, high = (row.get(name) for name in ("effect", "low", "high"))
+    if given is None or not _finite(given):
+        return ABSENT
+    shown = magnitude(float(given), ratio=ratio, form=typeset, sign=True)
+    if _finite(low) and _finite(high):
+        shown += f" {interval(low, high, ratio=ratio).shown}"
+    return Cell(shown, repr(factor(given) if ratio else float(given)), numeric=True)
 
 
-def formatted(value: float, digits: str) -> str:
-    """Format a number with a true minus sign, its exponent without padding."""
-    made = format(value, digits)
-    if "e" in made:
-        mantissa, exponent = made.split("e")
-        made = f"{mantissa}e{int(exponent)}"
-    return made.replace("-", "−")
+def interval(low: Any, high: Any, *, ratio: bool) -> Cell:
+    """Cell of an interval, ``[low, high]``; of a log ratio in factors."""
+    if not (_finite(low) and _finite(high)):
+        return ABSENT
+    made = "[{}, {}]".format(*bounds(float(low), float(high), ratio=ratio, form=typeset))
+    return Cell(made, made, numeric=True)
 
 
-def shown_effect(value: float, *, ratio: bool, sign: bool = True) -> str:
-    """Print an effect: a factor for a log ratio, else a difference, with its sign."""
-    if ratio:
-        return "× " + formatted(math.exp(value), ".3g")
-    return formatted(value, "+.3g" if sign and value else ".3g")
-
-
-def minus(sentence: str) -> str:
-    """Write a true minus sign before the numbers of a sentence, as the tables have it."""
-    return re.sub(r"(?<![\w.\-])-(?=\d)|(?<=\de)-0*(?=\d)", "−", sentence)
-
-
-def _missing(given: Any) -> bool:
+def _finite(given: Any) -> bool:
     try:
-        return given is None or not math.isfinite(float(given))
+        return given is not None and math.isfinite(float(given))
     except (TypeError, ValueError):
-        return True
+        return False

@@ -2,33 +2,29 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from inspect import signature
 from typing import Any, Final, TypeAlias
 
-from dropdiag.analysis import correlation, learning, saturation
 from dropdiag.analysis.baseline import likely
-from dropdiag.analysis.compare.measures import COUNTERS
-from dropdiag.errors import ArgumentError, BaselineError, DropdiagError, DropdiagWarning
-from dropdiag.histograms.histogram import Histogram
+from dropdiag.errors import ArgumentError, BaselineError, DropdiagError, warned
 from dropdiag.plots.style import LINES
-from dropdiag.report import flows, run_tables, series
+from dropdiag.report import run_tables
 from dropdiag.report.binary import Blob
-from dropdiag.report.cache import Memory
+from dropdiag.report.cache import RunCache
 from dropdiag.report.cells import Table, text
-from dropdiag.report.densities import Densities, densities
-from dropdiag.report.sections import SECTIONS, Section, table_of
+from dropdiag.report.diagnostics import Diagnostic, Material, diagnostics, measures_of
+from dropdiag.report.distributions import Distributions
+from dropdiag.report.sections import OTHER_SCALARS
+from dropdiag.report.series import Scalars
 from dropdiag.report.verdicts import Headline, Verdict, effects, headlines, verdicts
 from dropdiag.store.reader import Run, Runs, as_runs
-from dropdiag.store.schema import QUANTITIES
 
 Keep: TypeAlias = Callable[[str], bool]
 ALPHA: Final = 0.05
 """Greatest p of a verdict where no option says another: that of `Comparison.claims`."""
-USUAL: Final = ("loss", "test_loss", "accuracy")
 
 
 @dataclass
@@ -41,8 +37,8 @@ class Content:
     baseline : str
     verdicts, headlines
         What a comparison found; empty without one.
-    sections : list of (Section, Table or None, str)
-        Each diagnostic that was recorded, with its table, or the reason why there is none.
+    diagnostics : list of Diagnostic
+        Those of which anything was recorded.
     absent : list of str
         Diagnostics that were not recorded, with the reason.
     facts : dict of str to Table
@@ -60,7 +56,7 @@ class Content:
     baseline: str
     verdicts: list[Verdict] = field(default_factory=list)
     headlines: list[Headline] = field(default_factory=list)
-    sections: list[tuple[Section, Table | None, str]] = field(default_factory=list)
+    diagnostics: list[Diagnostic] = field(default_factory=list)
     absent: list[str] = field(default_factory=list)
     facts: dict[str, Table] = field(default_factory=dict)
     coverage: str = ""
@@ -83,7 +79,7 @@ def gather(
     layers: Sequence[str] | None = None,
     claims: Mapping[str, Any] | None = None,
     problems: Sequence[str] = (),
-    memory: Memory | None = None,
+    cache: RunCache | None = None,
 ) -> Content:
     """Read all that a page shows.
 
@@ -100,7 +96,7 @@ def gather(
         Options of `Comparison.claims`.
     problems : sequence of str
         Known beforehand: shown with those that are found.
-    memory : Memory, optional
+    cache : RunCache, optional
         Of a page that is made again and again.
 
     Raises
@@ -109,32 +105,27 @@ def gather(
         If it is none of these, a layer or the baseline does not exist, or claims have no such option.
     """
     options = _options(claims)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", DropdiagWarning)
+    with warned() as said:
         runs, comparison, uncompared = _compared(what, baseline, layers)
         content = Content(runs, _baseline(runs, comparison, baseline), uncompared=uncompared)
         content.figures["effects"] = None
         keep = _keep(runs, layers)
         _comparison(content, comparison, options)
-        _figures(content, keep, memory)
-        _tables(content, keep, comparison)
+        seconds = _read(content, keep, comparison, cache)
         content.facts = {
             "runs": run_tables.runs_table(runs), "settings": run_tables.settings_table(runs),
-            "coverage": run_tables.coverage_table(runs), "cost": run_tables.cost_table(runs),
+            "coverage": run_tables.coverage_table(runs), "cost": run_tables.cost_table(runs, seconds),
         }  # fmt: skip
     content.coverage = run_tables.coverage_line(content.facts["coverage"])
-    said = [str(one.message) for one in caught if issubclass(one.category, DropdiagWarning)]
-    _pass_on(caught)
-    found = [*problems, *(getattr(comparison, "problems", None) or ()), *run_tables.warnings_of(runs), *said]
-    content.problems = list(dict.fromkeys(found))
+    found = [
+        *problems,
+        *content.problems,
+        *(getattr(comparison, "problems", None) or ()),
+        *run_tables.warnings_of(runs),
+        *said,
+    ]
+    content.problems = list(dict.fromkeys(found))  # the comparison and the figures meet the same torn segment
     return content
-
-
-def _pass_on(caught: Sequence[warnings.WarningMessage]) -> None:
-    """Give on the warnings that are not this project's own: those are in the page."""
-    for one in caught:
-        if not issubclass(one.category, DropdiagWarning):
-            warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
 
 
 def _compared(what: Any, baseline: str | None, layers: Sequence[str] | None) -> tuple[Runs, Any, str]:
@@ -153,6 +144,7 @@ def _compared(what: Any, baseline: str | None, layers: Sequence[str] | None) -> 
     # imported when it is needed: a report of one condition, or of a comparison, does without its statistics
     compare = import_module("dropdiag.analysis.compare").compare
     try:
+        # the verdicts and the table of the gradient flow are this comparison's: nothing is computed twice
         return runs, compare(runs, baseline=baseline, layers=layers), ""
     except BaselineError as error:  # the rest of the page is right without one
         return runs, None, f"The runs could not be compared: {error}"
@@ -217,114 +209,30 @@ def _comparison(content: Content, comparison: Any, options: Mapping[str, Any]) -
     content.headlines = headlines(comparison.table, claims)
 
 
-def _tables(content: Content, keep: Keep, comparison: Any) -> None:
-    """Make each section's table; a section without figure and table is absent, with the reason."""
-    for section in SECTIONS:
-        drawn = section.name in content.figures["sections"]
-        reason = content.figures["absent"].get(section.name, "")
-        table = None
-        if section.table is not None or section.name == flows.NAME:
-            try:
-                table = (
-                    flows.table(content.runs, comparison, content.baseline, keep)
-                    if section.name == flows.NAME
-                    else table_of(section, content.runs, keep)
-                )
-            except DropdiagError as error:
-                reason = reason or str(error)
-        if drawn or (table is not None and table.rows):
-            content.sections.append((section, table, reason))
-        else:
-            content.absent.append(f"{section.title}: {reason or 'nothing was recorded'}.")
-
-
-def _figures(content: Content, keep: Keep, memory: Memory | None) -> None:
-    """Pack what the charts draw."""
-    runs, blob = content.runs, content.blob
-    made: dict[str, dict[str, Any]] = {}
-    absent: dict[str, str] = {}
-    for name, draw in _DRAWN.items():
-        try:
-            part = draw(runs, keep, blob, memory)
-        except DropdiagError as error:
-            absent[name] = str(error)
-            continue
-        if part:
-            made[name] = part
-    conditions = runs.conditions
+def _read(content: Content, keep: Keep, comparison: Any, cache: RunCache | None) -> dict[tuple[str, str], float]:
+    """Read the runs' scalars and histograms, make every diagnostic of them, and return `Scalars.seconds`."""
+    runs = content.runs
+    # where two runs describe one quantity differently, the first run's words stand
+    quantities = {name: one for run in reversed(runs) for name, one in run.quantities.items()}
+    distributions = Distributions(runs, measures_of, keep=keep, cache=cache)
+    scalars = Scalars(runs, quantities)
+    given = Material(runs, comparison, content.baseline, keep, quantities, scalars, distributions, content.blob)
+    found = diagnostics(given)
+    content.diagnostics = [one for one in found if one.shown]
+    content.absent = [f"{one.section.title}: {one.reason or 'nothing was recorded'}." for one in found
+                      if not one.shown and (one.reason or one.section is not OTHER_SCALARS)]  # fmt: skip
     content.figures |= {
         "baseline": content.baseline,
         "conditions": [{"name": name, "dash": dashes(i), "runs": sum(run.condition == name for run in runs)}
-                       for i, name in enumerate(conditions)],
-        "runs": [{"name": run.name, "condition": conditions.index(run.condition), "seed": run.seed} for run in runs],
-        "sections": made,
-        "absent": absent,
+                       for i, name in enumerate(runs.conditions)],
+        "runs": [{"name": run.name, "condition": runs.conditions.index(run.condition), "seed": run.seed}
+                 for run in runs],
+        "sections": {one.section.name: one.figure for one in content.diagnostics if one.figure},
     }  # fmt: skip
+    return scalars.seconds
 
 
 def dashes(i: int) -> str:
     """Return the line of the i-th condition as ``plots.style`` has it, as an SVG dash array for a 2 px line."""
     line = LINES[i % len(LINES)]
     return "" if isinstance(line, str) else " ".join(format(2.0 * length, "g") for length in line[1])
-
-
-def _unit(quantity: str) -> dict[str, str]:
-    return {"unit": QUANTITIES[quantity].unit}
-
-
-def _weights(runs: Runs, keep: Keep, blob: Blob, memory: Memory | None) -> dict[str, Any]:
-    measures = {"excess kurtosis": Histogram.excess_kurtosis, "standard deviation": Histogram.std}
-    return _distribution(densities(runs, "weight", keep=keep, measures=measures, memory=memory), blob) | _unit("weight")
-
-
-def _correlation(runs: Runs, keep: Keep, blob: Blob, memory: Memory | None) -> dict[str, Any]:
-    made = densities(
-        runs, "node_correlation", keep=keep, support=correlation.SUPPORT, memory=memory,
-        measures={"mean |r|": lambda h: correlation.mean_abs(*h.bounds()), "sd of r": Histogram.std},
-    )  # fmt: skip
-    table = correlation.table(runs)
-    chance = table.groupby(["layer", "call"], sort=False)["null_mean_abs_r"].mean().to_dict()
-    part = _distribution(made, blob) | _unit("node_correlation")
-    return part | {"chance": [chance.get(site) for site in made.sites]}
-
-
-def _net_values(runs: Runs, keep: Keep, blob: Blob, memory: Memory | None) -> dict[str, Any]:
-    made = densities(runs, "net_value", keep=keep, measures={"standard deviation": Histogram.std}, memory=memory)
-    part = _distribution(made, blob) | _unit("net_value")
-    share = series.saturation(runs, keep)
-    if share is not None:
-        part["measures"] = {"saturation share": share.packed(blob), **part["measures"]}
-    areas: list[list[list[float | None]]] = []
-    known = saturation.areas(runs)
-    for layer, call in made.sites:
-        rows = known[(known["layer"] == layer) & (known["call"] == call)]
-        areas.append(rows[["low", "high"]].drop_duplicates().to_numpy().tolist())
-    return part | {"areas": areas}
-
-
-def _distribution(made: Densities, blob: Blob) -> dict[str, Any]:
-    measures = {name: one.packed(blob) for name, one in made.measures.items()}
-    return {"density": made.packed(blob), "measures": measures}
-
-
-def _gradient_flow(runs: Runs, keep: Keep, blob: Blob, _memory: Memory | None) -> dict[str, Any]:
-    made = series.gradient_flow(runs, keep)
-    if made is None:
-        return {}
-    return {"measures": {"gradient flow": made.packed(blob)}, **_unit("net_grad_abs_mean")}
-
-
-def _learning(runs: Runs, _keep: Keep, blob: Blob, _memory: Memory | None) -> dict[str, Any]:
-    given = [name for name in learning.quantities(runs) if name not in COUNTERS]
-    names = [*(name for name in USUAL if name in given), *(name for name in given if name not in USUAL)]
-    parts = [(name, one) for name in names for one in series.learning(runs, name)]
-    return {"curves": [{"quantity": name, **one.packed(blob)} for name, one in parts]} if parts else {}
-
-
-_DRAWN: Final[dict[str, Callable[[Runs, Keep, Blob, Memory | None], dict[str, Any]]]] = {
-    "learning": _learning,
-    "gradient_flow": _gradient_flow,
-    "net_values": _net_values,
-    "weights": _weights,
-    "node_correlation": _correlation,
-}

@@ -1,29 +1,23 @@
-"""Distributions over training for the page: re-binned from the shared bins, averaged over seeds, step by step."""
+"""The densities of one quantity over training: averaged over the runs of each condition, packed for the page."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
-from dropdiag.analysis.kde import Support, common_limits
-from dropdiag.analysis.phases import one_phase
-from dropdiag.errors import NotRecordedError
+from dropdiag.analysis.recordings import Key, Site
 from dropdiag.histograms.histogram import Histogram
 from dropdiag.report.binary import Blob
-from dropdiag.report.cache import Memory
-from dropdiag.report.series import Series, Site, network_order, of_measures
-from dropdiag.store.reader import Run, Runs
+from dropdiag.report.readings import Glance, Numbers
+from dropdiag.report.series import Series, per_run
+from dropdiag.store.reader import Runs
 
-BINS: Final = 72
-CELLS: Final = 1_300_000
-"""At most so many bars of one quantity in a page: with more, steps are left out."""
-Measures = Mapping[str, Callable[[Histogram], float]]
 Floats = NDArray[np.float64]
 
 
@@ -53,6 +47,8 @@ class Densities:
     outside : float
         Largest share of values of any site and step that lies outside the edges.
     measures : dict of str to Series
+    table : DataFrame
+        Columns condition, layer, call, run and the numbers at each run's last step.
     """
 
     quantity: str
@@ -68,6 +64,7 @@ class Densities:
     last_steps: list[int]
     outside: float = 0.0
     measures: dict[str, Series] = field(default_factory=dict)
+    table: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     def packed(self, blob: Blob) -> dict[str, Any]:
         """Return the densities as JSON, their values in the block.
@@ -75,6 +72,7 @@ class Densities:
         The mean is stored in 65,535ths of its curve's peak, the standard deviation in 255ths of its own largest
         value, each curve with its scale as float32.
         """
+        # two bytes a bar are finer than a line's width on any screen, and halve the page
         mean, peak = _scaled(self.mean, 65_535)
         sd, most = _scaled(self.sd, 255)
         last, height = _scaled(self.last, 65_535)
@@ -98,203 +96,145 @@ class Densities:
         }
 
 
-def densities(
-    runs: Runs,
-    quantity: str,
-    *,
-    keep: Callable[[str], bool],
-    measures: Measures,
-    support: Support = (None, None),
-    bins: int = BINS,
-    cells: int = CELLS,
-    memory: Memory | None = None,
-) -> Densities:
-    """Read a histogram quantity of all runs, one run in memory at a time.
+@dataclass(frozen=True)
+class Plan:
+    """What is shown of a quantity, decided before the densities are read.
 
-    Parameters
+    Attributes
     ----------
-    runs : Runs
-    quantity : str
-    keep : callable
-        Whether a layer is wanted.
-    measures : mapping of str to callable
-        Numbers to take from each histogram that is shown.
-    support : (float or None, float or None)
-        Hard bounds of the quantity; where both are given they are the edges.
+    key : (str, str)
+        Quantity and phase.
+    sites : list of (str, int)
+        In network order.
+    edges : ndarray of float64, shape (sites, 2)
     bins : int
         Equal bars between the edges.
-    cells : int
-        Bound on sites x steps x bins, over all conditions.
-    memory : Memory, optional
-        What was read of runs that have not changed since is taken from it.
-
-    Returns
-    -------
-    Densities
-
-    Raises
-    ------
-    ArgumentError, NotRecordedError
-        As in `dropdiag.analysis.select.histograms`; NotRecordedError also where no wanted layer holds it.
+    steps : dict of str to list of int
+        Condition -> the steps that are shown.
+    left_out : int
+        Recorded steps that are not, in the condition where they are most.
+    through : mapping of str to callable
+        Numbers of each histogram that is shown.
+    glances : dict of str to Glance
+        Of the runs that hold the quantity in that phase.
     """
-    memory = memory or Memory()
-    kept, labels, phase = one_phase(runs, quantity, conditions=runs.conditions)
-    by_label = dict(zip(labels, kept, strict=True))
-    recorded = {label: run.steps(quantity, phase) for label, run in by_label.items()}
-    union = [sorted({s for label, run in by_label.items() if run.condition == name for s in recorded[label]})
-             for name in runs.conditions]  # fmt: skip
-    looked = _looked_at(by_label, recorded, quantity, phase, keep=keep, memory=memory)
-    sites = network_order(runs, looked)
-    if not sites:
-        raise NotRecordedError(f"no layer that was asked for holds {quantity!r}")
-    steps = [_thinned(known, max(2, cells // (len(sites) * bins * len(union)))) for known in union]
-    limits = [memory.ends((quantity, site), *_limits(looked[site], support)) for site in sites]
-    edges = np.array(limits, dtype=np.float64)
-    reader = _Reader(
-        runs, quantity=quantity, phase=phase, sites=sites, steps=steps, edges=edges, bins=bins, measures=measures
-    )
-    for label, run in by_label.items():
-        reader.add(label, run, recorded[label], memory)
-    left_out = max(len(known) - len(shown) for known, shown in zip(union, steps, strict=True))
-    return reader.result(left_out)
 
+    key: Key
+    sites: list[Site]
+    edges: Floats
+    bins: int
+    steps: dict[str, list[int]]
+    left_out: int
+    through: Numbers
+    glances: Mapping[str, Glance]
 
-class _Reader:
-    """Running mean and squared deviations (Welford 1962) over the runs of each condition."""
+    def shown(self, label: str, condition: str) -> list[int]:
+        """Return the steps that are shown of a run."""
+        wanted = set(self.steps[condition])
+        glance = self.glances.get(label)
+        return [] if glance is None else [step for step in glance.steps[self.key] if step in wanted]
 
-    def __init__(
-        self,
-        runs: Runs,
-        *,
-        quantity: str,
-        phase: str,
-        sites: list[Site],
-        steps: list[list[int]],
-        edges: Floats,
-        bins: int,
-        measures: Measures,
-    ) -> None:
-        self.quantity, self.phase, self.sites, self.steps, self.measures = quantity, phase, sites, steps, measures
-        self.edges, self.conditions = edges, runs.conditions
-        self.number = {label: i for i, label in enumerate(runs.labels())}
-        self.place = {site: i for i, site in enumerate(sites)}
-        self.grids = [np.linspace(low, high, bins + 1) for low, high in edges]
-        self.first = np.concatenate([[0], np.cumsum([len(part) for part in steps])]).tolist()
-        self.every = sorted({step for part in steps for step in part})
-        self.column = {step: i for i, step in enumerate(self.every)}
-        shape = (len(sites), self.first[-1])
-        self.n = np.zeros(shape, np.int64)
-        self.mean, self.squares = np.zeros((*shape, bins)), np.zeros((*shape, bins))
-        self.last = np.full((len(sites), len(runs), bins), np.nan)
-        self.last_steps = [-1] * len(runs)
-        self.numbers = {name: np.full((len(sites), len(runs), len(self.every)), np.nan) for name in measures}
-        self.outside = 0.0
-
-    def add(self, label: str, run: Run, recorded: Sequence[int], memory: Memory) -> None:
-        """Take one run's histograms in."""
-        condition = self.conditions.index(run.condition)
-        wanted = {step: self.first[condition] + i for i, step in enumerate(self.steps[condition])}
-        steps = [step for step in recorded if step in wanted]
-        if not steps:
-            return
-        depends = self.phase, tuple(steps), tuple(self.sites), self.edges.tobytes(), tuple(self.measures)
-        own = memory.recall(run.path, self.quantity, depends, lambda: self._read(run, steps))
-        number = self.number[label]
-        self.last_steps[number] = steps[-1]
-        self.last[:, number] = own.density[:, -1]
-        self.outside = max(self.outside, own.outside)
-        self._update([wanted[step] for step in steps], own.density.astype(np.float64))
-        for name, values in own.numbers.items():
-            self.numbers[name][:, number, [self.column[step] for step in steps]] = values
-
-    def _read(self, run: Run, steps: Sequence[int]) -> _Own:
-        """Read one run: its density at each site and step, and the measures of each."""
-        place = {step: i for i, step in enumerate(steps)}
+    def take(self, rows: Iterable[tuple[int, Site, Histogram]], steps: Sequence[int]) -> Taken:
+        """Take the density at each site and step of one run, and the numbers of each."""
+        place, sites = ({one: i for i, one in enumerate(many)} for many in (steps, self.sites))
         shape = len(self.sites), len(steps)
-        density = np.full((*shape, len(self.grids[0]) - 1), np.nan, np.float32)
-        numbers = {name: np.full(shape, np.nan) for name in self.measures}
-        outside = 0.0
-        frame = run.histograms(self.quantity, step="all", phase=self.phase)
-        shown = frame[frame["step"].isin(place)]
-        for step, _, layer, call, histogram in shown.itertuples(index=False, name=None):
-            site = self.place.get((str(layer), int(call)))
-            if site is None or not histogram.n_finite:
-                continue
-            grid, i = self.grids[site], place[step]
-            density[site, i] = made = histogram.density(grid)
-            outside = max(outside, float(1.0 - made.sum() * (grid[1] - grid[0])))
-            for name, measure in self.measures.items():
-                numbers[name][site, i] = measure(histogram)
-        return _Own(density, numbers, outside)
-
-    def result(self, left_out: int) -> Densities:
-        """Return what was read."""
-        many = np.where(self.n > 1, self.n - 1, np.nan)[..., None]
-        return Densities(
-            self.quantity, self.phase, self.sites, self.edges, self.steps, left_out, self.n,
-            np.where(self.n[..., None] > 0, self.mean, np.nan), np.sqrt(self.squares / many), self.last,
-            self.last_steps, self.outside,
-            {name: of_measures(self.sites, self.every, values, self.phase) for name, values in self.numbers.items()},
-        )  # fmt: skip
-
-    def _update(self, at: Sequence[int], density: Floats) -> None:
-        """Add one run's densities, shape (sites, steps, bins), to the columns of its steps."""
-        known = ~np.isnan(density[..., 0])
-        n = self.n[:, at] + known
-        apart = np.where(known[..., None], density - self.mean[:, at], 0.0)
-        mean = self.mean[:, at] + apart / np.maximum(n, 1)[..., None]
-        self.squares[:, at] += np.where(known[..., None], apart * (density - mean), 0.0)
-        self.mean[:, at], self.n[:, at] = mean, n
+        density = np.full((*shape, self.bins), np.nan, np.float32)
+        numbers, outside = {name: np.full(shape, np.nan) for name in self.through}, 0.0
+        grids = [np.linspace(low, high, self.bins + 1) for low, high in self.edges]
+        for step, site, histogram in rows:
+            # runs that train may have gained steps and layers since the plan was made
+            if site in sites and step in place and histogram.n_finite:
+                at = sites[site], place[step]
+                grid = grids[at[0]]
+                density[at] = made = histogram.density(grid)
+                outside = max(outside, float(1.0 - made.sum() * (grid[1] - grid[0])))
+                for name, measure in self.through.items():
+                    numbers[name][at] = measure(histogram)
+        return Taken(density, numbers, outside)
 
 
 @dataclass(frozen=True)
-class _Own:
-    """What is shown of one run: densities of shape (sites, steps, bins), NaN where there is none, and measures."""
+class Taken:
+    """What is shown of one run: densities of shape (sites, steps, bins), NaN where there is none, and numbers."""
 
     density: NDArray[np.float32]
     numbers: dict[str, Floats]
     outside: float
 
 
-def _looked_at(
-    by_label: Mapping[str, Run],
-    recorded: Mapping[str, Sequence[int]],
-    quantity: str,
-    phase: str,
-    *,
-    keep: Callable[[str], bool],
-    memory: Memory,
-) -> dict[Site, list[Histogram]]:
-    """Histograms of each wanted site at the first, middle and last recorded step of every run."""
-    found: dict[Site, list[Histogram]] = {}
-    for label, run in by_label.items():
-        known = recorded[label]
-        steps = tuple(sorted({known[i] for i in (0, len(known) // 2, -1)}))
-        read = partial(_at, run, quantity, phase, steps)
-        for site, histogram in memory.recall(run.path, (quantity, "ends"), (phase, steps), read):
-            if keep(site[0]):
-                found.setdefault(site, []).append(histogram)
-    return found
+class Average:
+    """Running mean and squared deviations (Welford 1962) over the runs of each condition, of one quantity.
 
+    Parameters
+    ----------
+    runs : Runs
+    plan : Plan
+    """
 
-def _at(run: Run, quantity: str, phase: str, steps: Sequence[int]) -> list[tuple[Site, Histogram]]:
-    """Histograms of a run at some steps."""
-    frames = [run.histograms(quantity, step=step, phase=phase) for step in steps]
-    return [((str(layer), int(call)), histogram) for frame in frames
-            for layer, call, histogram in frame[["layer", "call", "histogram"]].itertuples(index=False)]  # fmt: skip
+    def __init__(self, runs: Runs, plan: Plan) -> None:
+        self.plan, self._runs = plan, runs
+        self._number = {label: i for i, label in enumerate(runs.labels())}
+        # the steps of all conditions stand one after another in the columns of one array
+        places = [(name, step) for name, steps in plan.steps.items() for step in steps]
+        self._column = {place: i for i, place in enumerate(places)}
+        self._every = sorted({step for _, step in places})
+        sites, many = len(plan.sites), len(runs)
+        self._n = np.zeros((sites, len(places)), np.int64)
+        self._mean, self._squares = (np.zeros((sites, len(places), plan.bins)) for _ in range(2))
+        self._last, self._last_steps = np.full((sites, many, plan.bins), np.nan), [-1] * many
+        self._numbers = {name: np.full((sites, many, len(self._every)), np.nan) for name in plan.through}
+        self._outside = 0.0
 
+    def shown(self, label: str) -> list[int]:
+        """Return the steps that are shown of a run."""
+        return self.plan.shown(label, self._runs[self._number[label]].condition)
 
-def _limits(histograms: Sequence[Histogram], support: Support) -> tuple[float, float]:
-    low, high = support
-    return common_limits(histograms, support) if low is None or high is None else (low, high)
+    def add(self, label: str, taken: Taken) -> None:
+        """Add one run."""
+        steps, number = self.shown(label), self._number[label]
+        condition = self._runs[number].condition
+        self._last_steps[number], self._last[:, number] = steps[-1], taken.density[:, -1]
+        self._outside = max(self._outside, taken.outside)
+        self._update([self._column[condition, step] for step in steps], taken.density.astype(np.float64))
+        at = np.searchsorted(self._every, steps)
+        for name, values in taken.numbers.items():
+            self._numbers[name][:, number, at] = values
 
+    def _update(self, at: Sequence[int], density: Floats) -> None:
+        """Add one run's densities, shape (sites, steps, bins), to the columns of its steps."""
+        # a layer that a run lacks, or that held no finite value, has NaN in every bar: looking at one will do
+        known = ~np.isnan(density[..., 0])
+        n = self._n[:, at] + known
+        apart = np.where(known[..., None], density - self._mean[:, at], 0.0)
+        mean = self._mean[:, at] + apart / np.maximum(n, 1)[..., None]
+        self._squares[:, at] += np.where(known[..., None], apart * (density - mean), 0.0)
+        self._mean[:, at], self._n[:, at] = mean, n
 
-def _thinned(steps: Sequence[int], most: int) -> list[int]:
-    """Return at most so many of the steps, evenly by rank, with the first and the last."""
-    if len(steps) <= most:
-        return list(steps)
-    chosen = np.unique(np.round(np.linspace(0, len(steps) - 1, most)).astype(np.int64))
-    return [steps[i] for i in chosen]
+    def result(self) -> Densities:
+        """Return the averages over all runs that were added."""
+        plan, many = self.plan, np.where(self._n > 1, self._n - 1, np.nan)[..., None]
+        steps = np.asarray(self._every, dtype=np.float64)
+        return Densities(
+            *plan.key, plan.sites, plan.edges, list(plan.steps.values()), plan.left_out, self._n,
+            np.where(self._n[..., None] > 0, self._mean, np.nan), np.sqrt(self._squares / many), self._last,
+            self._last_steps, self._outside,
+            {name: Series(plan.sites, steps, values, plan.key[1]) for name, values in self._numbers.items()},
+            self._table(),
+        )  # fmt: skip
+
+    def _table(self) -> pd.DataFrame:
+        """Return the numbers at each run's last step."""
+        place = {site: i for i, site in enumerate(self.plan.sites)}
+        found = [(place[site], self._number[label], numbers) for label, glance in self.plan.glances.items()
+                 for site, numbers in glance.last.get(self.plan.key, {}).items()]  # fmt: skip
+        names = dict.fromkeys(name for _, _, numbers in found for name in numbers)
+        there = np.zeros((len(place), len(self._runs)), np.bool_)
+        values = {name: np.full(there.shape, np.nan) for name in names}
+        for site, run, numbers in found:
+            there[site, run] = True
+            for name, value in numbers.items():
+                values[name][site, run] = value
+        return per_run(self._runs, self.plan.sites, there, values)
 
 
 def _scaled(values: Floats, top: int) -> tuple[NDArray[np.int64], Floats]:

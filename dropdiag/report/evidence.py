@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-import numpy as np
 import pandas as pd
 
-from dropdiag.report.cells import Cell, Table, number, shown_effect, text
+from dropdiag.formatting import LOG_RATIO, site
+from dropdiag.report.cells import Cell, Table, effect, interval, number, text
 
 HEADS: Final = (
     "Layer", "Measure", "Effect [interval]", "Joint interval", "Threshold", "p", "p, Holm", "Attainable p", "Verdict",
 )  # fmt: skip
-RATIO: Final = "log ratio"
 SLOPE: Final = "_slope"
 
 
@@ -46,12 +45,13 @@ def evidence(overall: pd.DataFrame, layers: pd.DataFrame, scales: Mapping[str, s
 
 def _row(row: Mapping[Any, Any], scales: Mapping[str, str]) -> list[Cell]:
     measure = str(row.get("measure") or "")
-    ratio = scales.get(measure) == RATIO
+    ratio = scales.get(measure) == LOG_RATIO
+    # one number over all layers is one test: a joint interval and Holm's p would correct for nothing
     whole = not isinstance(row.get("layer"), str)
-    joint = interval_alone(None if whole else row.get("joint_low"), row.get("joint_high"), ratio=ratio)
+    joint = interval(None if whole else row.get("joint_low"), row.get("joint_high"), ratio=ratio)
     return [
-        text(_place(row, measure)), text(measure.replace("_", " ")), effect_cell(row, ratio=ratio), joint,
-        effect_cell({"effect": row.get("threshold")}, ratio=ratio), number(row.get("p")),
+        text(_place(row, measure)), text(measure.replace("_", " ")), effect(row, ratio=ratio), joint,
+        effect({"effect": row.get("threshold")}, ratio=ratio), number(row.get("p")),
         number(None if whole else row.get("p_holm")), number(row.get("p_attainable")), text(row.get("verdict")),
     ]  # fmt: skip
 
@@ -62,25 +62,4 @@ def _place(row: Mapping[Any, Any], measure: str) -> str:
     if not isinstance(layer, str):
         over = "slope over layers" if measure.endswith(SLOPE) else "mean over layers"
         return "network" if ":" in measure else over
-    return f"{layer}, call {int(call) + 1}" if call is not None and not pd.isna(call) and call > 0 else layer
-
-
-def effect_cell(row: Mapping[Any, Any], *, ratio: bool) -> Cell:
-    """Cell of an effect with its interval; a log ratio as a factor."""
-    found = [row.get(name) for name in ("effect", "low", "high")]
-    mean, low, high = (float("nan") if pd.isna(value) else float(value) for value in found)
-    if not np.isfinite(mean):
-        return number(None)
-    shown = shown_effect(mean, ratio=ratio)
-    if np.isfinite([low, high]).all():
-        shown += f" {interval_alone(low, high, ratio=ratio).shown}"
-    return Cell(shown, repr(float(np.exp(mean)) if ratio else mean), numeric=True)
-
-
-def interval_alone(low: Any, high: Any, *, ratio: bool) -> Cell:
-    """Cell of an interval, ``[low, high]``; of a log ratio in factors."""
-    if low is None or high is None or pd.isna(low) or pd.isna(high):
-        return number(None)
-    ends = [shown_effect(float(end), ratio=ratio, sign=False).removeprefix("× ") for end in (low, high)]
-    made = f"[{ends[0]}, {ends[1]}]"
-    return Cell(made, made, numeric=True)
+    return site(layer, call)

@@ -8,8 +8,8 @@ from typing import Any, Final
 import pandas as pd
 
 from dropdiag.analysis import gradient_flow
-from dropdiag.report.cells import Cell, Table, integer, number, text
-from dropdiag.report.evidence import RATIO, effect_cell
+from dropdiag.formatting import LOG_RATIO, whole
+from dropdiag.report.cells import Table, effect, integer, layer, number, text
 from dropdiag.store.reader import Runs
 
 NAME: Final = "gradient_flow"
@@ -37,23 +37,24 @@ def table(runs: Runs, comparison: Any, baseline: str, keep: Callable[[str], bool
         rows = comparison.table[comparison.table["measure"] == NAME]
         if len(rows):
             return _compared(rows[rows["layer"].map(keep).astype(bool)], str(comparison.baseline))
+    # a run that stopped early would otherwise be averaged over its steep beginning alone
     until = gradient_flow.shared_steps(runs, runs.conditions)
     frame = gradient_flow.table(runs, until=until, baseline=baseline)
     frame = frame[frame["layer"].map(keep).astype(bool)]
     made = [
-        [text(row["condition"]), _site(row), number(row["mean"], ".2e", row["mean_sd"]), integer(row["seeds"]),
+        [text(row["condition"]), layer(row), number(row["mean"], ".2e", row["mean_sd"]), integer(row["seeds"]),
          integer(row["steps"])]
         for row in frame.to_dict("records")
     ]  # fmt: skip
     heads = ["Condition", "Layer", "Mean", "Seeds", "Steps"]
-    shared = f"Over the first {integer(until).shown} training steps, which all completed runs have."
+    shared = f"Over the first {whole(until)} training steps, which all completed runs have."
     return Table("Gradient flow, mean over training (sd over seeds)", heads, made, ALL if until is None else shared)
 
 
 def _compared(rows: pd.DataFrame, baseline: str) -> Table:
     made = [
-        [text(row["condition"]), _site(row), number(row["value"], ".2e"), number(row["baseline_value"], ".2e"),
-         effect_cell(row, ratio=row["scale"] == RATIO), integer(row["n"]), integer(row["n_baseline"])]
+        [text(row["condition"]), layer(row), number(row["value"], ".2e"), number(row["baseline_value"], ".2e"),
+         effect(row, ratio=row["scale"] == LOG_RATIO), integer(row["n"]), integer(row["n_baseline"])]
         for row in rows.to_dict("records")
     ]  # fmt: skip
     heads = [
@@ -81,7 +82,3 @@ def _window(rows: pd.DataFrame) -> str:
 
 def _sentence(note: str) -> str:
     return f"{note[0].upper()}{note[1:].rstrip('.')}." if note else ALL
-
-
-def _site(row: Any) -> Cell:
-    return text(f"{row['layer']}, call {row['call'] + 1}" if row["call"] else row["layer"])

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from dropdiag.errors import DropdiagError
-from dropdiag.report.cache import Memory
+from dropdiag.report.cache import RunCache
 from dropdiag.report.data import gather
 from dropdiag.report.finding import State, opened, state
 from dropdiag.report.page import render
@@ -69,7 +69,7 @@ class Follower:
         self._reading = True
         self._seen: State | None = None
         self._made = 0
-        self._memory = Memory()
+        self._cache = RunCache()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="dropdiag-watch", daemon=True)
 
@@ -97,11 +97,11 @@ class Follower:
         self.took = 0.0
         began = time.monotonic()
         try:
-            now = state(self.target)
+            now = state(self.target)  # before anything is read: what changes meanwhile is seen by the next look
             if now == self._seen:
                 return False
             self._reading = bool(now)
-            self._memory.look(now)
+            self._cache.look(now)
             made = self._make()
             self._seen = now
         except (DropdiagError, OSError) as error:  # a run that is replaced while it is read: tried again next time
@@ -121,7 +121,7 @@ class Follower:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # numpy's remarks on runs of one step; the project's own are in the page
             known = self.baseline if self.baseline in runs.conditions else None
-            content = gather(runs, baseline=known, claims=self.claims, problems=problems, memory=self._memory)
+            content = gather(runs, baseline=known, claims=self.claims, problems=problems, cache=self._cache)
         self._made += 1
         version = str(self._made)
         page = render(content, title=self.title, live=round(1e3 * self.interval), version=version)

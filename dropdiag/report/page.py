@@ -79,6 +79,7 @@ def report(
         raise ArgumentError(f"{str(path)!r} is a folder; give the file to write, such as {str(file / 'report.html')!r}")
     text = render(gather(runs, baseline=baseline, layers=layers, claims=claims), title=title)
     file.parent.mkdir(parents=True, exist_ok=True)
+    # whole or not at all: a browser that reloads never sees half a page
     with put_in_place(file, Path.replace, file.with_name(f".{file.name}.tmp")) as out:
         out.write(text.encode("utf-8"))
     return file
@@ -96,6 +97,7 @@ def render(content: Content, *, title: str | None = None, live: int | None = Non
     version : str
         Of a served page.
     """
+    # each script is inlined as it is, without a build step, so that the policy can name it by its hash
     scripts = [Markup(source) for source in _scripts()]  # noqa: S704 - files of this package
     return _environment().get_template("report.html.j2").render(
         content=content,

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from dropdiag.errors import NotRecordedError
+from dropdiag.formatting import whole
 from dropdiag.report.cells import Table, integer, number, text
-from dropdiag.store.reader import Run, Runs
+from dropdiag.report.series import TIMES
+from dropdiag.store.reader import Runs
 
 
 def runs_table(runs: Runs) -> Table:
@@ -61,6 +61,7 @@ def coverage_table(runs: Runs) -> Table:
             text(_values(row.sampled for row in rows_of if row.sampled)),
             text(_values(row.skipped for row in rows_of if row.skipped)),
         ])  # fmt: skip
+    # what was expected and never came stands first: it is what a reader must not miss
     made.sort(key=lambda row: {"silent": 0, "in some runs": 1, "yes": 3, "no": 2}[str(row[4].shown)])
     heads = ["Layer", "Call", "Kind", "Type", "Recorded", "Least times", "Most times", "Runs", "Sampled", "Why not"]
     return Table("Coverage: every site of the models", heads, made)
@@ -85,7 +86,7 @@ def warnings_of(runs: Runs) -> list[str]:
         meta = run.meta
         if meta.get("state") != "completed":
             why = f" ({meta['error']})" if meta.get("error") else ""
-            steps = integer(meta.get("steps") or 0).shown
+            steps = whole(meta.get("steps") or 0)
             found.append(f"{run.name}: its state is {meta.get('state')!r}{why}, after {steps} steps.")
         found += [
             f"{run.name}: the probe {name!r} was disabled." for name in map(_name, meta.get("disabled_probes") or [])
@@ -97,12 +98,19 @@ def warnings_of(runs: Runs) -> list[str]:
     return found
 
 
-def cost_table(runs: Runs) -> Table:
-    """Return what recording cost each run, by the recorder's own clock."""
+def cost_table(runs: Runs, seconds: Mapping[tuple[str, str], float]) -> Table:
+    """Return what recording cost each run, by the recorder's own clock.
+
+    Parameters
+    ----------
+    runs : Runs
+    seconds : mapping of (str, str) to float
+        As `dropdiag.report.series.Scalars` has them.
+    """
     rows = []
-    for run in runs:
+    for label, run in zip(runs.labels(), runs, strict=True):
         cost = run.meta.get("cost") or {}
-        step, evaluation = _seconds(run, "step_seconds"), _seconds(run, "evaluation_seconds")
+        step, evaluation = (seconds.get((name, label)) for name in TIMES)
         rows.append([
             text(run.condition), text(run.name), number(cost.get("share"), ".2%"),
             number(cost.get("recorder_seconds"), ".2f"), number(cost.get("step_seconds"), ".2f"),
@@ -132,9 +140,3 @@ def _covered(rows: Sequence[Any]) -> str:
         return "no"
     came = [bool(row.fired) for row in rows if row.expected]
     return "yes" if all(came) else "in some runs" if any(came) else "silent"
-
-
-def _seconds(run: Run, quantity: str) -> float | None:
-    values = run.select(quantity, layer=[None])["value"].to_numpy(dtype=np.float64)
-    values = values[np.isfinite(values)]
-    return float(np.median(values)) if values.size else None

@@ -1,8 +1,8 @@
-"""Scalars over training for the page: one value a site, run and bin of steps."""
+"""All scalars of the runs, read once: over training in bins of steps, and each run's last values."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -11,16 +11,23 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dropdiag.analysis.phases import common
-from dropdiag.analysis.select import as_text
-from dropdiag.analysis.training import finite, logs, over_training, part_of, parts
+from dropdiag.analysis.training import step_bins
 from dropdiag.report.binary import Blob
 from dropdiag.store.reader import Runs
-from dropdiag.store.schema import EVAL, TRAIN
+from dropdiag.store.schema import EVAL, LOG_RATIO, TRAIN, Quantity
 
 BINS: Final = 100
-LEFT, RIGHT = "saturation_share_left", "saturation_share_right"
-COLUMNS: Final = ["layer", "call", "phase", "step", "value"]
+FEWEST: Final = 10
+CELLS: Final = 1_300_000
+"""With more numbers (sites x runs x bins) in one quantity, bins are made wider, down to `FEWEST` of them."""
+NETWORK: Final = ("", 0)
+"""Site of the scalars that belong to the network as a whole."""
+TIMES: Final = ("step_seconds", "evaluation_seconds")
+KEYS: Final = ["quantity", "phase"]
+COLUMNS: Final = ["layer", "call", "phase", "step", "quantity", "value"]
 Site = tuple[str, int]
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -40,14 +47,25 @@ class Series:
         Whether runs are averaged on the log scale.
     dropped : int
         Values left out: missing, infinite, or without a logarithm where one is needed.
+    unit : str
+        Empty where the page does not state it.
     """
 
     sites: list[Site]
-    steps: NDArray[np.float64]
-    values: NDArray[np.float64]
+    steps: Floats
+    values: Floats
     phase: str
     log: bool = False
     dropped: int = 0
+    unit: str = ""
+
+    def __add__(self, other: Series) -> Series | None:
+        """Add a series of the same sites and steps; None where they are not the same."""
+        if self.sites != other.sites or not np.array_equal(self.steps, other.steps):
+            return None
+        dropped = max(self.dropped, other.dropped)
+        sums = self.values + other.values  # noqa: PD011 - no frame
+        return Series(self.sites, self.steps, sums, self.phase, self.log, dropped, self.unit)
 
     def packed(self, blob: Blob) -> dict[str, Any]:
         """Return the series as JSON, its values in the block."""
@@ -57,71 +75,197 @@ class Series:
             "phase": self.phase,
             "log": self.log,
             "dropped": self.dropped,
+            "unit": self.unit,
             "values": blob.add(self.values, "f4"),
         }
 
 
-def gradient_flow(runs: Runs, keep: Callable[[str], bool]) -> Series | None:
-    """Mean |dL/dz| at each site; bins of steps hold the geometric mean, as `analysis.gradient_flow.curves` has it."""
-    rows = over_training(lambda: parts(runs, "net_grad_abs_mean", logs, phase=TRAIN), ["run", "layer", "call"], BINS)
-    made = _dense(rows, runs, TRAIN, keep, log=True)
-    return None if made is None else Series(made.sites, made.steps, np.exp(made.values), TRAIN, True, made.dropped)
+class Track:
+    """One scalar quantity in one phase, filled batch by batch.
+
+    Attributes
+    ----------
+    sites : list of (str, int)
+        In network order.
+    last : ndarray of float64, shape (sites, runs)
+        The value at each run's last step.
+    last_steps : ndarray of int64, shape (sites, runs)
+        That step; -1 where a run does not hold the quantity.
+    """
+
+    def __init__(self, phase: str, steps: Integers, sites: list[Site], labels: list[str], *, log: bool) -> None:
+        self.phase, self.sites, self.log = phase, sites, log
+        most = min(BINS, max(FEWEST, CELLS // (len(sites) * len(labels))))
+        self._steps, numbers = steps, step_bins(pd.Series(steps), most).to_numpy()
+        self._bin = np.unique(numbers, return_inverse=True)[1]
+        self._run = {label: i for i, label in enumerate(labels)}
+        self._site = {site: i for i, site in enumerate(sites)}
+        shape = len(sites), len(labels), int(self._bin.max()) + 1
+        self._sums, self._counts = np.zeros(shape), np.zeros(shape, np.int32)
+        self._dropped = np.zeros(len(sites), np.int64)
+        self.last, self.last_steps = np.full(shape[:2], np.nan), np.full(shape[:2], -1, np.int64)
+
+    def add(self, rows: pd.DataFrame) -> None:
+        """Add rows of whole runs, as `Runs.batches` yields them."""
+        run = np.array([self._run[label] for label in rows["run"].cat.categories])[rows["run"].cat.codes]
+        site, steps, values = self._sites_of(rows), rows["step"].to_numpy(), rows["value"].to_numpy(np.float64)
+        place = np.searchsorted(self._steps, steps).clip(max=len(self._steps) - 1)
+        # a run that trains may have gained steps and layers since they were listed: left for the next report
+        known = (self._steps[place] == steps) & (site >= 0)
+        self._average(site[known], run[known], self._bin[place[known]], values[known])
+        # of several assignments to one place numpy keeps the last one: that of the greatest step
+        order = np.flatnonzero(known)[np.argsort(steps[known], kind="stable")]
+        self.last[site[order], run[order]] = values[order]
+        self.last_steps[site[order], run[order]] = steps[order]
+
+    def _average(self, site: Integers, run: Integers, number: Integers, values: Floats) -> None:
+        # what has no value, or no logarithm, is left out and counted, never taken for zero
+        usable = np.isfinite(values) & ((values > 0.0) | (not self.log))
+        at = site[usable], run[usable], number[usable]
+        np.add.at(self._sums, at, np.log(values[usable]) if self.log else values[usable])
+        np.add.at(self._counts, at, 1)
+        self._dropped += np.bincount(site[~usable], minlength=len(self.sites))
+
+    def _sites_of(self, rows: pd.DataFrame) -> Integers:
+        """Place of each row's site among the sites; -1 where it is none of them."""
+        layers: list[str] = [*rows["layer"].cat.categories, ""]  # the code of no layer is -1, which takes the last
+        codes, calls = rows["layer"].cat.codes.to_numpy(), rows["call"].to_numpy()
+        wide = int(calls.max(initial=0)) + 1
+        pairs, inverse = np.unique(codes.astype(np.int64) * wide + calls, return_inverse=True)
+        names = [(layers[int(pair // wide)], int(pair % wide)) for pair in pairs]
+        return np.array([self._site.get(name, -1) for name in names], np.int64)[inverse]
+
+    def series(self, keep: Callable[[str], bool] = lambda _: True, *, unit: str = "") -> Series | None:
+        """Return the quantity over training at the layers that are wanted; None where it has no value there."""
+        kept = [i for i, (layer, _) in enumerate(self.sites) if keep(layer)]
+        with np.errstate(invalid="ignore"):  # 0 / 0 where a run has no value in a bin
+            means = self._sums[kept] / self._counts[kept]
+        filled = np.flatnonzero(~np.isnan(means).all(axis=(0, 1))) if kept else np.empty(0, np.int64)
+        if not filled.size:
+            return None
+        steps = np.bincount(self._bin, self._steps) / np.bincount(self._bin)
+        values = np.exp(means[..., filled]) if self.log else means[..., filled]
+        dropped = int(self._dropped[kept].sum())
+        return Series([self.sites[i] for i in kept], steps[filled], values, self.phase, self.log, dropped, unit)
 
 
-def saturation(runs: Runs, keep: Callable[[str], bool]) -> Series | None:
-    """Exact saturation share of each site (left and right together), in the phase in which runs are compared."""
-    frames = [as_text(frame) for frame in runs.batches([LEFT, RIGHT], columns=[*COLUMNS, "quantity"])]
-    frame = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
-    if frame.empty:
-        return None
-    held = {str(run): part.unique().tolist() for run, part in frame.groupby("run", sort=False)["phase"]}
-    phase = common(held, "saturation_share")
-    keys = ["condition", "seed", "run", "layer", "call", "phase", "step"]
-    both = frame[frame["phase"] == phase].groupby(keys, sort=False, dropna=False)["value"].sum(min_count=2)
-    rows = both.reset_index()
-    return _dense(over_training(lambda: [part_of(rows)], ["run", "layer", "call"], BINS), runs, phase, keep)
+class Scalars:
+    """The scalars of all runs, by quantity and phase.
+
+    Parameters
+    ----------
+    runs : Runs
+        Read batch by batch, twice: steps and layers first, then the values.
+    quantities : mapping of str to Quantity
+        A quantity whose scale is a log ratio is averaged on the log scale.
+
+    Attributes
+    ----------
+    tracks : dict of (str, str) to Track
+        Quantity and phase -> values.
+    seconds : dict of (str, str) to float
+        Quantity of `TIMES` and run -> median.
+    """
+
+    def __init__(self, runs: Runs, quantities: Mapping[str, Quantity]) -> None:
+        self.labels = runs.labels()
+        steps, sites = _listed(runs)
+        places = network_places(runs)
+        self.tracks: dict[tuple[str, str], Track] = {}
+        for name, phase in steps:
+            log = name in quantities and quantities[name].scale == LOG_RATIO
+            order = in_order(sites[name, phase], places)
+            self.tracks[name, phase] = Track(phase, np.sort(steps[name, phase]), order, self.labels, log=log)
+        self.seconds: dict[tuple[str, str], float] = {}
+        for frame in runs.batches(columns=COLUMNS):
+            self._add(frame)
+
+    def _add(self, frame: pd.DataFrame) -> None:
+        key: Any
+        for key, rows in frame.groupby(KEYS, sort=False, observed=True):
+            if key in self.tracks:
+                self.tracks[key].add(rows)
+            if key[0] in TIMES:
+                finite = rows["value"].where(np.isfinite(rows["value"]))
+                medians = finite.groupby(rows["run"], observed=True).median().dropna()
+                self.seconds |= {(key[0], str(run)): float(value) for run, value in medians.items()}
+
+    def names(self, *, network: bool) -> list[str]:
+        """Return the quantities of the network as a whole, or those of layers, sorted."""
+        return sorted({name for (name, _), track in self.tracks.items() if (NETWORK in track.sites) == network})
+
+    def phases(self, quantity: str) -> list[str]:
+        """Return the phases in which a quantity is recorded: training first, then held-out data."""
+        found = [phase for name, phase in self.tracks if name == quantity]
+        return sorted(found, key=lambda name: (name != TRAIN, name != EVAL, name))
+
+    def common(self, quantity: str, called: str | None = None) -> Track | None:
+        """Return a quantity in the one phase in which runs are compared; None where no run holds it.
+
+        Raises
+        ------
+        ArgumentError
+            As in `dropdiag.analysis.phases.common`.
+        """
+        held: dict[str, list[str]] = {}
+        for phase in self.phases(quantity):
+            for i in np.flatnonzero((self.tracks[quantity, phase].last_steps >= 0).any(axis=0)):
+                held.setdefault(self.labels[i], []).append(phase)
+        return self.tracks[quantity, common(held, called or quantity)] if held else None
 
 
-def learning(runs: Runs, quantity: str) -> list[Series]:
-    """Return a scalar of the whole network, a series a phase in which it was recorded; training first."""
-    rows = over_training(lambda: parts(runs, quantity, finite, layer=[None]), ["run", "phase"], BINS)
-    if rows.empty:
-        return []
-    phases = sorted(rows["phase"].unique(), key=lambda name: (name != TRAIN, name != EVAL, name))
-    each = [rows[rows["phase"] == phase].assign(layer="", call=0) for phase in phases]
-    made = [_dense(part, runs, str(phase), lambda _: True) for part, phase in zip(each, phases, strict=True)]
-    return [one for one in made if one is not None]
+def _listed(runs: Runs) -> tuple[dict[tuple[str, str], Integers], dict[tuple[str, str], list[Site]]]:
+    """Return the steps and the sites of each quantity and phase."""
+    steps: dict[tuple[str, str], Integers] = {}
+    sites: dict[tuple[str, str], dict[Site, None]] = {}
+    # the bins of a quantity are those of all runs, so every step must be known before a value is added
+    for frame in runs.batches(columns=COLUMNS[:-1]):
+        key: Any
+        for key, part in frame.groupby(KEYS, sort=False, observed=True):
+            steps[key] = np.union1d(steps.get(key, np.empty(0, np.int64)), part["step"].to_numpy())
+            pairs = part[["layer", "call"]].drop_duplicates().itertuples(index=False, name=None)
+            found = {("" if pd.isna(layer) else str(layer), int(call)): None for layer, call in pairs}
+            sites.setdefault(key, {}).update(found)
+    return steps, {key: list(found) for key, found in sites.items()}
 
 
-def of_measures(
-    sites: Sequence[Site], steps: Sequence[int], values: NDArray[np.float64], phase: str, *, log: bool = False
-) -> Series:
-    """Series of numbers that were computed from histograms, step by step; shape (sites, runs, steps)."""
-    return Series(list(sites), np.asarray(steps, dtype=np.float64), values, phase, log)
-
-
-def _dense(
-    rows: pd.DataFrame, runs: Runs, phase: str, keep: Callable[[str], bool], *, log: bool = False
-) -> Series | None:
-    """Rows as an array over sites, runs and bins; None where there is no value."""
-    rows = rows[rows["layer"].astype(str).map(keep).astype(bool)] if len(rows) else rows
-    if rows.empty or not rows["mean"].notna().any():
-        return None
-    sites = list(dict.fromkeys(zip(rows["layer"].astype(str), rows["call"].astype(int), strict=True)))
-    place = {site: i for i, site in enumerate(sites)}
-    number = {label: i for i, label in enumerate(runs.labels())}
-    bins = np.sort(rows["bin"].unique())
-    values = np.full((len(sites), len(runs), bins.size), np.nan)
-    i = [place[site] for site in zip(rows["layer"].astype(str), rows["call"].astype(int), strict=True)]
-    values[i, rows["run"].map(number).to_numpy(), np.searchsorted(bins, rows["bin"])] = rows["mean"]
-    steps = rows.groupby("bin", sort=True)["step"].mean().to_numpy()
-    return Series(sites, steps, values, phase, log, int(rows["dropped"].sum()))
-
-
-def network_order(runs: Runs, sites: Iterable[Site]) -> list[Site]:
-    """Sites in the order in which the first run that has them lists them."""
-    order: dict[Site, int] = {}
+def network_places(runs: Runs) -> dict[Site, int]:
+    """Return the place of each site in the order in which the first run that has it lists them."""
+    places: dict[Site, int] = {}
     for run in runs:
         for entry in run.meta["layers"]:
-            order.setdefault((str(entry["layer"]), int(entry["call"])), len(order))
-    return sorted(sites, key=lambda site: order.get(site, len(order)))
+            places.setdefault((str(entry["layer"]), int(entry["call"])), len(places))
+    return places
+
+
+def in_order(sites: Iterable[Site], places: Mapping[Site, int]) -> list[Site]:
+    """Sort sites by their place in the network; those that no run lists come last."""
+    return sorted(sites, key=lambda site: (places.get(site, len(places)), site))
+
+
+def per_run(
+    runs: Runs, sites: list[Site], there: NDArray[np.bool_], values: Mapping[str, NDArray[Any]]
+) -> pd.DataFrame:
+    """Return numbers of sites and runs as rows: by condition, site, run.
+
+    Parameters
+    ----------
+    runs : Runs
+    sites : list of (str, int)
+    there : ndarray of bool, shape (sites, runs)
+        Whether a run has the site: its row may still hold NaN.
+    values : mapping of str to ndarray, shape (sites, runs)
+
+    Returns
+    -------
+    DataFrame
+        Columns condition, layer, call, run and those of ``values``.
+    """
+    conditions, labels = np.array([run.condition for run in runs]), runs.labels()
+    rows = [
+        (name, *sites[site], labels[run], *(array[site, run] for array in values.values()))
+        for name in runs.conditions
+        for site in range(len(sites))
+        for run in np.flatnonzero(there[site] & (conditions == name))
+    ]
+    return pd.DataFrame(rows, columns=["condition", "layer", "call", "run", *values])

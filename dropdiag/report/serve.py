@@ -212,12 +212,14 @@ class _Handler(BaseHTTPRequestHandler):
         except ValueError:
             self._refuse(HTTPStatus.BAD_REQUEST)
             return
+        # a page of another site can make a browser ask this server under a name of its own (DNS rebinding)
         if not known:
             self._refuse(HTTPStatus.MISDIRECTED_REQUEST)
             return
         given = parse_qs(address.query).get("token", [""])[-1]
         if not self._may_read(given):
             self._refuse(HTTPStatus.FORBIDDEN)
+        # the token leaves the address at once: it must not stay in the history, or on a screen that is shared
         elif given and self.server.token:
             kept = f"{COOKIE}={self.server.token}; HttpOnly; SameSite=Strict; Path=/"
             self._send(HTTPStatus.SEE_OTHER, b"", "text/plain", Location="/", **{"Set-Cookie": kept})
@@ -234,6 +236,7 @@ class _Handler(BaseHTTPRequestHandler):
         token = self.server.token
         if token is None:
             return True
+        # cookies know no port: any other program on this machine may have set one that cannot be parsed
         try:
             cookie = SimpleCookie(self.headers.get("Cookie", "")).get(COOKIE)
         except CookieError:
@@ -261,7 +264,7 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in {**always, **headers}.items():
             self.send_header(name, value)
         self.end_headers()
-        if self.command != "HEAD":
+        if self.command != "HEAD":  # whose answer is its headers alone
             self.wfile.write(body)
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name

@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 
 from dropdiag.analysis.compare.measures import COUNTERS
-from dropdiag.report.cells import Table, integer, minus, shown_effect
-from dropdiag.report.evidence import RATIO, effect_cell, evidence, parts_of
+from dropdiag.formatting import LOG_RATIO, magnitude, minus, typeset, whole
+from dropdiag.report.cells import Table, effect
+from dropdiag.report.evidence import evidence, parts_of
 
 MARKS: Final = {"supported": "✔", "contradicted": "✘", "undecided": "?"}
 EFFECTS: Final = (
@@ -75,7 +76,7 @@ def verdicts(claims: Any, scales: Mapping[str, str], alpha: float) -> list[Verdi
         overall, layers = (parts_of(claims, claim, row["condition"], name) for name in ("overall", "layers"))
         made.append(Verdict(
             claim, str(row["statement"]), _name(row["condition"]), _name(row["baseline"]), verdict,
-            MARKS.get(verdict, "?"), minus(str(row["reason"])), integer(row.get("n")).shown,
+            MARKS.get(verdict, "?"), minus(str(row["reason"])), whole(row.get("n")),
             minus(str(claims.rules.get(claim, ""))), evidence(overall, layers, scales), f"claim-{len(made) + 1}",
             verdict != "undecided" and _untestable(overall if len(overall) else layers, alpha),
         ))  # fmt: skip
@@ -108,6 +109,7 @@ def headlines(table: pd.DataFrame, claims: Any = None) -> list[Headline]:
         part = rows[np.isfinite(rows["effect"].astype(float))]
         if measure in HEADLINES and len(part):
             made.append(_headline(str(condition), str(measure), part, getattr(claims, "overall", None)))
+    # by condition as the comparison has them, and in each as HEADLINES lists the measures
     order = list(HEADLINES)
     place = {name: i for i, name in enumerate(dict.fromkeys(one.condition for one in made))}
     names = {title: key for key, title in HEADLINES.items()}
@@ -115,15 +117,15 @@ def headlines(table: pd.DataFrame, claims: Any = None) -> list[Headline]:
 
 
 def _headline(condition: str, measure: str, part: pd.DataFrame, overall: pd.DataFrame | None) -> Headline:
-    effect = part["effect"].astype(float)
-    ratio = bool((part["scale"] == RATIO).all())
-    whole: Mapping[Any, Any] = {"effect": effect.mean()}
+    size = part["effect"].astype(float)
+    ratio = bool((part["scale"] == LOG_RATIO).all())
+    over_all: Mapping[Any, Any] = {"effect": size.mean()}
     if overall is not None and len(overall):
         base = part["baseline"].iloc[0]
         same = overall[(overall["condition"] == condition) & (overall["measure"] == measure)
                        & (overall["baseline"] == base)]  # fmt: skip
-        whole = same.iloc[0].to_dict() if len(same) else whole
-    least, most = (shown_effect(value, ratio=ratio) for value in (effect.min(), effect.max()))
+        over_all = same.iloc[0].to_dict() if len(same) else over_all
+    least, most = (magnitude(value, ratio=ratio, form=typeset, sign=True) for value in (size.min(), size.max()))
     low, high = part["low"].astype(float), part["high"].astype(float)
     known = int((low.notna() & high.notna()).sum())
     clear = int(((low > 0.0) | (high < 0.0)).sum())
@@ -132,7 +134,12 @@ def _headline(condition: str, measure: str, part: pd.DataFrame, overall: pd.Data
     told = f"; {clear} of {known} intervals {'lies' if clear == 1 else 'lie'} wholly on one side of no effect"
     seeds = f"; n = {int(part['n'].min())} and {int(part['n_baseline'].min())}"
     detail += (told if known else "; no interval with so few seeds") + seeds
-    return Headline(condition, HEADLINES[measure], effect_cell(whole, ratio=ratio).shown, detail)
+    return Headline(
+        condition,
+        HEADLINES[measure],
+        effect(over_all, ratio=ratio).shown,
+        detail,
+    )
 
 
 def effects(table: pd.DataFrame) -> dict[str, list[Any]]:

@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 import typer
 
-from dropdiag.cli.common import clear_errors, echo_json, groups, warned
-from dropdiag.errors import ArgumentError, DropdiagWarning, RunError
+from dropdiag.cli.common import clear_errors, echo_json, groups
+from dropdiag.errors import ArgumentError, DropdiagWarning, RunError, warned
 
 from .conftest import call
 

@@ -4,14 +4,18 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import dropdiag as dd
 from dropdiag.analysis.correlation import mean_abs
+from tests.report.folders import own
 
 from .conftest import call
+
+FROZEN = Path(__file__).parents[1] / "frozen" / "recorded"
 
 
 def test_a_summary_and_a_row_a_site(runs):
@@ -87,6 +91,51 @@ def test_json_holds_the_numbers(runs):
     flow = run.select("net_grad_abs_mean", layer="layer2.activation")["value"]
     assert layers["layer2.activation"]["gradient_flow"]["mean"] == pytest.approx(flow.mean())
     assert np.average(layers["layer2.activation"]["gradient_flow"]["means"]) == pytest.approx(flow.mean(), rel=0.2)
+
+
+def test_every_other_quantity_is_listed_with_its_last_value(tmp_path):
+    run = own(tmp_path)[2]
+    code, out, err = call("show", run.path)
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    at = lines.index("curvature of φ, 1/net-value unit (train)")
+    curvature = run.select("curvature", steps=5)["value"].tolist()
+    assert [line.split() for line in lines[at + 1 : at + 3]] == [
+        ["fc1", "5", f"{curvature[0]:.3g}"], ["fc2", "5", f"{curvature[1]:.3g}"],
+    ]  # fmt: skip
+    at = lines.index("value |v| (train)")
+    histogram = run.histogram("own values", "fc1")
+    assert lines[at + 1].split() == ["fc1", "5", f"{histogram.mean():.3g}", f"{histogram.std():.3g}"]
+    assert [line.split() for line in lines if line.startswith("loss")] == [["loss", "(train)", "5", "0.2"]]
+    assert "Nothing is recorded" not in out
+
+
+def test_other_quantities_in_json_up_to_a_step_and_of_a_layer(tmp_path):
+    run = own(tmp_path)[2]
+    found = json.loads(call("show", run.path, "--json")[1])["quantities"]
+    assert {one["quantity"] for one in found} == {"loss", "curvature", "own values"}
+    first = found[1]
+    assert (first["label"], first["unit"], first["layer"], first["sd"]) == (
+        "curvature of φ",
+        "1/net-value unit",
+        "fc1",
+        None,
+    )
+    assert {one["step"] for one in found} == {5}
+    before = json.loads(call("show", run.path, "--json", "--step", "3")[1])["quantities"]
+    assert {one["quantity"]: one["step"] for one in before} == {"loss": 3, "curvature": 3, "own values": 1}
+    layers = json.loads(call("show", run.path, "--json", "--layer", "fc2")[1])["quantities"]
+    assert {one["layer"] for one in layers} == {"fc2"}
+
+
+def test_two_held_out_phases_are_both_named():
+    code, out, err = call("show", FROZEN / "two-phases", "--phase", "test")
+    assert (code, err) == (0, "")
+    assert "accuracy (test)" in out
+    assert "accuracy (validation)" not in out
+    out = "\n".join(call("show", FROZEN / "two-phases")[1:])
+    assert "validation" in out
+    assert "test" in out
 
 
 def test_a_torn_segment_is_told_and_the_code_is_1(runs):

@@ -80,7 +80,7 @@ def visit(chromium):
         address = address if isinstance(address, str) else address.as_uri()
         page.goto(address)
         if ready:
-            page.wait_for_selector("body[data-ready]", timeout=30_000)
+            page.wait_for_selector("body[data-ready]", timeout=300_000)
         yield page
         assert seen.said == []
         own = address.split("?")[0]

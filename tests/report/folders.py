@@ -84,3 +84,38 @@ def record(writer: RunWriter, condition: str, seed: int, layers: int, steps: ran
 def _row(step: int, layer: str, quantity: str, values: np.ndarray) -> HistogramRow:
     histogram = Histogram.from_values(values)
     return HistogramRow(step, "train", layer, 0, quantity, histogram.bins, histogram.counts)
+
+
+def own(folder: Path) -> Runs:
+    """Write two conditions with two seeds of quantities that a user's own probe declares, and no others of layers."""
+    told = {
+        "curvature": {
+            "kind": "scalar",
+            "unit": "1/net-value unit",
+            "label": r"curvature of $\phi$",
+            "scale": "log ratio",
+        },
+        "own values": {"kind": "histogram", "unit": "1", "label": "value $|v|$", "scale": "distance"},
+    }
+    sites = [{"layer": f"fc{i}", "call": 0, "kind": "weight", "type": "Linear", "activation": None, "shape": [8, 8]}
+             for i in (1, 2)]  # fmt: skip
+    paths: dict[str, list[Path]] = {}
+    for condition in ("No dropout", "Dropout"):
+        for seed in (0, 1):
+            path = folder / f"{condition}-s{seed}"
+            paths.setdefault(condition, []).append(path)
+            config = {"condition": condition, "seed": seed}
+            head = {"config": config, "versions": {}, "layers": sites, "activations": {}, "quantities": told}
+            writer = RunWriter(path, head)
+            rng = np.random.default_rng([seed, len(condition)])
+            for step in range(1, 6):
+                writer.add_scalars([ScalarRow(step, "train", None, 0, "loss", 1.0 / step)])
+                writer.add_scalars(
+                    [ScalarRow(step, "train", f"fc{i}", 0, "curvature", float(rng.lognormal())) for i in (1, 2)]
+                )
+                if step in (1, 5):
+                    writer.add_histograms(
+                        [_row(step, f"fc{i}", "own values", np.abs(rng.normal(size=50))) for i in (1, 2)]
+                    )
+            writer.close("completed")
+    return load(paths)

@@ -8,21 +8,32 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from dropdiag import analysis
+from dropdiag.analysis import correlation
 from dropdiag.analysis import gradient_flow as flow
 from dropdiag.errors import ArgumentError, NotRecordedError
 from dropdiag.report import series
-from dropdiag.report.binary import read
+from dropdiag.report.binary import Blob, read
+from dropdiag.report.cache import RunCache
 from dropdiag.report.data import gather
-from dropdiag.report.densities import densities
+from dropdiag.report.diagnostics import measures_of
+from dropdiag.report.distributions import Distributions, Measures
+from dropdiag.report.finding import state
+from dropdiag.report.series import Scalars, Track
 from dropdiag.report.verdicts import verdicts
 from dropdiag.store.reader import load
-from tests.report.folders import transformer
+from tests.openings import openings
+from tests.report.folders import own, transformer
 from tests.report.stand_in import comparison
 from tests.synthetic import content, write, write_runs
 
 
-def everything(_layer):
-    return True
+def densities(runs, quantity, measures=None, **options):
+    return Distributions(runs, lambda _: Measures(measures or {}), **options).of(quantity)
+
+
+def tables(content):
+    return {one.section.name: one.table for one in content.diagnostics}
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +42,7 @@ def deep(tmp_path_factory):
 
 
 def test_a_density_is_numpys_histogram_averaged_over_seeds(deep):
-    made = densities(deep, "net_value", keep=everything, measures={}, bins=40)
+    made = densities(deep, "net_value", bins=40)
     assert made.sites == [(f"encoder.layers.{i}.mlp.act", 0) for i in range(3)]
     assert made.steps == [list(range(1, 13))] * 3
     site, step, c = 1, 7, 1
@@ -51,7 +62,7 @@ def test_a_density_is_numpys_histogram_averaged_over_seeds(deep):
 
 
 def test_packing_costs_less_than_a_line_s_width(deep):
-    made, blob = densities(deep, "weight", keep=everything, measures={}), series.Blob()
+    made, blob = densities(deep, "weight"), Blob()
     packed = made.packed(blob)
     text = blob.text()
     mean = (
@@ -70,14 +81,14 @@ def test_packing_costs_less_than_a_line_s_width(deep):
 
 
 def test_each_run_is_kept_at_its_last_step(deep):
-    made = densities(deep, "weight", keep=everything, measures={})
+    made = densities(deep, "weight")
     assert made.last_steps == [12] * 9
     own = deep[4].histogram("weight", "encoder.layers.2.mlp.fc")
     assert np.allclose(made.last[2, 4], own.density(np.linspace(*made.edges[2], 73)))
 
 
 def test_too_many_steps_are_thinned_evenly_and_counted(deep):
-    made = densities(deep, "weight", keep=everything, measures={}, cells=3 * 72 * 3 * 4)
+    made = densities(deep, "weight", cells=3 * 72 * 3 * 4)
     assert made.steps == [[1, 5, 8, 12]] * 3
     assert made.left_out == 8
 
@@ -85,14 +96,14 @@ def test_too_many_steps_are_thinned_evenly_and_counted(deep):
 def test_runs_that_record_at_other_steps_keep_their_own(tmp_path):
     a = load([write(tmp_path / "a", content("Dropout", 0, steps=20), "Dropout", 0)])
     b = load([write(tmp_path / "b", content("No dropout", 0, steps=30), "No dropout", 0)])
-    made = densities(type(a)([*a, *b]), "weight", keep=everything, measures={})
+    made = densities(type(a)([*a, *b]), "weight")
     assert made.steps == [[20], [30]]
     assert made.n.tolist() == [[1, 1]] * 3
     assert np.isnan(made.sd).all()
 
 
 def test_measures_are_taken_of_each_run_and_step(deep):
-    made = densities(deep, "weight", keep=everything, measures={"sd": lambda h: h.std()})
+    made = densities(deep, "weight", {"sd": lambda h: h.std()})
     found = made.measures["sd"]
     assert found.values.shape == (3, 9, 12)
     run = deep[5]
@@ -100,7 +111,7 @@ def test_measures_are_taken_of_each_run_and_step(deep):
 
 
 def test_gradient_flow_agrees_with_the_curves_of_the_analysis(deep):
-    made = series.gradient_flow(deep, everything)
+    made = Scalars(deep, deep[0].quantities).tracks["net_grad_abs_mean", "train"].series()
     curves = flow.curves(deep, bins=series.BINS)
     want = curves[(curves["condition"] == "GAAF") & (curves["layer"] == "encoder.layers.1.mlp.act")]["value"]
     members = [i for i, run in enumerate(deep) if run.condition == "GAAF"]
@@ -108,12 +119,18 @@ def test_gradient_flow_agrees_with_the_curves_of_the_analysis(deep):
 
 
 def test_the_saturation_share_is_left_and_right_together(deep):
-    made = series.saturation(deep, everything)
+    measures = gather(deep[:1]).figures["sections"]["net_values"]["measures"]
+    made = Scalars(deep, deep[0].quantities)
+    left, right = (made.common(f"saturation_share_{side}") for side in ("left", "right"))
     rows = deep[0].select(
         ["saturation_share_left", "saturation_share_right"], layer="encoder.layers.0.mlp.act", steps=5
     )
-    assert made.phase == "train"
-    assert made.values[0, 0, 4] == pytest.approx(rows["value"].sum())
+    assert measures["saturation share"]["phase"] == "train"
+    assert (left.series() + right.series()).values[0, 0, 4] == pytest.approx(rows["value"].sum())
+    last = deep[0].select(
+        ["saturation_share_left", "saturation_share_right"], layer="encoder.layers.0.mlp.act", steps=12
+    )
+    assert left.last[0, 0] + right.last[0, 0] == pytest.approx(last["value"].sum())
 
 
 def test_layers_restrict_figures_and_tables(deep):
@@ -121,8 +138,7 @@ def test_layers_restrict_figures_and_tables(deep):
     sections = made.figures["sections"]
     assert sections["net_values"]["density"]["sites"] == [["encoder.layers.1.mlp.act", 0]]
     assert "weights" not in sections
-    tables = {section.name: table for section, table, _ in made.sections}
-    assert {row[1].shown for row in tables["gradient_flow"].rows} == {"encoder.layers.1.mlp.act"}
+    assert {row[1].shown for row in tables(made)["gradient_flow"].rows} == {"encoder.layers.1.mlp.act"}
 
 
 @pytest.mark.parametrize(
@@ -165,7 +181,7 @@ def test_what_was_not_recorded_is_named_with_its_reason(deep):
 
 def test_a_quantity_of_no_wanted_layer_is_not_recorded(deep):
     with pytest.raises(NotRecordedError, match="no layer that was asked for holds 'weight'"):
-        densities(deep, "weight", keep=lambda _: False, measures={})
+        densities(deep, "weight", keep=lambda _: False)
 
 
 def test_problems_of_a_comparison_and_of_runs_stand_in_the_page(tmp_path):
@@ -176,18 +192,29 @@ def test_problems_of_a_comparison_and_of_runs_stand_in_the_page(tmp_path):
     assert any("No seed in the config of x" in line for line in gather(unseeded).problems)
 
 
+def test_claims_that_cannot_be_judged_are_a_problem(deep):
+    class Unjudged(type(comparison(deep))):
+        def claims(self, **_options):
+            raise NotRecordedError("no claim applies")
+
+    made = comparison(deep)
+    found = gather(Unjudged(made.runs, made.baseline, made.conditions, made.table))
+    assert "The claims could not be judged: no claim applies" in found.problems
+    assert found.headlines
+
+
 def test_headlines_say_the_geometric_mean_and_its_range(runs):
     made = {(one.condition, one.measure): one for one in gather(comparison(runs)).headlines}
     ratios = flow.table(runs, conditions=["Dropout"])["ratio"]
     one = made["Dropout", "gradient flow"]
-    assert float(one.effect.removeprefix("× ")) == pytest.approx(np.exp(np.log(ratios).mean()), rel=5e-3)
-    assert one.detail.startswith("geometric mean over 3 layers, from × ")
+    assert float(one.effect.removeprefix("×")) == pytest.approx(np.exp(np.log(ratios).mean()), rel=5e-3)
+    assert one.detail.startswith("geometric mean over 3 layers, from ×")
     assert one.detail.endswith("3 of 3 intervals lie wholly on one side of no effect; n = 3 and 3")
 
 
 def test_the_table_of_the_gradient_flow_has_the_numbers_of_the_comparison(runs):
     made = comparison(runs)
-    table = {section.name: one for section, one, _ in gather(made).sections}["gradient_flow"]
+    table = tables(gather(made))["gradient_flow"]
     rows = made.table[made.table["measure"] == "gradient_flow"]
     assert [float(row[2].value) for row in table.rows] == rows["value"].tolist()
     assert [float(row[4].value) for row in table.rows] == pytest.approx(np.exp(rows["effect"]).tolist())
@@ -221,6 +248,95 @@ def test_a_claim_that_no_condition_plays_has_no_condition():
     assert (first.reason, first.alone) == ("It is −0.5.", True)
     shown = [[cell.shown for cell in row] for row in first.layers.rows]
     assert [row[0] for row in shown] == ["mean over layers", "fc1"]
-    assert [row[2] for row in shown] == ["× 2 [1, 4]"] * 2
+    assert [row[2] for row in shown] == ["×2 [1, 4]"] * 2
     assert [row[3] for row in shown] == ["–", "[0.5, 8]"]
     assert shown[1][6] == "0.75"
+
+
+def numbers(table, column):
+    at = list(table.heads).index(column)
+    return [float(row[at].value) for row in table.rows]
+
+
+def test_tables_have_the_numbers_of_the_analysis(runs):
+    made = tables(gather(comparison(runs)))
+    weights, saturated, correlated = (
+        analysis.weights.table(runs),
+        analysis.saturation.table(runs),
+        correlation.table(runs),
+    )
+    for head, column in (("Mean", "mean"), ("Standard deviation", "sd"), ("Excess kurtosis", "excess_kurtosis"),
+                         ("Peak density", "peak_density"), ("Seeds", "seeds"), ("Weights", "weights")):  # fmt: skip
+        assert numbers(made["weights"], head) == pytest.approx(weights[column].tolist(), rel=1e-12)
+    for head, column in (("Share", "share"), ("Left", "left"), ("Right", "right"), ("Seeds", "seeds")):
+        assert numbers(made["net_values"], head) == pytest.approx(saturated[column].tolist(), rel=1e-12)
+    for head, column in (("Mean |r|", "mean_abs_r"), ("By chance", "null_mean_abs_r"), ("sd of r", "sd_r"),
+                         ("Samples", "samples"), ("Nodes", "nodes"), ("Constant nodes", "constant_nodes")):  # fmt: skip
+        assert numbers(made["node_correlation"], head) == pytest.approx(correlated[column].round(12).tolist(), rel=1e-9)
+    where = [(row[0].shown, row[1].shown) for row in made["weights"].rows]
+    assert where == list(weights[["condition", "layer"]].itertuples(index=False, name=None))
+
+
+def test_a_users_own_quantities_are_shown(tmp_path):
+    runs = own(tmp_path)
+    made = gather(runs)
+    sections = made.figures["sections"]
+    curvature = sections["other_scalars"]["measures"]["curvature of φ"]
+    assert (curvature["unit"], curvature["log"], curvature["sites"]) == (
+        "1/net-value unit",
+        True,
+        [["fc1", 0], ["fc2", 0]],
+    )
+    table = tables(made)["other_scalars"]
+    assert list(table.heads) == ["Measure", "Unit", "Phase", "Condition", "Layer", "Last value", "Seeds"]
+    assert [row[4].shown for row in table.rows] == ["fc1", "fc2"] * 2
+    last = runs[0].select("curvature", layer="fc2", steps=5)["value"].iloc[0]
+    other = runs[1].select("curvature", layer="fc2", steps=5)["value"].iloc[0]
+    assert numbers(table, "Last value")[1] == pytest.approx((last + other) / 2)
+    density = sections["distribution-own-values"]["density"]
+    assert (density["quantity"], density["label"], density["steps"]) == ("own values", "value |v|", [[1, 5], [1, 5]])
+    shown = tables(made)["distribution-own-values"]
+    expected = np.mean([run.histogram("own values", "fc1").mean() for run in runs[:2]])
+    assert numbers(shown, "Mean")[0] == pytest.approx(expected)
+    titles = [one.section.title for one in made.diagnostics]
+    assert titles == ["Learning curves", "Value |v|", "Other measures of layers"]
+
+
+def test_a_reports_histograms_are_opened_twice_and_of_a_small_one_once(tmp_path):
+    runs = write_runs(tmp_path, seeds=(0, 1), steps=20)
+    for room, most in ((0, 2), (200_000_000, 1)):
+        with openings(tmp_path) as opened:
+            Distributions(runs, measures_of, room=room)
+        files = {name: times for name, times in opened.items() if "histograms" in name}
+        assert len(files) == len(runs)
+        assert set(files.values()) == {most}
+
+
+def test_what_was_kept_and_what_was_read_again_are_the_same(runs):
+    kept, again = (Distributions(runs, measures_of, room=room).of("net_value") for room in (200_000_000, 0))
+    assert np.array_equal(kept.mean, again.mean, equal_nan=True)
+    assert np.array_equal(kept.last, again.last, equal_nan=True)
+    assert kept.table.equals(again.table)
+
+
+def test_a_torn_segment_is_named_also_of_a_run_that_was_read_before(tmp_path):
+    runs = write_runs(tmp_path, ["No dropout"], seeds=(0,), steps=20)
+    segment = next(runs[0].path.glob("rank-0/histograms-*.parquet"))
+    segment.write_bytes(segment.read_bytes()[:100])
+    cache = RunCache()
+    cache.look(state(tmp_path))
+    for _ in range(2):
+        assert any(segment.name in problem for problem in gather(runs, cache=cache).problems)
+
+
+def test_many_runs_get_wider_bins():
+    made = Track(
+        "train", np.arange(1, 1001), [(f"fc{i}", 0) for i in range(40)], [f"run{i}" for i in range(2000)], log=False
+    )
+    rows = pd.DataFrame({"run": pd.Categorical(["run3"] * 2), "layer": pd.Categorical(["fc1"] * 2), "call": 0,
+                         "step": [1000, 1], "value": [3.0, np.nan]})  # fmt: skip
+    made.add(rows)
+    found = made.series()
+    assert (found.values.shape, found.dropped) == ((40, 2000, 1), 1)
+    assert made.last[1, 3] == 3.0
+    assert found.steps[0] == pytest.approx(969, abs=1), "16 bins of 62 or 63 steps"

@@ -39,7 +39,7 @@ report.profile = function (name, series, options) {
   const names = series.sites.map(report.siteName), few = names.length <= 6 && names.every((one) => one.length <= 18);
   const known = options.chance?.map((y, i) => [i + 1, y]).filter(([, y]) => Number.isFinite(y)) || [];
   return {
-    lines, singles, dots: names.length, xLabel: "layer, in network order", yLabel: name, yLog: state.log[options.section] === true,
+    lines, singles, dots: names.length, xLabel: "layer, in network order", yLabel: report.labelled(name, series.unit), yLog: state.log[options.section] === true,
     xDomain: [0.7, names.length + 0.3], xTicks: few ? names.map((_, i) => i + 1) : Math.min(names.length, 10),
     xTick: (i) => (Number.isInteger(i) && names[i - 1] !== undefined ? (few && names.length <= 4 ? names[i - 1].replace(/\.(activation|linear)$/, "") : String(i)) : ""),
     xName: (i) => names[i - 1], nameOf: (i) => names[i - 1], xCsv: "layer_number", nameCsv: "layer",
@@ -58,7 +58,7 @@ report.curve = function (name, series, site, options) {
     if (report.state.seeds) singles.push(...line.singles.map((one) => ({ c, ...one })));
   }
   return {
-    lines, singles, at: options.at ? report.step() : undefined, xLabel: "training step", yLabel: name, xCsv: "step",
+    lines, singles, at: options.at ? report.step() : undefined, xLabel: "training step", yLabel: report.labelled(name, series.unit), xCsv: "step",
     yLog: report.state.log[options.section] === true, xName: (x) => `step ${report.whole(x)}`,
     sub: `${series.phase === "train" ? "in training" : series.phase === "eval" ? "on held-out data" : `phase ${series.phase}`}${lines.some((line) => line.pale < line.x.length) ? "; pale where some runs have ended" : ""}`,
   };
@@ -79,11 +79,16 @@ report.distribution = function (part, site, section) {
   const heights = lines.flatMap((line) => [...line.y, ...line.high.filter(Number.isFinite)]);
   const most = Math.max(...heights, Number.MIN_VALUE);
   return {
-    lines, singles, xLabel: report.words[density.quantity] || density.quantity, yLabel: "density", yLog: log,
+    lines, singles, xLabel: report.words[density.quantity] || density.label || density.quantity, yLabel: "density", yLog: log,
     xDomain: density.edges[site], yDomain: log ? [most * 1e-5, most * 1.5] : [0, most * 1.05],
     shade: part.areas?.[site], sub: report.whereWords(parts), xCsv: density.quantity,
   };
 };
+
+report.labelled = (name, unit) => (unit ? `${name}, ${unit}` : name);
+
+/* Sites of several lists, each once, in the order in which they first come. */
+report.union = (lists) => [...new Map(lists.flat().map((site) => [JSON.stringify(site), site])).values()];
 
 report.words = { weight: "weight w", net_value: "net value z", node_correlation: "node correlation r" };
 
@@ -140,7 +145,7 @@ report.buildSection = function (name, part) {
     return;
   }
   const measures = Object.entries(part.measures || {}), { density } = part;
-  const sites = density ? density.sites : measures[0][1].sites;
+  const sites = density ? density.sites : report.union(measures.map(([, series]) => series.sites));
   for (const [title, series] of measures)
     new Chart(profiles, `${title}, all layers`, () => report.profile(title, series, { section: name, chance: title === "mean |r|" ? part.chance : null }));
   const views = [...(density ? [["distribution", "distribution at the step"]] : []), ...measures.map(([title]) => [title, `${title} through training`])];

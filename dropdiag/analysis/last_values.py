@@ -1,0 +1,120 @@
+"""The last values of everything that one run holds beside what its overview draws: a user's own quantities too."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any, Final
+
+import pandas as pd
+
+from dropdiag.analysis.compare.measures import COUNTERS
+from dropdiag.analysis.overview import CORRELATION, FLOW, LEFT, NET_VALUE, RIGHT, WEIGHT
+from dropdiag.analysis.recordings import read
+from dropdiag.errors import DropdiagWarning
+from dropdiag.formatting import words
+from dropdiag.store.reader import Run
+from dropdiag.store.schema import QUANTITIES, TRAIN, UNCOMPARED
+
+IN_OVERVIEW: Final = frozenset({WEIGHT, NET_VALUE, CORRELATION, FLOW, LEFT, RIGHT})
+
+
+@dataclass(frozen=True)
+class LastValue:
+    """The last value of a quantity in one phase.
+
+    Attributes
+    ----------
+    quantity : str
+    label, unit : str
+        As the probe that records it says, or dropdiag; the name and "" where nobody does.
+    phase : str
+    layer : str
+        Empty for the network as a whole.
+    call : int
+    step : int
+    value : float
+        Of a distribution the mean. NaN where it is missing.
+    sd : float
+        Of a distribution over its values; NaN for a number.
+    """
+
+    quantity: str
+    label: str
+    unit: str
+    phase: str
+    layer: str
+    call: int
+    step: int
+    value: float
+    sd: float = float("nan")
+
+
+def last_values(
+    run: Run, *, layer: str | None = None, step: int | None = None, phase: str | None = None
+) -> list[LastValue]:
+    """Return the last value of each quantity, phase and site that `dropdiag.analysis.overview` leaves out.
+
+    Parameters
+    ----------
+    run : Run
+    layer : str, optional
+        Glob pattern of layers' names; the network as a whole is then left out.
+    step : int, optional
+        Values up to this step alone.
+    phase : str, optional
+        Held-out values of this phase alone; those of training are returned all the same.
+
+    Returns
+    -------
+    list of LastValue
+        The network as a whole first, then by quantity and phase, layers in network order. What only counts or times
+        (`Quantity.scale` "none", of dropdiag's own) is left out.
+    """
+    places = {(str(site["layer"]), int(site["call"])): i for i, site in enumerate(run.meta["layers"])}
+    found = [
+        one for one in (*_scalars(run, step), *_distributions(run, step))
+        if _is_shown(run, one.quantity) and (phase is None or one.phase in (phase, TRAIN))
+        and (layer is None or (one.layer and fnmatchcase(one.layer, layer)))
+    ]  # fmt: skip
+    names = {name: i for i, name in enumerate(dict.fromkeys(one.quantity for one in found))}
+
+    def order(one: LastValue) -> tuple[Any, ...]:
+        place = places.get((one.layer, one.call), len(places))
+        return one.layer != "", names[one.quantity], one.phase != TRAIN, one.phase, place
+
+    return sorted(found, key=order)
+
+
+def _is_shown(run: Run, name: str) -> bool:
+    counts = name in COUNTERS or (name in QUANTITIES and run.quantities[name].scale == UNCOMPARED)
+    return name not in IN_OVERVIEW and not counts
+
+
+def _scalars(run: Run, step: int | None) -> Iterator[LastValue]:
+    rows = run.select(steps=(None, step))
+    keys = ["quantity", "phase", "layer", "call"]
+    last = rows.loc[rows.groupby(keys, dropna=False, sort=False)["step"].idxmax()] if len(rows) else rows
+    row: Any
+    for row in last.itertuples():
+        site = "" if pd.isna(row.layer) else str(row.layer)
+        yield LastValue(str(row.quantity), *_described(run, str(row.quantity)), str(row.phase), site, int(row.call),
+                        int(row.step), float(row.value))  # fmt: skip
+
+
+def _distributions(run: Run, step: int | None) -> Iterator[LastValue]:
+    recorded, problems = read(run)
+    for problem in problems:
+        warnings.warn(problem, DropdiagWarning, stacklevel=2)
+    for (name, phase), recording in recorded.items():
+        steps = [known for known in recording.steps if step is None or known <= step]
+        for at, (layer, call), histogram in recording.rows:
+            if steps and at == steps[-1]:
+                yield LastValue(name, *_described(run, name), phase, layer, call, at, histogram.mean(), histogram.std())
+
+
+def _described(run: Run, name: str) -> tuple[str, str]:
+    known = run.quantities.get(name)
+    return (name, "") if known is None else (words(known.label), known.unit)

@@ -1,0 +1,157 @@
+"""Numbers and effects as text: one way for the command line, reports, notebooks and tables.
+
+Two forms of a number: `plain` for terminals and notebooks, which people copy into programs, and `typeset` for pages.
+Imports nothing heavy: ``dropdiag --help`` comes by here.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from typing import Any, Final
+
+NOTHING: Final = "–"
+"""What a page shows where a number is missing."""
+LOG_RATIO: Final = "log ratio"
+"""Scale of effects that are shown as the factor that they are the logarithm of."""
+
+
+def missing(value: Any) -> bool:
+    """Whether a cell of a frame holds nothing: None, or NaN."""
+    return bool(value is None or value != value)  # noqa: PLR0124 - NaN is not itself
+
+
+def text(value: Any) -> str:
+    """Return a cell as text; nothing where it is missing."""
+    return "" if missing(value) else str(value)
+
+
+def plain(value: Any, digits: str = ".3g") -> str:
+    """Format a number in ASCII, so that it can be copied; nothing where it is missing.
+
+    Parameters
+    ----------
+    value : float or None
+    digits : str
+        A format specification, as ``".3g"`` or ``".1%"``.
+    """
+    return "" if missing(value) else format(value, digits)
+
+
+def typeset(value: Any, digits: str = ".3g") -> str:
+    """Format a number for a page: a true minus sign, an exponent without padding.
+
+    Parameters
+    ----------
+    value : float, str or None
+        A text stays as it is; what is missing or infinite becomes a dash.
+    digits : str
+        A format specification.
+    """
+    if isinstance(value, str):
+        return value
+    if missing(value) or not math.isfinite(value):
+        return NOTHING
+    made = format(value, digits)
+    # "1.80e-05" is Python's way; the last digit tells it from what ends in a sign, as ".1%" does
+    if made[-1].isdigit() and "e" in made:
+        mantissa, exponent = made.split("e")
+        made = f"{mantissa}e{int(exponent)}"
+    return made.replace("-", "−")
+
+
+def whole(value: Any) -> str:
+    """Format a whole number for a page, with thin spaces between the thousands."""
+    return NOTHING if missing(value) else f"{round(float(value)):,}".replace(",", "\u202f").replace("-", "−")
+
+
+def words(label: str) -> str:
+    r"""Return an axis label of matplotlib's mathtext as plain text: ``$|\partial L/\partial z|$`` is ``|∂L/∂z|``."""
+    plain_text = label.replace("\\partial ", "∂").replace("\\phi", "φ").replace("\\sigma", "σ")
+    return re.sub(r"[${}]|\\(?:mathrm|,)?", "", plain_text).replace("'", "′" if "$" in label else "'")
+
+
+def minus(sentence: str) -> str:
+    """Write a true minus sign before the numbers of a sentence, as `typeset` has it."""
+    return re.sub(r"(?<![\w.\-])-(?=\d)|(?<=\de)-0*(?=\d)", "−", sentence)
+
+
+def size(number: int) -> str:
+    """Return bytes as text, in powers of 1000: ``1.2 MB``."""
+    amount = float(number)
+    for unit in ("B", "kB", "MB", "GB"):
+        if amount < 999.5:  # 999.6 would be shown as 1000 of this unit
+            return f"{amount:.0f} {unit}" if unit == "B" or amount >= 99.5 else f"{amount:.2g} {unit}"
+        amount /= 1000.0
+    return f"{amount:,.1f} TB"
+
+
+def site(layer: Any, call: Any) -> str:
+    """Name a site: its layer, and its call where that is not the first."""
+    return f"{layer}, call {int(call) + 1}" if not missing(call) and call else str(layer)
+
+
+def factor(log: float) -> float:
+    """Return the factor that a log ratio stands for; infinity where a float has no room for it."""
+    try:
+        return math.exp(log)
+    except OverflowError:
+        return math.inf
+
+
+def magnitude(value: Any, *, ratio: bool, form: Callable[[Any, str], str] = plain, sign: bool = False) -> str:
+    """Return an effect as text: the factor ``×1.82`` of a log ratio, else the difference.
+
+    Parameters
+    ----------
+    value : float or None
+    ratio : bool
+        Whether it is a log ratio.
+    form : callable
+        `plain` or `typeset`.
+    sign : bool
+        Whether a difference above 0 has a plus sign.
+    """
+    if ratio and not missing(value):
+        return f"×{form(factor(value), '.3g')}"
+    return form(value, "+.3g" if sign and value else ".3g")
+
+
+def bounds(low: Any, high: Any, *, ratio: bool, form: Callable[[Any, str], str] = plain) -> tuple[str, str]:
+    """Return the ends of an effect's interval as text; of a log ratio as factors, without their sign."""
+    first, last = (magnitude(end, ratio=ratio, form=form).removeprefix("×") for end in (low, high))
+    return first, last
+
+
+def effect(row: Any) -> list[str]:
+    """Return a row of a comparison's table as text: measure, layer, effect, interval, p (Holm), least p, n.
+
+    Parameters
+    ----------
+    row : named tuple
+        As ``Comparison.table.itertuples()`` yields it. A log ratio is shown as the factor that it is the logarithm of.
+    """
+    ratio = row.scale == LOG_RATIO
+    layer = row.layer if isinstance(row.layer, str) else ""
+    call = f"#{row.call:.0f}" if layer and row.call else ""
+    interval = "" if missing(row.low) else " to ".join(bounds(row.low, row.high, ratio=ratio))
+    # pairs have one n; unpaired conditions may have lost runs of their own
+    seeds = str(row.n) if row.n == row.n_baseline else f"{row.n} and {row.n_baseline}"
+    return [
+        row.measure + (" (factor)" if ratio else ""), f"{layer}{call}", magnitude(row.effect, ratio=ratio), interval,
+        plain(row.p_holm), plain(row.p_attainable), seeds,
+    ]  # fmt: skip
+
+
+def notes(table: Any) -> list[str]:
+    """Return the notes of a comparison's table, each once: condition, measure, the layers unless all have it, note."""
+    told: list[str] = []
+    for (condition, measure), part in table.groupby(["condition", "measure"], sort=False):
+        # said once for the measure where all of its layers have the note
+        for note, rows in part.groupby("note", sort=False):
+            if note:
+                layers = [name for name in rows["layer"] if isinstance(name, str)]
+                of = f" ({', '.join(layers[:3])}{', ...' if len(layers) > 3 else ''})" if len(rows) < len(part) else ""
+                told.append(f"{condition}, {measure}{of}: {note}")
+    return told
