@@ -13,7 +13,7 @@ from dropdiag.analysis import correlation
 from dropdiag.analysis.compare.measures import Measure, measure_of
 from dropdiag.analysis.compare.reading import asked, of_quantity
 from dropdiag.analysis.compare.step_ranges import NOT_FINITE
-from dropdiag.analysis.compare.weight_shapes import shape_numbers
+from dropdiag.analysis.compare.weight_shapes import SHAPE_NUMBERS, shape_numbers
 from dropdiag.analysis.select import KEYS
 from dropdiag.store.schema import TRAIN
 
@@ -103,12 +103,11 @@ def last_scalars(
 
 def weights(frame: pd.DataFrame) -> pd.DataFrame:
     """Shape of each run's last weights; missing where they are not all finite."""
-    # a distance between the layers is within a run, so they are taken run by run
-    whole = frame[frame["whole"]]
-    parts = [
-        shape_numbers(list(part)).set_axis(part.index) for _, part in whole.groupby("run", sort=False)["histogram"]
-    ]
-    numbers = pd.concat(parts).reindex(frame.index) if parts else pd.DataFrame(index=frame.index, columns=[])
+    numbers, histograms = np.full((len(frame), len(SHAPE_NUMBERS)), np.nan), frame["histogram"].to_numpy()
+    # layers are compared within a run; arrays are filled in place, for there are thousands of runs
+    for places in frame[frame["whole"]].groupby("run", sort=False).groups.values():
+        numbers[places] = shape_numbers(list(histograms[places]))
     frame = frame.assign(note=np.where(frame["whole"], "", f"the weights are {NOT_FINITE}"))
-    names = ("weight_excess_kurtosis", "weight_ks_normal", "weight_shape_distance")
-    return pd.concat([rows(frame.assign(value=numbers.get(name, np.nan)), measure_of(name)) for name in names])
+    return pd.concat(
+        [rows(frame.assign(value=numbers[:, i]), measure_of(name)) for i, name in enumerate(SHAPE_NUMBERS)]
+    )

@@ -6,17 +6,17 @@ from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
-import pandas as pd
 from scipy.special import ndtr
 
 from dropdiag.analysis.compare.resampling import Floats
 from dropdiag.histograms.histogram import Histogram
 
+SHAPE_NUMBERS: Final = ("weight_excess_kurtosis", "weight_ks_normal", "weight_shape_distance")
 LEVELS: Final = 512
 """Quantiles, at the middle of equal shares, by which two shapes are told apart."""
 
 
-def shape_numbers(histograms: Sequence[Histogram]) -> pd.DataFrame:
+def shape_numbers(histograms: Sequence[Histogram]) -> Floats:
     """Numbers of the shape of each layer's weights.
 
     Parameters
@@ -26,15 +26,11 @@ def shape_numbers(histograms: Sequence[Histogram]) -> pd.DataFrame:
 
     Returns
     -------
-    DataFrame
-        Columns weight_excess_kurtosis (`Histogram.excess_kurtosis`), weight_ks_normal (`ks_normal`) and
-        weight_shape_distance (`shape_distances`), a row a layer.
+    ndarray of float64, shape (layers, 3)
+        Columns as `SHAPE_NUMBERS`: `Histogram.excess_kurtosis`, `ks_normal`, `shape_distances`.
     """
-    return pd.DataFrame({
-        "weight_excess_kurtosis": [histogram.excess_kurtosis() for histogram in histograms],
-        "weight_ks_normal": [ks_normal(histogram) for histogram in histograms],
-        "weight_shape_distance": shape_distances(histograms),
-    })  # fmt: skip
+    kurtosis = [histogram.excess_kurtosis() for histogram in histograms]
+    return np.column_stack([kurtosis, [ks_normal(histogram) for histogram in histograms], shape_distances(histograms)])
 
 
 def ks_normal(histogram: Histogram) -> float:

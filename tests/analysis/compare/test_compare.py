@@ -146,6 +146,20 @@ def test_unpaired_where_the_seeds_are_not_the_same(tmp_path):
     assert got["p_attainable"] == pytest.approx(1 / 35)
 
 
+@pytest.mark.parametrize("seeds", [(0, 1, None), (0, 1), (1, 2, 3)], ids=["one without", "fewer", "others"])
+def test_the_figures_table_and_compare_pair_by_one_rule(tmp_path, seeds):
+    for condition, several in (("A", (0, 1, 2)), ("B", seeds)):
+        for place, seed in enumerate(several):
+            write(tmp_path / f"{condition}{place}", content(condition, place + 7 * len(condition)), condition, seed)
+    comparison = dd.compare([str(tmp_path / "*")], baseline="A")
+    got = row(comparison, "gradient_flow", "layer2.activation", "B")
+    table = dd.analysis.gradient_flow.table(comparison.runs, baseline="A").set_index(["condition", "layer"])
+    beside = table.loc[("B", "layer2.activation")]
+    np.testing.assert_allclose(np.exp(got[["effect", "low", "high"]].astype(float)),
+                               beside[["ratio", "ratio_low", "ratio_high"]].astype(float))  # fmt: skip
+    assert beside["pairs"] == (got["n"] if got["paired"] else 0)
+
+
 def test_runs_without_a_partner_are_left_out_of_the_pairs(tmp_path):
     for condition, seeds in (("A", (0, 1, 2)), ("B", (0, 1, 2, 3, 4))):
         for seed in seeds:
