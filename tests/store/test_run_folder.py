@@ -9,6 +9,7 @@ import textwrap
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from dropdiag.errors import ArgumentError, DropdiagWarning, NotRecordedError, RunError
@@ -85,6 +86,12 @@ def test_a_run_that_ended_well_is_compacted_to_the_same_numbers(tmp_path):
     parts, whole = load(tmp_path / "parts"), load(tmp_path / "whole")
     assert parts.scalars.equals(whole.scalars)
     assert parts.histograms("net_value", "all").equals(whole.histograms("net_value", "all"))
+
+
+def test_compaction_joins_the_row_groups_of_scalars_and_keeps_those_of_histograms(tmp_path):
+    write(tmp_path / "run")
+    groups = {p.name.split("-")[0]: pq.ParquetFile(p).num_row_groups for p in (tmp_path / "run").glob("rank-0/*-*-*")}
+    assert groups == {"scalars": 1, "histograms": 4}
 
 
 def test_a_kill_between_compaction_and_removal_doubles_nothing(tmp_path, monkeypatch):
