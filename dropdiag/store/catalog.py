@@ -198,5 +198,5 @@ def _check_key(key: str, found: list[_CatalogRun]) -> None:
 
 def _matches(path: str, pattern: str) -> bool:
     """Whether a path matches a glob pattern, in which no * stands for a slash."""
-    parts, wanted = path.split("/"), pattern.split("/")
+    parts, wanted = path.split("/"), pattern.split("/")  # fnmatch alone lets * stand for a slash
     return len(parts) == len(wanted) and all(map(fnmatchcase, parts, wanted))

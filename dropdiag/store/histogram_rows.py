@@ -156,5 +156,5 @@ def _chosen(keys: pa.Table, quantity: str, step: int | str | None, phase: str | 
 def _lists(column: pa.ChunkedArray) -> Iterator[NDArray[Any]]:
     for chunk in column.chunks:
         flat, offsets = chunk.values.to_numpy(), chunk.offsets.to_numpy()
-        for begin, end in pairwise(offsets):
+        for begin, end in pairwise(offsets):  # views: a list of numpy arrays without a copy
             yield flat[begin:end]

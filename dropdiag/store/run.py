@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Sequence
 from copy import copy
@@ -53,7 +54,7 @@ class Run:
     """
 
     def __init__(self, path: PathLike, condition: str | None = None) -> None:
-        self.path = Path(path).expanduser().absolute()
+        self.path = Path(os.path.expanduser(path)).absolute()  # noqa: PTH111 - Path's raises where there is no such user
         self._condition = condition
         self.meta: dict[str, Any] = read_meta(self.path)
         check_ranks(self.path)
