@@ -182,7 +182,7 @@ def read_segment(segment: Segment) -> pa.Table:
     """
     try:
         with _open(segment) as file:
-            return file.read(use_threads=False)
+            return decoded(file.read(use_threads=False))
     except UNREADABLE as error:
         raise RunError(f"{segment.path} cannot be read: {error}") from error
 

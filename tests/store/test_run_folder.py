@@ -90,8 +90,9 @@ def test_a_run_that_ended_well_is_compacted_to_the_same_numbers(tmp_path):
 
 def test_compaction_joins_the_row_groups_of_scalars_and_keeps_those_of_histograms(tmp_path):
     write(tmp_path / "run")
-    groups = {p.name.split("-")[0]: pq.ParquetFile(p).num_row_groups for p in (tmp_path / "run").glob("rank-0/*-*-*")}
-    assert groups == {"scalars": 1, "histograms": 4}
+    files = {p.name.split("-")[0]: pq.ParquetFile(p) for p in (tmp_path / "run").glob("rank-0/*-*-*")}
+    assert {name: file.num_row_groups for name, file in files.items()} == {"scalars": 1, "histograms": 4}
+    assert {str(file.schema_arrow.field("layer").type) for file in files.values()} == {"string"}
 
 
 def test_a_kill_between_compaction_and_removal_doubles_nothing(tmp_path, monkeypatch):
