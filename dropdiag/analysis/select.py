@@ -122,6 +122,7 @@ def read_histograms(
     held: dict[str, dict[str, list[str]]] = {quantity: {} for quantity in quantities}
     frames = []
     for place, found in read_ahead(lambda place: every[place].recorded(quantities, step, phase), wanted):
+        found.warn()
         frames.append(every[place].frame_of(found, quantities))
         for quantity in quantities:
             held[quantity][labels[place]] = found.phases(quantity)

@@ -124,7 +124,8 @@ def _once(where: Where, problems: list[str] | None) -> dict[object, Path]:
     """Return paths by what identifies their folder: a run is no second seed of itself."""
     found: dict[object, Path] = {}
     for path in _paths(where, problems):
-        found.setdefault(_identity(path), path)
+        identity = _identity(path)
+        found[identity] = found.pop(identity, path)  # at the place of the last of several paths, as the first of them
     return found
 
 

@@ -118,6 +118,22 @@ def test_a_segment_that_cannot_be_read_is_named_and_the_rest_is_read(tmp_path):
     assert sorted(frame["step"].unique()) == [1, 3, 4]
 
 
+def test_torn_histograms_are_named_by_every_question_even_where_nothing_is_found(tmp_path):
+    write(tmp_path / "run", close=False)
+    torn = tmp_path / "run" / "rank-0" / "histograms-000004.parquet"
+    torn.write_bytes(torn.read_bytes()[:100])
+    run = load(tmp_path / "run")
+    named = pytest.warns(DropdiagWarning, match="histograms-000004.parquet cannot be read")
+    with named:
+        assert run.histograms("net_value", "all")["step"].unique().tolist() == [1, 3, 4]
+    with named:
+        assert run.histogram("net_value", "a").n == 4
+    with named:
+        assert run.steps("net_value", "train") == [1, 3, 4]
+    with named, pytest.raises(NotRecordedError):
+        run.histograms("weight")
+
+
 def test_a_torn_segment_is_left_as_it_is_by_compaction(tmp_path):
     writer = write(tmp_path / "run", close=False)
     torn = tmp_path / "run" / "rank-0" / "scalars-000003.parquet"
