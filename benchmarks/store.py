@@ -3,7 +3,7 @@
 Prints, for so many recorded steps: MB on disk for 1,000 steps, how long closing takes, whether training had to wait
 for the disk, the recorder's own account of its time, and how long it takes to read the run back. Then, beside the
 goals, how long tables and curves of many runs take with nothing made before: of a process each, the least of three
-repetitions, loading of the runs included and importing not.
+repetitions, loading of the runs included and importing not (Linux alone tells their memory).
 
     python benchmarks/store.py [--steps 500] [--monitors "wandb / 1"] [--runs 1000 10000] [--repetitions 3]
     python benchmarks/store.py --monitors --runs 1000     # reading many runs alone
@@ -30,7 +30,7 @@ import dropdiag as dd
 
 GOALS = {1_000: 1.0, 10_000: 7.0}  # seconds
 ASK = """
-import resource, sys, time
+import sys, time
 import dropdiag as dd, pandas, pyarrow.parquet
 from dropdiag.analysis import gradient_flow, learning
 begun, used = time.perf_counter(), time.process_time()
@@ -39,7 +39,8 @@ gradient_flow.table(runs)
 gradient_flow.curves(runs)
 learning.curves(runs, "loss")
 learning.best(runs, "accuracy")
-memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))  # getrusage has the parent's, too
+memory = int(peak.split()[1]) / 1024
 print(time.perf_counter() - begun, time.process_time() - used, memory)
 """
 MONITORS = ("dropdiag paper / 1", "dropdiag full / 1", "wandb / 1", "tensorboard / 1", "fastai / 1", "delve / 1")

@@ -207,7 +207,7 @@ def _means(part: Part, until: int | None) -> pd.DataFrame:
     found = sums(part.rows(part.keys["step"].to_numpy() <= (np.inf if until is None else until)), SITE)
     shape = (len(part.runs), len(found.keys))
     rows, known = (np.broadcast_to(one, shape) for one in (found.rows, found.known))
-    run, site = np.nonzero(rows)
+    run, site = np.nonzero(rows)  # run by run, as frames of scalars are
     who, where = (frame.iloc[at].reset_index(drop=True) for frame, at in ((part.runs, run), (found.keys, site)))
     with np.errstate(invalid="ignore"):
         means = found.total / known

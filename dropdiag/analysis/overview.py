@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 
 from dropdiag.analysis.correlation import mean_abs
 from dropdiag.analysis.training import step_bins
-from dropdiag.errors import ArgumentError, DropdiagWarning, NotRecordedError
+from dropdiag.errors import ArgumentError, NotRecordedError
 from dropdiag.histograms.histogram import Histogram
 from dropdiag.store.histogram_rows import Recorded
 from dropdiag.store.phases import default_phase
@@ -159,7 +158,7 @@ def sites(
     """
     table = _sites_of(run, layer)
     at, found = _histograms(run, step, phase)
-    scalars = run.select([FLOW, LEFT, RIGHT], steps=(None, step))
+    scalars = run.select([FLOW, LEFT, RIGHT], steps=(None, step))  # together: the file is opened once
     flows, shares = _flows(scalars, bins), _shares(scalars, at[NET_VALUE])
     result = []
     for site in table:
@@ -217,10 +216,10 @@ def _histograms(
         return wanted
 
     table, problems = read_histograms(run.path, run.meta["sessions"], choose)
-    for problem in problems:
-        warnings.warn(problem, DropdiagWarning, stacklevel=3)
+    recorded = Recorded(table, table, problems)
+    recorded.warn()
     found: dict[str, dict[_Key, Histogram]] = {quantity: {} for quantity in at}
-    for row in Recorded(table, table, problems).rows():
+    for row in recorded.rows():
         found[row.quantity][row.layer, row.call] = row.histogram
     return at, found
 

@@ -122,6 +122,7 @@ def read_histograms(
     held: dict[str, dict[str, list[str]]] = {quantity: {} for quantity in quantities}
     frames = []
     for place, found in read_ahead(lambda place: every[place].recorded(quantities, step, phase), wanted):
+        found.warn()
         frames.append(every[place].frame_of(found, quantities))
         for quantity in quantities:
             held[quantity][labels[place]] = found.phases(quantity)
@@ -145,7 +146,7 @@ def of_one_phase(
     kept = keep(read.phases[quantity], quantity, phase)
     frame = read.frame[(read.frame["quantity"] == quantity) & (read.frame["phase"] == phase)]
     frame = frame[frame["run"].isin(kept)].drop(columns="quantity").reset_index(drop=True)
-    for label in set(kept) - set(frame["run"]):  # nothing at that step: the run says what it has
+    for label in set(kept) - set(frame["run"]):  # nothing at that step: asked alone, the run says what it has
         every[every.labels().index(label)].histograms(quantity, step, phase)
     return chosen(frame, quantity, layers=layers, conditions=conditions, known=every.conditions)
 
@@ -260,7 +261,7 @@ def pushed_down(
     names = check("condition", conditions, known)
     some = list(layers) if layers is not None and not isinstance(layers, str) else None
     frame = gather(some, names)
-    if frame.empty or set(some or ()) - set(frame["layer"].unique()):
+    if frame.empty or set(some or ()) - set(frame["layer"].unique()):  # the error lists what there is instead
         frame = gather(None, None)
     return chosen(frame, quantity, layers=layers, conditions=conditions, known=known)
 

@@ -171,7 +171,7 @@ def _steps(found: Iterable[Part]) -> dict[str, NDArray[np.int64]]:
     known: pd.DataFrame | None = None
     steps: dict[str, NDArray[np.int64]] = {}
     for part in found:
-        if part.keys is not known:
+        if part.keys is not known:  # of a sweep's runs, one look for all
             known = part.keys
             for phase, here in known.groupby("phase", sort=False, observed=True)["step"]:
                 steps[str(phase)] = np.union1d(steps.get(str(phase), np.empty(0, np.int64)), here)
@@ -193,6 +193,7 @@ def _bins(
 
 def _over_runs(part: Part, by: Sequence[str], bins: NDArray[np.int64]) -> Iterator[pd.DataFrame]:
     """Yield for the runs of each condition (or each run): how many they are, and sums of their means in each bin."""
+    # a run that is still being recorded may have gained steps since they were listed
     part = part._replace(keys=part.keys.assign(bin=bins)).rows(bins >= 0)
     found = sums(part, [*(name for name in by if name not in RUN), "bin"])
     names = [name for name in by if name in RUN]

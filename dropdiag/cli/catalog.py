@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -24,9 +25,11 @@ def catalog(
     - instead, in Python: `dropdiag.Catalog("runs").runs()`
     """
     with clear_errors():
-        from dropdiag.store.catalog import Catalog, updated  # noqa: PLC0415
+        from dropdiag.store.catalog import Catalog  # noqa: PLC0415
 
-        made = updated(Catalog(root))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # it is said below, of the command
+            made = Catalog(root).update()
     typer.echo(f"DeprecationWarning: {TEXT}", err=True)
     if as_json:
         echo_json(made._asdict())

@@ -72,7 +72,7 @@ def to_csv(run: Run, out: Path) -> list[Path]:
 
 
 def _write(path: Path, tables: Iterator[pa.Table]) -> None:
-    first = next(tables)
+    first = next(tables)  # one without rows, so that a run without any has a header
     options = pacsv.WriteOptions(include_header=True, quoting_style="needed")
     with pacsv.CSVWriter(path, first.schema, write_options=options) as writer:
         writer.write_table(first)
@@ -100,7 +100,7 @@ def _long(keys: pa.Table, bins: pa.ChunkedArray, counts: pa.ChunkedArray) -> pa.
     numbers, amounts = bins.combine_chunks(), counts.combine_chunks()
     flat = numbers.flatten().to_numpy()
     row = np.repeat(np.arange(len(keys)), numbers.value_lengths().to_numpy(zero_copy_only=False))
-    place = _PLACES[flat]
+    place = _PLACES[flat]  # bins are numbered by the bits of a float: negative ones after all positive ones
     order = np.lexsort((place, row))
     row, place, flat = row[order], place[order], flat[order]
     begins = np.flatnonzero(np.r_[True, (np.diff(row) != 0) | (np.diff(place) != 0)][: len(row)])

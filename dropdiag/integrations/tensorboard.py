@@ -16,7 +16,7 @@ from dropdiag.errors import DropdiagError
 from dropdiag.histograms.grid import NEGATIVE_ZERO, bin_bounds, is_finite_bin
 from dropdiag.histograms.histogram import Histogram
 from dropdiag.integrations.destination import new_folder
-from dropdiag.store.reading import HEAVY, decoded, stream
+from dropdiag.store.reading import BIN_COLUMNS, decoded, stream
 from dropdiag.store.run import Run
 
 if TYPE_CHECKING:
@@ -188,6 +188,6 @@ def _rows(tables: Iterable[pa.Table]) -> Iterator[dict[str, Any]]:
 def _histograms(run: Run) -> Iterator[tuple[dict[str, Any], NDArray[np.uint16], NDArray[np.int64]]]:
     """Yield the keys of each histogram, its bins, and its counts."""
     for table in stream(run.path, run.meta["sessions"], "histograms"):
-        keys = _rows([table.drop_columns(list(HEAVY))])
+        keys = _rows([table.drop_columns(list(BIN_COLUMNS))])
         for row, bins, counts in zip(keys, table["bins"], table["counts"], strict=True):
             yield row, bins.values.to_numpy(), counts.values.to_numpy()

@@ -63,8 +63,8 @@ class Background:
         self._name, self._process = name, os.getpid()
         self._jobs: deque[Job] = deque()
         self._changed = threading.Condition()
-        self._failure: Exception | None = None
-        self._unseen: Exception | None = None
+        self._failure: Exception | None = None  # of the last attempt: while it stands, nobody waits
+        self._unseen: Exception | None = None  # until somebody is told: once an attempt
         self._try = self._stopping = False
         self._thread: threading.Thread | None = None
 
@@ -133,6 +133,7 @@ class Background:
     def _start(self) -> None:
         if self._thread is None:
             self._stopping = False
+            # daemon: a training that forgets close() must be able to end
             self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
             self._thread.start()
 
@@ -167,7 +168,7 @@ class Background:
 
 def _yield_to_others() -> None:
     """Let the threads that train go first, where a thread has a priority of its own."""
-    if sys.platform == "linux":
+    if sys.platform == "linux":  # elsewhere a priority is the whole process's, training included
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
 
 

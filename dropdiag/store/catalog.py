@@ -27,7 +27,7 @@ class Update(NamedTuple):
     Attributes
     ----------
     read : int
-        Runs below the folder.
+        Runs below the folder: nothing else is done.
     kept, removed : int
         Always 0: nothing is kept.
     unreadable : dict of str to str
@@ -80,7 +80,7 @@ class Catalog:
         """
         text = "Catalog.update() does nothing any more: runs are read from their folders; leave it out"
         warnings.warn(text, DeprecationWarning, stacklevel=2)
-        return updated(self)
+        return Update(len(run_folders(self.root)), 0, 0, {}, [])
 
     @property
     def table(self) -> pd.DataFrame:
@@ -130,26 +130,21 @@ class Catalog:
         found = _filtered(self._opened(), where)
         if not found:
             raise RunError(f"no run below {self.root} is left with where={where!r}")
-        chosen: Sequence[tuple[str | None, _Found]] = [(None, one) for one in found]
+        chosen: Sequence[tuple[str | None, _CatalogRun]] = [(None, one) for one in found]
         if isinstance(conditions, Mapping):
             chosen = _by_pattern(found, conditions)
         elif conditions is not None:
             chosen = _by_keys(found, conditions)
         return Runs([one.run.under(condition) for condition, one in chosen], ordered=isinstance(conditions, Mapping))
 
-    def _opened(self) -> list[_Found]:
+    def _opened(self) -> list[_CatalogRun]:
         runs, problems = open_runs(run_folders(self.root), on_error="collect")
         for problem in problems:
             warnings.warn(problem, DropdiagWarning, stacklevel=3)
-        return [_Found(run.path.relative_to(self.root).as_posix(), run) for run in runs or ()]
+        return [_CatalogRun(run.path.relative_to(self.root).as_posix(), run) for run in runs or ()]
 
 
-def updated(catalog: Catalog) -> Update:
-    """Return what `Catalog.update` returns."""
-    return Update(len(run_folders(catalog.root)), 0, 0, {}, [])
-
-
-class _Found(NamedTuple):
+class _CatalogRun(NamedTuple):
     """A run, and its path from the root."""
 
     path: str
@@ -161,7 +156,7 @@ class _Found(NamedTuple):
         return config
 
 
-def _filtered(found: list[_Found], where: Mapping[str, Any] | None) -> list[_Found]:
+def _filtered(found: list[_CatalogRun], where: Mapping[str, Any] | None) -> list[_CatalogRun]:
     """Keep the runs whose config has the values asked for."""
     for key, value in (where or {}).items():
         _check_key(key, found)
@@ -170,9 +165,9 @@ def _filtered(found: list[_Found], where: Mapping[str, Any] | None) -> list[_Fou
     return found
 
 
-def _by_pattern(found: list[_Found], conditions: Conditions) -> list[tuple[str | None, _Found]]:
+def _by_pattern(found: list[_CatalogRun], conditions: Conditions) -> list[tuple[str | None, _CatalogRun]]:
     """Group runs by the patterns of their paths, in the order of the conditions."""
-    chosen: list[tuple[str | None, _Found]] = []
+    chosen: list[tuple[str | None, _CatalogRun]] = []
     owners = dict[str, str]()
     for name, patterns in conditions.items():
         several = [patterns] if isinstance(patterns, str) else list(patterns)
@@ -187,7 +182,7 @@ def _by_pattern(found: list[_Found], conditions: Conditions) -> list[tuple[str |
     return chosen
 
 
-def _by_keys(found: list[_Found], keys: str | Sequence[str]) -> list[tuple[str | None, _Found]]:
+def _by_keys(found: list[_CatalogRun], keys: str | Sequence[str]) -> list[tuple[str | None, _CatalogRun]]:
     """Make each run's condition of values of its config."""
     several = [keys] if isinstance(keys, str) else list(keys)
     for key in several:
@@ -195,7 +190,7 @@ def _by_keys(found: list[_Found], keys: str | Sequence[str]) -> list[tuple[str |
     return [(", ".join(f"{key}={one.config.get(key)}" for key in several), one) for one in found]
 
 
-def _check_key(key: str, found: list[_Found]) -> None:
+def _check_key(key: str, found: list[_CatalogRun]) -> None:
     known = sorted({name for one in found for name in one.config})
     if key not in known:
         raise ArgumentError(f"no run's config has {key!r}; there are {', '.join(map(repr, known)) or 'none'}")
@@ -203,5 +198,5 @@ def _check_key(key: str, found: list[_Found]) -> None:
 
 def _matches(path: str, pattern: str) -> bool:
     """Whether a path matches a glob pattern, in which no * stands for a slash."""
-    parts, wanted = path.split("/"), pattern.split("/")
+    parts, wanted = path.split("/"), pattern.split("/")  # fnmatch alone lets * stand for a slash
     return len(parts) == len(wanted) and all(map(fnmatchcase, parts, wanted))

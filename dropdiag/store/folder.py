@@ -49,7 +49,7 @@ def resume_step(path: Path, resume: bool | int) -> int | None:
     ArgumentError
         If it is no step.
     """
-    if resume is False:
+    if resume is False:  # not `not resume`: 0 is a step to go on from
         check_new(path)
         return None
     steps = int(read_meta(path)["steps"])
@@ -92,7 +92,7 @@ def read_meta(path: Path) -> dict[str, Any]:
     """
     file = path / "run.json"
     try:
-        meta = json.loads(file.read_bytes())
+        meta = json.loads(file.read_bytes())  # bytes: UTF-8 whatever the locale is
     except FileNotFoundError:
         raise RunError(f"{path} is not a run: it has no run.json") from None
     except (OSError, ValueError) as error:
@@ -120,7 +120,7 @@ def _format_of(meta: object) -> object:
 
 def as_json(meta: dict[str, Any]) -> str:
     """Return ``meta`` as strict JSON; raise `ArgumentError` where it is none."""
-    try:
+    try:  # NaN is no JSON, and most other readers refuse it
         return json.dumps(meta, indent=1, allow_nan=False) + "\n"
     except (TypeError, ValueError) as error:
         raise ArgumentError(

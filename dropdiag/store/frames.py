@@ -28,6 +28,7 @@ def run_columns(conditions: Sequence[str], seeds: Sequence[int | None], names: S
 
 def as_categories(frame: pd.DataFrame) -> pd.DataFrame:
     """Return what `run_columns` did with categories in place of text, in the order of their first appearance."""
+    # categories in the order given, not sorted: groupby(sort=False) and figures then keep it
     columns = {name: pd.Categorical(frame[name], categories=frame[name].unique()) for name in ("condition", "run")}
     coded: pd.DataFrame = frame.assign(**columns)
     return coded

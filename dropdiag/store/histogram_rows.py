@@ -61,6 +61,11 @@ class Recorded(NamedTuple):
         for step, phase, layer, call, quantity, bins, counts in zip(*keys, *lists, strict=True):
             yield RecordedHistogram(step, phase, layer, call, quantity, Histogram(bins, counts))
 
+    def warn(self) -> None:
+        """Warn of each segment that could not be read."""
+        for problem in self.problems:
+            warnings.warn(problem, DropdiagWarning, stacklevel=4)
+
     def check(self, run: object, quantities: Sequence[str], step: int | str | None, phase: str | None) -> None:
         """Raise `NotRecordedError` if nothing was found, and `ArgumentError` where the phase was not clear."""
         if phase is None:
@@ -156,5 +161,5 @@ def _chosen(keys: pa.Table, quantity: str, step: int | str | None, phase: str | 
 def _lists(column: pa.ChunkedArray) -> Iterator[NDArray[Any]]:
     for chunk in column.chunks:
         flat, offsets = chunk.values.to_numpy(), chunk.offsets.to_numpy()
-        for begin, end in pairwise(offsets):
+        for begin, end in pairwise(offsets):  # views: a list of numpy arrays without a copy
             yield flat[begin:end]

@@ -33,7 +33,7 @@ class Numbers:
     def write(self, table_name: str, table: pa.Table) -> None:
         """Write a table as the next segment."""
         write_segment(segment_path(self._folder, table_name, self._next, self._next), [table])
-        self._next += 1
+        self._next += 1  # only now: an attempt that failed is made again under the same number
 
 
 class Rows:
@@ -54,7 +54,7 @@ class Rows:
 
         if self._scalars:
             self._numbers.write("scalars", tables.scalars(self._scalars))
-            self._scalars = []
+            self._scalars = []  # a second attempt must not write them again
         if self._histograms:
             self._numbers.write("histograms", tables.histograms(self._histograms))
             self._histograms, self.bins = [], 0
@@ -88,6 +88,7 @@ class Meta:
     bins = rows = 0
 
     def __init__(self, path: Path, text: str) -> None:
+        # text, not the dict: training goes on meanwhile and changes it
         self._path, self._text = path, text
 
     def __call__(self) -> None:

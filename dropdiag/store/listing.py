@@ -260,5 +260,5 @@ def _same(value: Any, text: str) -> bool:
 
 
 def _rank(value: Any) -> tuple[int, Any]:
-    number = isinstance(value, (int, float))
+    number = isinstance(value, (int, float))  # a key may be a number in one run and text in another
     return (0, value) if number else (1, value if isinstance(value, str) else json.dumps(value))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final, TypeVar
 
 THREADS: Final = 2  # they hide the latency of a slow file system; decoding gains 1.6-fold, and no more with four
-WINDOW: Final = 64  # items that are read before the first of them is used: a bound on memory
+AHEAD: Final = 8  # items that are read and not used yet, at most: a bound on memory
 FEW: Final = 4  # items that are not worth a pool
 Item = TypeVar("Item")
 Found = TypeVar("Found")
@@ -18,7 +19,11 @@ def read_ahead(read: Callable[[Item], Found], items: Sequence[Item]) -> Iterator
     if len(items) < FEW:
         yield from ((item, read(item)) for item in items)
         return
+    waiting: deque[tuple[Item, Future[Found]]] = deque()
     with ThreadPoolExecutor(THREADS) as pool:
-        for begin in range(0, len(items), WINDOW):
-            window = items[begin : begin + WINDOW]
-            yield from zip(window, pool.map(read, window), strict=True)
+        for item in items:
+            waiting.append((item, pool.submit(read, item)))
+            if len(waiting) > AHEAD:
+                first, found = waiting.popleft()
+                yield first, found.result()
+        yield from ((item, found.result()) for item, found in waiting)

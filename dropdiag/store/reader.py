@@ -124,7 +124,8 @@ def _once(where: Where, problems: list[str] | None) -> dict[object, Path]:
     """Return paths by what identifies their folder: a run is no second seed of itself."""
     found: dict[object, Path] = {}
     for path in _paths(where, problems):
-        found.setdefault(_identity(path), path)
+        identity = _identity(path)
+        found[identity] = found.pop(identity, path)  # at the place of the last of several paths, as the first of them
     return found
 
 
@@ -150,19 +151,26 @@ def _paths(where: Where, problems: list[str] | None) -> Iterator[Path]:
     if not isinstance(where, (str, Path)):
         for one in where:
             yield from _paths(one, problems)
-    elif Path(where).expanduser().exists():  # before patterns: a run may be called "lr=[0.1]"
-        yield Path(where).expanduser()
-    else:
-        pattern = os.path.expanduser(where)  # noqa: PTH111 - a pattern is no path
-        # where problems are collected, a folder that lost its run.json is one of them
-        fits = is_run if problems is None else os.path.isdir
-        found = [name for name in sorted(glob.glob(pattern)) if fits(name)]  # noqa: PTH207
-        if not found:
-            problem = f"no run matches {str(where)!r}; a run is a folder with a run.json"
-            if problems is None:
-                raise RunError(problem)
-            _add(problems, f"{problem}.")
-        yield from map(Path, found)
+        return
+    # before patterns: a run may be called "lr=[0.1]", or "~old", which is nobody's home
+    for path in (Path(where), Path(os.path.expanduser(where))):  # noqa: PTH111 - Path's raises where there is no such user
+        if path.exists():
+            yield path.absolute()
+            return
+    yield from _matching(where, problems)
+
+
+def _matching(pattern: PathLike, problems: list[str] | None) -> Iterator[Path]:
+    # where problems are collected, a folder that lost its run.json is one of them
+    fits = is_run if problems is None else os.path.isdir
+    names = glob.glob(os.path.expanduser(pattern))  # noqa: PTH111, PTH207 - a pattern is no path
+    found = [name for name in sorted(names) if fits(name)]
+    if not found:
+        problem = f"no run matches {str(pattern)!r}; a run is a folder with a run.json"
+        if problems is None:
+            raise RunError(problem)
+        _add(problems, f"{problem}.")
+    yield from map(Path, found)
 
 
 def _opened(path: Path, condition: str | None, problems: list[str] | None) -> list[Run]:

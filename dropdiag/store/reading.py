@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -25,7 +25,7 @@ from dropdiag.store.segments import Segment, VisibleSegment, rank_folder, rank_n
 from dropdiag.store.selection import NAMES, Selection
 from dropdiag.store.tables import SCHEMAS
 
-HEAVY: Final = ("bins", "counts")
+BIN_COLUMNS: Final = ("bins", "counts")
 WHOLE_BYTES: Final = 8 << 20  # of a file that is read at once; of a larger one, the wanted columns alone
 WHOLE_ROWS: Final = 200_000  # scalars of a segment that are decoded at once: choosing among so few costs more
 STREAM_ROWS: Final = {"scalars": 65_536, "histograms": 128}
@@ -46,9 +46,9 @@ class Rows(NamedTuple):
 
 
 @cache
-def coded(name: str, *, heavy: bool = True) -> pa.Schema:
-    """Return the schema of a table with its names as dictionaries."""
-    fields = (field for field in SCHEMAS[name] if heavy or field.name not in HEAVY)
+def coded(name: str, *, bins: bool = True) -> pa.Schema:
+    """Return the schema of a table with its names as dictionaries, with the lists of bins and counts or without."""
+    fields = (field for field in SCHEMAS[name] if bins or field.name not in BIN_COLUMNS)
     return pa.schema([field.with_type(_CODED) if field.name in NAMES else field for field in fields])
 
 
@@ -113,7 +113,7 @@ def read_histograms(path: Path, sessions: Sessions, choose: Choose | None) -> Ro
         problems = list[str]()
         with ExitStack() as stack:
             opened = list(_with_keys(visible_segments(path, "histograms", sessions), problems, stack))
-            none = coded("histograms", heavy=False).empty_table()
+            none = coded("histograms", bins=False).empty_table()
             keys = one_chunk(pa.concat_tables([none, *(one.keys.take(one.visible) for one in opened)]))
             if choose is None:
                 return Rows(keys, problems)
@@ -182,7 +182,7 @@ def read_segment(segment: Segment) -> pa.Table:
     """
     try:
         with _open(segment) as file:
-            return file.read(use_threads=False)
+            return decoded(file.read(use_threads=False))
     except UNREADABLE as error:
         raise RunError(f"{segment.path} cannot be read: {error}") from error
 
@@ -200,29 +200,28 @@ class _Histograms(NamedTuple):
         if not len(rows):
             return []
         with ExitStack() as stack:
-            heavy = _heavy(self.file or stack.enter_context(_open(self.segment)), rows)
+            lists = _read_bins(self.file or stack.enter_context(_open(self.segment)), rows)
         table = self.keys.take(rows)
-        for name in HEAVY:
-            table = table.append_column(name, heavy[name])
+        for name in BIN_COLUMNS:
+            table = table.append_column(name, lists[name])
         return [table.select(coded("histograms").names).cast(coded("histograms"))]
 
 
 def _with_keys(segments: Iterable[VisibleSegment], problems: list[str], stack: ExitStack) -> Iterator[_Histograms]:
-    light = coded("histograms", heavy=False)
+    light = coded("histograms", bins=False)
     for place, (segment, last_step) in enumerate(segments):
         with _problems(segment, problems):
-            file = _open(segment)
             with ExitStack() as closing:
-                closing.enter_context(file)
+                file = closing.enter_context(_open(segment))
                 keys = file.read(light.names, use_threads=False).cast(light)
                 mask = Selection().until(last_step).mask(keys)
                 visible = np.arange(len(keys)) if mask is None else np.flatnonzero(mask)
-                if place < OPEN_FILES:
+                if place < OPEN_FILES:  # open until all is read; a run that was killed may have thousands of segments
                     stack.push(closing.pop_all())
             yield _Histograms(segment, file if place < OPEN_FILES else None, keys, visible)
 
 
-def _heavy(file: pq.ParquetFile, rows: NDArray[np.int64]) -> pa.Table:
+def _read_bins(file: pq.ParquetFile, rows: NDArray[np.int64]) -> pa.Table:
     """Read bins and counts of some rows, ascending."""
     sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
     ends = np.cumsum([0, *sizes])
@@ -230,7 +229,7 @@ def _heavy(file: pq.ParquetFile, rows: NDArray[np.int64]) -> pa.Table:
     for group, (begin, end) in enumerate(pairwise(ends)):
         inside = rows[(rows >= begin) & (rows < end)] - begin
         if len(inside):
-            table = file.read_row_group(group, list(HEAVY), use_threads=False)
+            table = file.read_row_group(group, list(BIN_COLUMNS), use_threads=False)
             parts.append(table if len(inside) == end - begin else table.take(inside))
     return pa.concat_tables(parts)
 
@@ -258,31 +257,28 @@ def _may_hold(group: pq.RowGroupMetaData, selection: Selection) -> bool:
     return not known or selection.may_hold(statistics.min, statistics.max)
 
 
-def _open(segment: Segment) -> pq.ParquetFile:
+@contextmanager
+def _open(segment: Segment) -> Iterator[pq.ParquetFile]:
     """Open a segment, once: its bytes where it is small (what is verified is then what is decoded), else the file."""
     names = list(NAMES) if set(NAMES) <= set(SCHEMAS[segment.table].names) else None
     source: pa.NativeFile = pa.OSFile(str(segment.path))
     if source.size() <= WHOLE_BYTES:
         with source:
             source = pa.BufferReader(source.read_buffer())
-    # without pre_buffer: it reads ahead for object stores, and costs a thread and a copy on a disk
-    return pq.ParquetFile(source, read_dictionary=names, pre_buffer=False)
+    with source:
+        # without pre_buffer: it reads ahead for object stores, and costs a thread and a copy on a disk
+        yield pq.ParquetFile(source, read_dictionary=names, pre_buffer=False)
 
 
-class _problems:  # noqa: N801 - a context manager, used as a function
+@contextmanager
+def _problems(segment: Segment, problems: list[str]) -> Iterator[None]:
     """Turn what makes a segment unreadable into a sentence; that it is gone is no such thing."""
-
-    def __init__(self, segment: Segment, problems: list[str]) -> None:
-        self._segment, self._problems = segment, problems
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
-        if isinstance(error, FileNotFoundError) or not isinstance(error, UNREADABLE):
-            return False
-        text = f"{self._segment.path} cannot be read: {error}; it is left out, the rest of the run is read"
-        self._problems.append(text)
-        return True
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except UNREADABLE as error:
+        problems.append(f"{segment.path} cannot be read: {error}; it is left out, the rest of the run is read")
 
 
 def _check_there(path: Path) -> None:

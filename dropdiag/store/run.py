@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Sequence
 from copy import copy
@@ -53,7 +54,7 @@ class Run:
     """
 
     def __init__(self, path: PathLike, condition: str | None = None) -> None:
-        self.path = Path(path).expanduser().absolute()
+        self.path = Path(os.path.expanduser(path)).absolute()  # noqa: PTH111 - Path's raises where there is no such user
         self._condition = condition
         self.meta: dict[str, Any] = read_meta(self.path)
         check_ranks(self.path)
@@ -199,9 +200,7 @@ class Run:
         NotRecordedError
             If there is none; the message lists what there is.
         """
-        recorded = self.recorded([quantity], "all" if step is None else step, phase)
-        recorded.check(self, [quantity], step, phase)
-        rows = list(recorded.rows())
+        rows = list(self._found([quantity], "all" if step is None else step, phase).rows())
         found = [row for row in rows if row.layer == layer and row.call == call]
         if not found:
             have = sorted({(row.layer, row.call) for row in rows})
@@ -236,9 +235,7 @@ class Run:
             If there are several held-out phases, none of them ``"eval"``, and no phase is named.
         """
         names = [quantity] if isinstance(quantity, str) else list(quantity)
-        recorded = self.recorded(names, step, phase)
-        recorded.check(self, names, step, phase)
-        frame = self.frame_of(recorded, names)
+        frame = self.frame_of(self._found(names, step, phase), names)
         return frame.drop(columns="quantity") if isinstance(quantity, str) else frame
 
     def recorded(self, quantities: Sequence[str], step: int | str | None, phase: str | None) -> Recorded:
@@ -253,24 +250,22 @@ class Run:
         Returns
         -------
         Recorded
-            Its ``problems`` are not warned of.
+            It warns of nothing: `Recorded.warn` does, so that it may be read in a thread.
         """
         from dropdiag.store.histogram_rows import read_recorded  # noqa: PLC0415
 
         return read_recorded(self.path, self.meta["sessions"], quantities, step, phase)
 
-    def frame_of(self, recorded: Recorded, quantities: Sequence[str]) -> pd.DataFrame:
-        """Return what `recorded` found as the frame that `histograms` returns of several quantities; warn of problems.
+    def _found(self, quantities: Sequence[str], step: int | str | None, phase: str | None) -> Recorded:
+        recorded = self.recorded(quantities, step, phase)
+        recorded.warn()
+        recorded.check(self, quantities, step, phase)
+        return recorded
 
-        Warns
-        -----
-        DropdiagWarning
-            For each segment that cannot be read.
-        """
+    def frame_of(self, recorded: Recorded, quantities: Sequence[str]) -> pd.DataFrame:
+        """Return what `recorded` found as the frame that `histograms` returns of several quantities."""
         import pandas as pd  # noqa: PLC0415
 
-        for problem in recorded.problems:
-            warnings.warn(problem, DropdiagWarning, stacklevel=3)
         order = {(site["layer"], site["call"]): i for i, site in enumerate(self.meta["layers"])}
         rows = sorted(recorded.rows(), key=lambda row: (
             quantities.index(row.quantity), row.step, order.get((row.layer, 0), len(order)), row.call,

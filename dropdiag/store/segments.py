@@ -58,6 +58,7 @@ def list_segments(folder: Path, table: str | None = None) -> list[Segment]:
         return []
     matches = [match for name in names if (match := _NAME.fullmatch(name))]
     found = [_segment(folder, match) for match in matches if table in (None, match["table"])]
+    # a kill between the rename of a joined segment and the removal of its parts leaves both
     joined = [s for s in found if s.last > s.first]
     kept = [s for s in found if not any(_stands_for(j, s) for j in joined)]
     return sorted(kept, key=lambda s: (s.table, s.first))

@@ -95,6 +95,7 @@ def _among(column: pa.ChunkedArray, names: tuple[str | None, ...]) -> pa.Chunked
 
 
 def _layers(given: Any) -> tuple[str | None, ...]:
+    # in a list, None is a layer: the network as a whole; alone it is all of them, as for the other names
     several = not isinstance(given, str) and isinstance(given, Sequence)
     named = _names("layer", [name for name in given if name is not None] if several else given) or ()
     return (*named, None) if several and None in given else named

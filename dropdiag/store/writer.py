@@ -92,7 +92,7 @@ class RunWriter:
             **meta,
             "sessions": [*sessions, session],
         }
-        as_json(self.meta)
+        as_json(self.meta)  # refuses what is no JSON before anything is written
         self._create(resume=resume_from is not None)
         self._numbers = Numbers(self._folder, self._last_number())
         replace_file(self._meta_path, as_json(self.meta).encode())
@@ -151,9 +151,9 @@ class RunWriter:
         self._flushed_at = time.monotonic()
         if self._buffer.rows:
             job = Rows(self._numbers, self._buffer.scalars, self._buffer.histograms)
-            self._buffer = _Buffer()
+            self._buffer = _Buffer()  # before submit() may wait: an interrupt there must not hand rows over twice
             self.background.submit(job)
-            self.save_meta()
+            self.save_meta()  # after the rows: run.json never speaks of steps that are not on disk
 
     def drain(self) -> None:
         """Wait until everything that was handed over is on disk.
@@ -220,6 +220,7 @@ class RunWriter:
         try:
             self.flush()
             self.drain()
+            # before the state is told: who reads "completed" finds files that do not change any more
             failure = self._compact() if state == "completed" else None
             cost = {**self.meta.get("cost", {}), **self.cost()}
             self.save_meta(state=state, error=error, ended=now(), cost=cost)

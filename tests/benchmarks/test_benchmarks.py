@@ -14,12 +14,12 @@ SMALL = ["--models", "mlp", "--rounds", "2", "--block", "1", "--threads", "1", "
 RUNS = {
     "overhead": [*SMALL, "--monitors", "empty hooks", "dropdiag paper / 1", "dropdiag full / 1"],
     "histogram": ["--sizes", "1000"],
-    "store": ["--steps", "4", "--monitors", "dropdiag paper / 1"],
+    "store": ["--steps", "4", "--monitors", "dropdiag paper / 1", "--runs", "12", "--repetitions", "1"],
 }
 PRINTED = {
     "overhead": ["dropdiag paper / 1", "recorded"],
     "histogram": ["update", "KDE"],
-    "store": ["MB / 1,000 steps", "read back"],
+    "store": ["MB / 1,000 steps", "read back", "12 runs"],
 }
 
 

@@ -9,6 +9,7 @@ import textwrap
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from dropdiag.errors import ArgumentError, DropdiagWarning, NotRecordedError, RunError
@@ -87,6 +88,13 @@ def test_a_run_that_ended_well_is_compacted_to_the_same_numbers(tmp_path):
     assert parts.histograms("net_value", "all").equals(whole.histograms("net_value", "all"))
 
 
+def test_compaction_joins_the_row_groups_of_scalars_and_keeps_those_of_histograms(tmp_path):
+    write(tmp_path / "run")
+    files = {p.name.split("-")[0]: pq.ParquetFile(p) for p in (tmp_path / "run").glob("rank-0/*-*-*")}
+    assert {name: file.num_row_groups for name, file in files.items()} == {"scalars": 1, "histograms": 4}
+    assert {str(file.schema_arrow.field("layer").type) for file in files.values()} == {"string"}
+
+
 def test_a_kill_between_compaction_and_removal_doubles_nothing(tmp_path, monkeypatch):
     write(tmp_path / "run", close=False)
     before = load(tmp_path / "run").scalars
@@ -108,6 +116,22 @@ def test_a_segment_that_cannot_be_read_is_named_and_the_rest_is_read(tmp_path):
     ):
         frame = run.scalars
     assert sorted(frame["step"].unique()) == [1, 3, 4]
+
+
+def test_torn_histograms_are_named_by_every_question_even_where_nothing_is_found(tmp_path):
+    write(tmp_path / "run", close=False)
+    torn = tmp_path / "run" / "rank-0" / "histograms-000004.parquet"
+    torn.write_bytes(torn.read_bytes()[:100])
+    run = load(tmp_path / "run")
+    named = pytest.warns(DropdiagWarning, match="histograms-000004.parquet cannot be read")
+    with named:
+        assert run.histograms("net_value", "all")["step"].unique().tolist() == [1, 3, 4]
+    with named:
+        assert run.histogram("net_value", "a").n == 4
+    with named:
+        assert run.steps("net_value", "train") == [1, 3, 4]
+    with named, pytest.raises(NotRecordedError):
+        run.histograms("weight")
 
 
 def test_a_torn_segment_is_left_as_it_is_by_compaction(tmp_path):
