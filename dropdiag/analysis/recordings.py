@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from dropdiag.histograms.histogram import Histogram
+from dropdiag.store.histogram_rows import Recorded
 from dropdiag.store.reader import Run
-from dropdiag.store.reading import one_chunk, read_rows
-from dropdiag.store.selection import Selection
+from dropdiag.store.reading import read_histograms
 
 Key = tuple[str, str]
 Site = tuple[str, int]
@@ -49,27 +47,17 @@ def read(run: Run, keep: Callable[[str], bool] = lambda _: True) -> tuple[dict[K
     RunError
         If the run is gone.
     """
-    table, problems = read_rows(run.path, run.meta["sessions"], "histograms", Selection())
-    found: dict[Key, Recording] = {}
+    known: list[pa.Table] = []
+
+    def choose(keys: pa.Table) -> NDArray[np.bool_]:
+        known[:] = [keys]
+        return np.array([keep(layer) for layer in keys["layer"].to_pylist()], np.bool_)
+
+    table, problems = read_histograms(run.path, run.meta["sessions"], choose)
     steps: dict[Key, set[int]] = {}
-    for key, step, site, bins, counts in _rows(table):
-        steps.setdefault(key, set()).add(step)
-        if keep(site[0]):
-            found.setdefault(key, Recording([])).rows.append((step, site, Histogram(bins, counts)))
-    recorded = {key: Recording(sorted(known), found[key].rows if key in found else []) for key, known in steps.items()}
-    return recorded, problems
-
-
-def _rows(table: pa.Table) -> Iterator[tuple[Key, int, Site, NDArray[Any], NDArray[Any]]]:
-    names = ("quantity", "phase", "step", "layer", "call")
-    keys = (one_chunk(table.select([name]))[name].to_pylist() for name in names)
-    lists = zip(_lists(table["bins"]), _lists(table["counts"]), strict=True)
-    for (quantity, phase, step, layer, call), (bins, counts) in zip(zip(*keys, strict=True), lists, strict=True):
-        yield (quantity, phase), step, (layer, call), bins, counts
-
-
-def _lists(column: pa.ChunkedArray) -> Iterator[NDArray[Any]]:
-    for chunk in column.chunks:
-        flat, offsets = chunk.values.to_numpy(), chunk.offsets.to_numpy()
-        for begin, end in pairwise(offsets):
-            yield np.asarray(flat[begin:end])
+    for quantity, phase, step in zip(*(known[0][name].to_pylist() for name in ("quantity", "phase", "step")), strict=True):
+        steps.setdefault((quantity, phase), set()).add(step)
+    found = {key: Recording(sorted(every)) for key, every in steps.items()}
+    for row in Recorded(known[0], table, problems).rows():
+        found[row.quantity, row.phase].rows.append((row.step, (row.layer, row.call), row.histogram))
+    return found, problems

@@ -24,6 +24,8 @@ from dropdiag.analysis.compare.measures import generic, measure_of
 from dropdiag.analysis.compare.network_values import network_values
 from dropdiag.analysis.compare.reading import asked, of_quantity, read_histograms, read_scalars, relabelled
 from dropdiag.analysis.compare.step_ranges import diverged, flows
+from dropdiag.analysis.phases import common
+from dropdiag.analysis.select import ReadHistograms
 from dropdiag.store.reader import Runs
 from dropdiag.store.schema import DISTANCE, Quantity
 
@@ -77,16 +79,22 @@ def gather(
 
 def _histograms(runs: Runs, names: Sequence[str], problems: Problems) -> dict[str, pd.DataFrame]:
     """Read histograms of one phase; add whether all values are finite, and leave out those that hold no value."""
-    every, found = read_histograms(runs, names, problems), {}
-    recorded = {*EXPECTED, *every["quantity"]}
+    read, found = read_histograms(runs, names, problems), {}
+    recorded = {*EXPECTED, *read.frame["quantity"]}
     for name in filter(recorded.__contains__, names):
-        frame = asked(problems, partial(of_quantity, every, name, runs.conditions))
+        frame = asked(problems, partial(_of_one_phase, read, name, runs.conditions))
         if frame is not None:
             # both numbers at once: each costs a pass over the bins of tens of thousands of histograms
             sizes = np.array([(h.n, h.n_finite) for h in frame["histogram"]])
             frame = frame.assign(whole=sizes[:, 0] == sizes[:, 1])
             found[name] = frame[sizes[:, 0] > 0].reset_index(drop=True)
     return found
+
+
+def _of_one_phase(read: ReadHistograms, name: str, conditions: list[str]) -> pd.DataFrame:
+    # of a run whose phase is not clear nothing was read: this says so, also where other runs are clear
+    common({run: phases for run, phases in read.phases.get(name, {}).items() if phases}, name)
+    return of_quantity(read.frame, name, conditions)
 
 
 def _of_layers(

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
-from typing import Any, Final
+from collections.abc import Callable, Collection, Sequence
+from typing import Final
 
 import numpy as np
 import pandas as pd
 
-from dropdiag.analysis.compare.lenient import DAMAGE, Problems, add, attempt, noted
-from dropdiag.analysis.phases import common, rows_of_one_phase
-from dropdiag.analysis.select import KEYS, as_text, chosen
-from dropdiag.store.reader import Run, Runs
+from dropdiag.analysis import select
+from dropdiag.analysis.compare.lenient import Problems, attempt, noted
+from dropdiag.analysis.phases import rows_of_one_phase
+from dropdiag.analysis.select import KEYS, ReadHistograms, as_text, chosen, in_order
+from dropdiag.store.reader import Runs
 from dropdiag.store.schema import TRAIN
 
 HISTOGRAM_COLUMNS: Final = [*KEYS, "quantity", "histogram"]
@@ -21,43 +22,28 @@ TAIL: Final = 0.1
 _SERIES: Final = ["run", "quantity", "phase", "layer", "call"]
 
 
-def read_histograms(runs: Runs, quantities: Collection[str], problems: Problems) -> pd.DataFrame:
-    """Read the last histograms of several quantities.
+def read_histograms(runs: Runs, quantities: Sequence[str], problems: Problems) -> ReadHistograms:
+    """Read the last histograms of several quantities, each run's file opened once.
 
     Parameters
     ----------
     runs : Runs
-    quantities : collection of str
+    quantities : sequence of str
         Those that a run does not hold are no problem.
     problems : list of str
         Runs that cannot be read are added, and left out.
 
     Returns
     -------
-    DataFrame
-        Columns condition, seed, run, step, phase, layer, call, quantity, histogram; each of a run's last step, in the
-        phase that is the run's default.
+    ReadHistograms
+        Of each run and quantity those of the last step, in the phase that is the run's default.
     """
-    rows: list[tuple[Any, ...]] = []
-    for label, run in zip(runs.labels(), runs, strict=True):
-        try:
-            found = _last_histograms(run, quantities, problems)
-        except DAMAGE as error:
-            add(problems, f"{run.path} cannot be read ({error}) and is left out.")
-            continue
-        rows += [(run.condition, run.seed, label, *row) for row in found]
-    return pd.DataFrame(rows, columns=HISTOGRAM_COLUMNS).astype({"seed": "Int64", "run": "str"})
 
+    def ask(some: Runs) -> ReadHistograms:
+        read = select.read_histograms(some, quantities, conditions=runs.conditions)
+        return read._replace(frame=relabelled(read.frame, some, runs))
 
-def _last_histograms(run: Run, quantities: Iterable[str], problems: Problems) -> list[tuple[Any, ...]]:
-    rows: list[tuple[Any, ...]] = []
-    for quantity in quantities:
-        with noted(problems):
-            phases = run.phases(quantity)
-            if phases:
-                frame = run.histograms(quantity, phase=common({run.name: phases}, quantity)).assign(quantity=quantity)
-                rows += frame[HISTOGRAM_COLUMNS[3:]].itertuples(index=False, name=None)
-    return rows
+    return attempt(runs, ask, problems) or ReadHistograms({}, pd.DataFrame(columns=HISTOGRAM_COLUMNS))
 
 
 def read_scalars(runs: Runs, ignored: Collection[str], problems: Problems) -> pd.DataFrame:
@@ -82,14 +68,10 @@ def read_scalars(runs: Runs, ignored: Collection[str], problems: Problems) -> pd
 
     def ask(some: Runs) -> pd.DataFrame:
         found = [_ends(batch[batch["layer"].isna() | ~batch["quantity"].isin(ignored)]) for batch in some.batches()]
-        return relabelled(pd.concat(found or [pd.DataFrame(columns=SCALAR_COLUMNS)]), some, runs)
+        return relabelled(in_order(some, found), some, runs)
 
     frame = attempt(runs, ask, problems)
-    if frame is None:
-        return pd.DataFrame(columns=SCALAR_COLUMNS)
-    # batches come in any order: back to that of the runs, on which the order of all tables rests
-    place = frame["run"].map({label: i for i, label in enumerate(runs.labels())})
-    return frame.iloc[place.argsort(kind="stable")].reset_index(drop=True)
+    return pd.DataFrame(columns=SCALAR_COLUMNS) if frame is None or frame.empty else frame
 
 
 def _ends(frame: pd.DataFrame) -> pd.DataFrame:

@@ -313,14 +313,14 @@ def test_a_torn_segment_is_named_and_the_rest_of_the_run_is_compared(folder):
 def test_a_run_that_fails_while_it_is_read_is_named_and_left_out(folder, monkeypatch):
     from dropdiag.store.run import Run
 
-    histograms = Run.histograms
+    recorded = Run.recorded
 
     def failing(self, *arguments, **options):
         if self.path.name == "dropout-s1":
             raise OSError("stale file handle")
-        return histograms(self, *arguments, **options)
+        return recorded(self, *arguments, **options)
 
-    monkeypatch.setattr(Run, "histograms", failing)
+    monkeypatch.setattr(Run, "recorded", failing)
     comparison = compared(folder, on_unreadable="ignore")
     assert comparison.problems == (f"{folder / 'dropout-s1'} cannot be read (stale file handle) and is left out.",)
     assert row(comparison, "weight_w1", "layer1.linear")["n"] == 2
