@@ -41,7 +41,7 @@ def test_the_loop_and_the_reading_run_as_written(tmp_path, monkeypatch):
     assert len(names["run"].scalars) > 0
     names = {"dd": names["dd"], "nn": nn, "model": build("Dropout", 0, widths=(12, 8, 8, 8, 3)), "batch": x}
     exec(gaaf, names)  # noqa: S102
-    assert [type(place.after) for place in names["done"].places] == [names["dd"].GAAF] * 3
+    assert [type(swap.after) for swap in names["done"].swaps] == [names["dd"].GAAF] * 3
 
 
 def test_every_link_and_picture_is_there():
