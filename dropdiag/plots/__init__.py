@@ -8,7 +8,7 @@ from a frame of `dropdiag.analysis` into given axes. Statistics never draw, draw
 """
 
 from dropdiag.plots.correlation import correlation
-from dropdiag.plots.distribution import distribution
+from dropdiag.plots.distribution import distribution, weights
 from dropdiag.plots.gaaf import gaaf
 from dropdiag.plots.gradient_flow import gradient_flow
 from dropdiag.plots.learning import learning
@@ -16,7 +16,6 @@ from dropdiag.plots.net_variance import net_variance
 from dropdiag.plots.saturation import saturation
 from dropdiag.plots.scalar import scalar
 from dropdiag.plots.style import save
-from dropdiag.plots.weights import weights
 
 __all__ = [
     "correlation",

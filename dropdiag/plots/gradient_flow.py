@@ -161,6 +161,7 @@ def _decades(ax: Axes, means: pd.DataFrame) -> None:
     """Limits wide enough for the marks, and at least one decade, so that there are two labelled ticks."""
     means = means[means["mean"] > 0.0]
     sd = means["mean_sd"].fillna(0.0)
+    # a bar that nearly reaches 0 would take up most of the decades
     low = float((means["mean"] - sd).clip(lower=0.3 * means["mean"]).min())
     high = float((means["mean"] + sd).max())
     if np.isfinite(low) and low > 0.0:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import pandas as pd
 
@@ -50,27 +49,26 @@ def learning(
     """
     with context():
         styles = one_look(runs, conditions)
-        recorded = _recorded(runs, quantities, list(styles))
-        parts = [part for name, rows in recorded for part in _parts(runs, name, rows, list(styles))]
+        parts = [part for name, rows in _recorded(runs, quantities, list(styles))
+                 for part in _parts(runs, name, rows, list(styles))]  # fmt: skip
         if all(part.lines.empty for part in parts):
-            names = " or ".join(repr(name) for name in dict.fromkeys(part.quantity for part in parts))
+            names = " or ".join(dict.fromkeys(repr(part.quantity) for part in parts))
             raise NotRecordedError(f"not one value of {names} is finite: there is nothing to draw")
         figure, axes = panels(len(parts), width=3.4)
         for part, ax in zip(parts, axes, strict=True):
             over_steps(part.lines, ax=ax, styles=styles, log=part.log)
-            ax.set_title(plain(part.title))
+            ax.set_title(plain(f"{part.quantity.replace('_', ' ')}, {PHASES.get(part.phase, part.phase)}"))
             absent(ax, styles, drawn=set(part.lines["condition"]), held=part.held)
         make_room(figure, axes)
         legend(figure, styles)
     return figure
 
 
-@dataclass(frozen=True)
-class _Part:
+class _Part(NamedTuple):
     """What one panel shows, and the conditions that recorded it, finite or not."""
 
     quantity: str
-    title: str
+    phase: str
     lines: pd.DataFrame
     held: set[str]
     log: bool
@@ -82,25 +80,23 @@ def _recorded(
     """Return the rows of each quantity asked for, or of the usual ones that there are."""
     wanted = [quantities] if isinstance(quantities, str) else list(quantities or USUAL)
     rows = as_runs(runs).select(wanted, condition=conditions, layer=[None])
-    found = [(name, rows[rows["quantity"] == name]) for name in wanted]
-    if quantities is not None:
-        return found
-    if rows.empty:
+    if quantities is None and rows.empty:
         raise NotRecordedError(
             f"no run holds {' or '.join(map(repr, USUAL))}; give them to step() or log(), "
             f"or ask for one of {', '.join(given(runs)) or 'none recorded'}"
         )
-    return [(name, part) for name, part in found if len(part)]
+    found = [(name, rows[rows["quantity"] == name]) for name in wanted]
+    # one asked for that no run holds is kept: its curves say what is wrong
+    return [(name, part) for name, part in found if len(part) or quantities is not None]
 
 
 def _parts(runs: Run | Runs, name: str, rows: pd.DataFrame, conditions: list[str]) -> list[_Part]:
     """Panels of a quantity: one a phase in which it was recorded."""
     lines, parts = curves(runs, name, conditions=conditions), []
     for phase, held in rows.groupby("phase", sort=False)["condition"]:
-        title = f"{name.replace('_', ' ')}, {PHASES.get(str(phase), str(phase))}"
         part = lines[lines["phase"] == phase]
         log = name.endswith("loss") and bool(part["value"].max() > 10.0 * part["value"].min() > 0.0)
         if log:  # a band of a standard deviation may reach to 0, which a log axis does not
             part = part.assign(low=part["low"].clip(lower=0.2 * part["value"]))
-        parts.append(_Part(name, title, part, set(held), log))
+        parts.append(_Part(name, str(phase), part, set(held), log))
     return parts

@@ -173,6 +173,7 @@ def wander(
         look = styles[str(name)]
         ax.stairs(0.9 * top * part["means"] / tallest, edges, fill=True, color=GREY, alpha=0.55 / len(styles), lw=0)
         ax.stairs(0.9 * top * part["masks"] / tallest, edges, color=look.colour, lw=1.3, linestyle=look.line)
+    # conditions are taken to share the first one's activation: a curve each would hide the densities
     one = slopes[slopes["condition"] == slopes["condition"].iloc[0]]
     ax.plot(one["z"], one["slope"], color=SLOPE, linestyle=(0, (1.2, 1.2)), lw=1.3, zorder=3)
     room = min(0.13, 0.6 / len(numbers))
