@@ -86,6 +86,7 @@ def number(given: Any, digits: str) -> str:
     if given is None or not math.isfinite(given):
         return NOTHING
     if digits.endswith("e"):
+        # Python pads exponents to two digits; the paper prints 1.07e-4.
         mantissa, exponent = format(given, digits).split("e")
         return f"{mantissa}e{int(exponent)}".replace("-", "−")
     return format(given, digits).replace("-", "−")
