@@ -25,8 +25,8 @@ def made(tmp_path_factory):
     root = tmp_path_factory.mktemp("fashion")
     data = write_mnist(root / "data", 60, 20, suffix="")
     code, _, error = call(
-        "reproduce", "fashion-mnist", "--data", data, "--epochs", 2, "--width", 0.06, "--batch-size", 20, "--every", 2,
-        "--seeds", 2, "--jobs", 2, "--device", "cpu", "--conditions", "base", "--conditions", "gaaf",
+        "reproduce", "fashion-mnist", "--data", data, "--epochs", 1, "--width", 0.06, "--batch-size", 20, "--every", 2,
+        "--seeds", 2, "--jobs", 1, "--device", "cpu", "--conditions", "base", "--conditions", "gaaf",
         "--out", root / "out",
     )  # fmt: skip
     assert code == 0, error
@@ -69,6 +69,7 @@ def test_it_is_the_only_one_without_published_numbers():
     assert [name for name, experiment in EXPERIMENTS.items() if not experiment.compared] == ["fashion-mnist"]
 
 
+@pytest.mark.usefixtures("quick_figures")
 def test_a_new_data_set_is_a_reader_and_a_line_in_the_table(tmp_path, monkeypatch):
     def read(dataset, directory):
         random = np.random.default_rng(0)
