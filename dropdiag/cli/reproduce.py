@@ -54,7 +54,7 @@ def reproduce(
     ctx: typer.Context,
     *,
     experiment: Annotated[
-        str, typer.Argument(parser=_known, metavar=f"[{'|'.join(DATASETS)}]", help="Which experiment, by its data set.")
+        str, typer.Argument(parser=_known, metavar="NAME", help=f"Which experiment: {', '.join(DATASETS)}.")
     ] = "mnist",
     data: Annotated[
         Path | None,

@@ -124,6 +124,19 @@ def glance_at_ratios(frame: pd.DataFrame) -> Lines:
     return (f"ratio to {frame['baseline'].iloc[0]}:", *across(others, "ratio", ".2f"))
 
 
+def glance_at_accuracies(frame: pd.DataFrame) -> Lines:
+    """Show the final accuracy of each condition, with what GAAF adds where the frame has a "gain"."""
+    rows = frame.to_dict("records")
+    lines = (f"{row['condition']} {number(row['final_accuracy'], '.2f')} %{by_gaaf(row.get('gain'))}" for row in rows)
+    return ("final accuracy:", *lines)
+
+
+def by_gaaf(gain: float | None) -> str:
+    """Return " (+1.66 by GAAF)", or nothing where there is no number."""
+    text = signed(gain)
+    return "" if text == NOTHING else f" ({text} by GAAF)"
+
+
 def count(n: int, thing: str) -> str:
     """Return "1 epoch", "1,000 epochs"."""
     return f"{n:,} {thing}" if n == 1 else f"{n:,} {thing}s"

@@ -111,6 +111,7 @@ def write_page(
 
 
 def _templates() -> jinja2.Environment:
+    # Strict: a name that is misspelt in a template must raise, not leave a gap on the page.
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("dropdiag.experiments"), autoescape=True, undefined=jinja2.StrictUndefined
     )

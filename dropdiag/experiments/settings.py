@@ -123,6 +123,7 @@ class TrainSettings(ABC):
     @classmethod
     def from_config(cls: type[S], config: Mapping[str, Any]) -> S:
         """Return the settings that `config` was written from; what it does not know is ignored."""
+        # Runs of earlier versions lack the fields that came later, whose defaults are what was done then.
         known = {f.name for f in fields(cls)}
         return cls(**{name: value for name, value in config.items() if name in known})
 

@@ -105,27 +105,16 @@ _KRIZHEVSKY: Final = "by Alex Krizhevsky, on his page at the University of Toron
 _NETZER: Final = "by Yuval Netzer and others, on the page ufldl.stanford.edu/housenumbers of Stanford University"
 _ZALANDO: Final = "by Zalando Research, on github.com/zalandoresearch/fashion-mnist"
 
+_SAMPLE: Final = Path(__file__).parent / "mnist_sample"
+
 MNIST: Final = Dataset(
-    "mnist",
-    "MNIST",
-    10,
-    flip=False,
-    publisher=_LECUN,
-    reader="mnist",
-    shape=(1, 28, 28),
-    sample=Path(__file__).parent / "mnist_sample",
+    "mnist", "MNIST", 10, flip=False, publisher=_LECUN, reader="mnist", shape=(1, 28, 28), sample=_SAMPLE
 )
 CIFAR10: Final = Dataset("cifar10", "CIFAR-10", 10, flip=True, publisher=_KRIZHEVSKY, reader="cifar")
 CIFAR100: Final = Dataset("cifar100", "CIFAR-100", 100, flip=True, publisher=_KRIZHEVSKY, reader="cifar")
 SVHN: Final = Dataset("svhn", "SVHN", 10, flip=False, publisher=_NETZER, reader="svhn")
 FASHION_MNIST: Final = Dataset(
-    "fashion-mnist",
-    "Fashion-MNIST",
-    10,
-    flip=True,
-    publisher=_ZALANDO,
-    reader="fashion_mnist",
-    shape=(1, 28, 28),
+    "fashion-mnist", "Fashion-MNIST", 10, flip=True, publisher=_ZALANDO, reader="fashion_mnist", shape=(1, 28, 28)
 )
 DATASETS: Final = {dataset.key: dataset for dataset in (MNIST, CIFAR10, CIFAR100, SVHN, FASHION_MNIST)}
 """All data sets by key. A new one is a line here and a file with its reader."""

@@ -31,7 +31,7 @@ def figure8(dataset: str) -> Experiment[ImageSettings]:
         settings=ImageSettings,
         prepare=prepare,
         train=train,
-        layers=lambda _settings: layers(),
+        layers=lambda _settings: layers(),  # the factor of the widths changes no layer's name
         sections=sections(dataset),
         words="images.j2",
         fixed={"dataset": dataset},

@@ -13,11 +13,12 @@ from dropdiag.experiments.cells import (
     NOTHING,
     Column,
     Lines,
+    by_gaaf,
     difference,
     glance,
+    glance_at_accuracies,
     glance_at_ratios,
     label,
-    number,
     ratio,
     signed,
     value,
@@ -85,7 +86,7 @@ def _accuracy(dataset: str) -> Section:
         figure=figure,
         table=table,
         columns=(*ACCURACY_COLUMNS, *(PAPER_COLUMNS if published else ())),
-        at_a_glance=_accuracies,
+        at_a_glance=glance_at_accuracies,
     )
 
 
@@ -106,20 +107,8 @@ PAPER_COLUMNS: Final = (
 def _published(dataset: str) -> Lines:
     gains = paper.IMAGE_GAIN[dataset]
     return tuple(
-        f"{name} {share:.2f} %" + (f" ({signed(gains[name])} by GAAF)" if name in gains else "")
-        for name, share in paper.IMAGE_ACCURACY[dataset].items()
+        f"{name} {share:.2f} %{by_gaaf(gains.get(name))}" for name, share in paper.IMAGE_ACCURACY[dataset].items()
     )
-
-
-def _accuracies(frame: pd.DataFrame) -> Lines:
-    rows = frame.set_index("condition")
-    return ("final accuracy:", *(f"{name} {_accuracy_of(rows, str(name))}" for name in rows.index))
-
-
-def _accuracy_of(rows: pd.DataFrame, name: str) -> str:
-    share = f"{number(rows.loc[name, 'final_accuracy'], '.2f')} %"
-    gain = signed(float(rows["gain"][name])) if name in WITHOUT_GAAF else NOTHING
-    return share if gain == NOTHING else f"{share} ({gain} by GAAF)"
 
 
 LEARNING: Final = Section(

@@ -37,5 +37,5 @@ MNIST: Final = Experiment(
     layers=layers,
     sections=SECTIONS,
     words="mnist.j2",
-    fixed={"device": "cpu"},
+    fixed={"device": "cpu"},  # `MnistTraining` moves nothing to another device
 )

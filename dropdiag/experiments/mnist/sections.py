@@ -10,11 +10,10 @@ import pandas as pd
 
 from dropdiag.experiments import figures, paper, tables
 from dropdiag.experiments.cells import (
-    Lines,
     glance,
+    glance_at_accuracies,
     glance_at_ratios,
     label,
-    number,
     published_across,
     ratio,
     value,
@@ -43,11 +42,6 @@ def _learning(runs: Runs, _layers: Layers) -> pd.DataFrame:
     names = ("accuracy", "accuracy_sd", "epochs", "epochs_sd")
     published = {name: {c: getattr(row, name) for c, row in paper.MNIST_ACCURACY.items()} for name in names}
     return tables.with_published(tables.accuracy_table(runs), **published)
-
-
-def _accuracies(frame: pd.DataFrame) -> Lines:
-    rows = zip(frame["condition"], frame["final_accuracy"], strict=True)
-    return ("final accuracy:", *(f"{condition} {number(share, '.2f')} %" for condition, share in rows))
 
 
 LAYER = (label("layer", "Layer"), label("condition", "Condition"))
@@ -153,7 +147,7 @@ LEARNING: Final = Section(
         value("paper_accuracy", "Paper: accuracy, %", ".2f", sd_digits=".3f", published=True),
         value("paper_epochs", "Paper: epochs", ".1f", published=True),
     ),
-    at_a_glance=_accuracies,
+    at_a_glance=glance_at_accuracies,
 )
 
 GAAF: Final = Section(

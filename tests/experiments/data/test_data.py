@@ -176,6 +176,13 @@ def test_the_sample_is_small_and_holds_every_digit():
     assert all(word in notice for word in ("LeCun", "Cortes", "Burges", "CC BY-SA 3.0", "subset"))
 
 
+def test_a_limit_takes_the_first_images():
+    whole, data = load_images("mnist"), load_images("mnist", limit=7)
+    assert data.train_images.equal(whole.train_images[:7])
+    assert data.test_labels.equal(whole.test_labels[:7])
+    assert data.source == "the sample of MNIST shipped with dropdiag, the first 7 of each"
+
+
 def test_stratified_keeps_shares_and_order():
     labels = np.repeat(np.arange(3), [50, 30, 20]).astype(np.uint8)
     chosen = stratified(np.random.default_rng(0).permutation(labels), 10)

@@ -1,13 +1,20 @@
-"""A data set of another image size, of which the paper has no numbers."""
+"""Data sets of other image sizes, of which the paper has no numbers."""
 
 from __future__ import annotations
 
+import io
 import re
+import sys
+import types
 
+import numpy as np
 import pandas as pd
 import pytest
+from rich.console import Console
 
-from dropdiag.experiments.reproduce import EXPERIMENTS
+from dropdiag.experiments.data.datasets import DATASETS, Contents, Dataset, Split
+from dropdiag.experiments.images.experiment import figure8
+from dropdiag.experiments.reproduce import EXPERIMENTS, reproduce
 from tests.experiments.conftest import write_mnist
 from tests.experiments.test_reproduce import Page
 from tests.test_cli import call
@@ -18,8 +25,8 @@ def made(tmp_path_factory):
     root = tmp_path_factory.mktemp("fashion")
     data = write_mnist(root / "data", 60, 20, suffix="")
     code, _, error = call(
-        "reproduce", "fashion-mnist", "--data", data, "--epochs", 2, "--width", 0.06, "--batch-size", 20, "--every", 2,
-        "--seeds", 2, "--jobs", 2, "--device", "cpu", "--conditions", "base", "--conditions", "gaaf",
+        "reproduce", "fashion-mnist", "--data", data, "--epochs", 1, "--width", 0.06, "--batch-size", 20, "--every", 2,
+        "--seeds", 2, "--jobs", 1, "--device", "cpu", "--conditions", "base", "--conditions", "gaaf",
         "--out", root / "out",
     )  # fmt: skip
     assert code == 0, error
@@ -60,3 +67,28 @@ def test_the_page_says_that_the_paper_has_no_numbers(made):
 
 def test_it_is_the_only_one_without_published_numbers():
     assert [name for name, experiment in EXPERIMENTS.items() if not experiment.compared] == ["fashion-mnist"]
+
+
+@pytest.mark.usefixtures("quick_figures")
+def test_a_new_data_set_is_a_reader_and_a_line_in_the_table(tmp_path, monkeypatch):
+    def read(dataset, directory):
+        random = np.random.default_rng(0)
+        images, labels = random.integers(0, 256, (24, *dataset.shape)).astype(np.uint8), np.arange(24) % 3
+        return Contents(Split(images[:18], labels[:18]), Split(images[18:], labels[18:]), directory, "those of a test")
+
+    reader = types.ModuleType("stripes")
+    reader.read = read
+    monkeypatch.setitem(sys.modules, "dropdiag.experiments.data.stripes", reader)
+    line = Dataset("stripes", "Stripes", 3, flip=False, publisher="by nobody", reader="stripes", shape=(2, 12, 9))
+    monkeypatch.setitem(DATASETS, line.key, line)
+    monkeypatch.setitem(EXPERIMENTS, line.key, figure8(line.key))  # as for every line when the module is imported
+    made = reproduce(
+        tmp_path / "out", "stripes", data=tmp_path, seeds=1, epochs=1, width=0.06, batch_size=6, device="cpu", jobs=1,
+        conditions=["Base"], console=Console(file=io.StringIO()),
+    )  # fmt: skip
+    assert made.failed == {}
+    text = made.page.read_text(encoding="utf-8")
+    assert "Batch norm and GAAF on Stripes: the networks of Figure 8" in text
+    assert "Stripes is published by nobody. Read here were those of a test." in text
+    accuracy = pd.read_csv(tmp_path / "out" / "tables" / "accuracy.csv")
+    assert accuracy["condition"].tolist() == ["Base"]
