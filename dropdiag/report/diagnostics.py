@@ -155,11 +155,13 @@ def distribution(section: Section, given: Material, name: str) -> Diagnostic:
 
 def other_scalars(section: Section, given: Material) -> Diagnostic:
     """Every other scalar of layers, over training, and each run's last value."""
-    names = [name for name in given.scalars.names(network=False) if _is_other(given, name)]
+    others = [name for name in given.scalars.names(network=False) if _is_other(given, name)]
     measures: dict[str, Series] = {}
     frames = []
-    for name, phase in ((name, phase) for name in names for phase in given.scalars.phases(name)):
-        track, title = given.scalars.tracks[name, phase], words(_described(given, name).label)
+    for (name, phase), track in sorted(given.scalars.tracks.items()):
+        if name not in others:
+            continue
+        title = words(_described(given, name).label)
         made = track.series(given.keep, unit=_unit(given, name))
         if made is not None:
             # no phase is chosen here: "masks" and "fit" are no held-out data, so no rule could
