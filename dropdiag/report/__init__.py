@@ -5,7 +5,8 @@
 
 `data` gathers what is shown: `series` and `distributions` read all scalars and histograms of the runs once,
 `diagnostics` makes a figure and a table of each part, `verdicts` and `flows` take theirs from the comparison,
-`run_tables` from each ``run.json``. `binary` packs numbers and names for the page, `page` writes it; `serve` shows it while runs train.
+`run_tables` from each ``run.json``. `binary` packs numbers and names for the page, `page` writes it; `serve` shows it
+while runs train.
 """
 
 from __future__ import annotations
