@@ -89,7 +89,7 @@ def last_values(
 
 
 def _is_shown(run: Run, name: str) -> bool:
-    counts = name in COUNTERS or (name in QUANTITIES and run.quantities[name].scale == UNCOMPARED)
+    counts = name.lower() in COUNTERS or (name in QUANTITIES and run.quantities[name].scale == UNCOMPARED)
     return name not in IN_OVERVIEW and not counts
 
 

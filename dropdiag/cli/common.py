@@ -73,6 +73,7 @@ def groups(arguments: Sequence[str]) -> Groups | list[str | Path]:
 
 def echo_json(value: object) -> None:
     """Print strict JSON: numbers that are not finite become null."""
+    # NaN is no JSON: jq and every strict reader refuse a file that has one
     typer.echo(json.dumps(_plain(value), indent=1, allow_nan=False))
 
 
@@ -113,6 +114,7 @@ def bar(what: str) -> Iterator[Callable[[int, int], None]]:
     from rich.console import Console  # noqa: PLC0415
     from rich.progress import Progress  # noqa: PLC0415
 
+    # on standard error, and gone at the end, so that standard output can be piped
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(what, total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)

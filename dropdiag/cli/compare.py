@@ -96,6 +96,7 @@ def _chosen(table: pd.DataFrame, column: str, pattern: str | None) -> pd.DataFra
     names = [str(name) for name in table[column].unique()]
     if not any(fnmatchcase(name, pattern) for name in names):
         raise ArgumentError(f"no {column} matches {pattern!r}; there are {', '.join(names) or 'none'}")
+    # scalars of the network have the layer None, which matches no pattern
     return table[[isinstance(name, str) and fnmatchcase(name, pattern) for name in table[column]]]
 
 
@@ -131,6 +132,7 @@ def _by_measure(effects: pd.DataFrame) -> list[list[str | Text]]:
 
     rows: list[list[str | Text]] = []
     for _, part in effects.groupby("measure", sort=False):
+        # a scalar of the network has no layer: its numbers stand beside its name
         for i, (measure, layer, *numbers) in enumerate(map(effect, part.itertuples())):
             if layer and i == 0:
                 rows.append([Text(measure, style="bold"), *[""] * len(numbers)])

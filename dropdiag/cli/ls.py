@@ -58,6 +58,7 @@ def ls(
         _print(runs)
     else:
         typer.echo(f"no run{' with that' if where else ''} below {root}", err=True)
+    # after the table, and on standard error: the list itself stays one that can be piped
     tell(list(found.unreadable.values()), "unreadable")
     finish(problems)
     if found.unreadable:

@@ -131,7 +131,7 @@ def _disabled(run: Run) -> list[str]:
 def _layers(page: Page, sites: list[Site]) -> None:
     from dropdiag.cli.terminal import histogram, spark  # noqa: PLC0415
 
-    many = len({site.call for site in sites}) > 1
+    many = len({site.call for site in sites}) > 1  # calls are named only where a module is called more than once
     ends = [_ends(site) for site in sites]
     longest = min(max(len(site.layer) for site in sites), LAYER) + max(len(ENDS), *map(len, ends))
     # Histogram and curve share what the texts leave of the terminal; beyond 32 columns they say nothing more.
@@ -160,6 +160,7 @@ def _quantities(page: Page, others: list[LastValue]) -> None:
     from rich.text import Text  # noqa: PLC0415 - not paid for --help
 
     rows: list[list[str | Text]] = []
+    # they come sorted, so that each group is whole
     for (label, unit, phase), group in groupby(others, lambda one: (one.label, one.unit, one.phase)):
         head = f"{label}{'' if unit in ('', '1') else f', {unit}'} ({phase})"
         for i, one in enumerate(group):

@@ -71,6 +71,7 @@ class Page:
         """Write all of it; characters that the encoding lacks are written as ``?``."""
         target = self._target
         buffer = io.StringIO()
+        # drawn into a buffer first: what the encoding lacks can then be replaced as a whole, colours and all
         drawn = Console(
             file=buffer, width=self.width, force_terminal=target.is_terminal, color_system=target.color_system,  # type: ignore[arg-type]
             no_color=target.no_color, highlight=False, legacy_windows=False,
@@ -112,6 +113,7 @@ def spark(values: Sequence[float], *, unicode: bool, low: float | None = None, h
 
 
 def _level(above: float, step: float, levels: int) -> int:
+    # the greatest value belongs to the highest block, not to one above it
     return max(0, min(int(above / step), levels - 1)) if step > 0.0 else 0
 
 

@@ -3,8 +3,10 @@
 ``dropdiag.report`` is this package and can be called: ``dropdiag.report(runs, "report.html")`` is
 `dropdiag.report.page.report`, whatever was imported before.
 
-`data` gathers what is shown (`densities`, `series` for the figures; `sections`, `verdicts`, `facts` for the tables),
-`packing` brings numbers and names into the page, `page` writes it; `serve` shows it while runs train.
+`data` gathers what is shown: `series` and `distributions` read all scalars and histograms of the runs once,
+`diagnostics` makes a figure and a table of each part, `verdicts` and `flows` take theirs from the comparison,
+`run_tables` from each ``run.json``. `binary` packs numbers and names for the page, `page` writes it; `serve` shows it
+while runs train.
 """
 
 from __future__ import annotations

@@ -87,7 +87,9 @@ def _made(section: Section, make: Maker, given: Material) -> Diagnostic:
 def learning(section: Section, given: Material) -> Diagnostic:
     """Scalars of the network as a whole: a curve a quantity and phase."""
     # of the network dropdiag itself only times and counts: the rest was given to step() and log()
-    known = [name for name in given.scalars.names(network=True) if name not in QUANTITIES and name not in COUNTERS]
+    known = [
+        name for name in given.scalars.names(network=True) if name not in QUANTITIES and name.lower() not in COUNTERS
+    ]
     names = [*(name for name in USUAL if name in known), *(name for name in known if name not in USUAL)]
     tracks = [(name, given.scalars.tracks[name, phase]) for name in names for phase in given.scalars.phases(name)]
     curves = [{"quantity": name, **made.packed(given.blob)} for name, track in tracks
@@ -153,17 +155,20 @@ def distribution(section: Section, given: Material, name: str) -> Diagnostic:
 
 def other_scalars(section: Section, given: Material) -> Diagnostic:
     """Every other scalar of layers, over training, and each run's last value."""
-    names = [name for name in given.scalars.names(network=False) if _is_other(given, name)]
+    others = [name for name in given.scalars.names(network=False) if _is_other(given, name)]
     measures: dict[str, Series] = {}
     frames = []
-    for name in names:
-        track = given.scalars.common(name)
-        made = None if track is None else track.series(given.keep, unit=_unit(given, name))
-        if track is not None and made is not None:
-            title = words(_described(given, name).label)
-            measures[f"{title} ({name})" if title in measures else title] = made
+    for (name, phase), track in sorted(given.scalars.tracks.items()):
+        if name not in others:
+            continue
+        title = words(_described(given, name).label)
+        made = track.series(given.keep, unit=_unit(given, name))
+        if made is not None:
+            # no phase is chosen here: "masks" and "fit" are no held-out data, so no rule could
+            several = f", {phase}" if len(given.scalars.phases(name)) > 1 else ""
+            measures[f"{title}{several}" if f"{title}{several}" not in measures else f"{name}{several}"] = made
             frame = over_seeds(_last(track, given), SITE, ["value"])
-            frames.append(frame.assign(title=title, unit=made.unit or "1", phase=track.phase))
+            frames.append(frame.assign(title=title, unit=made.unit or "1", phase=phase))
     if not frames:
         return Diagnostic(section)
     columns = [_text("Measure", "title"), _text("Unit", "unit"), _text("Phase", "phase"), *SITE_COLUMNS,

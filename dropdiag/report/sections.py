@@ -77,8 +77,8 @@ OTHER_SCALARS: Final = Section(
     "Every other number that the runs’ probes recorded of layers, over training. Lines are means over seeds (of "
     "what is compared by its ratio the geometric mean), bands one standard deviation over seeds. The table has each "
     "run’s last value, averaged over seeds.",
-    "A number means what its probe says. Held-out data are shown where it was recorded there, else training data; "
-    "each chart says which.",
+    "A number means what its probe says. What was recorded in several phases, in training and on held-out data, has "
+    "a chart and rows for each: they are different numbers.",
     "other",
 )  # fmt: skip
 

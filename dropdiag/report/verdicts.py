@@ -104,16 +104,14 @@ def headlines(table: pd.DataFrame, claims: Any = None) -> list[Headline]:
         Of a comparison.
     claims : Claims, optional
     """
+    known = table[np.isfinite(table["effect"].astype(float))]
     made: list[Headline] = []
-    for (condition, measure), rows in table.groupby(["condition", "measure"], sort=False):
-        part = rows[np.isfinite(rows["effect"].astype(float))]
-        if measure in HEADLINES and len(part):
-            made.append(_headline(str(condition), str(measure), part, getattr(claims, "overall", None)))
-    # by condition as the comparison has them, and in each as HEADLINES lists the measures
-    order = list(HEADLINES)
-    place = {name: i for i, name in enumerate(dict.fromkeys(one.condition for one in made))}
-    names = {title: key for key, title in HEADLINES.items()}
-    return sorted(made, key=lambda one: (place[one.condition], order.index(names[one.measure])))
+    for condition, rows in known.groupby("condition", sort=False):
+        for measure in HEADLINES:
+            part = rows[rows["measure"] == measure]
+            if len(part):
+                made.append(_headline(str(condition), measure, part, getattr(claims, "overall", None)))
+    return made
 
 
 def _headline(condition: str, measure: str, part: pd.DataFrame, overall: pd.DataFrame | None) -> Headline:

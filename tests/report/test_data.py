@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import dropdiag as dd
 from dropdiag import analysis
 from dropdiag.analysis import correlation
 from dropdiag.analysis import gradient_flow as flow
@@ -310,6 +311,18 @@ def test_a_reports_histograms_are_opened_twice_and_of_a_small_one_once(tmp_path)
         files = {name: times for name, times in opened.items() if "histograms" in name}
         assert len(files) == len(runs)
         assert set(files.values()) == {most}
+
+
+def test_a_whole_report_opens_each_histogram_file_once_beside_its_comparison(tmp_path):
+    runs = write_runs(tmp_path, ["No dropout", "Dropout"], seeds=(0, 1), steps=20)
+
+    def times(make):
+        with openings(tmp_path) as opened:
+            make()
+        return {number for name, number in opened.items() if "histograms" in name}
+
+    (of_comparison,) = times(lambda: dd.compare(runs, on_unreadable="ignore").claims())
+    assert times(lambda: dd.report(runs, tmp_path / "report.html")) == {of_comparison + 1}
 
 
 def test_what_was_kept_and_what_was_read_again_are_the_same(runs):

@@ -170,7 +170,8 @@ report.buildSection = function (name, part) {
   if (density?.left_out) remarks.push(`${report.format(density.left_out)} recorded steps are left out of the slider, evenly, to keep the page small.`);
   if (density && density.outside > 0.0005) remarks.push(`Up to ${report.format(100 * density.outside)} % of the values of a layer and step lie beyond the ends of its axis.`);
   const dropped = measures.reduce((sum, [, series]) => sum + series.dropped, 0);
-  if (dropped) remarks.push(`${report.format(dropped)} missing or infinite values are left out.`);
+  const logs = measures.some(([, series]) => series.log && series.dropped);
+  if (dropped) remarks.push(`${report.format(dropped)} values are left out: missing, infinite${logs ? ", or not above 0 where the mean is geometric" : ""}.`);
   host.querySelector(".remark").textContent = remarks.join(" ");
   report.groups.push({ group, refresh: () => { chooser.refill(); draw(); } });
   draw();
