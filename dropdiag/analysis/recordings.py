@@ -55,7 +55,9 @@ def read(run: Run, keep: Callable[[str], bool] = lambda _: True) -> tuple[dict[K
 
     table, problems = read_histograms(run.path, run.meta["sessions"], choose)
     steps: dict[Key, set[int]] = {}
-    for quantity, phase, step in zip(*(known[0][name].to_pylist() for name in ("quantity", "phase", "step")), strict=True):
+    for quantity, phase, step in zip(
+        *(known[0][name].to_pylist() for name in ("quantity", "phase", "step")), strict=True
+    ):
         steps.setdefault((quantity, phase), set()).add(step)
     found = {key: Recording(sorted(every)) for key, every in steps.items()}
     for row in Recorded(known[0], table, problems).rows():
