@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
 import pandas as pd
 
 from dropdiag.analysis.phases import common, keep
 from dropdiag.analysis.select import GROUP, by_step, check, pushed_down
-from dropdiag.analysis.training import over_training
+from dropdiag.analysis.training import Part, finite, logs, over_training, parts
 from dropdiag.store.reader import Run, Runs, as_runs
 from dropdiag.store.selection import Names
 
@@ -64,9 +64,8 @@ def curves(
     one = _one_phase(every, quantity, check("condition", conditions, every.conditions), phase)
 
     def gather(layer: Names, condition: Names) -> pd.DataFrame:
-        def read(_steps: bool) -> Iterator[pd.DataFrame]:
-            found = every.batches(quantity, condition=condition, phase=one, layer=layer)
-            return (_usable(frame, log=log) for frame in found)
+        def read() -> Iterable[Part]:
+            return parts(every, quantity, logs if log else finite, condition=condition, phase=one, layer=layer)
 
         return over_training(read, GROUP, bins)
 
@@ -86,9 +85,3 @@ def _one_phase(runs: Runs, quantity: str, conditions: Collection[str], phase: st
     one = common(held, quantity, phase)
     keep(held, quantity, one)
     return one
-
-
-def _usable(frame: pd.DataFrame, *, log: bool) -> pd.DataFrame:
-    """Rows with NaN for what has no value on the scale."""
-    value = frame["value"].where(np.isfinite(frame["value"]) & ((frame["value"] > 0.0) | (not log)))
-    return frame.assign(value=np.log(value) if log else value, dropped=value.isna())

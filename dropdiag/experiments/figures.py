@@ -6,12 +6,12 @@ from matplotlib.figure import Figure
 
 from dropdiag.experiments.experiment import Layers
 from dropdiag.plots.correlation import correlation as draw_correlation
+from dropdiag.plots.distribution import weights as draw_weights
 from dropdiag.plots.gaaf import gaaf as draw_gaaf
 from dropdiag.plots.gradient_flow import gradient_flow as draw_gradient_flow
 from dropdiag.plots.learning import learning as draw_learning
 from dropdiag.plots.net_variance import net_variance as draw_net_variance
 from dropdiag.plots.saturation import saturation as draw_saturation
-from dropdiag.plots.weights import weights as draw_weights
 from dropdiag.store.reader import Runs
 
 
