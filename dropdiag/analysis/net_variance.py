@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from dropdiag.analysis.saturation import activation_of, areas_of, by_label
 from dropdiag.analysis.seeds import over_seeds
-from dropdiag.analysis.select import GROUP, SITE, check, histograms
+from dropdiag.analysis.select import GROUP, SITE, check, of_one_phase, read_histograms
 from dropdiag.errors import ArgumentError, NotRecordedError
 from dropdiag.histograms.grid import line_centres
 from dropdiag.histograms.histogram import Histogram
@@ -266,13 +266,16 @@ def _of_model(source: NetVariance, layers: Sequence[str] | None, conditions: Seq
 def _of_runs(
     source: Run | Runs, layers: Sequence[str] | None, conditions: Sequence[str] | None, phase: str | None
 ) -> Measured:
-    if phase is None and any(MASKS in run.phases("net_variance") for run in as_runs(source)):
-        phase = MASKS
-    variances, means = (
-        histograms(source, quantity, layers=layers, conditions=conditions, phase=phase) for quantity in HISTOGRAMS[:2]
-    )
+    names = check("condition", conditions, as_runs(source).conditions)
+    read = read_histograms(source, HISTOGRAMS, conditions=names, phase=phase or MASKS)
+    if phase is None and not any(MASKS in phases for phases in read.phases["net_variance"].values()):
+        read = read_histograms(source, HISTOGRAMS, conditions=names)  # recorded under another name: the default phase
+    else:
+        phase = phase or MASKS
+    chosen: dict[str, Any] = {"conditions": conditions, "phase": phase}
+    variances, means = (of_one_phase(source, read, name, layers=layers, **chosen) for name in HISTOGRAMS[:2])
     try:  # a layer (or all of them) without saturated means is not recorded here, so that none is asked for by name
-        masked = histograms(source, HISTOGRAMS[2], conditions=conditions, phase=phase)
+        masked = of_one_phase(source, read, HISTOGRAMS[2], **chosen)
     except NotRecordedError:
         masked = means[:0]
     return Measured(source, variances, means, masked, _last_numbers(source, variances))
