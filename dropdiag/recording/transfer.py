@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 import torch
@@ -84,7 +84,7 @@ class TransferQueue:
     def _settle(self) -> None:
         """Turn batches into rows, many at a time."""
         batches, self._batches, self._bins = self._batches, [], 0
-        self._add((step, phase, record) for step, phase, records in batches for record in records)
+        self._add([(step, phase, record) for step, phase, records in batches for record in records])
 
     def flush(self, *, due_only: bool = False, wait: bool = True) -> None:
         """Hand over everything to the writer, and let it write.
@@ -117,7 +117,7 @@ class TransferQueue:
         if failure is not None:
             self._on_failure(failure)
 
-    def _add(self, records: Iterable[tuple[int, str, Record]]) -> None:
+    def _add(self, records: Sequence[tuple[int, str, Record]]) -> None:
         """Hand over rows of the records whose values are on the host; what is on a device comes here later."""
         scalars, histograms = [], []
         for step, phase, (layer, call, quantity, value) in records:
@@ -141,7 +141,7 @@ class TransferQueue:
             elif not all(event.query() for event in copies.events):  # type: ignore[no-untyped-call]
                 return  # later copies are not looked at: rows reach the writer in the order of steps
             del self._copies[0]
-            self._add((w.step, w.phase, w.arrived()) for w in copies.waiting)
+            self._add([(w.step, w.phase, w.arrived()) for w in copies.waiting])
 
 
 def abandon(process: int, queue: TransferQueue, writer: RunWriter) -> None:
