@@ -5,12 +5,15 @@ BIN := .venv/bin
 # One thread a process: the demo trains two networks side by side, the tests run in two workers.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help demo test lint types imports unit test-slow bench bench-history clean
+# A file in tests/slow is a part: `make slow-memory` runs one, `make test-slow` all of them.
+SLOW := $(patsubst tests/slow/test_%.py,slow-%,$(wildcard tests/slow/test_*.py))
+
+.PHONY: help demo test lint types imports unit test-slow $(SLOW) bench bench-history clean
 
 help:
 	@echo "make demo       train the paper's network on the MNIST sample, draw its figures (about 3 minutes on 2 cores, after set-up)"
 	@echo "make test       lint, types, import rules and the test suite"
-	@echo "make test-slow  the tests that take minutes each"
+	@echo "make test-slow  the tests that take minutes each: $(SLOW)"
 	@echo "make bench      the benchmarks, beside other tools (about 25 minutes)"
 	@echo "make bench-history  time the kernels, keep the times, compare with the last ones"
 	@echo "make clean      remove .venv, caches and the demo's output"
@@ -38,8 +41,10 @@ imports: .venv/.installed
 unit: .venv/.installed
 	$(BIN)/pytest -n 2
 
-test-slow: .venv/.installed
-	$(BIN)/pytest -m slow
+test-slow: $(SLOW)
+
+$(SLOW): slow-%: .venv/.installed
+	$(BIN)/pytest -m slow tests/slow/test_$*.py
 
 .venv/.installed-bench: .venv/.installed
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,bench]'

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dropdiag.cli import app
+from dropdiag.cli.app import app
 
 if __name__ == "__main__":
     app(prog_name="dropdiag")

@@ -63,7 +63,7 @@ def compare(
     - `dropdiag compare "A=runs/a-*" "B=runs/b-*" --json | jq '.claims[] | {claim, verdict}'`
     """
     with clear_errors(), warned() as problems:
-        from dropdiag.analysis.compare import compare as compared  # noqa: PLC0415 - pandas is not paid for --help
+        from dropdiag.analysis.compare.comparison import compare as compared  # noqa: PLC0415 - pandas is not paid for --help
 
         found = compared(groups(runs), baseline=baseline, on_unreadable="ignore")
         asked = claim_options(dropout, gaaf, scalar)

@@ -24,7 +24,7 @@ from torch import nn
 from dropdiag.errors import ArgumentError
 from dropdiag.experiments.experiment import Layers
 from dropdiag.experiments.settings import condition_named
-from dropdiag.gaaf import GAAF
+from dropdiag.gaaf.activation import GAAF
 
 BASE: Final = "Base"
 BATCH_NORM: Final = "Batch norm"

@@ -17,7 +17,8 @@ from torch import nn
 
 from dropdiag.errors import ArgumentError
 from dropdiag.experiments.settings import condition_named
-from dropdiag.gaaf import GAAF, port_shape
+from dropdiag.gaaf.activation import GAAF
+from dropdiag.gaaf.shapes import port_shape
 
 NO_DROPOUT: Final = "No dropout"
 DROPOUT: Final = "Dropout"

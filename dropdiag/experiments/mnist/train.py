@@ -18,7 +18,7 @@ from dropdiag.experiments.data.datasets import Images
 from dropdiag.experiments.experiment import Progress
 from dropdiag.experiments.mnist.network import FITTED, KNOWN, WIDTHS, build, check_activation
 from dropdiag.experiments.settings import TrainSettings
-from dropdiag.gaaf import fit
+from dropdiag.gaaf.fit import fit
 from dropdiag.recorder import Recorder
 
 EVALUATION_BATCH: Final = 1_000

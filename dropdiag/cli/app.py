@@ -1,0 +1,82 @@
+"""The program that gathers the commands."""
+
+from __future__ import annotations
+
+import io
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from typing import Annotated, Any
+
+import typer
+
+from dropdiag.cli.catalog import catalog
+from dropdiag.cli.compare import compare
+from dropdiag.cli.coverage import coverage
+from dropdiag.cli.export import export
+from dropdiag.cli.ls import ls
+from dropdiag.cli.report import report
+from dropdiag.cli.reproduce import reproduce
+from dropdiag.cli.show import show
+from dropdiag.cli.watch import watch
+
+# In the order in which --help lists them.
+COMMANDS = (
+    reproduce,
+    ls,
+    show,
+    coverage,
+    compare,
+    report,
+    watch,
+    export,
+    catalog,
+)
+
+
+class Program(typer.Typer):
+    """The program: what the encoding of a terminal or pipe lacks is printed as ``?`` and stops nothing."""
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        """Run a command."""
+        # A pipe of ASCII, or a Windows console, must not end a command with UnicodeEncodeError.
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="replace")
+        return super().__call__(*args, **options)
+
+
+app = Program(
+    name="dropdiag",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        try:
+            typer.echo(f"dropdiag {version('dropdiag')}")
+        except PackageNotFoundError:
+            typer.echo("dropdiag, not installed as a package: its version is unknown")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    _version: Annotated[
+        bool, typer.Option("--version", help="Show the version and leave.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Measure what dropout and GAAF do inside a PyTorch network.
+
+    `dropdiag COMMAND --help` explains a command, with examples.
+
+    **Exit codes**: 0 all is well; 1 done in part, and what is missing is named; 2 wrong input, nothing was written;
+    130 interrupted.
+    """
+
+
+for _command in COMMANDS:
+    app.command()(_command)
