@@ -199,7 +199,7 @@ class Recorder:
         Parameters
         ----------
         batch, masks, p, seed
-            As in `dropdiag.net_variance`, which this is.
+            As in `dropdiag.measure.net_variance`, which this is.
         phase : str, default "masks"
             The phase of its rows. A second measurement in one phase at one step is kept under ``masks-2``, with a
             warning.
@@ -212,7 +212,8 @@ class Recorder:
         Raises
         ------
         ArgumentError
-            As `dropdiag.net_variance`, or if the Recorder is closed, an evaluation is open, or the phase is "train".
+            As `dropdiag.measure.net_variance`, or if the Recorder is closed, an evaluation is open, or the phase is
+            "train".
         """
         self._check_open("leave it before net_variance()")
         check_phase(phase)

@@ -144,7 +144,7 @@ def fit(
     Raises
     ------
     ArgumentError
-        If the model has no GAAF, or as `dropdiag.net_variance`; nothing is changed then.
+        If the model has no GAAF, or as `dropdiag.measure.net_variance`; nothing is changed then.
 
     Notes
     -----
