@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from types import ModuleType
 from typing import Final
@@ -52,13 +52,6 @@ def memory_span(values: Tensor) -> MemorySpan | None:
     return owner.data_ptr(), owner.numel(), width, owner
 
 
-def parts(values: MemorySpan, number: int) -> list[MemorySpan]:
-    """Split values into so many parts of about one size."""
-    address, n, width, owner = values
-    size = -(-n // number)
-    return [(address + start * width, min(size, n - start), width, owner) for start in range(0, n, size)]
-
-
 def is_dense(values: Tensor) -> bool:
     """Whether values that are not contiguous still fill a stretch of memory without gaps."""
     if values.ndim == 4:
@@ -66,8 +59,13 @@ def is_dense(values: Tensor) -> bool:
     return values.ndim == 2 and values.t().is_contiguous()
 
 
-def count_parallel(values: MemorySpan, tables: Sequence[Tensor]) -> None:
-    """Count parts of the values into several tables at once.
+def threads_for(values: MemorySpan) -> int:
+    """Return how many threads are to count values: one, unless there are very many."""
+    return 1 if values[1] < PARALLEL else torch.get_num_threads()
+
+
+def count(values: MemorySpan, tables: Sequence[Tensor]) -> None:
+    """Count values into one table, or parts of them of about one size into several at once.
 
     Parameters
     ----------
@@ -76,18 +74,16 @@ def count_parallel(values: MemorySpan, tables: Sequence[Tensor]) -> None:
         One for each part; as many threads work, the one that calls among them.
     """
     assert loops is not None  # noqa: S101 - `memory_span` gives None without them
-    mine, *others = zip(parts(values, len(tables)), tables, strict=False)
-    pool = _pool(os.getpid())
-    jobs = [pool.submit(_count, part, table) for part, table in others]
-    _count(*mine)
+    address, n, width, _ = values
+    size = max(-(-n // len(tables)), 1)  # there may be no value at all
+    beside = len(tables) > 1  # whether the loop lets other threads run meanwhile
+    jobs: list[Future[None]] = []
+    for start, table in zip(range(size, n, size), tables[1:], strict=False):
+        part = address + start * width, min(size, n - start), width, table.data_ptr(), beside
+        jobs.append(_pool(os.getpid()).submit(loops.count, *part))
+    loops.count(address, min(size, n), width, tables[0].data_ptr(), beside)
     for job in jobs:
         job.result()
-
-
-def _count(values: MemorySpan, table: Tensor) -> None:
-    assert loops is not None  # noqa: S101 - as above
-    address, n, width, _ = values
-    loops.count(address, n, width, table.data_ptr(), True)
 
 
 @cache
