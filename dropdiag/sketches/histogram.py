@@ -167,18 +167,26 @@ def add_counts(values: Tensor, counts: Tensor) -> None:
     span = native.memory_span(values)
     if span is None and values.is_cpu and values.dtype in (torch.float64, torch.float16):
         span = native.memory_span(values.detach().to(torch.float32))
-    if span is not None:
-        others = [_new_table(counts.device) for _ in range(native.threads_for(span) - 1)]
-        native.count(span, [counts, *others])
-        for table in others:
-            counts += table
-            _keep_spare(table.zero_())
+    if span is not None and native.loops is not None:
+        address, n, width, _ = span
+        if n < native.PARALLEL:
+            native.loops.count(address, n, width, counts.data_ptr(), False)
+        else:
+            _count_parallel(span, counts)
         return
     bins = bin_numbers(values)
     if bins.is_cpu:
         counts += torch.bincount(bins, minlength=BINS)
     else:  # on CUDA bincount makes the host wait for the largest value; an integer scatter does not
         counts.scatter_add_(0, bins.long(), torch.ones((), dtype=torch.int64, device=bins.device).expand(bins.shape))
+
+
+def _count_parallel(values: native.MemorySpan, counts: Tensor) -> None:
+    others = [_new_table(counts.device) for _ in range(torch.get_num_threads() - 1)]
+    native.count_parallel(values, [counts, *others])
+    for table in others:
+        counts += table
+        _keep_spare(table.zero_())
 
 
 def _new_table(device: torch.device) -> Tensor:

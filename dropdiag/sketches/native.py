@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from types import ModuleType
 from typing import Final
@@ -59,13 +59,8 @@ def is_dense(values: Tensor) -> bool:
     return values.ndim == 2 and values.t().is_contiguous()
 
 
-def threads_for(values: MemorySpan) -> int:
-    """Return how many threads are to count values: one, unless there are very many."""
-    return 1 if values[1] < PARALLEL else torch.get_num_threads()
-
-
-def count(values: MemorySpan, tables: Sequence[Tensor]) -> None:
-    """Count values into one table, or parts of them of about one size into several at once.
+def count_parallel(values: MemorySpan, tables: Sequence[Tensor]) -> None:
+    """Count parts of the values, of about one size, into several tables at once.
 
     Parameters
     ----------
@@ -75,13 +70,13 @@ def count(values: MemorySpan, tables: Sequence[Tensor]) -> None:
     """
     assert loops is not None  # noqa: S101 - `memory_span` gives None without them
     address, n, width, _ = values
-    size = max(-(-n // len(tables)), 1)  # there may be no value at all
-    beside = len(tables) > 1  # whether the loop lets other threads run meanwhile
-    jobs: list[Future[None]] = []
-    for start, table in zip(range(size, n, size), tables[1:], strict=False):
-        part = address + start * width, min(size, n - start), width, table.data_ptr(), beside
-        jobs.append(_pool(os.getpid()).submit(loops.count, *part))
-    loops.count(address, min(size, n), width, tables[0].data_ptr(), beside)
+    size = -(-n // len(tables))
+    mine, *others = [
+        (address + start * width, min(size, n - start), width, table.data_ptr(), True)  # the loop lets others run
+        for start, table in zip(range(0, n, size), tables, strict=False)  # there may be fewer parts than tables
+    ]
+    jobs = [_pool(os.getpid()).submit(loops.count, *part) for part in others]
+    loops.count(*mine)
     for job in jobs:
         job.result()
 
