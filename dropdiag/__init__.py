@@ -4,7 +4,8 @@ Record
     `Recorder` attaches to a model for a training loop and writes a run folder.
     `every`, `log_spaced` say at which steps histograms are taken.
     `GAAF` is the paper's activation function, an `nn.Module`; `gaaf` puts it into a built model and fits its shape.
-    `net_variance` measures what variance dropout gives to net values, and the gradient that comes of it.
+    `measure` holds the measurements that make passes of their own: `measure.net_variance`, the variance that dropout
+    gives to net values and the gradient that comes of it.
     `register_activation` makes an activation of one's own known.
 Read and compare
     `load` opens one run folder as a `Run`, or several as `Runs`: frames and `Histogram` objects.
@@ -23,13 +24,14 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from dropdiag.deprecation import renamed as _renamed
+
 if TYPE_CHECKING:
-    from dropdiag import analysis, gaaf, plots
+    from dropdiag import analysis, gaaf, measure, plots
     from dropdiag.analysis.compare import Comparison, compare
     from dropdiag.errors import DropdiagError, DropdiagWarning
     from dropdiag.gaaf.activation import GAAF
     from dropdiag.histograms.histogram import Histogram
-    from dropdiag.measure.net_variance import net_variance
     from dropdiag.recorder import Recorder
     from dropdiag.recording.functional import register_activation
     from dropdiag.recording.schedules import every, log_spaced
@@ -55,7 +57,7 @@ __all__ = [
     "gaaf",
     "load",
     "log_spaced",
-    "net_variance",
+    "measure",
     "plots",
     "register_activation",
     "report",
@@ -75,16 +77,18 @@ _HOME = {
     "every": "dropdiag.recording.schedules",
     "load": "dropdiag.store.reader",
     "log_spaced": "dropdiag.recording.schedules",
-    "net_variance": "dropdiag.measure.net_variance",
     "register_activation": "dropdiag.recording.functional",
 }
 
 
+_old_name = _renamed(__name__, {"net_variance": "dropdiag.measure:net_variance"})
+
+
 def __getattr__(name: str) -> Any:
-    if name in ("analysis", "gaaf", "plots", "report"):
+    if name in ("analysis", "gaaf", "measure", "plots", "report"):
         return import_module(f"dropdiag.{name}")
     if name not in _HOME:
-        raise AttributeError(f"module 'dropdiag' has no attribute {name!r}")
+        return _old_name(name, stacklevel=3)  # which raises an AttributeError for a name that never was
     value = getattr(import_module(_HOME[name]), name)
     globals()[name] = value
     return value

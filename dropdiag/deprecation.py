@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from importlib import import_module
-from typing import Any
+from typing import Any, Protocol
 
 
-def renamed(module: str, names: Mapping[str, str]) -> Callable[[str], Any]:
+class _Attribute(Protocol):
+    def __call__(self, name: str, *, stacklevel: int = 2) -> Any: ...
+
+
+def renamed(module: str, names: Mapping[str, str]) -> _Attribute:
     """Return the ``__getattr__`` of a module some of whose names have changed.
 
     Parameters
@@ -21,14 +25,16 @@ def renamed(module: str, names: Mapping[str, str]) -> Callable[[str], Any]:
     Returns
     -------
     callable
-        Name -> the object under its new name, with a `DeprecationWarning`; `AttributeError` for any other name.
+        Name -> the object under its new name, with a `DeprecationWarning`; `AttributeError` for any other name. A
+        ``__getattr__`` that calls it in its turn passes ``stacklevel=3``, as Python shows the warning only where it
+        points to the user's own line.
     """
 
-    def attribute(name: str) -> Any:
+    def attribute(name: str, *, stacklevel: int = 2) -> Any:
         if name not in names:
             raise AttributeError(f"module {module!r} has no attribute {name!r}")
         home, new = names[name].split(":")
-        warn_of(f"{module}.{name}", f"{home}.{new}", stacklevel=3)
+        warn_of(f"{module}.{name}", f"{home}.{new}", stacklevel=stacklevel)
         return getattr(import_module(home), new)
 
     return attribute

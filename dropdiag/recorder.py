@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from dropdiag.errors import ArgumentError
 from dropdiag.measure.net_variance import net_variance as measure
-from dropdiag.model.checks import check_model, eager
+from dropdiag.model.hook_base import check_model, eager
 from dropdiag.probes.base import Probe
 from dropdiag.probes.presets import chosen_probes
 from dropdiag.recording.arguments import check_layer, check_mask, check_phase
@@ -101,7 +101,7 @@ class Recorder:
     ) -> None:
         check_model(model)
         self._model = eager(model)
-        self._patterns = include, exclude
+        self._patterns = include, exclude  # of net_variance() as well
         self.path = Path(path).expanduser().absolute()  # wherever the process goes later
         self._session = Session(
             self._model,
@@ -183,8 +183,7 @@ class Recorder:
             If evaluations are nested, the name is "train", or the Recorder is closed.
         """
         self._check_open()
-        if self._session.open_evaluation is not None:
-            open_one = self._session.open_evaluation
+        if (open_one := self._session.open_evaluation) is not None:
             raise ArgumentError(f"evaluations cannot be nested: {open_one!r} is open; leave it first")
         if name == TRAIN:
             raise ArgumentError(f"an evaluation cannot be called {TRAIN!r}, the phase of training steps")
@@ -199,7 +198,7 @@ class Recorder:
         Parameters
         ----------
         batch, masks, p, seed
-            As in `dropdiag.net_variance`, which this is.
+            As in `dropdiag.measure.net_variance`, which this is.
         phase : str, default "masks"
             The phase of its rows. A second measurement in one phase at one step is kept under ``masks-2``, with a
             warning.
@@ -212,7 +211,8 @@ class Recorder:
         Raises
         ------
         ArgumentError
-            As `dropdiag.net_variance`, or if the Recorder is closed, an evaluation is open, or the phase is "train".
+            As `dropdiag.measure.net_variance`, or if the Recorder is closed, an evaluation is open, or the phase is
+            "train".
         """
         self._check_open("leave it before net_variance()")
         check_phase(phase)
@@ -238,7 +238,7 @@ class Recorder:
             If it is no boolean tensor of two dimensions.
         """
         check_mask(mask)
-        router = self._session.router
+        router = self._session.router  # which keeps one mask: inside another one, a mask applies alone
         before, router.mask = router.mask, mask
         try:
             yield
@@ -253,7 +253,7 @@ class Recorder:
         Coverage
             A sequence of rows that prints as a table.
         """
-        return self._session.coverage()
+        return self._session.site_log.coverage()
 
     def __enter__(self) -> Recorder:
         """Return the recorder itself."""
@@ -276,7 +276,7 @@ class Recorder:
         self._close("completed", None)
 
     def _close(self, state: str, error: str | None) -> None:
-        self._finalizer.detach()
+        self._finalizer.detach()  # closed by hand, nothing is left to be written when the process ends
         self._session.close(state, error)
 
     def _check_open(self, leave: str | None = None) -> None:

@@ -1,6 +1,6 @@
 """What does dropout's net variance do to the gradient of saturated nodes? Figure 4, measured.
 
-Taken from runs in which `Recorder.net_variance` was called, or from what `dropdiag.net_variance` gave.
+Taken from runs in which `Recorder.net_variance` was called, or from what `dropdiag.measure.net_variance` gave.
 """
 
 from __future__ import annotations

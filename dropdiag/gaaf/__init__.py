@@ -18,16 +18,6 @@ from dropdiag.gaaf.replace import Replacement, replace
 from dropdiag.gaaf.shapes import constant, derivative_complement, gaussian, port_shape, shifted_sigmoid
 
 __all__ = [
-    "GAAF",
-    "Fit",
-    "LayerFit",
-    "Replacement",
-    "constant",
-    "derivative_complement",
-    "fit",
-    "gaussian",
-    "port_shape",
-    "replace",
-    "saw_tooth",
-    "shifted_sigmoid",
-]
+    "GAAF", "Fit", "LayerFit", "Replacement", "constant", "derivative_complement", "fit", "gaussian", "port_shape",
+    "replace", "saw_tooth", "shifted_sigmoid",
+]  # fmt: skip

@@ -18,16 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from dropdiag.errors import ArgumentError
-from dropdiag.gaaf.shapes import (
-    BASES,
-    COMPLEMENT,
-    DEFAULT_SHAPES,
-    MODULES,
-    SHAPES,
-    Derivative,
-    Function,
-    derivative_complement,
-)
+from dropdiag.gaaf.shapes import BASES, COMPLEMENT, MODULES, NAMED, SHAPES, Derivative, Function, derivative_complement
 
 LOW_PRECISION: Final = (torch.bfloat16, torch.float16)
 
@@ -168,7 +159,7 @@ class GAAF(nn.Module):
             raise ArgumentError(f"width must be a positive finite number, got {width!r}")
         if not (isinstance(height, int | float) and math.isfinite(height)):
             raise ArgumentError(f"height must be a finite number, got {height!r}")
-        self.base = _base(phi)
+        self.base = _function("phi", phi, BASES)
         self.shape = _shape(shape, phi, self.base)
         self.k, self.height, self.width, self.exact_forward = k, float(height), float(width), exact_forward
 
@@ -207,15 +198,11 @@ class GAAF(nn.Module):
         return ", ".join(parts)
 
 
-def _base(phi: str | Function) -> Function:
-    return _function("phi", phi, BASES)
-
-
 def _shape(shape: str | Function | None, phi: str | Function, base: Function) -> Function:
     if shape is None:
         name = phi if isinstance(phi, str) else MODULES.get(type(phi))  # type: ignore[arg-type]
         if name is not None:
-            return DEFAULT_SHAPES[name]
+            return NAMED[name][2]
         raise ArgumentError(
             f"GAAF has no default shape function for phi={_name(phi)}; "
             f"pass shape= as one of {', '.join((*SHAPES, COMPLEMENT))}, or as a function s(x) of a tensor"

@@ -8,7 +8,7 @@ in the saturation area, in their mean and in their mean weighted by abs(m). ``do
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -89,9 +89,6 @@ class Fit(Sequence[LayerFit]):
     def __len__(self) -> int:
         return len(self.layers)
 
-    def __iter__(self) -> Iterator[LayerFit]:
-        return iter(self.layers)
-
     def __getitem__(self, place: int) -> LayerFit:  # type: ignore[override]
         return self.layers[place]
 
@@ -144,7 +141,7 @@ def fit(
     Raises
     ------
     ArgumentError
-        If the model has no GAAF, or as `dropdiag.net_variance`; nothing is changed then.
+        If the model has no GAAF, or as `dropdiag.measure.net_variance`; nothing is changed then.
 
     Notes
     -----
@@ -169,9 +166,7 @@ def fit(
             "the model has no GAAF to fit; dropdiag.gaaf.replace(model) puts it in the activations' place"
         )
     chosen: dict[str, list[Measured]] = {}
-    for part in measure(
-        model, batch, masks, p=p, include=include, exclude=exclude, seed=seed, everywhere=True, closed=False
-    ):
+    for part in measure(model, batch, masks, p=p, include=include, exclude=exclude, seed=seed, everywhere=True):
         if isinstance(part.site.module, GAAF):
             chosen.setdefault(part.site.layer, []).append(part)
     if not chosen:

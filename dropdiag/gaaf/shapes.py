@@ -48,46 +48,25 @@ def derivative_complement(x: Tensor, derivative: Function, level: float = 1.0) -
 port_shape: Final = partial(shifted_sigmoid, slope=1.0, shift=4.0)
 """``sigmoid(x + 4)``, the shape for ReLU in the public Keras port (kobiso/GAAF-keras); not that of Figure 6."""
 
-BASES: Final[dict[str, Function]] = {
-    "tanh": torch.tanh,
-    "sigmoid": torch.sigmoid,
-    "relu": torch.relu,
-    "leaky_relu": F.leaky_relu,
-    "gelu": F.gelu,
-    "silu": F.silu,
-    "hardtanh": F.hardtanh,
+NAMED: Final[dict[str, tuple[Function, type[nn.Module], Function]]] = {
+    "tanh": (torch.tanh, nn.Tanh, gaussian),
+    # Sigmoid is tanh at x/2 in a quarter of its slope, and so is its shape.
+    "sigmoid": (torch.sigmoid, nn.Sigmoid, partial(gaussian, height=0.25, width=2.0)),
+    "relu": (torch.relu, nn.ReLU, shifted_sigmoid),
+    "leaky_relu": (F.leaky_relu, nn.LeakyReLU, shifted_sigmoid),
+    "gelu": (F.gelu, nn.GELU, shifted_sigmoid),
+    "silu": (F.silu, nn.SiLU, shifted_sigmoid),
+    "hardtanh": (F.hardtanh, nn.Hardtanh, gaussian),
 }
-"""The base functions that have a name, each with PyTorch's default settings."""
+"""The base functions that have a name, each with PyTorch's default settings; torch's module of it, which has the same
+default shape, whatever its settings; and that shape. tanh's and ReLU's are the paper's. The others are taken over from
+the one that saturates alike."""
 
-MODULES: Final[dict[type[nn.Module], str]] = {
-    nn.Tanh: "tanh",
-    nn.Sigmoid: "sigmoid",
-    nn.ReLU: "relu",
-    nn.LeakyReLU: "leaky_relu",
-    nn.GELU: "gelu",
-    nn.SiLU: "silu",
-    nn.Hardtanh: "hardtanh",
-}
-"""torch's module of each, which has the same default shape, whatever its settings."""
+BASES: Final = {name: function for name, (function, _, _) in NAMED.items()}
+MODULES: Final = {module: name for name, (_, module, _) in NAMED.items()}
 
-SHAPES: Final[dict[str, Function]] = {
-    "gaussian": gaussian,
-    "shifted_sigmoid": shifted_sigmoid,
-    "constant": constant,
-}
+SHAPES: Final[dict[str, Function]] = {"gaussian": gaussian, "shifted_sigmoid": shifted_sigmoid, "constant": constant}
 COMPLEMENT: Final = "derivative_complement"
-
-DEFAULT_SHAPES: Final[dict[str, Function]] = {
-    "tanh": gaussian,
-    "sigmoid": partial(gaussian, height=0.25, width=2.0),
-    "relu": shifted_sigmoid,
-    "leaky_relu": shifted_sigmoid,
-    "gelu": shifted_sigmoid,
-    "silu": shifted_sigmoid,
-    "hardtanh": gaussian,
-}
-"""tanh's and ReLU's are the paper's. The others are taken over from the one that saturates alike: sigmoid is
-tanh at x/2 in a quarter of its slope, and so is its shape."""
 
 
 @dataclass(frozen=True)

@@ -4,28 +4,27 @@ from __future__ import annotations
 
 import math
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from torch.nn.utils.spectral_norm import SpectralNorm
-from torch.utils.hooks import RemovableHandle
 
 from dropdiag.errors import ArgumentError
-from dropdiag.model.checks import eager
 from dropdiag.model.dropouts import inverted_variance, mask_variance_of, rate_of, settable_rates
-from dropdiag.model.hook_base import DropdiagHook
-from dropdiag.model.sites import ACTIVATION, Site, select, survey
+from dropdiag.model.hook_base import DropdiagHook, eager
+from dropdiag.model.sites import ACTIVATION, LayerPatterns, Site, select, survey
 
 CallKey: TypeAlias = tuple[str, int]
 """Layer and call index."""
 NetHook: TypeAlias = Callable[[CallKey, Tensor], None]
+T = TypeVar("T")
 
 _CONVOLUTIONS: Final = nn.modules.conv._ConvNd
 _LAYERS: Final = (
@@ -54,35 +53,31 @@ class MaskedLayer:
     call: int
 
 
-@dataclass
-class _Seen:
-    """A tensor and its version, which shows whether an operation in place has changed it since."""
+class _Marks(Generic[T]):
+    """What is known of tensors, each until an operation in place changes it."""
 
-    tensor: Tensor
-    version: int
-    what: Any
+    def __init__(self) -> None:
+        # Tensors are found again by their id(). They are held here, as the id of a freed one may be given to another.
+        self._marks: dict[int, tuple[Tensor, int, T]] = {}
 
-    @classmethod
-    def of(cls, tensor: Tensor, what: Any) -> _Seen:
-        return cls(tensor, _version(tensor), what)
+    def put(self, tensor: Tensor, mark: T) -> None:
+        self._marks[id(tensor)] = tensor, _version(tensor), mark
 
-    @property
-    def same(self) -> bool:
-        return _version(self.tensor) == self.version
+    def get(self, tensor: Tensor) -> T | None:
+        held, version, mark = self._marks.get(id(tensor), (tensor, None, None))
+        return mark if _version(held) == version else None
 
 
 @dataclass
 class _Watch:
     """Hooks of one pass, and what they have seen."""
 
-    # Tensors are found again by their id(). They are held here, as the id of a freed one may be given to another.
-
     on_net: NetHook
     links: bool = False
     calls: Counter[str] = field(default_factory=Counter)
     layer_calls: Counter[int] = field(default_factory=Counter)
-    masked: dict[int, _Seen] = field(default_factory=dict)
-    linear: dict[int, _Seen] = field(default_factory=dict)
+    masked: _Marks[float] = field(default_factory=_Marks)
+    linear: _Marks[MaskedLayer] = field(default_factory=_Marks)
     masked_layers: dict[CallKey, MaskedLayer] = field(default_factory=dict)
 
     def net_value(self, site: Site, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -92,9 +87,8 @@ class _Watch:
             return
         key = site.layer, self.calls[site.layer]
         self.calls[site.layer] += 1
-        seen = self.linear.get(id(z))
-        if seen is not None and seen.same:
-            self.masked_layers[key] = seen.what
+        if (layer := self.linear.get(z)) is not None:
+            self.masked_layers[key] = layer
         net = site.net(z.detach())
         self.on_net(key, net.cpu() if net.device.type == "mps" else net)  # there is no float64 on MPS
 
@@ -102,23 +96,23 @@ class _Watch:
         """Forward hook of an activation: puts a dropout behind it."""
         dropped = F.dropout(h, p, training=True)
         if self.links:
-            self.masked[id(dropped)] = _Seen.of(dropped, inverted_variance(p))
+            self.masked.put(dropped, inverted_variance(p))
         return dropped
 
     def dropout(
         self, variance: Callable[[float], float], module: nn.Module, _args: tuple[Any, ...], output: Tensor
     ) -> None:
         """Forward hook of a dropout."""
-        self.masked[id(output)] = _Seen.of(output, variance(rate_of(module)))
+        self.masked.put(output, variance(rate_of(module)))
 
     def layer(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> None:
         """Forward hook of a layer that has a closed form."""
         call = self.layer_calls[id(module)]
         self.layer_calls[id(module)] += 1
         x = _input(args, kwargs)
-        seen = None if x is None else self.masked.get(id(x))
-        if x is not None and seen is not None and seen.same and math.isfinite(seen.what):
-            self.linear[id(output)] = _Seen.of(output, MaskedLayer(x, seen.what, module, call))
+        variance = None if x is None else self.masked.get(x)
+        if x is not None and variance is not None and math.isfinite(variance):
+            self.linear.put(output, MaskedLayer(x, variance, module, call))
 
 
 class MaskedPasses:
@@ -155,12 +149,7 @@ class MaskedPasses:
     """
 
     def __init__(
-        self,
-        model: nn.Module,
-        batch: object,
-        p: float | None,
-        include: str | Sequence[str] | None = None,
-        exclude: str | Sequence[str] | None = None,
+        self, model: nn.Module, batch: object, p: float | None, include: LayerPatterns, exclude: LayerPatterns
     ) -> None:
         if p is not None and not (isinstance(p, (int, float)) and 0 <= p < 1):
             raise ArgumentError(f"p must be a dropout rate in [0, 1), got {p!r}")
@@ -214,7 +203,7 @@ class MaskedPasses:
         devices = sorted({t.device.index for t in tensors if t.is_cuda})
         with ExitStack() as stack:
             stack.enter_context(torch.no_grad())
-            stack.enter_context(_kept(self.model))
+            _put_back_at_end(self.model, stack)
             stack.enter_context(torch.random.fork_rng(devices=devices))
             if any(t.device.type == "mps" for t in tensors):
                 stack.callback(torch.mps.set_rng_state, torch.mps.get_rng_state())
@@ -254,11 +243,10 @@ class MaskedPasses:
             x = _input(args, kwargs)
             inputs[id(module)].append(torch.empty(0) if x is None else x.detach().clone())
 
-        handles = [layer.register_forward_pre_hook(keep, with_kwargs=True) for layer in layers.values()]
-        try:
+        with ExitStack() as hooks:  # a hook's handle is a context that takes it off
+            for layer in layers.values():
+                hooks.enter_context(layer.register_forward_pre_hook(keep, with_kwargs=True))
             self._call()
-        finally:
-            _remove(handles)
         return {
             key: replace(masked, x=inputs[id(masked.layer)][masked.call])
             for key, masked in found.items()
@@ -276,19 +264,18 @@ class MaskedPasses:
 
     def _once(self, on_net: NetHook, *, links: bool = False) -> _Watch:
         watch = _Watch(on_net, links)
-        handles = [
-            s.module.register_forward_pre_hook(partial(watch.net_value, s), with_kwargs=True) for s in self.sites
-        ]
-        handles += [s.module.register_forward_hook(partial(watch.place_dropout, self.p or 0.0)) for s in self._placed]
-        for module in self.model.modules() if links else ():
-            if (variance := mask_variance_of(module)) is not None:
-                handles.append(module.register_forward_hook(partial(watch.dropout, variance)))
-            elif _has_closed_form(module):
-                handles.append(module.register_forward_hook(watch.layer, with_kwargs=True))
-        try:
+        with ExitStack() as hooks:
+            for s in self.sites:
+                hook = partial(watch.net_value, s)
+                hooks.enter_context(s.module.register_forward_pre_hook(hook, with_kwargs=True))
+            for s in self._placed:
+                hooks.enter_context(s.module.register_forward_hook(partial(watch.place_dropout, self.p or 0.0)))
+            for module in self.model.modules() if links else ():
+                if (variance := mask_variance_of(module)) is not None:
+                    hooks.enter_context(module.register_forward_hook(partial(watch.dropout, variance)))
+                elif _has_closed_form(module):
+                    hooks.enter_context(module.register_forward_hook(watch.layer, with_kwargs=True))
             self._call()
-        finally:
-            _remove(handles)
         return watch
 
     def _call(self) -> None:
@@ -338,37 +325,27 @@ def _copied(nested: Any) -> Any:
     return type(nested)(map(_copied, nested)) if isinstance(nested, (tuple, list)) else nested
 
 
-def _remove(handles: Sequence[RemovableHandle]) -> None:
-    for handle in handles:
-        handle.remove()
+def _put_back_at_end(model: nn.Module, stack: ExitStack) -> None:
+    """Take a Recorder's hooks off a model; put them, dropout rates, modes and buffers back when the stack unwinds."""
+    for module, name in settable_rates(model):
+        stack.callback(setattr, module, name, getattr(module, name))
+    for module in model.modules():
+        stack.callback(setattr, module, "training", module.training)
+        for name, buffer in module._buffers.items():
+            if buffer is not None:
+                stack.callback(_put_back, module, name, buffer, buffer.detach().clone(), _version(buffer))
+        # A Recorder's hooks come off by hand and go back into their old places: removing and registering them again
+        # would change their order among the user's own, and need their handles.
+        for hooks in (module._forward_pre_hooks, module._forward_hooks):
+            ours = [number for number, hook in hooks.items() if isinstance(hook, DropdiagHook)]
+            if ours:
+                stack.callback(hooks.update, OrderedDict(hooks))
+                stack.callback(hooks.clear)  # called before the update: the last callback comes first
+            for number in ours:
+                del hooks[number]
 
 
-@contextmanager
-def _kept(model: nn.Module) -> Iterator[None]:
-    """Put a model's Recorder hooks, dropout rates, training flags and buffers back at the end."""
-    modes = [(m, m.training) for m in model.modules()]
-    rates = [(m, name, getattr(m, name)) for m, name in settable_rates(model)]
-    buffers = [(m, name, b) for m in model.modules() for name, b in m._buffers.items() if b is not None]
-    values = [(b.detach().clone(), _version(b)) for _, _, b in buffers]
-    # A Recorder's hooks come off by hand and go back into their old places: removing and registering them again would
-    # change their order among the user's own, and need their handles.
-    hooks = [h for m in model.modules() for h in (m._forward_pre_hooks, m._forward_hooks)]
-    before = [(h, OrderedDict(h)) for h in hooks if any(isinstance(hook, DropdiagHook) for hook in h.values())]
-    for registered, _ in before:
-        for number in [n for n, hook in registered.items() if isinstance(hook, DropdiagHook)]:
-            del registered[number]
-    try:
-        yield
-    finally:
-        for registered, all_of_them in before:
-            registered.clear()
-            registered.update(all_of_them)
-        for module, name, rate in rates:
-            setattr(module, name, rate)
-        for module, mode in modes:
-            module.training = mode
-        for (module, name, buffer), (value, version) in zip(buffers, values, strict=True):
-            module._buffers[name] = buffer
-            if _version(buffer) != version:  # writing to a buffer that a user's graph has saved breaks its backward
-                with torch.no_grad():
-                    buffer.copy_(value)
+def _put_back(module: nn.Module, name: str, buffer: Tensor, value: Tensor, version: int) -> None:
+    module._buffers[name] = buffer
+    if _version(buffer) != version:  # writing to a buffer that a user's graph has saved breaks its backward
+        buffer.copy_(value)

@@ -93,19 +93,18 @@ def measure(
     exclude: str | Sequence[str] | None = None,
     seed: int = 0,
     everywhere: bool = False,
-    closed: bool = True,
 ) -> list[Measured]:
     """Make the passes of `net_variance`; see there.
 
-    With `everywhere`, phi' is averaged over masks at all net values, not only where their mean is saturated. Without
-    `closed`, no closed form is sought, which takes two passes and a product of its own.
+    With `everywhere`, phi' is averaged over masks at all net values, not only where their mean is saturated, and no
+    closed form is sought, which takes two passes and a product of its own.
     """
     if not isinstance(masks, int) or masks < 2:
         raise ArgumentError(f"masks must be at least 2 (a whole number), so that there is a variance; got {masks!r}")
     if not isinstance(seed, int):
         raise ArgumentError(f"seed must be a whole number, got {seed!r}")
     passes = MaskedPasses(model, batch, p, include, exclude)
-    masked_layers = passes.masked_layers(seed) if closed else {}
+    masked_layers = {} if everywhere else passes.masked_layers(seed)
     moments: dict[CallKey, _Moments] = {}
     with passes.ready(seed) as run:
         run(lambda key, z: moments.setdefault(key, _Moments(z)).update(z), masks)
@@ -136,7 +135,7 @@ class _Moments:
         self.m2 = torch.zeros_like(self.mean)
 
     def update(self, z: Tensor) -> None:
-        self.n += 1
+        self.n += 1  # one pass at a time: all of them together would take masks times the memory of the net values
         delta = z.to(torch.float64) - self.mean
         self.mean += delta / self.n
         self.m2 += delta * (z - self.mean)

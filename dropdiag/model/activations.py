@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
@@ -17,6 +18,7 @@ from dropdiag.histograms.grid import bin_magnitude_edges, line_centres
 
 Phi: TypeAlias = Callable[[Tensor], Tensor]
 Interval: TypeAlias = tuple[float, float]
+Floats: TypeAlias = NDArray[np.float64]
 
 EPS: Final = 0.1
 """A net value is saturated where |phi'| <= EPS * sup|phi'|."""
@@ -56,32 +58,15 @@ def _reference(module: nn.Module) -> Phi | None:
     return entry(function) if callable(entry) else None if entry is None else own_forward(function)
 
 
+# fmt: off
 TORCH_ACTIVATIONS: Final[dict[type[nn.Module], str | None]] = {
-    nn.CELU: "celu",
-    nn.ELU: "elu",
-    nn.GELU: "gelu",
-    nn.GLU: None,
-    nn.Hardshrink: None,
-    nn.Hardsigmoid: "hardsigmoid",
-    nn.Hardswish: "hardswish",
-    nn.Hardtanh: "hardtanh",
-    nn.LeakyReLU: "leaky_relu",
-    nn.LogSigmoid: "logsigmoid",
-    nn.Mish: "mish",
-    nn.PReLU: "prelu",
-    nn.ReLU: "relu",
-    nn.ReLU6: "relu6",
-    nn.RReLU: None,
-    nn.SELU: "selu",
-    nn.SiLU: "silu",
-    nn.Sigmoid: "sigmoid",
-    nn.Softplus: "softplus",
-    nn.Softshrink: None,
-    nn.Softsign: "softsign",
-    nn.Tanh: "tanh",
-    nn.Tanhshrink: None,
-    nn.Threshold: None,
+    nn.CELU: "celu", nn.ELU: "elu", nn.GELU: "gelu", nn.GLU: None, nn.Hardshrink: None, nn.Hardsigmoid: "hardsigmoid",
+    nn.Hardswish: "hardswish", nn.Hardtanh: "hardtanh", nn.LeakyReLU: "leaky_relu", nn.LogSigmoid: "logsigmoid",
+    nn.Mish: "mish", nn.PReLU: "prelu", nn.ReLU: "relu", nn.ReLU6: "relu6", nn.RReLU: None, nn.SELU: "selu",
+    nn.SiLU: "silu", nn.Sigmoid: "sigmoid", nn.Softplus: "softplus", nn.Softshrink: None, nn.Softsign: "softsign",
+    nn.Tanh: "tanh", nn.Tanhshrink: None, nn.Threshold: None,
 }
+# fmt: on
 """torch's activation modules, and the function of each that is recorded where a forward method calls it."""
 
 _KNOWN: dict[type[nn.Module], Callable[[nn.Module], Phi | None] | None] = {
@@ -149,7 +134,7 @@ class Activation:
     sup: float
     left: tuple[Interval, ...]
     right: tuple[Interval, ...]
-    derivative: NDArray[np.float64]
+    derivative: Floats
 
 
 def describe(module: nn.Module) -> Activation | None:
@@ -196,7 +181,7 @@ def describe_function(name: str, phi: Phi) -> Activation | None:
 
 
 def _measure(name: str, phi: Phi) -> Activation | None:
-    slope = _abs_derivative(phi)
+    slope = partial(_abs_slope, phi)
     edges = bin_magnitude_edges()[:-1]
     line = np.concatenate([-edges[:0:-1], edges])
     at_edges = slope(line)
@@ -213,18 +198,16 @@ def _measure(name: str, phi: Phi) -> Activation | None:
     )
 
 
-def _line_points() -> NDArray[np.float64]:
+def _line_points() -> Floats:
     points = line_centres()
     # The two bins of zero hold exact zeros (and magnitudes that count as zero), not values near their centres.
     points[np.abs(points) < 2.0**-132] = 0.0
     return points
 
 
-def _abs_derivative(phi: Phi) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
-    def slope(z: NDArray[np.float64]) -> NDArray[np.float64]:
-        return slope_at(phi, torch.from_numpy(np.array(z, dtype=np.float64))).abs().numpy()
-
-    return slope
+def _abs_slope(phi: Phi, z: Floats) -> Floats:
+    absolute: Floats = slope_at(phi, torch.from_numpy(z)).abs().numpy()
+    return absolute
 
 
 def slope_at(phi: Phi, z: Tensor) -> Tensor:
@@ -235,11 +218,7 @@ def slope_at(phi: Phi, z: Tensor) -> Tensor:
     return gradient
 
 
-def _supremum(
-    slope: Callable[[NDArray[np.float64]], NDArray[np.float64]],
-    line: NDArray[np.float64],
-    at_edges: NDArray[np.float64],
-) -> tuple[float, float]:
+def _supremum(slope: Callable[[Floats], Floats], line: Floats, at_edges: Floats) -> tuple[float, float]:
     """Return the first place where |phi'| is largest, and its supremum, refined between the neighbouring edges."""
     finite = np.nan_to_num(at_edges, nan=0.0, posinf=0.0)
     best = int(finite.argmax())
@@ -257,9 +236,7 @@ def _supremum(
 
 
 def _areas(
-    saturated: Callable[[NDArray[np.float64]], NDArray[np.bool_]],
-    line: NDArray[np.float64],
-    at_edges: NDArray[np.bool_],
+    saturated: Callable[[Floats], NDArray[np.bool_]], line: Floats, at_edges: NDArray[np.bool_]
 ) -> list[Interval]:
     """Return the maximal intervals where ``saturated`` holds, with borders bisected between grid edges."""
     turns = np.flatnonzero(at_edges[1:] != at_edges[:-1])

@@ -1,11 +1,18 @@
-"""Hooks that become no-ops in copies and pickles of a model, and wherever torch moves them."""
+"""Hooks that become no-ops in copies and pickles of a model and wherever torch moves them; models that they work on."""
 
 from __future__ import annotations
 
 import functools
 import sys
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.hooks import RemovableHandle
+
+from dropdiag.errors import ArgumentError
 
 
 class DropdiagHook(ABC):
@@ -17,13 +24,14 @@ class DropdiagHook(ABC):
     Attributes
     ----------
     n_args : int
-        Number of arguments that torch calls the hook with, the way it was registered.
+        Number of arguments that torch calls the hook with, the way it was registered: four for a forward hook.
     closed : bool
-        Whether it does nothing any more. A hook that torch moved is not under the handle that removes it.
+        Whether it does nothing any more.
     """
 
-    n_args: int
+    n_args: int = 4
     closed: bool = False
+    _handle: RemovableHandle
 
     def __call__(self, *args: Any) -> None:
         """Take what torch gives to a hook."""
@@ -31,6 +39,15 @@ class DropdiagHook(ABC):
         # another number of arguments this is no longer the place that the hook was made for.
         if len(args) == self.n_args and not self.closed:
             self.fire(*args)
+
+    def attach(self, register: Callable[..., RemovableHandle], **options: bool) -> None:
+        """Put the hook on a module or tensor by one of its ``register_...`` methods."""
+        self._handle = register(self, **options)
+
+    def remove(self) -> None:
+        """Take the hook off again."""
+        self.closed = True  # where torch moved the hook, removing its handle does nothing
+        self._handle.remove()
 
     @abstractmethod
     def fire(self, *args: Any, **_: Any) -> None:
@@ -40,3 +57,30 @@ class DropdiagHook(ABC):
         # A hook must be a callable that takes any arguments and returns None (anything else would replace the
         # module's input or output). sys.audit is such a builtin; pickle and deepcopy find it without dropdiag.
         return functools.partial, (sys.audit, "dropdiag.model.hook_base")
+
+
+def eager(model: nn.Module) -> nn.Module:
+    """Return the module inside a model that `torch.compile` wrapped, or the model itself."""
+    # Private, but part of every name in a compiled model's state_dict, so it is not likely to change. Hooks go on the
+    # module inside: those of the wrapper would run outside of the graph.
+    inner = getattr(model, "_orig_mod", None)
+    return inner if isinstance(inner, nn.Module) else model
+
+
+def check_model(model: object) -> None:
+    """Raise `ArgumentError` unless hooks on this model would run.
+
+    Refused: what is no module, `nn.DataParallel` (its replicas run no hooks of ours), scripted modules, a model
+    that has a Recorder.
+    """
+    if not isinstance(model, nn.Module):
+        raise ArgumentError(f"a Recorder takes an nn.Module, got {type(model).__name__}")
+    if isinstance(model, nn.DataParallel):
+        raise ArgumentError("nn.DataParallel cannot be recorded: use DistributedDataParallel, or the module inside")
+    for name, module in model.named_modules():
+        what = name or "the model"
+        if isinstance(module, torch.jit.ScriptModule):
+            raise ArgumentError(f"{what} is scripted and runs no Python hooks: record it before jit.script")
+        # Every recorded model has a pre-hook at its root, so one table is enough; private, as torch has no public one.
+        if any(isinstance(hook, DropdiagHook) and not hook.closed for hook in module._forward_pre_hooks.values()):
+            raise ArgumentError(f"{what} has a Recorder already: close() that one first")

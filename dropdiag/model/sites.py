@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,9 @@ from torch.nn.utils import parametrize
 from dropdiag.errors import ArgumentError
 from dropdiag.model.activations import activation_name, is_activation
 from dropdiag.model.dropouts import is_dropout, layer_dropout, rate_of
+
+LayerPatterns: TypeAlias = str | Sequence[str] | None
+"""What ``include=`` and ``exclude=`` take: a shell pattern for layer names, or several."""
 
 WEIGHT: Final = "weight"
 ACTIVATION: Final = "activation"
@@ -70,6 +73,11 @@ class Site:
     aliases: tuple[str, ...] = ()
     path: str = ""
     skipped: str | None = None
+
+    @property
+    def recordable(self) -> bool:
+        """Whether it can be recorded, now or once its lazy module has values."""
+        return self.skipped in (None, LAZY)
 
     def node_axis(self, ndim: int) -> int:
         """Return which dimension of a node-value tensor counts nodes; all others count samples.
@@ -261,9 +269,7 @@ def _join_tied(sites: Sequence[Site]) -> list[Site]:
     return kept
 
 
-def select(
-    sites: Sequence[Site], include: str | Sequence[str] | None, exclude: str | Sequence[str] | None
-) -> list[Site]:
+def select(sites: Sequence[Site], include: LayerPatterns, exclude: LayerPatterns) -> list[Site]:
     """Mark the sites that name patterns leave out as skipped.
 
     Parameters
@@ -285,7 +291,7 @@ def select(
     patterns = Patterns(include, exclude)
     patterns.check(sites)
     chosen = [replace(site, skipped=site.skipped or patterns.why_not(site.layer)) for site in sites]
-    if all(site.skipped and site.skipped != LAZY for site in chosen):
+    if not any(site.recordable for site in chosen):
         raise ArgumentError(f"nothing of this model can be recorded; {_why_nothing(chosen)}")
     return chosen
 
@@ -293,7 +299,7 @@ def select(
 class Patterns:
     """Which layers ``include=`` and ``exclude=`` choose."""
 
-    def __init__(self, include: str | Sequence[str] | None, exclude: str | Sequence[str] | None) -> None:
+    def __init__(self, include: LayerPatterns, exclude: LayerPatterns) -> None:
         self._include = None if include is None else _listed(include)
         self._exclude = _listed(exclude or ())
 

@@ -45,7 +45,7 @@ def net_variance(
     Parameters
     ----------
     source : Run, Runs or NetVariance
-        Runs in which `Recorder.net_variance` was called, or what `dropdiag.net_variance` gave.
+        Runs in which `Recorder.net_variance` was called, or what `dropdiag.measure.net_variance` gave.
     layers : list of str, or mapping of name to title, optional
     conditions : list of str, optional
     phase : str, optional

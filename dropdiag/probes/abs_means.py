@@ -16,6 +16,7 @@ class _AbsMeanProbe(Probe[AbsMean]):
 
     def values(self, sketch: AbsMean) -> Iterable[tuple[str, ProbeValue]]:
         """Return the mean of absolute values; None where no gradient came (missing, not zero)."""
+        # The mean of no value is NaN, which a diverged network has as well: None keeps the two apart.
         return [(f"{self.signal.value}_abs_mean", sketch.mean() if sketch.n else None)]
 
 
@@ -28,7 +29,7 @@ class GradientFlow(_AbsMeanProbe):
     name = "gradient_flow"
     signal = Signal.NET_GRAD
     quantities = own("net_grad_abs_mean")
-    every_step = True
+    every_step = True  # the paper's Table 2 averages over all of training, and a sum of |dL/dz| costs little
 
 
 class RawWeightGradientMeans(_AbsMeanProbe):

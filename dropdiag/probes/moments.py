@@ -15,6 +15,7 @@ MOMENTS: Final = ("mean", "sd", "excess_kurtosis", "abs_mean", "minimum", "maxim
 class _MomentsProbe(Probe[Moments]):
     def sketch(self, info: SiteInfo) -> Moments:
         """Open moments at every site."""
+        # Of all values, where a histogram takes a sample: the extremes of a sample are not those of the whole.
         return Moments()
 
     def values(self, sketch: Moments) -> Iterable[tuple[str, ProbeValue]]:

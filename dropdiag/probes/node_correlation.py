@@ -13,16 +13,19 @@ from dropdiag.sketches.spectrum import effective_rank, participation_ratio
 from dropdiag.store.schema import quantities as own
 
 
-class _Correlation(Probe[Covariance]):
+class _OfNodes(Probe[Covariance]):
     signal = Signal.NODE_VALUE
-    quantities = own(
-        "node_correlation", "node_correlation_abs_mean", "participation_ratio", "node_correlation_samples",
-        "node_correlation_nodes", "node_correlation_width", "constant_nodes",
-    )  # fmt: skip
 
     def sketch(self, info: SiteInfo) -> Covariance:
         """Open a covariance at every site."""
         return Covariance(info.site.node_axis)
+
+
+class _Correlation(_OfNodes):
+    quantities = own(
+        "node_correlation", "node_correlation_abs_mean", "participation_ratio", "node_correlation_samples",
+        "node_correlation_nodes", "node_correlation_width", "constant_nodes",
+    )  # fmt: skip
 
     def values(self, sketch: Covariance) -> Iterable[tuple[str, ProbeValue]]:
         """Return the histogram of r over pairs, its mean size, the participation ratio, and the numbers behind them."""
@@ -37,6 +40,7 @@ class _Correlation(Probe[Covariance]):
             ("node_correlation_abs_mean", pairs.abs().nanmean()),
             ("participation_ratio", participation_ratio(r)),
             ("node_correlation_samples", float(sketch.n)),
+            # Counts that are on an accelerator stay tensors: as numbers they would make the host wait.
             ("node_correlation_nodes", (sketch.nodes - constant).to(torch.float64)),
             ("node_correlation_width", float(sketch.width)),
             ("constant_nodes", constant.to(torch.float64)),
@@ -67,21 +71,16 @@ class TrainingNodeCorrelation(_Correlation):
     name = "training_node_correlation"
 
 
-class EffectiveRank(Probe[Covariance]):
+class EffectiveRank(_OfNodes):
     """Effective rank of the nodes' correlation over a held-out set, from the samples that `NodeCorrelation` takes.
 
     A separate probe, in the preset "full" only: eigenvalues cost several times what the correlation does.
     """
 
     name = "effective_rank"
-    signal = Signal.NODE_VALUE
     quantities = own("effective_rank")
     on_train = False
     on_eval = True
-
-    def sketch(self, info: SiteInfo) -> Covariance:
-        """Open a covariance at every site."""
-        return Covariance(info.site.node_axis)
 
     def values(self, sketch: Covariance) -> Iterable[tuple[str, ProbeValue]]:
         """Return the effective rank; None on an accelerator, where it would make the host wait."""

@@ -14,25 +14,15 @@ from dropdiag.probes.node_correlation import EffectiveRank, NodeCorrelation, Tra
 from dropdiag.probes.saturation import Saturation
 
 PROBES: Final[tuple[Probe[Any], ...]] = (
-    Weights(),
-    NetValues(),
-    Saturation(),
-    GradientFlow(),
-    NodeCorrelation(),
-    EffectiveRank(),
-    TrainingNodeCorrelation(),
-    NodeValues(),
-    NetGradients(),
-    WeightGradients(),
-    WeightGradientMeans(),
-    RawWeightGradientMeans(),
-    WeightMoments(),
+    Weights(), NetValues(), Saturation(), GradientFlow(), NodeCorrelation(), EffectiveRank(), TrainingNodeCorrelation(),
+    NodeValues(), NetGradients(), WeightGradients(), WeightGradientMeans(), RawWeightGradientMeans(), WeightMoments(),
     NetValueMoments(),
-)
+)  # fmt: skip
 
 PRESETS: Final[dict[str, tuple[str, ...]]] = {
     "light": ("saturation", "gradient_flow"),
     "paper": ("weights", "net_values", "saturation", "gradient_flow", "node_correlation"),
+    # Node correlation in training steps depends on the batch and its masks: it is taken only where it is asked for.
     "full": tuple(probe.name for probe in PROBES if not isinstance(probe, TrainingNodeCorrelation)),
 }
 

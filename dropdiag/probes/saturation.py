@@ -23,7 +23,7 @@ class Saturation(Probe[IntervalCounts]):
 
     def sketch(self, info: SiteInfo) -> IntervalCounts | None:
         """Open counts where the activation's derivative is known."""
-        if info.activation is None:
+        if info.activation is None:  # learned (PReLU), or zero everywhere: there is no area to count in
             return None
         return IntervalCounts([info.activation.left, info.activation.right])
 

@@ -24,7 +24,7 @@ def checked_config(config: object) -> dict[str, Any]:
         return {}
     if not isinstance(config, dict) or not all(isinstance(key, str) for key in config):
         raise ArgumentError(f"config= takes a dict with text keys, got {config!r}")
-    as_json(config)
+    as_json(config)  # refuses what JSON cannot hold: here, not where run.json is written after the first steps
     seed = config.get("seed")
     if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int)):
         raise ArgumentError(f"config['seed'] must be an integer, got {seed!r}; it pairs runs across conditions")

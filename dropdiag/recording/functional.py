@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode, handle_torch_function, has_torch_function_unary
-from torch.utils.hooks import RemovableHandle
 
 from dropdiag.errors import ArgumentError
 from dropdiag.model.activations import (
@@ -139,7 +138,7 @@ class FunctionalCalls(TorchFunctionMode):
         super().__init__()
         self.model = model
         self._router, self._skipped, self._on_failure = router, skipped, on_failure
-        self._names = {id(module): name for name, module in model.named_modules()}
+        self._names = {id(module): name or "(model)" for name, module in model.named_modules()}
         self._known: dict[str, Activation | None] = {}
         self.sites: dict[str, SiteInfo] = {}
         self.dropouts: dict[str, Site] = {}
@@ -148,12 +147,7 @@ class FunctionalCalls(TorchFunctionMode):
         self._failed = False
         self._thread = 0
         self._depth = 0
-        self._armed: dict[int, tuple[tuple[DropdiagHook, RemovableHandle], ...]] = {}
-
-    @property
-    def found(self) -> bool:
-        """Whether the model was seen to call functional activations."""
-        return bool(self.sites)
+        self._armed: dict[int, tuple[_Recomputation, _Recomputation]] = {}
 
     def begin(self) -> None:
         """Start intercepting: the model's forward pass begins."""
@@ -249,23 +243,21 @@ class FunctionalCalls(TorchFunctionMode):
         # That pass does not go through the model's own forward, whose hooks begin and end interception otherwise.
         if id(module) not in self._armed:
             before, after = _Recomputation(self, begins=True), _Recomputation(self, begins=False)
-            self._armed[id(module)] = (
-                (before, module.register_forward_pre_hook(before, with_kwargs=True)),
-                (after, module.register_forward_hook(after, with_kwargs=True, always_call=True)),
-            )
+            before.attach(module.register_forward_pre_hook, with_kwargs=True)
+            after.attach(module.register_forward_hook, with_kwargs=True, always_call=True)
+            self._armed[id(module)] = before, after
 
     def release(self) -> None:
         """Stop intercepting and take hooks off modules. May be called again."""
         self.end()
         while self._armed:
-            for hook, handle in self._armed.popitem()[1]:
-                hook.closed = True
-                handle.remove()
+            for hook in self._armed.popitem()[1]:
+                hook.remove()
 
     def _info(self, function: _Function, module: nn.Module, rest: Sequence[Any], keywords: dict[str, Any]) -> SiteInfo:
         """Return the site of a call, which is made at the first one."""
         name, phi = _bound(function, rest, keywords)
-        layer = f"{self._names[id(module)] or '(model)'}:{'glu' if function.name == 'glu' else name}"
+        layer = f"{self._names[id(module)]}:{'glu' if function.name == 'glu' else name}"
         if layer not in self.sites:
             if name not in self._known:
                 self._known[name] = None if phi is None else describe_function(name, phi)
@@ -276,7 +268,7 @@ class FunctionalCalls(TorchFunctionMode):
                 activation=name,
                 functional=True,
                 axis_rule=axis_rule_inside(module),
-                gate_dim=_gate(function, rest, keywords),
+                gate_dim=int(_argument(rest, keywords, 0, "dim", -1)) if function.name == "glu" else None,
                 skipped=self._skipped(layer),
             )
             self.sites[layer] = SiteInfo(site, self._known[name])
@@ -291,7 +283,7 @@ class FunctionalCalls(TorchFunctionMode):
             self.dropouts[layer] = dropout_site(layer, module, rate)
 
     def _layer(self, function: _Function, module: nn.Module) -> str:
-        return f"{self._names[id(module)] or '(model)'}:{function.name}"
+        return f"{self._names[id(module)]}:{function.name}"
 
 
 class _Recomputation(DropdiagHook):
@@ -312,21 +304,16 @@ def _argument(args: Sequence[Any], keywords: Mapping[str, Any], position: int, n
     return args[position] if len(args) > position else keywords.get(name, default)
 
 
-def _gate(function: _Function, rest: Sequence[Any], keywords: Mapping[str, Any]) -> int | None:
-    return int(_argument(rest, keywords, 0, "dim", -1)) if function.name == "glu" else None
-
-
 def _bound(function: _Function, rest: Sequence[Any], keywords: Mapping[str, Any]) -> tuple[str, Phi | None]:
     """Return the activation's name with its settings, and the function of one tensor with these settings."""
-    if function.name == "glu":
+    called = function.name
+    if called == "glu":
         return "sigmoid", torch.sigmoid
     settings = {k: v for k, v in keywords.items() if k not in ("input", "inplace")}
     positional = [v for v in rest if not isinstance(v, bool)]
     if any(isinstance(v, Tensor) for v in (*positional, *settings.values())):
-        return function.name, None
+        return called, None
     words = [*map(repr, positional), *(f"{k}={v!r}" for k, v in settings.items())]
-    name = f"{function.name}({', '.join(words)})" if words else function.name
-    plain: Callable[..., Tensor] = (
-        _OWN.get(function.name) or getattr(F, function.name, None) or getattr(torch, function.name)
-    )
+    plain: Callable[..., Tensor] = _OWN.get(called) or getattr(F, called, None) or getattr(torch, called)
+    name = f"{called}({', '.join(words)})" if words else called
     return name, lambda x: plain(x, *positional, **settings)

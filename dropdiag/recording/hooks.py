@@ -15,9 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 from torch.nn.utils.rnn import PackedSequence
-from torch.utils.hooks import RemovableHandle
 
-from dropdiag.model.checks import check_model, eager
 from dropdiag.model.hook_base import DropdiagHook
 from dropdiag.model.sites import ACTIVATION, LAZY, OUTPUT, WEIGHT, layers_of_both_kinds
 from dropdiag.probes.base import Signal, SiteInfo
@@ -53,14 +51,12 @@ class _ForwardBegins(DropdiagHook):
         if router.evaluating and any(dropout.training for dropout in self.dropouts):
             router.notices.add(Notice.MASKS_IN_EVALUATION)
         # Interception costs a little at every operator: where no functional call was found, most steps go without.
-        if router.active(module.training) and (router.intercept or router.evaluating or calls.found):
+        if router.active(module.training) and (router.intercept or router.evaluating or calls.sites):
             calls.begin()
 
 
 class _ForwardEnds(DropdiagHook):
     """Forward hook of the model itself, called after an exception as well."""
-
-    n_args = 4
 
     def __init__(self, hooks: Hooks) -> None:
         self.hooks = hooks
@@ -108,8 +104,6 @@ class _NetValue(DropdiagHook):
 class _NodeValue(DropdiagHook):
     """Forward hook of an activation: its output is h."""
 
-    n_args = 4
-
     def __init__(self, router: PassRouter, pending: Pending, compiled_site: compiled.CompiledSite) -> None:
         self.router, self.pending, self.compiled_site = router, pending, compiled_site
 
@@ -126,8 +120,6 @@ class _NodeValue(DropdiagHook):
 
 class _Output(DropdiagHook):
     """Forward hook of a module whose node values are its output: recurrent layers, attention."""
-
-    n_args = 4
 
     def __init__(self, router: PassRouter, info: SiteInfo, compiled_site: compiled.CompiledSite) -> None:
         self.router, self.info, self.compiled_site = router, info, compiled_site
@@ -147,8 +139,6 @@ class _Output(DropdiagHook):
 
 class _LastLayer(DropdiagHook):
     """Forward hook of a layer: hands the router the dimension of its output that counts nodes."""
-
-    n_args = 4
 
     def __init__(self, router: PassRouter, axis_rule: str) -> None:
         self.router, self.axis_rule = router, axis_rule
@@ -178,17 +168,13 @@ class Hooks:
     Parameters
     ----------
     model : nn.Module
+        An eager one on which hooks run.
     sites : sequence of SiteInfo
         Activations, modules with node values alone, and weights whose raw gradients are wanted.
     router : PassRouter
     calls : FunctionalCalls
     dropouts : sequence of nn.Module
         Those that should be in evaluation mode inside evaluations.
-
-    Raises
-    ------
-    ArgumentError
-        If the model is one whose hooks would not run, or has these hooks already.
     """
 
     def __init__(
@@ -199,9 +185,6 @@ class Hooks:
         calls: FunctionalCalls,
         dropouts: Sequence[nn.Module] = (),
     ) -> None:
-        check_model(model)
-        model = eager(model)
-        self._handles: list[RemovableHandle] = []
         self._hooks: list[DropdiagHook] = []
         self.calls, self.router = calls, router
         self._watched: dict[SiteInfo, weakref.ref[Tensor] | None] = {}
@@ -247,21 +230,18 @@ class Hooks:
             if late_bias or (watched is not None and watched() is now):
                 continue
             hook = _RawGradient(self.router, info)
-            handle = now.register_post_accumulate_grad_hook(hook)  # type: ignore[no-untyped-call]
-            self._handles.append(handle)
+            hook.attach(now.register_post_accumulate_grad_hook)
             self._hooks.append(hook)
             self._watched[info] = weakref.ref(now)
 
-    def _add(self, register: Callable[..., RemovableHandle], hook: DropdiagHook, **options: bool) -> None:
-        self._handles.append(register(hook, with_kwargs=True, **options))
+    def _add(self, register: Callable[..., Any], hook: DropdiagHook, **options: bool) -> None:
+        hook.attach(register, with_kwargs=True, **options)
         self._hooks.append(hook)
 
     def remove(self) -> None:
         """Take everything off the model. May be called again."""
-        while self._handles:
-            self._handles.pop().remove()
-        while self._hooks:  # where torch moved a hook, removing its handle did nothing
-            self._hooks.pop().closed = True
+        while self._hooks:
+            self._hooks.pop().remove()
         self.calls.release()
         self.router.release()
         self._compiled.close()

@@ -99,6 +99,7 @@ def _with_name(site: Site, found: dict[str, Activation | None]) -> Site:
 def _same(a: Activation | None, b: Activation | None) -> bool:
     if a is None or b is None:
         return a is b
+    # Saturation depends on the derivative alone: functions that share it in every bin need no two names.
     return bool(np.array_equal(a.derivative, b.derivative, equal_nan=True))
 
 

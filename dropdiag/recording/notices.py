@@ -46,6 +46,14 @@ OVER_BUDGET: Final = (
     "recording took more than its budget: steps go without histograms (schedule_thinned) or are not recorded at all "
     "(probes_rested) until the share is back; 'cost' in run.json counts them"
 )
+REPLACED: Final = (
+    "{layers} no longer belong to the model: what is recorded of them is the old modules'; close() "
+    "and go on with a new Recorder(..., resume=True)"
+)
+REPEATED_PHASE: Final = (
+    "evaluation {name!r} came twice at one step; it is kept as {phase!r}: give each held-out set a name of its own, "
+    "rec.evaluation('test')"
+)
 NO_WEIGHT_GRADIENT: Final = (
     "no weight had a gradient at the end of a step: call rec.step() after backward() and before "
     "zero_grad(); these gradients are missing, not zero"
@@ -81,19 +89,3 @@ def after_evaluation(notices: Set[Notice], name: str, *, nothing_recorded: bool)
     if nothing_recorded:
         shown.append(f"evaluation {name!r} saw no forward pass through a recorded activation: nothing was recorded")
     return shown[:1]
-
-
-def of_replaced(layers: list[str]) -> str:
-    """Return the warning about modules that were taken out of the model."""
-    return (
-        f"{', '.join(layers)} no longer belong to the model: what is recorded of them is the old modules'; close() "
-        "and go on with a new Recorder(..., resume=True)"
-    )
-
-
-def of_repeated_phase(name: str, phase: str) -> str:
-    """Return the warning about a second evaluation under one name."""
-    return (
-        f"evaluation {name!r} came twice at one step; it is kept as {phase!r}: "
-        "give each held-out set a name of its own, rec.evaluation('test')"
-    )

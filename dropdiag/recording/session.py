@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 from torch import nn
 
-from dropdiag.model.sites import ACTIVATION, DROPOUT, LAZY, OUTPUT, WEIGHT, Patterns, Site, select, survey
+from dropdiag.model.sites import ACTIVATION, DROPOUT, OUTPUT, WEIGHT, LayerPatterns, Patterns, Site, select, survey
 from dropdiag.probes.base import Probe, Signal, SiteInfo
+from dropdiag.recording import notices
 from dropdiag.recording.arguments import checked_config
 from dropdiag.recording.collector import Collector
 from dropdiag.recording.failures import Failures
@@ -18,15 +19,7 @@ from dropdiag.recording.functional import FunctionalCalls
 from dropdiag.recording.hooks import Hooks
 from dropdiag.recording.loss_scale import LossScale
 from dropdiag.recording.metadata import describe_activations, run_metadata, saturation_area
-from dropdiag.recording.notices import (
-    DISK_IS_SLOW,
-    OVER_BUDGET,
-    Notice,
-    after_evaluation,
-    after_step,
-    of_repeated_phase,
-    of_replaced,
-)
+from dropdiag.recording.notices import Notice
 from dropdiag.recording.overhead import Overhead, clock
 from dropdiag.recording.passes import PassRouter
 from dropdiag.recording.records import Record, run_scalar
@@ -34,12 +27,9 @@ from dropdiag.recording.schedules import Schedule, check_schedule
 from dropdiag.recording.site_log import SiteLog
 from dropdiag.recording.transfer import TransferQueue
 from dropdiag.recording.weights import WeightReader
-from dropdiag.store.coverage import Coverage
 from dropdiag.store.folder import evaluated_phases, resume_step
 from dropdiag.store.schema import TRAIN
 from dropdiag.store.writer import RunWriter
-
-LayerPatterns: TypeAlias = str | Sequence[str] | None
 
 FIRST_SCANS: Final = 10
 SCAN_EVERY: Final = 100
@@ -70,6 +60,7 @@ class Session:
         Number of completed training steps.
     open_evaluation : str or None
         The phase of the evaluation that is open.
+    site_log : SiteLog
     closed : bool
     """
 
@@ -111,10 +102,10 @@ class Session:
         self.router = PassRouter(self._train, self._held_out, loss_scale, overhead)
         why_not = Patterns(*patterns).why_not
         self._functional = FunctionalCalls(model, self.router, why_not, self._failures.interception)
-        self._site_log = SiteLog(sites, self._functional, self.router)
+        self.site_log = SiteLog(sites, self._functional, self.router)
 
-        weights = [SiteInfo(s, None) for s in sites if s.kind == WEIGHT and s.skipped in (None, LAZY)]
-        self._weights = WeightReader(weights, self._train, self._site_log, self._failures)
+        weights = [SiteInfo(s, None) for s in sites if s.kind == WEIGHT and s.recordable]
+        self._weights = WeightReader(weights, self._train, self.site_log, self._failures)
         self._weights.read_at = start
         self.writer.add_derivatives({name: a.derivative for name, a in activations.items()})
         if start is None:
@@ -128,8 +119,7 @@ class Session:
     def _has_hooks(self, site: Site) -> bool:
         """Whether a site is recorded by hooks: activations and outputs, and weights whose raw gradients are wanted."""
         if site.kind == WEIGHT:
-            raw = any(probe.signal is Signal.RAW_WEIGHT_GRAD for probe in self._probes)
-            return raw and site.skipped in (None, LAZY)
+            return site.recordable and any(probe.signal is Signal.RAW_WEIGHT_GRAD for probe in self._probes)
         return site.kind in (ACTIVATION, OUTPUT) and site.skipped is None
 
     def step(self, own: list[Record]) -> None:
@@ -157,7 +147,7 @@ class Session:
         self.queue.flush(due_only=True)
         self.queue.report_failure()
         if self.writer.background.waits:
-            self._failures.warn(DISK_IS_SLOW)
+            self._failures.warn(notices.DISK_IS_SLOW)
         self._overhead.spent += clock() - ended
 
     def put(self, phase: str, records: list[Record]) -> None:
@@ -167,7 +157,7 @@ class Session:
             self.queue.flush(due_only=True)
 
     def _store(self, phase: str, records: list[Record]) -> None:
-        self._site_log.note_samples(records)
+        self.site_log.note_samples(records)
         self.queue.put(self.completed, phase, records)
 
     @contextmanager
@@ -212,23 +202,23 @@ class Session:
             number += 1
             phase = f"{name}-{number}"
         if phase != name:
-            self._failures.warn(of_repeated_phase(name, phase))
+            self._failures.warn(notices.REPEATED_PHASE.format(name=name, phase=phase))
         return phase
 
     def _warn_of_evaluation(self, name: str) -> None:
         silent = self._held_out.empty and any(probe.on_eval for probe in self._probes)
-        for warning in after_evaluation(self.router.notices, name, nothing_recorded=silent):
+        for warning in notices.after_evaluation(self.router.notices, name, nothing_recorded=silent):
             self._failures.warn(warning)
 
     def _warn_of_passes(self) -> None:
-        notices = self.router.notices
-        if notices:
-            silent = Notice.NOT_TRAINING in notices and self._train.lacks(Signal.NET_VALUE, Signal.NET_GRAD)
-            for warning in after_step(notices, nothing_recorded=silent):
+        seen = self.router.notices
+        if seen:
+            silent = Notice.NOT_TRAINING in seen and self._train.lacks(Signal.NET_VALUE, Signal.NET_GRAD)
+            for warning in notices.after_step(seen, nothing_recorded=silent):
                 self._failures.warn(warning)
         # Going through all modules takes as long as a small step, so it is done only where functions are scanned for.
-        if self.router.intercept and (replaced := self._site_log.replaced()):
-            self._failures.warn(of_replaced(replaced))
+        if self.router.intercept and (replaced := self.site_log.replaced()):
+            self._failures.warn(notices.REPLACED.format(layers=", ".join(replaced)))
 
     def _begin_step(self) -> None:
         wanted = bool(self._schedule(self.completed + 1))
@@ -245,7 +235,7 @@ class Session:
         flags = {"schedule_thinned": wanted and not scheduled, "probes_rested": paused}
         self._budget_flags = [run_scalar(name, 1.0) for name, is_so in flags.items() if is_so]
         if self._budget_flags:
-            self._failures.warn(OVER_BUDGET)
+            self._failures.warn(notices.OVER_BUDGET)
 
     def _record_weights_alone(self) -> None:
         """Record the weights as they stand, outside of a training step."""
@@ -256,16 +246,12 @@ class Session:
         """Add functional calls that were seen for the first time to the run's metadata."""
         if not self._functional.new:
             return
-        new = self._site_log.add_functional()
+        new = self.site_log.add_functional()
         known = [info.activation for info in new if info.activation is not None]
         self.writer.meta["activations"] |= {a.name: saturation_area(a) for a in known}
         self.queue.flush(wait=False)  # run.json must not name steps whose rows are not on their way to the disk
         self.writer.add_derivatives({a.name: a.derivative for a in known})
-        self.writer.save_meta(layers=[site.describe() for site in self._site_log.sites])
-
-    def coverage(self) -> Coverage:
-        """Return every site: whether it is recorded, how often it was, and if not, why."""
-        return self._site_log.coverage()
+        self.writer.save_meta(layers=[site.describe() for site in self.site_log.sites])
 
     def close(self, state: str, error: str | None) -> None:
         """Take everything off the model and close the run. May be called again.
@@ -293,9 +279,9 @@ class Session:
         if self._weights.read_at != self.completed and not self._stopped:
             self._record_weights_alone()
         self._add_functional_sites()
-        self.writer.meta["coverage"] = self.coverage().as_dicts()
+        self.writer.meta["coverage"] = self.site_log.coverage().as_dicts()
         self.writer.meta["cost"] = self._overhead.summary()
-        silent = self._site_log.silent()
+        silent = self.site_log.silent()
         if silent and (self.completed > self._start or self._evaluated):
             layers = ", ".join(silent)
             self._failures.warn(f"no recorded forward pass went through {layers}: nothing of it was recorded")

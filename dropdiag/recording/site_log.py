@@ -23,12 +23,17 @@ class SiteLog:
         What the survey found; functional calls are added as they are seen.
     functional : FunctionalCalls
     router : PassRouter
+
+    Attributes
+    ----------
+    readings : Counter
+        How often each weight was read, by layer.
     """
 
     def __init__(self, sites: Sequence[Site], functional: FunctionalCalls, router: PassRouter) -> None:
         self.sites = list(sites)
         self._functional, self._router = functional, router
-        self._readings: Counter[str] = Counter()
+        self.readings: Counter[str] = Counter()
         self._strides: dict[str, int] = {}
 
     def add_functional(self) -> list[SiteInfo]:
@@ -36,10 +41,6 @@ class SiteLog:
         new, self._functional.new = self._functional.new, []
         self.sites += [info.site for info in new]
         return new
-
-    def count_reading(self, layer: str) -> None:
-        """Count that a weight was read."""
-        self._readings[layer] += 1
 
     def note_samples(self, records: Iterable[Record]) -> None:
         """Note which layers' histograms count a sample of the values."""
@@ -71,7 +72,7 @@ class SiteLog:
         calls = sorted(call for layer, call in self._router.passes if layer == site.layer) or [0]
         stride = self._strides.get(site.layer)
         for call in [0] if site.kind == WEIGHT else calls:
-            fired = self._readings[site.layer] if site.kind == WEIGHT else self._router.passes[site.layer, call]
+            fired = self.readings[site.layer] if site.kind == WEIGHT else self._router.passes[site.layer, call]
             late = site.skipped == LAZY and fired > 0  # a lazy module that has values by now
             skipped = None if late else site.skipped or (None if fired else _why_silent(site))
             yield CoverageRow(

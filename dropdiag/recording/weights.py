@@ -68,7 +68,7 @@ class WeightReader:
                 self._collector.open(signal, info, 0)
             return False
         if signal is Signal.WEIGHT:
-            self._site_log.count_reading(info.site.layer)
+            self._site_log.readings[info.site.layer] += 1
         self._collector.feed(signal, info, 0, value)
         return True
 

@@ -169,10 +169,10 @@ def add_counts(values: Tensor, counts: Tensor) -> None:
         span = native.memory_span(values.detach().to(torch.float32))
     if span is not None and native.loops is not None:
         address, n, width, _ = span
-        if n < native.PARALLEL or torch.get_num_threads() == 1:
+        if n < native.PARALLEL:
             native.loops.count(address, n, width, counts.data_ptr(), False)
         else:
-            _count_beside(span, counts, torch.get_num_threads())
+            _count_parallel(span, counts)
         return
     bins = bin_numbers(values)
     if bins.is_cpu:
@@ -181,10 +181,10 @@ def add_counts(values: Tensor, counts: Tensor) -> None:
         counts.scatter_add_(0, bins.long(), torch.ones((), dtype=torch.int64, device=bins.device).expand(bins.shape))
 
 
-def _count_beside(values: native.MemorySpan, counts: Tensor, threads: int) -> None:
-    tables = [counts, *(_new_table(counts.device) for _ in range(threads - 1))]
-    native.count_parallel(values, tables)
-    for table in tables[1:]:
+def _count_parallel(values: native.MemorySpan, counts: Tensor) -> None:
+    others = [_new_table(counts.device) for _ in range(torch.get_num_threads() - 1)]
+    native.count_parallel(values, [counts, *others])
+    for table in others:
         counts += table
         _keep_spare(table.zero_())
 

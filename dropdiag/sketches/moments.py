@@ -34,7 +34,7 @@ class AbsMean:
 
     def _add(self, n: int, total: float | Tensor) -> None:
         self.n += n
-        self.total = self.total + total
+        self.total = self.total + total  # not in place: merged sketches share the tensor
 
     def mean(self) -> float | Tensor:
         """Return the mean of |x|.

@@ -52,13 +52,6 @@ def memory_span(values: Tensor) -> MemorySpan | None:
     return owner.data_ptr(), owner.numel(), width, owner
 
 
-def parts(values: MemorySpan, number: int) -> list[MemorySpan]:
-    """Split values into so many parts of about one size."""
-    address, n, width, owner = values
-    size = -(-n // number)
-    return [(address + start * width, min(size, n - start), width, owner) for start in range(0, n, size)]
-
-
 def is_dense(values: Tensor) -> bool:
     """Whether values that are not contiguous still fill a stretch of memory without gaps."""
     if values.ndim == 4:
@@ -67,7 +60,7 @@ def is_dense(values: Tensor) -> bool:
 
 
 def count_parallel(values: MemorySpan, tables: Sequence[Tensor]) -> None:
-    """Count parts of the values into several tables at once.
+    """Count parts of the values, of about one size, into several tables at once.
 
     Parameters
     ----------
@@ -76,18 +69,16 @@ def count_parallel(values: MemorySpan, tables: Sequence[Tensor]) -> None:
         One for each part; as many threads work, the one that calls among them.
     """
     assert loops is not None  # noqa: S101 - `memory_span` gives None without them
-    mine, *others = zip(parts(values, len(tables)), tables, strict=False)
-    pool = _pool(os.getpid())
-    jobs = [pool.submit(_count, part, table) for part, table in others]
-    _count(*mine)
+    address, n, width, _ = values
+    size = -(-n // len(tables))
+    mine, *others = [
+        (address + start * width, min(size, n - start), width, table.data_ptr(), True)  # the loop lets others run
+        for start, table in zip(range(0, n, size), tables, strict=False)  # there may be fewer parts than tables
+    ]
+    jobs = [_pool(os.getpid()).submit(loops.count, *part) for part in others]
+    loops.count(*mine)
     for job in jobs:
         job.result()
-
-
-def _count(values: MemorySpan, table: Tensor) -> None:
-    assert loops is not None  # noqa: S101 - as above
-    address, n, width, _ = values
-    loops.count(address, n, width, table.data_ptr(), True)
 
 
 @cache

@@ -62,6 +62,7 @@ def effective_rank(correlation: Tensor, samples: Tensor) -> float | None:
 
 def _between_samples(x: Tensor) -> Tensor:
     """Return the products of standardised samples: the correlation's eigenvalues but for zeros and a factor."""
+    # Z Z' and Z'Z have the same eigenvalues but for zeros, and the smaller of the two is much the faster.
     z = x.to(torch.float64) - x.to(torch.float64).mean(0)
     z = z / z.square().mean(0).sqrt()
     return z @ z.T

@@ -134,5 +134,5 @@ def test_nothing_saturated_is_said():
     net = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Dropout(), nn.Linear(4, 4), nn.Tanh())
     with pytest.raises(ArgumentError, match="no net value has its mean in a saturation area"):
         measured.wandering(
-            dd.net_variance(nn.Sequential(*net[:4], nn.PReLU()), torch.zeros(2, 4) + 0.1, 4, include="4")
+            dd.measure.net_variance(nn.Sequential(*net[:4], nn.PReLU()), torch.zeros(2, 4) + 0.1, 4, include="4")
         )

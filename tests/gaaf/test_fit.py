@@ -177,7 +177,7 @@ def test_a_shared_module_is_fitted_to_all_its_calls():
         model[4].weight *= 6
     x = torch.randn(64, 32)
     found = fit(model, x, masks=16)
-    parts = dd.net_variance(model, x, 16)
+    parts = dd.measure.net_variance(model, x, 16)
     assert len(found) == 1
     assert found[0].saturated == sum(int(part.saturated.sum()) for part in parts)
     assert found[0].net_variance == pytest.approx(np.mean([part.variance.mean() for part in parts]))

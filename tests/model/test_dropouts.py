@@ -97,12 +97,12 @@ def test_one_entry_makes_a_kind_known_everywhere(monkeypatch):
     x = torch.randn(8, 3)
     assert [s for s in survey(model) if s.kind == DROPOUT] == []
     with pytest.raises(ArgumentError, match="outside of its dropout modules"):
-        dd.net_variance(model, x, masks=8, p=0.25)
+        dd.measure.net_variance(model, x, masks=8, p=0.25)
     kind = DropoutKind("element", (Gate,), rates=("level",), mask_variance=lambda p: p / (1 - p))
     monkeypatch.setattr(dropouts, "DROPOUT_KINDS", (kind, *dropouts.DROPOUT_KINDS))
     (site,) = [s for s in survey(model) if s.kind == DROPOUT]
     assert (site.layer, site.skipped) == ("2", "a dropout (rate 0.5) is listed, not measured")
-    found = dd.net_variance(model, x, masks=400, p=0.25)["4"]
+    found = dd.measure.net_variance(model, x, masks=400, p=0.25)["4"]
     assert model[2].level == 0.5
     assert found.closed_form is not None
     assert found.variance.mean() == pytest.approx(found.closed_form.mean(), rel=0.1)
