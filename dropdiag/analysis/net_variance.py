@@ -5,19 +5,19 @@ Taken from runs in which `Recorder.net_variance` was called, or from what `dropd
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import reduce
-from operator import add
 from typing import Any, Final, TypeAlias
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from dropdiag.analysis.correlation import recorded_with
+from dropdiag.analysis.kde import Limits, Wanted
 from dropdiag.analysis.saturation import activation_of, areas_of, by_label
 from dropdiag.analysis.seeds import over_seeds
-from dropdiag.analysis.select import GROUP, SITE, check, of_one_phase, read_histograms
+from dropdiag.analysis.select import GROUP, SITE, check, of_one_phase, pooled, read_histograms
 from dropdiag.errors import ArgumentError, NotRecordedError
 from dropdiag.histograms.grid import line_centres
 from dropdiag.histograms.histogram import Histogram
@@ -27,13 +27,9 @@ from dropdiag.store.reader import Run, Runs, as_runs
 Floats: TypeAlias = NDArray[np.float64]
 
 MEASURES: Final = (
-    "net_variance_mean",
-    "net_variance_closed_form_mean",
-    "saturated_mean_share",
-    "gradient_probability",
-    "slope_over_masks",
-    "slope_at_mean",
-)
+    "net_variance_mean", "net_variance_closed_form_mean", "saturated_mean_share",
+    "gradient_probability", "slope_over_masks", "slope_at_mean",
+)  # fmt: skip
 HISTOGRAMS: Final = ("net_variance", "masked_net_mean", "wandering_net_value")
 QUANTILES: Final = {"lowest": 0.05, "low": 0.25, "median": 0.5, "high": 0.75, "highest": 0.95}
 MASKS: Final = "masks"
@@ -66,13 +62,7 @@ class Measured:
 Source: TypeAlias = Run | Runs | NetVariance | Measured
 
 
-def read(
-    source: Source,
-    *,
-    layers: Sequence[str] | None = None,
-    conditions: Sequence[str] | None = None,
-    phase: str | None = None,
-) -> Measured:
+def read(source: Source, *, layers: Wanted = None, conditions: Wanted = None, phase: str | None = None) -> Measured:
     """Read the net variance of some layers and conditions.
 
     Parameters
@@ -93,11 +83,7 @@ def read(
 
 
 def table(
-    source: Source,
-    *,
-    layers: Sequence[str] | None = None,
-    conditions: Sequence[str] | None = None,
-    phase: str | None = None,
+    source: Source, *, layers: Wanted = None, conditions: Wanted = None, phase: str | None = None
 ) -> pd.DataFrame:
     """Net variance and the gradient of saturated nodes, layer by layer.
 
@@ -130,11 +116,7 @@ def table(
 
 
 def spread(
-    source: Source,
-    *,
-    layers: Sequence[str] | None = None,
-    conditions: Sequence[str] | None = None,
-    phase: str | None = None,
+    source: Source, *, layers: Wanted = None, conditions: Wanted = None, phase: str | None = None
 ) -> pd.DataFrame:
     """Distribution of the net variance over a layer's net values, runs pooled.
 
@@ -146,19 +128,19 @@ def spread(
     """
     rows = []
     found = read(source, layers=layers, conditions=conditions, phase=phase)
-    for key, pooled in _pooled(found.variances).items():
-        ends = pooled.quantile(list(QUANTILES.values()))
-        rows.append({**dict(zip(GROUP, key, strict=True)), "n": pooled.n, **dict(zip(QUANTILES, ends, strict=True))})
+    for key, histogram in _pooled(found.variances).items():
+        ends = histogram.quantile(list(QUANTILES.values()))
+        rows.append({**dict(zip(GROUP, key, strict=True)), "n": histogram.n, **dict(zip(QUANTILES, ends, strict=True))})
     return pd.DataFrame(rows)
 
 
 def wandering(
     source: Source,
     *,
-    layers: Sequence[str] | None = None,
-    conditions: Sequence[str] | None = None,
+    layers: Wanted = None,
+    conditions: Wanted = None,
     phase: str | None = None,
-    limits: tuple[float, float] | None = None,
+    limits: Limits = None,
     bins: int = 72,
 ) -> pd.DataFrame:
     """Where masks take the net values whose mean lies in the saturation area, runs pooled.
@@ -203,11 +185,7 @@ def _cut(window: tuple[float, float], bins: int, area: Floats) -> tuple[Floats, 
 
 
 def areas(
-    source: Source,
-    *,
-    layers: Sequence[str] | None = None,
-    conditions: Sequence[str] | None = None,
-    phase: str | None = None,
+    source: Source, *, layers: Wanted = None, conditions: Wanted = None, phase: str | None = None
 ) -> pd.DataFrame:
     """Intervals of the saturation area: condition, layer, call, low, high (infinite at open ends)."""
     found = read(source, layers=layers, conditions=conditions, phase=phase)
@@ -226,8 +204,8 @@ def slopes(
     source: Source,
     limits: tuple[float, float],
     *,
-    layers: Sequence[str] | None = None,
-    conditions: Sequence[str] | None = None,
+    layers: Wanted = None,
+    conditions: Wanted = None,
     phase: str | None = None,
 ) -> pd.DataFrame:
     """abs(phi') between two net values: condition, layer, call, z, slope; without rows where it is not known."""
@@ -251,21 +229,17 @@ def _derivative(source: Run | Runs | NetVariance, row: dict[Any, Any]) -> Floats
     return None if name is None else run.derivative(name)[1]
 
 
-def _of_model(source: NetVariance, layers: Sequence[str] | None, conditions: Sequence[str] | None) -> Measured:
+def _of_model(source: NetVariance, layers: Wanted, conditions: Wanted) -> Measured:
     check("condition", conditions, [ONE_MODEL])
     names = check("layer", layers, dict.fromkeys(a.layer for a in source))
     measured = [a for name in names for a in source if a.layer == name]
     keys = pd.DataFrame([(ONE_MODEL, ONE_MODEL, a.layer, a.call) for a in measured], columns=["run", *GROUP])
-    held = [a.histograms() for a in measured]
-    frames = [
-        keys.assign(histogram=pd.Series([each[quantity] for each in held], dtype=object)) for quantity in HISTOGRAMS
-    ]
-    return Measured(source, frames[0], frames[1], frames[2], numbers=keys.merge(source.table, on=SITE))
+    held = pd.DataFrame([a.histograms() for a in measured], dtype=object)
+    variances, means, masked = (keys.assign(histogram=held[quantity]) for quantity in HISTOGRAMS)
+    return Measured(source, variances, means, masked, keys.merge(source.table, on=SITE))
 
 
-def _of_runs(
-    source: Run | Runs, layers: Sequence[str] | None, conditions: Sequence[str] | None, phase: str | None
-) -> Measured:
+def _of_runs(source: Run | Runs, layers: Wanted, conditions: Wanted, phase: str | None) -> Measured:
     names = check("condition", conditions, as_runs(source).conditions)
     read = read_histograms(source, HISTOGRAMS, conditions=names, phase=phase or MASKS)
     if phase is None and not any(MASKS in phases for phases in read.phases["net_variance"].values()):
@@ -278,22 +252,12 @@ def _of_runs(
         masked = of_one_phase(source, read, HISTOGRAMS[2], **chosen)
     except NotRecordedError:
         masked = means[:0]
-    return Measured(source, variances, means, masked, _last_numbers(source, variances))
-
-
-def _last_numbers(source: Run | Runs, sites: pd.DataFrame) -> pd.DataFrame:
-    """Return the measures of each run and site at the run's last measurement, a column each."""
-    phases, wanted = sites["phase"].unique().tolist(), sites["condition"].unique().tolist()
-    rows = as_runs(source).select(list(MEASURES), condition=wanted, phase=phases)
-    rows = rows[rows["step"] == rows.groupby("run")["step"].transform("max")]
-    keys = ["condition", "run", *SITE]
-    wide = rows.pivot_table(index=keys, columns="quantity", values="value", aggfunc="last")
-    return sites[keys].merge(wide.reindex(columns=list(MEASURES)).reset_index(), on=keys, how="left")
+    return Measured(source, variances, means, masked, recorded_with(source, variances, MEASURES))
 
 
 def _pooled(frame: pd.DataFrame) -> dict[Any, Histogram]:
     """Histograms summed over runs, by (condition, layer, call)."""
-    return {key: reduce(add, part["histogram"]) for key, part in frame.groupby(GROUP, sort=False, observed=True)}
+    return pooled(frame).set_index(GROUP)["histogram"].to_dict()
 
 
 def _limits(wandered: Iterable[Histogram], borders: pd.DataFrame) -> tuple[float, float]:
