@@ -191,11 +191,7 @@ def areas(
     found = read(source, layers=layers, conditions=conditions, phase=phase)
     if not isinstance(found.source, NetVariance):
         return areas_of(found.source, found.means)[[*GROUP, "low", "high"]]
-    rows = [
-        {"condition": ONE_MODEL, "layer": layer.layer, "call": layer.call, "low": low, "high": high}
-        for layer in found.source
-        for low, high in (*layer.left, *layer.right)
-    ]
+    rows = [(ONE_MODEL, a.layer, a.call, low, high) for a in found.source for low, high in (*a.left, *a.right)]
     borders = pd.DataFrame(rows, columns=[*GROUP, "low", "high"])
     return found.means[GROUP].merge(borders, on=GROUP)
 
