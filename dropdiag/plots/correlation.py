@@ -9,7 +9,7 @@ from matplotlib.patches import Patch
 
 from dropdiag.analysis.correlation import SUPPORT, null_limit, table_of
 from dropdiag.plots.layered import by_site, choose, densities
-from dropdiag.plots.layout import legend, own_axes
+from dropdiag.plots.layout import finish, own_axes
 from dropdiag.plots.style import GREY, Panels, context
 from dropdiag.plots.words import Layers
 from dropdiag.store.reader import Run, Runs
@@ -60,8 +60,8 @@ def correlation(
         for site, ax in axes.items():
             null_band(counts[site], ax=ax)
             ax.set_xticks([-1.0, -0.5, 0.0, 0.5, 1.0])
-        legend(figure, drawn.styles, [Patch(color=NULL_COLOUR, label="95 % of $r$ under permutation")])
-    return figure
+        band = Patch(color=NULL_COLOUR, label="95 % of $r$ under permutation")
+        return finish(figure, list(axes.values()), drawn.styles, label="density", extra=[band])
 
 
 def null_band(counts: pd.DataFrame, *, ax: Axes | None = None) -> Axes:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dropdiag.analysis.kde import Limits
 from dropdiag.plots.layered import choose, densities
-from dropdiag.plots.layout import legend
+from dropdiag.plots.layout import finish
 from dropdiag.plots.style import Panels, context
 from dropdiag.plots.words import Layers
 from dropdiag.store.reader import Run, Runs
@@ -18,7 +19,7 @@ def distribution(
     step: int | None = None,
     phase: str | None = None,
     bandwidth: str | float = "isj",
-    limits: tuple[float, float] | None = None,
+    limits: Limits = None,
 ) -> Panels:
     """Draw the distribution of a histogram quantity in each layer.
 
@@ -58,9 +59,8 @@ def distribution(
     """
     with context():
         drawn = choose(runs, quantity, layers=layers, conditions=conditions, step=step, phase=phase)
-        figure, _, _ = densities(drawn, bandwidth=bandwidth, limits=limits)
-        legend(figure, drawn.styles)
-    return figure
+        figure, axes, _ = densities(drawn, bandwidth=bandwidth, limits=limits)
+        return finish(figure, list(axes.values()), drawn.styles, label="density")
 
 
 def weights(
@@ -70,7 +70,7 @@ def weights(
     conditions: list[str] | None = None,
     step: int | None = None,
     bandwidth: str | float = "isj",
-    limits: tuple[float, float] | None = None,
+    limits: Limits = None,
 ) -> Panels:
     """Draw the distribution of the weights of each layer (Figure 1).
 
