@@ -63,8 +63,7 @@ def curves(
     ArgumentError, NotRecordedError
         As in `dropdiag.analysis.select.histograms`.
     """
-    chosen = {"layers": layers, "conditions": conditions, "phase": phase}
-    groups = _groups(runs, quantity, step, per_seed=per_seed, **chosen)
+    groups = _groups(runs, quantity, step, per_seed=per_seed, layers=layers, conditions=conditions, phase=phase)
     return curves_of(groups, bandwidth=bandwidth, support=support, points=points, limits=limits)
 
 
@@ -178,6 +177,7 @@ def widened(ends: NDArray[np.float64], support: Support = OPEN) -> tuple[float, 
     if ends.size == 0:
         return -1.0, 1.0
     low, high = float(ends[:, 0].min()), float(ends[:, 1].max())
+    # where all values are equal the limits must still lie apart
     margin = 0.06 * (high - low) if high > low else 0.5 * (abs(high) or 1.0)
     first, last = -np.inf if support[0] is None else support[0], np.inf if support[1] is None else support[1]
     return max(low - margin, first), min(high + margin, last)
@@ -186,7 +186,7 @@ def widened(ends: NDArray[np.float64], support: Support = OPEN) -> tuple[float, 
 def _groups(
     runs: Run | Runs, quantity: str, step: int | None, *, per_seed: bool = False, **chosen: Any
 ) -> pd.DataFrame:
-    if isinstance(step, str):
+    if isinstance(step, str):  # "all" would pool the steps of a run as though they were runs
         raise ArgumentError(f"step must be one step (or None for the last), got {step!r}")
     frame = histograms(runs, quantity, step=step, **chosen)
     return frame.assign(runs=1) if per_seed else pooled(frame)

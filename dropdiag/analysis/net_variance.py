@@ -126,12 +126,10 @@ def spread(
         One row a condition and layer: condition, layer, call, n (net values), lowest, low, median, high, highest
         (quantiles .05, .25, .5, .75, .95), in net-value units squared; to within a bin, 1/64 of the value.
     """
-    rows = []
     found = read(source, layers=layers, conditions=conditions, phase=phase)
-    for key, histogram in _pooled(found.variances).items():
-        ends = histogram.quantile(list(QUANTILES.values()))
-        rows.append({**dict(zip(GROUP, key, strict=True)), "n": histogram.n, **dict(zip(QUANTILES, ends, strict=True))})
-    return pd.DataFrame(rows)
+    rows = [(*key, histogram.n, *histogram.quantile(list(QUANTILES.values())))
+            for key, histogram in _pooled(found.variances).items()]  # fmt: skip
+    return pd.DataFrame(rows, columns=[*GROUP, "n", *QUANTILES])
 
 
 def wandering(
@@ -206,6 +204,7 @@ def slopes(
 ) -> pd.DataFrame:
     """abs(phi') between two net values: condition, layer, call, z, slope; without rows where it is not known."""
     z = line_centres()
+    # bins grow ever finer towards 0, far below what a curve can show: one in 64 will do there
     inside = (z >= limits[0]) & (z <= limits[1]) & ((np.abs(z) > 1e-3) | (np.arange(z.size) % 64 == 0))
     found = read(source, layers=layers, conditions=conditions, phase=phase)
     parts = []
@@ -259,6 +258,7 @@ def _pooled(frame: pd.DataFrame) -> dict[Any, Histogram]:
 def _limits(wandered: Iterable[Histogram], borders: pd.DataFrame) -> tuple[float, float]:
     """Limits that hold nearly all of the wandering net values and the borders of the areas."""
     ends = borders[["low", "high"]].to_numpy(dtype=np.float64)
+    # a third beyond the borders, so that the area is seen to begin there
     found = [1.3 * end for end in ends[np.isfinite(ends)]]
     for histogram in wandered:
         if histogram.n_finite:
@@ -269,5 +269,5 @@ def _limits(wandered: Iterable[Histogram], borders: pd.DataFrame) -> tuple[float
 
 
 def _density(counts: Floats, edges: Floats) -> Floats:
-    total = counts.sum()
+    total = counts.sum()  # not the histogram's n: both densities have area 1 within the limits, so that they compare
     return counts / (total * np.diff(edges)) if total else np.full(counts.size, np.nan)

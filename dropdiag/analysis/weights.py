@@ -73,6 +73,7 @@ def _measured(histogram: Histogram, bandwidth: str | float) -> dict[str, float]:
         "mean": histogram.mean(),
         "sd": histogram.std(),
         "excess_kurtosis": histogram.excess_kurtosis(),
+        # of no finite value there is no density
         "peak_density": float(histogram.kde(bandwidth).density.max()) if finite else float("nan"),
         "weights": histogram.n,
     }

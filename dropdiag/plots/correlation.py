@@ -11,7 +11,7 @@ from dropdiag.analysis.correlation import SUPPORT, null_limit, table_of
 from dropdiag.plots.layered import by_site, choose, densities
 from dropdiag.plots.layout import finish, own_axes
 from dropdiag.plots.style import GREY, Panels, context
-from dropdiag.plots.words import Layers
+from dropdiag.plots.words import Conditions, Layers
 from dropdiag.store.reader import Run, Runs
 
 NULL_COLOUR = "#BDBDBD"
@@ -21,7 +21,7 @@ def correlation(
     runs: Run | Runs,
     *,
     layers: Layers = None,
-    conditions: list[str] | None = None,
+    conditions: Conditions = None,
     phase: str | None = None,
     bandwidth: str | float = "isj",
 ) -> Panels:
@@ -84,5 +84,6 @@ def null_band(counts: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
         ax.axvspan(-limit, limit, color=NULL_COLOUR, alpha=0.65, lw=0, zorder=0)
         ax.text(limit + 0.03, 0.985, f"±{limit:.2g}", transform=ax.get_xaxis_transform(), fontsize=7.5,
                 va="top", color=GREY)  # fmt: skip
+        # room for the number above the curves
         ax.set_ylim(top=1.12 * ax.get_ylim()[1])
     return ax

@@ -6,7 +6,7 @@ from dropdiag.analysis.kde import Limits
 from dropdiag.plots.layered import choose, densities
 from dropdiag.plots.layout import finish
 from dropdiag.plots.style import Panels, context
-from dropdiag.plots.words import Layers
+from dropdiag.plots.words import Conditions, Layers
 from dropdiag.store.reader import Run, Runs
 
 
@@ -15,7 +15,7 @@ def distribution(
     quantity: str,
     *,
     layers: Layers = None,
-    conditions: list[str] | None = None,
+    conditions: Conditions = None,
     step: int | None = None,
     phase: str | None = None,
     bandwidth: str | float = "isj",
@@ -67,7 +67,7 @@ def weights(
     runs: Run | Runs,
     *,
     layers: Layers = None,
-    conditions: list[str] | None = None,
+    conditions: Conditions = None,
     step: int | None = None,
     bandwidth: str | float = "isj",
     limits: Limits = None,

@@ -15,7 +15,7 @@ from dropdiag.plots.layered import Site, by_site, one_look, sites
 from dropdiag.plots.layout import begin, finish, log_axis, panels, share_log_y
 from dropdiag.plots.steps import over_steps
 from dropdiag.plots.style import GREY, Look, Panels, Styles, context
-from dropdiag.plots.words import Layers, Titles, interval, layer_names, plain, power, site_title
+from dropdiag.plots.words import Conditions, Layers, Titles, interval, layer_names, plain, power, site_title
 from dropdiag.store.reader import Run, Runs
 
 MEAN, RATIO = 10.0, 80.0  # where the columns of numbers begin, in points from the panel
@@ -23,7 +23,7 @@ LABEL = r"mean $|\partial L/\partial z|$"
 
 
 def gradient_flow(
-    runs: Run | Runs, *, layers: Layers = None, conditions: list[str] | None = None, baseline: str | None = None
+    runs: Run | Runs, *, layers: Layers = None, conditions: Conditions = None, baseline: str | None = None
 ) -> Panels:
     """Draw the gradient flow of each layer over training, and its mean (Figure 3, Table 2).
 

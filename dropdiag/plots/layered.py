@@ -15,7 +15,7 @@ from dropdiag.analysis.select import SITE, check, chosen, histograms, pooled
 from dropdiag.plots.density import density
 from dropdiag.plots.layout import absent, panels
 from dropdiag.plots.style import Look, Panels, looks
-from dropdiag.plots.words import Layers, layer_names, plain, site_title
+from dropdiag.plots.words import Conditions, Layers, layer_names, plain, site_title
 from dropdiag.store.reader import Run, Runs, as_runs
 from dropdiag.store.schema import Quantity
 
@@ -51,7 +51,7 @@ def choose(
     quantity: str,
     *,
     layers: Layers,
-    conditions: list[str] | None,
+    conditions: Conditions,
     step: int | None = None,
     phase: str | None = None,
 ) -> Chosen:
@@ -102,7 +102,7 @@ def densities(
     return figure, axes, lines
 
 
-def one_look(runs: Run | Runs, conditions: list[str] | None) -> dict[str, Look]:
+def one_look(runs: Run | Runs, conditions: Conditions) -> dict[str, Look]:
     """Look of each chosen condition, by its place among all conditions of the runs."""
     every = looks(as_runs(runs).conditions)
     return {name: every[name] for name in check("condition", conditions, every)}

@@ -124,13 +124,14 @@ def finish(
     styles : mapping of str to Look
         Conditions in the legend.
     label : str
-        Y label of all panels; "" leaves them theirs.
+        Y label of all panels, at the first of each row alone; "" leaves them theirs.
     extra : sequence of Artist
         Further entries of the legend.
     """
     make_room(figure, axes)
-    if label:
-        label_rows(axes, label)
+    for ax in axes:
+        if label and _leads_row(ax):
+            ax.set_ylabel(label)
     legend(figure, styles, extra)
     return figure
 
@@ -141,6 +142,7 @@ def legend(figure: Figure, wanted: Mapping[str, Look], extra: Sequence[Any] = ()
         Line2D([], [], color=look.colour, linestyle=look.line, label=plain(name, 40)) for name, look in wanted.items()
     ]
     handles += list(extra)
+    # guessed from the letters, in inches: measuring a text needs a renderer, which the figure does not have yet
     widths = [0.072 * len(_visible(str(handle.get_label()))) + 0.75 for handle in handles]
     rows = next(rows for rows in range(1, len(handles) + 1)
                 if rows == len(handles) or _legend_width(widths, rows) <= figure.get_figwidth() - 0.2)  # fmt: skip
@@ -165,13 +167,6 @@ def log_axis(ax: Axes, which: str) -> None:
 def _visible(label: str) -> str:
     """Return about what is to be seen of a label with mathtext."""
     return re.sub(r"\\(leq|phi|sup)", "x", label).replace("\\$", "S").replace("$", "").replace("\\,", "")
-
-
-def label_rows(axes: Sequence[Axes], label: str) -> None:
-    """Write a y label at the first panel of each row alone."""
-    for ax in axes:
-        if _leads_row(ax):
-            ax.set_ylabel(label)
 
 
 def share_log_y(axes: Sequence[Axes]) -> None:

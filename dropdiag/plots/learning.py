@@ -13,16 +13,14 @@ from dropdiag.errors import NotRecordedError
 from dropdiag.plots.layered import one_look
 from dropdiag.plots.steps import Part, figure_over_steps
 from dropdiag.plots.style import Panels, context
-from dropdiag.plots.words import plain
+from dropdiag.plots.words import Conditions, plain
 from dropdiag.store.reader import Run, Runs, as_runs
 
 USUAL: Final = ("loss", "test_loss", "accuracy")
 PHASES: Final = {"train": "training", "eval": "held out"}
 
 
-def learning(
-    runs: Run | Runs, quantities: Sequence[str] | None = None, *, conditions: list[str] | None = None
-) -> Panels:
+def learning(runs: Run | Runs, quantities: Sequence[str] | None = None, *, conditions: Conditions = None) -> Panels:
     """Draw loss, accuracy or any scalar of the network over training, a panel a quantity and phase.
 
     Parameters

@@ -18,7 +18,7 @@ from dropdiag.plots.layered import by_site, one_look, sites
 from dropdiag.plots.layout import begin, finish, panels
 from dropdiag.plots.saturation import shade
 from dropdiag.plots.style import GREY, SHADE, Look, Panels, Styles, context, looks
-from dropdiag.plots.words import Layers, Titles, layer_names, site_title
+from dropdiag.plots.words import Conditions, Layers, Titles, layer_names, site_title
 from dropdiag.store.net_variance import NetVariance
 from dropdiag.store.reader import Run, Runs
 
@@ -29,7 +29,7 @@ def net_variance(
     source: Run | Runs | NetVariance,
     *,
     layers: Layers = None,
-    conditions: list[str] | None = None,
+    conditions: Conditions = None,
     phase: str | None = None,
     limits: Limits = None,
 ) -> Panels:

@@ -18,7 +18,7 @@ from dropdiag.errors import NotRecordedError
 from dropdiag.plots.layered import Chosen, by_site, choose, densities
 from dropdiag.plots.layout import begin, finish
 from dropdiag.plots.style import GREY, SHADE, Look, Panels, Styles, context
-from dropdiag.plots.words import Layers, percent
+from dropdiag.plots.words import Conditions, Layers, percent
 from dropdiag.store.reader import Run, Runs
 
 BAR: Final = 0.025  # height of the bar of one condition's own area, in panels
@@ -28,7 +28,7 @@ def saturation(
     runs: Run | Runs,
     *,
     layers: Layers = None,
-    conditions: list[str] | None = None,
+    conditions: Conditions = None,
     phase: str | None = None,
     bandwidth: str | float = "isj",
     limits: Limits = None,
@@ -80,7 +80,7 @@ def saturation(
 
 
 def area(
-    intervals: pd.DataFrame, *, ax: Axes | None = None, styles: Styles = None, conditions: list[str] | None = None
+    intervals: pd.DataFrame, *, ax: Axes | None = None, styles: Styles = None, conditions: Conditions = None
 ) -> Axes:
     """Shade the saturation area of one layer within the axes' limits, where all conditions have the same.
 

@@ -7,18 +7,13 @@ from dropdiag.errors import NotRecordedError
 from dropdiag.plots.layered import by_site, described, one_look
 from dropdiag.plots.steps import Part, figure_over_steps
 from dropdiag.plots.style import Panels, context
-from dropdiag.plots.words import Layers, layer_names, plain, site_title
+from dropdiag.plots.words import Conditions, Layers, layer_names, plain, site_title
 from dropdiag.store.reader import Run, Runs
 from dropdiag.store.schema import LOG_RATIO
 
 
 def scalar(
-    runs: Run | Runs,
-    quantity: str,
-    *,
-    layers: Layers = None,
-    conditions: list[str] | None = None,
-    phase: str | None = None,
+    runs: Run | Runs, quantity: str, *, layers: Layers = None, conditions: Conditions = None, phase: str | None = None
 ) -> Panels:
     """Draw a scalar quantity of each layer over training, conditions overlaid.
 
@@ -60,7 +55,7 @@ def scalar(
     names, titles = layer_names(layers)
     with context():
         styles, what = one_look(runs, conditions), described(runs, quantity)
-        log = what.scale == LOG_RATIO
+        log = what.scale == LOG_RATIO  # ratios are compared by factors, which a log axis shows as lengths
         lines = curves(runs, quantity, layers=names, conditions=conditions, phase=phase, log=log)
         if lines["value"].isna().all():
             raise NotRecordedError(

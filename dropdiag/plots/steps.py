@@ -88,6 +88,7 @@ def over_steps(
         ax.set_xticks([])
         return ax
     for name, part in lines.groupby("condition", sort=False):
+        # one run alone has no band, and a line of one point is not seen
         look = styles[str(name)]
         band = part[part["low"].notna()]
         ax.fill_between(band["step"], band["low"], band["high"], color=look.colour, alpha=0.2, lw=0)

@@ -38,13 +38,13 @@ RC: Final[Mapping[str, Any]] = {
     "axes.edgecolor": "#333333",
     "xtick.color": "#333333",
     "ytick.color": "#333333",
-    "axes.formatter.use_mathtext": True,
+    "axes.formatter.use_mathtext": True,  # 1 × 10⁻⁵ in place of 1e-5
     "axes.formatter.limits": (-3, 4),
     "lines.linewidth": 1.7,
     "legend.frameon": False,
     "legend.handlelength": 2.6,
-    "svg.hashsalt": "dropdiag",
-    "pdf.fonttype": 42,
+    "svg.hashsalt": "dropdiag",  # else the ids in an SVG are random, and no two files the same
+    "pdf.fonttype": 42,  # TrueType: publishers refuse matplotlib's default, Type 3
 }
 
 
@@ -65,7 +65,7 @@ class Panels(Figure):
 
     def _repr_png_(self) -> bytes:
         buffer = io.BytesIO()
-        with context():
+        with context():  # what is made while drawing (late ticks) takes its look from the settings of that moment
             self.savefig(buffer, format="png", dpi="figure")
         return buffer.getvalue()
 

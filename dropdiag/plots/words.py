@@ -8,6 +8,7 @@ from typing import TypeAlias
 import numpy as np
 
 Layers: TypeAlias = list[str] | Mapping[str, str] | None
+Conditions: TypeAlias = list[str] | None
 Titles: TypeAlias = Mapping[str, str] | None
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
