@@ -258,7 +258,7 @@ def _pooled(frame: pd.DataFrame) -> dict[Any, Histogram]:
 def _limits(wandered: Iterable[Histogram], borders: pd.DataFrame) -> tuple[float, float]:
     """Limits that hold nearly all of the wandering net values and the borders of the areas."""
     ends = borders[["low", "high"]].to_numpy(dtype=np.float64)
-    # a third beyond the borders, so that the area is seen to begin there
+    # somewhat beyond the borders, so that the area is seen to begin there
     found = [1.3 * end for end in ends[np.isfinite(ends)]]
     for histogram in wandered:
         if histogram.n_finite:

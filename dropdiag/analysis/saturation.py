@@ -257,7 +257,7 @@ def _shares(
     saturated = mass * np.where(zero, flat, _flat_parts(low[order], high[order], slope, limit))
     change = np.concatenate([[False], flat[1:] != flat[:-1], [False]])
     border = (change[1:] | change[:-1]) & ~zero
-    # the steepest point parts left from right, not 0: a learned or shifted function may be steepest elsewhere
+    # the steepest point parts left from right, not 0: a shifted function is steepest elsewhere
     steepest = int(np.nanargmax(slope))
     left, right = float(saturated[:steepest].sum()), float(saturated[steepest:].sum())
     return {"left": left, "right": right, "share": left + right, "error": float(mass[border].sum())}

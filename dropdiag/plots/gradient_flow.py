@@ -106,11 +106,10 @@ def averages(means: pd.DataFrame, *, ax: Axes | None = None, styles: Styles = No
 
 
 def _nothing(means: pd.DataFrame) -> str:
-    layers = ", ".join(site_title(layer, call) for layer, call in sites(means)[:4])
-    return (
-        f"no gradient flow to draw: not one value of {layers}{', ...' if len(sites(means)) > 4 else ''} is finite "
-        "and positive; are the layers frozen, or did the gradients overflow?"
-    )
+    names = [site_title(*site) for site in sites(means)]
+    layers = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
+    return (f"no gradient flow to draw: not one value of {layers} is finite and positive; "
+            "are the layers frozen, or did the gradients overflow?")  # fmt: skip
 
 
 def _marks(ax: Axes, rows: pd.DataFrame, look: Look) -> None:

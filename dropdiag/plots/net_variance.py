@@ -23,6 +23,7 @@ from dropdiag.store.net_variance import NetVariance
 from dropdiag.store.reader import Run, Runs
 
 SLOPE: Final = "#000000"
+DOTTED: Final = (0, (1.2, 1.2))
 
 
 def net_variance(
@@ -69,7 +70,6 @@ def net_variance(
     """
     names, titles = layer_names(layers)
     with context():
-        alone = isinstance(source, NetVariance)
         styles = looks([measured.ONE_MODEL]) if isinstance(source, NetVariance) else one_look(source, conditions)
         found = measured.read(source, layers=names, conditions=list(styles), phase=phase)
         numbers, wanderers = measured.table(found), measured.wandering(found, limits=limits)
@@ -81,16 +81,19 @@ def net_variance(
         for site, ax in zip(known, axes[1:], strict=True):
             wander(*(part[site] for part in parts), ax=ax, styles=styles)
             ax.set_title(site_title(*site, titles))
-        entries = [
-            Line2D([], [], color=SLOPE, linestyle=(0, (1.2, 1.2)), label=r"$|\phi'(z)|$"),
-            Patch(facecolor=SHADE, label="saturation area"),
-            Patch(facecolor=GREY, alpha=0.55, label="means in it"),
-            Line2D([], [], color=SLOPE, marker="x", ms=6.0, mew=1.2, linestyle="none", label="closed form"),
-        ]
-        if alone:
-            look = styles[measured.ONE_MODEL]
-            entries.append(Line2D([], [], color=look.colour, label="the same nodes, mask by mask"))
-        return finish(figure, axes, {} if alone else styles, extra=entries)
+        if isinstance(source, NetVariance):  # one model has no condition to name in the legend
+            nodes = Line2D([], [], color=styles[measured.ONE_MODEL].colour, label="the same nodes, mask by mask")
+            return finish(figure, axes, {}, extra=[*_explained(), nodes])
+        return finish(figure, axes, styles, extra=_explained())
+
+
+def _explained() -> list[Line2D | Patch]:
+    return [
+        Line2D([], [], color=SLOPE, linestyle=DOTTED, label=r"$|\phi'(z)|$"),
+        Patch(facecolor=SHADE, label="saturation area"),
+        Patch(facecolor=GREY, alpha=0.55, label="means in it"),
+        Line2D([], [], color=SLOPE, marker="x", ms=6.0, mew=1.2, linestyle="none", label="closed form"),
+    ]
 
 
 def variance(
@@ -158,7 +161,7 @@ def wander(
     _densities(ax, wanderers, styles, 0.9 * top)
     # conditions are taken to share the first one's activation: a curve each would hide the densities
     one = slopes[slopes["condition"] == slopes["condition"].iloc[0]]
-    ax.plot(one["z"], one["slope"], color=SLOPE, linestyle=(0, (1.2, 1.2)), lw=1.3, zorder=3)
+    ax.plot(one["z"], one["slope"], color=SLOPE, linestyle=DOTTED, lw=1.3, zorder=3)
     line = min(0.13, 0.6 / len(numbers))  # height of one of the lines of text, in panels
     ax.set_ylim(0.0, top * 1.05 / (1.0 - line * len(numbers)))
     for place, row in enumerate(numbers.to_dict("records")):
