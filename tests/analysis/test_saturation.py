@@ -22,6 +22,12 @@ def test_table_holds_the_exact_shares(runs) -> None:
     assert (row["seeds"], row["missing"]) == (3, 0)
 
 
+def test_an_unknown_layer_is_refused_with_those_that_there_are(runs) -> None:
+    for function in (saturation.table, saturation.share, saturation.areas):
+        with pytest.raises(ArgumentError, match=f"no layer 'fc'; there are 'layer1.activation', .*'{LAYER}'"):
+            function(runs, layers=["fc"])
+
+
 @pytest.mark.parametrize("eps", [0.02, 0.1, 0.3, 0.9])
 def test_share_for_any_eps_is_within_its_error(runs, eps: float) -> None:
     frame = saturation.share(runs, eps)
