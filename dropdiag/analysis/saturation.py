@@ -84,7 +84,8 @@ def per_run(
     if net_values is None:  # read as `histograms` does not: shares may be recorded without them
         held, phase = both["condition"].unique().tolist(), str(both["phase"].iloc[0])
         net_values = read_histograms(runs, ["net_value"], conditions=held, phase=phase).frame
-    not_finite = net_values[[h.n_finite < h.n for h in net_values["histogram"]]]
+    # `loc`: without any histogram the list is empty, which a frame itself takes for no columns
+    not_finite = net_values.loc[[h.n_finite < h.n for h in net_values["histogram"]]]
     diverged = pd.MultiIndex.from_frame(both[_AT]).isin(pd.MultiIndex.from_frame(not_finite[_AT]))
     both = both.assign(share=both["left"] + both["right"])
     both.loc[diverged, SHARES] = np.nan
