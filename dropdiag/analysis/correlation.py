@@ -8,7 +8,7 @@ not small.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection
 
 import numpy as np
 import pandas as pd
@@ -16,25 +16,18 @@ from numpy.typing import NDArray
 from scipy.special import gammaln, stdtrit
 
 from dropdiag.analysis import kde
+from dropdiag.analysis.kde import Wanted
 from dropdiag.analysis.seeds import over_seeds
 from dropdiag.analysis.select import GROUP, KEYS, histograms
 from dropdiag.store.reader import Run, Runs, as_runs
 
 SUPPORT = (-1.0, 1.0)
-COUNTS = {
-    "nodes": "node_correlation_nodes",
-    "constant_nodes": "constant_nodes",
-    "samples": "node_correlation_samples",
-}
+COUNTS = {"node_correlation_nodes": "nodes", "constant_nodes": "constant_nodes", "node_correlation_samples": "samples"}
 _RECORD = [name for name in KEYS if name != "seed"]  # a run may have no seed, and a missing key joins nothing
 
 
 def table(
-    runs: Run | Runs,
-    *,
-    layers: Sequence[str] | None = None,
-    conditions: Sequence[str] | None = None,
-    phase: str | None = None,
+    runs: Run | Runs, *, layers: Wanted = None, conditions: Wanted = None, phase: str | None = None
 ) -> pd.DataFrame:
     """Size and spread of r for each layer: taken per run at its last evaluation, then averaged over runs.
 
@@ -74,9 +67,9 @@ def table_of(runs: Run | Runs, frame: pd.DataFrame) -> pd.DataFrame:
         sd_r=[h.std() for h in frame["histogram"]],
         pairs=[h.n_finite for h in frame["histogram"]],
     )
-    frame = frame.merge(_counts(runs, frame), on=_RECORD, how="left")
+    frame = recorded_with(runs, frame, COUNTS).rename(columns=COUNTS)
     summary = over_seeds(frame, GROUP, ["mean_abs_r", "sd_r"])
-    counts = frame.groupby(GROUP, sort=False)[["pairs", *COUNTS]].mean().reset_index()
+    counts = frame.groupby(GROUP, sort=False)[["pairs", *COUNTS.values()]].mean().reset_index()
     summary = summary.merge(counts, on=GROUP)
     summary["null_mean_abs_r"] = [null_mean_abs(n) for n in summary["samples"]]
     summary["null_sd_r"] = [null_sd(n) for n in summary["samples"]]
@@ -86,8 +79,8 @@ def table_of(runs: Run | Runs, frame: pd.DataFrame) -> pd.DataFrame:
 def curves(
     runs: Run | Runs,
     *,
-    layers: Sequence[str] | None = None,
-    conditions: Sequence[str] | None = None,
+    layers: Wanted = None,
+    conditions: Wanted = None,
     phase: str | None = None,
     bandwidth: str | float = "isj",
 ) -> pd.DataFrame:
@@ -146,10 +139,23 @@ def mean_abs(low: NDArray[np.float64], high: NDArray[np.float64], counts: NDArra
     return float(counts @ np.abs(0.5 * (low + high)) / counts.sum()) if counts.size else float("nan")
 
 
-def _counts(runs: Run | Runs, frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the counts recorded with the histograms of a frame, a column each; NaN where there is none."""
-    wanted = frame["condition"].unique().tolist()
-    rows = as_runs(runs).select(list(COUNTS.values()), condition=wanted, phase=frame["phase"].unique().tolist())
+def recorded_with(runs: Run | Runs, frame: pd.DataFrame, quantities: Collection[str]) -> pd.DataFrame:
+    """Scalars that were recorded with the histograms of a frame, a column each beside its own.
+
+    Parameters
+    ----------
+    runs : Run or Runs
+    frame : DataFrame
+        As returned by `dropdiag.analysis.select.histograms`, with any further columns.
+    quantities : collection of str
+
+    Returns
+    -------
+    DataFrame
+        The rows of the frame; NaN where a scalar is missing at that step.
+    """
+    names, phases, wanted = list(quantities), frame["phase"].unique().tolist(), frame["condition"].unique().tolist()
+    rows = as_runs(runs).select(names, condition=wanted, phase=phases)
     # where a step was recorded twice, the later row counts
     wide = rows.pivot_table(index=_RECORD, columns="quantity", values="value", aggfunc="last")
-    return wide.reindex(columns=list(COUNTS.values())).set_axis(list(COUNTS), axis="columns").reset_index()
+    return frame.merge(wide.reindex(columns=names).reset_index(), on=_RECORD, how="left")

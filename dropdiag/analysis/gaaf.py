@@ -83,6 +83,7 @@ def teeth(k: float = 10_000.0, periods: int = 4) -> pd.DataFrame:
     if periods < 1:
         raise ArgumentError(f"periods must be at least 1, got {periods}")
     start = np.arange(periods) - periods // 2
+    # a line through NaN is broken: the jumps are not drawn as though g took the values between
     x = np.column_stack([start, start + 1, np.full(periods, np.nan)]) / k
     height = np.tile(np.array([-0.5, 0.5, np.nan]) / k, (periods, 1))
     return pd.DataFrame({"x": x.ravel(), "g": height.ravel()})

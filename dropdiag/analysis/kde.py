@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -14,21 +14,25 @@ from dropdiag.errors import ArgumentError
 from dropdiag.histograms.histogram import Histogram
 from dropdiag.store.reader import Run, Runs
 
-Support = tuple[float | None, float | None]
+Support: TypeAlias = tuple[float | None, float | None]
+Limits: TypeAlias = tuple[float, float] | None
+Wanted: TypeAlias = Sequence[str] | None
+"""Names of layers or of conditions, in this order; None is all of them."""
+OPEN: Final[Support] = (None, None)
 
 
 def curves(
     runs: Run | Runs,
     quantity: str,
     *,
-    layers: Sequence[str] | None = None,
-    conditions: Sequence[str] | None = None,
+    layers: Wanted = None,
+    conditions: Wanted = None,
     step: int | None = None,
     phase: str | None = None,
     bandwidth: str | float = "isj",
-    support: Support = (None, None),
+    support: Support = OPEN,
     points: int = 512,
-    limits: tuple[float, float] | None = None,
+    limits: Limits = None,
     per_seed: bool = False,
 ) -> pd.DataFrame:
     """Density curves, seeds pooled by exact addition of their histograms.
@@ -59,8 +63,7 @@ def curves(
     ArgumentError, NotRecordedError
         As in `dropdiag.analysis.select.histograms`.
     """
-    chosen = {"layers": layers, "conditions": conditions, "phase": phase}
-    groups = _groups(runs, quantity, step, per_seed=per_seed, **chosen)
+    groups = _groups(runs, quantity, step, per_seed=per_seed, layers=layers, conditions=conditions, phase=phase)
     return curves_of(groups, bandwidth=bandwidth, support=support, points=points, limits=limits)
 
 
@@ -68,13 +71,13 @@ def bars(
     runs: Run | Runs,
     quantity: str,
     *,
-    layers: Sequence[str] | None = None,
-    conditions: Sequence[str] | None = None,
+    layers: Wanted = None,
+    conditions: Wanted = None,
     step: int | None = None,
     phase: str | None = None,
-    support: Support = (None, None),
+    support: Support = OPEN,
     bins: int = 48,
-    limits: tuple[float, float] | None = None,
+    limits: Limits = None,
 ) -> pd.DataFrame:
     """Bars of normalised histograms, seeds pooled; their area is the share of values within the limits.
 
@@ -98,9 +101,9 @@ def curves_of(
     groups: pd.DataFrame,
     *,
     bandwidth: str | float = "isj",
-    support: Support = (None, None),
+    support: Support = OPEN,
     points: int = 512,
-    limits: tuple[float, float] | None = None,
+    limits: Limits = None,
 ) -> pd.DataFrame:
     """Density curves of histograms at hand.
 
@@ -116,20 +119,11 @@ def curves_of(
     DataFrame
         As returned by `curves`.
     """
-    rows = []
-    for _, site in groups.groupby(SITE, sort=False):
-        x = np.linspace(*(limits or common_limits(list(site["histogram"]), support)), points)
-        rows += [_curve(row, x, bandwidth, support) for row in _finite(site)]
+    rows = [_curve(row, x, bandwidth, support) for row, x in _on_grids(groups, support, limits, points)]
     return _long(rows, ["x", "density"], groups)
 
 
-def bars_of(
-    groups: pd.DataFrame,
-    *,
-    support: Support = (None, None),
-    bins: int = 48,
-    limits: tuple[float, float] | None = None,
-) -> pd.DataFrame:
+def bars_of(groups: pd.DataFrame, *, support: Support = OPEN, bins: int = 48, limits: Limits = None) -> pd.DataFrame:
     """Bars of histograms at hand.
 
     Parameters
@@ -144,15 +138,14 @@ def bars_of(
     DataFrame
         As returned by `bars`.
     """
-    rows = []
-    for _, site in groups.groupby(SITE, sort=False):
-        edges = np.linspace(*(limits or common_limits(list(site["histogram"]), support)), bins + 1)
-        data = {"left": edges[:-1], "right": edges[1:]}
-        rows += [{**_key(row), **data, "density": row["histogram"].density(edges)} for row in _finite(site)]
+    rows = [
+        {**_key(row), "left": edges[:-1], "right": edges[1:], "density": row["histogram"].density(edges)}
+        for row, edges in _on_grids(groups, support, limits, bins + 1)
+    ]
     return _long(rows, ["left", "right", "density"], groups)
 
 
-def common_limits(parts: Sequence[Histogram], support: Support = (None, None)) -> tuple[float, float]:
+def common_limits(parts: Sequence[Histogram], support: Support = OPEN) -> tuple[float, float]:
     """Limits within which nearly all values of every histogram lie.
 
     Parameters
@@ -170,7 +163,7 @@ def common_limits(parts: Sequence[Histogram], support: Support = (None, None)) -
     return widened(np.array([part.quantile([0.001, 0.999]) for part in parts if part.n_finite]), support)
 
 
-def widened(ends: NDArray[np.float64], support: Support = (None, None)) -> tuple[float, float]:
+def widened(ends: NDArray[np.float64], support: Support = OPEN) -> tuple[float, float]:
     """Return `common_limits` from the histograms' quantiles.
 
     Parameters
@@ -184,25 +177,28 @@ def widened(ends: NDArray[np.float64], support: Support = (None, None)) -> tuple
     if ends.size == 0:
         return -1.0, 1.0
     low, high = float(ends[:, 0].min()), float(ends[:, 1].max())
+    # where all values are equal the limits must still lie apart
     margin = 0.06 * (high - low) if high > low else 0.5 * (abs(high) or 1.0)
-    low, high = low - margin, high + margin
-    return max(low, -np.inf if support[0] is None else support[0]), min(
-        high, np.inf if support[1] is None else support[1]
-    )
+    first, last = -np.inf if support[0] is None else support[0], np.inf if support[1] is None else support[1]
+    return max(low - margin, first), min(high + margin, last)
 
 
 def _groups(
     runs: Run | Runs, quantity: str, step: int | None, *, per_seed: bool = False, **chosen: Any
 ) -> pd.DataFrame:
-    if isinstance(step, str):
+    if isinstance(step, str):  # "all" would pool the steps of a run as though they were runs
         raise ArgumentError(f"step must be one step (or None for the last), got {step!r}")
     frame = histograms(runs, quantity, step=step, **chosen)
     return frame.assign(runs=1) if per_seed else pooled(frame)
 
 
-def _finite(site: pd.DataFrame) -> list[dict[Any, Any]]:
-    """Rows whose histogram holds a finite value."""
-    return [row for row in site.to_dict("records") if row["histogram"].n_finite]
+def _on_grids(
+    groups: pd.DataFrame, support: Support, limits: Limits, points: int
+) -> Iterator[tuple[dict[Any, Any], NDArray[np.float64]]]:
+    """Rows whose histogram holds a finite value, each with the points that the conditions of its layer share."""
+    for _, site in groups.groupby(SITE, sort=False):
+        grid = np.linspace(*(limits or common_limits(list(site["histogram"]), support)), points)
+        yield from ((row, grid) for row in site.to_dict("records") if row["histogram"].n_finite)
 
 
 def _key(row: dict[Any, Any]) -> dict[str, Any]:
@@ -227,6 +223,6 @@ def _long(rows: list[dict[str, Any]], arrays: Sequence[str], groups: pd.DataFram
     rows.sort(key=lambda row: order.index(row["condition"]))
     # joined array by array: a frame a curve and `pd.concat` take longer than the density estimates themselves
     whole = {name: np.concatenate([row[name] for row in rows]) for name in arrays}
-    lengths = [len(row[arrays[0]]) for row in rows]
-    frame = pd.DataFrame([{name: value for name, value in row.items() if name not in arrays} for row in rows])
-    return frame.loc[frame.index.repeat(lengths)].reset_index(drop=True).assign(**whole)[list(rows[0])]
+    frame = pd.DataFrame(rows, columns=[name for name in rows[0] if name not in arrays])
+    length = len(rows[0][arrays[0]])
+    return frame.loc[frame.index.repeat(length)].reset_index(drop=True).assign(**whole)[list(rows[0])]

@@ -5,19 +5,19 @@ Taken from runs in which `Recorder.net_variance` was called, or from what `dropd
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import reduce
-from operator import add
 from typing import Any, Final, TypeAlias
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from dropdiag.analysis.correlation import recorded_with
+from dropdiag.analysis.kde import Limits, Wanted
 from dropdiag.analysis.saturation import activation_of, areas_of, by_label
 from dropdiag.analysis.seeds import over_seeds
-from dropdiag.analysis.select import GROUP, SITE, check, of_one_phase, read_histograms
+from dropdiag.analysis.select import GROUP, SITE, check, of_one_phase, pooled, read_histograms
 from dropdiag.errors import ArgumentError, NotRecordedError
 from dropdiag.histograms.grid import line_centres
 from dropdiag.histograms.histogram import Histogram
@@ -27,13 +27,9 @@ from dropdiag.store.reader import Run, Runs, as_runs
 Floats: TypeAlias = NDArray[np.float64]
 
 MEASURES: Final = (
-    "net_variance_mean",
-    "net_variance_closed_form_mean",
-    "saturated_mean_share",
-    "gradient_probability",
-    "slope_over_masks",
-    "slope_at_mean",
-)
+    "net_variance_mean", "net_variance_closed_form_mean", "saturated_mean_share",
+    "gradient_probability", "slope_over_masks", "slope_at_mean",
+)  # fmt: skip
 HISTOGRAMS: Final = ("net_variance", "masked_net_mean", "wandering_net_value")
 QUANTILES: Final = {"lowest": 0.05, "low": 0.25, "median": 0.5, "high": 0.75, "highest": 0.95}
 MASKS: Final = "masks"
@@ -66,13 +62,7 @@ class Measured:
 Source: TypeAlias = Run | Runs | NetVariance | Measured
 
 
-def read(
-    source: Source,
-    *,
-    layers: Sequence[str] | None = None,
-    conditions: Sequence[str] | None = None,
-    phase: str | None = None,
-) -> Measured:
+def read(source: Source, *, layers: Wanted = None, conditions: Wanted = None, phase: str | None = None) -> Measured:
     """Read the net variance of some layers and conditions.
 
     Parameters
@@ -93,11 +83,7 @@ def read(
 
 
 def table(
-    source: Source,
-    *,
-    layers: Sequence[str] | None = None,
-    conditions: Sequence[str] | None = None,
-    phase: str | None = None,
+    source: Source, *, layers: Wanted = None, conditions: Wanted = None, phase: str | None = None
 ) -> pd.DataFrame:
     """Net variance and the gradient of saturated nodes, layer by layer.
 
@@ -130,11 +116,7 @@ def table(
 
 
 def spread(
-    source: Source,
-    *,
-    layers: Sequence[str] | None = None,
-    conditions: Sequence[str] | None = None,
-    phase: str | None = None,
+    source: Source, *, layers: Wanted = None, conditions: Wanted = None, phase: str | None = None
 ) -> pd.DataFrame:
     """Distribution of the net variance over a layer's net values, runs pooled.
 
@@ -144,21 +126,19 @@ def spread(
         One row a condition and layer: condition, layer, call, n (net values), lowest, low, median, high, highest
         (quantiles .05, .25, .5, .75, .95), in net-value units squared; to within a bin, 1/64 of the value.
     """
-    rows = []
     found = read(source, layers=layers, conditions=conditions, phase=phase)
-    for key, pooled in _pooled(found.variances).items():
-        ends = pooled.quantile(list(QUANTILES.values()))
-        rows.append({**dict(zip(GROUP, key, strict=True)), "n": pooled.n, **dict(zip(QUANTILES, ends, strict=True))})
-    return pd.DataFrame(rows)
+    rows = [(*key, histogram.n, *histogram.quantile(list(QUANTILES.values())))
+            for key, histogram in _pooled(found.variances).items()]  # fmt: skip
+    return pd.DataFrame(rows, columns=[*GROUP, "n", *QUANTILES])
 
 
 def wandering(
     source: Source,
     *,
-    layers: Sequence[str] | None = None,
-    conditions: Sequence[str] | None = None,
+    layers: Wanted = None,
+    conditions: Wanted = None,
     phase: str | None = None,
-    limits: tuple[float, float] | None = None,
+    limits: Limits = None,
     bins: int = 72,
 ) -> pd.DataFrame:
     """Where masks take the net values whose mean lies in the saturation area, runs pooled.
@@ -203,21 +183,13 @@ def _cut(window: tuple[float, float], bins: int, area: Floats) -> tuple[Floats, 
 
 
 def areas(
-    source: Source,
-    *,
-    layers: Sequence[str] | None = None,
-    conditions: Sequence[str] | None = None,
-    phase: str | None = None,
+    source: Source, *, layers: Wanted = None, conditions: Wanted = None, phase: str | None = None
 ) -> pd.DataFrame:
     """Intervals of the saturation area: condition, layer, call, low, high (infinite at open ends)."""
     found = read(source, layers=layers, conditions=conditions, phase=phase)
     if not isinstance(found.source, NetVariance):
         return areas_of(found.source, found.means)[[*GROUP, "low", "high"]]
-    rows = [
-        {"condition": ONE_MODEL, "layer": layer.layer, "call": layer.call, "low": low, "high": high}
-        for layer in found.source
-        for low, high in (*layer.left, *layer.right)
-    ]
+    rows = [(ONE_MODEL, a.layer, a.call, low, high) for a in found.source for low, high in (*a.left, *a.right)]
     borders = pd.DataFrame(rows, columns=[*GROUP, "low", "high"])
     return found.means[GROUP].merge(borders, on=GROUP)
 
@@ -226,12 +198,13 @@ def slopes(
     source: Source,
     limits: tuple[float, float],
     *,
-    layers: Sequence[str] | None = None,
-    conditions: Sequence[str] | None = None,
+    layers: Wanted = None,
+    conditions: Wanted = None,
     phase: str | None = None,
 ) -> pd.DataFrame:
     """abs(phi') between two net values: condition, layer, call, z, slope; without rows where it is not known."""
     z = line_centres()
+    # bins grow ever finer towards 0, far below what a curve can show: one in 64 will do there
     inside = (z >= limits[0]) & (z <= limits[1]) & ((np.abs(z) > 1e-3) | (np.arange(z.size) % 64 == 0))
     found = read(source, layers=layers, conditions=conditions, phase=phase)
     parts = []
@@ -251,21 +224,17 @@ def _derivative(source: Run | Runs | NetVariance, row: dict[Any, Any]) -> Floats
     return None if name is None else run.derivative(name)[1]
 
 
-def _of_model(source: NetVariance, layers: Sequence[str] | None, conditions: Sequence[str] | None) -> Measured:
+def _of_model(source: NetVariance, layers: Wanted, conditions: Wanted) -> Measured:
     check("condition", conditions, [ONE_MODEL])
     names = check("layer", layers, dict.fromkeys(a.layer for a in source))
     measured = [a for name in names for a in source if a.layer == name]
     keys = pd.DataFrame([(ONE_MODEL, ONE_MODEL, a.layer, a.call) for a in measured], columns=["run", *GROUP])
-    held = [a.histograms() for a in measured]
-    frames = [
-        keys.assign(histogram=pd.Series([each[quantity] for each in held], dtype=object)) for quantity in HISTOGRAMS
-    ]
-    return Measured(source, frames[0], frames[1], frames[2], numbers=keys.merge(source.table, on=SITE))
+    held = pd.DataFrame([a.histograms() for a in measured], dtype=object)
+    variances, means, masked = (keys.assign(histogram=held[quantity]) for quantity in HISTOGRAMS)
+    return Measured(source, variances, means, masked, keys.merge(source.table, on=SITE))
 
 
-def _of_runs(
-    source: Run | Runs, layers: Sequence[str] | None, conditions: Sequence[str] | None, phase: str | None
-) -> Measured:
+def _of_runs(source: Run | Runs, layers: Wanted, conditions: Wanted, phase: str | None) -> Measured:
     names = check("condition", conditions, as_runs(source).conditions)
     read = read_histograms(source, HISTOGRAMS, conditions=names, phase=phase or MASKS)
     if phase is None and not any(MASKS in phases for phases in read.phases["net_variance"].values()):
@@ -278,27 +247,18 @@ def _of_runs(
         masked = of_one_phase(source, read, HISTOGRAMS[2], **chosen)
     except NotRecordedError:
         masked = means[:0]
-    return Measured(source, variances, means, masked, _last_numbers(source, variances))
-
-
-def _last_numbers(source: Run | Runs, sites: pd.DataFrame) -> pd.DataFrame:
-    """Return the measures of each run and site at the run's last measurement, a column each."""
-    phases, wanted = sites["phase"].unique().tolist(), sites["condition"].unique().tolist()
-    rows = as_runs(source).select(list(MEASURES), condition=wanted, phase=phases)
-    rows = rows[rows["step"] == rows.groupby("run")["step"].transform("max")]
-    keys = ["condition", "run", *SITE]
-    wide = rows.pivot_table(index=keys, columns="quantity", values="value", aggfunc="last")
-    return sites[keys].merge(wide.reindex(columns=list(MEASURES)).reset_index(), on=keys, how="left")
+    return Measured(source, variances, means, masked, recorded_with(source, variances, MEASURES))
 
 
 def _pooled(frame: pd.DataFrame) -> dict[Any, Histogram]:
     """Histograms summed over runs, by (condition, layer, call)."""
-    return {key: reduce(add, part["histogram"]) for key, part in frame.groupby(GROUP, sort=False, observed=True)}
+    return pooled(frame).set_index(GROUP)["histogram"].to_dict()
 
 
 def _limits(wandered: Iterable[Histogram], borders: pd.DataFrame) -> tuple[float, float]:
     """Limits that hold nearly all of the wandering net values and the borders of the areas."""
     ends = borders[["low", "high"]].to_numpy(dtype=np.float64)
+    # somewhat beyond the borders, so that the area is seen to begin there
     found = [1.3 * end for end in ends[np.isfinite(ends)]]
     for histogram in wandered:
         if histogram.n_finite:
@@ -309,5 +269,5 @@ def _limits(wandered: Iterable[Histogram], borders: pd.DataFrame) -> tuple[float
 
 
 def _density(counts: Floats, edges: Floats) -> Floats:
-    total = counts.sum()
+    total = counts.sum()  # not the histogram's n: both densities have area 1 within the limits, so that they compare
     return counts / (total * np.diff(edges)) if total else np.full(counts.size, np.nan)

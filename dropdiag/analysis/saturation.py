@@ -7,7 +7,6 @@ another thing: the spectrum of a layer's covariance.)
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,9 +14,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dropdiag.analysis import kde
+from dropdiag.analysis.kde import Limits, Wanted
 from dropdiag.analysis.phases import rows_of_one_phase
 from dropdiag.analysis.seeds import over_seeds
-from dropdiag.analysis.select import GROUP, KEYS, as_text, histograms, last, pushed_down
+from dropdiag.analysis.select import GROUP, KEYS, as_text, histograms, in_order, last, pushed_down, read_histograms
 from dropdiag.errors import ArgumentError
 from dropdiag.histograms.grid import BINS, NEGATIVE_ZERO, ZERO, bin_bounds
 from dropdiag.histograms.histogram import Histogram
@@ -30,11 +30,7 @@ SHARES = ["left", "right", "share"]
 
 
 def table(
-    runs: Run | Runs,
-    *,
-    layers: Sequence[str] | None = None,
-    conditions: Sequence[str] | None = None,
-    phase: str | None = None,
+    runs: Run | Runs, *, layers: Wanted = None, conditions: Wanted = None, phase: str | None = None
 ) -> pd.DataFrame:
     """Exact saturation shares at eps = 0.1, as they were counted while recording.
 
@@ -63,8 +59,8 @@ def table(
 def per_run(
     runs: Run | Runs,
     *,
-    layers: Sequence[str] | None = None,
-    conditions: Sequence[str] | None = None,
+    layers: Wanted = None,
+    conditions: Wanted = None,
     phase: str | None = None,
     net_values: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
@@ -85,25 +81,24 @@ def per_run(
         same step holds net values that are not finite: a network that has diverged has no share.
     """
     both = rows_of_one_phase(_recorded(runs, layers, conditions), LEFT, phase)
-    if net_values is None:
-        net_values = _net_values(runs, str(both["phase"].iloc[0]), set(both["run"]))
-    not_finite = net_values[[h.n_finite < h.n for h in net_values["histogram"]]]
+    if net_values is None:  # read as `histograms` does not: shares may be recorded without them
+        held, phase = both["condition"].unique().tolist(), str(both["phase"].iloc[0])
+        net_values = read_histograms(runs, ["net_value"], conditions=held, phase=phase).frame
+    # `loc`: without any histogram the list is empty, which a frame itself takes for no columns
+    not_finite = net_values.loc[[h.n_finite < h.n for h in net_values["histogram"]]]
     diverged = pd.MultiIndex.from_frame(both[_AT]).isin(pd.MultiIndex.from_frame(not_finite[_AT]))
     both = both.assign(share=both["left"] + both["right"])
     both.loc[diverged, SHARES] = np.nan
     return both.reset_index(drop=True)
 
 
-def _recorded(runs: Run | Runs, layers: Sequence[str] | None, conditions: Sequence[str] | None) -> pd.DataFrame:
+def _recorded(runs: Run | Runs, layers: Wanted, conditions: Wanted) -> pd.DataFrame:
     """Return the shares counted at each run's last step in each phase, left and right read together."""
     every = as_runs(runs)
 
     def gather(layer: Names, condition: Names) -> pd.DataFrame:
-        rows = [_last_shares(batch) for batch in every.batches([LEFT, RIGHT], condition=condition, layer=layer)]
-        frame = pd.concat(rows, ignore_index=True)
-        # batches come in any order of the runs
-        place = frame["run"].map({label: i for i, label in enumerate(every.labels())})
-        return frame.iloc[place.argsort(kind="stable")].reset_index(drop=True)
+        found = every.batches([LEFT, RIGHT], condition=condition, layer=layer)
+        return in_order(every, [_last_shares(batch) for batch in found])
 
     return pushed_down(runs, LEFT, gather, layers=layers, conditions=conditions)
 
@@ -114,25 +109,12 @@ def _last_shares(batch: pd.DataFrame) -> pd.DataFrame:
     return both.merge(as_text(right.rename(columns={"value": "right"})), on=KEYS)
 
 
-def _net_values(runs: Run | Runs, phase: str, wanted: Container[str]) -> pd.DataFrame:
-    """Histograms of the runs that have them; shares may be recorded without."""
-    every = as_runs(runs)
-    held = {label: run for label, run in zip(every.labels(), every, strict=True)
-            if label in wanted and phase in run.phases("net_value")}  # fmt: skip
-    if not held:
-        return pd.DataFrame(columns=[*KEYS, "histogram"])
-    some = Runs(list(held.values()))
-    frame = some.histograms("net_value", phase=phase)
-    # a run's label depends on the runs beside it: use that among all of them
-    return frame.assign(run=frame["run"].map(dict(zip(some.labels(), held, strict=True))))
-
-
 def share(
     runs: Run | Runs,
     eps: float = 0.1,
     *,
-    layers: Sequence[str] | None = None,
-    conditions: Sequence[str] | None = None,
+    layers: Wanted = None,
+    conditions: Wanted = None,
     step: int | str | None = None,
     phase: str | None = None,
 ) -> pd.DataFrame:
@@ -178,11 +160,11 @@ def share(
 def curves(
     runs: Run | Runs,
     *,
-    layers: Sequence[str] | None = None,
-    conditions: Sequence[str] | None = None,
+    layers: Wanted = None,
+    conditions: Wanted = None,
     phase: str | None = None,
     bandwidth: str | float = "isj",
-    limits: tuple[float, float] | None = None,
+    limits: Limits = None,
 ) -> pd.DataFrame:
     """Density curves of the net values; see `dropdiag.analysis.kde.curves`."""
     return kde.curves(runs, "net_value", layers=layers, conditions=conditions, phase=phase, bandwidth=bandwidth,
@@ -190,11 +172,7 @@ def curves(
 
 
 def areas(
-    runs: Run | Runs,
-    *,
-    layers: Sequence[str] | None = None,
-    conditions: Sequence[str] | None = None,
-    phase: str | None = None,
+    runs: Run | Runs, *, layers: Wanted = None, conditions: Wanted = None, phase: str | None = None
 ) -> pd.DataFrame:
     """Intervals of the saturation area of each site, at the eps of the recording.
 
@@ -222,20 +200,19 @@ def areas(
 def areas_of(runs: Run | Runs, frame: pd.DataFrame) -> pd.DataFrame:
     """Return `areas` of the sites in a frame that `dropdiag.analysis.select.histograms` gave."""
     found = by_label(runs)
-    rows: list[dict[str, Any]] = []
+    rows: list[tuple[Any, ...]] = []
     for row in frame.drop_duplicates(GROUP).to_dict("records"):
         run = found[row["run"]]
         name = activation_of(run, row["layer"], row["call"])
         if name is None:
             continue
         known = run.meta["activations"][name]
-        for side in ("left", "right"):
-            for low, high in known[side]:
-                rows.append({
-                    **{key: row[key] for key in GROUP}, "activation": name, "side": side,
-                    "low": -np.inf if low is None else low, "high": np.inf if high is None else high,
-                    "eps": known["eps"],
-                })  # fmt: skip
+        rows += [
+            # JSON has no infinity: an open end is null
+            (*(row[key] for key in GROUP), name, side,
+             -np.inf if low is None else low, np.inf if high is None else high, known["eps"])
+            for side in ("left", "right") for low, high in known[side]
+        ]  # fmt: skip
     return pd.DataFrame(rows, columns=[*GROUP, "activation", "side", "low", "high", "eps"])
 
 
@@ -255,15 +232,14 @@ def activation_of(run: Run, layer: str, call: int) -> str | None:
 
 
 def _share(run: Run, row: dict[Any, Any], eps: float) -> dict[str, Any]:
-    """Shares of one site of one run."""
+    """Shares of one site of one run; NaN without finite values, or where the derivative is not known."""
     histogram: Histogram = row["histogram"]
-    name = activation_of(run, row["layer"], row["call"])
-    if name is None:
-        unknown = dict.fromkeys((*SHARES, "error"), float("nan"))
-        n = histogram.n_finite
-        return {**unknown, "n": n, "dropped": histogram.n - n, "activation": None}
-    sup = float(run.meta["activations"][name]["sup"])
-    return {**_shares(histogram, *run.derivative(name), eps * sup), "activation": name}
+    name, n = activation_of(run, row["layer"], row["call"]), histogram.n_finite
+    shares = dict.fromkeys((*SHARES, "error"), float("nan"))
+    if name is not None and n:
+        sup = float(run.meta["activations"][name]["sup"])
+        shares = _shares(histogram, *run.derivative(name), eps * sup)
+    return {**shares, "n": n, "dropped": histogram.n - n, "activation": name}
 
 
 def _shares(
@@ -272,20 +248,20 @@ def _shares(
     """Shares left and right of the greatest |phi'|, and the mass of the bins at the border."""
     low, high = bin_bounds(bins)
     order = np.argsort(low + high, kind="stable")
-    slope, n = derivative[order], histogram.n_finite
+    slope = derivative[order]
     counts = np.zeros(BINS)
     counts[histogram.bins] = histogram.counts
-    mass = counts[bins[order]] / max(n, 1)
+    mass = counts[bins[order]] / histogram.n_finite
     flat = slope <= limit
     # the two bins of zero hold exact zeros, and |phi'| there is that at 0: they are in the area or they are not
     zero = np.isin(bins[order], (ZERO, NEGATIVE_ZERO))
     saturated = mass * np.where(zero, flat, _flat_parts(low[order], high[order], slope, limit))
     change = np.concatenate([[False], flat[1:] != flat[:-1], [False]])
     border = (change[1:] | change[:-1]) & ~zero
+    # the steepest point parts left from right, not 0: a shifted function is steepest elsewhere
     steepest = int(np.nanargmax(slope))
     left, right = float(saturated[:steepest].sum()), float(saturated[steepest:].sum())
-    values = {"left": left, "right": right, "share": left + right, "error": float(mass[border].sum())}
-    return {**({k: v if n else float("nan") for k, v in values.items()}), "n": n, "dropped": histogram.n - n}
+    return {"left": left, "right": right, "share": left + right, "error": float(mass[border].sum())}
 
 
 def _flat_parts(

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import pandas as pd
 
 from dropdiag.analysis import kde
+from dropdiag.analysis.kde import Limits, Wanted
 from dropdiag.analysis.seeds import over_seeds
 from dropdiag.analysis.select import GROUP, histograms
 from dropdiag.histograms.histogram import Histogram
@@ -18,8 +17,8 @@ VALUES = ["mean", "sd", "excess_kurtosis", "peak_density"]
 def table(
     runs: Run | Runs,
     *,
-    layers: Sequence[str] | None = None,
-    conditions: Sequence[str] | None = None,
+    layers: Wanted = None,
+    conditions: Wanted = None,
     step: int | None = None,
     bandwidth: str | float = "isj",
 ) -> pd.DataFrame:
@@ -57,11 +56,11 @@ def table(
 def curves(
     runs: Run | Runs,
     *,
-    layers: Sequence[str] | None = None,
-    conditions: Sequence[str] | None = None,
+    layers: Wanted = None,
+    conditions: Wanted = None,
     step: int | None = None,
     bandwidth: str | float = "isj",
-    limits: tuple[float, float] | None = None,
+    limits: Limits = None,
 ) -> pd.DataFrame:
     """Density curves of the weights; see `dropdiag.analysis.kde.curves`."""
     return kde.curves(runs, "weight", layers=layers, conditions=conditions, step=step, bandwidth=bandwidth,
@@ -74,6 +73,7 @@ def _measured(histogram: Histogram, bandwidth: str | float) -> dict[str, float]:
         "mean": histogram.mean(),
         "sd": histogram.std(),
         "excess_kurtosis": histogram.excess_kurtosis(),
+        # of no finite value there is no density
         "peak_density": float(histogram.kde(bandwidth).density.max()) if finite else float("nan"),
         "weights": histogram.n,
     }

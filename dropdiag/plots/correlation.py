@@ -9,9 +9,9 @@ from matplotlib.patches import Patch
 
 from dropdiag.analysis.correlation import SUPPORT, null_limit, table_of
 from dropdiag.plots.layered import by_site, choose, densities
-from dropdiag.plots.layout import legend, own_axes
+from dropdiag.plots.layout import finish, own_axes
 from dropdiag.plots.style import GREY, Panels, context
-from dropdiag.plots.words import Layers
+from dropdiag.plots.words import Conditions, Layers
 from dropdiag.store.reader import Run, Runs
 
 NULL_COLOUR = "#BDBDBD"
@@ -21,7 +21,7 @@ def correlation(
     runs: Run | Runs,
     *,
     layers: Layers = None,
-    conditions: list[str] | None = None,
+    conditions: Conditions = None,
     phase: str | None = None,
     bandwidth: str | float = "isj",
 ) -> Panels:
@@ -60,8 +60,8 @@ def correlation(
         for site, ax in axes.items():
             null_band(counts[site], ax=ax)
             ax.set_xticks([-1.0, -0.5, 0.0, 0.5, 1.0])
-        legend(figure, drawn.styles, [Patch(color=NULL_COLOUR, label="95 % of $r$ under permutation")])
-    return figure
+        band = Patch(color=NULL_COLOUR, label="95 % of $r$ under permutation")
+        return finish(figure, list(axes.values()), drawn.styles, label="density", extra=[band])
 
 
 def null_band(counts: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
@@ -84,5 +84,6 @@ def null_band(counts: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
         ax.axvspan(-limit, limit, color=NULL_COLOUR, alpha=0.65, lw=0, zorder=0)
         ax.text(limit + 0.03, 0.985, f"±{limit:.2g}", transform=ax.get_xaxis_transform(), fontsize=7.5,
                 va="top", color=GREY)  # fmt: skip
+        # room for the number above the curves
         ax.set_ylim(top=1.12 * ax.get_ylim()[1])
     return ax

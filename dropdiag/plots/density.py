@@ -45,19 +45,16 @@ def density(
     ax, styles = begin(ax, styles, curves)
     if bars is not None:
         _bars(ax, bars, styles)
-    zeros: dict[str, float] = {}
+    shares = curves.groupby("condition", sort=False)["point_mass"].first()
+    zeros = {str(name): float(share) for name, share in shares.items() if share > 0.005}
     for name, part in curves.groupby("condition", sort=False):
         look = styles[str(name)]
         ax.plot(part["x"], part["density"], color=look.colour, linestyle=look.line, label=plain(str(name)))
-        if float(part["point_mass"].iloc[0]) > 0.005:
-            zeros[str(name)] = float(part["point_mass"].iloc[0])
+        if name in zeros:
             ax.axvline(0.0, color=look.colour, linestyle=look.line, lw=0.8)
-    # the bar of exact zeros would press the curves down: it may reach out of the panel
-    tallest = (
-        1.1 * curves["density"].max()
-        if zeros or bars is None
-        else 1.05 * max(curves["density"].max(), bars["density"].max())
-    )
+    tallest = 1.1 * curves["density"].max()
+    if bars is not None and not zeros:  # the bar of exact zeros would press the curves down: it may reach out
+        tallest = 1.05 * max(curves["density"].max(), bars["density"].max())
     ax.set(xlim=(curves["x"].min(), curves["x"].max()), ylim=(0.0, tallest or 1.0), xlabel=xlabel)
     if zeros:
         note(ax, "exact zeros: " + ", ".join(f"{plain(name, 18)} {percent(share)}" for name, share in zeros.items()))

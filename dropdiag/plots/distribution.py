@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dropdiag.analysis.kde import Limits
 from dropdiag.plots.layered import choose, densities
-from dropdiag.plots.layout import legend
+from dropdiag.plots.layout import finish
 from dropdiag.plots.style import Panels, context
-from dropdiag.plots.words import Layers
+from dropdiag.plots.words import Conditions, Layers
 from dropdiag.store.reader import Run, Runs
 
 
@@ -14,11 +15,11 @@ def distribution(
     quantity: str,
     *,
     layers: Layers = None,
-    conditions: list[str] | None = None,
+    conditions: Conditions = None,
     step: int | None = None,
     phase: str | None = None,
     bandwidth: str | float = "isj",
-    limits: tuple[float, float] | None = None,
+    limits: Limits = None,
 ) -> Panels:
     """Draw the distribution of a histogram quantity in each layer.
 
@@ -58,19 +59,18 @@ def distribution(
     """
     with context():
         drawn = choose(runs, quantity, layers=layers, conditions=conditions, step=step, phase=phase)
-        figure, _, _ = densities(drawn, bandwidth=bandwidth, limits=limits)
-        legend(figure, drawn.styles)
-    return figure
+        figure, axes, _ = densities(drawn, bandwidth=bandwidth, limits=limits)
+        return finish(figure, list(axes.values()), drawn.styles, label="density")
 
 
 def weights(
     runs: Run | Runs,
     *,
     layers: Layers = None,
-    conditions: list[str] | None = None,
+    conditions: Conditions = None,
     step: int | None = None,
     bandwidth: str | float = "isj",
-    limits: tuple[float, float] | None = None,
+    limits: Limits = None,
 ) -> Panels:
     """Draw the distribution of the weights of each layer (Figure 1).
 

@@ -62,9 +62,8 @@ def saw_tooth(frame: pd.DataFrame, k: float, *, ax: Axes | None = None) -> Axes:
     ax = own_axes(ax)
     ax.axhline(0.0, color="#BBBBBB", lw=0.7, zorder=0)
     ax.plot(frame["x"] * k, frame["g"] * k, color="#000000")
-    ax.set_xlabel(f"$x$  (units of 1/K, K = {k:,.0f})")
-    ax.set_ylabel("$g(x)$  (units of 1/K)")
-    ax.set_yticks([-0.5, 0.0, 0.5])
+    # in units of 1/K: on the axes' own scale the teeth are too small to be seen
+    ax.set(xlabel=f"$x$  (units of 1/K, K = {k:,.0f})", ylabel="$g(x)$  (units of 1/K)", yticks=[-0.5, 0.0, 0.5])
     return ax
 
 
@@ -86,6 +85,5 @@ def shape(frame: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     ax.axhline(0.0, color="#BBBBBB", lw=0.7, zorder=0)
     for column, label, colour, line in LINES:
         ax.plot(frame["x"], frame[column], label=label, color=colour, linestyle=line)
-    ax.set_xlim(float(frame["x"].min()), float(frame["x"].max()))
-    ax.set_xlabel("$x$")
+    ax.set(xlim=(frame["x"].min(), frame["x"].max()), xlabel="$x$")
     return ax

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,10 +12,10 @@ from dropdiag.analysis.gradient_flow import curves, table
 from dropdiag.analysis.select import GROUP
 from dropdiag.errors import NotRecordedError
 from dropdiag.plots.layered import Site, by_site, one_look, sites
-from dropdiag.plots.layout import begin, label_rows, legend, log_axis, make_room, panels, share_log_y
+from dropdiag.plots.layout import begin, finish, log_axis, panels, share_log_y
 from dropdiag.plots.steps import over_steps
 from dropdiag.plots.style import GREY, Look, Panels, Styles, context
-from dropdiag.plots.words import Layers, interval, layer_names, plain, power, site_title
+from dropdiag.plots.words import Conditions, Layers, Titles, interval, layer_names, plain, power, site_title
 from dropdiag.store.reader import Run, Runs
 
 MEAN, RATIO = 10.0, 80.0  # where the columns of numbers begin, in points from the panel
@@ -24,7 +23,7 @@ LABEL = r"mean $|\partial L/\partial z|$"
 
 
 def gradient_flow(
-    runs: Run | Runs, *, layers: Layers = None, conditions: list[str] | None = None, baseline: str | None = None
+    runs: Run | Runs, *, layers: Layers = None, conditions: Conditions = None, baseline: str | None = None
 ) -> Panels:
     """Draw the gradient flow of each layer over training, and its mean (Figure 3, Table 2).
 
@@ -65,16 +64,11 @@ def gradient_flow(
             over_steps(parts[site], ax=ax, styles=styles, log=True, empty="no gradient")
             ax.set_title(site_title(*site, titles))
         share_log_y(grid)
-        make_room(figure, grid)
-        label_rows(grid, LABEL)
         averages(means, ax=below, styles=styles, titles=titles)
-        legend(figure, styles)
-    return figure
+        return finish(figure, grid, styles, label=LABEL)
 
 
-def averages(
-    means: pd.DataFrame, *, ax: Axes | None = None, styles: Styles = None, titles: Mapping[str, str] | None = None
-) -> Axes:
+def averages(means: pd.DataFrame, *, ax: Axes | None = None, styles: Styles = None, titles: Titles = None) -> Axes:
     """Draw the mean gradient flow of every layer and condition, with its value and ratio at the right.
 
     Parameters
@@ -112,11 +106,10 @@ def averages(
 
 
 def _nothing(means: pd.DataFrame) -> str:
-    layers = ", ".join(site_title(layer, call) for layer, call in sites(means)[:4])
-    return (
-        f"no gradient flow to draw: not one value of {layers}{', ...' if len(sites(means)) > 4 else ''} is finite "
-        "and positive; are the layers frozen, or did the gradients overflow?"
-    )
+    names = [site_title(*site) for site in sites(means)]
+    layers = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
+    return (f"no gradient flow to draw: not one value of {layers} is finite and positive; "
+            "are the layers frozen, or did the gradients overflow?")  # fmt: skip
 
 
 def _marks(ax: Axes, rows: pd.DataFrame, look: Look) -> None:
@@ -140,7 +133,7 @@ def _column(ax: Axes, points: float, y: float, text: str, colour: str) -> None:
                 va="center", fontsize=8.0, color=colour, annotation_clip=False)  # fmt: skip
 
 
-def _rows(ax: Axes, found: list[Site], height: float, titles: Mapping[str, str] | None) -> None:
+def _rows(ax: Axes, found: list[Site], height: float, titles: Titles) -> None:
     middle = [place * height + (height - 1.7) / 2 for place in range(len(found))]
     ax.set_yticks(middle, [site_title(layer, call, titles) for layer, call in found])
     ax.tick_params(axis="y", length=0)

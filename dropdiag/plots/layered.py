@@ -5,22 +5,21 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import TypeAlias
 
 import pandas as pd
 from matplotlib.axes import Axes
 
-from dropdiag.analysis.kde import Support, bars_of, common_limits, curves_of
+from dropdiag.analysis.kde import OPEN, Limits, Support, bars_of, common_limits, curves_of
 from dropdiag.analysis.select import SITE, check, chosen, histograms, pooled
 from dropdiag.plots.density import density
-from dropdiag.plots.layout import absent, label_rows, make_room, panels
+from dropdiag.plots.layout import absent, panels
 from dropdiag.plots.style import Look, Panels, looks
-from dropdiag.plots.words import Layers, layer_names, plain, site_title
+from dropdiag.plots.words import Conditions, Layers, layer_names, plain, site_title
 from dropdiag.store.reader import Run, Runs, as_runs
 from dropdiag.store.schema import Quantity
 
-Site = tuple[str, int]
-OPEN: Final[Support] = (None, None)
+Site: TypeAlias = tuple[str, int]
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,17 +35,15 @@ class Chosen:
         As `dropdiag.analysis.select.histograms` returns it.
     styles : dict of str to Look
         Conditions that hold the quantity, whether they have one of the layers or not.
-    titles : dict of str to str
+    titles : mapping of str to str
         Layer -> title, where the reader named one.
-    phase : str
     """
 
     runs: Run | Runs
     label: str
     frame: pd.DataFrame
     styles: dict[str, Look]
-    titles: dict[str, str]
-    phase: str
+    titles: Mapping[str, str]
 
 
 def choose(
@@ -54,29 +51,24 @@ def choose(
     quantity: str,
     *,
     layers: Layers,
-    conditions: list[str] | None,
+    conditions: Conditions,
     step: int | None = None,
     phase: str | None = None,
 ) -> Chosen:
     """Read the histograms of a figure; raises and warns as `dropdiag.analysis.select.histograms`."""
     names, titles = layer_names(layers)
-    styles = one_look(runs, conditions)
     frame = histograms(runs, quantity, conditions=conditions, step=step, phase=phase)
-    styles = {name: look for name, look in styles.items() if name in set(frame["condition"])}
-    phase = str(frame["phase"].iloc[0])
+    held = set(frame["condition"])
+    styles = {name: look for name, look in one_look(runs, conditions).items() if name in held}
+    # the layers are chosen last: a condition without any of them keeps its place in the legend
     frame = chosen(frame, quantity, layers=names, conditions=None, known=styles)
-    return Chosen(runs, described(runs, quantity).label, frame, styles, titles, phase)
+    return Chosen(runs, described(runs, quantity).label, frame, styles, titles)
 
 
 def densities(
-    drawn: Chosen,
-    *,
-    bandwidth: str | float,
-    support: Support = OPEN,
-    limits: tuple[float, float] | None = None,
-    height: float = 2.35,
+    drawn: Chosen, *, bandwidth: str | float, support: Support = OPEN, limits: Limits = None, height: float = 2.35
 ) -> tuple[Panels, dict[Site, Axes], pd.DataFrame]:
-    """Figure with a density panel for each layer.
+    """Figure with a density panel for each layer, to which `dropdiag.plots.layout.finish` adds the legend.
 
     Parameters
     ----------
@@ -107,12 +99,10 @@ def densities(
         if len(curves[site]):
             density(curves[site], bars[site], ax=ax, styles=drawn.styles, xlabel=drawn.label)
         absent(ax, drawn.styles, drawn=set(curves[site]["condition"]), held=set(part["condition"]))
-    make_room(figure, grid)
-    label_rows(grid, "density")
     return figure, axes, lines
 
 
-def one_look(runs: Run | Runs, conditions: list[str] | None) -> dict[str, Look]:
+def one_look(runs: Run | Runs, conditions: Conditions) -> dict[str, Look]:
     """Look of each chosen condition, by its place among all conditions of the runs."""
     every = looks(as_runs(runs).conditions)
     return {name: every[name] for name in check("condition", conditions, every)}

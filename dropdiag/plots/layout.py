@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine, LayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogFormatterSciNotation, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
@@ -19,7 +20,7 @@ from dropdiag.plots.words import plain
 
 COLUMNS: Final = 4
 MANY: Final = 32
-"""With more panels than this, twice as many stand in a row and `Panels` places them by hand."""
+"""With more panels than this, twice as many stand in a row and `Cells` places them."""
 COARSE: Final = 100
 """Dots per inch of figures of many panels, which are some metres tall."""
 LEGEND_LINE: Final = 0.19
@@ -48,14 +49,49 @@ def panels(count: int, *, width: float = 3.0, height: float = 2.35, below: float
     across = -(-count // rows)
     # one narrow panel still needs the width of a legend, and the one at the foot that of its columns of numbers
     size = (max(across * width, 7.5 if below else 4.0), rows * height + below + 0.35)
-    figure = Panels(figsize=size, layout=None if many else "constrained", dpi=COARSE if many else DPI)
+    engine = Cells(count, across, below) if many else ConstrainedLayoutEngine()
+    figure = Panels(figsize=size, layout=engine, dpi=COARSE if many else DPI)
     parts = figure.add_gridspec(2, 1, height_ratios=[rows * height, below]) if below else figure.add_gridspec(1, 1)
     grid = parts[0].subgridspec(rows, across)
     axes = [figure.add_subplot(grid[place // across, place % across]) for place in range(count)]
-    foot = [figure.add_subplot(parts[1].subgridspec(1, 1)[0])] if below else []
-    if many:
-        figure.place_by_hand(axes, across, foot, below)
-    return figure, [dress(ax) for ax in (*axes, *foot)]
+    axes += [figure.add_subplot(parts[1].subgridspec(1, 1)[0])] if below else []
+    return figure, [dress(ax) for ax in axes]
+
+
+class Cells(LayoutEngine):
+    """Equal cells for many panels, and what remains of the figure's height for the panel at its foot, if any.
+
+    Constrained layout measures all text of all panels twice before it draws them: half a minute for 400 panels.
+
+    Parameters
+    ----------
+    count, across : int
+        Panels in all and in a row.
+    below : float
+        Height of the panel at the foot, in inches.
+    """
+
+    # matplotlib asks for both when it turns the engine off while a figure is saved
+    _adjust_compatible = _colorbar_gridspec = True
+
+    def __init__(self, count: int, across: int, below: float) -> None:
+        super().__init__()
+        self.count, self.across, self.below = count, across, below
+
+    def execute(self, fig: Figure) -> None:
+        """Place the panels, as matplotlib asks for when the figure is drawn."""
+        width, height = fig.get_size_inches()
+        axes, foot = fig.axes[: self.count], fig.axes[self.count :]
+        head = sum(legend.get_window_extent().height / fig.dpi + 0.1 for legend in fig.legends)
+        across, down = (width - 0.1) / self.across, (height - head - self.below) / -(-self.count // self.across)
+        bottom = 0.46 + 0.17 * max(ax.get_xlabel().count("\n") for ax in axes)
+        top = 0.28 + 0.16 * max(ax.get_title().count("\n") for ax in axes)
+        for place, ax in enumerate(axes):
+            row, column = divmod(place, self.across)
+            left, low = column * across + 0.62, height - head - (row + 1) * down + bottom
+            ax.set_position((left / width, low / height, (across - 0.62) / width, (down - bottom - top) / height))
+        for ax in foot:  # between its layers' names and its columns of numbers
+            ax.set_position((2.5 / width, 0.55 / height, (width - 5.8) / width, (self.below - 0.65) / height))
 
 
 def dress(axes: Axes) -> Axes:
@@ -75,12 +111,38 @@ def begin(axes: Axes | None, styles: Styles, frame: pd.DataFrame) -> tuple[Axes,
     return own_axes(axes), styles or looks(frame["condition"].unique())
 
 
+def finish(
+    figure: Panels, axes: Sequence[Axes], styles: Mapping[str, Look], *, label: str = "", extra: Sequence[Any] = ()
+) -> Panels:
+    """Return the figure with room for what its panels say, a y label at each row, and a legend: last in every figure.
+
+    Parameters
+    ----------
+    figure : Panels
+    axes : sequence of Axes
+        Its panels, without that at the foot.
+    styles : mapping of str to Look
+        Conditions in the legend.
+    label : str
+        Y label of all panels, at the first of each row alone; "" leaves them theirs.
+    extra : sequence of Artist
+        Further entries of the legend.
+    """
+    make_room(figure, axes)
+    for ax in axes:
+        if label and _leads_row(ax):
+            ax.set_ylabel(label)
+    legend(figure, styles, extra)
+    return figure
+
+
 def legend(figure: Figure, wanted: Mapping[str, Look], extra: Sequence[Any] = ()) -> None:
     """Legend of the conditions above all panels; the figure grows by the rows that its width asks for."""
     handles: list[Any] = [
         Line2D([], [], color=look.colour, linestyle=look.line, label=plain(name, 40)) for name, look in wanted.items()
     ]
     handles += list(extra)
+    # guessed from the letters, in inches: measuring a text needs a renderer, which the figure does not have yet
     widths = [0.072 * len(_visible(str(handle.get_label()))) + 0.75 for handle in handles]
     rows = next(rows for rows in range(1, len(handles) + 1)
                 if rows == len(handles) or _legend_width(widths, rows) <= figure.get_figwidth() - 0.2)  # fmt: skip
@@ -105,13 +167,6 @@ def log_axis(ax: Axes, which: str) -> None:
 def _visible(label: str) -> str:
     """Return about what is to be seen of a label with mathtext."""
     return re.sub(r"\\(leq|phi|sup)", "x", label).replace("\\$", "S").replace("$", "").replace("\\,", "")
-
-
-def label_rows(axes: Sequence[Axes], label: str) -> None:
-    """Write a y label at the first panel of each row alone."""
-    for ax in axes:
-        if _leads_row(ax):
-            ax.set_ylabel(label)
 
 
 def share_log_y(axes: Sequence[Axes]) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Final
 
 import pandas as pd
 
@@ -11,19 +11,16 @@ from dropdiag.analysis.learning import curves
 from dropdiag.analysis.learning import quantities as given
 from dropdiag.errors import NotRecordedError
 from dropdiag.plots.layered import one_look
-from dropdiag.plots.layout import absent, legend, make_room, panels
-from dropdiag.plots.steps import over_steps
+from dropdiag.plots.steps import Part, figure_over_steps
 from dropdiag.plots.style import Panels, context
-from dropdiag.plots.words import plain
+from dropdiag.plots.words import Conditions, plain
 from dropdiag.store.reader import Run, Runs, as_runs
 
 USUAL: Final = ("loss", "test_loss", "accuracy")
 PHASES: Final = {"train": "training", "eval": "held out"}
 
 
-def learning(
-    runs: Run | Runs, quantities: Sequence[str] | None = None, *, conditions: list[str] | None = None
-) -> Panels:
+def learning(runs: Run | Runs, quantities: Sequence[str] | None = None, *, conditions: Conditions = None) -> Panels:
     """Draw loss, accuracy or any scalar of the network over training, a panel a quantity and phase.
 
     Parameters
@@ -49,29 +46,12 @@ def learning(
     """
     with context():
         styles = one_look(runs, conditions)
-        parts = [part for name, rows in _recorded(runs, quantities, list(styles))
-                 for part in _parts(runs, name, rows, list(styles))]  # fmt: skip
+        found = _recorded(runs, quantities, list(styles))
+        parts = [part for name, rows in found for part in _parts(runs, name, rows, list(styles))]
         if all(part.lines.empty for part in parts):
-            names = " or ".join(dict.fromkeys(repr(part.quantity) for part in parts))
+            names = " or ".join(map(repr, dict(found)))
             raise NotRecordedError(f"not one value of {names} is finite: there is nothing to draw")
-        figure, axes = panels(len(parts), width=3.4)
-        for part, ax in zip(parts, axes, strict=True):
-            over_steps(part.lines, ax=ax, styles=styles, log=part.log)
-            ax.set_title(plain(f"{part.quantity.replace('_', ' ')}, {PHASES.get(part.phase, part.phase)}"))
-            absent(ax, styles, drawn=set(part.lines["condition"]), held=part.held)
-        make_room(figure, axes)
-        legend(figure, styles)
-    return figure
-
-
-class _Part(NamedTuple):
-    """What one panel shows, and the conditions that recorded it, finite or not."""
-
-    quantity: str
-    phase: str
-    lines: pd.DataFrame
-    held: set[str]
-    log: bool
+        return figure_over_steps(parts, styles, width=3.4)
 
 
 def _recorded(
@@ -90,13 +70,13 @@ def _recorded(
     return [(name, part) for name, part in found if len(part) or quantities is not None]
 
 
-def _parts(runs: Run | Runs, name: str, rows: pd.DataFrame, conditions: list[str]) -> list[_Part]:
+def _parts(runs: Run | Runs, name: str, rows: pd.DataFrame, conditions: list[str]) -> Iterator[Part]:
     """Panels of a quantity: one a phase in which it was recorded."""
-    lines, parts = curves(runs, name, conditions=conditions), []
+    lines = curves(runs, name, conditions=conditions)
     for phase, held in rows.groupby("phase", sort=False)["condition"]:
         part = lines[lines["phase"] == phase]
         log = name.endswith("loss") and bool(part["value"].max() > 10.0 * part["value"].min() > 0.0)
         if log:  # a band of a standard deviation may reach to 0, which a log axis does not
             part = part.assign(low=part["low"].clip(lower=0.2 * part["value"]))
-        parts.append(_Part(name, str(phase), part, set(held), log))
-    return parts
+        title = plain(f"{name.replace('_', ' ')}, {PHASES.get(str(phase), phase)}")
+        yield Part(title, part, set(held), log)

@@ -12,24 +12,27 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from dropdiag.analysis import net_variance as measured
+from dropdiag.analysis.kde import Limits
 from dropdiag.analysis.select import GROUP
 from dropdiag.plots.layered import by_site, one_look, sites
-from dropdiag.plots.layout import begin, legend, make_room, panels
-from dropdiag.plots.style import GREY, SHADE, Panels, Styles, context, looks
-from dropdiag.plots.words import Layers, layer_names, plain, site_title
+from dropdiag.plots.layout import begin, finish, panels
+from dropdiag.plots.saturation import shade
+from dropdiag.plots.style import GREY, SHADE, Look, Panels, Styles, context, looks
+from dropdiag.plots.words import Conditions, Layers, Titles, layer_names, site_title
 from dropdiag.store.net_variance import NetVariance
 from dropdiag.store.reader import Run, Runs
 
 SLOPE: Final = "#000000"
+DOTTED: Final = (0, (1.2, 1.2))
 
 
 def net_variance(
     source: Run | Runs | NetVariance,
     *,
     layers: Layers = None,
-    conditions: list[str] | None = None,
+    conditions: Conditions = None,
     phase: str | None = None,
-    limits: tuple[float, float] | None = None,
+    limits: Limits = None,
 ) -> Panels:
     """Draw the net variance under dropout, and for each layer what it does to saturated nodes (Figure 4).
 
@@ -67,7 +70,6 @@ def net_variance(
     """
     names, titles = layer_names(layers)
     with context():
-        alone = isinstance(source, NetVariance)
         styles = looks([measured.ONE_MODEL]) if isinstance(source, NetVariance) else one_look(source, conditions)
         found = measured.read(source, layers=names, conditions=list(styles), phase=phase)
         numbers, wanderers = measured.table(found), measured.wandering(found, limits=limits)
@@ -79,27 +81,23 @@ def net_variance(
         for site, ax in zip(known, axes[1:], strict=True):
             wander(*(part[site] for part in parts), ax=ax, styles=styles)
             ax.set_title(site_title(*site, titles))
-        make_room(figure, axes)
-        entries = [
-            Line2D([], [], color=SLOPE, linestyle=(0, (1.2, 1.2)), label=r"$|\phi'(z)|$"),
-            Patch(facecolor=SHADE, label="saturation area"),
-            Patch(facecolor=GREY, alpha=0.55, label="means in it"),
-            Line2D([], [], color=SLOPE, marker="x", ms=6.0, mew=1.2, linestyle="none", label="closed form"),
-        ]
-        if alone:
-            look = styles[measured.ONE_MODEL]
-            entries.append(Line2D([], [], color=look.colour, label="the same nodes, mask by mask"))
-        legend(figure, {} if alone else styles, entries)
-    return figure
+        if isinstance(source, NetVariance):  # one model has no condition to name in the legend
+            nodes = Line2D([], [], color=styles[measured.ONE_MODEL].colour, label="the same nodes, mask by mask")
+            return finish(figure, axes, {}, extra=[*_explained(), nodes])
+        return finish(figure, axes, styles, extra=_explained())
+
+
+def _explained() -> list[Line2D | Patch]:
+    return [
+        Line2D([], [], color=SLOPE, linestyle=DOTTED, label=r"$|\phi'(z)|$"),
+        Patch(facecolor=SHADE, label="saturation area"),
+        Patch(facecolor=GREY, alpha=0.55, label="means in it"),
+        Line2D([], [], color=SLOPE, marker="x", ms=6.0, mew=1.2, linestyle="none", label="closed form"),
+    ]
 
 
 def variance(
-    spread: pd.DataFrame,
-    numbers: pd.DataFrame,
-    *,
-    ax: Axes | None = None,
-    styles: Styles = None,
-    titles: Mapping[str, str] | None = None,
+    spread: pd.DataFrame, numbers: pd.DataFrame, *, ax: Axes | None = None, styles: Styles = None, titles: Titles = None
 ) -> Axes:
     """Draw the distribution of the net variance of each layer.
 
@@ -118,13 +116,10 @@ def variance(
     """
     ax, styles = begin(ax, styles, numbers)
     found = sites(numbers)
-    shift = np.linspace(-0.5, 0.5, len(styles) + 2)[1:-1]
-    by_condition = dict(zip(styles, shift, strict=True))
-    place = {site: i for i, site in enumerate(found)}
-    rows = spread.merge(numbers, on=GROUP)
-    for name, part in rows.groupby("condition", sort=False):
+    shift = dict(zip(styles, np.linspace(-0.5, 0.5, len(styles) + 2)[1:-1], strict=True))
+    for name, part in spread.merge(numbers, on=GROUP).groupby("condition", sort=False):
         look = styles[str(name)]
-        y = [place[site] + by_condition[str(name)] for site in sites(part)]
+        y = [found.index(site) + shift[str(name)] for site in sites(part)]
         ax.hlines(y, part["lowest"], part["highest"], color=look.colour, lw=1.0)
         ax.hlines(y, part["low"], part["high"], color=look.colour, lw=5.0, alpha=0.45)
         ax.plot(part["net_variance_mean"], y, look.marker, color=look.colour, ms=4.5, zorder=4)
@@ -132,8 +127,7 @@ def variance(
     ax.set_ylim(len(found) - 0.4, -0.6)
     ax.set_yticks(range(len(found)), [site_title(*site, titles, width=18) for site in found])
     ax.set_xlim(left=0.0)
-    ax.set_xlabel("net variance")
-    ax.set_title("Net variance")
+    ax.set(xlabel="net variance", title="Net variance")
     ax.locator_params(axis="x", nbins=5)
     return ax
 
@@ -163,36 +157,37 @@ def wander(
     ax, styles = begin(ax, styles, numbers)
     first, last = float(wanderers["left"].min()), float(wanderers["right"].max())
     top = float(slopes["slope"].max())
-    for low, high in borders[["low", "high"]].drop_duplicates().itertuples(index=False):
-        ax.axvspan(max(low, first), min(high, last), color=SHADE, lw=0, zorder=-1)
-    for name, part in wanderers.groupby("condition", sort=False):
-        edges = [*part["left"], part["right"].iloc[-1]]
-        tallest = np.nanmax(part[["means", "masks"]].to_numpy()) if part["means"].notna().any() else np.nan
-        if not np.isfinite(tallest):
-            continue
-        look = styles[str(name)]
-        ax.stairs(0.9 * top * part["means"] / tallest, edges, fill=True, color=GREY, alpha=0.55 / len(styles), lw=0)
-        ax.stairs(0.9 * top * part["masks"] / tallest, edges, color=look.colour, lw=1.3, linestyle=look.line)
+    shade(ax, borders.drop_duplicates(["low", "high"]), (first, last))
+    _densities(ax, wanderers, styles, 0.9 * top)
     # conditions are taken to share the first one's activation: a curve each would hide the densities
     one = slopes[slopes["condition"] == slopes["condition"].iloc[0]]
-    ax.plot(one["z"], one["slope"], color=SLOPE, linestyle=(0, (1.2, 1.2)), lw=1.3, zorder=3)
-    room = min(0.13, 0.6 / len(numbers))
-    ax.set_ylim(0.0, top * 1.05 / (1.0 - room * len(numbers)))
+    ax.plot(one["z"], one["slope"], color=SLOPE, linestyle=DOTTED, lw=1.3, zorder=3)
+    line = min(0.13, 0.6 / len(numbers))  # height of one of the lines of text, in panels
+    ax.set_ylim(0.0, top * 1.05 / (1.0 - line * len(numbers)))
     for place, row in enumerate(numbers.to_dict("records")):
-        y = 0.965 - room * place
-        ax.text(0.5, y, _words(row), transform=ax.transAxes, ha="center", va="top", fontsize=8.0,
+        ax.text(0.5, 0.965 - line * place, _words(row), transform=ax.transAxes, ha="center", va="top", fontsize=8.0,
                 color=styles[str(row["condition"])].colour)  # fmt: skip
-    ax.set_xlim(first, last)
-    ax.set_xlabel("net value $z$")
-    ax.set_ylabel(r"$|\phi'(z)|$")
+    ax.set(xlim=(first, last), xlabel="net value $z$", ylabel=r"$|\phi'(z)|$")
     ax.set_yticks([tick for tick in ax.get_yticks() if 0 <= tick <= top * 1.001])
     ax.locator_params(axis="x", nbins=6)
     return ax
+
+
+def _densities(ax: Axes, wanderers: pd.DataFrame, styles: Mapping[str, Look], height: float) -> None:
+    """Draw the means and where masks take them, each condition's taller one to the height given."""
+    for name, part in wanderers.groupby("condition", sort=False):
+        if part["means"].isna().all():  # no mean in the saturation area
+            continue
+        look, edges = styles[str(name)], [*part["left"], part["right"].iloc[-1]]
+        scale = height / np.nanmax(part[["means", "masks"]].to_numpy())
+        # grey fills lie over each other: the more conditions, the fainter
+        ax.stairs(scale * part["means"], edges, fill=True, color=GREY, alpha=0.55 / len(styles), lw=0)
+        ax.stairs(scale * part["masks"], edges, color=look.colour, lw=1.3, linestyle=look.line)
 
 
 def _words(row: Mapping[Any, Any]) -> str:
     """Return the numbers of a condition in a line."""
     if not np.isfinite(row["gradient_probability"]):
         return "no mean in the saturation area"
-    over, at_mean = row["slope_over_masks"], row["slope_at_mean"]
-    return plain(f"{100 * row['gradient_probability']:.0f} % leave it, |φ′| {at_mean:.2g} → {over:.2g}")
+    leave, at_mean, over = (row[name] for name in ("gradient_probability", "slope_at_mean", "slope_over_masks"))
+    return f"{100 * leave:.0f} % leave it, |φ′| {at_mean:.2g} → {over:.2g}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from typing import Final
 
 import numpy as np
@@ -11,15 +10,15 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from dropdiag.analysis.kde import common_limits
+from dropdiag.analysis.kde import Limits, common_limits
 from dropdiag.analysis.saturation import areas_of, per_run
 from dropdiag.analysis.seeds import over_seeds
 from dropdiag.analysis.select import GROUP
 from dropdiag.errors import NotRecordedError
 from dropdiag.plots.layered import Chosen, by_site, choose, densities
-from dropdiag.plots.layout import begin, legend
+from dropdiag.plots.layout import begin, finish
 from dropdiag.plots.style import GREY, SHADE, Look, Panels, Styles, context
-from dropdiag.plots.words import Layers, percent
+from dropdiag.plots.words import Conditions, Layers, percent
 from dropdiag.store.reader import Run, Runs
 
 BAR: Final = 0.025  # height of the bar of one condition's own area, in panels
@@ -29,10 +28,10 @@ def saturation(
     runs: Run | Runs,
     *,
     layers: Layers = None,
-    conditions: list[str] | None = None,
+    conditions: Conditions = None,
     phase: str | None = None,
     bandwidth: str | float = "isj",
-    limits: tuple[float, float] | None = None,
+    limits: Limits = None,
 ) -> Panels:
     """Draw the distribution of the net values of each layer, held out where recorded (Figure 5).
 
@@ -76,12 +75,12 @@ def saturation(
             area(areas[site], ax=ax, styles=drawn.styles, conditions=shown)
             written_shares(shares[site], ax=ax, styles=drawn.styles)
             shaded += [agree(areas[site], shown)] if len(areas[site]) else []
-        legend(figure, drawn.styles, _explained(shaded, borders))
-    return figure
+        extra = _explained(shaded, borders)
+        return finish(figure, list(axes.values()), drawn.styles, label="density", extra=extra)
 
 
 def area(
-    intervals: pd.DataFrame, *, ax: Axes | None = None, styles: Styles = None, conditions: list[str] | None = None
+    intervals: pd.DataFrame, *, ax: Axes | None = None, styles: Styles = None, conditions: Conditions = None
 ) -> Axes:
     """Shade the saturation area of one layer within the axes' limits, where all conditions have the same.
 
@@ -102,28 +101,27 @@ def area(
         colour of the condition, in place of the shade.
     """
     ax, styles = begin(ax, styles, intervals)
-    first, last = ax.get_xlim()
-    if intervals.empty:
-        return ax
-    wanted = list(intervals["condition"].unique()) if conditions is None else conditions
-    if agree(intervals, wanted):
-        one = intervals[intervals["condition"] == intervals["condition"].iloc[0]]
-        for start, stop in _within(one, first, last):
-            ax.axvspan(start, stop, color=SHADE, lw=0, zorder=-1)
+    limits = ax.get_xlim()
+    if agree(intervals, conditions or []):
+        shade(ax, intervals[intervals["condition"] == intervals["condition"].iloc[0]], limits)
     else:
         for place, (name, part) in enumerate(intervals.groupby("condition", sort=False)):
             _own_area(ax, part, styles[str(name)], place)
-    ax.set_xlim(first, last)
+    ax.set_xlim(limits)
     return ax
+
+
+def shade(ax: Axes, intervals: pd.DataFrame, limits: tuple[float, float]) -> None:
+    """Shade intervals, columns low and high, as far as they lie within limits."""
+    for start, stop in _within(intervals, *limits):
+        ax.axvspan(start, stop, color=SHADE, lw=0, zorder=-1)
 
 
 def agree(intervals: pd.DataFrame, conditions: list[str]) -> bool:
     """Whether all conditions have an area at this layer, and the same one (to six digits)."""
-    ends: dict[str, set[tuple[str, str]]] = defaultdict(set)
-    for name, low, high in intervals[["condition", "low", "high"]].itertuples(index=False):
-        ends[name].add((f"{low:.6g}", f"{high:.6g}"))
-    first = next(iter(ends.values()), None)
-    return bool(ends) and all(ends[name] == first for name in [*ends, *conditions])
+    ends = {name: frozenset((f"{low:.6g}", f"{high:.6g}") for low, high in part[["low", "high"]].to_numpy())
+            for name, part in intervals.groupby("condition")}  # fmt: skip
+    return len(set(ends.values())) == 1 and set(conditions) <= set(ends)
 
 
 def _own_area(ax: Axes, part: pd.DataFrame, look: Look, place: int) -> None:
@@ -173,14 +171,13 @@ def written_shares(shares: pd.DataFrame, *, ax: Axes | None = None, styles: Styl
     room = 0.96 - line * len(shares)
     ax.set_ylim(top=ax.get_ylim()[1] / max(room, 0.3))
     for place, row in enumerate(shares.to_dict("records")):
-        look = styles[row["condition"]]
-        y = 0.955 - line * place
-        for side, sign, value in (("left", 1, row["left"]), ("right", -1, row["right"])):
-            x = 0.5 - 0.485 * sign
-            if not np.isfinite(value):
+        look, y = styles[row["condition"]], 0.955 - line * place
+        for side, sign in (("left", 1), ("right", -1)):
+            if not np.isfinite(row[side]):  # the run diverged
                 continue
+            x = 0.5 - 0.485 * sign
             ax.plot([x, x + 0.075 * sign], [y, y], transform=ax.transAxes, color=look.colour, ls=look.line, lw=1.5)
-            ax.text(x + 0.095 * sign, y, percent(value), transform=ax.transAxes, fontsize=8.0,
+            ax.text(x + 0.095 * sign, y, percent(row[side]), transform=ax.transAxes, fontsize=8.0,
                     color="#222222", ha=side, va="center_baseline")  # fmt: skip
     return ax
 
@@ -194,7 +191,8 @@ def _shares(drawn: Chosen) -> pd.DataFrame:
     """Mean shares of the conditions drawn, empty where no activation of the runs has a saturation area."""
     try:
         # of all layers: those drawn may have activations without an area, which a choice of layers would refuse
-        shares = per_run(drawn.runs, conditions=list(drawn.styles), phase=drawn.phase, net_values=drawn.frame)
+        phase = str(drawn.frame["phase"].iloc[0])
+        shares = per_run(drawn.runs, conditions=list(drawn.styles), phase=phase, net_values=drawn.frame)
     except NotRecordedError:
         return pd.DataFrame(columns=["condition", "layer", "call", "left", "right"])
     return over_seeds(shares, GROUP, ["left", "right"])
@@ -203,8 +201,6 @@ def _shares(drawn: Chosen) -> pd.DataFrame:
 def _limits(frame: pd.DataFrame, borders: pd.DataFrame) -> tuple[float, float]:
     """Limits that hold the values and some of the saturation area at either side."""
     low, high = common_limits(list(frame["histogram"]))
-    ends = borders[["low", "high"]].to_numpy(dtype=np.float64)
+    ends = 1.25 * borders[["low", "high"]].to_numpy(dtype=np.float64)
     ends = ends[np.isfinite(ends)]
-    if ends.size:
-        low, high = min(low, 1.25 * float(ends.min())), max(high, 1.25 * float(ends.max()))
-    return low, high
+    return float(ends.min(initial=low)), float(ends.max(initial=high))

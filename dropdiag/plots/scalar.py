@@ -5,21 +5,15 @@ from __future__ import annotations
 from dropdiag.analysis.scalar import curves
 from dropdiag.errors import NotRecordedError
 from dropdiag.plots.layered import by_site, described, one_look
-from dropdiag.plots.layout import absent, label_rows, legend, make_room, panels, share_log_y
-from dropdiag.plots.steps import over_steps
+from dropdiag.plots.steps import Part, figure_over_steps
 from dropdiag.plots.style import Panels, context
-from dropdiag.plots.words import Layers, layer_names, plain, site_title
+from dropdiag.plots.words import Conditions, Layers, layer_names, plain, site_title
 from dropdiag.store.reader import Run, Runs
 from dropdiag.store.schema import LOG_RATIO
 
 
 def scalar(
-    runs: Run | Runs,
-    quantity: str,
-    *,
-    layers: Layers = None,
-    conditions: list[str] | None = None,
-    phase: str | None = None,
+    runs: Run | Runs, quantity: str, *, layers: Layers = None, conditions: Conditions = None, phase: str | None = None
 ) -> Panels:
     """Draw a scalar quantity of each layer over training, conditions overlaid.
 
@@ -61,22 +55,15 @@ def scalar(
     names, titles = layer_names(layers)
     with context():
         styles, what = one_look(runs, conditions), described(runs, quantity)
-        log = what.scale == LOG_RATIO
+        log = what.scale == LOG_RATIO  # ratios are compared by factors, which a log axis shows as lengths
         lines = curves(runs, quantity, layers=names, conditions=conditions, phase=phase, log=log)
         if lines["value"].isna().all():
             raise NotRecordedError(
                 f"no value of {quantity!r} is finite{' and positive, as a log axis needs' if log else ''}"
             )
-        parts = by_site(lines)
-        figure, axes = panels(len(parts))
-        for (site, part), ax in zip(parts.items(), axes, strict=True):
-            shown = part.dropna(subset=["value"])
-            over_steps(shown, ax=ax, styles=styles, log=log)
-            ax.set_title(site_title(*site, titles) if site[0] else plain(quantity.replace("_", " ")))
-            absent(ax, styles, drawn=set(shown["condition"]), held=set(part["condition"]))
-        if log:
-            share_log_y(axes)
-        make_room(figure, axes)
-        label_rows(axes, what.label if what.unit == "1" else f"{what.label}\n({what.unit})")
-        legend(figure, styles)
-    return figure
+        parts = []
+        for site, rows in by_site(lines).items():
+            title = site_title(*site, titles) if site[0] else plain(quantity.replace("_", " "))
+            parts.append(Part(title, rows.dropna(subset=["value"]), set(rows["condition"]), log))
+        label = what.label if what.unit == "1" else f"{what.label}\n({what.unit})"
+        return figure_over_steps(parts, styles, label=label, shared=log)

@@ -10,21 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from matplotlib.axes import Axes
-from matplotlib.backend_bases import RendererBase
 from matplotlib.figure import Figure
 
 from dropdiag.errors import ArgumentError
 
 COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 """Okabe & Ito's colours (2008) for any colour vision, without the yellow, too light for a line."""
-LINES: Final[tuple[Any, ...]] = (
-    "-",
-    (0, (5, 1.6)),
-    (0, (1.2, 1.2)),
-    (0, (6, 1.5, 1.2, 1.5)),
-    (0, (2.5, 1.2)),
-)
+LINES: Final[tuple[Any, ...]] = ("-", (0, (5, 1.6)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)), (0, (2.5, 1.2)))
 MARKERS: Final = ("o", "s", "D", "^", "v", "P", "X")
 GREY: Final = "#6E6E6E"
 SHADE: Final = "#E9E9E9"
@@ -46,16 +38,13 @@ RC: Final[Mapping[str, Any]] = {
     "axes.edgecolor": "#333333",
     "xtick.color": "#333333",
     "ytick.color": "#333333",
-    "axes.formatter.use_mathtext": True,
+    "axes.formatter.use_mathtext": True,  # 1 × 10⁻⁵ in place of 1e-5
     "axes.formatter.limits": (-3, 4),
     "lines.linewidth": 1.7,
     "legend.frameon": False,
     "legend.handlelength": 2.6,
-    "figure.dpi": DPI,
-    "savefig.dpi": DPI,
-    "svg.fonttype": "path",
-    "svg.hashsalt": "dropdiag",
-    "pdf.fonttype": 42,
+    "svg.hashsalt": "dropdiag",  # else the ids in an SVG are random, and no two files the same
+    "pdf.fonttype": 42,  # TrueType: publishers refuse matplotlib's default, Type 3
 }
 
 
@@ -74,38 +63,9 @@ Styles = Mapping[str, Look] | None
 class Panels(Figure):
     """A matplotlib figure that belongs to no pyplot and still shows itself in a notebook."""
 
-    _by_hand: tuple[Sequence[Axes], int, Sequence[Axes], float] | None = None
-
-    def place_by_hand(self, axes: Sequence[Axes], across: int, foot: Sequence[Axes] = (), height: float = 0.0) -> None:
-        """Place panels in equal cells whenever the figure is drawn, and ``foot`` in the last ``height`` inches.
-
-        Constrained layout measures all text of all panels twice before it draws them: half a minute for 400 panels.
-        """
-        self._by_hand = (axes, across, foot, height)
-
-    def draw(self, renderer: RendererBase) -> None:
-        """Draw the figure, its panels placed."""
-        if self._by_hand is not None:
-            self._place(*self._by_hand)
-        super().draw(renderer)
-
-    def _place(self, axes: Sequence[Axes], across: int, foot: Sequence[Axes], below: float) -> None:
-        width, height = self.get_size_inches()
-        head = sum(legend.get_window_extent().height / self.dpi + 0.1 for legend in self.legends)
-        cell = ((width - 0.1) / across, (height - head - below) / -(-len(axes) // across))
-        bottom = 0.46 + 0.17 * max(ax.get_xlabel().count("\n") for ax in axes)
-        top = 0.28 + 0.16 * max(ax.get_title().count("\n") for ax in axes)
-        for place, ax in enumerate(axes):
-            row, column = divmod(place, across)
-            left, low = column * cell[0] + 0.62, height - head - (row + 1) * cell[1] + bottom
-            size = (cell[0] - 0.62) / width, (cell[1] - bottom - top) / height
-            ax.set_position((left / width, low / height, *size))
-        for ax in foot:  # between its layers' names and its columns of numbers
-            ax.set_position((2.5 / width, 0.55 / height, (width - 5.8) / width, (below - 0.65) / height))
-
     def _repr_png_(self) -> bytes:
         buffer = io.BytesIO()
-        with context():
+        with context():  # what is made while drawing (late ticks) takes its look from the settings of that moment
             self.savefig(buffer, format="png", dpi="figure")
         return buffer.getvalue()
 

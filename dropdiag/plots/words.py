@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from typing import TypeAlias
 
 import numpy as np
 
-from dropdiag.errors import ArgumentError
-
-Layers = list[str] | Mapping[str, str] | None
+Layers: TypeAlias = list[str] | Mapping[str, str] | None
+Conditions: TypeAlias = list[str] | None
+Titles: TypeAlias = Mapping[str, str] | None
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
-def site_title(layer: str, call: int = 0, names: Mapping[str, str] | None = None, width: int = 30) -> str:
+def site_title(layer: str, call: int = 0, names: Titles = None, width: int = 30) -> str:
     """Title of a panel: the layer's name or what the reader calls it, the call where it is not the first.
 
     A long module path is broken at a dot, and cut at its front where two lines do not hold it. A layer's own
@@ -44,13 +45,10 @@ def plain(name: str, width: int | None = None) -> str:
     return (name if width is None else clipped(name, width)).replace("$", r"\$")
 
 
-def layer_names(layers: Sequence[str] | Mapping[str, str] | None) -> tuple[list[str] | None, dict[str, str]]:
+def layer_names(layers: Layers) -> tuple[list[str] | None, Mapping[str, str]]:
     """Split ``layers`` (a list of names, or name -> title) into the names and their titles."""
-    if layers is None:
-        return None, {}
-    if isinstance(layers, str):
-        raise ArgumentError(f"layers must be a list of names, got the string {layers!r}; write [{layers!r}]")
-    return list(layers), dict(layers) if isinstance(layers, Mapping) else {}
+    # what is no list of names is refused where the names are looked up (`dropdiag.analysis.select.check`)
+    return (list(layers), layers) if isinstance(layers, Mapping) else (layers, {})
 
 
 def percent(share: float) -> str:

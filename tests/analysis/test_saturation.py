@@ -7,6 +7,8 @@ from dropdiag.analysis import saturation
 from dropdiag.errors import ArgumentError, DropdiagWarning, NotRecordedError
 from dropdiag.histograms.grid import line_bins, line_centres
 from dropdiag.store.reader import load
+from dropdiag.store.rows import ScalarRow
+from dropdiag.store.writer import RunWriter
 from tests.synthetic import BORDER, content, write
 
 LAYER = "layer3.activation"
@@ -20,6 +22,28 @@ def test_table_holds_the_exact_shares(runs) -> None:
     assert row["share"] == pytest.approx(np.mean([(np.abs(z) >= BORDER).mean() for z in raw]))
     assert row["right"] + row["left"] == pytest.approx(row["share"])
     assert (row["seeds"], row["missing"]) == (3, 0)
+
+
+def test_an_unknown_layer_is_refused_with_those_that_there_are(runs) -> None:
+    for function in (saturation.table, saturation.share, saturation.areas):
+        with pytest.raises(ArgumentError, match=f"no layer 'fc'; there are 'layer1.activation', .*'{LAYER}'"):
+            function(runs, layers=["fc"])
+
+
+def test_shares_that_were_recorded_without_histograms_are_read(tmp_path) -> None:
+    bare = RunWriter(
+        tmp_path / "bare", {"config": {"condition": "GAAF"}, "versions": {}, "layers": [], "activations": {}}
+    )
+    bare.add_scalars([
+        ScalarRow(5, "eval", LAYER, 0, f"saturation_share_{side}", value) for side, value in (("left", 0.1), ("right", 0.3))
+    ])  # fmt: skip
+    bare.close("completed")
+    whole = write(tmp_path / "whole", content("Dropout", 0), "Dropout", 0)
+    for paths in ([tmp_path / "bare"], [tmp_path / "bare", whole]):
+        table = saturation.table(load(paths), layers=[LAYER]).set_index("condition")
+        assert len(table) == len(paths)
+        assert table.loc["GAAF", "share"] == pytest.approx(0.4)
+        assert (table["missing"] == 0).all()
 
 
 @pytest.mark.parametrize("eps", [0.02, 0.1, 0.3, 0.9])
