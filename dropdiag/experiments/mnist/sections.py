@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
 import pandas as pd
 
-from dropdiag.experiments import figures, paper, tables
-from dropdiag.experiments.cells import (
-    glance,
-    glance_at_accuracies,
-    glance_at_ratios,
-    label,
-    published_across,
-    ratio,
-    value,
-)
+from dropdiag.experiments import paper, sections, tables
+from dropdiag.experiments.cells import glance, glance_at_accuracies, label, published_across, ratio, value
 from dropdiag.experiments.experiment import Layers, Section
 from dropdiag.experiments.mnist.network import NO_DROPOUT
+from dropdiag.experiments.sections import CONSTANT_NODES, LAYER
+from dropdiag.plots.net_variance import net_variance
 from dropdiag.store.reader import Runs
 
 
@@ -44,80 +39,64 @@ def _learning(runs: Runs, _layers: Layers) -> pd.DataFrame:
     return tables.with_published(tables.accuracy_table(runs), **published)
 
 
-LAYER = (label("layer", "Layer"), label("condition", "Condition"))
-
-GRADIENT_FLOW: Final = Section(
-    name="gradient_flow",
+GRADIENT_FLOW: Final = replace(
+    sections.GRADIENT_FLOW,
     title="Does more gradient flow?",
     published=(f"Table 2, ratio to {NO_DROPOUT}:", *published_across(paper.GRADIENT_FLOW_RATIO, ".2f")),
-    alt="Gradient flow of each layer over the steps of training on a logarithmic axis, one line a condition.",
-    figure=figures.gradient_flow,
     table=_gradient_flow,
     columns=(
-        *LAYER,
-        value("gradient_flow", "Gradient flow (sd over seeds)", ".2e"),
-        ratio("ratio", "Ratio to baseline [95 %]"),
+        *sections.GRADIENT_FLOW.columns,
         ratio("common_ratio", "Ratio, steps common to all [95 %]"),
         value("paper_gradient_flow", "Paper: flow", ".2e", published=True),
         value("paper_ratio", "Paper: ratio", ".2f", published=True),
     ),
-    at_a_glance=glance_at_ratios,
 )
 
-WEIGHTS: Final = Section(
-    name="weights",
-    title="What do the weights look like?",
+WEIGHTS: Final = replace(
+    sections.WEIGHTS,
     published=(
         "Figure 1, peak density, read off the plot:",
         *published_across(paper.WEIGHT_PEAK, ".1f"),
         "with dropout a bell, without a flat top",
     ),
-    alt="Density of the weights of each hidden layer after training, conditions overlaid.",
-    figure=figures.weights,
     table=_beside(tables.weights_table, peak_density=paper.WEIGHT_PEAK),
     columns=(
-        *LAYER,
-        value("sd", "Standard deviation (sd over seeds)", ".4f"),
-        value("excess_kurtosis", "Excess kurtosis", ".2f"),
+        *sections.WEIGHTS.columns,
         value("peak_density", "Peak density", ".2f"),
         value("paper_peak_density", "Paper: peak", ".1f", published=True),
     ),
     at_a_glance=glance(("peak_density", "peak density", ".1f"), ("excess_kurtosis", "excess kurtosis", ".2f")),
 )
 
-CORRELATION: Final = Section(
-    name="correlation",
+CORRELATION: Final = replace(
+    sections.CORRELATION,
     title="Does dropout lower node correlation?",
     published=(
         "Figure 2, peak density, read off the plot:",
         *published_across(paper.CORRELATION_PEAK, ".2f"),
         "dropout does not lower node correlation, its distributions are wider",
     ),
-    alt="Density of the node correlations of each hidden layer on the test set, with the null.",
-    figure=figures.correlation,
     table=_beside(partial(tables.correlation_table, peaks=True), peak_density=paper.CORRELATION_PEAK),
     columns=(
         *LAYER,
         value("mean_abs_r", "Mean |r| (sd over seeds)"),
         value("null_mean_abs_r", "Null: mean |r|"),
         value("sd_r", "Standard deviation of r"),
-        value("constant_nodes", "Constant nodes", ".1f"),
+        CONSTANT_NODES,
         value("peak_density", "Peak density", ".2f"),
         value("paper_peak_density", "Paper: peak", ".2f", published=True),
     ),
     at_a_glance=glance(("peak_density", "peak density", ".2f"), ("mean_abs_r", "mean |r|", ".3f")),
 )
 
-SATURATION: Final = Section(
-    name="saturation",
+SATURATION: Final = replace(
+    sections.SATURATION,
     title="Do net values climb into the saturation area?",
     published=(
         "Figure 5, modes of the net value, read off the plot:",
         *(f"{c} {' / '.join(modes.values())}" for c, modes in paper.NET_VALUE_MODES.items()),
         "dropout pushes net values into the saturation area, more so in higher layers",
     ),
-    alt="Density of the net values of each hidden layer on the test set, the saturation area shaded.",
-    figure=figures.saturation,
     table=_beside(tables.saturation_table, modes=paper.NET_VALUE_MODES),
     columns=(
         *LAYER,
@@ -129,15 +108,14 @@ SATURATION: Final = Section(
     at_a_glance=glance(("share", "saturation share", ".3f")),
 )
 
-LEARNING: Final = Section(
-    name="learning",
+LEARNING: Final = replace(
+    sections.LEARNING,
     title="How well do the networks learn?",
     published=(
         "Figure 7, mean (sd) of five executions on all of MNIST:",
         *(f"{c} {a.accuracy:.2f} ({a.accuracy_sd:g}) %" for c, a in paper.MNIST_ACCURACY.items()),
     ),
     alt="Training loss and test accuracy over the steps of training, one line a condition.",
-    figure=figures.learning,
     table=_learning,
     columns=(
         label("condition", "Condition"),
@@ -150,12 +128,9 @@ LEARNING: Final = Section(
     at_a_glance=glance_at_accuracies,
 )
 
-GAAF: Final = Section(
-    name="gaaf",
-    title="What GAAF adds",
+GAAF: Final = replace(
+    sections.GAAF,
     published=("Figure 6, shapes read off the plot:", "exp(−x²/3) for tanh", "sigmoid(6(x + 0.5)) for ReLU"),
-    alt="The saw-tooth g, and for tanh and ReLU the function, its derivative and the shape function s.",
-    figure=figures.gaaf,
 )
 
 NET_VARIANCE: Final = Section(
@@ -169,7 +144,7 @@ NET_VARIANCE: Final = Section(
         "Net variance of each layer, and for each layer |φ′| with the mean net values in the saturation area and "
         "where masks take them."
     ),
-    figure=figures.net_variance,
+    figure=lambda runs, layers: net_variance(runs, layers=layers.activations),
     table=tables.net_variance_table,
     columns=(
         *LAYER,
