@@ -172,9 +172,9 @@ def _laid_out_once(figure: Figure) -> Iterator[None]:
     """Give all formats the one layout that the PNG has."""
     engine = figure.get_layout_engine()
     if engine is not None:
-        # With constrained layout matplotlib draws a figure twice in each format, to move its text by 0.1 pt at most.
+        # With any layout engine matplotlib draws a figure twice in each format, here to move its panels by 0.1 pt.
         engine.execute(figure)
-        figure.set_layout_engine("none")
+        figure.set_layout_engine(None)  # not "none", which leaves an engine that does nothing but counts as one
     try:
         yield
     finally:
