@@ -11,8 +11,6 @@ import pandas as pd
 from dropdiag.formatting import NOTHING
 from dropdiag.formatting import typeset as number
 
-__all__ = ["NOTHING", "Column", "Row", "label", "number", "printed", "ratio", "value"]
-
 Row: TypeAlias = dict[Any, Any]
 Lines: TypeAlias = tuple[str, ...]
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from dropdiag.experiments import paper, tables
 from dropdiag.experiments import sections as shared
-from dropdiag.experiments.cells import NOTHING, Column, by_gaaf, difference, glance_at_accuracies, label, signed, value
+from dropdiag.experiments.cells import Column, by_gaaf, difference, glance_at_accuracies, label, signed, value
 from dropdiag.experiments.experiment import Experiment, Layers, Section
 from dropdiag.experiments.images.figures import accuracy
 from dropdiag.experiments.images.network import (
@@ -22,8 +22,8 @@ from dropdiag.experiments.images.network import (
     WITHOUT_GAAF,
     layers,
 )
-from dropdiag.experiments.images.settings import ImageSettings
-from dropdiag.experiments.images.train import prepare, train
+from dropdiag.experiments.images.train import ImageSettings, prepare, train
+from dropdiag.formatting import NOTHING
 from dropdiag.store.reader import Runs
 
 NO_NUMBER: Final = ("no number for these networks",)
