@@ -186,5 +186,6 @@ def finished(plan: Plan, names: Sequence[str], failed: Mapping[str, str]) -> Run
     if not jobs:
         reasons = "; ".join(f"{name}: {error}" for name, error in failed.items())
         raise RunError(f"every run failed, so there is nothing to draw ({reasons})")
+    # As they are to be drawn, not as they were trained: colours and baselines go by the first condition.
     jobs.sort(key=lambda job: (names.index(job.settings.condition), job.settings.seed))
     return load([job.path for job in jobs])

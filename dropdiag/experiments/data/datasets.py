@@ -190,6 +190,7 @@ def checked_labels(labels: NDArray[np.int64], classes: int, where: str) -> NDArr
     """
     if not len(labels):
         raise DataError(f"{where}: holds no image")
+    # Here, since the loss would fail for it without naming the file, on a GPU some steps later.
     if labels.min() < 0 or labels.max() >= classes:
         wrong = labels[(labels < 0) | (labels >= classes)][0]
         raise DataError(f"{where}: label {wrong} is outside 0..{classes - 1}")

@@ -54,7 +54,7 @@ def load_images(key: str, directory: str | Path | None = None, limit: int | None
         dataset,
         *_tensors(contents.train, limit),
         *_tensors(contents.test, limit),
-        folder=folder,
+        folder=folder,  # what was given, not where the files were found: other processes load from it anew
         source=_source(dataset, contents, named) + first,
         checked=contents.checked,
     )

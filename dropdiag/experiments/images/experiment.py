@@ -11,7 +11,7 @@ import pandas as pd
 from dropdiag.experiments import paper, tables
 from dropdiag.experiments import sections as shared
 from dropdiag.experiments.cells import Column, by_gaaf, difference, glance_at_accuracies, label, signed, value
-from dropdiag.experiments.experiment import Experiment, Layers, Section
+from dropdiag.experiments.experiment import Experiment, Section
 from dropdiag.experiments.images.figures import accuracy
 from dropdiag.experiments.images.network import (
     BASE,
@@ -28,21 +28,18 @@ from dropdiag.store.reader import Runs
 
 NO_NUMBER: Final = ("no number for these networks",)
 
-ACCURACY: Final = Section(
-    name="accuracy",
-    title="Does GAAF raise the test accuracy?",
-    alt="Final test accuracy of every run, a column a condition, with its mean.",
-    figure=lambda runs, _layers: accuracy(runs, {}),
-    table=lambda runs, _layers: accuracies(runs),
-    columns=(
-        label("condition", "Condition"),
-        value("final_accuracy", "Final accuracy, % (sd over seeds)", ".2f"),
-        difference("difference", "Difference to Base, points [95 %]"),
-        difference("gain", "Gain by GAAF, points [95 %]"),
-        Column("Pairs", lambda row: str(int(max(row["difference_pairs"], row["gain_pairs"])) or NOTHING)),
-        value("best_accuracy", "Best accuracy, %", ".2f"),
-    ),
-    at_a_glance=glance_at_accuracies,
+ACCURACY: Final = (
+    label("condition", "Condition"),
+    value("final_accuracy", "Final accuracy, % (sd over seeds)", ".2f"),
+    difference("difference", "Difference to Base, points [95 %]"),
+    difference("gain", "Gain by GAAF, points [95 %]"),
+    # The two have the same pairs where there are both: Base has neither, and batch norm alone has no gain.
+    Column("Pairs", lambda row: str(int(max(row["difference_pairs"], row["gain_pairs"])) or NOTHING)),
+    value("best_accuracy", "Best accuracy, %", ".2f"),
+)
+PUBLISHED_ACCURACY: Final = (
+    value("paper_accuracy", "Paper: accuracy, %", ".2f", published=True),
+    Column("Paper: gain", lambda row: signed(row["paper_gain"]), published=True),
 )
 OTHERS: Final = (
     shared.LEARNING,
@@ -60,20 +57,20 @@ def sections(dataset: str) -> tuple[Section, ...]:
     Where Figure 8 has no number for it, nothing is said of the paper, and columns for its numbers are left out.
     """
     if dataset not in paper.IMAGE_ACCURACY:
-        return (ACCURACY, *OTHERS)
+        return (_accuracy(dataset), *OTHERS)
     # GAAF's section alone has something published, whatever the data set.
     others = (section if section.published else replace(section, published=NO_NUMBER) for section in OTHERS)
-    return (_beside_figure8(dataset), *others)
+    return (_accuracy(dataset), *others)
 
 
-def accuracies(runs: Runs, dataset: str = "") -> pd.DataFrame:
+def accuracies(runs: Runs, dataset: str) -> pd.DataFrame:
     """Test accuracy, its difference to "Base", and what GAAF adds, beside Figure 8.
 
     Parameters
     ----------
     runs : Runs
     dataset : str
-        Key of the data set; empty for one that Figure 8 has not.
+        Key of the data set.
 
     Returns
     -------
@@ -91,24 +88,19 @@ def accuracies(runs: Runs, dataset: str = "") -> pd.DataFrame:
     return tables.with_published(frame, accuracy=published, difference=differences, gain=paper.IMAGE_GAIN[dataset])
 
 
-def _beside_figure8(dataset: str) -> Section:
-    published, gains = paper.IMAGE_ACCURACY[dataset], paper.IMAGE_GAIN[dataset]
+def _accuracy(dataset: str) -> Section:
+    published, gains = paper.IMAGE_ACCURACY.get(dataset, {}), paper.IMAGE_GAIN.get(dataset, {})
     in_words = (f"{name} {share:.2f} %{by_gaaf(gains.get(name))}" for name, share in published.items())
-
-    def table(runs: Runs, _layers: Layers) -> pd.DataFrame:
-        return accuracies(runs, dataset)
-
-    return replace(
-        ACCURACY,
-        published=("Figure 8:", *in_words),
-        alt=f"{ACCURACY.alt[:-1]} and the published number.",
+    return Section(
+        name="accuracy",
+        title="Does GAAF raise the test accuracy?",
+        published=("Figure 8:", *in_words) if published else (),
+        alt="Final test accuracy of every run, a column a condition, with its mean"
+        + (" and the published number." if published else "."),
         figure=lambda runs, _layers: accuracy(runs, published),
-        table=table,
-        columns=(
-            *ACCURACY.columns,
-            value("paper_accuracy", "Paper: accuracy, %", ".2f", published=True),
-            Column("Paper: gain", lambda row: signed(row["paper_gain"]), published=True),
-        ),
+        table=lambda runs, _layers: accuracies(runs, dataset),
+        columns=(*ACCURACY, *(PUBLISHED_ACCURACY if published else ())),
+        at_a_glance=glance_at_accuracies,
     )
 
 

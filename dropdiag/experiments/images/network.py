@@ -58,12 +58,11 @@ def scaled_widths(width: float) -> tuple[int, ...]:
 
 def layers() -> Layers:
     """Return the six convolutions and the hidden layer."""
-    numbers = range(1, LAYERS + 1)
-    titles = [f"Conv {i}" for i in numbers[:-1]] + ["Hidden"]
-    weights = [f"layer{i}.conv" for i in numbers[:-1]] + [f"layer{LAYERS}.linear"]
+    last = f"layer{LAYERS}"
+    convolutions = {f"layer{i}": f"Conv {i}" for i in range(1, LAYERS)}
     return Layers(
-        weights=dict(zip(weights, titles, strict=True)),
-        activations={f"layer{i}.activation": title for i, title in zip(numbers, titles, strict=True)},
+        weights={**{f"{name}.conv": title for name, title in convolutions.items()}, f"{last}.linear": "Hidden"},
+        activations={f"{name}.activation": title for name, title in {**convolutions, last: "Hidden"}.items()},
     )
 
 
