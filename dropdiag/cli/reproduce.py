@@ -4,9 +4,8 @@
 
 from __future__ import annotations
 
-from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import typer
 
@@ -27,27 +26,10 @@ OF_REPRODUCE = ("data", "limit", "conditions", "seeds", "jobs", "out")
 """Options of every experiment; the others are settings of its runs, and each experiment knows which it has."""
 
 
-class Device(str, Enum):
-    """What trains the networks."""
-
-    auto = "auto"
-    cuda = "cuda"
-    mps = "mps"
-    cpu = "cpu"
-
-
-class Activation(str, Enum):
-    """What the hidden layers end in."""
-
-    tanh = "tanh"
-    relu = "relu"
-
-
-class Optimizer(str, Enum):
-    """What trains the networks."""
-
-    adam = "adam"
-    sgd = "sgd"
+# What can be chosen. Spelt out here: the settings that check it import torch, which --help must not pay for.
+Device: TypeAlias = Literal["auto", "cuda", "mps", "cpu"]
+Activation: TypeAlias = Literal["tanh", "relu"]
+Optimizer: TypeAlias = Literal["adam", "sgd"]
 
 
 def reproduce(
@@ -78,13 +60,11 @@ def reproduce(
     validation: Annotated[
         int | None,
         typer.Option(
-            min=0,
-            help="Training images held out for that.",
-            show_default="a sixth with --patience, else none",
+            min=0, help="Training images held out for that.", show_default="a sixth with --patience, else none"
         ),
     ] = None,
-    activation: Annotated[Activation, typer.Option(help="The base activation function.")] = Activation.tanh,
-    optimizer: Annotated[Optimizer, typer.Option(help="adam, or sgd without momentum.")] = Optimizer.adam,
+    activation: Annotated[Activation, typer.Option(help="The base activation function.")] = "tanh",
+    optimizer: Annotated[Optimizer, typer.Option(help="adam, or sgd without momentum.")] = "adam",
     lr: Annotated[float | None, typer.Option(help="Learning rate.", show_default="0.001 adam, 0.1 sgd")] = None,
     conditions: Annotated[
         list[str] | None,
@@ -95,8 +75,7 @@ def reproduce(
         ),
     ] = None,
     jobs: Annotated[
-        int | None,
-        typer.Option(min=1, help="Runs at a time, one thread each.", show_default="number of cores"),
+        int | None, typer.Option(min=1, help="Runs at a time, one thread each.", show_default="number of cores")
     ] = None,
     rate: Annotated[float, typer.Option(help="Dropout rate of the condition 'Dropout'.")] = 0.5,
     batch_size: Annotated[int, typer.Option(min=1, help="Images per step.")] = 128,
@@ -104,14 +83,11 @@ def reproduce(
     width: Annotated[
         float, typer.Option(help="Factor of the network's widths, for a quick look. Not for mnist.")
     ] = 1.0,
-    limit: Annotated[
-        int | None,
-        typer.Option(min=1, help="Take the first so many training and test images."),
-    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Take the first so many training and test images.")] = None,
     amp: Annotated[bool, typer.Option("--amp", help="Forward passes in bfloat16 (autocast). Not for mnist.")] = False,
     device: Annotated[
         Device, typer.Option(help="What trains; auto takes a GPU if there is one. Not for mnist.")
-    ] = Device.auto,
+    ] = "auto",
     out: Annotated[
         Path,
         typer.Option(metavar="DIR", help="Folder for runs, figures, tables and index.html.", show_default="out/NAME"),
@@ -149,8 +125,7 @@ def reproduce(
 def _given(ctx: typer.Context) -> dict[str, Any]:
     """Return the options that were given, without those left at their defaults, which differ by experiment."""
     sources = {name: ctx.get_parameter_source(name) for name in ctx.params if name != "experiment"}
-    given = {name: ctx.params[name] for name, source in sources.items() if source and source.name != "DEFAULT"}
-    return {name: value.value if isinstance(value, Enum) else value for name, value in given.items()}
+    return {name: ctx.params[name] for name, source in sources.items() if source and source.name != "DEFAULT"}
 
 
 def _as_option(name: str) -> str:

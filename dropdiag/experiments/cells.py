@@ -11,8 +11,6 @@ import pandas as pd
 from dropdiag.formatting import NOTHING
 from dropdiag.formatting import typeset as number
 
-__all__ = ["NOTHING", "Column", "Row", "label", "number", "printed", "ratio", "value"]
-
 Row: TypeAlias = dict[Any, Any]
 Lines: TypeAlias = tuple[str, ...]
 
@@ -47,6 +45,7 @@ def value(name: str, heading: str, digits: str = ".3f", *, sd_digits: str = "", 
     """Column of numbers, with ``mean (sd)`` where the frame has ``<name>_sd``."""
 
     def text(row: Row) -> str:
+        # `get`: a frame without the spread (one seed, the paper's numbers) has the number alone.
         shown = number(row.get(name), digits)
         spread = number(row.get(f"{name}_sd"), sd_digits or digits)
         return shown if NOTHING in (shown, spread) else f"{shown} ({spread})"
@@ -78,6 +77,7 @@ def _two_digits(given: Any) -> str:
 
 def signed(given: Any) -> str:
     """Format percentage points with their sign; what is missing becomes a dash."""
+    # A rounded zero has no sign, which would claim a direction.
     text = number(given, "+.2f")
     return "0.00" if text in ("+0.00", "−0.00") else text
 

@@ -126,6 +126,7 @@ class Experiment(Generic[S]):
         shown : callable
             How an option is written in the message.
         """
+        # Some settings are the experiment's own: a `device` is none of MNIST's, though its settings have the field.
         unknown = [name for name in options if name in self.fixed or name not in self.settings.options()]
         if unknown:
             names = ", ".join(map(shown, unknown))

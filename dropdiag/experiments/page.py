@@ -13,9 +13,10 @@ import pandas as pd
 
 from dropdiag.errors import DropdiagError
 from dropdiag.experiments import paper
-from dropdiag.experiments.cells import Lines, count, number, printed
+from dropdiag.experiments.cells import Lines, count, printed
 from dropdiag.experiments.data.datasets import Images
 from dropdiag.experiments.experiment import Experiment, Layers, S, Section
+from dropdiag.formatting import typeset
 from dropdiag.plots.style import save
 from dropdiag.store.reader import Runs
 
@@ -38,8 +39,6 @@ class Part:
         Why there is no figure, no table.
     files : list of Path
         Figure and table on disk.
-    links : list of str
-        The same, relative to the page.
     """
 
     section: Section
@@ -49,7 +48,6 @@ class Part:
     problem: str = ""
     table_problem: str = ""
     files: list[Path] = field(default_factory=list)
-    links: list[str] = field(default_factory=list)
 
 
 def make_parts(runs: Runs, layers: Layers, out: Path, sections: Sequence[Section]) -> list[Part]:
@@ -104,6 +102,7 @@ def write_page(
         digest=settings.data,
         versions=runs.runs[0].meta["versions"],
         runs=[run.name for run in runs.runs],
+        link=lambda file: file.relative_to(out).as_posix(),
     )
     path = out / PAGE
     path.write_text(text, encoding="utf-8")
@@ -116,7 +115,7 @@ def _templates() -> jinja2.Environment:
         loader=jinja2.PackageLoader("dropdiag.experiments"), autoescape=True, undefined=jinja2.StrictUndefined
     )
     environment.filters["sentence"] = _sentence
-    environment.globals.update(count=count, number=number)
+    environment.globals.update(count=count, number=typeset)
     return environment
 
 
@@ -149,7 +148,6 @@ def _part(section: Section, runs: Runs, layers: Layers, out: Path) -> Part:
             _fill(part, section.table(runs, layers), out)
         except DropdiagError as error:
             part.table_problem = str(error)
-    part.links = [path.relative_to(out).as_posix() for path in part.files]
     return part
 
 

@@ -112,6 +112,7 @@ def _completed(runs: Path) -> dict[Path, Mapping[str, Any]]:
 
 def _moves(out: Path, broken: Iterable[Path]) -> Iterable[tuple[Path, Path]]:
     for path in broken:
+        # Numbered: a run may be interrupted again and again, and nothing is overwritten.
         n = 1
         while (target := out / INTERRUPTED / f"{path.name}.interrupted-{n}").exists():
             n += 1

@@ -9,21 +9,24 @@ from typing import Final
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 QUIET_SECONDS: Final = 60.0
 
 
 class Display(ABC):
-    """Follows runs by name; entered before the first and left after the last."""
+    """Follows runs by name; entered before the first and left after the last.
+
+    Parameters
+    ----------
+    steps : mapping
+        Name of each run -> its training steps.
+    console : Console
+    """
+
+    def __init__(self, steps: Mapping[str, int], console: Console) -> None:
+        self._console, self._total = console, dict(steps)
+        self._done = dict.fromkeys(steps, 0)
 
     def __enter__(self) -> Display:
         """Begin to show runs."""
@@ -43,16 +46,10 @@ class Display(ABC):
 
 
 class Bars(Display):
-    """One bar a run and one for all, with the time left.
-
-    Parameters
-    ----------
-    steps : mapping
-        Name of each run -> its training steps.
-    console : Console
-    """
+    """One bar a run and one for all, with the time left; see `Display`."""
 
     def __init__(self, steps: Mapping[str, int], console: Console) -> None:
+        super().__init__(steps, console)
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
@@ -64,13 +61,11 @@ class Bars(Display):
             speed_estimate_period=120,
         )
         self._all = self._progress.add_task("all runs", total=sum(steps.values()), note="")
-        self._tasks = {name: self._add(name, total) for name, total in steps.items()}
-        self._done = dict.fromkeys(steps, 0)
-        self._total, self._remaining = dict(steps), sum(steps.values())
-
-    def _add(self, name: str, total: int) -> TaskID:
         # Not started: the time that is shown is that of the run's own steps, not of its waiting for a process.
-        return self._progress.add_task(name, total=total, note="", start=False, visible=False)
+        self._tasks = {
+            name: self._progress.add_task(name, total=total, note="", start=False, visible=False)
+            for name, total in steps.items()
+        }
 
     def __enter__(self) -> Display:
         self._progress.start()
@@ -98,26 +93,17 @@ class Bars(Display):
             self._progress.update(task, visible=True, note=f"[red]{escape(error.splitlines()[0])}")
         elif done:
             # Early stopping: the steps that are not taken any more must not count as work that is left.
-            self._remaining -= self._total[run] - done
-            self._progress.update(self._all, total=self._remaining)
+            self._total[run] = done
+            self._progress.update(self._all, total=sum(self._total.values()))
             self._progress.update(task, total=done)
-        self._progress.stop_task(self._tasks[run])
+        self._progress.stop_task(task)
 
 
 class Lines(Display):
-    """One line a run when it ends, and one a minute in between.
-
-    Parameters
-    ----------
-    steps : mapping
-        Name of each run -> its training steps.
-    console : Console
-    """
+    """One line a run when it ends, and one a minute in between; see `Display`."""
 
     def __init__(self, steps: Mapping[str, int], console: Console) -> None:
-        self._console = console
-        self._total = dict(steps)
-        self._done = dict.fromkeys(steps, 0)
+        super().__init__(steps, console)
         self._accuracy: dict[str, float] = {}
         self._ended = 0
         self._begun = self._said = time.monotonic()

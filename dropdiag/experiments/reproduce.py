@@ -18,10 +18,10 @@ from dropdiag.experiments.experiment import Experiment, S
 from dropdiag.experiments.images.experiment import figure8
 from dropdiag.experiments.mnist.experiment import MNIST
 from dropdiag.experiments.page import make_parts, write_page
-from dropdiag.experiments.plan import Job, Plan, make_plan
+from dropdiag.experiments.plan import Plan, make_plan
 from dropdiag.experiments.progress import display_for
 from dropdiag.experiments.runner import Work, cores, train_all
-from dropdiag.experiments.settings import condition_named
+from dropdiag.experiments.settings import check_at_least_one, condition_named
 from dropdiag.store.reader import Runs, load
 
 EXPERIMENTS: Final[dict[str, Experiment[Any]]] = {
@@ -117,8 +117,9 @@ def reproduce(
     experiment, console = EXPERIMENTS[dataset_named(name).key], console or Console(stderr=True)
     wanted = chosen_conditions(experiment, conditions)
     seeds = experiment.seeds if seeds is None else seeds
-    check_counts(seeds, jobs)
-    template = _template(experiment, wanted[0], settings)
+    check_at_least_one(seeds=seeds, jobs=jobs)
+    experiment.refuse_unknown(settings)
+    template = experiment.settings(wanted[0], seed=0, **{**experiment.fixed, **settings})
     images = load_images(name, data, limit)
     template = replace(experiment.prepare(template, images), data=images.digest, source=images.source)
     # Seed by seed, not condition by condition: what is there after an interrupt already makes pairs.
@@ -153,19 +154,6 @@ def chosen_conditions(experiment: Experiment[S], given: Sequence[str] | None) ->
     return names
 
 
-def check_counts(seeds: int, jobs: int | None) -> None:
-    """Raise an ArgumentError unless there is a seed and a run at a time."""
-    if seeds < 1:
-        raise ArgumentError(f"seeds must be at least 1, got {seeds}")
-    if jobs is not None and jobs < 1:
-        raise ArgumentError(f"jobs must be at least 1, got {jobs}")
-
-
-def _template(experiment: Experiment[S], condition: str, settings: Mapping[str, Any]) -> S:
-    experiment.refuse_unknown(settings)
-    return experiment.settings(condition, seed=0, **{**experiment.fixed, **settings})
-
-
 def _announce(plan: Plan, data: Images, device: str, jobs: int, console: Console) -> None:
     todo = len(plan.todo)
     said = [f"Device: {device}; {data.checked}"] if data.checked else []
@@ -194,9 +182,10 @@ def finished(plan: Plan, names: Sequence[str], failed: Mapping[str, str]) -> Run
     RunError
         If there is none.
     """
-    jobs: list[Job] = [job for job in (*plan.done, *plan.todo) if job.name not in failed]
+    jobs = [job for job in (*plan.done, *plan.todo) if job.name not in failed]
     if not jobs:
         reasons = "; ".join(f"{name}: {error}" for name, error in failed.items())
         raise RunError(f"every run failed, so there is nothing to draw ({reasons})")
+    # As they are to be drawn, not as they were trained: colours and baselines go by the first condition.
     jobs.sort(key=lambda job: (names.index(job.settings.condition), job.settings.seed))
     return load([job.path for job in jobs])

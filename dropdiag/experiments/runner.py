@@ -13,7 +13,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Event
-from typing import Final, NamedTuple
+from typing import Final, TypeAlias
 
 import torch
 
@@ -26,12 +26,8 @@ REPORT_STEPS: Final = 20
 """A worker tells of every so many steps, not of each: every message crosses processes."""
 
 
-class ProgressEvent(NamedTuple):
-    """How far a run is: so many steps are done, with this test accuracy if it was just measured."""
-
-    run: str
-    step: int
-    accuracy: float | None
+ProgressEvent: TypeAlias = tuple[str, int, "float | None"]
+"""Run, its steps that are done, its test accuracy if that was just measured: the arguments of `Display.step`."""
 
 
 @dataclass(frozen=True)
@@ -117,10 +113,7 @@ def _side_by_side(todo: Sequence[Job], processes: int, display: Display, work: W
     stop = context.Event()
     failed: dict[str, str] = {}
     pool = ProcessPoolExecutor(
-        min(processes, len(todo)),
-        mp_context=context,
-        initializer=_begin_worker,
-        initargs=(events, stop, work),
+        min(processes, len(todo)), mp_context=context, initializer=_begin_worker, initargs=(events, stop, work)
     )
     try:
         waiting = {pool.submit(_run_job, job): job for job in todo}
@@ -162,6 +155,16 @@ class _Worker:
     events: Queue[ProgressEvent]
     stop: Event
 
+    def check(self) -> None:
+        """Raise KeyboardInterrupt if the runs are to end, or nobody waits for them."""
+        if self.stop.is_set() or _orphaned():
+            raise KeyboardInterrupt
+
+
+def _orphaned() -> bool:
+    parent = multiprocessing.parent_process()
+    return parent is not None and not parent.is_alive()
+
 
 _worker: _Worker | None = None
 
@@ -177,21 +180,16 @@ def _begin_worker(events: Queue[ProgressEvent], stop: Event, work: Work) -> None
 def _run_job(job: Job) -> None:
     assert _worker is not None  # noqa: S101 - set by the initializer
     worker = _worker
-    parent = multiprocessing.parent_process()
-
-    def check() -> None:
-        if worker.stop.is_set() or (parent is not None and not parent.is_alive()):
-            raise KeyboardInterrupt
 
     def progress(step: int, accuracy: float | None) -> None:
         if accuracy is not None or step % REPORT_STEPS == 0:
-            check()
-            worker.events.put(ProgressEvent(job.name, step, accuracy))
+            worker.check()
+            worker.events.put((job.name, step, accuracy))
 
-    check()  # a run that waited when `stop` came is not begun
+    worker.check()  # a run that waited when `stop` came is not begun
     try:
         worker.train(job.settings, worker.data, job.path, progress)
     except KeyboardInterrupt:
-        if parent is not None and not parent.is_alive():
+        if _orphaned():
             os._exit(1)  # nobody is left to tell, and the pool would wait for its next job for ever
         raise

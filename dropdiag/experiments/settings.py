@@ -79,7 +79,7 @@ class TrainSettings(ABC):
             raise ArgumentError(f"optimizer must be one of {', '.join(self.LEARNING_RATES)}, got {self.optimizer!r}")
         if self.lr is None:
             object.__setattr__(self, "lr", self.LEARNING_RATES[self.optimizer])
-        self.check_at_least_one("epochs", "batch_size", "every")
+        check_at_least_one(epochs=self.epochs, batch_size=self.batch_size, every=self.every)
         if self.seed < 0:
             raise ArgumentError(f"seed must not be negative, got {self.seed!r}")
         if not 0 < self.learning_rate < math.inf:
@@ -89,12 +89,6 @@ class TrainSettings(ABC):
     @abstractmethod
     def check(self) -> None:
         """Raise `ArgumentError` for a value of the subclass's own fields that cannot be used."""
-
-    def check_at_least_one(self, *names: str) -> None:
-        """Raise `ArgumentError` for a field that is below 1."""
-        for name in names:
-            if getattr(self, name) < 1:
-                raise ArgumentError(f"{name} must be at least 1, got {getattr(self, name)!r}")
 
     @property
     def learning_rate(self) -> float:
@@ -131,6 +125,13 @@ class TrainSettings(ABC):
     def options(cls) -> list[str]:
         """Return the names of the fields that a user may choose for all runs of a reproduction."""
         return [f.name for f in fields(cls) if f.name not in (*OF_ONE_RUN, *OF_THE_DATA)]
+
+
+def check_at_least_one(**counts: int | None) -> None:
+    """Raise `ArgumentError` for a count that is given and below 1; the message has its name."""
+    for name, count in counts.items():
+        if count is not None and count < 1:
+            raise ArgumentError(f"{name} must be at least 1, got {count!r}")
 
 
 def condition_named(name: str, known: Sequence[str]) -> str:

@@ -126,12 +126,11 @@ def final_accuracy(runs: Runs) -> pd.DataFrame:
     # Stable: of two evaluations at one step, the one logged later counts.
     frame = scalars(runs, "accuracy", phase="eval").sort_values("step", kind="stable")
     last = frame.groupby(["condition", "run"], sort=False, observed=True).tail(1)
-    order = {name: place for place, name in enumerate(runs.conditions)}
-    table = pd.DataFrame({
-        "condition": last["condition"].astype(str), "seed": last["seed"], "accuracy": 100.0 * last["value"]
-    })  # fmt: skip
-    place = table["condition"].map(order)
-    return table.assign(place=place).sort_values(["place", "seed"]).drop(columns="place").reset_index(drop=True)
+    # Conditions in their own order, not by name.
+    ordered = last.assign(
+        condition=pd.Categorical(last["condition"], runs.conditions), accuracy=100.0 * last["value"]
+    ).sort_values(["condition", "seed"], ignore_index=True)
+    return ordered[["condition", "seed", "accuracy"]].astype({"condition": str})
 
 
 def paired_difference(final: pd.DataFrame, condition: str, baseline: str) -> tuple[float, float, float, int]:

@@ -121,10 +121,24 @@ def save(figure: Figure, path: str | Path, formats: Sequence[str] = FORMATS) -> 
     stem = stem.with_suffix("") if stem.suffix[1:] in FORMATS else stem
     stem.parent.mkdir(parents=True, exist_ok=True)
     files = [stem.with_name(f"{stem.name}.{name}") for name in formats]
-    with context(), _quiet_fonts():
+    with context(), _quiet_fonts(), _laid_out_once(figure):
         for name, file in zip(formats, files, strict=True):
             figure.savefig(file, format=name, dpi="figure", metadata=_METADATA[name])
     return files
+
+
+@contextmanager
+def _laid_out_once(figure: Figure) -> Iterator[None]:
+    """Give all formats the one layout that the PNG has."""
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        # With any layout engine matplotlib draws a figure twice in each format, here to move its panels by 0.1 pt.
+        engine.execute(figure)
+        figure.set_layout_engine(None)  # not "none", which leaves an engine that does nothing but counts as one
+    try:
+        yield
+    finally:
+        figure.set_layout_engine(engine)
 
 
 @contextmanager

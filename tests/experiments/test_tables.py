@@ -5,11 +5,12 @@ import pandas as pd
 import pytest
 
 from dropdiag.experiments import paper
-from dropdiag.experiments.cells import across, label, number, printed, ratio, value
+from dropdiag.experiments.cells import across, label, printed, ratio, value
 from dropdiag.experiments.data.load import load_images
 from dropdiag.experiments.mnist.experiment import MNIST
 from dropdiag.experiments.mnist.network import CONDITIONS
 from dropdiag.experiments.mnist.train import MnistSettings, train
+from dropdiag.formatting import typeset as number
 from dropdiag.store.reader import load
 
 from .conftest import write_mnist

@@ -103,8 +103,9 @@ def read_archive(path: Path, folder: str, names: tuple[str, ...]) -> dict[str, b
             for member in archive:
                 # Archives that were packed again from inside a folder have this prefix.
                 name = wanted.get(member.name.removeprefix("./"))
+                if name in found:
+                    raise DataError(f"{path}: holds {name} twice, and it is not clear which is meant; fetch it again")
                 if name is not None:
-                    _refuse_twice(path, name, found)
                     found[name] = _member(path, archive, member)
     except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
         raise DataError(f"{path}: is damaged or no .tar.gz archive ({error}); fetch it again") from error
@@ -112,11 +113,6 @@ def read_archive(path: Path, folder: str, names: tuple[str, ...]) -> dict[str, b
     if missing:
         raise DataError(f"{path}: holds no {folder}/{missing[0]}; it is another archive, or truncated: fetch it again")
     return found
-
-
-def _refuse_twice(path: Path, name: str, found: Mapping[str, bytes]) -> None:
-    if name in found:
-        raise DataError(f"{path}: holds {name} twice, so that it is not clear which is meant; fetch it again")
 
 
 def _member(path: Path, archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:

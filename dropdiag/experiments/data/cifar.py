@@ -10,8 +10,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +23,8 @@ from dropdiag.experiments.data.datasets import CIFAR10, CIFAR100, Contents, Data
 from dropdiag.experiments.data.restricted_pickle import read_pickle
 
 VALUES: Final = math.prod(CIFAR10.shape)
-
-Part: TypeAlias = tuple[NDArray[np.uint8], NDArray[np.int64]]
+COARSE: Final = 20
+"""Coarse classes of CIFAR-100, which are checked and not used."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Version:
     folder: str
     train: Mapping[str, str | None]
     test: Mapping[str, str | None]
-    read: Callable[[bytes, str], Part]
+    read: Callable[[bytes, str], Split]
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -118,23 +119,20 @@ def _is_of(version: Version, place: Path) -> bool:
     return True
 
 
-def _joined(parts: list[Part]) -> Split:
-    images = np.concatenate([images for images, _ in parts])
-    return Split(images, np.concatenate([labels for _, labels in parts]))
+def _joined(parts: list[Split]) -> Split:
+    images, labels = zip(*parts, strict=True)
+    return Split(np.concatenate(images), np.concatenate(labels))
 
 
-def _from_pickle(labels: str, classes: int) -> Callable[[bytes, str], Part]:
-    def read(content: bytes, where: str) -> Part:
-        pickled = read_pickle(content, where)
-        if not (isinstance(pickled, dict) and {"data", labels} <= pickled.keys()):
-            raise DataError(f"{where}: is no pickle of {'data'!r} and {labels!r}; is this the right file?")
-        images = _pickled_images(pickled["data"], where)
-        given = _pickled_labels(pickled[labels], labels, where)
-        if len(images) != len(given):
-            raise DataError(f"{where}: holds {len(images)} images but {len(given)} {labels}; fetch it again")
-        return images, checked_labels(given, classes, where)
-
-    return read
+def _from_pickle(content: bytes, where: str, *, labels: str, classes: int) -> Split:
+    pickled = read_pickle(content, where)
+    if not (isinstance(pickled, dict) and {"data", labels} <= pickled.keys()):
+        raise DataError(f"{where}: is no pickle of {'data'!r} and {labels!r}; is this the right file?")
+    images = _pickled_images(pickled["data"], where)
+    given = _pickled_labels(pickled[labels], labels, where)
+    if len(images) != len(given):
+        raise DataError(f"{where}: holds {len(images)} images but {len(given)} {labels}; fetch it again")
+    return Split(images, checked_labels(given, classes, where))
 
 
 def _pickled_images(data: Any, where: str) -> NDArray[np.uint8]:
@@ -154,28 +152,21 @@ def _pickled_labels(given: Any, name: str, where: str) -> NDArray[np.int64]:
         raise DataError(f"{where}: {name!r} holds a number that is no label; fetch it again") from None
 
 
-def _from_binary(label_bytes: int, classes: int) -> Callable[[bytes, str], Part]:
+def _from_binary(content: bytes, where: str, *, label_bytes: int, classes: int) -> Split:
     record = label_bytes + VALUES
+    if len(content) % record:
+        raise DataError(
+            f"{where}: truncated, or another file; {len(content)} bytes are no whole number of records "
+            f"of {record} bytes; fetch it again"
+        )
+    rows = np.frombuffer(content, dtype=np.uint8).reshape(-1, record)
+    labels = checked_labels(rows[:, label_bytes - 1].astype(np.int64), classes, where)
+    # CIFAR-10's records are a byte shorter: read as CIFAR-100's they drift, which the coarse labels show.
+    if label_bytes > 1 and rows[:, 0].max() >= COARSE:
+        raise DataError(f"{where}: coarse label {rows[:, 0].max()} is outside 0..{COARSE - 1}")
+    # A copy, since the bytes of a file are read-only and torch warns of tensors that cannot be written.
+    return Split(rows[:, label_bytes:].reshape(-1, *CIFAR10.shape).copy(), labels)
 
-    def read(content: bytes, where: str) -> Part:
-        if len(content) % record:
-            raise DataError(
-                f"{where}: truncated, or another file; {len(content)} bytes are no whole number of records "
-                f"of {record} bytes; fetch it again"
-            )
-        rows = np.frombuffer(content, dtype=np.uint8).reshape(-1, record)
-        labels = checked_labels(rows[:, label_bytes - 1].astype(np.int64), classes, where)
-        # CIFAR-10's records are a byte shorter: read as CIFAR-100's they drift, which the coarse labels show.
-        if label_bytes > 1 and rows[:, 0].max() >= COARSE:
-            raise DataError(f"{where}: coarse label {rows[:, 0].max()} is outside 0..{COARSE - 1}")
-        # A copy, since the bytes of a file are read-only and torch warns of tensors that cannot be written.
-        return rows[:, label_bytes:].reshape(-1, *CIFAR10.shape).copy(), labels
-
-    return read
-
-
-COARSE: Final = 20
-"""Coarse classes of CIFAR-100, which are checked and not used."""
 
 VERSIONS: Final = {
     CIFAR10.key: (
@@ -191,7 +182,7 @@ VERSIONS: Final = {
                 "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
             },
             test={"test_batch": "40351d587109b95175f43aff81a1287e"},
-            read=_from_pickle("labels", CIFAR10.classes),
+            read=partial(_from_pickle, labels="labels", classes=CIFAR10.classes),
         ),
         Version(
             archive="cifar-10-binary.tar.gz",
@@ -199,7 +190,7 @@ VERSIONS: Final = {
             folder="cifar-10-batches-bin",
             train=dict.fromkeys(f"data_batch_{i}.bin" for i in range(1, 6)),
             test={"test_batch.bin": None},
-            read=_from_binary(1, CIFAR10.classes),
+            read=partial(_from_binary, label_bytes=1, classes=CIFAR10.classes),
         ),
     ),
     CIFAR100.key: (
@@ -209,7 +200,7 @@ VERSIONS: Final = {
             folder="cifar-100-python",
             train={"train": "16019d7e3df5f24257cddd939b257f8d"},
             test={"test": "f0ef6b0ae62326f3e7ffdfab6717acfc"},
-            read=_from_pickle("fine_labels", CIFAR100.classes),
+            read=partial(_from_pickle, labels="fine_labels", classes=CIFAR100.classes),
         ),
         Version(
             archive="cifar-100-binary.tar.gz",
@@ -217,7 +208,7 @@ VERSIONS: Final = {
             folder="cifar-100-binary",
             train={"train.bin": None},
             test={"test.bin": None},
-            read=_from_binary(2, CIFAR100.classes),
+            read=partial(_from_binary, label_bytes=2, classes=CIFAR100.classes),
         ),
     ),
 }

@@ -67,11 +67,13 @@ class Dataset:
         Its name in prose.
     classes : int
     flip : bool
-        Whether a mirrored image keeps its label, so that training may mirror it. A mirrored digit does not.
+        Whether a mirrored image keeps its label, so that training may mirror it.
     publisher : str
         Who publishes it, and where, in words.
     reader : str
         Module of `dropdiag.experiments.data` whose ``read(dataset, directory)`` returns its `Contents`.
+    unflipped : str
+        Why a mirrored image does not, in words; empty where it does.
     shape : tuple of int
         Channels, height, width of an image.
     sample : Path, optional
@@ -84,6 +86,7 @@ class Dataset:
     flip: bool
     publisher: str
     reader: str
+    unflipped: str = ""
     shape: tuple[int, int, int] = (3, 32, 32)
     sample: Path | None = None
 
@@ -105,14 +108,15 @@ _KRIZHEVSKY: Final = "by Alex Krizhevsky, on his page at the University of Toron
 _NETZER: Final = "by Yuval Netzer and others, on the page ufldl.stanford.edu/housenumbers of Stanford University"
 _ZALANDO: Final = "by Zalando Research, on github.com/zalandoresearch/fashion-mnist"
 
-_SAMPLE: Final = Path(__file__).parent / "mnist_sample"
+_DIGITS: Final = "a mirrored digit is none"
 
 MNIST: Final = Dataset(
-    "mnist", "MNIST", 10, flip=False, publisher=_LECUN, reader="mnist", shape=(1, 28, 28), sample=_SAMPLE
-)
+    "mnist", "MNIST", 10, flip=False, unflipped=_DIGITS, publisher=_LECUN, reader="mnist", shape=(1, 28, 28),
+    sample=Path(__file__).parent / "mnist_sample",
+)  # fmt: skip
 CIFAR10: Final = Dataset("cifar10", "CIFAR-10", 10, flip=True, publisher=_KRIZHEVSKY, reader="cifar")
 CIFAR100: Final = Dataset("cifar100", "CIFAR-100", 100, flip=True, publisher=_KRIZHEVSKY, reader="cifar")
-SVHN: Final = Dataset("svhn", "SVHN", 10, flip=False, publisher=_NETZER, reader="svhn")
+SVHN: Final = Dataset("svhn", "SVHN", 10, flip=False, publisher=_NETZER, reader="svhn", unflipped=_DIGITS)
 FASHION_MNIST: Final = Dataset(
     "fashion-mnist", "Fashion-MNIST", 10, flip=True, publisher=_ZALANDO, reader="fashion_mnist", shape=(1, 28, 28)
 )
@@ -186,6 +190,7 @@ def checked_labels(labels: NDArray[np.int64], classes: int, where: str) -> NDArr
     """
     if not len(labels):
         raise DataError(f"{where}: holds no image")
+    # Here, since the loss would fail for it without naming the file, on a GPU some steps later.
     if labels.min() < 0 or labels.max() >= classes:
         wrong = labels[(labels < 0) | (labels >= classes)][0]
         raise DataError(f"{where}: label {wrong} is outside 0..{classes - 1}")

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import torch
 
-from dropdiag.errors import ArgumentError, DataError
+from dropdiag.errors import DataError
 from dropdiag.experiments.data.datasets import ENVIRONMENT, Contents, Dataset, Images, Split, dataset_named
+from dropdiag.experiments.settings import check_at_least_one
 
 
 def load_images(key: str, directory: str | Path | None = None, limit: int | None = None) -> Images:
@@ -45,8 +46,7 @@ def load_images(key: str, directory: str | Path | None = None, limit: int | None
     been written anew. It is damaged if its content is not what its format says.
     """
     dataset = dataset_named(key)
-    if limit is not None and limit < 1:
-        raise ArgumentError(f"limit must be at least 1, got {limit}")
+    check_at_least_one(limit=limit)
     folder, named = _folder(dataset, directory)
     contents = _read(dataset, folder, named)
     first = "" if limit is None else f", the first {limit:,} of each"
@@ -54,7 +54,7 @@ def load_images(key: str, directory: str | Path | None = None, limit: int | None
         dataset,
         *_tensors(contents.train, limit),
         *_tensors(contents.test, limit),
-        folder=folder,
+        folder=folder,  # what was given, not where the files were found: other processes load from it anew
         source=_source(dataset, contents, named) + first,
         checked=contents.checked,
     )

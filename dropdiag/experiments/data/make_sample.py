@@ -41,6 +41,7 @@ def stratified(labels: NDArray[np.uint8], size: int) -> NDArray[np.int64]:
     classes, counts = np.unique(labels, return_counts=True)
     exact = counts * size / len(labels)
     take = np.floor(exact).astype(int)
+    # What rounding down has left goes to the largest remainders; stable, so that ties fall to the lower digit.
     take[np.argsort(take - exact, kind="stable")[: size - take.sum()]] += 1
     chosen = [
         np.flatnonzero(labels == c)[((np.arange(k) + 0.5) * n / k).astype(int)]

@@ -46,6 +46,7 @@ def find_four(dataset: Dataset, directory: Path) -> dict[str, Path]:
     """
     places = [directory / sub for sub in ("", dataset.key, f"{dataset.title.replace('-', '')}/raw")]
     for place in places:
+        # Any one of the four decides on the place, so that one that is missing is named, not looked for elsewhere.
         if any(_existing(place, name) for name in FILES.values()):
             return {role: _path(dataset, place, name) for role, name in FILES.items()}
     raise DataError(

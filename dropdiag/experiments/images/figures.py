@@ -69,6 +69,7 @@ def points(
     styles = styles or looks(names)
     for place, name in enumerate(names):
         values = final.loc[final["condition"] == name, "accuracy"].to_numpy(dtype=np.float64)
+        # Side by side, since seeds with the same accuracy would hide each other.
         offsets = SPREAD * np.linspace(-1.0, 1.0, len(values)) if len(values) > 1 else np.zeros(1)
         look = styles[name]
         ax.plot(place + offsets, values, look.marker, color=look.colour, ms=5, alpha=0.75, mew=0)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
+from collections.abc import Mapping
 from itertools import pairwise
 from typing import Final, Literal, TypeAlias
 
@@ -57,12 +58,11 @@ def scaled_widths(width: float) -> tuple[int, ...]:
 
 def layers() -> Layers:
     """Return the six convolutions and the hidden layer."""
-    numbers = range(1, LAYERS + 1)
-    titles = [f"Conv {i}" for i in numbers[:-1]] + ["Hidden"]
-    weights = [f"layer{i}.conv" for i in numbers[:-1]] + [f"layer{LAYERS}.linear"]
+    last = f"layer{LAYERS}"
+    convolutions = {f"layer{i}": f"Conv {i}" for i in range(1, LAYERS)}
     return Layers(
-        weights=dict(zip(weights, titles, strict=True)),
-        activations={f"layer{i}.activation": title for i, title in zip(numbers, titles, strict=True)},
+        weights={**{f"{name}.conv": title for name, title in convolutions.items()}, f"{last}.linear": "Hidden"},
+        activations={f"{name}.activation": title for name, title in {**convolutions, last: "Hidden"}.items()},
     )
 
 
@@ -100,8 +100,11 @@ def build(
     generator = torch.Generator().manual_seed(seed)
     network: OrderedDict[str, nn.Module] = OrderedDict()
     for i, (fan_in, out) in enumerate(pairwise((shape[0], *channels)), start=1):
-        network[f"layer{i}"] = _convolution(condition, fan_in, out, generator, pool=i % 2 == 0)
-    network[f"layer{LAYERS}"] = _hidden(condition, channels[-1] * _positions(shape), hidden, generator)
+        before: dict[str, nn.Module] = {"conv": _convolution(fan_in, out, generator)}
+        after = {"pool": nn.MaxPool2d(2)} if i % 2 == 0 else {}
+        network[f"layer{i}"] = _layer(condition, before, nn.BatchNorm2d(out), after)
+    before = {"flatten": nn.Flatten(), "linear": _linear(channels[-1] * _positions(shape), hidden, generator)}
+    network[f"layer{LAYERS}"] = _layer(condition, before, nn.BatchNorm1d(hidden), {})
     network["output"] = _linear(hidden, classes, generator, nonlinearity="linear")
     return nn.Sequential(network)
 
@@ -115,29 +118,20 @@ def _positions(shape: tuple[int, int, int]) -> int:
     return height * width
 
 
-def _convolution(condition: str, fan_in: int, out: int, generator: torch.Generator, *, pool: bool) -> nn.Sequential:
+def _layer(
+    condition: str, before: Mapping[str, nn.Module], norm: nn.Module, after: Mapping[str, nn.Module]
+) -> nn.Sequential:
+    """Put a layer together: its weights, the norm where the condition has one, the activation function, the rest."""
+    middle = {"norm": norm} if condition in (BATCH_NORM, BATCH_NORM_GAAF) else {}
+    activation = GAAF("relu") if condition in WITHOUT_GAAF else nn.ReLU()
+    return nn.Sequential(OrderedDict({**before, **middle, "activation": activation, **after}))
+
+
+def _convolution(fan_in: int, out: int, generator: torch.Generator) -> nn.Conv2d:
     # skip_init: the usual constructor draws weights from the global generator, which must stay as it was.
     conv: nn.Conv2d = nn.utils.skip_init(nn.Conv2d, fan_in, out, 3, padding=1)  # type: ignore[no-untyped-call]
     _initialise(conv, generator)
-    parts: OrderedDict[str, nn.Module] = OrderedDict(conv=conv)
-    if condition in (BATCH_NORM, BATCH_NORM_GAAF):
-        parts["norm"] = nn.BatchNorm2d(out)
-    parts["activation"] = _activation(condition)
-    if pool:
-        parts["pool"] = nn.MaxPool2d(2)
-    return nn.Sequential(parts)
-
-
-def _hidden(condition: str, fan_in: int, out: int, generator: torch.Generator) -> nn.Sequential:
-    parts: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten(), linear=_linear(fan_in, out, generator))
-    if condition in (BATCH_NORM, BATCH_NORM_GAAF):
-        parts["norm"] = nn.BatchNorm1d(out)
-    parts["activation"] = _activation(condition)
-    return nn.Sequential(parts)
-
-
-def _activation(condition: str) -> nn.Module:
-    return GAAF("relu") if condition in WITHOUT_GAAF else nn.ReLU()
+    return conv
 
 
 def _linear(fan_in: int, fan_out: int, generator: torch.Generator, nonlinearity: Follows = "relu") -> nn.Linear:

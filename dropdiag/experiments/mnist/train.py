@@ -231,6 +231,7 @@ class Patience:
 def _split(data: Images, validation: int) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
     """Return (images, labels) to train with, and those held out, both in the order of the data."""
     images, labels = data.train_images, data.train_labels
+    # A seed of its own, not the run's: runs of different seeds must be stopped by the same images.
     chosen = torch.randperm(len(labels), generator=torch.Generator().manual_seed(VALIDATION_SEED))
     # Sorted, so that with nothing held out the order is that of the data, and batches are those they always were.
     held_out, kept = chosen[:validation].sort().values, chosen[validation:].sort().values

@@ -6,7 +6,7 @@ import torch
 
 from dropdiag.experiments.images import augment as inputs
 from dropdiag.experiments.images.augment import EpochPlan, Normaliser, cropped, with_channels
-from dropdiag.experiments.images.settings import ImageSettings
+from dropdiag.experiments.images.train import ImageSettings
 
 
 def noise(n: int, seed: int = 0) -> torch.Tensor:

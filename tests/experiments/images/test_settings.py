@@ -6,7 +6,7 @@ import math
 import pytest
 
 from dropdiag.errors import ArgumentError
-from dropdiag.experiments.images.settings import ImageSettings
+from dropdiag.experiments.images.train import ImageSettings
 from dropdiag.experiments.mnist.train import MnistSettings
 from dropdiag.experiments.plan import make_plan
 

@@ -9,9 +9,9 @@ from torch import nn
 import dropdiag as dd
 from dropdiag.experiments import paper
 from dropdiag.experiments.cells import printed, signed
+from dropdiag.experiments.images.experiment import accuracies, sections
 from dropdiag.experiments.images.figures import points
 from dropdiag.experiments.images.network import CONDITIONS
-from dropdiag.experiments.images.sections import accuracies, sections
 from dropdiag.experiments.tables import paired_difference
 
 

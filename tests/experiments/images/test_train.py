@@ -12,8 +12,7 @@ from dropdiag.experiments.data.load import load_images
 from dropdiag.experiments.images import train as training
 from dropdiag.experiments.images.augment import EpochPlan, Normaliser, cropped
 from dropdiag.experiments.images.network import CONDITIONS, build, layers
-from dropdiag.experiments.images.settings import ImageSettings
-from dropdiag.experiments.images.train import EVALUATION_BATCH, device_named, train
+from dropdiag.experiments.images.train import EVALUATION_BATCH, ImageSettings, device_named, train
 from dropdiag.experiments.training import evaluate
 from tests.experiments.image_files import published, write
 
