@@ -9,8 +9,9 @@ from torch import nn
 
 import dropdiag as dd
 from dropdiag.analysis.compare.measures import SPECIAL, generic, measure_of
-from dropdiag.probes.base import Probe, Tap
-from dropdiag.sketches import Histogram, Moments
+from dropdiag.probes.base import Probe, Signal
+from dropdiag.sketches.histogram import HistogramSketch
+from dropdiag.sketches.moments import Moments
 from dropdiag.store.rows import ScalarRow
 from dropdiag.store.schema import QUANTITIES, Quantity
 from dropdiag.store.writer import RunWriter
@@ -23,7 +24,7 @@ class Spread(Probe[Moments]):
     """Spread of the net values."""
 
     name = "spread"
-    tap = Tap.NET_VALUE
+    signal = Signal.NET_VALUE
     quantities = (SPREAD,)
     on_train = False
     on_eval = True
@@ -35,17 +36,17 @@ class Spread(Probe[Moments]):
         return [("net_spread", sketch.sd)]
 
 
-class Again(Probe[Histogram]):
+class Again(Probe[HistogramSketch]):
     """The distribution of the net values under another name."""
 
     name = "again"
-    tap = Tap.NET_VALUE
+    signal = Signal.NET_VALUE
     quantities = (AGAIN,)
     on_train = False
     on_eval = True
 
     def sketch(self, place):
-        return Histogram()
+        return HistogramSketch()
 
     def values(self, sketch):
         return [("net_again", sketch)]
