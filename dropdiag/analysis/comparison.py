@@ -192,7 +192,8 @@ def _as_in_baseline(frame: pd.DataFrame, matches: Mapping[str, Matched]) -> pd.D
     # what belongs to the network has no layer, and the baseline's layers keep their names
     called = [names.get((condition, layer)) if condition in matches else layer for condition, layer in sites_of]
     renamed = frame.assign(layer=pd.Series(called, index=frame.index, dtype="object"))
-    return renamed[renamed["layer"].notna() | frame["layer"].isna()].reset_index(drop=True)
+    kept = renamed[renamed["layer"].notna() | frame["layer"].isna()]
+    return kept.iloc[pd.factorize(kept["condition"])[0].argsort(kind="stable")].reset_index(drop=True)
 
 
 def _tell(problems: Problems, on_unreadable: str) -> None:

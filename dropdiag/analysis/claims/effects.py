@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -70,7 +70,7 @@ class PairEffects(Pair):
         """Return the effect in each layer, in network order."""
         measure = self.measurements.measure(name)
         known = [(site, values, both) for site, values in self._sites(name)
-                 if (both := self._effects(measure, values, bounds)) is not None]  # fmt: skip
+                 if (both := self._effects(measure, values, bounds))]  # fmt: skip
         p, p_against = (holm([both[which].p for *_, both in known]) for which in (0, 1))
         tested = int(np.count_nonzero(~np.isnan(p)))
         confidence = 1.0 - (1.0 - self.measurements.settings.confidence) / max(tested, 1)
@@ -138,22 +138,15 @@ class PairEffects(Pair):
 
     def _whole(self, name: str, measure: Measure, values: Mapping[str, float], bounds: Bounds) -> ClaimEffect | None:
         both = self._effects(measure, values, bounds)
-        if both is None:
+        if not both:
             return None
         one, other = both
         return ClaimEffect(name, None, 0, one, one.p, other.p, one.p_attainable, bounds, (one.low, one.high))
 
-    def _effects(self, measure: Measure, values: Mapping[str, float], bounds: Bounds) -> tuple[Effect, Effect] | None:
-        """Return the effect twice: with the p of the threshold, and of the bound that contradicts."""
-        one, other = (self._beyond(measure, values, bound) for bound in bounds)
-        return None if one is None or other is None else (one, other)
-
-    def _beyond(self, measure: Measure, values: Mapping[str, float], bound: float) -> Effect | None:
-        found, _ = self.effect(measure, values, threshold=bound)
-        if found is None:
-            return None
-        # the bound was taken off for the sake of p alone
-        return replace(found, effect=found.effect + bound, low=found.low + bound, high=found.high + bound)
+    def _effects(self, measure: Measure, values: Mapping[str, float], bounds: Bounds) -> list[Effect]:
+        """Return the effect with the p of the threshold, and with that of the bound that contradicts, or neither."""
+        found = [self.effect(measure, values, threshold=bound)[0] for bound in bounds]
+        return [effect for effect in found if effect is not None]
 
     def _interval(self, measure: Measure, values: Mapping[str, float], confidence: float) -> tuple[float, float]:
         used, mine, theirs = sides_of(values, self.pairing, logs=measure.logs)

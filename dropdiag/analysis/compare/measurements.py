@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -161,17 +161,19 @@ class Pair:
         values : mapping of str to float
             Label of a run, of either condition -> value.
         threshold : float
-            Taken off the effect, so that p is that of the threshold.
+            What p tests the effect against, on the measure's scale.
 
         Returns
         -------
         effect : Effect or None
-            On the measure's scale, less the threshold; None where a side has no value.
+            On the measure's scale; None where a side has no value.
         used : SeedPairing
             The runs that have one.
         """
         used, mine, theirs = sides_of(values, self.pairing, logs=measure.logs)
         if not mine.size or not theirs.size:
             return None, used
-        settings = asdict(self.measurements.settings)
-        return mean_difference(mine - threshold, theirs, paired=used.paired, **settings), used
+        found = mean_difference(mine - threshold, theirs, paired=used.paired, **asdict(self.measurements.settings))
+        # the threshold was taken off for the sake of p alone
+        ends = {name: getattr(found, name) + threshold for name in ("effect", "low", "high")}
+        return replace(found, **ends), used

@@ -12,11 +12,10 @@ import pytest
 import dropdiag as dd
 from dropdiag.analysis.claims import claims as claims_module
 from dropdiag.analysis.claims import reasons
-from dropdiag.analysis.claims.claim import Claim
+from dropdiag.analysis.claims.case import Claim, Options
 from dropdiag.analysis.claims.claims import _scalar
 from dropdiag.analysis.claims.effects import BELOW
 from dropdiag.analysis.claims.paper import CLAIMS
-from dropdiag.analysis.claims.parts import Options
 from dropdiag.analysis.claims.roles import infer_roles
 from dropdiag.analysis.claims.rules import (
     CONTRADICTED,
@@ -366,13 +365,11 @@ def test_the_docs_have_the_numbers_in_force_where_the_rule_has_them(option):
 
 
 def test_a_claim_of_ones_own_is_one_entry(tmp_path, monkeypatch):
-    own = Claim(
-        "z",
-        "The loss ends lower.",
-        rule="The difference is below 0.",
-        judge=lambda case: [case.network("final:loss", BELOW)],
-        reason=lambda _, parts: [reasons.size("final loss differs by", parts[0].effect, "loss is missing")],
-    )
+    def judge(case):
+        part = case.single(case.effects.network("final:loss"), BELOW)
+        return [part], [reasons.size("final loss differs by", part.effect, "loss is missing")]
+
+    own = Claim("z", "The loss ends lower.", "The difference is below 0.", judge)
     monkeypatch.setattr(claims_module, "CLAIMS", (*CLAIMS, own))
     found = dd.compare(play(tmp_path, {"plain": BASE, "treated": BASE})).claims()
     row = found.table.set_index("claim").loc["z"]
