@@ -169,18 +169,17 @@ def pair_by_seed(runs: Runs, condition: str, baseline: str) -> SeedPairing:
         among those of the other; runs without a partner are then left out. Else all runs, as independent samples.
         A condition beside itself is paired run by run.
     """
-    if condition == baseline:
-        same = tuple(label for run, label in zip(runs, runs.labels(), strict=True) if run.condition == condition)
-        return SeedPairing(same, same, paired=True)
-    mine, theirs = ([(run.seed, label) for run, label in zip(runs, runs.labels(), strict=True) if run.condition == name]
+    mine, theirs = ({label: run.seed for run, label in zip(runs, runs.labels(), strict=True) if run.condition == name}
                     for name in (condition, baseline))  # fmt: skip
+    if condition == baseline:
+        return SeedPairing(tuple(mine), tuple(mine), paired=True)
     # a seed that comes twice loses a run here: the sizes then differ, and nobody can say which two belong together
-    left, right = dict(mine), dict(theirs)
+    left, right = ({seed: label for label, seed in side.items()} for side in (mine, theirs))
     whole = None not in left.keys() | right.keys() and (len(left), len(right)) == (len(mine), len(theirs))
     common = [seed for seed in right if seed in left]
     # seeds that overlap only in part are independent runs: pairing a few of them would throw most away
     if not whole or len(common) < min(len(left), len(right)):
-        return SeedPairing(tuple(label for _, label in mine), tuple(label for _, label in theirs), paired=False)
+        return SeedPairing(tuple(mine), tuple(theirs), paired=False)
     alone = [label for side in (left, right) for seed, label in side.items() if seed not in right or seed not in left]
     return SeedPairing(tuple(left[s] for s in common), tuple(right[s] for s in common), paired=True, alone=tuple(alone))
 

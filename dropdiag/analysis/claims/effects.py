@@ -72,6 +72,7 @@ class PairEffects(Pair):
         known = [(site, values, both) for site, values in self._sites(name)
                  if (both := self._effects(measure, values, bounds))]  # fmt: skip
         p, p_against = (holm([both[which].p for *_, both in known]) for which in (0, 1))
+        # a layer with one seed on a side is not tested, and does not make the others' tests stricter
         tested = int(np.count_nonzero(~np.isnan(p)))
         confidence = 1.0 - (1.0 - self.measurements.settings.confidence) / max(tested, 1)
         return [
@@ -90,6 +91,7 @@ class PairEffects(Pair):
         """Return the effect on each run's least-squares slope over the layers' order; NaN for a single layer."""
 
         def slopes(x: Floats) -> Floats:
+            # centred, so that the slope is a plain product
             place = np.arange(x.shape[1]) - (x.shape[1] - 1) / 2.0
             return np.asarray(x @ place / (place @ place)) if x.shape[1] > 1 else np.full(len(x), np.nan)
 

@@ -36,6 +36,7 @@ def interval(low: float, high: float) -> str:
 
 def flow_factor(one: ClaimEffect, whose: str, steps: int | None) -> str:
     """Say by what factor the gradient flow differs, and over which training steps."""
+    # a log ratio is told as the factor that it stands for
     effect, low, high = np.exp([one.effect.effect, one.effect.low, one.effect.high])
     over = f" over the first {steps:,} training steps" if steps else ""
     return f"gradient flow is {effect:.3g} times {whose}{interval(low, high)}{over}"
@@ -73,6 +74,7 @@ def caveats(parts: Sequence[Part], alpha: float) -> list[str]:
     if any(one.effect.without_spread for one in known):
         return [what, "the seeds do not differ at all, so they say nothing about chance"]
     if any(part.margin is not None for part in parts):
+        # an equivalence is judged by its interval alone
         return [what]
     p = ", ".join(f"{_p(one):.2g}" for one in known)
     least = max(one.effect.p_attainable for one in known)
