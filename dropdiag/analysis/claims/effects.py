@@ -71,7 +71,7 @@ class PairEffects(Pair):
         measure = self.measurements.measure(name)
         known = [(site, values, both) for site, values in self._sites(name)
                  if (both := self._effects(measure, values, bounds))]  # fmt: skip
-        p, p_against = (holm([both[which].p for *_, both in known]) for which in (0, 1))
+        p, p_against = (holm([both[which].p for *_, both in known]) for which in (0, -1))
         # a layer with one seed on a side is not tested, and does not make the others' tests stricter
         tested = int(np.count_nonzero(~np.isnan(p)))
         confidence = 1.0 - (1.0 - self.measurements.settings.confidence) / max(tested, 1)
@@ -80,7 +80,7 @@ class PairEffects(Pair):
                 name, site.layer, site.call, one, float(p[i]), float(p_against[i]), one.p_attainable * tested, bounds,
                 self._interval(measure, values, confidence),
             )
-            for i, (site, values, (one, _)) in enumerate(known)
+            for i, (site, values, (one, *_)) in enumerate(known)
         ]  # fmt: skip
 
     def average(self, name: str, bounds: Bounds = ZERO) -> ClaimEffect | None:
@@ -142,12 +142,13 @@ class PairEffects(Pair):
         both = self._effects(measure, values, bounds)
         if not both:
             return None
-        one, other = both
-        return ClaimEffect(name, None, 0, one, one.p, other.p, one.p_attainable, bounds, (one.low, one.high))
+        one, against = both[0], both[-1]
+        return ClaimEffect(name, None, 0, one, one.p, against.p, one.p_attainable, bounds, (one.low, one.high))
 
     def _effects(self, measure: Measure, values: Mapping[str, float], bounds: Bounds) -> list[Effect]:
-        """Return the effect with the p of the threshold, and with that of the bound that contradicts, or neither."""
-        found = [self.effect(measure, values, threshold=bound)[0] for bound in bounds]
+        """Return the effect with the p of each bound: one for both where they are the same, none without values."""
+        # thousands of labellings are behind each p, and most claims hold an effect against 0 both ways
+        found = [self.effect(measure, values, threshold=bound)[0] for bound in dict.fromkeys(bounds)]
         return [effect for effect in found if effect is not None]
 
     def _interval(self, measure: Measure, values: Mapping[str, float], confidence: float) -> tuple[float, float]:

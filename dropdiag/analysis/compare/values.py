@@ -160,7 +160,7 @@ def _weights(frame: pd.DataFrame) -> pd.DataFrame:
 
 def network_values(
     scalars: pd.DataFrame, own: Collection[str], conditions: Sequence[str], problems: Problems
-) -> list[pd.DataFrame]:
+) -> list[pd.DataFrame | None]:
     """Take the scalars of the network that were given to the recorder.
 
     Parameters
@@ -176,15 +176,14 @@ def network_values(
 
     Returns
     -------
-    list of DataFrame
+    list of DataFrame or None
         Rows of final:NAME, best:NAME and epochs_to_best:NAME; of final:NAME alone, where training alone has the name.
     """
     frame = scalars[scalars["layer"].isna()].assign(layer=None, call=0)
     names = sorted(name for name in frame["quantity"].unique() if name not in own and name.lower() not in COUNTERS)
     place = frame["condition"].map({name: i for i, name in enumerate(conditions)})
     frame = frame.loc[place.sort_values(kind="stable").index]
-    found = [asked(problems, partial(_scalar, frame[frame["quantity"] == name], name)) for name in names]
-    return [one for one in found if one is not None]
+    return [asked(problems, partial(_scalar, frame[frame["quantity"] == name], name)) for name in names]
 
 
 def _scalar(frame: pd.DataFrame, name: str) -> pd.DataFrame:
@@ -194,15 +193,16 @@ def _scalar(frame: pd.DataFrame, name: str) -> pd.DataFrame:
     last = frame.groupby("run", sort=False).tail(1)
     if phase == TRAIN:
         # the best of noisy training steps says how many there were, not how good the network is
-        return _named("final", name, last.assign(value=last["tail"], note=_lost(last["tail"], name)))
-    final = last.assign(note=_lost(last["value"], name))
+        return rows(last.assign(value=last["tail"], note=_lost(last["tail"], name)), measure_of(f"final:{name}"))
     best = _best(frame, less_is_better(name))
-    finals = final.assign(value=final["value"].where(best["value"].notna().to_numpy()))
-    return pd.concat([
-        _named("final", name, finals),
-        _named("best", name, best),
-        _named("epochs_to_best", name, best.assign(value=best["evaluation"].where(best["value"].notna(), np.nan))),
-    ])  # fmt: skip
+    # of a run without any finite evaluation nothing counts; both frames have a row a run, in one order
+    known = best["value"].notna().to_numpy()
+    parts = {
+        "final": last.assign(value=last["value"].where(known), note=_lost(last["value"], name)),
+        "best": best,
+        "epochs_to_best": best.assign(value=best["evaluation"].where(known)),
+    }
+    return pd.concat([rows(part, measure_of(f"{kind}:{name}")) for kind, part in parts.items()])
 
 
 def _best(frame: pd.DataFrame, less: bool) -> pd.DataFrame:
@@ -219,7 +219,3 @@ def _best(frame: pd.DataFrame, less: bool) -> pd.DataFrame:
 def _lost(final: pd.Series[float], name: str) -> list[str]:
     """Note for a loss that ends as NaN or infinite."""
     return ["" if np.isfinite(one) or not less_is_better(name) else f"the last {name} is {NOT_FINITE}" for one in final]
-
-
-def _named(kind: str, name: str, frame: pd.DataFrame) -> pd.DataFrame:
-    return rows(frame, measure_of(f"{kind}:{name}"))

@@ -190,6 +190,15 @@ def test_what_was_not_recorded_leaves_claims_undecided(tmp_path):
     assert "No condition plays gaaf by its name; name it with gaaf=." in table.loc["e", "reason"]
 
 
+def test_layers_are_in_network_order_whatever_order_they_are_asked_for_in(tmp_path):
+    runs = play(tmp_path, {"plain": BASE, "treated": Scene(share=0.3, slope=0.1)}, seeds=[0, 1])
+    every = dd.compare(runs)
+    turned = dd.compare(runs, layers=every.layers[::-1])
+    assert turned.layers == every.layers
+    pd.testing.assert_frame_equal(turned.table, every.table)
+    pd.testing.assert_frame_equal(turned.claims().overall, every.claims().overall)
+
+
 def test_roles_are_guessed_by_name_said_so_and_can_be_given(tmp_path):
     scenes = {"No dropout": BASE, "p=0.5 Drop": DROPOUT, "With gaaf": DROPOUT, "x": BASE}
     comparison = dd.compare(play(tmp_path, scenes, seeds=[0, 1]))
