@@ -28,7 +28,7 @@ from dropdiag.deprecation import renamed as _renamed
 
 if TYPE_CHECKING:
     from dropdiag import analysis, gaaf, measure, plots
-    from dropdiag.analysis.compare import Comparison, compare
+    from dropdiag.analysis.comparison import Comparison, compare
     from dropdiag.errors import DropdiagError, DropdiagWarning
     from dropdiag.gaaf.activation import GAAF
     from dropdiag.histograms.histogram import Histogram
@@ -66,14 +66,14 @@ __all__ = [
 _HOME = {
     "GAAF": "dropdiag.gaaf.activation",
     "Catalog": "dropdiag.store.catalog",
-    "Comparison": "dropdiag.analysis.compare",
+    "Comparison": "dropdiag.analysis.comparison",
     "DropdiagError": "dropdiag.errors",
     "DropdiagWarning": "dropdiag.errors",
     "Histogram": "dropdiag.histograms.histogram",
     "Recorder": "dropdiag.recorder",
     "Run": "dropdiag.store.reader",
     "Runs": "dropdiag.store.reader",
-    "compare": "dropdiag.analysis.compare",
+    "compare": "dropdiag.analysis.comparison",
     "every": "dropdiag.recording.schedules",
     "load": "dropdiag.store.reader",
     "log_spaced": "dropdiag.recording.schedules",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 NOTHING: Final = "–"
@@ -75,6 +75,12 @@ def words(label: str) -> str:
 def minus(sentence: str) -> str:
     """Write a true minus sign before the numbers of a sentence, as `typeset` has it."""
     return re.sub(r"(?<![\w.\-])-(?=\d)|(?<=\de)-0*(?=\d)", "−", sentence)
+
+
+def some(names: Sequence[str], most: int = 3) -> str:
+    """List the first names, and say how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def size(number: int) -> str:

@@ -61,13 +61,18 @@ def t_interval(values: ArrayLike, level: float = 0.95) -> tuple[float, float, fl
         The interval is NaN for fewer than two replicates, the mean for none.
     """
     x = np.asarray(values, dtype=np.float64)
-    x = x[~np.isnan(x)]
-    if x.size == 0:
+    return _of_means([x[~np.isnan(x)]], level)
+
+
+def _of_means(samples: Sequence[Floats], level: float) -> tuple[float, float, float]:
+    """Sum of the means of independent samples, and its t interval."""
+    if not all(x.size for x in samples):
         return float("nan"), float("nan"), float("nan")
-    mean = float(x.mean())
-    if x.size < 2:
-        return mean, float("nan"), float("nan")
-    return mean, *interval_about(mean, [float(x.var(ddof=1)) / x.size], [x.size], level)
+    effect = float(sum(x.mean() for x in samples))
+    if min(x.size for x in samples) < 2:
+        return effect, float("nan"), float("nan")
+    squares = [float(x.var(ddof=1)) / x.size for x in samples]
+    return effect, *interval_about(effect, squares, [x.size for x in samples], level)
 
 
 def interval_about(effect: float, squares: Sequence[float], sizes: Sequence[int], level: float) -> tuple[float, float]:
@@ -113,16 +118,7 @@ def difference(condition: Floats, baseline: Floats, *, paired: bool, level: floa
     difference, low, high : float
         The interval is NaN for fewer than two values on a side, the difference for none.
     """
-    if paired:
-        return t_interval(condition - baseline, level)
-    sides = [condition, baseline]
-    if not all(x.size for x in sides):
-        return float("nan"), float("nan"), float("nan")
-    mean = float(condition.mean() - baseline.mean())
-    if min(x.size for x in sides) < 2:
-        return mean, float("nan"), float("nan")
-    squares = [float(x.var(ddof=1)) / x.size for x in sides]
-    return mean, *interval_about(mean, squares, [x.size for x in sides], level)
+    return t_interval(condition - baseline, level) if paired else _of_means([condition, -baseline], level)
 
 
 @dataclass(frozen=True)
@@ -148,14 +144,13 @@ class SeedPairing:
         """Runs of both sides, the condition's first."""
         return (*self.condition, *self.baseline)
 
-    def having(self, condition: Container[str], baseline: Container[str]) -> SeedPairing:
+    def having(self, known: Container[str]) -> SeedPairing:
         """Return the runs that have a value; a pair is dropped where one of its two runs has none."""
         if self.paired:
-            both = [pair for pair in zip(self.condition, self.baseline, strict=True)
-                    if pair[0] in condition and pair[1] in baseline]  # fmt: skip
+            both = [(one, other) for one, other in zip(self.condition, self.baseline, strict=True)
+                    if one in known and other in known]  # fmt: skip
             return replace(self, condition=tuple(a for a, _ in both), baseline=tuple(b for _, b in both))
-        mine, theirs = (tuple(label for label in side if label in known)
-                        for side, known in ((self.condition, condition), (self.baseline, baseline)))  # fmt: skip
+        mine, theirs = (tuple(run for run in side if run in known) for side in (self.condition, self.baseline))
         return replace(self, condition=mine, baseline=theirs)
 
 
@@ -174,18 +169,17 @@ def pair_by_seed(runs: Runs, condition: str, baseline: str) -> SeedPairing:
         among those of the other; runs without a partner are then left out. Else all runs, as independent samples.
         A condition beside itself is paired run by run.
     """
-    if condition == baseline:
-        same = tuple(label for run, label in zip(runs, runs.labels(), strict=True) if run.condition == condition)
-        return SeedPairing(same, same, paired=True)
-    mine, theirs = ([(run.seed, label) for run, label in zip(runs, runs.labels(), strict=True) if run.condition == name]
+    mine, theirs = ({label: run.seed for run, label in zip(runs, runs.labels(), strict=True) if run.condition == name}
                     for name in (condition, baseline))  # fmt: skip
+    if condition == baseline:
+        return SeedPairing(tuple(mine), tuple(mine), paired=True)
     # a seed that comes twice loses a run here: the sizes then differ, and nobody can say which two belong together
-    left, right = dict(mine), dict(theirs)
+    left, right = ({seed: label for label, seed in side.items()} for side in (mine, theirs))
     whole = None not in left.keys() | right.keys() and (len(left), len(right)) == (len(mine), len(theirs))
     common = [seed for seed in right if seed in left]
     # seeds that overlap only in part are independent runs: pairing a few of them would throw most away
     if not whole or len(common) < min(len(left), len(right)):
-        return SeedPairing(tuple(label for _, label in mine), tuple(label for _, label in theirs), paired=False)
+        return SeedPairing(tuple(mine), tuple(theirs), paired=False)
     alone = [label for side in (left, right) for seed, label in side.items() if seed not in right or seed not in left]
     return SeedPairing(tuple(left[s] for s in common), tuple(right[s] for s in common), paired=True, alone=tuple(alone))
 
@@ -212,7 +206,7 @@ def sides_of(
     """
     known = {label for label in pairing.runs if np.isfinite(value := values.get(label, np.nan))
              and (value > 0.0 or not logs)}  # fmt: skip
-    used = pairing.having(known, known)
+    used = pairing.having(known)
     mine, theirs = (np.array([values[label] for label in side], dtype=np.float64)
                     for side in (used.condition, used.baseline))  # fmt: skip
     return (used, np.log(mine), np.log(theirs)) if logs else (used, mine, theirs)

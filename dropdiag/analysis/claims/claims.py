@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import pandas as pd
 
 from dropdiag.analysis.claims import reasons
-from dropdiag.analysis.claims.case import Case
-from dropdiag.analysis.claims.claim import Claim
-from dropdiag.analysis.claims.effects import ClaimEffect
+from dropdiag.analysis.claims.case import Case, Claim, Options, Part
+from dropdiag.analysis.claims.effects import ClaimEffect, PairEffects
 from dropdiag.analysis.claims.paper import CLAIMS
-from dropdiag.analysis.claims.parts import Options, Part
 from dropdiag.analysis.claims.roles import Roles, infer_roles
 from dropdiag.analysis.claims.rules import UNDECIDED, jointly
 from dropdiag.analysis.compare.measurements import Measurements
@@ -28,6 +26,8 @@ PARTS: Final = [
     "joint_low", "joint_high", "threshold", "p", "p_holm", "p_attainable", "verdict", "n", "n_baseline", "paired",
     "scale",
 ]  # fmt: skip
+_Evaluation: TypeAlias = tuple[dict[str, Any], list[dict[str, Any]]]
+"""A claim on one condition: its row of the table, and its numbers."""
 VALIDATION: Final = re.compile(r"(?<![a-z])(val|valid|validation|dev)(?![a-z])", re.IGNORECASE)
 """A scalar of images that were held out to choose by: what test images say is not chosen by them."""
 
@@ -117,82 +117,65 @@ def claims(
     """
     options = Options(alpha, correlation_margin, published_factor, flow_margin, share_margin)
     roles = infer_roles(measurements.conditions, dropout, gaaf)
-    every = _Evaluator(measurements, options, roles, _scalar(measurements, scalar)).evaluations()
-    return _as_claims(list(every), roles, {claim.letter: claim.rule_of(options) for claim in CLAIMS})
-
-
-@dataclass(frozen=True)
-class _Evaluation:
-    """A claim on one condition: its row of the table, and its numbers."""
-
-    row: tuple[Any, ...]
-    numbers: tuple[tuple[Any, ...], ...] = ()
-
-
-@dataclass(frozen=True)
-class _Evaluator:
-    """Puts each claim to the conditions that it speaks of."""
-
-    measurements: Measurements
-    options: Options
-    roles: Roles
-    scalar: str | None
-
-    def evaluations(self) -> Iterator[_Evaluation]:
-        for condition in self.measurements.conditions[1:]:
-            yield from self._put(condition, self.measurements.baseline, of_gaaf=False)
-        if self.roles.dropout is None or not self.roles.gaafs:
-            yield from (self._without_role(claim, gaaf) for claim in CLAIMS if claim.of_gaaf
-                        for gaaf in self.roles.gaafs or ("",))  # fmt: skip
-            return
-        for gaaf in self.roles.gaafs:
-            yield from self._put(gaaf, self.roles.dropout, of_gaaf=True)
-
-    def _put(self, condition: str, baseline: str, *, of_gaaf: bool) -> Iterator[_Evaluation]:
-        case = Case(self.measurements, condition, baseline, self.options, self.scalar)
-        return (self._evaluate(claim, case) for claim in CLAIMS if claim.of_gaaf == of_gaaf)
-
-    def _evaluate(self, claim: Claim, case: Case) -> _Evaluation:
-        parts = claim.judge(case)
-        words = [*claim.reason(case, parts), *(part.remark for part in parts)]
-        # the numbers first, then what limits them: people read the start of a sentence
-        words += reasons.caveats(parts, self.options.alpha)
-        words += self.roles.guesses(case.condition) if claim.of_gaaf else []
-        reason = "; ".join(filter(None, words)) + "."
-        n = min((part.effect.effect.n for part in parts if part.effect is not None), default=0)
-        head = claim.letter, claim.statement, case.condition, case.baseline
-        row = *head, jointly([part.verdict for part in parts]), reason[0].upper() + reason[1:], n
-        numbers = (self._number(part, *judged) for part in parts for judged in part.judged)
-        return _Evaluation(row, tuple((*head, *number) for number in numbers))
-
-    def _number(self, part: Part, one: ClaimEffect, verdict: str) -> tuple[Any, ...]:
-        """Return the numbers of one verdict; an equivalence is judged by its interval, without a p."""
-        e = one.effect
-        p = (e.p, one.p_holm, e.p_attainable) if part.margin is None else (np.nan,) * 3
-        # one p for two sides of a margin would be two tests: the interval says both at once
-        threshold = one.bounds.threshold if part.margin is None else part.margin
-        scale = self.measurements.measure(one.measure).scale
-        return (
-            one.layer, one.call, one.measure, e.effect, e.low, e.high, e.interval, *one.joint, threshold, *p, verdict,
-            e.n, e.n_baseline, e.paired, scale,
-        )  # fmt: skip
-
-    def _without_role(self, claim: Claim, gaaf: str) -> _Evaluation:
-        """Return an undecided row, because no condition has a role that the claim needs."""
-        who = [role for role in ("dropout", "gaaf") if getattr(self.roles, role) is None]
-        reason = f"No condition plays {' or '.join(who)} by its name; name it with {', '.join(f'{w}=' for w in who)}."
-        return _Evaluation((claim.letter, claim.statement, gaaf, self.roles.dropout or "", UNDECIDED, reason, 0))
-
-
-def _as_claims(every: Sequence[_Evaluation], roles: Roles, rules: dict[str, str]) -> Claims:
+    found = list(_evaluations(measurements, roles, options, _scalar(measurements, scalar)))
     order = {claim.letter: i for i, claim in enumerate(CLAIMS)}
-    table = pd.DataFrame([one.row for one in every], columns=TABLE)
-    table = table.sort_values("claim", key=lambda c: c.map(order), kind="stable").reset_index(drop=True)
-    layer = PARTS.index("layer")
-    numbers = [number for one in every for number in one.numbers]
-    layers, overall = (pd.DataFrame([number for number in numbers if (number[layer] is None) == whole], columns=PARTS)
+    table = pd.DataFrame([row for row, _ in found], columns=TABLE)
+    table = table.sort_values("claim", key=lambda letters: letters.map(order), kind="stable", ignore_index=True)
+    numbers = [number for _, several in found for number in several]
+    layers, overall = (pd.DataFrame([one for one in numbers if (one["layer"] is None) == whole], columns=PARTS)
                        for whole in (False, True))  # fmt: skip
-    return Claims(table, layers, overall, rules, roles)
+    return Claims(table, layers, overall, {claim.letter: claim.rule_of(options) for claim in CLAIMS}, roles)
+
+
+def _evaluations(
+    measurements: Measurements, roles: Roles, options: Options, scalar: str | None
+) -> Iterator[_Evaluation]:
+    """Put each claim to the conditions that it speaks of."""
+    pairs = [(condition, measurements.baseline, False) for condition in measurements.conditions[1:]]
+    pairs += [(gaaf, roles.dropout, True) for gaaf in roles.gaafs if roles.dropout is not None]
+    for condition, baseline, of_gaaf in pairs:
+        # one case for all of them: what its effects are taken from is gathered once
+        case = Case(PairEffects(measurements, condition, baseline), options, scalar)
+        yield from (_evaluate(claim, case, roles) for claim in CLAIMS if claim.of_gaaf == of_gaaf)
+    if roles.dropout is None or not roles.gaafs:
+        yield from (_without_role(claim, roles, gaaf) for claim in CLAIMS if claim.of_gaaf
+                    for gaaf in roles.gaafs or ("",))  # fmt: skip
+
+
+def _evaluate(claim: Claim, case: Case, roles: Roles) -> _Evaluation:
+    condition, baseline = case.effects.condition, case.effects.baseline
+    parts, words = claim.judge(case)
+    said = [*words, *map(reasons.contrary, parts)]
+    # the numbers first, then what limits them: people read the start of a sentence
+    said += reasons.caveats(parts, case.options.alpha)
+    said += roles.guesses(condition) if claim.of_gaaf else []
+    head = {"claim": claim.letter, "statement": claim.statement, "condition": condition, "baseline": baseline}
+    n = min((part.effect.effect.n for part in parts if part.effect is not None), default=0)
+    reason = "; ".join(filter(None, said)) + "."
+    row = {"verdict": jointly([part.verdict for part in parts]), "reason": reason[0].upper() + reason[1:], "n": n}
+    return head | row, [head | _numbers(case, part, *judged) for part in parts for judged in part.judged]
+
+
+def _numbers(case: Case, part: Part, one: ClaimEffect, verdict: str) -> dict[str, Any]:
+    """Return the numbers of one verdict; an equivalence is judged by its interval, without a p."""
+    low, high = one.joint
+    numbers = {
+        **asdict(one.effect), "layer": one.layer, "call": one.call, "measure": one.measure, "joint_low": low,
+        "joint_high": high, "threshold": one.bounds.threshold, "p_holm": one.p_holm, "verdict": verdict,
+        "scale": case.effects.measurements.measure(one.measure).scale,
+    }  # fmt: skip
+    if part.margin is not None:
+        # one p for two sides of a margin would be two tests: the interval says both at once
+        numbers |= {"threshold": part.margin, "p": np.nan, "p_holm": np.nan, "p_attainable": np.nan}
+    return numbers
+
+
+def _without_role(claim: Claim, roles: Roles, gaaf: str) -> _Evaluation:
+    """Return an undecided row, because no condition has a role that the claim needs."""
+    who = [role for role in ("dropout", "gaaf") if getattr(roles, role) is None]
+    reason = f"No condition plays {' or '.join(who)} by its name; name it with {', '.join(f'{w}=' for w in who)}."
+    values = claim.letter, claim.statement, gaaf, roles.dropout or "", UNDECIDED, reason, 0
+    return dict(zip(TABLE, values, strict=True)), []
 
 
 def _scalar(measurements: Measurements, wanted: str | None) -> str | None:

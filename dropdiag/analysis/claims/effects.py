@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from dropdiag.analysis.compare.effects import Effect, holm
-from dropdiag.analysis.compare.measurements import Measurements
+from dropdiag.analysis.compare.measurements import Pair, Site
 from dropdiag.analysis.compare.measures import Measure
 from dropdiag.analysis.compare.resampling import Floats
-from dropdiag.analysis.compare.table import by_site, effect_of, told
+from dropdiag.analysis.compare.table import told
 from dropdiag.analysis.seeds import difference, sides_of
 from dropdiag.store.schema import DIFFERENCE
 
@@ -63,46 +63,24 @@ class ClaimEffect:
     joint: tuple[float, float]
 
 
-class PairEffects:
-    """Effects between two conditions, any two.
-
-    Parameters
-    ----------
-    measurements : Measurements
-    condition, baseline : str
-    """
-
-    def __init__(self, measurements: Measurements, condition: str, baseline: str) -> None:
-        self.condition, self.baseline = condition, baseline
-        self.step_range = measurements.step_range(condition, baseline)
-        self._measurements = measurements
-        self._pairing = measurements.pairing(condition, baseline)
-        self._measured = measurements.of(condition, baseline)
-        self._found: dict[str, list[tuple[str | None, int, dict[str, float]]]] = {}
-        for measure, layer, call, values in self._in_network_order():
-            self._found.setdefault(measure, []).append((layer, call, values))
-
-    def _in_network_order(self) -> Iterator[tuple[str, str | None, int, dict[str, float]]]:
-        order: dict[str | None, int] = {name: i for i, name in enumerate(self._measurements.layers)}
-        sites = [site for site in by_site(self._measured).items() if site[0][1] is None or site[0][1] in order]
-        for (measure, layer, call), found in sorted(sites, key=lambda site: (order.get(site[0][1], -1), site[0][2])):
-            if self.condition in found and self.baseline in found:
-                yield measure, layer, call, {**found[self.condition], **found[self.baseline]}
+class PairEffects(Pair):
+    """Effects between two conditions, any two, as claims need them."""
 
     def layers(self, name: str, bounds: Bounds = ZERO) -> list[ClaimEffect]:
         """Return the effect in each layer, in network order."""
-        measure = self._measurements.measure(name)
-        known = [(layer, call, values, both) for layer, call, values in self._sites(name)
-                 if (both := self._effects(measure, values, bounds)) is not None]  # fmt: skip
-        p, p_against = (holm([both[which].p for *_, both in known]) for which in (0, 1))
+        measure = self.measurements.measure(name)
+        known = [(site, values, both) for site, values in self._sites(name)
+                 if (both := self._effects(measure, values, bounds))]  # fmt: skip
+        p, p_against = (holm([both[which].p for *_, both in known]) for which in (0, -1))
+        # a layer with one seed on a side is not tested, and does not make the others' tests stricter
         tested = int(np.count_nonzero(~np.isnan(p)))
-        confidence = 1.0 - (1.0 - self._measurements.settings.confidence) / max(tested, 1)
+        confidence = 1.0 - (1.0 - self.measurements.settings.confidence) / max(tested, 1)
         return [
             ClaimEffect(
-                name, layer, call, one, float(p[i]), float(p_against[i]), one.p_attainable * tested, bounds,
+                name, site.layer, site.call, one, float(p[i]), float(p_against[i]), one.p_attainable * tested, bounds,
                 self._interval(measure, values, confidence),
             )
-            for i, (layer, call, values, (one, _)) in enumerate(known)
+            for i, (site, values, (one, *_)) in enumerate(known)
         ]  # fmt: skip
 
     def average(self, name: str, bounds: Bounds = ZERO) -> ClaimEffect | None:
@@ -113,6 +91,7 @@ class PairEffects:
         """Return the effect on each run's least-squares slope over the layers' order; NaN for a single layer."""
 
         def slopes(x: Floats) -> Floats:
+            # centred, so that the slope is a plain product
             place = np.arange(x.shape[1]) - (x.shape[1] - 1) / 2.0
             return np.asarray(x @ place / (place @ place)) if x.shape[1] > 1 else np.full(len(x), np.nan)
 
@@ -120,12 +99,12 @@ class PairEffects:
 
     def network(self, name: str) -> ClaimEffect | None:
         """Return the effect on a scalar of the network."""
-        found = [values for layer, _, values in self._found.get(name, []) if layer is None]
-        return self._whole(name, self._measurements.measure(name), found[0], ZERO) if found else None
+        found = self._values(Site(name, None, 0))
+        return self._whole(name, self.measurements.measure(name), found, ZERO) if found else None
 
     def missing(self, name: str) -> str:
         """Say of a measure that gives no effect why: it was not recorded on both sides, or has no value there."""
-        rows = self._measured[self._measured["measure"] == name]
+        rows = self.measured[self.measured["measure"] == name]
         if not {self.condition, self.baseline} <= set(rows["condition"]):
             return "was not recorded on both sides"
         notes = told(dict(zip(rows["run"], rows["note"], strict=True)))
@@ -133,20 +112,23 @@ class PairEffects:
 
     def noted(self, name: str, note: str) -> tuple[int, int]:
         """Count the runs of which a note is made, and all that have a value."""
-        rows = self._measured[(self._measured["measure"] == name) & np.isfinite(self._measured["value"])]
-        used = rows[rows["run"].isin(self._pairing.runs)]
+        rows = self.measured[(self.measured["measure"] == name) & np.isfinite(self.measured["value"])]
+        used = rows[rows["run"].isin(self.pairing.runs)]
         return int((used["note"] == note).sum()), len(used)
 
-    def _sites(self, name: str) -> list[tuple[str, int, dict[str, float]]]:
-        """Return layer, call, and the values of both conditions' runs, in network order."""
-        return [(layer, call, values) for layer, call, values in self._found.get(name, []) if layer is not None]
+    def _sites(self, name: str) -> list[tuple[Site, dict[str, float]]]:
+        """Return the layers of a measure with the values of both conditions' runs, in network order."""
+        return [(site, self._values(site)) for site in self.sites if site.measure == name and site.layer is not None]
+
+    def _values(self, site: Site) -> dict[str, float]:
+        return {run: one.value for run, one in self.sites.get(site, {}).items()}
 
     def _over_layers(
         self, name: str, reduce: Callable[[Floats], Floats], called: str, bounds: Bounds
     ) -> ClaimEffect | None:
         """Reduce the layers that all runs hold to one number a run."""
-        frame = pd.DataFrame([values for _, _, values in self._sites(name)]).T.astype("float64")
-        if self._measurements.measure(name).logs:
+        frame = pd.DataFrame([values for _, values in self._sites(name)]).T.astype("float64")
+        if self.measurements.measure(name).logs:
             frame = frame.where(frame > 0.0).transform("log")
         # first the runs that have nothing, then the layers that not all of the rest have: a mean over other layers
         # is another quantity
@@ -158,23 +140,17 @@ class PairEffects:
 
     def _whole(self, name: str, measure: Measure, values: Mapping[str, float], bounds: Bounds) -> ClaimEffect | None:
         both = self._effects(measure, values, bounds)
-        if both is None:
+        if not both:
             return None
-        one, other = both
-        return ClaimEffect(name, None, 0, one, one.p, other.p, one.p_attainable, bounds, (one.low, one.high))
+        one, against = both[0], both[-1]
+        return ClaimEffect(name, None, 0, one, one.p, against.p, one.p_attainable, bounds, (one.low, one.high))
 
-    def _effects(self, measure: Measure, values: Mapping[str, float], bounds: Bounds) -> tuple[Effect, Effect] | None:
-        """Return the effect twice: with the p of the threshold, and of the bound that contradicts."""
-        one, other = (self._beyond(measure, values, bound) for bound in bounds)
-        return None if one is None or other is None else (one, other)
-
-    def _beyond(self, measure: Measure, values: Mapping[str, float], bound: float) -> Effect | None:
-        found, _ = effect_of(measure, values, self._pairing, self._measurements.settings, threshold=bound)
-        if found is None:
-            return None
-        # the bound was taken off for the sake of p alone
-        return replace(found, effect=found.effect + bound, low=found.low + bound, high=found.high + bound)
+    def _effects(self, measure: Measure, values: Mapping[str, float], bounds: Bounds) -> list[Effect]:
+        """Return the effect with the p of each bound: one for both where they are the same, none without values."""
+        # thousands of labellings are behind each p, and most claims hold an effect against 0 both ways
+        found = [self.effect(measure, values, threshold=bound)[0] for bound in dict.fromkeys(bounds)]
+        return [effect for effect in found if effect is not None]
 
     def _interval(self, measure: Measure, values: Mapping[str, float], confidence: float) -> tuple[float, float]:
-        used, mine, theirs = sides_of(values, self._pairing, logs=measure.logs)
+        used, mine, theirs = sides_of(values, self.pairing, logs=measure.logs)
         return difference(mine, theirs, paired=used.paired, level=confidence)[1:]

@@ -1,20 +1,17 @@
-"""The claims of the paper. To add one: its functions and an entry in `CLAIMS` here, and a row in docs/claims.md."""
+"""The claims of the paper. To add one: its function and an entry in `CLAIMS` here, and a row in docs/claims.md."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
 import numpy as np
 
 from dropdiag.analysis.claims import reasons
-from dropdiag.analysis.claims.case import Case
-from dropdiag.analysis.claims.claim import Claim
+from dropdiag.analysis.claims.case import Case, Claim, Judgement
 from dropdiag.analysis.claims.effects import ABOVE, BELOW, Bounds
-from dropdiag.analysis.claims.parts import Part
 from dropdiag.analysis.claims.rules import BOTH, ONE_SIDE, UNDECIDED, WHOLE
-from dropdiag.analysis.compare.network_values import LAST
+from dropdiag.analysis.compare.values import LAST
 
 KS, SHAPE, CORRELATION = "weight_ks_normal", "weight_shape_distance", "abs_correlation"
 FLOW, SHARE = "gradient_flow", "saturation_share"
@@ -50,104 +47,80 @@ EPOCHS_RULE: Final = (
 )
 
 
-def _gaussian(case: Case) -> Sequence[Part]:
-    return case.layers(KS, BELOW), case.layers(SHAPE, BELOW)
-
-
-def _gaussian_reason(case: Case, parts: Sequence[Part]) -> Sequence[str]:
-    normal, alike = parts
+def _gaussian(case: Case) -> Judgement:
+    parts = normal, alike = case.layers(KS, BELOW), case.layers(SHAPE, BELOW)
     if normal.effect is None:
-        return [f"the weights' distribution {case.missing(KS)}"]
+        return parts, [f"the weights' distribution {case.effects.missing(KS)}"]
     alone = "there are no two layers whose shapes could be compared"
-    return [reasons.joined(reasons.change("distance to the normal changes by", normal, ""),
-                           reasons.change("distance between the layers' shapes by", alike, alone))]  # fmt: skip
+    return parts, [reasons.joined(reasons.change("distance to the normal changes by", normal, ""),
+                                  reasons.change("distance between the layers' shapes by", alike, alone))]  # fmt: skip
 
 
-def _correlation(case: Case) -> Sequence[Part]:
-    return (case.layers(CORRELATION, ABOVE, Bounds(-case.options.correlation_margin, 0.0)),)
+def _correlation(case: Case) -> Judgement:
+    margin = case.options.correlation_margin
+    # a lower |r| within the margin is no evidence against: contradicted is only what lies below 0 as a whole
+    part = case.layers(CORRELATION, ABOVE, Bounds(-margin, 0.0))
+    missing = f"node correlation {case.effects.missing(CORRELATION)}"
+    within = f" (margin {margin:g})" if part.effect else ""
+    return [part], [reasons.size("mean |r| changes by", part.effect, missing) + within]
 
 
-def _correlation_reason(case: Case, parts: Sequence[Part]) -> Sequence[str]:
-    effect = parts[0].effect
-    margin = f" (margin {case.options.correlation_margin:g})" if effect else ""
-    return [reasons.size("mean |r| changes by", effect, f"node correlation {case.missing(CORRELATION)}") + margin]
+def _flow(case: Case) -> Judgement:
+    part = case.layers(FLOW, ABOVE)
+    if part.effect is None:
+        return [part], [f"gradient flow {case.effects.missing(FLOW)}"]
+    factor = reasons.flow_factor(part.effect, "the baseline's", case.effects.step_range.steps)
+    return [part], [factor + reasons.beside_published(part.effect, case.options.published_factor)]
 
 
-def _flow(case: Case) -> Sequence[Part]:
-    return (case.layers(FLOW, ABOVE),)
-
-
-def _flow_reason(case: Case, parts: Sequence[Part]) -> Sequence[str]:
-    effect, steps = parts[0].effect, case.effects.step_range.steps
-    if effect is None:
-        return [f"gradient flow {case.missing(FLOW)}"]
-    return [reasons.beside_published(effect, case.options.published_factor, steps)]
-
-
-def _saturation(case: Case) -> Sequence[Part]:
-    return case.layers(SHARE, ABOVE), case.slope(SHARE, ABOVE)
-
-
-def _saturation_reason(case: Case, parts: Sequence[Part]) -> Sequence[str]:
-    share, slope = parts
+def _saturation(case: Case) -> Judgement:
+    share, slope = case.layers(SHARE, ABOVE), case.single(case.effects.slope(SHARE), ABOVE)
     if share.effect is None:
-        return [f"saturation share {case.missing(SHARE)}"]
-    alone = "there is one layer alone, and no higher one"
-    if slope.effect is not None and not np.isfinite(slope.effect.effect.effect):
-        slope = replace(slope, effect=None)
-    return [reasons.joined(reasons.change("saturation share changes by", share, ""),
-                           reasons.change("from a layer to the next that change grows by", slope, alone))]  # fmt: skip
+        return [share, slope], [f"saturation share {case.effects.missing(SHARE)}"]
+    change = reasons.change("saturation share changes by", share, "")
+    grows = "there is one layer alone, and no higher one"
+    if slope.effect is not None and np.isfinite(slope.effect.effect.effect):
+        grows = reasons.change("from a layer to the next that change grows by", slope, "")
+    return [share, slope], [reasons.joined(change, grows)]
 
 
-def _resemblance(case: Case) -> Sequence[Part]:
+def _resemblance(case: Case) -> Judgement:
     margins = {FLOW: float(np.log(case.options.flow_margin)), SHARE: case.options.share_margin}
     parts = {name: case.equivalence(name, margin) for name, margin in margins.items()}
     # equally little of nothing is no resemblance: dropout must have an effect first
-    return [part if case.baselines_own.is_decided(name) else replace(part, verdict=UNDECIDED)
-            for name, part in parts.items()]  # fmt: skip
-
-
-def _resemblance_reason(case: Case, parts: Sequence[Part]) -> Sequence[str]:
-    flow, share = parts
-    ratio = f"gradient flow {case.missing(FLOW)}"
+    effectless = [name for name in parts if not case.baseline_has_effect(name)]
+    parts |= {name: replace(parts[name], verdict=UNDECIDED) for name in effectless}
+    flow, share = parts.values()
+    ratio = f"gradient flow {case.effects.missing(FLOW)}"
     if flow.effect is not None:
-        effect, *ends = np.exp([flow.effect.effect.effect, flow.effect.effect.low, flow.effect.effect.high])
-        over = reasons.over_steps(case.effects.step_range.steps)
-        ratio = f"gradient flow is {effect:.3g} times dropout's{reasons.interval(*ends)}{over} ({flow.verdict})"
-    both = reasons.change("saturation share differs by", share, f"saturation share {case.missing(SHARE)}")
-    return [reasons.joined(ratio, both), *(
-        f"dropout's own effect on {name.replace('_', ' ')} is undecided, so there is nothing to resemble"
-        for name in (FLOW, SHARE) if not case.baselines_own.is_decided(name)
-    )]  # fmt: skip
+        factor = reasons.flow_factor(flow.effect, "dropout's", case.effects.step_range.steps)
+        ratio = f"{factor} ({flow.verdict})"
+    both = reasons.change("saturation share differs by", share, f"saturation share {case.effects.missing(SHARE)}")
+    nothing = [f"dropout's own effect on {name.replace('_', ' ')} is undecided, so there is nothing to resemble"
+               for name in effectless]  # fmt: skip
+    return [flow, share], [reasons.joined(ratio, both), *nothing]
 
 
-def _epochs(case: Case) -> Sequence[Part]:
-    return (case.network(f"epochs_to_best:{case.scalar}", BELOW),)
-
-
-def _epochs_reason(case: Case, parts: Sequence[Part]) -> Sequence[str]:
-    if case.scalar is None:
-        return ["no scalar of held-out data was logged, so epochs cannot be counted"]
+def _epochs(case: Case) -> Judgement:
     name = f"epochs_to_best:{case.scalar}"
-    what, missing = f"evaluations to the best {case.scalar} differ by", f"{case.scalar!r} {case.missing(name)}"
+    part = case.single(case.effects.network(name), BELOW)
+    if case.scalar is None:
+        return [part], ["no scalar of held-out data was logged, so epochs cannot be counted"]
+    what, missing = f"evaluations to the best {case.scalar} differ by", f"{case.scalar!r} {case.effects.missing(name)}"
     ended, runs = case.effects.noted(name, LAST)
     of = f"{ended} of {runs} runs" if runs > 1 else "the run"
     open_end = f"in {of} the best is the last evaluation, so that the difference may be greater or smaller than this"
-    return [reasons.size(what, parts[0].effect, missing), open_end if ended else ""]
+    return [part], [reasons.size(what, part.effect, missing), open_end if ended else ""]
 
 
 CLAIMS: Final = (
-    Claim("a", "Weights become more Gaussian, and more alike across layers.",
-          GAUSSIAN_RULE, _gaussian, _gaussian_reason),
-    Claim("b", "Node correlation is not lower.",
-          CORRELATION_RULE, _correlation, _correlation_reason),
-    Claim("c", "More gradient flows.",
-          FLOW_RULE, _flow, _flow_reason),
+    Claim("a", "Weights become more Gaussian, and more alike across layers.", GAUSSIAN_RULE, _gaussian),
+    Claim("b", "Node correlation is not lower.", CORRELATION_RULE, _correlation),
+    Claim("c", "More gradient flows.", FLOW_RULE, _flow),
     Claim("d", "More net values lie in the saturation area, and more so in higher layers.",
-          SATURATION_RULE, _saturation, _saturation_reason),
+          SATURATION_RULE, _saturation),
     Claim("e", "GAAF's effect on gradient flow and saturation resembles dropout's.",
-          RESEMBLANCE_RULE, _resemblance, _resemblance_reason, of_gaaf=True),
-    Claim("f", "GAAF needs fewer epochs than dropout.",
-          EPOCHS_RULE, _epochs, _epochs_reason, of_gaaf=True),
+          RESEMBLANCE_RULE, _resemblance, of_gaaf=True),
+    Claim("f", "GAAF needs fewer epochs than dropout.", EPOCHS_RULE, _epochs, of_gaaf=True),
 )  # fmt: skip
 """In the order of the table."""

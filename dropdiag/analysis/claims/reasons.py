@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
 
 import numpy as np
 
+from dropdiag.analysis.claims.case import Part
 from dropdiag.analysis.claims.effects import ClaimEffect
-from dropdiag.analysis.claims.parts import Part
-
-_DOES: Final = {"supported": "supports", "contradicted": "contradicts"}
+from dropdiag.analysis.claims.rules import SUPPORTED
+from dropdiag.formatting import some
 
 
 def joined(*phrases: str) -> str:
@@ -35,26 +34,32 @@ def interval(low: float, high: float) -> str:
     return "" if np.isnan(low) else f" [{low:.3g}, {high:.3g}]"
 
 
-def over_steps(steps: int | None) -> str:
-    """Say over which training steps a gradient flow is taken."""
-    return f" over the first {steps:,} training steps" if steps else ""
-
-
-def beside_published(one: ClaimEffect, published: float, steps: int | None) -> str:
-    """Say by what factor the gradient flow differs, and where the published factor lies."""
+def flow_factor(one: ClaimEffect, whose: str, steps: int | None) -> str:
+    """Say by what factor the gradient flow differs, and over which training steps."""
+    # a log ratio is told as the factor that it stands for
     effect, low, high = np.exp([one.effect.effect, one.effect.low, one.effect.high])
-    factor = f"gradient flow is {effect:.3g} times the baseline's"
+    over = f" over the first {steps:,} training steps" if steps else ""
+    return f"gradient flow is {effect:.3g} times {whose}{interval(low, high)}{over}"
+
+
+def beside_published(one: ClaimEffect, published: float) -> str:
+    """Say where the published factor of the gradient flow lies."""
+    low, high = np.exp([one.effect.low, one.effect.high])
     if np.isnan(low):
-        return f"{factor}{over_steps(steps)} (published: about {published:g})"
+        return f" (published: about {published:g})"
     where = "below" if high < published else "above" if low > published else "not distinguished from"
-    return f"{factor}{interval(low, high)}{over_steps(steps)}, {where} the published {published:g}"
+    return f", {where} the published {published:g}"
 
 
-def contrary(measure: str, verdict: str, layers: Sequence[str]) -> str:
-    """Say which layers keep a verdict on the average from being that of the whole."""
-    names = ", ".join(map(repr, layers[:3])) + (f" and {len(layers) - 3} more" if len(layers) > 3 else "")
-    other = {"supported": "contradict", "contradicted": "support"}[verdict] + ("s" if len(layers) == 1 else "")
-    return f"on average {measure.replace('_', ' ')} {_DOES[verdict]} the claim, but {names} {other} it"
+def contrary(part: Part) -> str:
+    """Say which layers keep a verdict on the average from being that of the whole; nothing where none does."""
+    if not part.contrary:
+        return ""
+    average, verdict = part.judged[-1]
+    does, opposes = ("supports", "contradict") if verdict == SUPPORTED else ("contradicts", "support")
+    ending = "s" if len(part.contrary) == 1 else ""
+    layers = some(list(map(repr, part.contrary)))
+    return f"on average {average.measure.replace('_', ' ')} {does} the claim, but {layers} {opposes}{ending} it"
 
 
 def caveats(parts: Sequence[Part], alpha: float) -> list[str]:
@@ -69,6 +74,7 @@ def caveats(parts: Sequence[Part], alpha: float) -> list[str]:
     if any(one.effect.without_spread for one in known):
         return [what, "the seeds do not differ at all, so they say nothing about chance"]
     if any(part.margin is not None for part in parts):
+        # an equivalence is judged by its interval alone
         return [what]
     p = ", ".join(f"{_p(one):.2g}" for one in known)
     least = max(one.effect.p_attainable for one in known)

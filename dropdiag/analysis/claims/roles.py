@@ -34,10 +34,8 @@ class Roles:
 
     def guesses(self, gaaf: str) -> list[str]:
         """Return what was guessed where this condition plays GAAF."""
-        others = [repr(name) for name in self.gaafs if name != gaaf]
-        return [
-            said for said in self.guessed if not said.startswith(tuple(f"{name} is taken for GAAF" for name in others))
-        ]
+        others = tuple(f"{name!r} is taken for GAAF" for name in self.gaafs if name != gaaf)
+        return [said for said in self.guessed if not said.startswith(others)]
 
 
 def infer_roles(conditions: Sequence[str], dropout: str | None, gaaf: str | None) -> Roles:
@@ -67,17 +65,13 @@ def infer_roles(conditions: Sequence[str], dropout: str | None, gaaf: str | None
     like.sort(key=lambda name: name.strip().lower() != "gaaf")
     gaafs = like if gaaf is None else [gaaf]
     if dropout is None:
+        # "No dropout" holds "drop" too
         others = [name for name in conditions[1:] if name not in (*like, *gaafs) and not WITHOUT.search(name)]
-        dropout = (
-            _only([name for name in others if name.strip().lower() == "dropout"])
-            or _only([name for name in others if "drop" in name.lower()])
-            or _only(others)
-        )
+        exact = [name for name in others if name.strip().lower() == "dropout"]
+        alike = [name for name in others if "drop" in name.lower()]
+        # where several would do, a choice among them would decide the verdict: then nobody plays dropout
+        dropout = next((names[0] for names in (exact, alike, others) if len(names) == 1), None)
         guessed += [f"{dropout!r} is taken for dropout"] if dropout else []
     if gaaf is None:
         guessed += [f"{name!r} is taken for GAAF by its name" for name in gaafs]
     return Roles(dropout, tuple(gaafs), tuple(guessed))
-
-
-def _only(names: Sequence[str]) -> str | None:
-    return names[0] if len(names) == 1 else None

@@ -53,6 +53,7 @@ def one_sided(numbers: Numbers, alpha: float) -> str:
     """Verdict of one number; see `ONE_SIDE`."""
     if not _has_width(numbers.low, numbers.high):
         return UNDECIDED
+    # a p that so few seeds could never give must not be asked of them
     testable = numbers.attainable <= alpha
     if numbers.low > numbers.threshold:
         return SUPPORTED if not testable or numbers.p <= alpha else UNDECIDED

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dropdiag.analysis.compare.resampling import Design, Floats, Sums
+from dropdiag.analysis.compare.resampling import Floats, Sums
 from dropdiag.errors import ArgumentError
 from dropdiag.histograms.histogram import Histogram
 
@@ -64,9 +64,3 @@ class PooledCounts:
         apart = mine / mine[:, -1:]
         apart -= theirs / theirs[:, -1:]
         return np.asarray(np.abs(apart[:, :-1], out=apart[:, :-1]) @ np.diff(self.centres))
-
-
-def wasserstein(one: Histogram, other: Histogram) -> float:
-    """First Wasserstein distance of two histograms, in the values' unit; see `PooledCounts.wasserstein`."""
-    pooled = PooledCounts([one, other])
-    return float(pooled.wasserstein(Design(1, 1, paired=False).observed(pooled.counts))[0])

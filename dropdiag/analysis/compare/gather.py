@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from typing import Final
 
 import numpy as np
 import pandas as pd
 
-from dropdiag.analysis.compare.layer_values import (
-    COLUMNS,
-    SAMPLES,
-    SHARES,
-    correlations,
-    last_scalars,
-    rows,
-    saturation,
-    weights,
-)
 from dropdiag.analysis.compare.lenient import Problems, attempt
 from dropdiag.analysis.compare.measures import generic, measure_of
-from dropdiag.analysis.compare.network_values import network_values
 from dropdiag.analysis.compare.reading import asked, of_quantity, read_histograms, read_scalars, relabelled
 from dropdiag.analysis.compare.step_ranges import diverged, flows
+from dropdiag.analysis.compare.values import COLUMNS, SAMPLES, SHARES, layer_values, network_values, rows
 from dropdiag.analysis.phases import common
 from dropdiag.analysis.select import ReadHistograms
 from dropdiag.store.reader import Runs
@@ -67,7 +57,7 @@ def gather(
     taken = {measure.quantity for measure in measures.values()} | {*SHARES, *SAMPLES}
     scalars = read_scalars(runs, quantities.keys() - taken, problems)
     found = [None if flow is None else rows(flow, measure_of("gradient_flow"))]
-    found += _of_layers(scalars, histograms, quantities, conditions, problems)
+    found += layer_values(scalars, histograms, quantities, conditions, problems)
     found += network_values(scalars, quantities, conditions, problems)
     known = [frame for frame in found if frame is not None and len(frame)]
     values = pd.concat(known, ignore_index=True) if known else pd.DataFrame(columns=COLUMNS)
@@ -95,28 +85,6 @@ def _of_one_phase(read: ReadHistograms, name: str, conditions: list[str]) -> pd.
     # of a run whose phase is not clear nothing was read: this says so, also where other runs are clear
     common({run: phases for run, phases in read.phases.get(name, {}).items() if phases}, name)
     return of_quantity(read.frame, name, conditions)
-
-
-def _of_layers(
-    scalars: pd.DataFrame,
-    histograms: Mapping[str, pd.DataFrame],
-    quantities: Mapping[str, Quantity],
-    conditions: list[str],
-    problems: Problems,
-) -> Iterator[pd.DataFrame | None]:
-    """Yield the measures of layers, in the order of the table."""
-    net_values, correlated = histograms.get("net_value"), None
-    yield asked(problems, partial(saturation, scalars, net_values, conditions))
-    if "node_correlation" in histograms:
-        correlated = correlations(histograms["node_correlation"], scalars, net_values, conditions)
-        yield correlated
-    recorded = set(scalars.loc[scalars["layer"].notna(), "quantity"]) - {*SHARES, *SAMPLES}
-    # those that a probe declares in the order in which it does, then those of which nothing is known but the name
-    for name in [*filter(recorded.__contains__, quantities), *sorted(recorded - quantities.keys())]:
-        measure = measure_of(name, quantities)
-        yield asked(problems, partial(last_scalars, measure, scalars, correlated, conditions))
-    if "weight" in histograms:
-        yield weights(histograms["weight"])
 
 
 def _broken(histograms: pd.DataFrame) -> list[str]:

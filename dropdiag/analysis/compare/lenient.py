@@ -63,6 +63,7 @@ def attempt(runs: Runs, ask: Callable[[Runs], T], problems: Problems) -> T | Non
     The answer, or None where no run holds what was asked for.
     """
     whole: list[Run] = []
+    # all at once first: hardly any run is damaged, and what is asked is made for many
     with noted(problems):
         try:
             return ask(runs)
@@ -77,6 +78,7 @@ def attempt(runs: Runs, ask: Callable[[Runs], T], problems: Problems) -> T | Non
 def noted(problems: Problems) -> Iterator[None]:
     """Add to problems what is warned of inside, and what was not recorded; the block ends there."""
     with warnings.catch_warnings(record=True) as caught:
+        # else a warning that was shown before, of another comparison of the same runs, would not come again
         warnings.simplefilter("always", DropdiagWarning)
         try:
             yield
@@ -90,6 +92,7 @@ def _answers(run: Run, ask: Callable[[Runs], Any], problems: Problems) -> bool:
     try:
         ask(Runs([run]))
     except (NotRecordedError, ArgumentError):
+        # it does not hold what was asked for, or not alone; that is no damage
         return True
     except DAMAGE as error:
         add(problems, f"{run.path} cannot be read ({error}) and is left out.")

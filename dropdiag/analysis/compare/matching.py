@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -10,6 +10,7 @@ import pandas as pd
 
 from dropdiag.analysis.select import check
 from dropdiag.errors import ArgumentError
+from dropdiag.formatting import some
 from dropdiag.store.reader import Run, Runs
 
 KINDS: Final = {"weight": "weights", "activation": "activations", "output": "outputs"}
@@ -36,13 +37,8 @@ class Matched:
 
 def sites(runs: Runs, condition: str) -> dict[str, str]:
     """Layers of a condition and their kind, in network order; those of its first run come first."""
-    return {
-        str(site["layer"]): str(site["kind"])
-        for run in runs
-        if run.condition == condition
-        for site in run.meta["layers"]
-        if site["kind"] in KINDS
-    }
+    own = [run for run in runs if run.condition == condition]
+    return {layer: kind for run in own for layer, (kind, _) in _shapes(run).items()}
 
 
 def matched(runs: Runs, baseline: str, condition: str, match: Mapping[str, str] | None = None) -> Matched:
@@ -105,17 +101,14 @@ def layer_mismatches(runs: Runs) -> list[str]:
     for run in runs:
         first = firsts.setdefault(run.condition, run)
         mine, its = (_shapes(one) for one in (run, first))
-        if mine == its:
-            continue
-        lacking = [name for name in its if name not in mine]
-        more = [name for name in mine if name not in its]
-        other = [name for name in mine if name in its and mine[name] != its[name]]
-        kinds = (("without", lacking), ("with", more), ("of other shape:", other))
-        what = [f"{kind} {_some(names)}" for kind, names in kinds if names]
+        differing = {
+            "without": [name for name in its if name not in mine],
+            "with": [name for name in mine if name not in its],
+            "of other shape:": [name for name in mine if mine[name] != its.get(name, mine[name])],
+        }
+        what = "; ".join(f"{how} {some(list(map(repr, names)))}" for how, names in differing.items() if names)
         if what:
-            found.append(
-                f"{run.path} has other layers than {first.path.name} of the same condition ({'; '.join(what)})."
-            )
+            found.append(f"{run.path} has other layers than {first.path.name} of the same condition ({what}).")
     return found
 
 
@@ -129,8 +122,3 @@ def _shapes(run: Run) -> dict[str, tuple[str, tuple[int, ...]]]:
     """Kind and shape of each layer."""
     listed = [site for site in run.meta["layers"] if site["kind"] in KINDS]
     return {str(site["layer"]): (str(site["kind"]), tuple(site.get("shape") or ())) for site in listed}
-
-
-def _some(names: Sequence[str], most: int = 3) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(map(repr, names[:most])) + more

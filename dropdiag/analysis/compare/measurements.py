@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from typing import NamedTuple
 
 import pandas as pd
 
+from dropdiag.analysis.compare.effects import Effect, mean_difference
 from dropdiag.analysis.compare.measures import Measure, measure_of
 from dropdiag.analysis.compare.step_ranges import StepRange, StepRanges, within
-from dropdiag.analysis.seeds import SeedPairing, pair_by_seed
+from dropdiag.analysis.seeds import SeedPairing, pair_by_seed, sides_of
 from dropdiag.store.reader import Runs
 from dropdiag.store.schema import QUANTITIES, Quantity
 
@@ -69,19 +72,108 @@ class Measurements:
         """The condition that the others are compared with."""
         return self.conditions[0]
 
-    def pairing(self, condition: str, baseline: str) -> SeedPairing:
-        """Return which runs of two conditions belong together."""
-        return pair_by_seed(self.runs, condition, baseline)
+    @property
+    def order(self) -> dict[str | None, int]:
+        """Place of each layer in the table; what belongs to the network as a whole comes last."""
+        return {layer: place for place, layer in enumerate((*self.layers, None))}
 
-    def step_range(self, condition: str, baseline: str) -> StepRange:
-        """Return the training steps over which two conditions are compared."""
-        return self.step_ranges.get(frozenset((condition, baseline)), StepRange(None, None))
-
-    def of(self, condition: str, baseline: str) -> pd.DataFrame:
-        """Return the rows of ``measured`` that two conditions are compared by."""
-        both = self.measured["condition"].isin([condition, baseline])
-        return within(self.measured[both], self.step_range(condition, baseline))
+    def pair(self, condition: str, baseline: str) -> Pair:
+        """Set two conditions side by side."""
+        return Pair(self, condition, baseline)
 
     def measure(self, name: str) -> Measure:
         """Return a measure by name."""
         return measure_of(name, self.quantities)
+
+
+class Site(NamedTuple):
+    """Where a measure is taken; ``layer`` is None for the network as a whole."""
+
+    measure: str
+    layer: str | None
+    call: int
+
+
+class Value(NamedTuple):
+    """What was measured of one run at a site; see `Measurements.measured`."""
+
+    condition: str
+    value: float
+    null: float
+    note: str
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two conditions side by side, any two.
+
+    Attributes
+    ----------
+    measurements : Measurements
+    condition, baseline : str
+    """
+
+    measurements: Measurements
+    condition: str
+    baseline: str
+
+    @cached_property
+    def pairing(self) -> SeedPairing:
+        """Which runs of the two belong together."""
+        return pair_by_seed(self.measurements.runs, self.condition, self.baseline)
+
+    @cached_property
+    def step_range(self) -> StepRange:
+        """Training steps over which their gradient flow is compared."""
+        ranges = self.measurements.step_ranges
+        return ranges.get(frozenset((self.condition, self.baseline)), StepRange(None, None))
+
+    @cached_property
+    def measured(self) -> pd.DataFrame:
+        """Rows of `Measurements.measured` that the two are compared by."""
+        every = self.measurements.measured
+        return within(every[every["condition"].isin([self.condition, self.baseline])], self.step_range)
+
+    @cached_property
+    def sites(self) -> dict[Site, dict[str, Value]]:
+        """Values by the run's label, at each site that both conditions have; sites in network order."""
+        found: dict[Site, dict[str, Value]] = {}
+        columns = (self.measured[name].tolist() for name in ("measure", "layer", "call", "run", *Value._fields))
+        for measure, layer, call, run, *value in zip(*columns, strict=True):
+            site = Site(measure, layer if isinstance(layer, str) else None, int(call))
+            found.setdefault(site, {})[run] = Value(*value)
+        # a layer or quantity of one condition alone has nothing beside it
+        both = {self.condition, self.baseline}
+        order = self.measurements.order
+        known = [
+            site for site in found if site.layer in order and {one.condition for one in found[site].values()} == both
+        ]
+        return {site: found[site] for site in sorted(known, key=lambda site: (order[site.layer], site.call))}
+
+    def effect(
+        self, measure: Measure, values: Mapping[str, float], *, threshold: float = 0.0
+    ) -> tuple[Effect | None, SeedPairing]:
+        """Take a measure's effect from one value a run.
+
+        Parameters
+        ----------
+        measure : Measure
+        values : mapping of str to float
+            Label of a run, of either condition -> value.
+        threshold : float
+            What p tests the effect against, on the measure's scale.
+
+        Returns
+        -------
+        effect : Effect or None
+            On the measure's scale; None where a side has no value.
+        used : SeedPairing
+            The runs that have one.
+        """
+        used, mine, theirs = sides_of(values, self.pairing, logs=measure.logs)
+        if not mine.size or not theirs.size:
+            return None, used
+        found = mean_difference(mine - threshold, theirs, paired=used.paired, **asdict(self.measurements.settings))
+        # the threshold was taken off for the sake of p alone
+        ends = {name: getattr(found, name) + threshold for name in ("effect", "low", "high")}
+        return replace(found, **ends), used

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from dropdiag.store.reader import Runs
-from dropdiag.store.schema import DIFFERENCE, DISTANCE, LOG_RATIO, QUANTITIES, Quantity
+from dropdiag.store.schema import DIFFERENCE, DISTANCE, LOG_RATIO, QUANTITIES, UNCOMPARED, Quantity
 
 COUNTERS: Final = frozenset({"epoch", "epochs", "step", "global_step", "iteration"})
 """Scalars of the network that only count: no effect of them says anything."""
@@ -79,16 +79,16 @@ def generic(quantities: Mapping[str, Quantity]) -> dict[str, Measure]:
     dict of str to Measure
         By the measure's name: the quantity's, of a histogram with "_w1" behind it.
     """
-    compared = [
-        q for q in quantities.values() if q.scale in (LOG_RATIO, DIFFERENCE, DISTANCE) and q.name not in _IN_SPECIAL
-    ]
-    measures = [
-        Measure(f"{q.name}{W1}", q.name, DISTANCE, q.unit)
-        if q.scale == DISTANCE
-        else Measure(q.name, q.name, q.scale, "1" if q.scale == LOG_RATIO else q.unit)
-        for q in compared
-    ]
-    return {measure.name: measure for measure in measures}
+    found = {}
+    for name, quantity in quantities.items():
+        scale, unit = quantity.scale, quantity.unit
+        if name in _IN_SPECIAL or scale == UNCOMPARED:
+            continue
+        if scale == DISTANCE:
+            found[f"{name}{W1}"] = Measure(f"{name}{W1}", name, scale, unit)
+        else:
+            found[name] = Measure(name, name, scale, "1" if scale == LOG_RATIO else unit)
+    return found
 
 
 def measure_of(name: str, quantities: Mapping[str, Quantity] = QUANTITIES) -> Measure:

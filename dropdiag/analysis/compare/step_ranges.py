@@ -123,16 +123,16 @@ def diverged(runs: Runs, values: pd.DataFrame, broken: Mapping[str, Iterable[str
     list of str
         A sentence for each, with the path of the run.
     """
-    found: dict[str, list[str]] = {}
     lost = values[values["note"].str.endswith(NOT_FINITE)] if len(values) else values
-    for measure, run in zip(lost["measure"], lost["run"], strict=True):
-        found.setdefault(run, []).append(_measured_from(measure))
-    for what, labels in broken.items():
-        for run in labels:
-            found.setdefault(run, []).append(what)
+    said = [(run, _measured_from(measure)) for measure, run in zip(lost["measure"], lost["run"], strict=True)]
+    said += [(run, what) for what, labels in broken.items() for run in labels]
+    found: dict[str, list[str]] = {}
+    # several measures are taken from one thing, which is named once
+    for run, what in dict.fromkeys(said):
+        found.setdefault(run, []).append(what)
     paths = dict(zip(runs.labels(), (run.path for run in runs), strict=True))
     return [
-        f"{path} has diverged: its {_listed(list(dict.fromkeys(found[label])))} are NaN or infinite, and it is left "
+        f"{path} has diverged: its {_listed(found[label])} are NaN or infinite, and it is left "
         "out of what is measured from them."
         for label, path in paths.items() if label in found
     ]  # fmt: skip

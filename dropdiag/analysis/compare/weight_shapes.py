@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
+import pandas as pd
 from scipy.special import ndtr
 
 from dropdiag.analysis.compare.resampling import Floats
@@ -56,6 +57,7 @@ def ks_normal(histogram: Histogram) -> float:
     after = np.cumsum(counts) / counts.sum()
     before = np.concatenate([[0.0], after[:-1]])
     mean, sd = histogram.mean(), histogram.std()
+    # the empirical function is a step in each bin: the greatest distance is just before or just after one
     apart = [np.abs(ndtr((edge - mean) / sd) - level).max() for edge, level in ((low, before), (high, after))]
     return float(max(apart))
 
@@ -91,8 +93,8 @@ def shape_distances(histograms: Sequence[Histogram]) -> Floats:
     if not histograms:
         return np.empty(0)
     shapes = np.array([standardised(histogram) for histogram in histograms])
+    # W1 of two distributions is the mean distance of their quantiles at the same levels
     apart = np.array([np.abs(shapes - one).mean(axis=1) for one in shapes])
     np.fill_diagonal(apart, np.nan)
-    known = np.count_nonzero(~np.isnan(apart), axis=1)
-    sums = np.nansum(apart, axis=1)
-    return np.asarray(np.divide(sums, known, out=np.full(len(shapes), np.nan), where=known > 0))
+    # pandas leaves NaN out and gives NaN for a row of nothing else, without numpy's warning
+    return pd.DataFrame(apart).mean(axis=1).to_numpy()

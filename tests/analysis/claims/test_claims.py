@@ -12,11 +12,10 @@ import pytest
 import dropdiag as dd
 from dropdiag.analysis.claims import claims as claims_module
 from dropdiag.analysis.claims import reasons
-from dropdiag.analysis.claims.claim import Claim
+from dropdiag.analysis.claims.case import Claim, Options
 from dropdiag.analysis.claims.claims import _scalar
 from dropdiag.analysis.claims.effects import BELOW
 from dropdiag.analysis.claims.paper import CLAIMS
-from dropdiag.analysis.claims.parts import Options
 from dropdiag.analysis.claims.roles import infer_roles
 from dropdiag.analysis.claims.rules import (
     CONTRADICTED,
@@ -189,6 +188,15 @@ def test_what_was_not_recorded_leaves_claims_undecided(tmp_path):
     assert table.loc["c", "reason"] == "Gradient flow was not recorded on both sides."
     assert table.loc[["b", "c", "e", "f"], "verdict"].tolist() == [UNDECIDED] * 4
     assert "No condition plays gaaf by its name; name it with gaaf=." in table.loc["e", "reason"]
+
+
+def test_layers_are_in_network_order_whatever_order_they_are_asked_for_in(tmp_path):
+    runs = play(tmp_path, {"plain": BASE, "treated": Scene(share=0.3, slope=0.1)}, seeds=[0, 1])
+    every = dd.compare(runs)
+    turned = dd.compare(runs, layers=every.layers[::-1])
+    assert turned.layers == every.layers
+    pd.testing.assert_frame_equal(turned.table, every.table)
+    pd.testing.assert_frame_equal(turned.claims().overall, every.claims().overall)
 
 
 def test_roles_are_guessed_by_name_said_so_and_can_be_given(tmp_path):
@@ -366,13 +374,11 @@ def test_the_docs_have_the_numbers_in_force_where_the_rule_has_them(option):
 
 
 def test_a_claim_of_ones_own_is_one_entry(tmp_path, monkeypatch):
-    own = Claim(
-        "z",
-        "The loss ends lower.",
-        rule="The difference is below 0.",
-        judge=lambda case: [case.network("final:loss", BELOW)],
-        reason=lambda _, parts: [reasons.size("final loss differs by", parts[0].effect, "loss is missing")],
-    )
+    def judge(case):
+        part = case.single(case.effects.network("final:loss"), BELOW)
+        return [part], [reasons.size("final loss differs by", part.effect, "loss is missing")]
+
+    own = Claim("z", "The loss ends lower.", "The difference is below 0.", judge)
     monkeypatch.setattr(claims_module, "CLAIMS", (*CLAIMS, own))
     found = dd.compare(play(tmp_path, {"plain": BASE, "treated": BASE})).claims()
     row = found.table.set_index("claim").loc["z"]

@@ -91,8 +91,8 @@ def test_a_histogram_is_compared_by_w1_in_its_unit(comparison):
 
 
 def test_the_quantities_of_the_runs_go_with_the_measurements(comparison):
-    assert comparison.measurements.quantities["net_spread"] == SPREAD
-    assert comparison.measurements.measure("net_again_w1").unit == "volts"
+    assert comparison.quantities["net_spread"] == SPREAD
+    assert comparison.measure("net_again_w1").unit == "volts"
 
 
 def test_in_training_the_last_tenth_of_the_rows_counts_and_a_name_is_enough(tmp_path):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import pandas as pd
 
 from dropdiag.analysis.baseline import certain
+from dropdiag.analysis.claims.claims import Claims, claims
 from dropdiag.analysis.compare.gather import gather
 from dropdiag.analysis.compare.lenient import Problems, opened
 from dropdiag.analysis.compare.matching import Matched, as_frame, check_match, layer_mismatches, matched, sites
@@ -21,69 +22,28 @@ from dropdiag.analysis.select import check
 from dropdiag.errors import ArgumentError, DropdiagWarning, RunError
 from dropdiag.store.reader import Runs
 
-if TYPE_CHECKING:
-    from dropdiag.analysis.claims.claims import Claims
-
 _UNSET: Final[Any] = object()
 
 
-@dataclass(frozen=True, repr=False, eq=False)
-class Comparison:
-    """Conditions side by side, as `compare` returns them.
+@dataclass(frozen=True, repr=False, eq=False, kw_only=True)
+class Comparison(Measurements):
+    """Conditions side by side, as `compare` returns them: measurements, and what was made of them.
 
     Attributes
     ----------
-    measurements : Measurements
-        What the effects and claims are taken from.
     table : DataFrame
         One row a condition (other than the baseline), layer and measure; see `compare`.
     unmatched : DataFrame
         Columns condition, layer, reason: layers that stand beside no other.
     problems : tuple of str
         What could not be read or compared, and why, a sentence each.
-    runs, baseline, conditions, layers, measured, settings, step_ranges
-        Those of the measurements (`dropdiag.analysis.compare.measurements.Measurements`).
+    runs, baseline, conditions, layers, measured, histograms, step_ranges, settings, quantities
+        As of all `Measurements`; ``runs`` are those that could be read.
     """
 
-    measurements: Measurements
     table: pd.DataFrame
     unmatched: pd.DataFrame
     problems: tuple[str, ...]
-
-    @property
-    def runs(self) -> Runs:
-        """Those that could be read."""
-        return self.measurements.runs
-
-    @property
-    def baseline(self) -> str:
-        """The condition that the others are compared with."""
-        return self.measurements.baseline
-
-    @property
-    def conditions(self) -> tuple[str, ...]:
-        """All of them, the baseline first."""
-        return self.measurements.conditions
-
-    @property
-    def layers(self) -> tuple[str, ...]:
-        """Layers of the baseline that are compared, in network order."""
-        return self.measurements.layers
-
-    @property
-    def measured(self) -> pd.DataFrame:
-        """One row a run, layer and measure: the values that the effects are taken from."""
-        return self.measurements.measured
-
-    @property
-    def settings(self) -> CompareSettings:
-        """Confidence, and the seed of what is drawn."""
-        return self.measurements.settings
-
-    @property
-    def step_ranges(self) -> StepRanges:
-        """Two conditions -> the training steps over which their gradient flow is compared."""
-        return self.measurements.step_ranges
 
     @property
     def windows(self) -> StepRanges:
@@ -105,10 +65,7 @@ class Comparison:
 
     def claims(self, **options: Any) -> Claims:
         """Put the paper's claims to the test; see `dropdiag.analysis.claims.claims.claims` for the options."""
-        # Claims are judged from measurements, and import them; the way back is this method alone, for convenience.
-        from dropdiag.analysis.claims.claims import claims  # noqa: PLC0415
-
-        return claims(self.measurements, **options)
+        return claims(self, **options)
 
 
 def compare(
@@ -187,16 +144,19 @@ def compare(
     every, problems = opened(runs)
     base = _baseline(every, baseline, problems)
     check_match(every, base, match)
-    names = check("layer", layers, sites(every, base))
+    known = sites(every, base)
+    wanted = check("layer", layers, known)
     problems += layer_mismatches(every)
     matches = {name: matched(every, base, name, match) for name in every.conditions if name != base}
     ranges, quantities = step_ranges(every), quantities_of_runs(every)
     found = gather(every, quantities, problems, {one.until for one in ranges.values()})
     values, histograms = (_as_in_baseline(frame, matches) for frame in found)
-    measurements = Measurements(every, (base, *matches), tuple(names), values, histograms, ranges, settings, quantities)
-    rows = [row for name, beside in matches.items() for row in rows_of(measurements, name, beside)]
+    # in network order, whatever order they were asked for in: slopes are taken over it
+    names = tuple(name for name in known if name in wanted)
+    measurements = Measurements(every, (base, *matches), names, values, histograms, ranges, settings, quantities)
+    rows = [row for name, beside in matches.items() for row in rows_of(measurements.pair(name, base), beside)]
     _tell(problems, on_unreadable)
-    return Comparison(measurements, as_table(rows), as_frame(matches), tuple(problems))
+    return Comparison(**vars(measurements), table=as_table(rows), unmatched=as_frame(matches), problems=tuple(problems))
 
 
 def _settings(n_boot: Any, confidence: float, seed: int, on_unreadable: str) -> CompareSettings:
@@ -227,19 +187,13 @@ def _baseline(runs: Runs, baseline: str | None, problems: Problems) -> str:
 
 def _as_in_baseline(frame: pd.DataFrame, matches: Mapping[str, Matched]) -> pd.DataFrame:
     """Call the layers of each condition as the baseline does; those that match none are left out."""
-    parts = list(_renamed(frame, matches))
-    return pd.concat(parts, ignore_index=True) if parts else frame
-
-
-def _renamed(frame: pd.DataFrame, matches: Mapping[str, Matched]) -> Iterator[pd.DataFrame]:
-    for condition, part in frame.groupby("condition", sort=False):
-        if condition not in matches:
-            yield part
-            continue
-        names = {other: one for one, other in matches[str(condition)].layers.items()}
-        kept = part[part["layer"].isna() | part["layer"].isin(names)]
-        called = kept["layer"].map(names).astype("object")
-        yield kept.assign(layer=called.where(called.notna(), None))
+    names = {(name, other): one for name, beside in matches.items() for one, other in beside.layers.items()}
+    sites_of = zip(frame["condition"], frame["layer"], strict=True)
+    # what belongs to the network has no layer, and the baseline's layers keep their names
+    called = [names.get((condition, layer)) if condition in matches else layer for condition, layer in sites_of]
+    renamed = frame.assign(layer=pd.Series(called, index=frame.index, dtype="object"))
+    kept = renamed[renamed["layer"].notna() | frame["layer"].isna()]
+    return kept.iloc[pd.factorize(kept["condition"])[0].argsort(kind="stable")].reset_index(drop=True)
 
 
 def _tell(problems: Problems, on_unreadable: str) -> None:

@@ -1,0 +1,221 @@
+"""One number a run and measure, of each layer and of the network as a whole, from what was read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Final
+
+import numpy as np
+import pandas as pd
+
+from dropdiag.analysis import correlation
+from dropdiag.analysis.compare.lenient import Problems
+from dropdiag.analysis.compare.measures import COUNTERS, Measure, less_is_better, measure_of
+from dropdiag.analysis.compare.reading import asked, of_quantity
+from dropdiag.analysis.compare.step_ranges import NOT_FINITE
+from dropdiag.analysis.compare.weight_shapes import SHAPE_NUMBERS, shape_numbers
+from dropdiag.analysis.phases import common
+from dropdiag.analysis.select import KEYS
+from dropdiag.store.schema import TRAIN, Quantity
+
+COLUMNS: Final = ["condition", "seed", "run", "layer", "call", "quantity", "measure", "value", "null", "until", "note"]
+SHARES: Final = ("saturation_share_left", "saturation_share_right")
+SAMPLES: Final = ("node_correlation_samples", "node_correlation_nodes")
+_NULLS: Final[Mapping[str, Callable[[float, float], float]]] = {
+    "participation_ratio": correlation.null_participation_ratio,
+    "effective_rank": correlation.null_effective_rank,
+}
+"""What independent nodes would give, of so many nodes and samples."""
+LAST: Final = "the best is the last evaluation"
+"""Note of a run that may have become better yet, had training gone on."""
+_SITE: Final = ["run", "layer", "call"]
+
+
+def rows(frame: pd.DataFrame, measure: Measure) -> pd.DataFrame:
+    """Return a frame of values as rows of what was measured (`COLUMNS`)."""
+    named = frame.assign(measure=measure.name, quantity=measure.quantity)
+    for column, missing in (("null", np.nan), ("until", np.nan), ("note", "")):
+        named = named if column in named else named.assign(**{column: missing})
+    return named[COLUMNS].astype({"layer": "object"})
+
+
+def layer_values(
+    scalars: pd.DataFrame,
+    histograms: Mapping[str, pd.DataFrame],
+    quantities: Mapping[str, Quantity],
+    conditions: Sequence[str],
+    problems: Problems,
+) -> Iterator[pd.DataFrame | None]:
+    """Take the measures of layers, in the order of the table.
+
+    Parameters
+    ----------
+    scalars : DataFrame
+        As `dropdiag.analysis.compare.reading.read_scalars` returns it.
+    histograms : mapping of str to DataFrame
+        Quantity -> its histograms in one phase, with a column ``whole``: whether all values are finite.
+    quantities : mapping of str to Quantity
+        Those of the runs.
+    conditions : sequence of str
+        In their order.
+    problems : list of str
+        What could not be taken is added.
+
+    Yields
+    ------
+    DataFrame or None
+        Rows of one measure or more; None where it was not recorded.
+    """
+    net_values, correlated = histograms.get("net_value"), None
+    yield asked(problems, partial(_saturation, scalars, net_values, conditions))
+    if "node_correlation" in histograms:
+        correlated = _correlations(histograms["node_correlation"], scalars, net_values, conditions)
+        yield correlated
+    recorded = set(scalars.loc[scalars["layer"].notna(), "quantity"]) - {*SHARES, *SAMPLES}
+    # those that a probe declares in the order in which it does, then those of which nothing is known but the name
+    for name in [*filter(recorded.__contains__, quantities), *sorted(recorded - quantities.keys())]:
+        measure = measure_of(name, quantities)
+        yield asked(problems, partial(_last_scalars, measure, scalars, correlated, conditions))
+    if "weight" in histograms:
+        yield _weights(histograms["weight"])
+
+
+def _saturation(scalars: pd.DataFrame, net_values: pd.DataFrame | None, conditions: Sequence[str]) -> pd.DataFrame:
+    """Saturation share of each run at its last step; missing where the net values of that step are not all finite."""
+    left, right = (of_quantity(scalars, name, conditions) for name in SHARES)
+    both = left.merge(right, on=KEYS, suffixes=("_left", "_right"))
+    value = both["value_left"] + both["value_right"]
+    if net_values is not None:
+        # NaN is on neither side of the area's border, so a share of what is left would look healthy
+        at = ["step", "phase", *_SITE]
+        broken = pd.MultiIndex.from_frame(net_values.loc[~net_values["whole"], at])
+        value = value.mask(pd.MultiIndex.from_frame(both[at]).isin(broken))
+    notes = np.where(np.isfinite(value), "", f"the net values are {NOT_FINITE}")
+    return rows(both.assign(value=value, note=notes), measure_of("saturation_share"))
+
+
+def _correlations(
+    frame: pd.DataFrame, scalars: pd.DataFrame, net_values: pd.DataFrame | None, conditions: Sequence[str]
+) -> pd.DataFrame:
+    """Mean |r| of each run, with what independent nodes would give.
+
+    A run's last |r| counts if it is of its last evaluation: a network that has diverged since has none.
+    """
+    frame = frame[[h.n_finite > 0 for h in frame["histogram"]]].reset_index(drop=True)
+    samples = asked([], partial(of_quantity, scalars, SAMPLES[0], conditions))
+    # a network that is NaN has no |r|, and its last finite one would speak for a network that is gone
+    late = frame["step"] < frame["run"].map(_last_steps(frame, samples, net_values))
+    values = [correlation.mean_abs(*h.bounds()) for h in frame["histogram"]]
+    notes = [f"its last |r| is of step {step:,}, before its last evaluation" if old else ""
+             for step, old in zip(frame["step"], late, strict=True)]  # fmt: skip
+    frame = frame.assign(value=pd.Series(values, index=frame.index, dtype="float64").mask(late), note=notes)
+    null = [correlation.null_mean_abs(n) for n in _beside(frame, samples)]
+    return rows(frame.assign(null=null), measure_of("abs_correlation"))
+
+
+def _last_steps(frame: pd.DataFrame, *others: pd.DataFrame | None) -> pd.Series[int]:
+    """Last step of each run's evaluations, of the phase that the frame is of."""
+    phases = set(frame["phase"])
+    parts = [part.loc[part["phase"].isin(phases), ["run", "step"]] for part in (frame, *others) if part is not None]
+    return pd.concat(parts).groupby("run")["step"].max()
+
+
+def _beside(frame: pd.DataFrame, other: pd.DataFrame | None, column: str = "value") -> pd.Series[float]:
+    """Values of another frame at the same run and site; NaN where there is none."""
+    if other is None:
+        return pd.Series(np.nan, index=frame.index)
+    known = other.drop_duplicates(_SITE, keep="last").set_index(_SITE)[column]
+    return known.reindex(pd.MultiIndex.from_frame(frame[_SITE])).set_axis(frame.index)
+
+
+def _last_scalars(
+    measure: Measure, scalars: pd.DataFrame, correlated: pd.DataFrame | None, conditions: Sequence[str]
+) -> pd.DataFrame:
+    """Last value of a scalar of layers in each run; of training, the mean over the last tenth of its rows."""
+    frame = of_quantity(scalars, measure.quantity, conditions)
+    null = _NULLS.get(measure.quantity)
+    if null is None:
+        training = frame["phase"] == TRAIN
+        return rows(frame.assign(value=frame["tail"].where(training, frame["value"])), measure)
+    samples, nodes = (_beside(frame, asked([], partial(of_quantity, scalars, name, conditions)))
+                      for name in SAMPLES)  # fmt: skip
+    frame = frame.assign(null=[null(m, n) for m, n in zip(nodes, samples, strict=True)])
+    if correlated is not None:
+        frame = frame.assign(note=_beside(frame, correlated, "note").fillna(""))
+    return rows(frame[frame["value"].notna()], measure)
+
+
+def _weights(frame: pd.DataFrame) -> pd.DataFrame:
+    """Shape of each run's last weights; missing where they are not all finite."""
+    numbers, histograms = np.full((len(frame), len(SHAPE_NUMBERS)), np.nan), frame["histogram"].to_numpy()
+    # layers are compared within a run; arrays are filled in place, for there are thousands of runs
+    for places in frame[frame["whole"]].groupby("run", sort=False).groups.values():
+        numbers[places] = shape_numbers(list(histograms[places]))
+    frame = frame.assign(note=np.where(frame["whole"], "", f"the weights are {NOT_FINITE}"))
+    return pd.concat(
+        [rows(frame.assign(value=numbers[:, i]), measure_of(name)) for i, name in enumerate(SHAPE_NUMBERS)]
+    )
+
+
+def network_values(
+    scalars: pd.DataFrame, own: Collection[str], conditions: Sequence[str], problems: Problems
+) -> list[pd.DataFrame | None]:
+    """Take the scalars of the network that were given to the recorder.
+
+    Parameters
+    ----------
+    scalars : DataFrame
+        As `dropdiag.analysis.compare.reading.read_scalars` returns it.
+    own : collection of str
+        Names that are dropdiag's own: no measures.
+    conditions : sequence of str
+        In their order.
+    problems : list of str
+        What could not be taken is added.
+
+    Returns
+    -------
+    list of DataFrame or None
+        Rows of final:NAME, best:NAME and epochs_to_best:NAME; of final:NAME alone, where training alone has the name.
+    """
+    frame = scalars[scalars["layer"].isna()].assign(layer=None, call=0)
+    names = sorted(name for name in frame["quantity"].unique() if name not in own and name.lower() not in COUNTERS)
+    place = frame["condition"].map({name: i for i, name in enumerate(conditions)})
+    frame = frame.loc[place.sort_values(kind="stable").index]
+    return [asked(problems, partial(_scalar, frame[frame["quantity"] == name], name)) for name in names]
+
+
+def _scalar(frame: pd.DataFrame, name: str) -> pd.DataFrame:
+    held = {str(run): part.unique().tolist() for run, part in frame.groupby("run", sort=False)["phase"]}
+    phase = common(held, name)
+    frame = frame[frame["phase"] == phase].reset_index(drop=True)
+    last = frame.groupby("run", sort=False).tail(1)
+    if phase == TRAIN:
+        # the best of noisy training steps says how many there were, not how good the network is
+        return rows(last.assign(value=last["tail"], note=_lost(last["tail"], name)), measure_of(f"final:{name}"))
+    best = _best(frame, less_is_better(name))
+    # of a run without any finite evaluation nothing counts; both frames have a row a run, in one order
+    known = best["value"].notna().to_numpy()
+    parts = {
+        "final": last.assign(value=last["value"].where(known), note=_lost(last["value"], name)),
+        "best": best,
+        "epochs_to_best": best.assign(value=best["evaluation"].where(known)),
+    }
+    return pd.concat([rows(part, measure_of(f"{kind}:{name}")) for kind, part in parts.items()])
+
+
+def _best(frame: pd.DataFrame, less: bool) -> pd.DataFrame:
+    """Return each run's best evaluation, the first of equal ones; its value is NaN where none is finite."""
+    finite = np.isfinite(frame["value"])
+    # -inf and not NaN: where no evaluation is finite idxmax still has to find one
+    score = (-frame["value"] if less else frame["value"]).where(finite, -np.inf)
+    best = frame.loc[score.groupby(frame["run"], sort=False).idxmax()]
+    evaluations = frame.groupby("run", sort=False)["evaluation"].max()
+    last = best["evaluation"] >= best["run"].map(evaluations)
+    return best.assign(value=best["value"].where(finite), note=np.where(last, LAST, ""))
+
+
+def _lost(final: pd.Series[float], name: str) -> list[str]:
+    """Note for a loss that ends as NaN or infinite."""
+    return ["" if np.isfinite(one) or not less_is_better(name) else f"the last {name} is {NOT_FINITE}" for one in final]
