@@ -15,9 +15,8 @@ from dropdiag.report import run_tables
 from dropdiag.report.binary import Blob
 from dropdiag.report.cache import RunCache
 from dropdiag.report.cells import Table, text
-from dropdiag.report.diagnostics import Diagnostic, Material, diagnostics, measures_of
+from dropdiag.report.diagnostics import OTHER_SCALARS, Diagnostic, Material, diagnostics, measures_of
 from dropdiag.report.distributions import Distributions
-from dropdiag.report.sections import OTHER_SCALARS
 from dropdiag.report.series import Scalars
 from dropdiag.report.verdicts import Headline, Verdict, effects, headlines, verdicts
 from dropdiag.store.reader import Run, Runs, as_runs
