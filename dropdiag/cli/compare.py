@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.text import Text
 
 from dropdiag.cli.common import (
     AsJson,
@@ -21,16 +22,17 @@ from dropdiag.cli.common import (
     finish,
     groups,
 )
+from dropdiag.cli.terminal import Page
 from dropdiag.errors import ArgumentError, warned
 from dropdiag.formatting import effect, notes, text
 
 if TYPE_CHECKING:
     import pandas as pd
-    from rich.text import Text
 
 STYLES = {"supported": "green", "contradicted": "red", "undecided": "yellow"}
 
 
+@clear_errors()
 def compare(
     runs: GroupsArgument,
     *,
@@ -62,7 +64,7 @@ def compare(
     - `dropdiag compare "A=runs/a-*" "B=runs/b-*" --baseline B --measure gradient_flow`
     - `dropdiag compare "A=runs/a-*" "B=runs/b-*" --json | jq '.claims[] | {claim, verdict}'`
     """
-    with clear_errors(), warned() as problems:
+    with warned() as problems:
         from dropdiag.analysis.compare import compare as compared  # noqa: PLC0415 - pandas is not paid for --help
 
         found = compared(groups(runs), baseline=baseline, on_unreadable="ignore")
@@ -101,10 +103,6 @@ def _chosen(table: pd.DataFrame, column: str, pattern: str | None) -> pd.DataFra
 
 
 def _print(runs: str, claims: Any, effects: pd.DataFrame, unmatched: pd.DataFrame) -> None:
-    from rich.text import Text  # noqa: PLC0415
-
-    from dropdiag.cli.terminal import Page  # noqa: PLC0415
-
     page = Page()
     page.line(runs.strip("<>"), style="bold")
     page.line()
@@ -128,8 +126,6 @@ def _print(runs: str, claims: Any, effects: pd.DataFrame, unmatched: pd.DataFram
 
 def _by_measure(effects: pd.DataFrame) -> list[list[str | Text]]:
     """Return rows of text: each measure, then its layers; a measure of the whole network has the numbers itself."""
-    from rich.text import Text  # noqa: PLC0415
-
     rows: list[list[str | Text]] = []
     for _, part in effects.groupby("measure", sort=False):
         # a scalar of the network has no layer: its numbers stand beside its name

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
-
 import typer
 
-from dropdiag.cli.common import AsJson, clear_errors, echo_json
+from dropdiag.cli.common import AsJson, RunArgument, clear_errors, echo_json
 
 
+@clear_errors()
 def coverage(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
+    run: RunArgument,
     *,
     as_json: AsJson = False,
 ) -> None:
@@ -21,10 +19,9 @@ def coverage(
 
     - `dropdiag coverage runs/dropout-s0`
     """
-    with clear_errors():
-        from dropdiag.store.reader import load  # noqa: PLC0415
+    from dropdiag.store.reader import load  # noqa: PLC0415
 
-        table = load(run).coverage()
+    table = load(run).coverage()
     if as_json:
         echo_json(table.as_dicts())
     else:

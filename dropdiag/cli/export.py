@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from dropdiag.cli.common import AsJson, clear_errors, echo_json, finish
+from dropdiag.cli.common import AsJson, RunArgument, clear_errors, echo_json, finish
 from dropdiag.errors import warned
 
 
@@ -19,8 +19,9 @@ class Format(str, Enum):
     tensorboard = "tensorboard"
 
 
+@clear_errors()
 def export(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
+    run: RunArgument,
     *,
     to: Annotated[Format, typer.Option(help="csv, or tensorboard (needs that package).")],
     out: Annotated[Path, typer.Option(metavar="DIR", help="A new or empty folder; nothing is ever overwritten.")],
@@ -36,7 +37,7 @@ def export(
     - `dropdiag export runs/dropout-s0 --to csv --out csv/dropout-s0`
     - `dropdiag export runs/dropout-s0 --to tensorboard --out tb/dropout-s0`, then `tensorboard --logdir tb`
     """
-    with clear_errors(), warned() as problems:
+    with warned() as problems:
         from dropdiag.store.reader import load  # noqa: PLC0415
 
         opened = load(run)

@@ -23,6 +23,7 @@ from dropdiag.cli.common import (
 from dropdiag.errors import warned
 
 
+@clear_errors()
 def report(
     runs: GroupsArgument,
     *,
@@ -44,7 +45,7 @@ def report(
     - `dropdiag report "No dropout=runs/base-*" "Dropout=runs/drop-*" --out report.html`
     - `dropdiag report runs/* --title "Dropout on our transformer"`
     """
-    with clear_errors(), warned() as problems:
+    with warned() as problems:
         from dropdiag.analysis.compare.lenient import opened  # noqa: PLC0415 - pandas is not paid for --help
         from dropdiag.report.page import report as written  # noqa: PLC0415
 

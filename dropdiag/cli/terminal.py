@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import typer
@@ -47,12 +47,12 @@ class Page:
         line = self._plain(text if isinstance(text, Text) else Text(text, style=style))
         self._parts.append(Padding(line, (0, 0, 0, indent)) if indent else line)
 
-    def pairs(self, rows: Sequence[tuple[str, str]]) -> None:
+    def pairs(self, rows: Mapping[str, str]) -> None:
         """Add names with what they stand for, in two columns."""
         grid = Table.grid(padding=(0, 2))
         grid.add_column(style="bold", no_wrap=True)
         grid.add_column(overflow="fold")
-        for name, value in rows:
+        for name, value in rows.items():
             grid.add_row(self._plain(Text(name)), self._plain(Text(value)))
         self._parts.append(grid)
 

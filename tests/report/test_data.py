@@ -15,11 +15,10 @@ from dropdiag.analysis import gradient_flow as flow
 from dropdiag.errors import ArgumentError, NotRecordedError
 from dropdiag.report import series
 from dropdiag.report.binary import Blob, read
-from dropdiag.report.cache import RunCache
+from dropdiag.report.cache import RunCache, state
 from dropdiag.report.data import gather
 from dropdiag.report.diagnostics import measures_of
 from dropdiag.report.distributions import Distributions, Measures
-from dropdiag.report.finding import state
 from dropdiag.report.series import Scalars, Track
 from dropdiag.report.verdicts import verdicts
 from dropdiag.store.reader import load
