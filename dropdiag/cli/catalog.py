@@ -6,17 +6,13 @@ import warnings
 
 import typer
 
-from dropdiag.cli.common import AsJson, RootArgument, clear_errors, echo_json
+from dropdiag.cli.common import AsJson, RootArgument, answer, clear_errors
 
 TEXT = "dropdiag catalog does nothing any more and will be removed: runs are read from their folders, fast enough"
 
 
 @clear_errors()
-def catalog(
-    root: RootArgument,
-    *,
-    as_json: AsJson = False,
-) -> None:
+def catalog(root: RootArgument, *, as_json: AsJson = False) -> None:
     """Do nothing: thousands of runs are read at once without a catalog. A folder ROOT/.catalog may be deleted.
 
     **Example**
@@ -29,7 +25,4 @@ def catalog(
         warnings.simplefilter("ignore", DeprecationWarning)  # it is said below, of the command
         made = Catalog(root).update()
     typer.echo(f"DeprecationWarning: {TEXT}", err=True)
-    if as_json:
-        echo_json(made._asdict())
-    else:
-        typer.echo(f"{made.read:,} runs, nothing kept of them")
+    answer(made._asdict(), f"{made.read:,} runs, nothing kept of them", as_json=as_json)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, TypeAlias
@@ -82,6 +82,15 @@ def echo_json(value: object) -> None:
     typer.echo(json.dumps(jsonable(value), indent=1, allow_nan=False))
 
 
+def answer(value: object, *lines: str, as_json: bool) -> None:
+    """Print what a command found: as JSON, or its lines."""
+    if as_json:
+        echo_json(value)
+    else:
+        for line in lines:
+            typer.echo(line)
+
+
 def tell(problems: Sequence[str], what: str) -> None:
     """Print problems to standard error, a line each."""
     for problem in dict.fromkeys(problems):
@@ -97,18 +106,6 @@ def finish(problems: Sequence[str], what: str = "left out") -> None:
 
 def _one_line(text: object) -> str:
     return " ".join(str(text).split())
-
-
-@contextmanager
-def bar(what: str) -> Iterator[Callable[[int, int], None]]:
-    """Show a progress bar on standard error; yields what is to be called with (done, of how many)."""
-    from rich.console import Console  # noqa: PLC0415
-    from rich.progress import Progress  # noqa: PLC0415
-
-    # on standard error, and gone at the end, so that standard output can be piped
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(what, total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
 @contextmanager

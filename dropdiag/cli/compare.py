@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -22,7 +23,7 @@ from dropdiag.cli.common import (
     finish,
     groups,
 )
-from dropdiag.cli.terminal import Page
+from dropdiag.cli.terminal import Page, grouped
 from dropdiag.errors import ArgumentError, warned
 from dropdiag.formatting import effect, notes, text
 
@@ -112,10 +113,10 @@ def _print(runs: str, claims: Any, effects: pd.DataFrame, unmatched: pd.DataFram
         page.line(Text.assemble((f"{row.claim}  ", "bold"), (verdict, STYLES.get(verdict, "")), f"  {row.statement}"))
         page.line(f"{beside}{text(row.reason)}", indent=3)
     page.line()
-    columns = [("measure, layer", "left"), ("effect", "right"), ("95 % interval", "right"), ("p (Holm)", "right"),
-               ("least p", "right"), ("n", "right")]  # fmt: skip
+    columns = {"measure, layer": "left", "effect": "right", "95 % interval": "right", "p (Holm)": "right",
+               "least p": "right", "n": "right"}  # fmt: skip
     for (condition, baseline), part in effects.groupby(["condition", "baseline"], sort=False):
-        page.table(columns, _by_measure(part), title=f"{condition}, beside {baseline}")
+        page.table(columns, grouped(_by_measure(part)), title=f"{condition}, beside {baseline}")
         page.line()
     for note in notes(effects):
         page.line(f"note: {note}")
@@ -124,13 +125,8 @@ def _print(runs: str, claims: Any, effects: pd.DataFrame, unmatched: pd.DataFram
     page.show()
 
 
-def _by_measure(effects: pd.DataFrame) -> list[list[str | Text]]:
-    """Return rows of text: each measure, then its layers; a measure of the whole network has the numbers itself."""
-    rows: list[list[str | Text]] = []
+def _by_measure(effects: pd.DataFrame) -> Iterator[tuple[str, list[list[str]]]]:
+    """Yield each measure with its layers' texts."""
     for _, part in effects.groupby("measure", sort=False):
-        # a scalar of the network has no layer: its numbers stand beside its name
-        for i, (measure, layer, *numbers) in enumerate(map(effect, part.itertuples())):
-            if layer and i == 0:
-                rows.append([Text(measure, style="bold"), *[""] * len(numbers)])
-            rows.append([f"  {layer}" if layer else Text(measure, style="bold"), *numbers])
-    return rows
+        rows = [effect(row) for row in part.itertuples()]
+        yield rows[0][0], [row[1:] for row in rows]

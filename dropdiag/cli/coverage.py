@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import typer
-
-from dropdiag.cli.common import AsJson, RunArgument, clear_errors, echo_json
+from dropdiag.cli.common import AsJson, RunArgument, answer, clear_errors
 
 
 @clear_errors()
-def coverage(
-    run: RunArgument,
-    *,
-    as_json: AsJson = False,
-) -> None:
+def coverage(run: RunArgument, *, as_json: AsJson = False) -> None:
     """Show every site of a run's model: what was recorded of it, how often, and if not, why.
 
     **Example**
@@ -22,7 +16,4 @@ def coverage(
     from dropdiag.store.reader import load  # noqa: PLC0415
 
     table = load(run).coverage()
-    if as_json:
-        echo_json(table.as_dicts())
-    else:
-        typer.echo(str(table))
+    answer(table.as_dicts(), str(table), as_json=as_json)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from dropdiag.cli.common import AsJson, RunArgument, clear_errors, echo_json, finish
+from dropdiag.cli.common import AsJson, RunArgument, answer, clear_errors, finish
 from dropdiag.errors import warned
 
 
@@ -49,9 +49,8 @@ def export(
             from dropdiag.integrations.tensorboard import to_tensorboard  # noqa: PLC0415
 
             files = to_tensorboard(opened, out)
-    if as_json:
-        echo_json({"run": str(run), "files": [str(file) for file in files], "problems": problems})
-    else:
-        for file in files:
-            typer.echo(f"wrote {file}")
+    names = [str(file) for file in files]
+    answer(
+        {"run": str(run), "files": names, "problems": problems}, *(f"wrote {name}" for name in names), as_json=as_json
+    )
     finish(problems, "warning")

@@ -75,12 +75,12 @@ def _pair(text: str) -> tuple[str, str]:
 
 def _print(runs: list[Listed]) -> None:
     page = Page()
-    right = {"seed", "steps", "size"}
-    names = ("name", "condition", "seed", "steps", "state", "size", "when")
+    columns = {"name": "left", "condition": "left", "seed": "right", "steps": "right", "state": "left",
+               "size": "right", "when": "left"}  # fmt: skip
     rows = [
         [run.name, run.condition, "" if run.seed is None else str(run.seed), f"{run.steps:,}", run.state,
          size(run.size), run.when[:16].replace("T", " ")]
         for run in runs
     ]  # fmt: skip
-    page.table([(name, "right" if name in right else "left") for name in names], rows)
+    page.table(columns, rows)
     page.show()

@@ -14,9 +14,9 @@ from dropdiag.cli.common import (
     Gaaf,
     GroupsArgument,
     Scalar,
+    answer,
     claim_options,
     clear_errors,
-    echo_json,
     finish,
     groups,
 )
@@ -53,8 +53,6 @@ def report(
         asked = claim_options(dropout, gaaf, scalar)
         path = written(found, out, title=title, baseline=baseline, claims=asked)
     problems[:0] = unreadable
-    if as_json:
-        echo_json({"report": str(path), "runs": [str(run.path) for run in found], "problems": problems})
-    else:
-        typer.echo(f"report:  {path}")
+    document = {"report": str(path), "runs": [str(run.path) for run in found], "problems": problems}
+    answer(document, f"report:  {path}", as_json=as_json)
     finish(problems)

@@ -78,9 +78,7 @@ def reproduce(
     validation: Annotated[
         int | None,
         typer.Option(
-            min=0,
-            help="Training images held out for that.",
-            show_default="a sixth with --patience, else none",
+            min=0, help="Training images held out for that.", show_default="a sixth with --patience, else none"
         ),
     ] = None,
     activation: Annotated[Activation, typer.Option(help="The base activation function.")] = Activation.tanh,
@@ -95,8 +93,7 @@ def reproduce(
         ),
     ] = None,
     jobs: Annotated[
-        int | None,
-        typer.Option(min=1, help="Runs at a time, one thread each.", show_default="number of cores"),
+        int | None, typer.Option(min=1, help="Runs at a time, one thread each.", show_default="number of cores")
     ] = None,
     rate: Annotated[float, typer.Option(help="Dropout rate of the condition 'Dropout'.")] = 0.5,
     batch_size: Annotated[int, typer.Option(min=1, help="Images per step.")] = 128,
@@ -104,10 +101,7 @@ def reproduce(
     width: Annotated[
         float, typer.Option(help="Factor of the network's widths, for a quick look. Not for mnist.")
     ] = 1.0,
-    limit: Annotated[
-        int | None,
-        typer.Option(min=1, help="Take the first so many training and test images."),
-    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Take the first so many training and test images.")] = None,
     amp: Annotated[bool, typer.Option("--amp", help="Forward passes in bfloat16 (autocast). Not for mnist.")] = False,
     device: Annotated[
         Device, typer.Option(help="What trains; auto takes a GPU if there is one. Not for mnist.")

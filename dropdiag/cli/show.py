@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.text import Text
 
 from dropdiag.cli.common import AsJson, clear_errors, echo_json, finish
-from dropdiag.cli.terminal import Page, histogram, spark
+from dropdiag.cli.terminal import Page, grouped, histogram, spark
 from dropdiag.errors import warned
 from dropdiag.formatting import disabled, facts, plain, size
 
@@ -97,7 +97,8 @@ def _print(run: Run, sites: list[Site], others: list[LastValue], taken: int) -> 
         page.line("Nothing is recorded of any layer yet.")
     if others:
         page.line()
-        _quantities(page, others)
+        columns = {"last values": "left", "step": "right", "value": "right", "sd": "right"}
+        page.table(columns, grouped(_by_quantity(others)))
     page.show()
 
 
@@ -120,24 +121,21 @@ def _layers(page: Page, sites: list[Site]) -> None:
             plain(site.saturation_share, '.1%'),
             "" if math.isnan(site.mean_abs_r) else f"{site.mean_abs_r:.2f}",
         ])  # fmt: skip
-    columns = [("layer", "left"), ("", "left"), ("values", "fixed"), (ENDS, "fixed"), ("flow", "fixed"),
-               ("mean", "right"), ("satur.", "right"), ("|r|", "right")]  # fmt: skip
+    columns = {"layer": "left", "": "left", "values": "fixed", ENDS: "fixed", "flow": "fixed", "mean": "right",
+               "satur.": "right", "|r|": "right"}  # fmt: skip
     page.table(columns, rows)
     page.line(_caption(sites), style="dim")
 
 
-def _quantities(page: Page, others: list[LastValue]) -> None:
-    """Print each quantity with its unit, then its layers; one of the network has its value beside it."""
-    rows: list[list[str | Text]] = []
+def _by_quantity(others: list[LastValue]) -> Iterator[tuple[str, list[list[str]]]]:
+    """Yield each quantity, with its unit and phase, and the last values of its layers."""
     # they come sorted, so that each group is whole
     for (label, unit, phase), group in groupby(others, lambda one: (one.label, one.unit, one.phase)):
-        head = f"{label}{'' if unit in ('', '1') else f', {unit}'} ({phase})"
-        for i, one in enumerate(group):
-            cells = [f"{one.step:,}", plain(one.value), plain(one.sd)]
-            if one.layer and i == 0:
-                rows.append([Text(head, style="bold"), "", "", ""])
-            rows.append([f"  {one.layer}{f'#{one.call}' if one.call else ''}" if one.layer else Text(head), *cells])
-    page.table([("last values", "left"), ("step", "right"), ("value", "right"), ("sd", "right")], rows)
+        yield f"{label}{'' if unit in ('', '1') else f', {unit}'} ({phase})", [
+            [f"{one.layer}{f'#{one.call}' if one.call else ''}" if one.layer else "", f"{one.step:,}", plain(one.value),
+             plain(one.sd)]
+            for one in group
+        ]  # fmt: skip
 
 
 def _ends(site: Site) -> str:
