@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, TypeAlias
@@ -109,12 +109,18 @@ def _one_line(text: object) -> str:
 
 
 @contextmanager
-def clear_errors(out: Path | None = None) -> Iterator[None]:
-    """Turn an error into one line and code 2, Ctrl-C into code 130."""
+def clear_errors(out: Path | None = None, *, options: Collection[str] = ()) -> Iterator[None]:
+    """Turn an error into one line and code 2, Ctrl-C into code 130.
+
+    Messages speak to users of Python: ``options`` that they tell them to give are written as ``--name``.
+    """
     try:
         yield
     except DropdiagError as error:  # any other error is a bug, and keeps its traceback
-        typer.echo(f"error: {_one_line(error)}", err=True)
+        said = _one_line(error)
+        for name in options:
+            said = said.replace(f"with {name}=", f"with --{name}")
+        typer.echo(f"error: {said}", err=True)
         raise typer.Exit(2) from None
     except KeyboardInterrupt:
         kept = "" if out is None else f"; finished runs are kept, and the same command goes on from {out}"

@@ -115,6 +115,7 @@ def _print(runs: str, claims: Any, effects: pd.DataFrame, unmatched: pd.DataFram
     page.line()
     columns = {"measure, layer": "left", "effect": "right", "95 % interval": "right", "p (Holm)": "right",
                "least p": "right", "n": "right"}  # fmt: skip
+    # the tables are as wide as a terminal of 80 columns: one a condition, in place of a column for it
     for (condition, baseline), part in effects.groupby(["condition", "baseline"], sort=False):
         page.table(columns, grouped(_by_measure(part)), title=f"{condition}, beside {baseline}")
         page.line()

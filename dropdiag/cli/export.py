@@ -41,6 +41,7 @@ def export(
         from dropdiag.store.reader import load  # noqa: PLC0415
 
         opened = load(run)
+        # each format's module is imported by itself: tensorboard is an optional package
         if to is Format.csv:
             from dropdiag.integrations.csv import to_csv  # noqa: PLC0415
 

@@ -52,7 +52,7 @@ def report(
         found, unreadable = opened(groups(runs))
         asked = claim_options(dropout, gaaf, scalar)
         path = written(found, out, title=title, baseline=baseline, claims=asked)
-    problems[:0] = unreadable
+    problems[:0] = unreadable  # found first, so said first
     document = {"report": str(path), "runs": [str(run.path) for run in found], "problems": problems}
     answer(document, f"report:  {path}", as_json=as_json)
     finish(problems)

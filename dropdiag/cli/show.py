@@ -26,7 +26,7 @@ ENDS = "0.1–99.9 %"
 LAYER = 32  # a longer name goes on in the next line
 
 
-@clear_errors()
+@clear_errors(options=["phase"])
 def show(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder; it may still be recorded.")],
     *,

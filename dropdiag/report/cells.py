@@ -107,6 +107,7 @@ def interval(low: Any, high: Any, *, ratio: bool) -> Cell:
 
 def _finite(given: Any) -> bool:
     try:
+        # frames hold None, NaN and NA where there is no number, and NA cannot be turned into one
         return given is not None and math.isfinite(float(given))
     except (TypeError, ValueError):
         return False

@@ -198,23 +198,19 @@ def other_scalars(section: Section, given: Material) -> Diagnostic:
     """Every other scalar of layers, over training, and each run's last value."""
     others = [name for name in given.scalars.names(network=False) if _is_other(given, name)]
     measures: dict[str, Series] = {}
-    frames = []
+    records: list[dict[Any, Any]] = []
     for (name, phase), track in sorted(given.scalars.tracks.items()):
-        if name not in others:
-            continue
-        title = words(given.described(name).label)
-        made = given.series(track, name)
-        if made is not None:
+        title, made = words(given.described(name).label), given.series(track, name)
+        if name in others and made is not None:
             # no phase is chosen here: "masks" and "fit" are no held-out data, so no rule could
             several = f", {phase}" if len(given.scalars.phases(name)) > 1 else ""
             measures[f"{title}{several}" if f"{title}{several}" not in measures else f"{name}{several}"] = made
             frame = over_seeds(track.last_rows(given.runs, given.keep), SITE, ["value"])
-            frames.append(frame.assign(title=title, unit=made.unit or "1", phase=phase))
-    if not frames:
+            records += frame.assign(title=title, unit=made.unit or "1", phase=phase).to_dict("records")
+    if not records:
         return Diagnostic(section)
     columns = [texts("Measure", "title"), texts("Unit", "unit"), texts("Phase", "phase"), *cells.SITE,
                numbers("Last value", "value", ".3g"), SEEDS]  # fmt: skip
-    records = [record for frame in frames for record in frame.to_dict("records")]
     table = cells.table("Other measures at the last step, mean (sd over seeds)", records, columns)
     return Diagnostic(section, {"measures": given.packed(measures)}, table)
 

@@ -49,6 +49,7 @@ def settings_table(runs: Runs) -> Table:
     keys = list(dict.fromkeys(key for _, config in configs for key in config if key not in {"seed", "condition"}))
     records = []
     for key in keys:
+        # runs of one condition may differ too, as in their learning rate: each value once
         values = {name: ", ".join(dict.fromkeys(str(c[key]) for of, c in configs if of == name and key in c))
                   for name in runs.conditions}  # fmt: skip
         alike = len(set(values.values())) == 1
@@ -65,7 +66,7 @@ def coverage_table(runs: Runs) -> Table:
         try:
             rows = run.coverage()
         except NotRecordedError:
-            continue
+            continue  # it is still recorded: the table is written when the Recorder is closed
         for row in rows:
             found.setdefault((row.layer, row.call, row.kind), []).append(row)
     records = [_covered(rows) for rows in found.values()]

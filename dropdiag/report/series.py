@@ -70,14 +70,9 @@ class Series:
     def packed(self, blob: Blob) -> dict[str, Any]:
         """Return the series as JSON, its values in the block."""
         return {
-            "sites": [list(site) for site in self.sites],
-            "steps": self.steps.tolist(),
-            "phase": self.phase,
-            "log": self.log,
-            "dropped": self.dropped,
-            "unit": self.unit,
-            "values": blob.add(self.values, "f4"),
-        }
+            "sites": [list(site) for site in self.sites], "steps": self.steps.tolist(), "phase": self.phase,
+            "log": self.log, "dropped": self.dropped, "unit": self.unit, "values": blob.add(self.values, "f4"),
+        }  # fmt: skip
 
 
 class Track:
