@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -63,9 +63,9 @@ class Series:
         """Add a series of the same sites and steps; None where they are not the same."""
         if self.sites != other.sites or not np.array_equal(self.steps, other.steps):
             return None
+        # both lose the same values, as where a run has diverged: they are counted once
         dropped = max(self.dropped, other.dropped)
-        sums = self.values + other.values  # noqa: PD011 - no frame
-        return Series(self.sites, self.steps, sums, self.phase, self.log, dropped, self.unit)
+        return replace(self, values=self.values + other.values, dropped=dropped)  # noqa: PD011 - no frame
 
     def packed(self, blob: Blob) -> dict[str, Any]:
         """Return the series as JSON, its values in the block."""
