@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 NOTHING: Final = "–"
@@ -91,6 +91,50 @@ def size(number: int) -> str:
             return f"{amount:.0f} {unit}" if unit == "B" or amount >= 99.5 else f"{amount:.2g} {unit}"
         amount /= 1000.0
     return f"{amount:,.1f} TB"
+
+
+def facts(meta: Mapping[str, Any]) -> dict[str, str]:
+    """Return what a ``run.json`` says of its run, by name: state, when, probes, cost, and config if there is one."""
+    config = ", ".join(f"{key}={value}" for key, value in meta["config"].items() if key not in ("condition", "seed"))
+    error = f": {meta['error']}" if meta.get("error") else ""
+    every = f"; histograms at {meta['every']}" if "every" in meta else ""
+    known = {
+        "state": f"{meta['state']}{error}, {meta.get('steps', 0):,} steps",
+        "when": f"{meta.get('created', 'unknown')}" + (f" to {meta['ended']}" if meta.get("ended") else ", not ended"),
+        "probes": ", ".join(meta.get("probes", ())) + every,
+        "cost": _cost(meta.get("cost")),
+    }
+    return known | ({"config": config} if config else {})
+
+
+def _cost(cost: Mapping[str, Any] | None) -> str:
+    if cost is None or cost.get("share") is None:
+        return "not known before the run has ended" if cost is None else "no step was timed"
+    left_out = [f"{cost[key]:,} steps {what}" for key, what in (("thinned_steps", "without histograms"),
+                ("rested_steps", "not recorded")) if cost.get(key)]  # fmt: skip
+    budget = "" if cost.get("budget") is None else f" (budget {cost['budget']:.1%})"
+    return ", ".join([f"{cost['share']:.1%} of the time of training{budget}", *left_out])
+
+
+def disabled(meta: Mapping[str, Any]) -> list[str]:
+    """Return a line for each probe that a run had to do without."""
+    return ["disabled: " + (one if isinstance(one, str) else ", ".join(f"{key} {value}" for key, value in one.items()))
+            for one in meta.get("disabled_probes", ())]  # fmt: skip
+
+
+def jsonable(value: Any) -> Any:
+    """Return what strict JSON can hold: numbers that are not finite become null, arrays lists, the unknown text."""
+    if isinstance(value, dict):
+        return {str(key): jsonable(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [jsonable(one) for one in value]
+    if hasattr(value, "tolist"):  # a number or an array of numpy's, which is not imported here
+        return jsonable(value.tolist())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, (str, bool, int)):
+        return value
+    return None if missing(value) else str(value)
 
 
 def site(layer: Any, call: Any) -> str:

@@ -5,34 +5,28 @@ Nothing is read here but what the objects hold or their ``run.json`` says, so th
 
 from __future__ import annotations
 
-import html
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from dropdiag.errors import DropdiagError
-from dropdiag.formatting import effect, notes, plain, text
+from dropdiag.formatting import disabled, effect, facts, notes, text
+from dropdiag.pages import template
 
 RUNS: Final = 30
 """Runs that are listed one by one; the others are counted."""
 EFFECTS: Final = 60
 """Effects that are shown; the others are in the table."""
-DOTS: Final = {"supported": "#2e9e5b", "contradicted": "#e0533d", "undecided": "#c79a1e"}
 
-# Colours are those of the page around, so that it suits light and dark themes alike.
-_STYLE: Final = (
-    "<style>"
-    ".dropdiag{color:inherit;font-size:13px;line-height:1.4;max-width:100%;overflow-x:auto}"
-    ".dropdiag table{border-collapse:collapse;margin:.4em 0;color:inherit;background:transparent;border:0;"
-    "font-size:inherit}"
-    ".dropdiag th,.dropdiag td{text-align:left!important;vertical-align:top;padding:2px 10px 2px 0;"
-    "background:transparent;border:0;border-bottom:1px solid rgba(128,128,128,.35);color:inherit;max-width:36em;"
-    "overflow-wrap:break-word;white-space:normal}"
-    ".dropdiag td.n,.dropdiag th.n{text-align:right!important;font-variant-numeric:tabular-nums;white-space:nowrap}"
-    ".dropdiag summary{cursor:pointer;margin:.3em 0}"
-    ".dropdiag .warn{border-left:3px solid #c79a1e;padding-left:8px;margin:.3em 0}"
-    ".dropdiag .dot{font-size:.9em;margin-right:.35em}"
-    "</style>"
-)
+
+@dataclass(frozen=True)
+class Table:
+    """Headings and rows of cells; columns ``numbers`` stand to the right, before column ``dots`` a coloured dot."""
+
+    head: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+    numbers: Sequence[int] = ()
+    dots: int = -1
 
 
 def run(one: Any) -> str:
@@ -48,29 +42,16 @@ def run(one: Any) -> str:
         What it is and how it went, its warnings, its layers (folded).
     """
     meta = one.meta
-    config = {key: value for key, value in meta["config"].items() if key not in ("condition", "seed")}
-    facts = [
-        ("condition", one.condition),
-        ("seed", "none" if one.seed is None else one.seed),
-        ("state", f"{meta['state']}, {meta.get('steps', 0):,} steps" + _joined(": ", meta.get("error"))),
-        ("when", f"{meta.get('created', 'unknown')}" + _joined(" to ", meta.get("ended"))),
-        ("cost", _share(meta.get("cost"))),
-        ("config", ", ".join(f"{key}={value}" for key, value in config.items())),
-        ("path", one.path),
-    ]
-    known = [(name, value) for name, value in facts if value not in ("", None)]
     sites = [
-        [site["layer"], site["call"], site["kind"], site["type"], _shape(site.get("shape")), site.get("skipped") or ""]
+        [site["layer"], site["call"], site["kind"], site["type"], " x ".join(map(str, site.get("shape") or ())),
+         site.get("skipped")]
         for site in meta["layers"]
-    ]
-    layers = _table(("layer", "call", "kind", "type", "shape", "not recorded, because"), sites, numbers=(1,))
-    return _page(
-        f"<strong>Run {_text(one.name)}</strong>",
-        _table((), known, heads=True),
-        _warnings([*(f"a probe was disabled: {probe}" for probe in meta.get("disabled_probes", ())),
-                   *meta.get("warnings", ())]),
-        _folded(f"Sites: {len(sites)}", layers),
-    )  # fmt: skip
+    ]  # fmt: skip
+    seed = "none" if one.seed is None else one.seed
+    known = {"condition": one.condition, "seed": seed, **facts(meta), "path": one.path}
+    layers = Table(("layer", "call", "kind", "type", "shape", "not recorded, because"), sites, numbers=(1,))
+    warnings = *disabled(meta), *meta.get("warnings", ())
+    return _page(f"Run {one.name}", facts=known, warnings=warnings, folded={f"Sites: {len(sites)}": layers})
 
 
 def runs(several: Any) -> str:
@@ -90,16 +71,14 @@ def runs(several: Any) -> str:
         by.setdefault(one.condition, []).append(one)
     conditions = [[name, len(found), _seeds(found)] for name, found in by.items()]
     listed = [
-        [one.condition, "" if one.seed is None else one.seed, name, f"{one.meta.get('steps', 0):,}", one.meta["state"]]
+        [one.condition, one.seed, name, f"{one.meta.get('steps', 0):,}", one.meta["state"]]
         for name, one in list(zip(several.labels(), several, strict=True))[:RUNS]
     ]
-    each = _table(("condition", "seed", "run", "steps", "state"), listed, numbers=(1, 3))
+    each = Table(("condition", "seed", "run", "steps", "state"), listed, numbers=(1, 3))
     more = f"; the first {RUNS} of {len(several):,}" if len(several) > RUNS else ""
-    return _page(
-        f"<strong>{len(several):,} {'run' if len(several) == 1 else 'runs'}</strong>",
-        _table(("condition", "runs", "seeds"), conditions, numbers=(1,)),
-        _folded(f"Each run{more}", each),
-    )
+    title = f"{len(several):,} {'run' if len(several) == 1 else 'runs'}"
+    shown = Table(("condition", "runs", "seeds"), conditions, numbers=(1,))
+    return _page(title, shown=shown, folded={f"Each run{more}": each})
 
 
 def comparison(one: Any) -> str:
@@ -114,87 +93,45 @@ def comparison(one: Any) -> str:
     str
         Verdicts on the claims, problems, effects (folded), layers that were not compared.
     """
-    others = ", ".join(_text(name) for name in one.conditions if name != one.baseline)
+    others = ", ".join(name for name in one.conditions if name != one.baseline)
     columns = ("condition", "measure", "layer", "effect", "interval", "p (Holm)", "least p", "n")
     effects = [[row.condition, *effect(row)] for row in one.table.head(EFFECTS).itertuples()]
     more = f"; the first {EFFECTS} are shown, all are in .table" if len(one.table) > EFFECTS else ""
-    said = notes(one.table)
+    folded = {f"Effects: {len(one.table):,}{more}": Table(columns, effects, numbers=(3, 4, 5, 6, 7))}
     unmatched = [[row.layer, row.condition, row.reason] for row in one.unmatched.itertuples()]
-    return _page(
-        f"<strong>Comparison of {others} with {_text(one.baseline)}</strong>, {len(one.runs):,} runs",
-        _claims(one),
-        _warnings(one.problems),
-        _folded(f"Effects: {len(one.table):,}{more}", _table(columns, effects, numbers=(3, 4, 5, 6, 7))),
-        _folded(f"Layers not compared: {len(unmatched)}", _table(("layer", "condition", "why"), unmatched))
-        if unmatched else "",
-        _folded(f"Notes: {len(said)}", "".join(f"<div>{_text(note)}</div>" for note in said)) if said else "",
-    )  # fmt: skip
+    if unmatched:
+        folded[f"Layers not compared: {len(unmatched)}"] = Table(("layer", "condition", "why"), unmatched)
+    said = [[note] for note in notes(one.table)]
+    if said:
+        folded[f"Notes: {len(said)}"] = Table((), said)
+    title, beside = f"Comparison of {others} with {one.baseline}", f", {len(one.runs):,} runs"
+    claims, problems = _claims(one)
+    return _page(title, beside, shown=claims, warnings=[*problems, *one.problems], folded=folded)
 
 
-def _claims(one: Any) -> str:
+def _claims(one: Any) -> tuple[Table | None, list[str]]:
+    """Return the verdicts, or why there are none."""
     try:
         found = one.claims().table
     except DropdiagError as error:
-        return _warnings([f"no verdicts: {error}"])
-    rows = [
-        f"<tr><td>{_text(row.claim)}</td><td>{_text(row.statement)}</td><td>{_text(row.condition)}</td>"
-        f"<td>{_dot(row.verdict)}{_text(row.verdict)}</td><td>{_text(row.reason)}</td></tr>"
-        for row in found.itertuples()
-    ]
-    head = "".join(f"<th>{name}</th>" for name in ("", "claim", "condition", "verdict", "why"))
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+        return None, [f"no verdicts: {error}"]
+    rows = [[row.claim, row.statement, row.condition, row.verdict, row.reason] for row in found.itertuples()]
+    return Table(("", "claim", "condition", "verdict", "why"), rows, dots=3), []
 
 
-def _dot(verdict: str) -> str:
-    colour = DOTS.get(verdict, "currentColor")
-    return f'<span class="dot" style="color:{colour}" aria-hidden="true">&#9679;</span>'
-
-
-def _page(*parts: str) -> str:
-    return f'{_STYLE}<div class="dropdiag">{"".join(parts)}</div>'
-
-
-def _table(
-    head: Sequence[str], rows: Iterable[Sequence[Any]], *, numbers: Sequence[int] = (), heads: bool = False
+def _page(
+    title: str,
+    beside: str = "",
+    *,
+    facts: Mapping[str, Any] | None = None,
+    shown: Table | None = None,
+    warnings: Iterable[str] = (),
+    folded: Mapping[str, Table],
 ) -> str:
-    """Return a table of escaped cells: columns ``numbers`` to the right, with ``heads`` the first cell a heading."""
-    kinds = dict.fromkeys(numbers, ' class="n"')
-    top = "".join(f"<th{kinds.get(i, '')}>{_text(name)}</th>" for i, name in enumerate(head))
-    body = "".join(
-        "<tr>"
-        + "".join(
-            f"<th>{_text(cell)}</th>" if heads and i == 0 else f"<td{kinds.get(i, '')}>{_text(cell)}</td>"
-            for i, cell in enumerate(row)
-        )
-        + "</tr>"
-        for row in rows
+    page = template("dropdiag", "notebook.html.j2")
+    return page.render(
+        title=title, beside=beside, facts=facts, shown=shown, warnings=warnings, folded=folded, text=text
     )
-    return f"<table>{f'<thead><tr>{top}</tr></thead>' if head else ''}<tbody>{body}</tbody></table>"
-
-
-def _folded(summary: str, inside: str) -> str:
-    return f"<details><summary>{_text(summary)}</summary>{inside}</details>"
-
-
-def _warnings(sentences: Iterable[str]) -> str:
-    return "".join(f'<div class="warn">{_text(sentence)}</div>' for sentence in sentences)
-
-
-def _text(value: Any) -> str:
-    return html.escape(text(value))
-
-
-def _joined(before: object, after: object) -> str:
-    """Return two parts of a text, or nothing where one of them is empty."""
-    return f"{before}{after}" if before and after else ""
-
-
-def _share(cost: Any) -> str:
-    return _joined(plain((cost or {}).get("share"), ".1%"), " of the time of training")
-
-
-def _shape(shape: Any) -> str:
-    return " x ".join(map(str, shape)) if shape else ""
 
 
 def _seeds(found: Sequence[Any]) -> str:

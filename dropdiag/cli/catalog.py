@@ -3,35 +3,26 @@
 from __future__ import annotations
 
 import warnings
-from pathlib import Path
-from typing import Annotated
 
 import typer
 
-from dropdiag.cli.common import AsJson, clear_errors, echo_json
+from dropdiag.cli.common import AsJson, RootArgument, answer, clear_errors
 
 TEXT = "dropdiag catalog does nothing any more and will be removed: runs are read from their folders, fast enough"
 
 
-def catalog(
-    root: Annotated[Path, typer.Argument(metavar="ROOT", help="A folder with run folders in it, at any depth.")],
-    *,
-    as_json: AsJson = False,
-) -> None:
+@clear_errors()
+def catalog(root: RootArgument, *, as_json: AsJson = False) -> None:
     """Do nothing: thousands of runs are read at once without a catalog. A folder ROOT/.catalog may be deleted.
 
     **Example**
 
     - instead, in Python: `dropdiag.Catalog("runs").runs()`
     """
-    with clear_errors():
-        from dropdiag.store.catalog import Catalog  # noqa: PLC0415
+    from dropdiag.store.catalog import Catalog  # noqa: PLC0415
 
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # it is said below, of the command
-            made = Catalog(root).update()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # it is said below, of the command
+        made = Catalog(root).update()
     typer.echo(f"DeprecationWarning: {TEXT}", err=True)
-    if as_json:
-        echo_json(made._asdict())
-    else:
-        typer.echo(f"{made.read:,} runs, nothing kept of them")
+    answer(made._asdict(), f"{made.read:,} runs, nothing kept of them", as_json=as_json)

@@ -3,40 +3,45 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, TypeAlias
 
 import typer
+from typer.models import OptionInfo
 
 from dropdiag.errors import ArgumentError, DropdiagError
-
-AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
-Groups: TypeAlias = dict[str, list[str]]
+from dropdiag.formatting import jsonable
 
 GROUPS_HELP = (
     "NAME=PATTERN: a condition and its runs, a run folder or a quoted glob pattern; a name may come again. "
     "Run folders without a name go by the condition in their config."
 )
-Baseline: TypeAlias = Annotated[
-    str | None, typer.Option(metavar="NAME", help="Condition to compare with.",
-                             show_default="by its name; else the first NAME=")
-]  # fmt: skip
-Dropout: TypeAlias = Annotated[
-    str | None, typer.Option(metavar="NAME", help="Condition that is dropout in claims (e) and (f).",
-                             show_default="inferred from the name")
-]  # fmt: skip
-Gaaf: TypeAlias = Annotated[
-    str | None, typer.Option(metavar="NAME", help="Condition that is GAAF in claims (e) and (f).",
-                             show_default="each with GAAF in its name")
-]  # fmt: skip
-Scalar: TypeAlias = Annotated[
-    str | None, typer.Option(metavar="NAME", help="Held-out scalar whose best ends the epochs of claim (f).",
-                             show_default="an accuracy, if possible on validation data")
-]  # fmt: skip
+
+
+def _named(what: str, default: str) -> OptionInfo:
+    option: OptionInfo = typer.Option(metavar="NAME", help=what, show_default=default)
+    return option
+
+
+AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
+RunArgument: TypeAlias = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
+RootArgument: TypeAlias = Annotated[
+    Path, typer.Argument(metavar="ROOT", help="A folder with run folders in it, at any depth.")
+]
 GroupsArgument: TypeAlias = Annotated[list[str], typer.Argument(metavar="[NAME=]PATTERN...", help=GROUPS_HELP)]
+Baseline: TypeAlias = Annotated[str | None, _named("Condition to compare with.", "by its name; else the first NAME=")]
+Dropout: TypeAlias = Annotated[
+    str | None, _named("Condition that is dropout in claims (e) and (f).", "inferred from the name")
+]
+Gaaf: TypeAlias = Annotated[
+    str | None, _named("Condition that is GAAF in claims (e) and (f).", "each with GAAF in its name")
+]
+Scalar: TypeAlias = Annotated[
+    str | None,
+    _named("Held-out scalar whose best ends the epochs of claim (f).", "an accuracy, if possible on validation data"),
+]
 
 
 def claim_options(dropout: str | None, gaaf: str | None, scalar: str | None) -> dict[str, str]:
@@ -45,7 +50,7 @@ def claim_options(dropout: str | None, gaaf: str | None, scalar: str | None) -> 
     return {name: value for name, value in given.items() if value is not None}
 
 
-def groups(arguments: Sequence[str]) -> Groups | list[str | Path]:
+def groups(arguments: Sequence[str]) -> dict[str, list[str]] | list[str | Path]:
     """Turn ``NAME=PATTERN`` arguments into what `load` takes: a dict of conditions, or a list of paths.
 
     What exists as a path, or has a slash before its first ``=``, is a path and has no name.
@@ -55,7 +60,7 @@ def groups(arguments: Sequence[str]) -> Groups | list[str | Path]:
     ArgumentError
         If only some have a name, or a name or a pattern is empty.
     """
-    named: Groups = {}
+    named: dict[str, list[str]] = {}
     plain: list[str | Path] = []
     for argument in arguments:
         name, equals, pattern = argument.partition("=")
@@ -74,21 +79,16 @@ def groups(arguments: Sequence[str]) -> Groups | list[str | Path]:
 def echo_json(value: object) -> None:
     """Print strict JSON: numbers that are not finite become null."""
     # NaN is no JSON: jq and every strict reader refuse a file that has one
-    typer.echo(json.dumps(_plain(value), indent=1, allow_nan=False))
+    typer.echo(json.dumps(jsonable(value), indent=1, allow_nan=False))
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(key): _plain(one) for key, one in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(one) for one in value]
-    if hasattr(value, "tolist"):  # a number or an array of numpy's
-        return _plain(value.tolist())
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if value is None or isinstance(value, (str, bool, int)):
-        return value
-    return None if value != value else str(value)  # noqa: PLR0124 - a missing value of pandas is not itself
+def answer(value: object, *lines: str, as_json: bool) -> None:
+    """Print what a command found: as JSON, or its lines."""
+    if as_json:
+        echo_json(value)
+    else:
+        for line in lines:
+            typer.echo(line)
 
 
 def tell(problems: Sequence[str], what: str) -> None:
@@ -109,24 +109,18 @@ def _one_line(text: object) -> str:
 
 
 @contextmanager
-def bar(what: str) -> Iterator[Callable[[int, int], None]]:
-    """Show a progress bar on standard error; yields what is to be called with (done, of how many)."""
-    from rich.console import Console  # noqa: PLC0415
-    from rich.progress import Progress  # noqa: PLC0415
+def clear_errors(out: Path | None = None, *, options: Collection[str] = ()) -> Iterator[None]:
+    """Turn an error into one line and code 2, Ctrl-C into code 130.
 
-    # on standard error, and gone at the end, so that standard output can be piped
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(what, total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
-
-
-@contextmanager
-def clear_errors(out: Path | None = None) -> Iterator[None]:
-    """Turn an error into one line and code 2, Ctrl-C into code 130."""
+    Messages speak to users of Python: ``options`` that they tell them to give are written as ``--name``.
+    """
     try:
         yield
     except DropdiagError as error:  # any other error is a bug, and keeps its traceback
-        typer.echo(f"error: {_one_line(error)}", err=True)
+        said = _one_line(error)
+        for name in options:
+            said = said.replace(f"with {name}=", f"with --{name}")
+        typer.echo(f"error: {said}", err=True)
         raise typer.Exit(2) from None
     except KeyboardInterrupt:
         kept = "" if out is None else f"; finished runs are kept, and the same command goes on from {out}"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.text import Text
 
 from dropdiag.cli.common import (
     AsJson,
@@ -21,16 +23,17 @@ from dropdiag.cli.common import (
     finish,
     groups,
 )
+from dropdiag.cli.terminal import Page, grouped
 from dropdiag.errors import ArgumentError, warned
 from dropdiag.formatting import effect, notes, text
 
 if TYPE_CHECKING:
     import pandas as pd
-    from rich.text import Text
 
 STYLES = {"supported": "green", "contradicted": "red", "undecided": "yellow"}
 
 
+@clear_errors()
 def compare(
     runs: GroupsArgument,
     *,
@@ -62,8 +65,8 @@ def compare(
     - `dropdiag compare "A=runs/a-*" "B=runs/b-*" --baseline B --measure gradient_flow`
     - `dropdiag compare "A=runs/a-*" "B=runs/b-*" --json | jq '.claims[] | {claim, verdict}'`
     """
-    with clear_errors(), warned() as problems:
-        from dropdiag.analysis.compare.comparison import compare as compared  # noqa: PLC0415 - pandas is not paid for --help
+    with warned() as problems:
+        from dropdiag.analysis.comparison import compare as compared  # noqa: PLC0415 - pandas is not paid for --help
 
         found = compared(groups(runs), baseline=baseline, on_unreadable="ignore")
         asked = claim_options(dropout, gaaf, scalar)
@@ -101,10 +104,6 @@ def _chosen(table: pd.DataFrame, column: str, pattern: str | None) -> pd.DataFra
 
 
 def _print(runs: str, claims: Any, effects: pd.DataFrame, unmatched: pd.DataFrame) -> None:
-    from rich.text import Text  # noqa: PLC0415
-
-    from dropdiag.cli.terminal import Page  # noqa: PLC0415
-
     page = Page()
     page.line(runs.strip("<>"), style="bold")
     page.line()
@@ -114,10 +113,11 @@ def _print(runs: str, claims: Any, effects: pd.DataFrame, unmatched: pd.DataFram
         page.line(Text.assemble((f"{row.claim}  ", "bold"), (verdict, STYLES.get(verdict, "")), f"  {row.statement}"))
         page.line(f"{beside}{text(row.reason)}", indent=3)
     page.line()
-    columns = [("measure, layer", "left"), ("effect", "right"), ("95 % interval", "right"), ("p (Holm)", "right"),
-               ("least p", "right"), ("n", "right")]  # fmt: skip
+    columns = {"measure, layer": "left", "effect": "right", "95 % interval": "right", "p (Holm)": "right",
+               "least p": "right", "n": "right"}  # fmt: skip
+    # the tables are as wide as a terminal of 80 columns: one a condition, in place of a column for it
     for (condition, baseline), part in effects.groupby(["condition", "baseline"], sort=False):
-        page.table(columns, _by_measure(part), title=f"{condition}, beside {baseline}")
+        page.table(columns, grouped(_by_measure(part)), title=f"{condition}, beside {baseline}")
         page.line()
     for note in notes(effects):
         page.line(f"note: {note}")
@@ -126,15 +126,8 @@ def _print(runs: str, claims: Any, effects: pd.DataFrame, unmatched: pd.DataFram
     page.show()
 
 
-def _by_measure(effects: pd.DataFrame) -> list[list[str | Text]]:
-    """Return rows of text: each measure, then its layers; a measure of the whole network has the numbers itself."""
-    from rich.text import Text  # noqa: PLC0415
-
-    rows: list[list[str | Text]] = []
+def _by_measure(effects: pd.DataFrame) -> Iterator[tuple[str, list[list[str]]]]:
+    """Yield each measure with its layers' texts."""
     for _, part in effects.groupby("measure", sort=False):
-        # a scalar of the network has no layer: its numbers stand beside its name
-        for i, (measure, layer, *numbers) in enumerate(map(effect, part.itertuples())):
-            if layer and i == 0:
-                rows.append([Text(measure, style="bold"), *[""] * len(numbers)])
-            rows.append([f"  {layer}" if layer else Text(measure, style="bold"), *numbers])
-    return rows
+        rows = [effect(row) for row in part.itertuples()]
+        yield rows[0][0], [row[1:] for row in rows]

@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
-
-import typer
-
-from dropdiag.cli.common import AsJson, clear_errors, echo_json
+from dropdiag.cli.common import AsJson, RunArgument, answer, clear_errors
 
 
-def coverage(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
-    *,
-    as_json: AsJson = False,
-) -> None:
+@clear_errors()
+def coverage(run: RunArgument, *, as_json: AsJson = False) -> None:
     """Show every site of a run's model: what was recorded of it, how often, and if not, why.
 
     **Example**
 
     - `dropdiag coverage runs/dropout-s0`
     """
-    with clear_errors():
-        from dropdiag.store.reader import load  # noqa: PLC0415
+    from dropdiag.store.reader import load  # noqa: PLC0415
 
-        table = load(run).coverage()
-    if as_json:
-        echo_json(table.as_dicts())
-    else:
-        typer.echo(str(table))
+    table = load(run).coverage()
+    answer(table.as_dicts(), str(table), as_json=as_json)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from dropdiag.cli.common import AsJson, clear_errors, echo_json, finish
+from dropdiag.cli.common import AsJson, RunArgument, answer, clear_errors, finish
 from dropdiag.errors import warned
 
 
@@ -19,8 +19,9 @@ class Format(str, Enum):
     tensorboard = "tensorboard"
 
 
+@clear_errors()
 def export(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
+    run: RunArgument,
     *,
     to: Annotated[Format, typer.Option(help="csv, or tensorboard (needs that package).")],
     out: Annotated[Path, typer.Option(metavar="DIR", help="A new or empty folder; nothing is ever overwritten.")],
@@ -36,10 +37,11 @@ def export(
     - `dropdiag export runs/dropout-s0 --to csv --out csv/dropout-s0`
     - `dropdiag export runs/dropout-s0 --to tensorboard --out tb/dropout-s0`, then `tensorboard --logdir tb`
     """
-    with clear_errors(), warned() as problems:
+    with warned() as problems:
         from dropdiag.store.reader import load  # noqa: PLC0415
 
         opened = load(run)
+        # each format's module is imported by itself: tensorboard is an optional package
         if to is Format.csv:
             from dropdiag.integrations.csv import to_csv  # noqa: PLC0415
 
@@ -48,9 +50,8 @@ def export(
             from dropdiag.integrations.tensorboard import to_tensorboard  # noqa: PLC0415
 
             files = to_tensorboard(opened, out)
-    if as_json:
-        echo_json({"run": str(run), "files": [str(file) for file in files], "problems": problems})
-    else:
-        for file in files:
-            typer.echo(f"wrote {file}")
+    names = [str(file) for file in files]
+    answer(
+        {"run": str(run), "files": names, "problems": problems}, *(f"wrote {name}" for name in names), as_json=as_json
+    )
     finish(problems, "warning")

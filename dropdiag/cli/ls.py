@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dropdiag.cli.common import AsJson, clear_errors, echo_json, finish, tell
+from dropdiag.cli.common import AsJson, RootArgument, clear_errors, echo_json, finish, tell
+from dropdiag.cli.terminal import Page
 from dropdiag.errors import ArgumentError, warned
 from dropdiag.formatting import size
 
@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from dropdiag.store.listing import Listed
 
 
+@clear_errors()
 def ls(
-    root: Annotated[Path, typer.Argument(metavar="ROOT", help="A folder with run folders in it, at any depth.")],
+    root: RootArgument,
     *,
     sort: Annotated[
         str,
@@ -46,7 +47,7 @@ def ls(
     - `dropdiag ls runs --where condition=Dropout --where lr=0.001`
     - `dropdiag ls runs --where state=failed --json`
     """
-    with clear_errors(), warned() as problems:
+    with warned() as problems:
         from dropdiag.store.listing import filtered, listing, ordered  # noqa: PLC0415
 
         found = listing(root)
@@ -73,15 +74,13 @@ def _pair(text: str) -> tuple[str, str]:
 
 
 def _print(runs: list[Listed]) -> None:
-    from dropdiag.cli.terminal import Page  # noqa: PLC0415
-
     page = Page()
-    right = {"seed", "steps", "size"}
-    names = ("name", "condition", "seed", "steps", "state", "size", "when")
+    columns = {"name": "left", "condition": "left", "seed": "right", "steps": "right", "state": "left",
+               "size": "right", "when": "left"}  # fmt: skip
     rows = [
         [run.name, run.condition, "" if run.seed is None else str(run.seed), f"{run.steps:,}", run.state,
          size(run.size), run.when[:16].replace("T", " ")]
         for run in runs
     ]  # fmt: skip
-    page.table([(name, "right" if name in right else "left") for name in names], rows)
+    page.table(columns, rows)
     page.show()

@@ -14,15 +14,16 @@ from dropdiag.cli.common import (
     Gaaf,
     GroupsArgument,
     Scalar,
+    answer,
     claim_options,
     clear_errors,
-    echo_json,
     finish,
     groups,
 )
 from dropdiag.errors import warned
 
 
+@clear_errors()
 def report(
     runs: GroupsArgument,
     *,
@@ -44,16 +45,14 @@ def report(
     - `dropdiag report "No dropout=runs/base-*" "Dropout=runs/drop-*" --out report.html`
     - `dropdiag report runs/* --title "Dropout on our transformer"`
     """
-    with clear_errors(), warned() as problems:
+    with warned() as problems:
         from dropdiag.analysis.compare.lenient import opened  # noqa: PLC0415 - pandas is not paid for --help
         from dropdiag.report.page import report as written  # noqa: PLC0415
 
         found, unreadable = opened(groups(runs))
         asked = claim_options(dropout, gaaf, scalar)
         path = written(found, out, title=title, baseline=baseline, claims=asked)
-    problems[:0] = unreadable
-    if as_json:
-        echo_json({"report": str(path), "runs": [str(run.path) for run in found], "problems": problems})
-    else:
-        typer.echo(f"report:  {path}")
+    problems[:0] = unreadable  # found first, so said first
+    document = {"report": str(path), "runs": [str(run.path) for run in found], "problems": problems}
+    answer(document, f"report:  {path}", as_json=as_json)
     finish(problems)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
@@ -11,13 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dropdiag.cli.common import AsJson, clear_errors, echo_json, finish
+from dropdiag.cli.terminal import Page, grouped, histogram, spark
 from dropdiag.errors import warned
-from dropdiag.formatting import plain, size
+from dropdiag.formatting import disabled, facts, plain, size
 
 if TYPE_CHECKING:
     from dropdiag.analysis.last_values import LastValue
     from dropdiag.analysis.overview import Site
-    from dropdiag.cli.terminal import Page
     from dropdiag.store.run import Run
 
 TEXT = 32  # columns that a row takes beside its layer, the ends of its values and the two small figures
@@ -25,6 +26,7 @@ ENDS = "0.1–99.9 %"
 LAYER = 32  # a longer name goes on in the next line
 
 
+@clear_errors(options=["phase"])
 def show(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder; it may still be recorded.")],
     *,
@@ -53,7 +55,7 @@ def show(
     - `dropdiag show runs/dropout-s0 --layer '*.activation' --step 500`
     - `dropdiag show runs/dropout-s0 --json | jq '.layers[].gradient_flow.mean'`
     """
-    with clear_errors(), warned() as problems:
+    with warned() as problems:
         from dropdiag.analysis.last_values import last_values  # noqa: PLC0415 - pandas is not paid for --help
         from dropdiag.analysis.overview import sites  # noqa: PLC0415
         from dropdiag.store.listing import folder_size  # noqa: PLC0415
@@ -81,12 +83,12 @@ def _facts(run: Run, taken: int) -> dict[str, Any]:
 
 
 def _print(run: Run, sites: list[Site], others: list[LastValue], taken: int) -> None:
-    from dropdiag.cli.terminal import Page  # noqa: PLC0415
-
     page = Page()
     page.line(run.name, style="bold")
-    page.pairs(_summary(run, taken))
-    for warning in (*_disabled(run), *run.meta.get("warnings", ())):
+    known = facts(run.meta)
+    known["state"] += f", {size(taken)}"
+    page.pairs({"condition": f"{run.condition}, seed {'none' if run.seed is None else run.seed}", **known})
+    for warning in (*disabled(run.meta), *run.meta.get("warnings", ())):
         page.line(f"warning: {warning}", style="yellow")
     page.line()
     if sites:
@@ -95,42 +97,12 @@ def _print(run: Run, sites: list[Site], others: list[LastValue], taken: int) -> 
         page.line("Nothing is recorded of any layer yet.")
     if others:
         page.line()
-        _quantities(page, others)
+        columns = {"last values": "left", "step": "right", "value": "right", "sd": "right"}
+        page.table(columns, grouped(_by_quantity(others)))
     page.show()
 
 
-def _summary(run: Run, taken: int) -> list[tuple[str, str]]:
-    meta = run.meta
-    seed = "none" if run.seed is None else str(run.seed)
-    state = f"{meta['state']}" + (f": {meta['error']}" if meta.get("error") else "")
-    config = {key: value for key, value in meta["config"].items() if key not in ("condition", "seed")}
-    rows = [
-        ("condition", f"{run.condition}, seed {seed}"),
-        ("state", f"{state}, {meta.get('steps', 0):,} steps, {size(taken)}"),
-        ("when", f"{meta['created']}" + (f" to {meta['ended']}" if meta.get("ended") else ", not ended")),
-        ("probes", ", ".join(meta.get("probes", ())) + (f"; histograms at {meta['every']}" if "every" in meta else "")),
-        ("cost", _cost(meta.get("cost"))),
-    ]
-    return rows + ([("config", ", ".join(f"{key}={value}" for key, value in config.items()))] if config else [])
-
-
-def _cost(cost: dict[str, Any] | None) -> str:
-    if cost is None or cost.get("share") is None:
-        return "not known before the run has ended" if cost is None else "no step was timed"
-    left_out = [f"{cost[key]:,} steps {what}" for key, what in (("thinned_steps", "without histograms"),
-                ("rested_steps", "not recorded")) if cost[key]]  # fmt: skip
-    budget = "" if cost["budget"] is None else f" (budget {cost['budget']:.1%})"
-    return ", ".join([f"{cost['share']:.1%} of the time of training{budget}", *left_out])
-
-
-def _disabled(run: Run) -> list[str]:
-    return [f"disabled: {one}" if isinstance(one, str) else "disabled: " + ", ".join(f"{k} {v}" for k, v in one.items())
-            for one in run.meta.get("disabled_probes", ())]  # fmt: skip
-
-
 def _layers(page: Page, sites: list[Site]) -> None:
-    from dropdiag.cli.terminal import histogram, spark  # noqa: PLC0415
-
     many = len({site.call for site in sites}) > 1  # calls are named only where a module is called more than once
     ends = [_ends(site) for site in sites]
     longest = min(max(len(site.layer) for site in sites), LAYER) + max(len(ENDS), *map(len, ends))
@@ -149,26 +121,21 @@ def _layers(page: Page, sites: list[Site]) -> None:
             plain(site.saturation_share, '.1%'),
             "" if math.isnan(site.mean_abs_r) else f"{site.mean_abs_r:.2f}",
         ])  # fmt: skip
-    columns = [("layer", "left"), ("", "left"), ("values", "fixed"), (ENDS, "fixed"), ("flow", "fixed"),
-               ("mean", "right"), ("satur.", "right"), ("|r|", "right")]  # fmt: skip
+    columns = {"layer": "left", "": "left", "values": "fixed", ENDS: "fixed", "flow": "fixed", "mean": "right",
+               "satur.": "right", "|r|": "right"}  # fmt: skip
     page.table(columns, rows)
     page.line(_caption(sites), style="dim")
 
 
-def _quantities(page: Page, others: list[LastValue]) -> None:
-    """Print each quantity with its unit, then its layers; one of the network has its value beside it."""
-    from rich.text import Text  # noqa: PLC0415 - not paid for --help
-
-    rows: list[list[str | Text]] = []
+def _by_quantity(others: list[LastValue]) -> Iterator[tuple[str, list[list[str]]]]:
+    """Yield each quantity, with its unit and phase, and the last values of its layers."""
     # they come sorted, so that each group is whole
     for (label, unit, phase), group in groupby(others, lambda one: (one.label, one.unit, one.phase)):
-        head = f"{label}{'' if unit in ('', '1') else f', {unit}'} ({phase})"
-        for i, one in enumerate(group):
-            cells = [f"{one.step:,}", plain(one.value), plain(one.sd)]
-            if one.layer and i == 0:
-                rows.append([Text(head, style="bold"), "", "", ""])
-            rows.append([f"  {one.layer}{f'#{one.call}' if one.call else ''}" if one.layer else Text(head), *cells])
-    page.table([("last values", "left"), ("step", "right"), ("value", "right"), ("sd", "right")], rows)
+        yield f"{label}{'' if unit in ('', '1') else f', {unit}'} ({phase})", [
+            [f"{one.layer}{f'#{one.call}' if one.call else ''}" if one.layer else "", f"{one.step:,}", plain(one.value),
+             plain(one.sd)]
+            for one in group
+        ]  # fmt: skip
 
 
 def _ends(site: Site) -> str:

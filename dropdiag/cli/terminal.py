@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import typer
@@ -47,20 +47,20 @@ class Page:
         line = self._plain(text if isinstance(text, Text) else Text(text, style=style))
         self._parts.append(Padding(line, (0, 0, 0, indent)) if indent else line)
 
-    def pairs(self, rows: Sequence[tuple[str, str]]) -> None:
+    def pairs(self, rows: Mapping[str, str]) -> None:
         """Add names with what they stand for, in two columns."""
         grid = Table.grid(padding=(0, 2))
         grid.add_column(style="bold", no_wrap=True)
         grid.add_column(overflow="fold")
-        for name, value in rows:
+        for name, value in rows.items():
             grid.add_row(self._plain(Text(name)), self._plain(Text(value)))
         self._parts.append(grid)
 
-    def table(self, columns: Sequence[tuple[str, str]], rows: Sequence[Sequence[str | Text]], title: str = "") -> None:
-        """Add a table: (heading, ``"left"`` or ``"right"``) of each column; long texts go on in the next line."""
+    def table(self, columns: Mapping[str, str], rows: Iterable[Sequence[str | Text]], title: str = "") -> None:
+        """Add a table: heading -> ``"left"``, ``"right"``, or ``"fixed"`` where no text may go on in the next line."""
         found = Table(box=box.SIMPLE_HEAD if self.unicode else RULED, title=title or None, title_justify="left",
                       title_style="bold", padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)  # fmt: skip
-        for name, side in columns:
+        for name, side in columns.items():
             found.add_column(self._plain(Text(name)), justify="right" if side == "right" else "left",
                              overflow="fold", no_wrap=side == "fixed")  # fmt: skip
         for row in rows:
@@ -90,6 +90,15 @@ class Page:
         plain = Text(text.plain.translate(PLAIN), style=text.style)
         plain.spans = text.spans
         return plain
+
+
+def grouped(groups: Iterable[tuple[str, Iterable[Sequence[str]]]]) -> Iterator[list[str | Text]]:
+    """Yield the rows of each group below its name; one whose first text is empty stands beside the name."""
+    for head, rows in groups:
+        for i, (name, *cells) in enumerate(rows):
+            if name and i == 0:
+                yield [Text(head, style="bold"), *[""] * len(cells)]
+            yield [f"  {name}" if name else Text(head, style="bold"), *cells]
 
 
 def spark(values: Sequence[float], *, unicode: bool, low: float | None = None, high: float | None = None) -> str:

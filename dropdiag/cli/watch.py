@@ -10,6 +10,7 @@ import typer
 from dropdiag.cli.common import clear_errors
 
 
+@clear_errors()
 def watch(
     target: Annotated[Path, typer.Argument(metavar="RUN|ROOT", help="A run folder, or a folder with runs in it.")],
     *,
@@ -36,7 +37,6 @@ def watch(
     - `dropdiag watch runs --port 8000`
     - `DROPDIAG_TOKEN=... dropdiag watch runs --host 0.0.0.0 --port 8000` : for others to see, with a token
     """
-    with clear_errors():
-        from dropdiag.report.serve import watch as serve  # noqa: PLC0415 - pandas is not paid for --help
+    from dropdiag.report.serve import watch as serve  # noqa: PLC0415 - pandas is not paid for --help
 
-        serve(target, host=host, port=port, interval=interval, token=token, open_browser=open_browser)
+    serve(target, host=host, port=port, interval=interval, token=token, open_browser=open_browser)

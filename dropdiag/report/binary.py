@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import base64
 import json
-import math
 import zlib
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+
+from dropdiag.formatting import jsonable
 
 KINDS: Final = {"u1": np.uint8, "u2": np.uint16, "f4": np.float32}
 
@@ -69,19 +70,7 @@ def safe_json(value: Any) -> str:
     beside JSON's own are written as ``\uXXXX``; NaN and infinities become null.
     """
     # ensure_ascii would protect as well, but makes names of other scripts unreadable and the page larger
-    text = json.dumps(_finite(value), allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+    text = json.dumps(jsonable(value), allow_nan=False, ensure_ascii=False, separators=(",", ":"))
     for sign in "<>&\u2028\u2029":
         text = text.replace(sign, f"\\u{ord(sign):04x}")
     return text
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(key): _finite(one) for key, one in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(one) for one in value]
-    if isinstance(value, np.generic):
-        return _finite(value.item())
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value

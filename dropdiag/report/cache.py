@@ -2,15 +2,34 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Hashable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
-from dropdiag.report.finding import State
+from dropdiag.errors import DropdiagWarning
+from dropdiag.store.listing import run_folders
 
 Value = TypeVar("Value")
+State: TypeAlias = tuple[tuple[str, int, int], ...]
 WIDER = 1.5
 """Remembered ends of an axis stay while they hold the new ones and are at most so many times as far apart."""
+
+
+def state(target: Path) -> State:
+    """Names, sizes and times of all files of the runs: equal where nothing has changed."""
+    found = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DropdiagWarning)  # said when the runs are opened
+        paths = run_folders(target)
+    for run in paths:
+        for file in [run / "run.json", *sorted(run.glob("rank-*/*.parquet"))]:
+            try:
+                known = file.stat()
+            except OSError:  # compacted or replaced just now: the next look finds what came in its place
+                continue
+            found.append((str(file), known.st_size, known.st_mtime_ns))
+    return tuple(found)
 
 
 class RunCache:

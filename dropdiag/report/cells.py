@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final, TypeAlias
 
 from dropdiag.formatting import NOTHING, bounds, factor, magnitude, site, typeset, whole
 
@@ -38,15 +38,39 @@ class Table:
         return [bool(column) and all(cell.numeric for cell in column) for column in columns]
 
 
+Column: TypeAlias = tuple[str, Callable[[Mapping[Any, Any]], Cell]]
+"""Heading, and the cell of a record."""
+
+
+def table(caption: str, records: Iterable[Mapping[Any, Any]], columns: Sequence[Column], note: str = "") -> Table:
+    """Make a table of records, one a row."""
+    rows = [[make(record) for _, make in columns] for record in records]
+    return Table(caption, [head for head, _ in columns], rows, note)
+
+
+def texts(head: str, name: str) -> Column:
+    """Column of texts, from a field of the records."""
+    return head, lambda record: text(record.get(name))
+
+
+def integers(head: str, name: str) -> Column:
+    """Column of whole numbers."""
+    return head, lambda record: integer(record.get(name))
+
+
+def numbers(head: str, name: str, digits: str = ".3f") -> Column:
+    """Column of numbers, ``mean (sd)`` where the records have a field ``<name>_sd``."""
+    return head, lambda record: number(record.get(name), digits, record.get(f"{name}_sd"))
+
+
+LAYER: Final[Column] = "Layer", lambda record: text(site(record["layer"], record["call"]))
+SITE: Final[tuple[Column, ...]] = (texts("Condition", "condition"), LAYER)
+
+
 def text(given: Any) -> Cell:
     """Cell of a text."""
     shown = "" if given is None else str(given)
     return Cell(shown or NOTHING, shown)
-
-
-def layer(row: Any) -> Cell:
-    """Cell that names a row's site."""
-    return text(site(row["layer"], row["call"]))
 
 
 def integer(given: Any) -> Cell:
@@ -54,11 +78,11 @@ def integer(given: Any) -> Cell:
     return Cell(whole(given), str(round(float(given))), numeric=True) if _finite(given) else ABSENT
 
 
-def number(given: Any, digits: str = ".3g", sd: Any = None, sd_digits: str = ".2g") -> Cell:
+def number(given: Any, digits: str = ".3g", sd: Any = None) -> Cell:
     """Cell of a number, ``mean (sd)`` where an sd is given."""
     if not _finite(given):
         return ABSENT
-    spread = f" ({typeset(sd, sd_digits)})" if _finite(sd) else ""
+    spread = f" ({typeset(sd, '.2g')})" if _finite(sd) else ""
     return Cell(typeset(given, digits) + spread, repr(float(given)), numeric=True)
 
 
@@ -83,6 +107,7 @@ def interval(low: Any, high: Any, *, ratio: bool) -> Cell:
 
 def _finite(given: Any) -> bool:
     try:
+        # frames hold None, NaN and NA where there is no number, and NA cannot be turned into one
         return given is not None and math.isfinite(float(given))
     except (TypeError, ValueError):
         return False

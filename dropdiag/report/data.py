@@ -9,15 +9,15 @@ from inspect import signature
 from typing import Any, Final, TypeAlias
 
 from dropdiag.analysis.baseline import likely
+from dropdiag.analysis.select import check
 from dropdiag.errors import ArgumentError, BaselineError, DropdiagError, warned
 from dropdiag.plots.style import LINES
 from dropdiag.report import run_tables
 from dropdiag.report.binary import Blob
 from dropdiag.report.cache import RunCache
-from dropdiag.report.cells import Table, text
-from dropdiag.report.diagnostics import Diagnostic, Material, diagnostics, measures_of
+from dropdiag.report.cells import Table, table, texts
+from dropdiag.report.diagnostics import OTHER_SCALARS, Diagnostic, Material, diagnostics, measures_of
 from dropdiag.report.distributions import Distributions
-from dropdiag.report.sections import OTHER_SCALARS
 from dropdiag.report.series import Scalars
 from dropdiag.report.verdicts import Headline, Verdict, effects, headlines, verdicts
 from dropdiag.store.reader import Run, Runs, as_runs
@@ -117,13 +117,8 @@ def gather(
             "coverage": run_tables.coverage_table(runs), "cost": run_tables.cost_table(runs, seconds),
         }  # fmt: skip
     content.coverage = run_tables.coverage_line(content.facts["coverage"])
-    found = [
-        *problems,
-        *content.problems,
-        *(getattr(comparison, "problems", None) or ()),
-        *run_tables.warnings_of(runs),
-        *said,
-    ]
+    own = comparison.problems if comparison is not None else ()
+    found = [*problems, *content.problems, *own, *run_tables.warnings_of(runs), *said]
     content.problems = list(dict.fromkeys(found))  # the comparison and the figures meet the same torn segment
     return content
 
@@ -137,8 +132,8 @@ def _compared(what: Any, baseline: str | None, layers: Sequence[str] | None) -> 
             )
         return as_runs(what.runs), what, ""
     runs = as_runs(what)
-    if baseline is not None and baseline not in runs.conditions:
-        raise ArgumentError(f"no condition {baseline!r}; there are {', '.join(map(repr, runs.conditions))}")
+    if baseline is not None:
+        check("condition", [baseline], runs.conditions)
     if len(runs.conditions) < 2:
         return runs, None, "All runs are of one condition: there is nothing to compare."
     # imported when it is needed: a report of one condition, or of a comparison, does without its statistics
@@ -146,11 +141,10 @@ def _compared(what: Any, baseline: str | None, layers: Sequence[str] | None) -> 
     try:
         # the verdicts and the table of the gradient flow are this comparison's: nothing is computed twice
         return runs, compare(runs, baseline=baseline, layers=layers), ""
-    except BaselineError as error:  # the rest of the page is right without one
-        return runs, None, f"The runs could not be compared: {error}"
-    except ArgumentError:
-        raise
     except DropdiagError as error:
+        # what was asked for cannot be met; where only a baseline is missing, the rest of the page is right without
+        if isinstance(error, ArgumentError) and not isinstance(error, BaselineError):
+            raise
         return runs, None, f"The runs could not be compared: {error}"
 
 
@@ -166,13 +160,8 @@ def _baseline(runs: Runs, comparison: Any, asked: str | None) -> str:
 def _keep(runs: Runs, layers: Sequence[str] | None) -> Keep:
     if layers is None:
         return lambda _: True
-    if isinstance(layers, str):
-        raise ArgumentError(f"layers must be a list of names, got the string {layers!r}; write [{layers!r}]")
     known = {str(entry["layer"]) for run in runs for entry in run.meta["layers"]}
-    unknown = [name for name in layers if name not in known]
-    if unknown or not layers:
-        raise ArgumentError(f"no layer {', '.join(map(repr, unknown)) or 'was named'}; there are {sorted(known)}")
-    return set(layers).__contains__
+    return set(check("layer", layers, sorted(known))).__contains__
 
 
 def _options(claims: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -193,9 +182,8 @@ def _comparison(content: Content, comparison: Any, options: Mapping[str, Any]) -
         return
     content.figures["effects"] = effects(comparison.table)
     if len(comparison.unmatched):
-        rows = [[text(row.get(key)) for key in ("condition", "layer", "reason")]
-                for row in comparison.unmatched.to_dict("records")]  # fmt: skip
-        content.unmatched = Table("Layers that were not compared", ["Condition", "Layer", "Why"], rows)
+        columns = texts("Condition", "condition"), texts("Layer", "layer"), texts("Why", "reason")
+        content.unmatched = table("Layers that were not compared", comparison.unmatched.to_dict("records"), columns)
     claims = None
     try:
         claims = comparison.claims(**options)

@@ -3,97 +3,70 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from dropdiag.analysis.recordings import Key, Site
+from dropdiag.analysis.recordings import Key, Recording, Site
 from dropdiag.histograms.histogram import Histogram
 from dropdiag.report.binary import Blob
-from dropdiag.report.readings import Glance, Numbers
-from dropdiag.report.series import Series, per_run
+from dropdiag.report.series import Series
 from dropdiag.store.reader import Runs
 
 Floats = NDArray[np.float64]
+Numbers = Mapping[str, Callable[[Histogram], float]]
+TAILS: Final = (0.001, 0.999)
+"""Quantiles between which the axis of a distribution reaches at least."""
 
 
-@dataclass
-class Densities:
-    """Density of one quantity at each site, condition and step.
+@dataclass(frozen=True)
+class Glance:
+    """What is kept of a run's first reading, by quantity and phase.
 
     Attributes
     ----------
-    quantity, phase : str
-    sites : list of (str, int)
-        Layer and call, in network order.
-    edges : ndarray of float64, shape (sites, 2)
-        First and last edge of the bars of a site, the same for all conditions and steps.
-    steps : list of list of int
-        For each condition, those that are shown.
-    left_out : int
-        Recorded steps that are not shown, in the condition where they are most.
-    n : ndarray of int64, shape (sites, all steps)
-        Runs averaged; the steps of all conditions one after another.
-    mean, sd : ndarray of float64, shape (sites, all steps, bins)
-        Over runs, per unit of the quantity; sd is NaN for fewer than two runs.
-    last : ndarray of float64, shape (sites, runs, bins)
-        Each run at the last step that is shown of it.
-    last_steps : list of int
-        That step; -1 for a run that does not hold the quantity.
-    outside : float
-        Largest share of values of any site and step that lies outside the edges.
-    measures : dict of str to Series
-    table : DataFrame
-        Columns condition, layer, call, run and the numbers at each run's last step.
+    steps : dict of list of int
+        Ascending.
+    ends : dict of dict of Site to list of (float, float)
+        Quantiles `TAILS` at the first, middle and last step.
+    last : dict of dict of Site to dict of str to float
+        The numbers of the page's tables, at the last step.
+    problems : list of str
+        A sentence for each segment that could not be read.
     """
 
-    quantity: str
-    phase: str
-    sites: list[Site]
-    edges: Floats
-    steps: list[list[int]]
-    left_out: int
-    n: NDArray[np.int64]
-    mean: Floats
-    sd: Floats
-    last: Floats
-    last_steps: list[int]
-    outside: float = 0.0
-    measures: dict[str, Series] = field(default_factory=dict)
-    table: pd.DataFrame = field(default_factory=pd.DataFrame)
+    steps: dict[Key, list[int]]
+    ends: dict[Key, dict[Site, list[tuple[float, float]]]]
+    last: dict[Key, dict[Site, dict[str, float]]]
+    problems: list[str]
 
-    def packed(self, blob: Blob) -> dict[str, Any]:
-        """Return the densities as JSON, their values in the block.
 
-        The mean is stored in 65,535ths of its curve's peak, the standard deviation in 255ths of its own largest
-        value, each curve with its scale as float32.
-        """
-        # two bytes a bar are finer than a line's width on any screen, and halve the page
-        mean, peak = _scaled(self.mean, 65_535)
-        sd, most = _scaled(self.sd, 255)
-        last, height = _scaled(self.last, 65_535)
-        return {
-            "quantity": self.quantity,
-            "phase": self.phase,
-            "bins": self.mean.shape[-1],
-            "sites": [list(site) for site in self.sites],
-            "edges": self.edges.tolist(),
-            "steps": self.steps,
-            "left_out": self.left_out,
-            "outside": self.outside,
-            "n": blob.add(self.n, "u2"),
-            "mean": blob.add(mean, "u2"),
-            "peak": blob.add(peak, "f4"),
-            "sd": blob.add(sd, "u1"),
-            "most": blob.add(most, "f4"),
-            "last": blob.add(last, "u2"),
-            "height": blob.add(height, "f4"),
-            "last_steps": self.last_steps,
-        }
+def glance(recorded: Mapping[Key, Recording], problems: list[str], numbers: Callable[[str], Numbers]) -> Glance:
+    """Take from a run's histograms what the page must know of all runs before it draws any.
+
+    Parameters
+    ----------
+    recorded, problems
+        As `read` returns them.
+    numbers : callable
+        Quantity -> the numbers of its table.
+    """
+    found = Glance({key: one.steps for key, one in recorded.items()}, {}, {}, problems)
+    for key, one in recorded.items():
+        wanted = {one.steps[i] for i in (0, len(one.steps) // 2, -1)}
+        ends, last = found.ends.setdefault(key, {}), found.last.setdefault(key, {})
+        for step, site, histogram in one.rows:
+            if step in wanted:
+                low, high = histogram.quantile(TAILS)
+                ends.setdefault(site, []).append((float(low), float(high)))
+            if step == one.steps[-1]:
+                last[site] = {name: take(histogram) for name, take in numbers(key[0]).items()}
+    return found
 
 
 @dataclass(frozen=True)
@@ -128,12 +101,6 @@ class Plan:
     through: Numbers
     glances: Mapping[str, Glance]
 
-    def shown(self, label: str, condition: str) -> list[int]:
-        """Return the steps that are shown of a run."""
-        wanted = set(self.steps[condition])
-        glance = self.glances.get(label)
-        return [] if glance is None else [step for step in glance.steps[self.key] if step in wanted]
-
     def take(self, rows: Iterable[tuple[int, Site, Histogram]], steps: Sequence[int]) -> Taken:
         """Take the density at each site and step of one run, and the numbers of each."""
         place, sites = ({one: i for i, one in enumerate(many)} for many in (steps, self.sites))
@@ -162,79 +129,123 @@ class Taken:
     outside: float
 
 
-class Average:
-    """Running mean and squared deviations (Welford 1962) over the runs of each condition, of one quantity.
+class Densities:
+    """Density of one quantity at each site, condition and step, averaged over the runs that were added.
 
     Parameters
     ----------
     runs : Runs
     plan : Plan
+
+    Attributes
+    ----------
+    quantity, phase : str
+    sites : list of (str, int)
+        Layer and call, in network order.
+    edges : ndarray of float64, shape (sites, 2)
+        First and last edge of the bars of a site, the same for all conditions and steps.
+    steps : list of list of int
+        For each condition, those that are shown.
+    left_out : int
+        Recorded steps that are not shown, in the condition where they are most.
+    n : ndarray of int64, shape (sites, all steps)
+        Runs averaged; the steps of all conditions one after another.
+    last : ndarray of float64, shape (sites, runs, bins)
+        Each run at the last step that is shown of it.
+    last_steps : list of int
+        That step; -1 for a run that does not hold the quantity.
+    outside : float
+        Largest share of values of any site and step that lies outside the edges.
     """
 
     def __init__(self, runs: Runs, plan: Plan) -> None:
-        self.plan, self._runs = plan, runs
-        self._number = {label: i for i, label in enumerate(runs.labels())}
+        self.plan, self._runs = plan, dict(zip(runs.labels(), runs, strict=True))
+        self.quantity, self.phase = plan.key
+        self.sites, self.edges, self.left_out = plan.sites, plan.edges, plan.left_out
+        self.steps, self._number = list(plan.steps.values()), {label: i for i, label in enumerate(self._runs)}
         # the steps of all conditions stand one after another in the columns of one array
         places = [(name, step) for name, steps in plan.steps.items() for step in steps]
         self._column = {place: i for i, place in enumerate(places)}
         self._every = sorted({step for _, step in places})
         sites, many = len(plan.sites), len(runs)
-        self._n = np.zeros((sites, len(places)), np.int64)
+        self.n = np.zeros((sites, len(places)), np.int64)
         self._mean, self._squares = (np.zeros((sites, len(places), plan.bins)) for _ in range(2))
-        self._last, self._last_steps = np.full((sites, many, plan.bins), np.nan), [-1] * many
+        self.last, self.last_steps = np.full((sites, many, plan.bins), np.nan), [-1] * many
         self._numbers = {name: np.full((sites, many, len(self._every)), np.nan) for name in plan.through}
-        self._outside = 0.0
+        self.outside = 0.0
 
     def shown(self, label: str) -> list[int]:
         """Return the steps that are shown of a run."""
-        return self.plan.shown(label, self._runs[self._number[label]].condition)
+        glance, wanted = self.plan.glances.get(label), set(self.plan.steps[self._runs[label].condition])
+        return [] if glance is None else [step for step in glance.steps[self.plan.key] if step in wanted]
 
     def add(self, label: str, taken: Taken) -> None:
         """Add one run."""
-        steps, number = self.shown(label), self._number[label]
-        condition = self._runs[number].condition
-        self._last_steps[number], self._last[:, number] = steps[-1], taken.density[:, -1]
-        self._outside = max(self._outside, taken.outside)
+        steps, number, condition = self.shown(label), self._number[label], self._runs[label].condition
+        self.last_steps[number], self.last[:, number] = steps[-1], taken.density[:, -1]
+        self.outside = max(self.outside, taken.outside)
         self._update([self._column[condition, step] for step in steps], taken.density.astype(np.float64))
         at = np.searchsorted(self._every, steps)
         for name, values in taken.numbers.items():
             self._numbers[name][:, number, at] = values
 
     def _update(self, at: Sequence[int], density: Floats) -> None:
-        """Add one run's densities, shape (sites, steps, bins), to the columns of its steps."""
+        """Add one run's densities, shape (sites, steps, bins), to the columns of its steps (Welford 1962)."""
         # a layer that a run lacks, or that held no finite value, has NaN in every bar: looking at one will do
         known = ~np.isnan(density[..., 0])
-        n = self._n[:, at] + known
+        n = self.n[:, at] + known
         apart = np.where(known[..., None], density - self._mean[:, at], 0.0)
         mean = self._mean[:, at] + apart / np.maximum(n, 1)[..., None]
         self._squares[:, at] += np.where(known[..., None], apart * (density - mean), 0.0)
-        self._mean[:, at], self._n[:, at] = mean, n
+        self._mean[:, at], self.n[:, at] = mean, n
 
-    def result(self) -> Densities:
-        """Return the averages over all runs that were added."""
-        plan, many = self.plan, np.where(self._n > 1, self._n - 1, np.nan)[..., None]
+    @property
+    def mean(self) -> Floats:
+        """Mean over runs per unit of the quantity, shape (sites, all steps, bins); NaN where there is no run."""
+        return np.where(self.n[..., None] > 0, self._mean, np.nan)
+
+    @property
+    def sd(self) -> Floats:
+        """Standard deviation over runs, of the mean's shape; NaN for fewer than two."""
+        return np.sqrt(self._squares / np.where(self.n > 1, self.n - 1, np.nan)[..., None])
+
+    @property
+    def measures(self) -> dict[str, Series]:
+        """The plan's numbers of each run through training."""
         steps = np.asarray(self._every, dtype=np.float64)
-        return Densities(
-            *plan.key, plan.sites, plan.edges, list(plan.steps.values()), plan.left_out, self._n,
-            np.where(self._n[..., None] > 0, self._mean, np.nan), np.sqrt(self._squares / many), self._last,
-            self._last_steps, self._outside,
-            {name: Series(plan.sites, steps, values, plan.key[1]) for name, values in self._numbers.items()},
-            self._table(),
-        )  # fmt: skip
+        return {name: Series(self.sites, steps, values, self.phase) for name, values in self._numbers.items()}
 
-    def _table(self) -> pd.DataFrame:
-        """Return the numbers at each run's last step."""
-        place = {site: i for i, site in enumerate(self.plan.sites)}
-        found = [(place[site], self._number[label], numbers) for label, glance in self.plan.glances.items()
-                 for site, numbers in glance.last.get(self.plan.key, {}).items()]  # fmt: skip
-        names = dict.fromkeys(name for _, _, numbers in found for name in numbers)
-        there = np.zeros((len(place), len(self._runs)), np.bool_)
-        values = {name: np.full(there.shape, np.nan) for name in names}
-        for site, run, numbers in found:
-            there[site, run] = True
-            for name, value in numbers.items():
-                values[name][site, run] = value
-        return per_run(self._runs, self.plan.sites, there, values)
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """The numbers at each run's last step, with condition, layer, call and run: by condition, site, run."""
+        last = {label: glance.last[self.plan.key] for label, glance in self.plan.glances.items()}
+        rows = [
+            {"condition": name, "layer": site[0], "call": site[1], "run": label, **numbers[site]}
+            for name in self.plan.steps
+            for site in self.sites
+            for label, numbers in last.items()
+            if self._runs[label].condition == name and site in numbers
+        ]
+        return pd.DataFrame(rows)
+
+    def packed(self, blob: Blob) -> dict[str, Any]:
+        """Return the densities as JSON, their values in the block.
+
+        The mean is stored in 65,535ths of its curve's peak, the standard deviation in 255ths of its own largest
+        value, each curve with its scale as float32.
+        """
+        head = {
+            "quantity": self.quantity, "phase": self.phase, "bins": self.plan.bins,
+            "sites": [list(site) for site in self.sites], "edges": self.edges.tolist(), "steps": self.steps,
+            "left_out": self.left_out, "outside": self.outside, "n": blob.add(self.n, "u2"),
+        }  # fmt: skip
+        # two bytes a bar are finer than a line's width on any screen, and halve the page
+        for name, scale, values, top, kind in (("mean", "peak", self.mean, 65_535, "u2"),
+                                               ("sd", "most", self.sd, 255, "u1"),
+                                               ("last", "height", self.last, 65_535, "u2")):  # fmt: skip
+            whole, unit = _scaled(values, top)
+            head |= {name: blob.add(whole, kind), scale: blob.add(unit, "f4")}
+        return head | {"last_steps": self.last_steps}
 
 
 def _scaled(values: Floats, top: int) -> tuple[NDArray[np.int64], Floats]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -12,15 +12,16 @@ import numpy as np
 
 from dropdiag.analysis.kde import Support, widened
 from dropdiag.analysis.phases import common, keep
-from dropdiag.analysis.recordings import Key, Recording
+from dropdiag.analysis.recordings import Key, Recording, Site, read
 from dropdiag.errors import DropdiagError, DropdiagWarning, NotRecordedError
 from dropdiag.report.cache import RunCache
-from dropdiag.report.densities import Average, Densities, Plan, Taken
-from dropdiag.report.readings import Glance, Numbers, Readings, glance
+from dropdiag.report.densities import Densities, Glance, Numbers, Plan, Taken, glance
 from dropdiag.report.series import in_order, network_places
 from dropdiag.store.reader import Run, Runs
 
 BINS: Final = 72
+ROOM: Final = 200_000_000
+"""Bytes of histograms that are kept from the first reading for the second: of small reports every one."""
 CELLS: Final = 1_300_000
 """At most so many bars of one quantity in a page: with more, steps are left out."""
 
@@ -58,7 +59,7 @@ class Distributions:
         Equal bars between the edges.
     cells : int
         Bound on sites x steps x bins of a quantity, over all conditions.
-    room : int, optional
+    room : int
         Bytes of histograms that are kept from the first reading for the second.
     cache : RunCache, optional
         What was read of runs that have not changed since is taken from it.
@@ -73,17 +74,16 @@ class Distributions:
         bins: int = BINS,
         cells: int = CELLS,
         cache: RunCache | None = None,
-        **room: int,
+        room: int = ROOM,
     ) -> None:
         self._runs, self._measures, self._bins, self._cells = runs, functools.cache(measures), bins, cells
-        self._cache, self._readings = cache or RunCache(), Readings(runs, keep, **room)
-        self._places = network_places(runs)
+        self._by_label, self._keep = dict(zip(runs.labels(), runs, strict=True)), keep
+        self._room, self._kept = room, dict[str, dict[Key, Recording]]()
+        self._cache, self._places = cache or RunCache(), network_places(runs)
         # first what all runs reach to, so that the bars of one layer are the same in every run; then the bars
-        self._glances = dict(self._look())
-        self._made: dict[str, Densities | DropdiagError] = {}
-        averages = dict(self._averages())
-        self._fill(list(averages.values()))
-        self._made |= {name: average.result() for name, average in averages.items()}
+        self._glances = {label: self._look(label, run) for label, run in self._by_label.items()}
+        self._made = {quantity: self._begun(quantity) for quantity in self.quantities}
+        self._fill([one for one in self._made.values() if isinstance(one, Densities)])
 
     @property
     def quantities(self) -> list[str]:
@@ -107,23 +107,31 @@ class Distributions:
             raise found
         return found
 
-    def _look(self) -> Iterator[tuple[str, Glance]]:
-        """Read each run for the first time: what there is, how far it reaches, and its last numbers."""
-        for label, run in self._readings.by_label.items():
-            found = self._cache.recall(run.path, "glance", (), functools.partial(self._glance, label))
-            for problem in found.problems:  # said again of a run that was read for an earlier page
-                warnings.warn(problem, DropdiagWarning, stacklevel=2)
-            yield label, found
+    def _look(self, label: str, run: Run) -> Glance:
+        """Read a run for the first time: what there is, how far it reaches, and its last numbers."""
+        found = self._cache.recall(run.path, "glance", (), lambda: self._first(label))
+        for problem in found.problems:  # said again of a run that was read for an earlier page
+            warnings.warn(problem, DropdiagWarning, stacklevel=2)
+        return found
 
-    def _glance(self, label: str) -> Glance:
-        return glance(*self._readings.first(label), lambda quantity: self._measures(quantity).last)
+    def _first(self, label: str) -> Glance:
+        found, problems = read(self._by_label[label], self._keep)
+        # a small report so opens each file once; a large one reads again rather than run out of memory
+        size = sum(h.bins.nbytes + h.counts.nbytes for one in found.values() for _, _, h in one.rows)
+        if size <= self._room:
+            self._room -= size
+            self._kept[label] = found
+        return glance(found, problems, lambda quantity: self._measures(quantity).last)
 
-    def _averages(self) -> Iterator[tuple[str, Average]]:
-        for quantity in self.quantities:
-            try:
-                yield quantity, Average(self._runs, self._plan(quantity))
-            except DropdiagError as error:  # noqa: PERF203 - a quantity that cannot be shown stops no other
-                self._made[quantity] = error
+    def _second(self, label: str) -> Mapping[Key, Recording]:
+        """Return what was kept of a run, once, or read it again."""
+        return self._kept.pop(label, None) or read(self._by_label[label], self._keep)[0]
+
+    def _begun(self, quantity: str) -> Densities | DropdiagError:
+        try:
+            return Densities(self._runs, self._plan(quantity))
+        except DropdiagError as error:  # a quantity that cannot be shown stops no other
+            return error
 
     def _plan(self, quantity: str) -> Plan:
         """Decide what is shown of a quantity: phase, sites, steps, ends of the axes."""
@@ -136,39 +144,37 @@ class Distributions:
         if not sites:
             raise NotRecordedError(f"no layer that was asked for holds {quantity!r}")
         known = {name: sorted({step for label, one in glances.items() for step in one.steps[key]
-                               if self._readings.by_label[label].condition == name})
+                               if self._by_label[label].condition == name})
                  for name in self._runs.conditions}  # fmt: skip
         # the first and the last step are always shown, however many layers there are
         most = max(2, self._cells // (len(sites) * self._bins * len(known)))
         steps = {name: thinned(every, most) for name, every in known.items()}
         left_out = max(len(known[name]) - len(steps[name]) for name in known)
-        measures = self._measures(quantity)
-        ends = np.array([
-            self._cache.ends((quantity, site), *_limits(
-                [pair for one in glances.values() for pair in one.ends.get(key, {}).get(site, ())], measures.support
-            )) for site in sites
-        ])  # fmt: skip
-        return Plan(key, sites, ends, self._bins, steps, left_out, measures.through, glances)
+        ends = np.array([self._ends(glances, key, site) for site in sites])
+        return Plan(key, sites, ends, self._bins, steps, left_out, self._measures(quantity).through, glances)
 
-    def _fill(self, averages: Sequence[Average]) -> None:
+    def _ends(self, glances: Mapping[str, Glance], key: Key, site: Site) -> tuple[float, float]:
+        """Return the ends of an axis: the bounds of the quantity where it has them, else around all quantiles."""
+        low, high = support = self._measures(key[0]).support
+        if low is None or high is None:
+            pairs = [pair for one in glances.values() for pair in one.ends.get(key, {}).get(site, ())]
+            low, high = widened(np.array(pairs), support)
+        return self._cache.ends((key[0], site), low, high)
+
+    def _fill(self, every: Sequence[Densities]) -> None:
         """Average over the runs, with one run's histograms in memory at a time."""
-        for label, run in self._readings.by_label.items():
+        for label in self._by_label:
             # read when the first quantity asks for it: not at all where the cache has every one of them
-            again = functools.cache(functools.partial(self._readings.second, label))
-            for average in averages:
-                if average.shown(label):
-                    average.add(label, self._taken(run, average.plan, average.shown(label), again))
+            again = functools.cache(functools.partial(self._second, label))
+            for one in every:
+                if one.shown(label):
+                    one.add(label, self._taken(label, one, again))
 
-    def _taken(self, run: Run, plan: Plan, steps: list[int], again: Callable[[], Mapping[Key, Recording]]) -> Taken:
+    def _taken(self, label: str, one: Densities, again: Callable[[], Mapping[Key, Recording]]) -> Taken:
+        plan, steps = one.plan, one.shown(label)
         depends = tuple(steps), tuple(plan.sites), plan.edges.tobytes(), tuple(plan.through)
-        return self._cache.recall(run.path, plan.key, depends, lambda: plan.take(again()[plan.key].rows, steps))
-
-
-def _limits(ends: Sequence[tuple[float, float]], support: Support) -> tuple[float, float]:
-    """Return the ends of an axis: the bounds of the quantity where it has them, else around all quantiles."""
-    if support[0] is not None and support[1] is not None:
-        return support[0], support[1]
-    return widened(np.array(ends), support)
+        path = self._by_label[label].path
+        return self._cache.recall(path, plan.key, depends, lambda: plan.take(again()[plan.key].rows, steps))
 
 
 def thinned(steps: Sequence[int], most: int) -> list[int]:

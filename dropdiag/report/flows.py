@@ -9,7 +9,8 @@ import pandas as pd
 
 from dropdiag.analysis import gradient_flow
 from dropdiag.formatting import LOG_RATIO, whole
-from dropdiag.report.cells import Table, effect, integer, layer, number, text
+from dropdiag.report.cells import SITE, Column, Table, effect, integers, numbers
+from dropdiag.report.cells import table as table_of
 from dropdiag.store.reader import Runs
 
 NAME: Final = "gradient_flow"
@@ -41,32 +42,17 @@ def table(runs: Runs, comparison: Any, baseline: str, keep: Callable[[str], bool
     until = gradient_flow.shared_steps(runs, runs.conditions)
     frame = gradient_flow.table(runs, until=until, baseline=baseline)
     frame = frame[frame["layer"].map(keep).astype(bool)]
-    made = [
-        [text(row["condition"]), layer(row), number(row["mean"], ".2e", row["mean_sd"]), integer(row["seeds"]),
-         integer(row["steps"])]
-        for row in frame.to_dict("records")
-    ]  # fmt: skip
-    heads = ["Condition", "Layer", "Mean", "Seeds", "Steps"]
+    columns = [*SITE, numbers("Mean", "mean", ".2e"), integers("Seeds", "seeds"), integers("Steps", "steps")]
     shared = f"Over the first {whole(until)} training steps, which all completed runs have."
-    return Table("Gradient flow, mean over training (sd over seeds)", heads, made, ALL if until is None else shared)
+    note = ALL if until is None else shared
+    return table_of("Gradient flow, mean over training (sd over seeds)", frame.to_dict("records"), columns, note)
 
 
 def _compared(rows: pd.DataFrame, baseline: str) -> Table:
-    made = [
-        [text(row["condition"]), layer(row), number(row["value"], ".2e"), number(row["baseline_value"], ".2e"),
-         effect(row, ratio=row["scale"] == LOG_RATIO), integer(row["n"]), integer(row["n_baseline"])]
-        for row in rows.to_dict("records")
-    ]  # fmt: skip
-    heads = [
-        "Condition",
-        "Layer",
-        "Mean",
-        f"Mean of {baseline}",
-        f"Ratio to {baseline}",
-        "Seeds",
-        f"Seeds of {baseline}",
-    ]
-    return Table("Gradient flow, mean over training", heads, made, _window(rows))
+    ratio: Column = f"Ratio to {baseline}", lambda row: effect(row, ratio=row["scale"] == LOG_RATIO)
+    columns = [*SITE, numbers("Mean", "value", ".2e"), numbers(f"Mean of {baseline}", "baseline_value", ".2e"), ratio,
+               integers("Seeds", "n"), integers(f"Seeds of {baseline}", "n_baseline")]  # fmt: skip
+    return table_of("Gradient flow, mean over training", rows.to_dict("records"), columns, _window(rows))
 
 
 def _window(rows: pd.DataFrame) -> str:

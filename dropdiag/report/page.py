@@ -10,10 +10,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
 
-import jinja2
 from markupsafe import Markup
 
 from dropdiag.errors import ArgumentError
+from dropdiag.pages import template
 from dropdiag.plots.style import COLOURS
 from dropdiag.report.binary import safe_json
 from dropdiag.report.data import Content, gather
@@ -99,7 +99,7 @@ def render(content: Content, *, title: str | None = None, live: int | None = Non
     """
     # each script is inlined as it is, without a build step, so that the policy can name it by its hash
     scripts = [Markup(source) for source in _scripts()]  # noqa: S704 - files of this package
-    return _environment().get_template("report.html.j2").render(
+    return template("dropdiag.report", "report.html.j2").render(
         content=content,
         title=title or TITLE,
         css=Markup(_text("templates/report.css")),  # noqa: S704
@@ -117,15 +117,13 @@ def render(content: Content, *, title: str | None = None, live: int | None = Non
 
 def policy(*, connect: bool) -> str:
     """Return the content security policy: the page's own scripts by their hash, and no address but its own."""
-    hashes = " ".join(f"'sha256-{_digest(source)}'" for source in _scripts())
+    digests = [base64.b64encode(hashlib.sha256(source.encode("utf-8")).digest()).decode() for source in _scripts()]
+    hashes = " ".join(f"'sha256-{digest}'" for digest in digests)
+    own = "'self'" if connect else "'none'"
     return (
-        f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data: blob:; "
-        f"connect-src {chr(39)}{'self' if connect else 'none'}{chr(39)}; base-uri 'none'; form-action 'none'"
+        f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; "
+        f"img-src data: blob:; connect-src {own}; base-uri 'none'; form-action 'none'"
     )
-
-
-def _digest(source: str) -> str:
-    return base64.b64encode(hashlib.sha256(source.encode("utf-8")).digest()).decode("ascii")
 
 
 @cache
@@ -136,11 +134,3 @@ def _scripts() -> tuple[str, ...]:
 @cache
 def _text(name: str) -> str:
     return files("dropdiag.report").joinpath(name).read_text(encoding="utf-8")
-
-
-@cache
-def _environment() -> jinja2.Environment:
-    return jinja2.Environment(
-        loader=jinja2.PackageLoader("dropdiag.report"), autoescape=True, undefined=jinja2.StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip

@@ -4,42 +4,59 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from dropdiag.errors import NotRecordedError
 from dropdiag.formatting import whole
-from dropdiag.report.cells import Table, integer, number, text
+from dropdiag.report.cells import Table, integers, numbers, table, texts
 from dropdiag.report.series import TIMES
 from dropdiag.store.reader import Runs
+
+RUNS: Final = (
+    texts("Condition", "condition"), texts("Run", "name"), integers("Seed", "seed"), integers("Steps", "steps"),
+    texts("State", "state"), texts("Started", "created"), texts("Ended", "ended"), texts("Histograms", "every"),
+    texts("Versions", "versions"),
+)  # fmt: skip
+COVERAGE: Final = (
+    texts("Layer", "layer"), integers("Call", "call"), texts("Kind", "kind"), texts("Type", "type"),
+    texts("Recorded", "recorded"), integers("Least times", "least"), integers("Most times", "most"),
+    integers("Runs", "runs"), texts("Sampled", "sampled"), texts("Why not", "skipped"),
+)  # fmt: skip
+COST: Final = (
+    texts("Condition", "condition"), texts("Run", "name"), numbers("Share of training", "share", ".2%"),
+    numbers("Recorder, s", "recorder_seconds", ".2f"), numbers("Training, s", "step_seconds", ".2f"),
+    numbers("Median step, ms", "step", ".3g"), numbers("Median evaluation, s", "evaluation", ".3g"),
+    numbers("Writer, s", "writer_seconds", ".2f"), integers("Thinned steps", "thinned_steps"),
+    integers("Rested steps", "rested_steps"), numbers("Waited, s", "seconds_waited", ".2f"),
+)  # fmt: skip
+# what was expected and never came stands first: it is what a reader must not miss
+RECORDED: Final = ("silent", "in some runs", "no", "yes")
 
 
 def runs_table(runs: Runs) -> Table:
     """One row a run: condition, seed, steps, state, when, versions."""
-    rows = []
+    records = []
     for run in runs:
-        meta = run.meta
-        versions = meta.get("versions") or {}
-        rows.append([
-            text(run.condition), text(run.name), integer(run.seed), integer(meta.get("steps")),
-            text(_state(meta)), text(meta.get("created") or ""), text(meta.get("ended") or ""),
-            text(meta.get("every") or ""),
-            text(", ".join(f"{name} {version}" for name, version in versions.items())),
-        ])  # fmt: skip
-    heads = ["Condition", "Run", "Seed", "Steps", "State", "Started", "Ended", "Histograms", "Versions"]
-    return Table("The runs", heads, rows)
+        versions = ", ".join(f"{name} {version}" for name, version in (run.meta.get("versions") or {}).items())
+        own = {"condition": run.condition, "name": run.name, "seed": run.seed, "versions": versions}
+        records.append({**run.meta, "state": run.meta.get("state") or "unknown", **own})
+    return table("The runs", records, RUNS)
 
 
 def settings_table(runs: Runs) -> Table:
     """Return the runs' config, a row a key: one value where all runs agree, else a value a condition."""
     configs = [(run.condition, run.meta.get("config") or {}) for run in runs]
     keys = list(dict.fromkeys(key for _, config in configs for key in config if key not in {"seed", "condition"}))
-    rows = []
+    records = []
     for key in keys:
-        values = {name: _values(c[key] for of, c in configs if of == name and key in c) for name in runs.conditions}
+        # runs of one condition may differ too, as in their learning rate: each value once
+        values = {name: ", ".join(dict.fromkeys(str(c[key]) for of, c in configs if of == name and key in c))
+                  for name in runs.conditions}  # fmt: skip
         alike = len(set(values.values())) == 1
         shown = next(iter(values.values())) if alike else "; ".join(f"{n}: {v or '–'}" for n, v in values.items())
-        rows.append([text(key), text(shown), text("all" if alike else "differs")])
-    return Table("Settings (config of the runs)", ["Setting", "Value", "In"], rows)
+        records.append({"key": key, "value": shown, "in": "all" if alike else "differs"})
+    columns = texts("Setting", "key"), texts("Value", "value"), texts("In", "in")
+    return table("Settings (config of the runs)", records, columns)
 
 
 def coverage_table(runs: Runs) -> Table:
@@ -49,22 +66,24 @@ def coverage_table(runs: Runs) -> Table:
         try:
             rows = run.coverage()
         except NotRecordedError:
-            continue
+            continue  # it is still recorded: the table is written when the Recorder is closed
         for row in rows:
             found.setdefault((row.layer, row.call, row.kind), []).append(row)
-    made = []
-    for (layer, call, kind), rows_of in found.items():
-        fired = [row.fired for row in rows_of]
-        made.append([
-            text(layer), integer(call), text(kind), text(_values(row.type for row in rows_of)),
-            text(_covered(rows_of)), integer(min(fired)), integer(max(fired)), integer(len(fired)),
-            text(_values(row.sampled for row in rows_of if row.sampled)),
-            text(_values(row.skipped for row in rows_of if row.skipped)),
-        ])  # fmt: skip
-    # what was expected and never came stands first: it is what a reader must not miss
-    made.sort(key=lambda row: {"silent": 0, "in some runs": 1, "yes": 3, "no": 2}[str(row[4].shown)])
-    heads = ["Layer", "Call", "Kind", "Type", "Recorded", "Least times", "Most times", "Runs", "Sampled", "Why not"]
-    return Table("Coverage: every site of the models", heads, made)
+    records = [_covered(rows) for rows in found.values()]
+    records.sort(key=lambda record: RECORDED.index(record["recorded"]))
+    return table("Coverage: every site of the models", records, COVERAGE)
+
+
+def _covered(rows: Sequence[Any]) -> dict[str, Any]:
+    """Return one site's record, from its rows of the runs that have it."""
+    came = [bool(row.fired) for row in rows if row.expected]
+    recorded = "no" if not came else "yes" if all(came) else "in some runs" if any(came) else "silent"
+    fired = [row.fired for row in rows]
+    return {
+        "layer": rows[0].layer, "call": rows[0].call, "kind": rows[0].kind, "recorded": recorded,
+        "least": min(fired), "most": max(fired), "runs": len(fired),
+        **{name: _values(getattr(row, name) for row in rows) for name in ("type", "sampled", "skipped")},
+    }  # fmt: skip
 
 
 def coverage_line(table: Table) -> str:
@@ -107,36 +126,17 @@ def cost_table(runs: Runs, seconds: Mapping[tuple[str, str], float]) -> Table:
     seconds : mapping of (str, str) to float
         As `dropdiag.report.series.Scalars` has them.
     """
-    rows = []
+    records = []
     for label, run in zip(runs.labels(), runs, strict=True):
-        cost = run.meta.get("cost") or {}
         step, evaluation = (seconds.get((name, label)) for name in TIMES)
-        rows.append([
-            text(run.condition), text(run.name), number(cost.get("share"), ".2%"),
-            number(cost.get("recorder_seconds"), ".2f"), number(cost.get("step_seconds"), ".2f"),
-            number(None if step is None else 1e3 * step, ".3g"), number(evaluation, ".3g"),
-            number(cost.get("writer_seconds"), ".2f"), integer(cost.get("thinned_steps")),
-            integer(cost.get("rested_steps")), number(cost.get("seconds_waited"), ".2f"),
-        ])  # fmt: skip
-    heads = ["Condition", "Run", "Share of training", "Recorder, s", "Training, s", "Median step, ms",
-             "Median evaluation, s", "Writer, s", "Thinned steps", "Rested steps", "Waited, s"]  # fmt: skip
-    return Table("What recording cost", heads, rows)
-
-
-def _state(meta: dict[str, Any]) -> str:
-    return str(meta.get("state") or "unknown")
+        own = {"condition": run.condition, "name": run.name, "step": step and 1e3 * step, "evaluation": evaluation}
+        records.append({**(run.meta.get("cost") or {}), **own})
+    return table("What recording cost", records, COST)
 
 
 def _values(values: Iterable[Any]) -> str:
-    return ", ".join(dict.fromkeys(str(value) for value in values))
+    return ", ".join(dict.fromkeys(str(value) for value in values if value))
 
 
 def _name(probe: Any) -> str:
     return str(probe.get("name", probe)) if isinstance(probe, dict) else str(probe)
-
-
-def _covered(rows: Sequence[Any]) -> str:
-    if not any(row.expected for row in rows):
-        return "no"
-    came = [bool(row.fired) for row in rows if row.expected]
-    return "yes" if all(came) else "in some runs" if any(came) else "silent"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -63,21 +63,16 @@ class Series:
         """Add a series of the same sites and steps; None where they are not the same."""
         if self.sites != other.sites or not np.array_equal(self.steps, other.steps):
             return None
+        # both lose the same values, as where a run has diverged: they are counted once
         dropped = max(self.dropped, other.dropped)
-        sums = self.values + other.values  # noqa: PD011 - no frame
-        return Series(self.sites, self.steps, sums, self.phase, self.log, dropped, self.unit)
+        return replace(self, values=self.values + other.values, dropped=dropped)  # noqa: PD011 - no frame
 
     def packed(self, blob: Blob) -> dict[str, Any]:
         """Return the series as JSON, its values in the block."""
         return {
-            "sites": [list(site) for site in self.sites],
-            "steps": self.steps.tolist(),
-            "phase": self.phase,
-            "log": self.log,
-            "dropped": self.dropped,
-            "unit": self.unit,
-            "values": blob.add(self.values, "f4"),
-        }
+            "sites": [list(site) for site in self.sites], "steps": self.steps.tolist(), "phase": self.phase,
+            "log": self.log, "dropped": self.dropped, "unit": self.unit, "values": blob.add(self.values, "f4"),
+        }  # fmt: skip
 
 
 class Track:
@@ -95,11 +90,9 @@ class Track:
 
     def __init__(self, phase: str, steps: Integers, sites: list[Site], labels: list[str], *, log: bool) -> None:
         self.phase, self.sites, self.log = phase, sites, log
+        self._site, self._run, self._step = pd.MultiIndex.from_tuples(sites), pd.Index(labels), pd.Index(steps)
         most = min(BINS, max(FEWEST, CELLS // (len(sites) * len(labels))))
-        self._steps, numbers = steps, step_bins(pd.Series(steps), most).to_numpy()
-        self._bin = np.unique(numbers, return_inverse=True)[1]
-        self._run = {label: i for i, label in enumerate(labels)}
-        self._site = {site: i for i, site in enumerate(sites)}
+        self._bin = pd.factorize(step_bins(pd.Series(steps), most))[0]
         shape = len(sites), len(labels), int(self._bin.max()) + 1
         self._sums, self._counts = np.zeros(shape), np.zeros(shape, np.int32)
         self._dropped = np.zeros(len(sites), np.int64)
@@ -107,33 +100,21 @@ class Track:
 
     def add(self, rows: pd.DataFrame) -> None:
         """Add rows of whole runs, as `Runs.batches` yields them."""
-        run = np.array([self._run[label] for label in rows["run"].cat.categories])[rows["run"].cat.codes]
-        site, steps, values = self._sites_of(rows), rows["step"].to_numpy(), rows["value"].to_numpy(np.float64)
-        place = np.searchsorted(self._steps, steps).clip(max=len(self._steps) - 1)
-        # a run that trains may have gained steps and layers since they were listed: left for the next report
-        known = (self._steps[place] == steps) & (site >= 0)
-        self._average(site[known], run[known], self._bin[place[known]], values[known])
         # of several assignments to one place numpy keeps the last one: that of the greatest step
-        order = np.flatnonzero(known)[np.argsort(steps[known], kind="stable")]
-        self.last[site[order], run[order]] = values[order]
-        self.last_steps[site[order], run[order]] = steps[order]
-
-    def _average(self, site: Integers, run: Integers, number: Integers, values: Floats) -> None:
+        rows = rows.sort_values("step", kind="stable")
+        names = pd.MultiIndex.from_arrays([rows["layer"].astype(object).fillna(""), rows["call"]])
+        site, step = self._site.get_indexer(names), self._step.get_indexer(pd.Index(rows["step"]))
+        # a run that trains may have gained steps and layers since they were listed: left for the next report
+        known = (site >= 0) & (step >= 0)
+        site, run, step = site[known], self._run.get_indexer(pd.Index(rows["run"]))[known], step[known]
+        values = rows["value"].to_numpy(np.float64)[known]
+        self.last[site, run], self.last_steps[site, run] = values, self._step[step]
         # what has no value, or no logarithm, is left out and counted, never taken for zero
         usable = np.isfinite(values) & ((values > 0.0) | (not self.log))
-        at = site[usable], run[usable], number[usable]
-        np.add.at(self._sums, at, np.log(values[usable]) if self.log else values[usable])
-        np.add.at(self._counts, at, 1)
+        place = site[usable], run[usable], self._bin[step[usable]]
+        np.add.at(self._sums, place, np.log(values[usable]) if self.log else values[usable])
+        np.add.at(self._counts, place, 1)
         self._dropped += np.bincount(site[~usable], minlength=len(self.sites))
-
-    def _sites_of(self, rows: pd.DataFrame) -> Integers:
-        """Place of each row's site among the sites; -1 where it is none of them."""
-        layers: list[str] = [*rows["layer"].cat.categories, ""]  # the code of no layer is -1, which takes the last
-        codes, calls = rows["layer"].cat.codes.to_numpy(), rows["call"].to_numpy()
-        wide = int(calls.max(initial=0)) + 1
-        pairs, inverse = np.unique(codes.astype(np.int64) * wide + calls, return_inverse=True)
-        names = [(layers[int(pair // wide)], int(pair % wide)) for pair in pairs]
-        return np.array([self._site.get(name, -1) for name in names], np.int64)[inverse]
 
     def series(self, keep: Callable[[str], bool] = lambda _: True, *, unit: str = "") -> Series | None:
         """Return the quantity over training at the layers that are wanted; None where it has no value there."""
@@ -143,10 +124,28 @@ class Track:
         filled = np.flatnonzero(~np.isnan(means).all(axis=(0, 1))) if kept else np.empty(0, np.int64)
         if not filled.size:
             return None
-        steps = np.bincount(self._bin, self._steps) / np.bincount(self._bin)
+        steps = np.bincount(self._bin, self._step) / np.bincount(self._bin)
         values = np.exp(means[..., filled]) if self.log else means[..., filled]
         dropped = int(self._dropped[kept].sum())
         return Series([self.sites[i] for i in kept], steps[filled], values, self.phase, self.log, dropped, unit)
+
+    def last_rows(self, runs: Runs, keep: Callable[[str], bool]) -> pd.DataFrame:
+        """Return the value at each run's last step, of the layers that are wanted: by condition, site, run.
+
+        Returns
+        -------
+        DataFrame
+            Columns condition, layer, call, run, value; the value may be NaN.
+        """
+        conditions = np.array([run.condition for run in runs])
+        rows = [
+            (name, *site, self._run[int(run)], self.last[i, run])
+            for name in runs.conditions
+            for i, site in enumerate(self.sites)
+            if keep(site[0])
+            for run in np.flatnonzero((self.last_steps[i] >= 0) & (conditions == name))
+        ]
+        return pd.DataFrame(rows, columns=["condition", "layer", "call", "run", "value"])
 
 
 class Scalars:
@@ -241,31 +240,3 @@ def network_places(runs: Runs) -> dict[Site, int]:
 def in_order(sites: Iterable[Site], places: Mapping[Site, int]) -> list[Site]:
     """Sort sites by their place in the network; those that no run lists come last."""
     return sorted(sites, key=lambda site: (places.get(site, len(places)), site))
-
-
-def per_run(
-    runs: Runs, sites: list[Site], there: NDArray[np.bool_], values: Mapping[str, NDArray[Any]]
-) -> pd.DataFrame:
-    """Return numbers of sites and runs as rows: by condition, site, run.
-
-    Parameters
-    ----------
-    runs : Runs
-    sites : list of (str, int)
-    there : ndarray of bool, shape (sites, runs)
-        Whether a run has the site: its row may still hold NaN.
-    values : mapping of str to ndarray, shape (sites, runs)
-
-    Returns
-    -------
-    DataFrame
-        Columns condition, layer, call, run and those of ``values``.
-    """
-    conditions, labels = np.array([run.condition for run in runs]), runs.labels()
-    rows = [
-        (name, *sites[site], labels[run], *(array[site, run] for array in values.values()))
-        for name in runs.conditions
-        for site in range(len(sites))
-        for run in np.flatnonzero(there[site] & (conditions == name))
-    ]
-    return pd.DataFrame(rows, columns=["condition", "layer", "call", "run", *values])

@@ -26,9 +26,9 @@ from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 
 from dropdiag.errors import ArgumentError
-from dropdiag.report.finding import folders
 from dropdiag.report.follower import Follower
 from dropdiag.report.page import policy
+from dropdiag.store.listing import run_folders
 
 COOKIE: Final = "dropdiag-token"
 LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
@@ -124,7 +124,10 @@ def _print(url: str) -> None:
 
 
 class Watch:
-    """A server of one page that follows runs; a context manager. Parameters and errors as of `watch`."""
+    """A server of one page that follows runs; a context manager.
+
+    Parameters and errors are those of `watch`; ``page`` is its title, baseline and claims.
+    """
 
     def __init__(
         self,
@@ -134,18 +137,16 @@ class Watch:
         *,
         interval: float = 5.0,
         token: str | None = None,
-        title: str | None = None,
-        baseline: str | None = None,
-        claims: Mapping[str, Any] | None = None,
+        **page: Any,
     ) -> None:
         if not interval > 0.0:
             raise ArgumentError(f"interval must be a positive number of seconds, got {interval!r}")
         if token is not None and not (token.isascii() and token.isprintable() and token.strip()):
             raise ArgumentError("token must be printable ASCII and not empty; leave it out to have one made")
         path = Path(target).expanduser().absolute()
-        folders(path)  # there must be such a folder, runs or not
+        run_folders(path)  # there must be such a folder, runs or not
         self.token = token or (None if host in LOOPBACK else secrets.token_urlsafe(24))
-        self.follower = Follower(path, title=title, interval=interval, baseline=baseline, claims=claims)
+        self.follower = Follower(path, interval=interval, **page)
         try:
             self._server = _Server(host, port, self.follower, self.token)
         except OSError as error:

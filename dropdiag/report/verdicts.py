@@ -1,4 +1,4 @@
-"""The top of a report: claims with their verdicts, and each measure's effect in one line."""
+"""The top of a report: claims with their verdicts and what these rest on, each measure's effect in one line."""
 
 from __future__ import annotations
 
@@ -10,15 +10,19 @@ import numpy as np
 import pandas as pd
 
 from dropdiag.analysis.compare.measures import COUNTERS
-from dropdiag.formatting import LOG_RATIO, magnitude, minus, typeset, whole
-from dropdiag.report.cells import Table, effect
-from dropdiag.report.evidence import evidence, parts_of
+from dropdiag.formatting import LOG_RATIO, magnitude, minus, site, text, typeset, whole
+from dropdiag.report.cells import Cell, Table, effect, interval, number
+from dropdiag.report.cells import text as cell
 
 MARKS: Final = {"supported": "✔", "contradicted": "✘", "undecided": "?"}
 EFFECTS: Final = (
     "condition", "layer", "call", "measure", "quantity", "scale", "unit", "effect", "low", "high", "interval", "value",
     "baseline_value", "p", "p_attainable", "p_holm", "test", "n", "n_baseline", "paired", "note",
 )  # fmt: skip
+HEADS: Final = (
+    "Layer", "Measure", "Effect [interval]", "Joint interval", "Threshold", "p", "p, Holm", "Attainable p", "Verdict",
+)  # fmt: skip
+SLOPE: Final = "_slope"
 HEADLINES: Final = {
     "gradient_flow": "gradient flow",
     "saturation_share": "saturation share",
@@ -73,18 +77,63 @@ def verdicts(claims: Any, scales: Mapping[str, str], alpha: float) -> list[Verdi
     made: list[Verdict] = []
     for row in claims.table.to_dict("records"):
         claim, verdict = str(row["claim"]), str(row["verdict"])
-        overall, layers = (parts_of(claims, claim, row["condition"], name) for name in ("overall", "layers"))
+        overall, layers = (_parts(claims, claim, row["condition"], name) for name in ("overall", "layers"))
         made.append(Verdict(
-            claim, str(row["statement"]), _name(row["condition"]), _name(row["baseline"]), verdict,
+            claim, str(row["statement"]), text(row["condition"]), text(row["baseline"]), verdict,
             MARKS.get(verdict, "?"), minus(str(row["reason"])), whole(row.get("n")),
-            minus(str(claims.rules.get(claim, ""))), evidence(overall, layers, scales), f"claim-{len(made) + 1}",
+            minus(str(claims.rules.get(claim, ""))), _evidence(overall, layers, scales), f"claim-{len(made) + 1}",
             verdict != "undecided" and _untestable(overall if len(overall) else layers, alpha),
         ))  # fmt: skip
     return made
 
 
-def _name(given: Any) -> str:
-    return given if isinstance(given, str) else ""
+def _parts(claims: Any, claim: str, condition: Any, name: str) -> pd.DataFrame:
+    """Rows of ``Claims.layers`` or ``Claims.overall`` that belong to one claim and condition."""
+    frame = getattr(claims, name, None)
+    if frame is None or not len(frame):
+        return pd.DataFrame()
+    own: pd.DataFrame = frame[(frame["claim"] == claim) & (frame["condition"] == condition)]
+    return own
+
+
+def _evidence(overall: pd.DataFrame, layers: pd.DataFrame, scales: Mapping[str, str]) -> Table:
+    """Return the numbers of one verdict as a table: over all layers first.
+
+    Parameters
+    ----------
+    overall, layers : DataFrame
+        As `_parts` returns them.
+    scales : mapping of str to str
+        Measure -> scale. The numbers of a log ratio are shown as factors.
+    """
+    rows = [_row(row, scales) for frame in (overall, layers) for row in frame.to_dict("records")]
+    note = (
+        "The joint interval holds for all layers together (Bonferroni); Holm’s p is over layers. What is taken over "
+        "all layers is one number, which needs neither."
+    )
+    return Table("Over all layers, and layer by layer", HEADS, rows, note if len(layers) else "")
+
+
+def _row(row: Mapping[Any, Any], scales: Mapping[str, str]) -> list[Cell]:
+    measure = str(row.get("measure") or "")
+    ratio = scales.get(measure) == LOG_RATIO
+    # one number over all layers is one test: a joint interval and Holm's p would correct for nothing
+    whole = not isinstance(row.get("layer"), str)
+    joint = interval(None if whole else row.get("joint_low"), row.get("joint_high"), ratio=ratio)
+    return [
+        cell(_place(row, measure)), cell(measure.replace("_", " ")), effect(row, ratio=ratio), joint,
+        effect({"effect": row.get("threshold")}, ratio=ratio), number(row.get("p")),
+        number(None if whole else row.get("p_holm")), number(row.get("p_attainable")), cell(row.get("verdict")),
+    ]  # fmt: skip
+
+
+def _place(row: Mapping[Any, Any], measure: str) -> str:
+    """Say what a row is of: a layer, or the whole."""
+    if isinstance(row.get("layer"), str):
+        return site(row["layer"], row.get("call"))
+    if ":" in measure:  # of a scalar, which belongs to the network
+        return "network"
+    return "slope over layers" if measure.endswith(SLOPE) else "mean over layers"
 
 
 def _untestable(parts: pd.DataFrame, alpha: float) -> bool:
@@ -117,9 +166,11 @@ def headlines(table: pd.DataFrame, claims: Any = None) -> list[Headline]:
 def _headline(condition: str, measure: str, part: pd.DataFrame, overall: pd.DataFrame | None) -> Headline:
     size = part["effect"].astype(float)
     ratio = bool((part["scale"] == LOG_RATIO).all())
+    # the claims' own number has an interval; where they take none, the mean stands alone
     over_all: Mapping[Any, Any] = {"effect": size.mean()}
     if overall is not None and len(overall):
         base = part["baseline"].iloc[0]
+        # claim (e) sets GAAF beside dropout: that is no effect against the baseline
         same = overall[(overall["condition"] == condition) & (overall["measure"] == measure)
                        & (overall["baseline"] == base)]  # fmt: skip
         over_all = same.iloc[0].to_dict() if len(same) else over_all
@@ -132,12 +183,7 @@ def _headline(condition: str, measure: str, part: pd.DataFrame, overall: pd.Data
     told = f"; {clear} of {known} intervals {'lies' if clear == 1 else 'lie'} wholly on one side of no effect"
     seeds = f"; n = {int(part['n'].min())} and {int(part['n_baseline'].min())}"
     detail += (told if known else "; no interval with so few seeds") + seeds
-    return Headline(
-        condition,
-        HEADLINES[measure],
-        effect(over_all, ratio=ratio).shown,
-        detail,
-    )
+    return Headline(condition, HEADLINES[measure], effect(over_all, ratio=ratio).shown, detail)
 
 
 def effects(table: pd.DataFrame) -> dict[str, list[Any]]:
@@ -146,8 +192,5 @@ def effects(table: pd.DataFrame) -> dict[str, list[Any]]:
     Measures of scalars that only count (`COUNTERS`) are left out.
     """
     table = table[~table["measure"].map(lambda name: str(name).rpartition(":")[2] in COUNTERS)]
-    made: dict[str, list[Any]] = {}
-    for name in EFFECTS:
-        column = table[name] if name in table else pd.Series([None] * len(table), dtype=object)
-        made[name] = [None if pd.isna(value) else value for value in column.tolist()]
-    return made
+    found = table.reindex(columns=list(EFFECTS)).astype(object)
+    return {str(name): column for name, column in found.where(found.notna(), None).to_dict("list").items()}

@@ -56,6 +56,12 @@ def test_errors_are_one_line(capsys):
     assert capsys.readouterr().err == "error: first second\n"
 
 
+def test_errors_name_the_options_of_the_command(capsys):
+    with pytest.raises(typer.Exit), clear_errors(options=["phase"]):
+        raise ArgumentError("several phases, 'a', 'b'; choose one with phase=")
+    assert capsys.readouterr().err == "error: several phases, 'a', 'b'; choose one with --phase\n"
+
+
 def test_ctrl_c_is_130(capsys):
     with pytest.raises(typer.Exit) as caught, clear_errors():
         raise KeyboardInterrupt
