@@ -11,11 +11,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from dropdiag.analysis.recordings import Key, Site
+from dropdiag.analysis.recordings import Site
 from dropdiag.histograms.histogram import Histogram
 from dropdiag.report.binary import Blob
 from dropdiag.report.readings import Glance, Numbers
 from dropdiag.report.series import Series, per_run
+from dropdiag.store.histogram_rows import Key
 from dropdiag.store.reader import Runs
 
 Floats = NDArray[np.float64]

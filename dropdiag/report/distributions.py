@@ -12,12 +12,13 @@ import numpy as np
 
 from dropdiag.analysis.kde import Support, widened
 from dropdiag.analysis.phases import common, keep
-from dropdiag.analysis.recordings import Key, Recording
+from dropdiag.analysis.recordings import Recording
 from dropdiag.errors import DropdiagError, DropdiagWarning, NotRecordedError
 from dropdiag.report.cache import RunCache
 from dropdiag.report.densities import Average, Densities, Plan, Taken
 from dropdiag.report.readings import Glance, Numbers, Readings, glance
 from dropdiag.report.series import in_order, network_places
+from dropdiag.store.histogram_rows import Key
 from dropdiag.store.reader import Run, Runs
 
 BINS: Final = 72

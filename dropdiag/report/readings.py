@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from dropdiag.analysis.recordings import Key, Recording, Site, read
+from dropdiag.analysis.recordings import Recording, Site, read
 from dropdiag.histograms.histogram import Histogram
+from dropdiag.store.histogram_rows import Key
 from dropdiag.store.reader import Runs
 
 ROOM: Final = 200_000_000

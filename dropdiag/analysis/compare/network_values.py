@@ -14,7 +14,8 @@ from dropdiag.analysis.compare.lenient import Problems
 from dropdiag.analysis.compare.measures import COUNTERS, less_is_better, measure_of
 from dropdiag.analysis.compare.reading import asked
 from dropdiag.analysis.compare.step_ranges import NOT_FINITE
-from dropdiag.analysis.phases import common
+from dropdiag.analysis.phases import common, held_phases
+from dropdiag.analysis.select import by_condition
 from dropdiag.store.schema import TRAIN
 
 LAST: Final = "the best is the last evaluation"
@@ -44,15 +45,13 @@ def network_values(
     """
     frame = scalars[scalars["layer"].isna()].assign(layer=None, call=0)
     names = sorted(name for name in frame["quantity"].unique() if name not in own and name.lower() not in COUNTERS)
-    place = frame["condition"].map({name: i for i, name in enumerate(conditions)})
-    frame = frame.loc[place.sort_values(kind="stable").index]
+    frame = by_condition(frame, conditions)
     found = [asked(problems, partial(_scalar, frame[frame["quantity"] == name], name)) for name in names]
     return [one for one in found if one is not None]
 
 
 def _scalar(frame: pd.DataFrame, name: str) -> pd.DataFrame:
-    held = {str(run): part.unique().tolist() for run, part in frame.groupby("run", sort=False)["phase"]}
-    phase = common(held, name)
+    phase = common(held_phases([frame]), name)
     frame = frame[frame["phase"] == phase].reset_index(drop=True)
     last = frame.groupby("run", sort=False).tail(1)
     if phase == TRAIN:
