@@ -75,7 +75,11 @@ def test_a_recipe_works_as_written(recipe, tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
     for code in checks:
         done = subprocess.run(
-            [sys.executable, "-W", "error::DeprecationWarning", "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True
+            [sys.executable, "-W", "error::DeprecationWarning", "-c", code],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
         )
         assert done.returncode == 0, done.stderr
     linted = subprocess.run(

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from functools import partial
 
 import numpy as np
 import pandas as pd
 
 from dropdiag.analysis.baseline import likely
+from dropdiag.analysis.scalar import of_one_phase
 from dropdiag.analysis.seeds import over_seeds, pair_by_seed, ratio_to_baseline
-from dropdiag.analysis.select import GROUP, SITE, by_step, check, in_order, pushed_down
-from dropdiag.analysis.training import Part, finite, logs, over_training, parts, sums
+from dropdiag.analysis.select import GROUP, SITE, check, in_order, pushed_down
+from dropdiag.analysis.training import Part, finite, parts, sums
 from dropdiag.store.reader import Run, Runs, as_runs
-from dropdiag.store.selection import Names
+from dropdiag.store.schema import TRAIN
+from dropdiag.store.selection import Names, NamesOrAll
 
 QUANTITY = "net_grad_abs_mean"
 
@@ -21,8 +22,8 @@ QUANTITY = "net_grad_abs_mean"
 def table(
     runs: Run | Runs,
     *,
-    layers: Sequence[str] | None = None,
-    conditions: Sequence[str] | None = None,
+    layers: NamesOrAll = None,
+    conditions: NamesOrAll = None,
     baseline: str | None = None,
     quantity: str = QUANTITY,
     until: int | None = None,
@@ -70,6 +71,7 @@ def table(
         reference = frame[frame["condition"] == base]
     else:
         reference = per_run(runs, layers=layers, conditions=[base], quantity=quantity, until=until)
+    # the spread over runs is on the means themselves, the ratio on their logarithms
     summary = over_seeds(frame, GROUP, ["mean"])
     counts = frame.groupby(GROUP, sort=False).agg(steps=("steps", "mean"), dropped=("dropped", "sum"))
     summary = summary.merge(counts.reset_index(), on=GROUP).assign(baseline=base)
@@ -104,8 +106,8 @@ def shared_steps(runs: Run | Runs, conditions: Sequence[str]) -> int | None:
 def per_run(
     runs: Run | Runs,
     *,
-    layers: Sequence[str] | None = None,
-    conditions: Sequence[str] | None = None,
+    layers: NamesOrAll = None,
+    conditions: NamesOrAll = None,
     quantity: str = QUANTITY,
     until: int | None = None,
 ) -> pd.DataFrame:
@@ -150,8 +152,8 @@ def per_window(runs: Run | Runs, untils: Collection[int | None]) -> pd.DataFrame
 def curves(
     runs: Run | Runs,
     *,
-    layers: Sequence[str] | None = None,
-    conditions: Sequence[str] | None = None,
+    layers: NamesOrAll = None,
+    conditions: NamesOrAll = None,
     quantity: str = QUANTITY,
     bins: int = 80,
 ) -> pd.DataFrame:
@@ -172,30 +174,19 @@ def curves(
         for one run), seeds, dropped (missing, infinite or not positive values, which have no logarithm),
         by step. Bins without any value, such as those of a frozen layer, have no row.
     """
-
-    def gather(layer: Names, condition: Names) -> pd.DataFrame:
-        read = partial(parts, as_runs(runs), quantity, logs, condition=condition, phase="train", layer=layer)
-        return over_training(read, GROUP, bins)
-
-    result = pushed_down(runs, quantity, gather, layers=layers, conditions=conditions)
-    result["value"] = np.exp(result["mean"])
-    result["low"], result["high"] = np.exp(result["mean"] - result["sd"]), np.exp(result["mean"] + result["sd"])
-    result = by_step(result[result["seeds"] > 0], GROUP)
+    result = of_one_phase(runs, quantity, TRAIN, layers=layers, conditions=conditions, log=True, bins=bins)
+    result = result[result["seeds"] > 0].reset_index(drop=True)
     return result[[*GROUP, "step", "value", "low", "high", "seeds", "dropped"]]
 
 
 def _averaged(
-    runs: Run | Runs,
-    quantity: str,
-    untils: Collection[int | None],
-    layers: Sequence[str] | None,
-    conditions: Sequence[str] | None,
+    runs: Run | Runs, quantity: str, untils: Collection[int | None], layers: NamesOrAll, conditions: NamesOrAll
 ) -> pd.DataFrame:
     """Mean over the steps of each run and site, up to each of several last steps."""
     every = as_runs(runs)
 
     def gather(layer: Names, condition: Names) -> pd.DataFrame:
-        chosen = {"condition": condition, "phase": "train", "layer": layer}
+        chosen = {"condition": condition, "phase": TRAIN, "layer": layer}
         found = parts(every, quantity, finite, **chosen)
         return in_order(every, [_means(part, until) for part in found for until in untils])
 

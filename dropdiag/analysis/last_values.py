@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -12,9 +11,8 @@ import pandas as pd
 
 from dropdiag.analysis.compare.measures import COUNTERS
 from dropdiag.analysis.overview import CORRELATION, FLOW, LEFT, NET_VALUE, RIGHT, WEIGHT
-from dropdiag.analysis.recordings import read
-from dropdiag.errors import DropdiagWarning
 from dropdiag.formatting import words
+from dropdiag.store.histogram_rows import Steps, lasts
 from dropdiag.store.reader import Run
 from dropdiag.store.schema import QUANTITIES, TRAIN, UNCOMPARED
 
@@ -96,6 +94,7 @@ def _is_shown(run: Run, name: str) -> bool:
 def _scalars(run: Run, step: int | None) -> Iterator[LastValue]:
     rows = run.select(steps=(None, step))
     keys = ["quantity", "phase", "layer", "call"]
+    # the network's own have no layer: without dropna=False their rows would be in no group
     last = rows.loc[rows.groupby(keys, dropna=False, sort=False)["step"].idxmax()] if len(rows) else rows
     row: Any
     for row in last.itertuples():
@@ -105,14 +104,15 @@ def _scalars(run: Run, step: int | None) -> Iterator[LastValue]:
 
 
 def _distributions(run: Run, step: int | None) -> Iterator[LastValue]:
-    recorded, problems = read(run)
-    for problem in problems:
-        warnings.warn(problem, DropdiagWarning, stacklevel=2)
-    for (name, phase), recording in recorded.items():
-        steps = [known for known in recording.steps if step is None or known <= step]
-        for at, (layer, call), histogram in recording.rows:
-            if steps and at == steps[-1]:
-                yield LastValue(name, *_described(run, name), phase, layer, call, at, histogram.mean(), histogram.std())
+    def choose(steps: Steps) -> Steps:
+        return {key: last for key, last in lasts(steps, step).items() if _is_shown(run, key[0])}
+
+    recorded = run.recorded(choose)
+    recorded.warn()
+    order = list(recorded.steps)  # that in which they were first recorded, not last
+    rows = sorted(recorded.rows(), key=lambda row: order.index((row.quantity, row.phase)))
+    for at, phase, layer, call, name, histogram in rows:
+        yield LastValue(name, *_described(run, name), phase, layer, call, at, histogram.mean(), histogram.std())
 
 
 def _described(run: Run, name: str) -> tuple[str, str]:

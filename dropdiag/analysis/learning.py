@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
 from typing import Final, NoReturn
 
@@ -10,11 +9,12 @@ import numpy as np
 import pandas as pd
 
 from dropdiag.analysis.seeds import over_seeds
-from dropdiag.analysis.select import as_text, by_step, check, scalars
-from dropdiag.analysis.training import RUN, finite, over_training, parts
+from dropdiag.analysis.select import as_text, by_condition, by_step, check, scalars
+from dropdiag.analysis.training import RUN, finite, over_training, parts, with_band
 from dropdiag.errors import ArgumentError, NotRecordedError
 from dropdiag.store.reader import Run, Runs, as_runs
 from dropdiag.store.schema import QUANTITIES
+from dropdiag.store.selection import NamesOrAll
 
 BEST: Final = ["best", "step", "evaluation", "final"]
 NETWORK: Final = [None]  # the layer of what belongs to the network as a whole
@@ -25,7 +25,7 @@ def curves(
     quantity: str = "loss",
     *,
     phase: str | None = None,
-    conditions: Sequence[str] | None = None,
+    conditions: NamesOrAll = None,
     bins: int = 120,
 ) -> pd.DataFrame:
     """Curves of a scalar of the whole network: steps binned and averaged, mean and spread over runs.
@@ -63,10 +63,8 @@ def curves(
     result = over_training(read, ["condition", "phase"], bins)
     if result.empty:
         _refuse(runs, quantity, phase, conditions)
-    result = result.assign(place=result["condition"].map(names.index)).sort_values("place", kind="stable")
-    result["value"] = result["mean"]
-    result["low"], result["high"] = result["value"] - result["sd"], result["value"] + result["sd"]
-    result = by_step(result[result["seeds"] > 0].reset_index(drop=True), ["condition", "phase"])
+    result = by_condition(with_band(result[result["seeds"] > 0]), names)
+    result = by_step(result, ["condition", "phase"])
     return result[["condition", "phase", "step", "value", "low", "high", "seeds", "dropped"]]
 
 
@@ -75,7 +73,7 @@ def best(
     quantity: str = "accuracy",
     *,
     phase: str = "eval",
-    conditions: Sequence[str] | None = None,
+    conditions: NamesOrAll = None,
     mode: str = "max",
     by: str | None = None,
 ) -> pd.DataFrame:
@@ -118,7 +116,7 @@ def best_per_run(
     quantity: str = "accuracy",
     *,
     phase: str = "eval",
-    conditions: Sequence[str] | None = None,
+    conditions: NamesOrAll = None,
     mode: str = "max",
     by: str | None = None,
 ) -> pd.DataFrame:
@@ -143,8 +141,7 @@ def best_per_run(
     rows = pd.concat([as_text(_best(batch, mode, quantity, by)) for batch in found], ignore_index=True)
     if rows.empty:
         _refuse(runs, quantity, phase, conditions)
-    place = rows["condition"].map(names.index)
-    return rows.loc[place.sort_values(kind="stable").index].reset_index(drop=True)
+    return by_condition(rows, names)
 
 
 def quantities(runs: Run | Runs) -> list[str]:
@@ -161,6 +158,7 @@ def _best(frame: pd.DataFrame, mode: str, quantity: str, by: str | None) -> pd.D
     frame = judged.sort_values("step", kind="stable").reset_index(drop=True)
     deciding = frame["value" if by is None else "by"]
     usable = np.isfinite(frame["value"]) & np.isfinite(deciding)
+    # -inf and not NaN: where no value is finite idxmax still has to find one
     score = (deciding if mode == "max" else -deciding).where(usable, -np.inf)
     groups = frame.assign(score=score, evaluation=frame["step"] > 0).groupby("run", sort=False, observed=True)
     evaluation = groups["evaluation"].cumsum()
@@ -181,7 +179,7 @@ def _beside(frame: pd.DataFrame, quantity: str, by: str) -> pd.DataFrame:
     return frame[frame["quantity"] == quantity].merge(other, on=keys, how="left")
 
 
-def _refuse(runs: Run | Runs, quantity: str, phase: str | None, conditions: Sequence[str] | None) -> NoReturn:
+def _refuse(runs: Run | Runs, quantity: str, phase: str | None, conditions: NamesOrAll) -> NoReturn:
     """Say why there is no row of the network as a whole."""
     scalars(runs, quantity, phase=phase, conditions=conditions)
     raise NotRecordedError(f"{quantity!r} belongs to layers; a learning curve needs a scalar of the network")

@@ -9,19 +9,16 @@ from typing import Any, Final
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from dropdiag.analysis.correlation import mean_abs
 from dropdiag.analysis.training import step_bins
 from dropdiag.errors import ArgumentError, NotRecordedError
 from dropdiag.histograms.histogram import Histogram
-from dropdiag.store.histogram_rows import Recorded
+from dropdiag.store.histogram_rows import Steps, lasts, phases_of
 from dropdiag.store.phases import default_phase
 from dropdiag.store.reader import Run
-from dropdiag.store.reading import read_histograms
 from dropdiag.store.schema import TRAIN
-from dropdiag.store.selection import Selection
 
 FLOW: Final = "net_grad_abs_mean"
 WEIGHT, NET_VALUE, CORRELATION = "weight", "net_value", "node_correlation"
@@ -182,6 +179,7 @@ _Moment = tuple[int | None, str | None]
 def _sites_of(run: Run, pattern: str | None) -> list[dict[str, Any]]:
     """Sites in network order, each call of a module once more."""
     known = [dict(site) for site in run.meta["layers"]]
+    # the list of layers was made before the first pass, and knows of no further calls: the coverage does
     calls = {(site["layer"], site["call"]) for site in known}
     for layer, call in _calls(run) - calls:
         like = next((site for site in known if site["layer"] == layer), None)
@@ -204,19 +202,13 @@ def _histograms(
     """Last recordings up to a step: when, and the histograms, of each quantity; the run's file is opened once."""
     at: dict[str, _Moment] = {}
 
-    def choose(keys: pa.Table) -> NDArray[np.bool_]:
-        recorded = keys.group_by(["quantity", "phase", "step"]).aggregate([]).to_pandas()
+    def choose(steps: Steps) -> Steps:
         for quantity in (WEIGHT, NET_VALUE, CORRELATION):
-            at[quantity] = _moment(run, recorded, quantity, step, phase if quantity != WEIGHT else TRAIN)
-        _check_step(recorded, at, step)
-        wanted = np.zeros(len(keys), np.bool_)
-        for quantity, (when, where) in at.items():
-            if when is not None:
-                wanted |= np.asarray(Selection.of(quantity, where, steps=when).mask(keys), np.bool_)
-        return wanted
+            at[quantity] = _moment(run, steps, quantity, step, phase if quantity != WEIGHT else TRAIN)
+        _check_step(steps, at, step)
+        return {(quantity, str(where)): [when] for quantity, (when, where) in at.items() if when is not None}
 
-    table, problems = read_histograms(run.path, run.meta["sessions"], choose)
-    recorded = Recorded(table, table, problems)
+    recorded = run.recorded(choose)
     recorded.warn()
     found: dict[str, dict[_Key, Histogram]] = {quantity: {} for quantity in at}
     for row in recorded.rows():
@@ -224,24 +216,21 @@ def _histograms(
     return at, found
 
 
-def _moment(run: Run, recorded: pd.DataFrame, quantity: str, step: int | None, phase: str | None) -> _Moment:
+def _moment(run: Run, steps: Steps, quantity: str, step: int | None, phase: str | None) -> _Moment:
     """Last recording of a quantity up to a step, and its phase; None twice where there is none."""
-    rows = recorded[recorded["quantity"] == quantity]
-    phases = [str(name) for name in rows["phase"].unique()]
+    phases = phases_of(steps, quantity)
     if phase is None:
         phase = default_phase(phases, quantity)
     elif phases and phase not in phases:
         raise NotRecordedError(f"{run.name} has no {quantity!r} in phase {phase!r}; it has {', '.join(sorted(phases))}")
-    steps = rows[rows["phase"] == phase]["step"]
-    steps = steps if step is None else steps[steps <= step]
-    return (int(steps.max()), phase) if len(steps) else (None, None)
+    last = lasts(steps, step).get((quantity, phase))
+    return (last[0], phase) if last else (None, None)
 
 
-def _check_step(recorded: pd.DataFrame, at: dict[str, _Moment], step: int | None) -> None:
-    recorded = recorded[recorded["quantity"].isin(list(at))]  # a run may hold other histograms alone
-    if step is not None and len(recorded) and all(found is None for found, _ in at.values()):
-        first = int(recorded["step"].min())
-        raise ArgumentError(f"no histogram is recorded up to step {step}; the first one is of step {first}")
+def _check_step(steps: Steps, at: dict[str, _Moment], step: int | None) -> None:
+    first = [known[0] for (quantity, _), known in steps.items() if quantity in at]  # a run may hold others alone
+    if step is not None and first and all(found is None for found, _ in at.values()):
+        raise ArgumentError(f"no histogram is recorded up to step {step}; the first one is of step {min(first)}")
 
 
 def _flows(scalars: pd.DataFrame, bins: int) -> dict[_Key, Flow]:

@@ -6,36 +6,24 @@ Held-out values of one condition say nothing beside training values of another.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 
 import pandas as pd
 
 from dropdiag.errors import DropdiagWarning, NotRecordedError
 from dropdiag.store.phases import default_phase
-from dropdiag.store.reader import Runs
 
 
-def one_phase(
-    runs: Runs, quantity: str, *, phase: str | None = None, conditions: Collection[str]
-) -> tuple[Runs, list[str], str]:
-    """Find the runs that hold a histogram quantity in one phase, the same for all of them.
+def rows_of_one_phase(frame: pd.DataFrame, quantity: str, phase: str | None = None) -> pd.DataFrame:
+    """Rows of scalars in one phase, the same for all runs.
 
     Parameters
     ----------
-    runs : Runs
+    frame : DataFrame
+        Not empty, with columns run and phase. Runs without any row are not missed.
     quantity : str
     phase : str, optional
         None is the one that `common` picks.
-    conditions : collection of str
-        Runs of other conditions do not count.
-
-    Returns
-    -------
-    runs : Runs
-        Those that hold it.
-    labels : list of str
-        What they are called among all ``runs`` (`Runs.labels`).
-    phase : str
 
     Raises
     ------
@@ -47,29 +35,20 @@ def one_phase(
     DropdiagWarning
         If runs are left out.
     """
-    chosen = [(label, run) for label, run in zip(runs.labels(), runs, strict=True) if run.condition in conditions]
-    held = {label: run.phases(quantity) for label, run in chosen}
-    phase = common(held, quantity, phase)
-    kept = keep(held, quantity, phase)
-    return Runs([run for label, run in chosen if label in kept]), kept, phase
-
-
-def rows_of_one_phase(frame: pd.DataFrame, quantity: str, phase: str | None = None) -> pd.DataFrame:
-    """Rows of scalars in one phase, the same for all runs; raises and warns as `one_phase`.
-
-    Parameters
-    ----------
-    frame : DataFrame
-        Not empty, with columns run and phase. Runs without any row are not missed.
-    quantity : str
-    phase : str, optional
-        None is the one that `common` picks.
-    """
-    held = {str(run): part.unique().tolist() for run, part in frame.groupby("run", sort=False)["phase"]}
+    held = held_phases([frame])
     phase = common(held, quantity, phase)
     keep(held, quantity, phase)
     rows: pd.DataFrame = frame[frame["phase"] == phase]
     return rows
+
+
+def held_phases(frames: Iterable[pd.DataFrame]) -> dict[str, list[str]]:
+    """Return the phases of each run's rows, for `common` and `keep`; all rows of a run are in one frame."""
+    return {
+        str(run): phases.unique().tolist()
+        for frame in frames
+        for run, phases in frame.groupby("run", sort=False, observed=True)["phase"]
+    }
 
 
 def common(held: Mapping[str, Collection[str]], quantity: str, phase: str | None = None) -> str:
@@ -101,7 +80,7 @@ def common(held: Mapping[str, Collection[str]], quantity: str, phase: str | None
         raise NotRecordedError(f"no run holds {quantity!r}; record it with a probe (or step/log) that writes it")
     if phase is not None:
         if phase not in every:
-            raise NotRecordedError(f"no run holds {quantity!r} in phase {phase!r}; recorded are {_listed(every)}")
+            raise NotRecordedError(f"no run holds {quantity!r} in phase {phase!r}; recorded are {listed(every)}")
         return phase
     return default_phase(every, quantity)
 
@@ -111,7 +90,7 @@ def keep(held: Mapping[str, Collection[str]], quantity: str, phase: str) -> list
     lacking = [run for run, phases in held.items() if phase not in phases]
     if lacking:
         warnings.warn(
-            f"left out, for they hold no {quantity!r} in phase {phase!r}: {_listed(lacking)}; "
+            f"left out, for they hold no {quantity!r} in phase {phase!r}: {listed(lacking)}; "
             "choose a phase that all runs have with phase=",
             DropdiagWarning,
             stacklevel=2,
@@ -119,5 +98,6 @@ def keep(held: Mapping[str, Collection[str]], quantity: str, phase: str) -> list
     return [run for run in held if run not in lacking]
 
 
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(repr(name) for name in names)
+def listed(names: Iterable[str]) -> str:
+    """Return names as a message has them."""
+    return ", ".join(repr(name) for name in names) or "none"

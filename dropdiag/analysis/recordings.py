@@ -5,16 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import numpy as np
-import pyarrow as pa
-from numpy.typing import NDArray
-
 from dropdiag.histograms.histogram import Histogram
-from dropdiag.store.histogram_rows import Recorded
+from dropdiag.store.histogram_rows import Key
 from dropdiag.store.reader import Run
-from dropdiag.store.reading import read_histograms
 
-Key = tuple[str, str]
 Site = tuple[str, int]
 
 
@@ -47,19 +41,8 @@ def read(run: Run, keep: Callable[[str], bool] = lambda _: True) -> tuple[dict[K
     RunError
         If the run is gone.
     """
-    known: list[pa.Table] = []
-
-    def choose(keys: pa.Table) -> NDArray[np.bool_]:
-        known[:] = [keys]
-        return np.array([keep(layer) for layer in keys["layer"].to_pylist()], np.bool_)
-
-    table, problems = read_histograms(run.path, run.meta["sessions"], choose)
-    steps: dict[Key, set[int]] = {}
-    for quantity, phase, step in zip(
-        *(known[0][name].to_pylist() for name in ("quantity", "phase", "step")), strict=True
-    ):
-        steps.setdefault((quantity, phase), set()).add(step)
-    found = {key: Recording(sorted(every)) for key, every in steps.items()}
-    for row in Recorded(known[0], table, problems).rows():
+    recorded = run.recorded(lambda steps: steps, keep)
+    found = {key: Recording(steps) for key, steps in recorded.steps.items()}
+    for row in recorded.rows():
         found[row.quantity, row.phase].rows.append((row.step, (row.layer, row.call), row.histogram))
-    return found, problems
+    return found, recorded.problems

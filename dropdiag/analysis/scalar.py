@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from functools import partial
 
-import numpy as np
 import pandas as pd
 
-from dropdiag.analysis.phases import common, keep
+from dropdiag.analysis.phases import common, held_phases, keep
 from dropdiag.analysis.select import GROUP, by_step, check, pushed_down
-from dropdiag.analysis.training import Part, finite, logs, over_training, parts
+from dropdiag.analysis.training import finite, logs, over_training, parts, with_band
 from dropdiag.store.reader import Run, Runs, as_runs
-from dropdiag.store.selection import Names
+from dropdiag.store.selection import Names, NamesOrAll
 
 
 def curves(
     runs: Run | Runs,
     quantity: str,
     *,
-    layers: Sequence[str] | None = None,
-    conditions: Sequence[str] | None = None,
+    layers: NamesOrAll = None,
+    conditions: NamesOrAll = None,
     phase: str | None = None,
     log: bool = False,
     bins: int = 80,
@@ -61,27 +60,36 @@ def curves(
         If runs are left out because they do not hold the quantity in that phase.
     """
     every = as_runs(runs)
-    one = _one_phase(every, quantity, check("condition", conditions, every.conditions), phase)
-
-    def gather(layer: Names, condition: Names) -> pd.DataFrame:
-        def read() -> Iterable[Part]:
-            return parts(every, quantity, logs if log else finite, condition=condition, phase=one, layer=layer)
-
-        return over_training(read, GROUP, bins)
-
-    result = by_step(pushed_down(runs, quantity, gather, layers=layers, conditions=conditions), GROUP)
-    ends = {"value": result["mean"], "low": result["mean"] - result["sd"], "high": result["mean"] + result["sd"]}
-    result = result.assign(phase=one, **{name: np.exp(end) if log else end for name, end in ends.items()})
-    result["layer"] = result["layer"].fillna("")  # `groupby` would leave out a missing name
-    return result[[*GROUP, "phase", "step", *ends, "seeds", "dropped"]]
-
-
-def _one_phase(runs: Runs, quantity: str, conditions: Collection[str], phase: str | None) -> str:
-    """Pick the phase, and warn of the runs that lack it."""
-    held: dict[str, list[str]] = {}
-    for batch in runs.batches(quantity, condition=list(conditions), columns=["phase"]):
-        for run, phases in batch.groupby("run", observed=True)["phase"]:
-            held[str(run)] = phases.unique().tolist()
+    names = check("condition", conditions, every.conditions)
+    held = held_phases(every.batches(quantity, condition=names, columns=["phase"]))
     one = common(held, quantity, phase)
     keep(held, quantity, one)
-    return one
+    result = of_one_phase(every, quantity, one, layers=layers, conditions=conditions, log=log, bins=bins)
+    result["layer"] = result["layer"].fillna("")  # `groupby` would leave out a missing name
+    return result.assign(phase=one)[[*GROUP, "phase", "step", "value", "low", "high", "seeds", "dropped"]]
+
+
+def of_one_phase(
+    runs: Run | Runs, quantity: str, phase: str, *,
+    layers: NamesOrAll, conditions: NamesOrAll, log: bool, bins: int,
+) -> pd.DataFrame:  # fmt: skip
+    """Curves of a scalar in a phase that is known; runs without any row are not missed.
+
+    Parameters
+    ----------
+    runs, quantity, phase, layers, conditions, log, bins
+        As in `curves`.
+
+    Returns
+    -------
+    DataFrame
+        Columns condition, layer (None for a scalar of the network as a whole), call, step, value, low, high, seeds,
+        dropped ... as in `curves`.
+    """
+
+    def gather(layer: Names, condition: Names) -> pd.DataFrame:
+        chosen = {"condition": condition, "phase": phase, "layer": layer}
+        return over_training(partial(parts, as_runs(runs), quantity, logs if log else finite, **chosen), GROUP, bins)
+
+    result = pushed_down(runs, quantity, gather, layers=layers, conditions=conditions)
+    return by_step(with_band(result, log=log), GROUP)

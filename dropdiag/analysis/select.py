@@ -10,12 +10,13 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from dropdiag.analysis.phases import common, keep
+from dropdiag.analysis.phases import common, keep, listed
 from dropdiag.errors import ArgumentError, NotRecordedError
 from dropdiag.histograms.histogram import Histogram
+from dropdiag.store.histogram_rows import chooser
 from dropdiag.store.read_ahead import read_ahead
 from dropdiag.store.reader import Run, Runs, as_runs
-from dropdiag.store.selection import Names
+from dropdiag.store.selection import Names, NamesOrAll
 
 SITE = ["layer", "call"]
 GROUP = ["condition", "layer", "call"]
@@ -26,8 +27,8 @@ def histograms(
     runs: Run | Runs,
     quantity: str,
     *,
-    layers: Sequence[str] | None = None,
-    conditions: Sequence[str] | None = None,
+    layers: NamesOrAll = None,
+    conditions: NamesOrAll = None,
     step: int | str | None = None,
     phase: str | None = None,
 ) -> pd.DataFrame:
@@ -121,13 +122,13 @@ def read_histograms(
     wanted = [place for place, run in enumerate(every) if run.condition in conditions]
     held: dict[str, dict[str, list[str]]] = {quantity: {} for quantity in quantities}
     frames = []
-    for place, found in read_ahead(lambda place: every[place].recorded(quantities, step, phase), wanted):
-        found.warn()
+    choose = chooser(quantities, step, phase)
+    for place, found in read_ahead(lambda place: every[place].recorded(choose), wanted):
+        found.warn()  # here and not in the reading thread, where it would be told of another line
         frames.append(every[place].frame_of(found, quantities))
         for quantity in quantities:
             held[quantity][labels[place]] = found.phases(quantity)
-    who = every.run_columns(np.repeat(wanted, [len(frame) for frame in frames]))
-    return ReadHistograms(held, pd.concat([who, pd.concat(frames, ignore_index=True)], axis=1))
+    return ReadHistograms(held, every.joined(frames, wanted))
 
 
 def of_one_phase(
@@ -135,8 +136,8 @@ def of_one_phase(
     read: ReadHistograms,
     quantity: str,
     *,
-    layers: Sequence[str] | None = None,
-    conditions: Sequence[str] | None = None,
+    layers: NamesOrAll = None,
+    conditions: NamesOrAll = None,
     step: int | str | None = None,
     phase: str | None = None,
 ) -> pd.DataFrame:
@@ -145,7 +146,7 @@ def of_one_phase(
     phase = common(read.phases[quantity], quantity, phase)
     kept = keep(read.phases[quantity], quantity, phase)
     frame = read.frame[(read.frame["quantity"] == quantity) & (read.frame["phase"] == phase)]
-    frame = frame[frame["run"].isin(kept)].drop(columns="quantity").reset_index(drop=True)
+    frame = frame.drop(columns="quantity").reset_index(drop=True)
     for label in set(kept) - set(frame["run"]):  # nothing at that step: asked alone, the run says what it has
         every[every.labels().index(label)].histograms(quantity, step, phase)
     return chosen(frame, quantity, layers=layers, conditions=conditions, known=every.conditions)
@@ -156,8 +157,8 @@ def scalars(
     quantity: str,
     *,
     phase: str | None = None,
-    layers: Sequence[str] | None = None,
-    conditions: Sequence[str] | None = None,
+    layers: NamesOrAll = None,
+    conditions: NamesOrAll = None,
 ) -> pd.DataFrame:
     """Rows of one scalar quantity, missing values (null, NaN) included.
 
@@ -185,54 +186,23 @@ def scalars(
     return pushed_down(runs, quantity, gather, layers=layers, conditions=conditions)
 
 
-def reduced(
-    runs: Run | Runs,
-    quantity: str,
-    reduce: Callable[[pd.DataFrame], pd.DataFrame],
-    *,
-    columns: Sequence[str] | None = None,
-    phase: str | None = None,
-    layers: Sequence[str] | None = None,
-    conditions: Sequence[str] | None = None,
-) -> pd.DataFrame:
-    """Rows of one scalar quantity, reduced as they are read: no more than a batch of runs is in memory.
-
-    Parameters
-    ----------
-    runs, quantity, phase, layers, conditions
-        As in `scalars`.
-    reduce : callable
-        Takes a frame of whole runs as `Runs.batches` yields it, returns one with columns condition, run and
-        layer among others.
-    columns : sequence of str, optional
-        All that ``reduce`` needs, as in `Runs.batches`.
-
-    Returns
-    -------
-    DataFrame
-        In the order of `scalars`.
-
-    Raises
-    ------
-    ArgumentError, NotRecordedError
-        As in `histograms`.
-    """
-    every = as_runs(runs)
-
-    def gather(layer: Names, condition: Names) -> pd.DataFrame:
-        found = every.batches(quantity, condition=condition, phase=phase, layer=layer, columns=columns)
-        return in_order(every, [as_text(reduce(batch)) for batch in found])
-
-    return pushed_down(runs, quantity, gather, layers=layers, conditions=conditions)
-
-
 def in_order(runs: Runs, frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """Join frames to one with its rows run by run, in the order of the runs; without any, to one of no rows."""
     if not frames:
         return pd.DataFrame(columns=["condition", "run", *SITE])
-    frame = pd.concat(frames, ignore_index=True)
-    place = frame["run"].map({label: i for i, label in enumerate(runs.labels())})
-    return frame.iloc[place.argsort(kind="stable")].reset_index(drop=True)
+    return _by_place(pd.concat(frames, ignore_index=True), run=runs.labels())
+
+
+def by_condition(frame: pd.DataFrame, conditions: Iterable[str]) -> pd.DataFrame:
+    """Rows condition by condition, in the order of the conditions; those of one stay in their order."""
+    return _by_place(frame, condition=conditions)
+
+
+def _by_place(frame: pd.DataFrame, **orders: Iterable[object]) -> pd.DataFrame:
+    """Rows in the order of one column, then of the next, each given as all that it can hold."""
+    places = [frame[name].map({one: i for i, one in enumerate(order)}) for name, order in orders.items()]
+    rows: pd.DataFrame = frame.iloc[np.lexsort(places[::-1])].reset_index(drop=True)  # stable; the last key leads
+    return rows
 
 
 def pushed_down(
@@ -240,8 +210,8 @@ def pushed_down(
     quantity: str,
     gather: Callable[[Names, Names], pd.DataFrame],
     *,
-    layers: Sequence[str] | None,
-    conditions: Sequence[str] | None,
+    layers: NamesOrAll,
+    conditions: NamesOrAll,
 ) -> pd.DataFrame:
     """Rows of the given layers and conditions alone; all are read only to say what there is.
 
@@ -273,12 +243,7 @@ def as_text(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def chosen(
-    frame: pd.DataFrame,
-    what: str,
-    *,
-    layers: Sequence[str] | None,
-    conditions: Sequence[str] | None,
-    known: Iterable[str],
+    frame: pd.DataFrame, what: str, *, layers: NamesOrAll, conditions: NamesOrAll, known: Iterable[str]
 ) -> pd.DataFrame:
     """Rows of the given layers and conditions, in the order given.
 
@@ -295,12 +260,11 @@ def chosen(
     if order:
         frame = frame[frame["layer"].isin(order)]
     if frame.empty:
-        raise NotRecordedError(f"none of the conditions {_listed(names)} holds {what!r}; choose among others")
-    places = pd.DataFrame({"a": frame["condition"].map(names.index), "b": frame["layer"].map(_place(order))})
-    return frame.loc[places.sort_values(["a", "b"], kind="stable").index].reset_index(drop=True)
+        raise NotRecordedError(f"none of the conditions {listed(names)} holds {what!r}; choose among others")
+    return _by_place(frame, condition=names, layer=order)
 
 
-def check(kind: str, wanted: Sequence[str] | None, known: Iterable[str]) -> list[str]:
+def check(kind: str, wanted: NamesOrAll, known: Iterable[str]) -> list[str]:
     """Return names that were asked for, or all of them.
 
     Raises
@@ -315,9 +279,9 @@ def check(kind: str, wanted: Sequence[str] | None, known: Iterable[str]) -> list
         raise ArgumentError(f"{kind}s must be a list of names, got the string {wanted!r}; write [{wanted!r}]")
     unknown = [name for name in wanted if name not in names]
     if unknown:
-        raise ArgumentError(f"no {kind} {_listed(unknown)}; there are {_listed(names)}")
+        raise ArgumentError(f"no {kind} {listed(unknown)}; there are {listed(names)}")
     if not list(wanted):
-        raise ArgumentError(f"{kind}s is empty; leave it out for all of {_listed(names)}")
+        raise ArgumentError(f"{kind}s is empty; leave it out for all of {listed(names)}")
     return list(wanted)
 
 
@@ -364,11 +328,3 @@ def pooled(frame: pd.DataFrame) -> pd.DataFrame:
         for key, part in frame.groupby(GROUP, sort=False)
     ]
     return pd.DataFrame(rows, columns=[*GROUP, "runs", "histogram"])
-
-
-def _place(order: list[str]) -> dict[str, int]:
-    return {name: i for i, name in enumerate(order)}
-
-
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(repr(name) for name in names) or "none"

@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from dropdiag.analysis.grouping import Floats, Groups, Integers
 from dropdiag.analysis.select import as_text
-from dropdiag.store.frames import coded_frame
 from dropdiag.store.reader import Runs
 
 RUN: Final = ["condition", "seed", "run"]
 MERGED_ROWS: Final = 400_000  # of means that wait to be merged: runs that differ give each their own
+Integers = NDArray[np.int64]
+Floats = NDArray[np.float64]
 Transform = Callable[[Floats], Floats]
 
 
@@ -84,26 +84,30 @@ def parts(runs: Runs, quantity: str | Sequence[str], transform: Transform, **cho
     known: object = None
     for block in runs.blocks(quantity, **chosen):
         if block.keys is not known:
-            known, keys = block.keys, coded_frame(block.keys)
+            known, keys = block.keys, block.keys.to_pandas()
         yield Part(runs.run_columns(block.positions), keys, transform(block.matrix), block.slots)
 
 
-def part_of(frame: pd.DataFrame) -> Part:
-    """Return a frame with the columns of `Part`'s runs and keys, and a value, as one part."""
-    slots, _ = pd.factorize(frame["run"])
-    matrix = frame["value"].to_numpy(np.float64)[np.newaxis]
-    return Part(frame[RUN].drop_duplicates("run"), frame, matrix, slots.astype(np.int64))
-
-
 def sums(part: Part, by: Sequence[str]) -> Sums:
-    """Sum a part's values over the rows with the same keys."""
-    groups = Groups(part.keys, by)
-    keys = as_text(part.keys.iloc[groups.first][list(by)].reset_index(drop=True))
+    """Sum a part's values over the rows with the same keys; groups are in the order of first appearance."""
+    names = list(by)
+    group = part.keys.groupby(names, sort=False, observed=True, dropna=False).ngroup().to_numpy().astype(np.int64)
+    keys = part.keys.loc[~part.keys.duplicated(names), names].reset_index(drop=True)
     ones, step = np.ones((1, len(part.keys))), part.keys["step"].to_numpy(np.float64)[np.newaxis]
     missing = np.isnan(part.matrix)
-    add = partial(groups.sum, slots=part.slots, runs=len(part.runs))
+    add = partial(_sum, part, group, len(keys))
     rows = add(ones)
-    return Sums(keys, rows, add(~missing) if missing.any() else rows, add(part.matrix), add(step))
+    return Sums(as_text(keys), rows, add(~missing) if missing.any() else rows, add(part.matrix), add(step))
+
+
+def _sum(part: Part, group: Integers, groups: int, values: NDArray[Any]) -> Floats:
+    """Sum the values, shape (runs, rows), of each group run by run; NaN is left out."""
+    weights = np.where(np.isnan(values), 0.0, values)
+    if part.slots is None:
+        return np.array([np.bincount(group, row, minlength=groups) for row in weights], np.float64)
+    # one pass for all runs: a number each for the run and the group together
+    flat = np.bincount(part.slots * groups + group, weights[0], minlength=len(part.runs) * groups)
+    return flat.reshape(len(part.runs), groups).astype(np.float64)
 
 
 def finite(values: Floats) -> Floats:
@@ -135,6 +139,7 @@ def over_training(read: Read, by: Sequence[str], bins: int) -> pd.DataFrame:
         Columns ``by``, bin, step (mean of the bin over rows, then over runs), mean and sd (of the runs' means;
         NaN for fewer than two), seeds (runs with a value), dropped (values left out). Empty where nothing was read.
     """
+    # read twice, for bins need the last step of all runs: keeping the rows until it is known would take their memory
     steps = _steps(read())
     numbers = {phase: step_bins(pd.Series(known), bins).to_numpy() for phase, known in steps.items()}
     keys, found = [*by, "bin"], list[pd.DataFrame]()
@@ -142,9 +147,23 @@ def over_training(read: Read, by: Sequence[str], bins: int) -> pd.DataFrame:
         found += _over_runs(part, by, _bins(part.keys, steps, numbers))
         if sum(map(len, found)) > MERGED_ROWS:
             found = [_merged(pd.concat(found, ignore_index=True), keys)]
-    return (
-        _means(_merged(pd.concat(found, ignore_index=True), keys)) if found else pd.DataFrame(columns=[*keys, "layer"])
-    )
+    if not found:
+        return pd.DataFrame(columns=[*keys, "layer"])
+    return _means(_merged(pd.concat(found, ignore_index=True), keys))
+
+
+def with_band(result: pd.DataFrame, *, log: bool = False) -> pd.DataFrame:
+    """Add to what `over_training` returns the columns value, low and high: the mean, less and plus its sd.
+
+    Parameters
+    ----------
+    result : DataFrame
+    log : bool
+        Whether the means are those of logarithms: value, low and high are then not.
+    """
+    mean, sd = result["mean"], result["sd"]
+    ends = {"value": mean, "low": mean - sd, "high": mean + sd}
+    return result.assign(**{name: np.exp(end) if log else end for name, end in ends.items()})
 
 
 def step_bins(steps: pd.Series[Any], bins: int) -> pd.Series[Any]:
@@ -166,10 +185,10 @@ def step_bins(steps: pd.Series[Any], bins: int) -> pd.Series[Any]:
     return number
 
 
-def _steps(found: Iterable[Part]) -> dict[str, NDArray[np.int64]]:
+def _steps(found: Iterable[Part]) -> dict[str, Integers]:
     """Return the steps of each phase, ascending."""
     known: pd.DataFrame | None = None
-    steps: dict[str, NDArray[np.int64]] = {}
+    steps: dict[str, Integers] = {}
     for part in found:
         if part.keys is not known:  # of a sweep's runs, one look for all
             known = part.keys
@@ -178,9 +197,7 @@ def _steps(found: Iterable[Part]) -> dict[str, NDArray[np.int64]]:
     return steps
 
 
-def _bins(
-    keys: pd.DataFrame, steps: dict[str, NDArray[np.int64]], numbers: dict[str, NDArray[np.int64]]
-) -> NDArray[np.int64]:
+def _bins(keys: pd.DataFrame, steps: dict[str, Integers], numbers: dict[str, Integers]) -> Integers:
     """Return the bin of each row; -1 for steps that came after they were listed, which are left for the next time."""
     bins = np.full(len(keys), -1, np.int64)
     for phase, known in steps.items():
@@ -191,7 +208,7 @@ def _bins(
     return bins
 
 
-def _over_runs(part: Part, by: Sequence[str], bins: NDArray[np.int64]) -> Iterator[pd.DataFrame]:
+def _over_runs(part: Part, by: Sequence[str], bins: Integers) -> Iterator[pd.DataFrame]:
     """Yield for the runs of each condition (or each run): how many they are, and sums of their means in each bin."""
     # a run that is still being recorded may have gained steps since they were listed
     part = part._replace(keys=part.keys.assign(bin=bins)).rows(bins >= 0)

@@ -154,7 +154,7 @@ class Histogram:
         grid = _edges(edges)
         low, high, counts = self.bounds()
         point = low == high
-        inside = np.diff(_cumulative(low[~point], high[~point], counts[~point], grid))
+        inside = np.diff(cumulative(low[~point], high[~point], counts[~point], grid))
         if point.any() and grid[0] <= 0.0 <= grid[-1]:
             cell = min(int(np.searchsorted(grid, 0.0, side="right")) - 1, inside.size - 1)
             inside[cell] += float(counts[point].sum())
@@ -339,7 +339,7 @@ def _edges(edges: ArrayLike) -> Floats:
     return grid
 
 
-def _cumulative(low: Floats, high: Floats, counts: NDArray[Any], x: Floats) -> Floats:
+def cumulative(low: Floats, high: Floats, counts: NDArray[Any], x: Floats) -> Floats:
     """Return the number of values below each x, for bins in order, each spread evenly."""
     if counts.size == 0:
         return np.zeros(x.shape)

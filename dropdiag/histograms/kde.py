@@ -22,6 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from dropdiag.errors import ArgumentError
 from dropdiag.histograms.bandwidth import improved_sheather_jones
+from dropdiag.histograms.histogram import cumulative
 
 Floats = NDArray[np.float64]
 RULES: Final = ("isj", "silverman", "scott")
@@ -131,32 +132,19 @@ def estimate(
     zeros = int(counts[point].sum())
     if zeros == total:
         at = np.linspace(max(lower, -1.0), min(upper, 1.0), points) if x is None else np.asarray(x, np.float64)
-        return KDE(at, np.zeros(at.shape), float("nan"), 1.0, total, _named(bandwidth))
+        rule = bandwidth if isinstance(bandwidth, str) else "given"
+        return KDE(at, np.zeros(at.shape), float("nan"), 1.0, total, rule)
     left, right = _clipped(low[~point], high[~point], lower, upper)
     curve = _curve(left, right, counts[~point], bandwidth, (lower, upper), window=_window(x))
     at = curve.points(points) if x is None else np.asarray(x, dtype=np.float64)
     outside = (total - zeros - curve.n) / total
-    return KDE(
-        at,
-        curve.n / total * curve(at),
-        curve.bandwidth,
-        zeros / total,
-        total,
-        curve.rule,
-        curve.fallback,
-        curve.floored,
-        outside,
-    )
+    return KDE(at, curve.n / total * curve(at), curve.bandwidth, zeros / total, total,
+               curve.rule, curve.fallback, curve.floored, outside)  # fmt: skip
 
 
 def silverman(sd: float, n: int) -> float:
     """Silverman's rule of thumb: ``sd * (3 n / 4) ** (-1/5)``, as `scipy.stats.gaussian_kde` has it."""
     return float(sd * (0.75 * n) ** -0.2)
-
-
-def scott(sd: float, n: int) -> float:
-    """Scott's rule of thumb: ``sd * n ** (-1/5)``, as `scipy.stats.gaussian_kde` has it."""
-    return float(sd * n**-0.2)
 
 
 def standard_deviation(low: Floats, high: Floats, counts: NDArray[np.int64]) -> float:
@@ -219,10 +207,7 @@ def spread(low: Floats, high: Floats, counts: NDArray[np.int64], edges: Floats) 
         Sums to 1.
     """
     wide = high > low
-    after = np.cumsum(counts[wide], dtype=np.float64)
-    knots = np.column_stack([low[wide], high[wide]]).ravel()
-    levels = np.column_stack([after - counts[wide], after]).ravel()
-    cells = np.diff(np.interp(edges, knots, levels)) if knots.size else np.zeros(edges.size - 1)
+    cells = np.diff(cumulative(low[wide], high[wide], counts[wide], edges))
     place = ((low[~wide] - edges[0]) / (edges[1] - edges[0])).astype(np.int64)
     np.add.at(cells, np.clip(place, 0, cells.size - 1), counts[~wide])
     return np.asarray(cells / counts.sum())
@@ -312,7 +297,7 @@ def _bandwidth(
     if not isinstance(bandwidth, str):
         return float(bandwidth), "given", False
     if bandwidth == "scott":
-        return guess * 0.75**0.2, "scott", False
+        return guess * 0.75**0.2, "scott", False  # sd * n ** (-1/5), as `scipy.stats.gaussian_kde` has it
     if bandwidth == "silverman":
         return guess, "silverman", False
     h = improved_sheather_jones(wave, n, width, smallest=0.25 * least, largest=2.0 * max(guess, least))
@@ -365,7 +350,3 @@ def _check(counts: NDArray[Any], bandwidth: str | float, points: int) -> None:
         raise ArgumentError(f"a bandwidth must be a finite positive number, got {bandwidth!r}")
     if points < 2:
         raise ArgumentError(f"a curve needs at least 2 points, got {points}")
-
-
-def _named(bandwidth: str | float) -> str:
-    return bandwidth if isinstance(bandwidth, str) else "given"

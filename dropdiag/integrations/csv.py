@@ -11,23 +11,12 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 from numpy.typing import NDArray
 
-from dropdiag.histograms.grid import (
-    BINS,
-    NEGATIVE_INFINITY,
-    NEGATIVE_ZERO,
-    POSITIVE_INFINITY,
-    ZERO,
-    bin_bounds,
-    is_finite_bin,
-    line_bins,
-)
+from dropdiag.histograms import grid
 from dropdiag.integrations.destination import new_folder
-from dropdiag.store.reading import coded, decoded, stream
+from dropdiag.store.reading import BIN_COLUMNS, coded, decoded, stream
 from dropdiag.store.run import Run
 
 KEYS: Final = ["step", "phase", "layer", "call", "quantity"]
-SCALARS: Final = decoded(coded("scalars").empty_table()).schema.names
-HISTOGRAMS: Final = [*KEYS, "low", "high", "count"]
 
 
 def to_csv(run: Run, out: Path) -> list[Path]:
@@ -64,7 +53,7 @@ def to_csv(run: Run, out: Path) -> list[Path]:
         For each segment that cannot be read; the others are.
     """
     out = out.expanduser().absolute()
-    files = {"scalars.csv": _scalars(run), "histograms.csv": _histograms(run)}
+    files = {"scalars.csv": _tables(run, "scalars"), "histograms.csv": map(_long, _tables(run, "histograms"))}
     with new_folder(out) as folder:
         for name, tables in files.items():
             _write(folder / name, tables)
@@ -80,32 +69,23 @@ def _write(path: Path, tables: Iterator[pa.Table]) -> None:
             writer.write_table(table)
 
 
-def _scalars(run: Run) -> Iterator[pa.Table]:
-    yield decoded(coded("scalars").empty_table())
-    for table in stream(run.path, run.meta["sessions"], "scalars"):
-        yield decoded(table)
+def _tables(run: Run, name: str) -> Iterator[pa.Table]:
+    """Yield all rows of a run's table, names as text; before them a table without rows."""
+    yield decoded(coded(name).empty_table())
+    yield from map(decoded, stream(run.path, run.meta["sessions"], name))
 
 
-def _histograms(run: Run) -> Iterator[pa.Table]:
-    bins = {"bins": pa.array([], pa.list_(pa.uint16())), "counts": pa.array([], pa.list_(pa.int64()))}
-    yield _long(
-        decoded(coded("histograms").empty_table()).drop_columns(list(bins)), *map(pa.chunked_array, bins.values())
-    )
-    for table in stream(run.path, run.meta["sessions"], "histograms"):
-        yield _long(decoded(table).drop_columns(["n", "bins", "counts"]), table["bins"], table["counts"])
-
-
-def _long(keys: pa.Table, bins: pa.ChunkedArray, counts: pa.ChunkedArray) -> pa.Table:
+def _long(table: pa.Table) -> pa.Table:
     """Return a row a bin, in the order of the real line; bins of one place (the zeros, NaN) are one row."""
-    numbers, amounts = bins.combine_chunks(), counts.combine_chunks()
+    numbers, amounts = (table[name].combine_chunks() for name in BIN_COLUMNS)
     flat = numbers.flatten().to_numpy()
-    row = np.repeat(np.arange(len(keys)), numbers.value_lengths().to_numpy(zero_copy_only=False))
+    row = np.repeat(np.arange(len(table)), numbers.value_lengths().to_numpy(zero_copy_only=False))
     place = _PLACES[flat]  # bins are numbered by the bits of a float: negative ones after all positive ones
     order = np.lexsort((place, row))
     row, place, flat = row[order], place[order], flat[order]
     begins = np.flatnonzero(np.r_[True, (np.diff(row) != 0) | (np.diff(place) != 0)][: len(row)])
     count = np.add.reduceat(amounts.flatten().to_numpy()[order], begins) if len(begins) else np.empty(0, np.int64)
-    result = keys.select(KEYS).take(pa.array(row[begins]))
+    result = table.select(KEYS).take(pa.array(row[begins]))
     for name, values in (("low", _LOWS), ("high", _HIGHS)):
         result = result.append_column(name, pa.array(values[flat[begins]]))
     return result.append_column("count", pa.array(count, pa.int64()))
@@ -113,21 +93,21 @@ def _long(keys: pa.Table, bins: pa.ChunkedArray, counts: pa.ChunkedArray) -> pa.
 
 def _places() -> NDArray[np.int64]:
     """Place of every bin on the line from -Inf over the real numbers to +Inf, then NaN."""
-    places = np.full(BINS, BINS + 1, np.int64)
-    places[line_bins()] = np.arange(1, len(line_bins()) + 1)
-    places[NEGATIVE_ZERO] = places[ZERO]
-    places[NEGATIVE_INFINITY], places[POSITIVE_INFINITY] = 0, BINS
+    places = np.full(grid.BINS, grid.BINS + 1, np.int64)
+    places[grid.line_bins()] = np.arange(1, len(grid.line_bins()) + 1)
+    places[grid.NEGATIVE_ZERO] = places[grid.ZERO]
+    places[grid.NEGATIVE_INFINITY], places[grid.POSITIVE_INFINITY] = 0, grid.BINS
     return places
 
 
 def _bounds() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    every = np.arange(BINS, dtype=np.uint16)
-    finite = is_finite_bin(every)
-    low, high = np.full(BINS, np.nan), np.full(BINS, np.nan)
-    low[finite], high[finite] = bin_bounds(every[finite])
+    every = np.arange(grid.BINS, dtype=np.uint16)
+    finite = grid.is_finite_bin(every)
+    low, high = np.full(grid.BINS, np.nan), np.full(grid.BINS, np.nan)
+    low[finite], high[finite] = grid.bin_bounds(every[finite])
     for bounds in (low, high):
-        bounds[[ZERO, NEGATIVE_ZERO]] = 0.0
-        bounds[[POSITIVE_INFINITY, NEGATIVE_INFINITY]] = np.inf, -np.inf
+        bounds[[grid.ZERO, grid.NEGATIVE_ZERO]] = 0.0
+        bounds[[grid.POSITIVE_INFINITY, grid.NEGATIVE_INFINITY]] = np.inf, -np.inf
     return low, high
 
 

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from dropdiag.errors import DropdiagError
 from dropdiag.histograms.grid import NEGATIVE_ZERO, bin_bounds, is_finite_bin
-from dropdiag.histograms.histogram import Histogram
 from dropdiag.integrations.destination import new_folder
-from dropdiag.store.reading import BIN_COLUMNS, decoded, stream
+from dropdiag.store.histogram_rows import RecordedHistogram, rows_of
+from dropdiag.store.reading import stream
+from dropdiag.store.rows import ScalarRow
 from dropdiag.store.run import Run
 
 if TYPE_CHECKING:
     from types import ModuleType
 
 MERGED: Final = 2  # bits: four bins of the grid make one bucket, 16 an octave and sign
+Row: TypeAlias = ScalarRow | RecordedHistogram
 FILE: Final = "events.out.tfevents.{seconds}.dropdiag"
 
 
@@ -64,11 +64,14 @@ def to_tensorboard(run: Run, out: Path) -> list[Path]:
     with new_folder(out) as folder:
         with ExitStack() as stack:
             events = _Events(protos, folder, datetime.fromisoformat(run.meta["created"]).timestamp(), stack)
-            for row in _rows(stream(run.path, run.meta["sessions"], "scalars")):
-                if row["value"] is not None:
-                    events.scalar(row, _tag(row), row["value"])
-            for row, bins, counts in _histograms(run):
-                events.histogram(row, _tag(row), bins, counts)
+            for table in stream(run.path, run.meta["sessions"], "scalars"):
+                for values in zip(*(table[name].to_pylist() for name in ScalarRow._fields), strict=True):
+                    row = ScalarRow(*values)
+                    if row.value is not None:
+                        events.scalar(row, _tag(row), row.value)
+            for table in stream(run.path, run.meta["sessions"], "histograms"):
+                for recorded in rows_of(table):
+                    events.histogram(recorded, _tag(recorded))
             events.file("train")  # also for a run without any row: TensorBoard then shows it, empty
         names = sorted(path.relative_to(folder) for path in folder.rglob("*.dropdiag"))
     return [out / name for name in names]
@@ -110,19 +113,19 @@ class _Events:
             self._write(phase, file_version="brain.Event:2")
         return self._files[phase]
 
-    def scalar(self, row: dict[str, Any], tag: str, value: float) -> None:
+    def scalar(self, row: Row, tag: str, value: float) -> None:
         """Write one scalar."""
         summary = self._protos.Summary(value=[self._protos.Summary.Value(tag=tag, simple_value=value)])
-        self._write(row["phase"], step=row["step"], summary=summary)
+        self._write(row.phase, step=row.step, summary=summary)
 
-    def histogram(self, row: dict[str, Any], tag: str, bins: NDArray[np.uint16], counts: NDArray[np.int64]) -> None:
+    def histogram(self, row: RecordedHistogram, tag: str) -> None:
         """Write one histogram, and how many of its values are not finite."""
-        whole = Histogram(bins, counts)
+        whole = row.histogram
         if whole.n_finite < whole.n:
             self.scalar(row, f"not_finite/{tag}", whole.n - whole.n_finite)
         if not whole.n_finite:
             return
-        limits, amounts = buckets(bins, counts)
+        limits, amounts = buckets(whole.bins, whole.counts)
         low, high, inside = whole.bounds()
         centre, width = 0.5 * (low + high), high - low
         proto = self._protos.Histogram(
@@ -130,7 +133,7 @@ class _Events:
             sum_squares=inside @ (centre**2 + width**2 / 12.0), bucket_limit=limits, bucket=amounts,
         )  # fmt: skip
         summary = self._protos.Summary(value=[self._protos.Summary.Value(tag=tag, histo=proto)])
-        self._write(row["phase"], step=row["step"], summary=summary)
+        self._write(row.phase, step=row.step, summary=summary)
 
     def _write(self, phase: str, **content: Any) -> None:
         event = self._protos.Event(wall_time=self._created, **content)
@@ -174,20 +177,7 @@ def _by_itself(bins: NDArray[np.uint16]) -> NDArray[np.bool_]:
     return (bins & np.uint16(NEGATIVE_ZERO - 1)) < (1 << MERGED)
 
 
-def _tag(row: dict[str, Any]) -> str:
-    if row["layer"] is None:
-        return str(row["quantity"])
-    return f"{row['quantity']}/{row['layer']}" + (f"#{row['call']}" if row["call"] else "")
-
-
-def _rows(tables: Iterable[pa.Table]) -> Iterator[dict[str, Any]]:
-    for table in tables:
-        yield from decoded(table).to_pylist()
-
-
-def _histograms(run: Run) -> Iterator[tuple[dict[str, Any], NDArray[np.uint16], NDArray[np.int64]]]:
-    """Yield the keys of each histogram, its bins, and its counts."""
-    for table in stream(run.path, run.meta["sessions"], "histograms"):
-        keys = _rows([table.drop_columns(list(BIN_COLUMNS))])
-        for row, bins, counts in zip(keys, table["bins"], table["counts"], strict=True):
-            yield row, bins.values.to_numpy(), counts.values.to_numpy()
+def _tag(row: Row) -> str:
+    if row.layer is None:
+        return row.quantity
+    return f"{row.quantity}/{row.layer}" + (f"#{row.call}" if row.call else "")

@@ -12,10 +12,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from dropdiag.analysis.recordings import Key, Recording, Site
+from dropdiag.analysis.recordings import Recording, Site
 from dropdiag.histograms.histogram import Histogram
 from dropdiag.report.binary import Blob
 from dropdiag.report.series import Series
+from dropdiag.store.histogram_rows import Key
 from dropdiag.store.reader import Runs
 
 Floats = NDArray[np.float64]

@@ -12,11 +12,12 @@ import numpy as np
 
 from dropdiag.analysis.kde import Support, widened
 from dropdiag.analysis.phases import common, keep
-from dropdiag.analysis.recordings import Key, Recording, Site, read
+from dropdiag.analysis.recordings import Recording, Site, read
 from dropdiag.errors import DropdiagError, DropdiagWarning, NotRecordedError
 from dropdiag.report.cache import RunCache
 from dropdiag.report.densities import Densities, Glance, Numbers, Plan, Taken, glance
 from dropdiag.report.series import in_order, network_places
+from dropdiag.store.histogram_rows import Key
 from dropdiag.store.reader import Run, Runs
 
 BINS: Final = 72

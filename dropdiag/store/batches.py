@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from dropdiag.errors import DropdiagWarning
 from dropdiag.store.read_ahead import read_ahead
-from dropdiag.store.reading import Rows, coded, one_chunk, read_scalars
+from dropdiag.store.reading import Rows, coded, in_large_tables, one_chunk, read_scalars
 from dropdiag.store.segments import rank_folder
 from dropdiag.store.selection import Selection
 
@@ -150,14 +150,7 @@ def blocks(runs: Sequence[Run], positions: Sequence[int], selection: Selection, 
 
 def batches(found: Iterable[Block], columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
     """Yield blocks as tables (see `Block.table`), small ones joined, names as dictionaries, in one chunk."""
-    waiting: list[pa.Table] = []
-    for block in found:
-        waiting.append(block.table(columns))
-        if sum(map(len, waiting)) >= ROWS:
-            yield one_chunk(pa.concat_tables(waiting))
-            waiting = []
-    if waiting:
-        yield one_chunk(pa.concat_tables(waiting))
+    return in_large_tables((block.table(columns) for block in found), ROWS)
 
 
 def joined(tables: Iterable[pa.Table]) -> pa.Table:

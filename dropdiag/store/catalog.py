@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from dropdiag.errors import ArgumentError, DropdiagWarning, RunError
 from dropdiag.store.listing import is_run, run_folders
-from dropdiag.store.reader import open_runs
+from dropdiag.store.reader import check_disjoint, open_runs
 from dropdiag.store.run import PathLike, Run
 from dropdiag.store.runs import Runs
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 Patterns: TypeAlias = str | Sequence[str]
 Conditions: TypeAlias = Mapping[str, Patterns]
+_Found: TypeAlias = dict[str, Run]  # by the path from the catalog's root
 
 
 class Update(NamedTuple):
@@ -89,10 +90,11 @@ class Catalog:
 
         names = ["path", "condition", "seed", "state", "steps"]
         runs = self._opened()
-        rows = [[path, run.condition, run.seed, run.meta["state"], run.meta.get("steps", 0)] for path, run in runs]
+        rows = [(path, run.condition, run.seed, run.meta["state"], run.meta.get("steps", 0))
+                for path, run in runs.items()]  # fmt: skip
         frame = pd.DataFrame(rows, columns=names)
         frame["seed"] = frame["seed"].astype("Int64")
-        configs = pd.DataFrame([run.meta["config"] for _, run in runs], index=frame.index)
+        configs = pd.DataFrame([run.meta["config"] for run in runs.values()], index=frame.index)
         configs = configs.drop(columns=["condition", "seed"], errors="ignore")
         return frame.join(configs.rename(columns={name: f"config.{name}" for name in names}))
 
@@ -130,68 +132,49 @@ class Catalog:
         found = _filtered(self._opened(), where)
         if not found:
             raise RunError(f"no run below {self.root} is left with where={where!r}")
-        chosen: Sequence[tuple[str | None, _CatalogRun]] = [(None, one) for one in found]
         if isinstance(conditions, Mapping):
-            chosen = _by_pattern(found, conditions)
-        elif conditions is not None:
-            chosen = _by_keys(found, conditions)
-        return Runs([one.run.under(condition) for condition, one in chosen], ordered=isinstance(conditions, Mapping))
+            return Runs(_by_pattern(found, conditions), ordered=True)
+        return Runs(list(found.values()) if conditions is None else _by_keys(found, conditions))
 
-    def _opened(self) -> list[_CatalogRun]:
+    def _opened(self) -> _Found:
         runs, problems = open_runs(run_folders(self.root), on_error="collect")
         for problem in problems:
             warnings.warn(problem, DropdiagWarning, stacklevel=3)
-        return [_CatalogRun(run.path.relative_to(self.root).as_posix(), run) for run in runs or ()]
+        return {run.path.relative_to(self.root).as_posix(): run for run in runs or ()}
 
 
-class _CatalogRun(NamedTuple):
-    """A run, and its path from the root."""
-
-    path: str
-    run: Run
-
-    @property
-    def config(self) -> dict[str, Any]:
-        config: dict[str, Any] = self.run.meta["config"]
-        return config
-
-
-def _filtered(found: list[_CatalogRun], where: Mapping[str, Any] | None) -> list[_CatalogRun]:
+def _filtered(found: _Found, where: Mapping[str, Any] | None) -> _Found:
     """Keep the runs whose config has the values asked for."""
     for key, value in (where or {}).items():
         _check_key(key, found)
         values = value if isinstance(value, (list, tuple)) else [value]
-        found = [one for one in found if key in one.config and one.config[key] in values]
+        found = {path: run for path, run in found.items()
+                 if key in run.meta["config"] and run.meta["config"][key] in values}  # fmt: skip
     return found
 
 
-def _by_pattern(found: list[_CatalogRun], conditions: Conditions) -> list[tuple[str | None, _CatalogRun]]:
+def _by_pattern(found: _Found, conditions: Conditions) -> list[Run]:
     """Group runs by the patterns of their paths, in the order of the conditions."""
-    chosen: list[tuple[str | None, _CatalogRun]] = []
-    owners = dict[str, str]()
+    chosen: dict[str, dict[str, str]] = {}
     for name, patterns in conditions.items():
         several = [patterns] if isinstance(patterns, str) else list(patterns)
-        inside = [one for one in found if any(_matches(one.path, pattern) for pattern in several)]
-        if not inside:
+        chosen[name] = {path: path for path in found if any(_matches(path, pattern) for pattern in several)}
+        if not chosen[name]:
             raise RunError(f"no run of the catalog matches {patterns!r}; a pattern is that of a path from its root")
-        for one in inside:
-            owner = owners.setdefault(one.path, name)
-            if owner != name:
-                raise ArgumentError(f"{one.path} is given as {owner!r} and as {name!r}; a run belongs to one condition")
-        chosen += [(name, one) for one in inside]
-    return chosen
+    check_disjoint(chosen)
+    return [found[path].under(name) for name, paths in chosen.items() for path in paths]
 
 
-def _by_keys(found: list[_CatalogRun], keys: str | Sequence[str]) -> list[tuple[str | None, _CatalogRun]]:
+def _by_keys(found: _Found, keys: str | Sequence[str]) -> list[Run]:
     """Make each run's condition of values of its config."""
     several = [keys] if isinstance(keys, str) else list(keys)
     for key in several:
         _check_key(key, found)
-    return [(", ".join(f"{key}={one.config.get(key)}" for key in several), one) for one in found]
+    return [run.under(", ".join(f"{key}={run.meta['config'].get(key)}" for key in several)) for run in found.values()]
 
 
-def _check_key(key: str, found: list[_CatalogRun]) -> None:
-    known = sorted({name for one in found for name in one.config})
+def _check_key(key: str, found: _Found) -> None:
+    known = sorted({name for run in found.values() for name in run.meta["config"]})
     if key not in known:
         raise ArgumentError(f"no run's config has {key!r}; there are {', '.join(map(repr, known)) or 'none'}")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -57,9 +57,6 @@ class Coverage(Sequence[CoverageRow]):
 
     def __len__(self) -> int:
         return len(self.rows)
-
-    def __iter__(self) -> Iterator[CoverageRow]:
-        return iter(self.rows)
 
     @property
     def silent(self) -> list[CoverageRow]:

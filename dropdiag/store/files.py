@@ -101,30 +101,16 @@ def compact(folder: Path, session_starts: Sequence[int]) -> None:
 
 
 def _join(folder: Path, name: str, parts: list[Segment]) -> None:
-    from dropdiag.store.reading import read_segment  # noqa: PLC0415 - pyarrow is not paid by `import dropdiag`
+    from dropdiag.store.reading import in_large_tables, read_segment  # noqa: PLC0415 - pyarrow is not paid by `import dropdiag`
 
     try:
         tables = map(read_segment, parts)
-        groups = _in_large_groups(tables) if name == "scalars" else tables
+        # Each table of a flush would be a row group, and decoding costs more a group than a row. Histograms stay a row
+        # group a flush: they are large, and a reader of one step reads its group alone.
+        groups = in_large_tables(tables, GROUP_ROWS) if name == "scalars" else tables
         write_segment(segment_path(folder, name, parts[0].first, parts[-1].last), groups)
     except RunError as error:
         warnings.warn(f"{error}; the run is not compacted", DropdiagWarning, stacklevel=4)
         return
     for part in parts:
         part.path.unlink()
-
-
-def _in_large_groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
-    """Join the small tables of flushes, each of which would be a row group: decoding costs more a group than a row.
-
-    Histograms stay a row group a flush: they are large, and a reader of one step reads its group alone.
-    """
-    import pyarrow as pa  # noqa: PLC0415
-
-    waiting: list[pa.Table] = []
-    for table in tables:
-        if waiting and sum(map(len, waiting)) + len(table) > GROUP_ROWS:
-            yield pa.concat_tables(waiting).combine_chunks()
-            waiting = []
-        waiting.append(table)
-    yield pa.concat_tables(waiting).combine_chunks()

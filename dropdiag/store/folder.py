@@ -97,14 +97,16 @@ def read_meta(path: Path) -> dict[str, Any]:
         raise RunError(f"{path} is not a run: it has no run.json") from None
     except (OSError, ValueError) as error:
         raise RunError(f"{file} cannot be read: {error}") from error
-    if not isinstance(meta, dict) or meta.get("format") != FORMAT:
-        raise RunError(f"{file} is not that of a dropdiag run: its format is {_format_of(meta)!r}, not {FORMAT!r}")
+    found = meta.get("format") if isinstance(meta, dict) else type(meta).__name__
+    if found != FORMAT:
+        raise RunError(f"{file} is not that of a dropdiag run: its format is {found!r}, not {FORMAT!r}")
     if meta.get("schema") != SCHEMA_VERSION:
         raise RunError(
             f"{path} has run schema {meta.get('schema')!r} and this version reads {SCHEMA_VERSION}; "
             "read it with the version that wrote it: " + str(meta.get("versions", {}).get("dropdiag", "unknown"))
         )
-    return meta
+    known: dict[str, Any] = meta
+    return known
 
 
 def check_ranks(path: Path) -> None:
@@ -112,10 +114,6 @@ def check_ranks(path: Path) -> None:
     found, known = ranks(path), rank_name()
     if found != [known]:
         raise RunError(f"{path} holds {found or 'no ranks'}; this version reads runs of one rank ({known})")
-
-
-def _format_of(meta: object) -> object:
-    return meta.get("format") if isinstance(meta, dict) else type(meta).__name__
 
 
 def as_json(meta: dict[str, Any]) -> str:

@@ -1,16 +1,16 @@
-"""Histograms of a run: phase and step are decided from the keys of all, then the wanted ones read, from one file."""
+"""Histograms of a run: which to read is decided from when all were recorded, then they are read from the same files."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from dropdiag.errors import ArgumentError, DropdiagWarning, NotRecordedError
 from dropdiag.histograms.histogram import Histogram
@@ -20,6 +20,11 @@ from dropdiag.store.selection import Selection
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+Key: TypeAlias = tuple[str, str]
+"""A quantity and a phase."""
+Steps: TypeAlias = Mapping[Key, Sequence[int]]
+Choose: TypeAlias = Callable[[Steps], Steps]
 
 
 class RecordedHistogram(NamedTuple):
@@ -38,28 +43,26 @@ class Recorded(NamedTuple):
 
     Attributes
     ----------
-    keys : Table
-        step, phase, layer, call, quantity and n of every histogram of the run.
+    steps : dict of (str, str) to list of int
+        Quantity and phase -> the steps at which it was recorded, ascending. Of all histograms of the run, in the order
+        in which they first come.
     table : Table
-        The ones that were asked for, with their bins and counts.
+        The histograms that were asked for, with their bins and counts.
     problems : list of str
         A sentence on each segment that could not be read.
     """
 
-    keys: pa.Table
+    steps: dict[Key, list[int]]
     table: pa.Table
     problems: list[str]
 
     def phases(self, quantity: str) -> list[str]:
         """Return the phases in which a quantity was recorded, in the order in which they first come."""
-        return phases_of(self.keys, quantity)
+        return phases_of(self.steps, quantity)
 
     def rows(self) -> Iterator[RecordedHistogram]:
         """Yield the histograms that were asked for, as they were recorded."""
-        keys = (self.table[name].to_pylist() for name in RecordedHistogram._fields[:-1])
-        lists = _lists(self.table["bins"]), _lists(self.table["counts"])
-        for step, phase, layer, call, quantity, bins, counts in zip(*keys, *lists, strict=True):
-            yield RecordedHistogram(step, phase, layer, call, quantity, Histogram(bins, counts))
+        return rows_of(self.table)
 
     def warn(self) -> None:
         """Warn of each segment that could not be read."""
@@ -68,21 +71,23 @@ class Recorded(NamedTuple):
 
     def check(self, run: object, quantities: Sequence[str], step: int | str | None, phase: str | None) -> None:
         """Raise `NotRecordedError` if nothing was found, and `ArgumentError` where the phase was not clear."""
-        if phase is None:
-            for quantity in quantities:
-                default_phase(self.phases(quantity), quantity)
-        if self.table.num_rows:
-            return
-        phase = phase or default_phase(self.phases(quantities[0]), quantities[0])
-        at = "" if step in (None, "all") else f" at step {step}"
-        pairs = zip(self.keys["quantity"].to_pylist(), self.keys["phase"].to_pylist(), strict=True)
-        have = ", ".join(f"{q} ({p})" for q, p in sorted(set(pairs))) or "no histograms"
-        asked = " or ".join(map(repr, quantities))
-        raise NotRecordedError(f"{run} has no {asked} in phase {phase!r}{at}; it has {have}")
+        phases = [phase or default_phase(self.phases(quantity), quantity) for quantity in quantities]
+        if not self.table.num_rows:
+            at = "" if step in (None, "all") else f" at step {step}"
+            have = ", ".join(f"{q} ({p})" for q, p in sorted(self.steps)) or "no histograms"
+            asked = " or ".join(map(repr, quantities))
+            raise NotRecordedError(f"{run} has no {asked} in phase {phases[0]!r}{at}; it has {have}")
+
+
+def rows_of(table: pa.Table) -> Iterator[RecordedHistogram]:
+    """Yield the rows of a table of histograms."""
+    keys = (table[name].to_pylist() for name in RecordedHistogram._fields[:-1])
+    histograms = map(Histogram, _lists(table["bins"]), _lists(table["counts"]))
+    yield from map(RecordedHistogram._make, zip(*keys, histograms, strict=True))
 
 
 def read_recorded(
-    path: Path, sessions: Sessions, quantities: Sequence[str], step: int | str | None, phase: str | None
+    path: Path, sessions: Sessions, choose: Choose, keep: Callable[[str], bool] = lambda _: True
 ) -> Recorded:
     """Read histograms of a run; its files are opened once.
 
@@ -90,6 +95,42 @@ def read_recorded(
     ----------
     path, sessions
         As for `dropdiag.store.reading.read_scalars`.
+    choose : callable
+        Takes the steps of all that was recorded, as `Recorded.steps` has them, and returns those that are wanted:
+        `chooser`, `lasts` or one's own.
+    keep : callable
+        Whether a layer is wanted.
+
+    Raises
+    ------
+    RunError
+        If the run is gone.
+    """
+    steps: dict[Key, list[int]] = {}
+
+    def choose_rows(keys: pa.Table) -> NDArray[np.bool_]:
+        recordings, place = _recordings(keys)
+        steps.clear()  # a run that was compacted meanwhile is read again
+        for quantity, phase, step in recordings:
+            steps.setdefault((quantity, phase), []).append(step)
+        for known in steps.values():
+            known.sort()
+        chosen = {(*key, step) for key, some in choose(steps).items() for step in some}
+        layer = keys["layer"].combine_chunks()
+        kept = np.array([keep(name) for name in layer.dictionary.to_pylist()], np.bool_)
+        # looked up once a recording and a name, not once a row: of long runs there are a hundred thousand
+        wanted = np.array([one in chosen for one in recordings], np.bool_)
+        return np.asarray(wanted[place] & kept[np.asarray(layer.indices)])
+
+    table, problems = read_histograms(path, sessions, choose_rows)
+    return Recorded(steps, table, problems)
+
+
+def chooser(quantities: Sequence[str], step: int | str | None, phase: str | None) -> Choose:
+    """Make a choice, for `read_recorded`, of some quantities at a step.
+
+    Parameters
+    ----------
     quantities : sequence of str
     step : int, "all" or None
         None: of each quantity the last step that it has in its phase.
@@ -101,61 +142,43 @@ def read_recorded(
     ------
     ArgumentError
         If a quantity or the step is none.
-    RunError
-        If the run is gone.
     """
-    Selection.of(list(quantities), phase)  # refuses what is no name
     if isinstance(step, str) and step != "all":
         raise ArgumentError(f"step= takes a step, 'all', or None for the last one, got {step!r}")
-    known: list[pa.Table] = []
+    asked = Selection.of(list(quantities), phase, steps=None if isinstance(step, str) else step)
 
-    def choose(keys: pa.Table) -> NDArray[np.bool_]:
-        known[:] = [keys]
-        wanted = np.zeros(len(keys), np.bool_)
+    def choose(steps: Steps) -> Steps:
+        found = {}
         for quantity in quantities:
-            wanted |= _chosen(keys, quantity, step, phase)
-        return wanted
+            with suppress(ArgumentError):  # several phases: whoever asked says so, with the run or the runs in view
+                key = quantity, phase or default_phase(phases_of(steps, quantity), quantity)
+                found[key] = [one for one in steps.get(key, ()) if asked.may_hold(one, one)]
+        return lasts(found) if step is None else found
 
-    table, problems = read_histograms(path, sessions, choose)
-    return Recorded(known[0], table, problems)
-
-
-def read_keys(path: Path, sessions: Sessions) -> pa.Table:
-    """Read step, phase, layer, call, quantity and n of all histograms of a run.
-
-    Raises
-    ------
-    RunError
-        If the run is gone.
-
-    Warns
-    -----
-    DropdiagWarning
-        For each segment that cannot be read.
-    """
-    table, problems = read_histograms(path, sessions, None)
-    for problem in problems:
-        warnings.warn(problem, DropdiagWarning, stacklevel=3)
-    return table
+    return choose
 
 
-def phases_of(keys: pa.Table, quantity: str) -> list[str]:
-    """Return the phases of a quantity's histograms, in the order in which they first come."""
-    found: list[str] = Selection.of(quantity).apply(keys)["phase"].unique().to_pylist()
-    return found
+def lasts(steps: Steps, until: int | None = None) -> Steps:
+    """Choose the last step of each quantity and phase; with ``until``, the last one up to that."""
+    return {key: [one for one in some if until is None or one <= until][-1:] for key, some in steps.items()}
 
 
-def _chosen(keys: pa.Table, quantity: str, step: int | str | None, phase: str | None) -> NDArray[np.bool_]:
-    """Whether each histogram is one of a quantity's that are wanted."""
-    try:
-        phase = phase or default_phase(phases_of(keys, quantity), quantity)
-    except ArgumentError:  # several phases: whoever asked says so, with the run or the runs in view
-        return np.zeros(len(keys), np.bool_)
-    if step is None:
-        step = pc.max(Selection.of(quantity, phase).apply(keys)["step"]).as_py()
-    steps = None if isinstance(step, str) else step
-    mask = Selection.of(quantity, phase, steps=steps).mask(keys)
-    return np.asarray(mask, np.bool_)
+def phases_of(steps: Steps, quantity: str) -> list[str]:
+    """Return the phases in which a quantity was recorded, in the order in which they first come."""
+    return [phase for name, phase in steps if name == quantity]
+
+
+def _recordings(keys: pa.Table) -> tuple[list[tuple[str, str, int]], NDArray[np.int64]]:
+    """Return each quantity, phase and step in the order in which they first come, and the place there of each row's."""
+    quantity, phase = (keys[name].combine_chunks() for name in ("quantity", "phase"))
+    steps, step = np.unique(keys["step"].to_numpy(), return_inverse=True)
+    shape = len(quantity.dictionary), len(phase.dictionary), len(steps)
+    number = np.ravel_multi_index((quantity.indices, phase.indices, step), shape)
+    _, first, place = np.unique(number, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    rows = keys.take(first[order])
+    recordings = list(zip(*(rows[name].to_pylist() for name in ("quantity", "phase", "step")), strict=True))
+    return recordings, np.argsort(order)[place]
 
 
 def _lists(column: pa.ChunkedArray) -> Iterator[NDArray[Any]]:

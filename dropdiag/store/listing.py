@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -218,16 +218,9 @@ def _bytes(entry: os.DirEntry[str]) -> int:
 
 def _value(run: Listed, key: str, *, columns_first: bool = False) -> Any:
     """Return a run's value of a key; None where it has none."""
-    readers: list[Callable[[Listed, str], Any]] = [_of_config, _of_columns]
-    for read in reversed(readers) if columns_first else readers:
-        value = read(run, key)
-        if value is not None:
-            return value
-    return None
-
-
-def _of_columns(run: Listed, key: str) -> Any:
-    return getattr(run, key) if key in COLUMNS else None
+    column = getattr(run, key) if key in COLUMNS else None
+    first, second = (column, _of_config(run, key)) if columns_first else (_of_config(run, key), column)
+    return second if first is None else first
 
 
 def _of_config(run: Listed, key: str) -> Any:

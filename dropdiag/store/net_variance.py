@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -108,9 +108,6 @@ class NetVariance(Sequence[LayerNetVariance]):
 
     def __len__(self) -> int:
         return len(self.layers)
-
-    def __iter__(self) -> Iterator[LayerNetVariance]:
-        return iter(self.layers)
 
     def __getitem__(self, key: int | str) -> LayerNetVariance:  # type: ignore[override]
         """Return a layer by its place or by its name (of its first call)."""

@@ -112,7 +112,7 @@ def _each(where: Any, problems: list[str] | None) -> list[Run]:
         return [run for path in _once(where, problems).values() for run in _opened(path, None, problems)]
     if isinstance(where, Mapping):
         found = {str(name): _once(at, problems) for name, at in where.items()}
-        _check_disjoint(found)
+        check_disjoint(found)
         return [run for name, paths in found.items() for path in paths.values()
                 for run in _opened(path, name, problems)]  # fmt: skip
     raise ArgumentError(
@@ -138,7 +138,8 @@ def _identity(path: Path) -> object:
     return known.st_dev, known.st_ino
 
 
-def _check_disjoint(found: Mapping[str, Mapping[object, Path]]) -> None:
+def check_disjoint(found: Mapping[str, Mapping[Any, PathLike]]) -> None:
+    """Raise `ArgumentError` if a run is under two conditions: condition -> what identifies a run -> its path."""
     owners: dict[object, str] = {}
     for name, paths in found.items():
         for identity, path in paths.items():

@@ -34,7 +34,6 @@ ATTEMPTS: Final = 5
 UNREADABLE: Final = (OSError, KeyError, pa.ArrowException)
 _CODED: Final = pa.dictionary(pa.int32(), pa.string())
 Sessions: TypeAlias = Sequence[Mapping[str, Any]]
-Choose: TypeAlias = Callable[[pa.Table], NDArray[np.bool_]]
 T = TypeVar("T")
 
 
@@ -60,6 +59,18 @@ def decoded(table: pa.Table) -> pa.Table:
 def one_chunk(table: pa.Table) -> pa.Table:
     """Return the table with one dictionary a column, in one chunk."""
     return table.unify_dictionaries().combine_chunks()
+
+
+def in_large_tables(tables: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:
+    """Join neighbouring tables, each in one chunk, to as many rows; one table alone may have more."""
+    waiting: list[pa.Table] = []
+    for table in tables:
+        if waiting and sum(map(len, waiting)) + len(table) > rows:
+            yield one_chunk(pa.concat_tables(waiting))
+            waiting = []
+        waiting.append(table)
+    if waiting:
+        yield one_chunk(pa.concat_tables(waiting))
 
 
 def read_scalars(path: Path, sessions: Sessions, selection: Selection) -> Rows:
@@ -92,16 +103,16 @@ def read_scalars(path: Path, sessions: Sessions, selection: Selection) -> Rows:
     return _whole(path, read)
 
 
-def read_histograms(path: Path, sessions: Sessions, choose: Choose | None) -> Rows:
+def read_histograms(path: Path, sessions: Sessions, choose: Callable[[pa.Table], NDArray[np.bool_]]) -> Rows:
     """Read a run's histograms: the keys of all, then bins and counts of the chosen ones from the same open files.
 
     Parameters
     ----------
     path, sessions
         As for `read_scalars`.
-    choose : callable or None
+    choose : callable
         Takes the keys of all histograms, in one chunk (the table without bins and counts), returns which of them are
-        wanted. None: the keys of all are returned, without bins and counts.
+        wanted.
 
     Raises
     ------
@@ -115,8 +126,6 @@ def read_histograms(path: Path, sessions: Sessions, choose: Choose | None) -> Ro
             opened = list(_with_keys(visible_segments(path, "histograms", sessions), problems, stack))
             none = coded("histograms", bins=False).empty_table()
             keys = one_chunk(pa.concat_tables([none, *(one.keys.take(one.visible) for one in opened)]))
-            if choose is None:
-                return Rows(keys, problems)
             wanted = np.split(choose(keys), np.cumsum([len(one.visible) for one in opened])[:-1])
             found = [coded("histograms").empty_table()]
             for one, mask in zip(opened, wanted, strict=False):

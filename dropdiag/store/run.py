@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import copy
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -24,7 +24,7 @@ from dropdiag.store.selection import Layers, Names, Selection, Steps
 if TYPE_CHECKING:
     import pandas as pd
 
-    from dropdiag.store.histogram_rows import Recorded
+    from dropdiag.store.histogram_rows import Choose, Recorded
 
 PathLike: TypeAlias = str | Path
 _Derivative: TypeAlias = tuple[NDArray[np.uint16], NDArray[np.float64]]
@@ -154,27 +154,22 @@ class Run:
         DropdiagWarning
             For each segment that cannot be read; the rest is.
         """
-        from dropdiag.store.frames import tidy  # noqa: PLC0415 - readers of histograms alone need no pandas
-        from dropdiag.store.reading import read_scalars  # noqa: PLC0415 - pyarrow is not paid before it is needed
+        from dropdiag.store.reading import decoded, read_scalars  # noqa: PLC0415 - pyarrow is not paid for `import`
 
         selection = Selection.of(quantity, phase, layer, steps)
         table, problems = read_scalars(self.path, self.meta["sessions"], selection)
         for problem in problems:
             warnings.warn(problem, DropdiagWarning, stacklevel=2)
-        return tidy(selection.apply(table))
+        frame: pd.DataFrame = decoded(selection.apply(table)).to_pandas()
+        return frame
 
     def phases(self, quantity: str) -> list[str]:
         """Return the phases in which a histogram quantity was recorded, in the order in which they first come."""
-        from dropdiag.store.histogram_rows import phases_of, read_keys  # noqa: PLC0415
-
-        return phases_of(read_keys(self.path, self.meta["sessions"]), quantity)
+        return self._recorded_steps().phases(quantity)
 
     def steps(self, quantity: str, phase: str) -> list[int]:
         """Return the steps at which a histogram quantity was recorded in a phase, ascending."""
-        from dropdiag.store.histogram_rows import read_keys  # noqa: PLC0415
-
-        keys = read_keys(self.path, self.meta["sessions"])
-        return sorted(Selection.of(quantity, phase).apply(keys)["step"].unique().to_pylist())
+        return self._recorded_steps().steps.get((quantity, phase), [])
 
     def histogram(
         self, quantity: str, layer: str, step: int | None = None, phase: str | None = None, call: int = 0
@@ -238,14 +233,13 @@ class Run:
         frame = self.frame_of(self._found(names, step, phase), names)
         return frame.drop(columns="quantity") if isinstance(quantity, str) else frame
 
-    def recorded(self, quantities: Sequence[str], step: int | str | None, phase: str | None) -> Recorded:
-        """Read histograms, and the keys of all that there are: for questions to many runs at once.
+    def recorded(self, choose: Choose, keep: Callable[[str], bool] = lambda _: True) -> Recorded:
+        """Read histograms, and when all were recorded: for questions that `histograms` does not answer.
 
         Parameters
         ----------
-        quantities : sequence of str
-        step, phase
-            As in `histograms`; of a quantity whose phase is not clear, nothing is read.
+        choose, keep
+            As of `dropdiag.store.histogram_rows.read_recorded`.
 
         Returns
         -------
@@ -254,10 +248,17 @@ class Run:
         """
         from dropdiag.store.histogram_rows import read_recorded  # noqa: PLC0415
 
-        return read_recorded(self.path, self.meta["sessions"], quantities, step, phase)
+        return read_recorded(self.path, self.meta["sessions"], choose, keep)
+
+    def _recorded_steps(self) -> Recorded:
+        recorded = self.recorded(lambda _: {})  # no bins and counts are read of it
+        recorded.warn()
+        return recorded
 
     def _found(self, quantities: Sequence[str], step: int | str | None, phase: str | None) -> Recorded:
-        recorded = self.recorded(quantities, step, phase)
+        from dropdiag.store.histogram_rows import chooser  # noqa: PLC0415
+
+        recorded = self.recorded(chooser(quantities, step, phase))
         recorded.warn()
         recorded.check(self, quantities, step, phase)
         return recorded

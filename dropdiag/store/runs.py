@@ -15,6 +15,7 @@ from dropdiag.store.selection import Layers, Names, Selection, Steps
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
     from numpy.typing import NDArray
 
     from dropdiag.store.batches import Block, ScalarCache
@@ -63,9 +64,6 @@ class Runs(Sequence[Run]):
         """Return one run, or some of them as `Runs`."""
         return self.runs[index] if isinstance(index, int) else Runs(self.runs[index], ordered=self.ordered)
 
-    def __iter__(self) -> Iterator[Run]:
-        return iter(self.runs)
-
     @property
     def conditions(self) -> list[str]:
         """Conditions, in the order in which they first come."""
@@ -82,14 +80,9 @@ class Runs(Sequence[Run]):
         return self.select()
 
     def select(
-        self,
-        quantity: Names = None,
-        *,
-        condition: Names = None,
-        phase: Names = None,
-        layer: Layers = None,
-        steps: Steps = None,
-    ) -> pd.DataFrame:
+        self, quantity: Names = None, *, condition: Names = None,
+        phase: Names = None, layer: Layers = None, steps: Steps = None,
+    ) -> pd.DataFrame:  # fmt: skip
         """As `Run.select`, with columns condition, seed, run before; run by run, in their order.
 
         Parameters
@@ -100,21 +93,16 @@ class Runs(Sequence[Run]):
             As in `Run.select`.
         """
         from dropdiag.store.batches import batches, joined  # noqa: PLC0415
-        from dropdiag.store.frames import of_runs, tidy  # noqa: PLC0415
+        from dropdiag.store.reading import decoded  # noqa: PLC0415
 
         found = self.blocks(quantity, condition=condition, phase=phase, layer=layer, steps=steps)
-        return of_runs(joined(batches(found)), self._run_columns, tidy)
+        return _with_runs(decoded(joined(batches(found))), self._run_columns)
 
     def batches(
-        self,
-        quantity: Names = None,
-        *,
-        condition: Names = None,
-        phase: Names = None,
-        layer: Layers = None,
-        steps: Steps = None,
+        self, quantity: Names = None, *, condition: Names = None,
+        phase: Names = None, layer: Layers = None, steps: Steps = None,
         columns: Sequence[str] | None = None,
-    ) -> Iterator[pd.DataFrame]:
+    ) -> Iterator[pd.DataFrame]:  # fmt: skip
         """Yield the scalars that `select` returns, a bounded number of rows at a time: for many or long runs.
 
         Parameters
@@ -130,22 +118,21 @@ class Runs(Sequence[Run]):
             Columns as of `select`; the text columns are categories (give ``observed=True`` to ``groupby``). All
             rows of a run are in one frame, in the order in which they were recorded, run by run.
         """
+        import pandas as pd  # noqa: PLC0415
+
         from dropdiag.store.batches import batches  # noqa: PLC0415
-        from dropdiag.store.frames import as_categories, coded_frame, of_runs  # noqa: PLC0415
 
         found = self.blocks(quantity, condition=condition, phase=phase, layer=layer, steps=steps)
-        who = as_categories(self._run_columns)
-        return (of_runs(table, who, coded_frame) for table in batches(found, columns))
+        who = self._run_columns
+        # categories in the order given, not sorted: groupby(sort=False) and figures then keep it
+        coded = {name: pd.Categorical(who[name], categories=who[name].unique()) for name in ("condition", "run")}
+        who = who.assign(**coded)
+        return (_with_runs(table, who) for table in batches(found, columns))
 
     def blocks(
-        self,
-        quantity: Names = None,
-        *,
-        condition: Names = None,
-        phase: Names = None,
-        layer: Layers = None,
-        steps: Steps = None,
-    ) -> Iterator[Block]:
+        self, quantity: Names = None, *, condition: Names = None,
+        phase: Names = None, layer: Layers = None, steps: Steps = None,
+    ) -> Iterator[Block]:  # fmt: skip
         """Yield the scalars that `select` returns as matrices, runs by rows: for arithmetic over thousands of runs.
 
         Parameters
@@ -195,16 +182,29 @@ class Runs(Sequence[Run]):
 
     @cached_property
     def _run_columns(self) -> pd.DataFrame:
-        from dropdiag.store.frames import run_columns  # noqa: PLC0415
-
-        return run_columns([run.condition for run in self.runs], [run.seed for run in self.runs], self.labels())
-
-    def joined(self, frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
-        """Join a frame of each run, with columns condition, seed, run before."""
         import pandas as pd  # noqa: PLC0415
 
-        who = self.run_columns(np.repeat(np.arange(len(self)), [len(frame) for frame in frames]))
+        seeds = pd.array([run.seed for run in self.runs], dtype="Int64")  # some may have none
+        columns = {"condition": [run.condition for run in self.runs], "seed": seeds, "run": self.labels()}
+        return pd.DataFrame(columns).astype({"condition": "str", "run": "str"})
+
+    def joined(self, frames: Sequence[pd.DataFrame], positions: Sequence[int] | None = None) -> pd.DataFrame:
+        """Join a frame of each run, or of those at the positions, with columns condition, seed, run before."""
+        import pandas as pd  # noqa: PLC0415
+
+        whose = range(len(self)) if positions is None else positions
+        who = self.run_columns(np.repeat(whose, [len(frame) for frame in frames]))
         return pd.concat([who, pd.concat(frames, ignore_index=True)], axis=1)
+
+
+def _with_runs(table: pa.Table, runs: pd.DataFrame) -> pd.DataFrame:
+    """Return a batch, with the column ``position``, as a frame with the columns of its runs before."""
+    import pandas as pd  # noqa: PLC0415
+
+    who = runs.iloc[table["position"].to_numpy()].reset_index(drop=True)
+    rows: pd.DataFrame = table.drop_columns("position").to_pandas()
+    joined: pd.DataFrame = pd.concat([who, rows], axis=1)
+    return joined
 
 
 def as_runs(runs: Run | Runs) -> Runs:

@@ -1,4 +1,4 @@
-"""The run folder's schema: its version, the quantities and their units, the columns of its tables.
+"""The run folder's schema: its version, the quantities and their units; `dropdiag.store.tables` has the columns.
 
 This module imports nothing of the package but its errors, so that the torch side (which writes) and the paper side
 (which reads) agree on it without importing each other.
@@ -14,9 +14,6 @@ from dropdiag.errors import ArgumentError
 
 FORMAT: Final = "dropdiag-run"
 SCHEMA_VERSION: Final = 1
-
-SCALAR_COLUMNS: Final = ("step", "phase", "layer", "call", "quantity", "value")
-HISTOGRAM_COLUMNS: Final = ("step", "phase", "layer", "call", "quantity", "n", "bins", "counts")
 
 TRAIN: Final = "train"
 EVAL: Final = "eval"
@@ -104,13 +101,8 @@ QUANTITIES: Final = {
         Quantity("node_correlation", "histogram", "1", "node correlation $r$"),
         Quantity("net_grad_abs_mean", "scalar", _PER_NET, r"gradient flow, mean $|\partial L/\partial z|$", LOG_RATIO),
         Quantity("weight_grad_abs_mean", "scalar", _PER_WEIGHT, r"mean $|\partial L/\partial w|$", LOG_RATIO),
-        Quantity(
-            "raw_weight_grad_abs_mean",
-            "scalar",
-            _PER_WEIGHT,
-            r"mean $|\partial L/\partial w|$ before clipping",
-            LOG_RATIO,
-        ),
+        Quantity("raw_weight_grad_abs_mean", "scalar", _PER_WEIGHT,
+                 r"mean $|\partial L/\partial w|$ before clipping", LOG_RATIO),
         Quantity("node_correlation_abs_mean", "scalar", "1", "mean $|r|$", UNCOMPARED),
         Quantity("participation_ratio", "scalar", "nodes", "participation ratio"),
         Quantity("effective_rank", "scalar", "nodes", "effective rank"),
@@ -124,9 +116,8 @@ QUANTITIES: Final = {
         Quantity("masked_net_mean", "histogram", "net-value units", "mean of $z$ over masks", UNCOMPARED),
         Quantity("wandering_net_value", "histogram", "net-value units", "net value $z$ under masks", UNCOMPARED),
         Quantity("net_variance_mean", "scalar", "net-value units squared", "mean net variance", LOG_RATIO),
-        Quantity(
-            "net_variance_closed_form_mean", "scalar", "net-value units squared", "net variance, closed form", LOG_RATIO
-        ),
+        Quantity("net_variance_closed_form_mean", "scalar", "net-value units squared",
+                 "net variance, closed form", LOG_RATIO),
         Quantity("saturated_mean_share", "scalar", "1", "share of saturated mean net values"),
         Quantity("gradient_probability", "scalar", "1", "gradient probability"),
         Quantity("slope_over_masks", "scalar", "1", r"mean $|\phi'(z)|$ over masks", LOG_RATIO),
@@ -147,7 +138,7 @@ QUANTITIES: Final = {
         *_moments("weight", "weight units", "$w$"),
         *_moments("net_value", "net-value units", "$z$"),
     )
-}
+}  # fmt: skip
 """Quantities that dropdiag itself records; what ``step()`` is given is stored under its own name."""
 
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 Names: TypeAlias = str | Sequence[str] | None
+NamesOrAll: TypeAlias = Sequence[str] | None
 Layers: TypeAlias = str | Sequence[str | None] | None
 Steps: TypeAlias = int | tuple[int | None, int | None] | None
 NAMES: Final = ("quantity", "phase", "layer")

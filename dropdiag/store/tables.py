@@ -25,12 +25,7 @@ _KEY: Final = [
 SCHEMAS: Final = {
     "scalars": pa.schema([*_KEY, ("value", pa.float64())]),
     "histograms": pa.schema(
-        [
-            *_KEY,
-            ("n", pa.int64()),
-            ("bins", pa.list_(pa.uint16())),
-            ("counts", pa.list_(pa.int64())),
-        ]
+        [*_KEY, ("n", pa.int64()), ("bins", pa.list_(pa.uint16())), ("counts", pa.list_(pa.int64()))]
     ),
     "derivatives": pa.schema([("activation", pa.string()), ("bin", pa.uint16()), ("abs_derivative", pa.float64())]),
 }

@@ -82,16 +82,9 @@ class RunWriter:
             session["first_segment"] = self._last_number() + 1
             meta = joined_meta(old, meta, resume_from)
         self.meta: dict[str, Any] = {
-            "format": FORMAT,
-            "schema": SCHEMA_VERSION,
-            "name": path.name,
-            "created": now(),
-            "ended": None,
-            "state": "running",
-            "error": None,
-            **meta,
-            "sessions": [*sessions, session],
-        }
+            "format": FORMAT, "schema": SCHEMA_VERSION, "name": path.name, "created": now(),
+            "ended": None, "state": "running", "error": None, **meta, "sessions": [*sessions, session],
+        }  # fmt: skip
         as_json(self.meta)  # refuses what is no JSON before anything is written
         self._create(resume=resume_from is not None)
         self._numbers = Numbers(self._folder, self._last_number())
@@ -172,11 +165,7 @@ class RunWriter:
     def cost(self) -> dict[str, float]:
         """Return how often training waited for the disk and how long, and the thread's processor time."""
         thread = self.background
-        return {
-            "waits": thread.waits,
-            "seconds_waited": thread.seconds_waited,
-            "writer_seconds": thread.seconds_worked,
-        }
+        return {"waits": thread.waits, "seconds_waited": thread.seconds_waited, "writer_seconds": thread.seconds_worked}
 
     def add_derivatives(self, derivatives: Mapping[str, NDArray[np.float64]]) -> None:
         """Hand over |phi'| of activations on the grid; those that the run has already are passed over.
