@@ -13,7 +13,7 @@ import pandas as pd
 from dropdiag.analysis.phases import common, keep, listed
 from dropdiag.errors import ArgumentError, NotRecordedError
 from dropdiag.histograms.histogram import Histogram
-from dropdiag.store.histogram_rows import chooser
+from dropdiag.store.histogram_rows import chooser, phases_of
 from dropdiag.store.read_ahead import read_ahead
 from dropdiag.store.reader import Run, Runs, as_runs
 from dropdiag.store.selection import Names, NamesOrAll
@@ -127,7 +127,7 @@ def read_histograms(
         found.warn()  # here and not in the reading thread, where it would be told of another line
         frames.append(every[place].frame_of(found, quantities))
         for quantity in quantities:
-            held[quantity][labels[place]] = found.phases(quantity)
+            held[quantity][labels[place]] = phases_of(found.steps, quantity)
     return ReadHistograms(held, every.joined(frames, wanted))
 
 

@@ -7,8 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-COLUMNS = ("layer", "call", "kind", "type", "functional", "expected", "fired", "sampled", "skipped")
-
 
 @dataclass(frozen=True)
 class CoverageRow:
@@ -45,6 +43,9 @@ class CoverageRow:
     skipped: str | None
 
 
+COLUMNS = tuple(field.name for field in fields(CoverageRow))
+
+
 class Coverage(Sequence[CoverageRow]):
     """All sites of a model, in network order; prints as a table."""
 
@@ -70,8 +71,8 @@ class Coverage(Sequence[CoverageRow]):
     @classmethod
     def from_dicts(cls, rows: Sequence[Mapping[str, Any]]) -> Coverage:
         """Return the table that `as_dicts` gave."""
-        names = [f.name for f in fields(CoverageRow)]
-        return cls([CoverageRow(**{name: row[name] for name in names}) for row in rows])
+        # by name: a newer version may say more of a site
+        return cls([CoverageRow(**{name: row[name] for name in COLUMNS}) for row in rows])
 
     def __str__(self) -> str:
         cells = [COLUMNS, *(tuple(_word(getattr(row, c)) for c in COLUMNS) for row in self.rows)]

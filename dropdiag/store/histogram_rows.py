@@ -56,10 +56,6 @@ class Recorded(NamedTuple):
     table: pa.Table
     problems: list[str]
 
-    def phases(self, quantity: str) -> list[str]:
-        """Return the phases in which a quantity was recorded, in the order in which they first come."""
-        return phases_of(self.steps, quantity)
-
     def rows(self) -> Iterator[RecordedHistogram]:
         """Yield the histograms that were asked for, as they were recorded."""
         return rows_of(self.table)
@@ -71,7 +67,7 @@ class Recorded(NamedTuple):
 
     def check(self, run: object, quantities: Sequence[str], step: int | str | None, phase: str | None) -> None:
         """Raise `NotRecordedError` if nothing was found, and `ArgumentError` where the phase was not clear."""
-        phases = [phase or default_phase(self.phases(quantity), quantity) for quantity in quantities]
+        phases = [phase or default_phase(phases_of(self.steps, quantity), quantity) for quantity in quantities]
         if not self.table.num_rows:
             at = "" if step in (None, "all") else f" at step {step}"
             have = ", ".join(f"{q} ({p})" for q, p in sorted(self.steps)) or "no histograms"

@@ -165,11 +165,11 @@ class Run:
 
     def phases(self, quantity: str) -> list[str]:
         """Return the phases in which a histogram quantity was recorded, in the order in which they first come."""
-        return self._recorded_steps().phases(quantity)
+        return [phase for name, phase in self._recorded_steps() if name == quantity]
 
     def steps(self, quantity: str, phase: str) -> list[int]:
         """Return the steps at which a histogram quantity was recorded in a phase, ascending."""
-        return self._recorded_steps().steps.get((quantity, phase), [])
+        return self._recorded_steps().get((quantity, phase), [])
 
     def histogram(
         self, quantity: str, layer: str, step: int | None = None, phase: str | None = None, call: int = 0
@@ -250,10 +250,10 @@ class Run:
 
         return read_recorded(self.path, self.meta["sessions"], choose, keep)
 
-    def _recorded_steps(self) -> Recorded:
-        recorded = self.recorded(lambda _: {})  # no bins and counts are read of it
+    def _recorded_steps(self) -> dict[tuple[str, str], list[int]]:
+        recorded = self.recorded(lambda _: {})  # without their bins and counts
         recorded.warn()
-        return recorded
+        return recorded.steps
 
     def _found(self, quantities: Sequence[str], step: int | str | None, phase: str | None) -> Recorded:
         from dropdiag.store.histogram_rows import chooser  # noqa: PLC0415

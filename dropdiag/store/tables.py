@@ -15,12 +15,9 @@ if TYPE_CHECKING:
     from dropdiag.store.rows import HistogramRow, ScalarRow
 
 _KEY: Final = [
-    ("step", pa.int64()),
-    ("phase", pa.string()),
-    ("layer", pa.string()),
-    ("call", pa.int32()),
+    ("step", pa.int64()), ("phase", pa.string()), ("layer", pa.string()), ("call", pa.int32()),
     ("quantity", pa.string()),
-]
+]  # fmt: skip
 
 SCHEMAS: Final = {
     "scalars": pa.schema([*_KEY, ("value", pa.float64())]),
