@@ -106,3 +106,15 @@ def line_centres() -> NDArray[np.float64]:
     """
     low, high = bin_bounds(line_bins())
     return (low + high) / 2
+
+
+def cumulative(
+    low: NDArray[np.float64], high: NDArray[np.float64], counts: NDArray[np.int64], x: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return the number of values below each x, for bins in order, each spread evenly."""
+    if counts.size == 0:
+        return np.zeros(x.shape)
+    after = np.cumsum(counts, dtype=np.float64)
+    knots = np.column_stack([low, high]).ravel()
+    levels = np.column_stack([after - counts, after]).ravel()
+    return np.asarray(np.interp(x, knots, levels))

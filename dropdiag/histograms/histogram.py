@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from dropdiag.errors import ArgumentError
 from dropdiag.histograms import grid
+from dropdiag.histograms.grid import cumulative
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -337,13 +338,3 @@ def _edges(edges: ArrayLike) -> Floats:
     if grid.ndim != 1 or grid.size < 2 or not np.isfinite(grid).all() or not (np.diff(grid) > 0).all():
         raise ArgumentError("edges must be at least two finite, strictly increasing numbers")
     return grid
-
-
-def cumulative(low: Floats, high: Floats, counts: NDArray[Any], x: Floats) -> Floats:
-    """Return the number of values below each x, for bins in order, each spread evenly."""
-    if counts.size == 0:
-        return np.zeros(x.shape)
-    after = np.cumsum(counts, dtype=np.float64)
-    knots = np.column_stack([low, high]).ravel()
-    levels = np.column_stack([after - counts, after]).ravel()
-    return np.asarray(np.interp(x, knots, levels))

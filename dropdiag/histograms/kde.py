@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from dropdiag.errors import ArgumentError
 from dropdiag.histograms.bandwidth import improved_sheather_jones
-from dropdiag.histograms.histogram import cumulative
+from dropdiag.histograms.grid import cumulative
 
 Floats = NDArray[np.float64]
 RULES: Final = ("isj", "silverman", "scott")

@@ -120,8 +120,15 @@ SVHN: Final = Dataset("svhn", "SVHN", 10, flip=False, publisher=_NETZER, reader=
 FASHION_MNIST: Final = Dataset(
     "fashion-mnist", "Fashion-MNIST", 10, flip=True, publisher=_ZALANDO, reader="fashion_mnist", shape=(1, 28, 28)
 )
-DATASETS: Final = {dataset.key: dataset for dataset in (MNIST, CIFAR10, CIFAR100, SVHN, FASHION_MNIST)}
-"""All data sets by key. A new one is a line here and a file with its reader."""
+_ALL: Final = (
+    MNIST,
+    CIFAR10,
+    CIFAR100,
+    SVHN,
+    FASHION_MNIST,
+)
+DATASETS: Final = {dataset.key: dataset for dataset in _ALL}
+"""All data sets by key. A new one is a line above and a file with its reader."""
 
 
 @dataclass(frozen=True)
