@@ -18,6 +18,14 @@ from dropdiag.plots.scalar import scalar
 from dropdiag.plots.style import save
 
 __all__ = [
-    "correlation", "distribution", "gaaf", "gradient_flow", "learning", "net_variance", "saturation", "save", "scalar",
+    "correlation",
+    "distribution",
+    "gaaf",
+    "gradient_flow",
+    "learning",
+    "net_variance",
+    "saturation",
+    "save",
+    "scalar",
     "weights",
-]  # fmt: skip
+]
