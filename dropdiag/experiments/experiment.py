@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
+from typing import Any, Generic, NamedTuple, TypeAlias
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -13,10 +13,8 @@ from matplotlib.figure import Figure
 from dropdiag.errors import ArgumentError
 from dropdiag.experiments.cells import Column, Lines
 from dropdiag.experiments.data.datasets import Images
-from dropdiag.experiments.settings import TrainSettings
+from dropdiag.experiments.settings import S
 from dropdiag.store.reader import Runs
-
-S = TypeVar("S", bound=TrainSettings)
 
 Progress: TypeAlias = Callable[[int, float | None], None]
 """Called after every step with (step, None) and after every evaluation with (step, test accuracy)."""
@@ -47,7 +45,7 @@ class Section:
         Of the figure and of the table's file.
     title : str
     alt : str
-        The figure in words, for who does not see it.
+        The figure in words, for readers who cannot see it.
     figure : callable
         Runs and layers -> Figure.
     published : tuple of str
@@ -78,11 +76,11 @@ class Experiment(Generic[S]):
     name : str
         On the command line: the key of its data set.
     conditions : mapping of str to str
-        Each condition that is known -> what it is, in words.
+        Known conditions, each with its description.
     default_conditions : tuple of str
-        Those that are trained unless conditions are named.
+        Trained unless others are named.
     seeds : int
-        How many are trained unless a number is given.
+        Default number of seeds.
     settings : type
         Of a run.
     prepare : callable
@@ -97,7 +95,7 @@ class Experiment(Generic[S]):
     words : str
         Name of the template in which the experiment is described; see `dropdiag.experiments.page.words_of`.
     fixed : mapping
-        Settings that are not for users to choose -> their values.
+        Settings that users cannot choose -> their values.
     """
 
     name: str

@@ -38,11 +38,11 @@ class Display(ABC):
 
     @abstractmethod
     def step(self, run: str, step: int, accuracy: float | None) -> None:
-        """Say that `run` has done `step` steps, and its test accuracy if it was just measured."""
+        """Report that `run` has done `step` steps, with its test accuracy if it was just measured."""
 
     @abstractmethod
     def end(self, run: str, error: str | None) -> None:
-        """Say that `run` is over, and what ended it if not its last step."""
+        """Report that `run` is over, and the error that ended it, if any."""
 
 
 class Bars(Display):
@@ -112,7 +112,7 @@ class Lines(Display):
         """Nothing is open."""
 
     def step(self, run: str, step: int, accuracy: float | None) -> None:
-        """Say where training is if nothing was said for a minute."""
+        """Print the progress if nothing was printed for a minute."""
         self._done[run] = step
         if accuracy is not None:
             self._accuracy[run] = accuracy
@@ -120,7 +120,7 @@ class Lines(Display):
             self._say(f"{run}: step {step:,} of {self._total[run]:,}{self._measured(run)}")
 
     def end(self, run: str, error: str | None) -> None:
-        """Say how the run ended."""
+        """Print how the run ended."""
         self._ended += 1
         how = f"failed: {error.splitlines()[0]}" if error else f"done{self._measured(run)}"
         # A run that failed or stopped early has no steps left either.

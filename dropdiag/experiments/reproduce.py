@@ -14,14 +14,14 @@ from rich.console import Console
 from dropdiag.errors import ArgumentError, RunError
 from dropdiag.experiments.data.datasets import DATASETS, Images, dataset_named
 from dropdiag.experiments.data.load import load_images
-from dropdiag.experiments.experiment import Experiment, S
+from dropdiag.experiments.experiment import Experiment
 from dropdiag.experiments.images.experiment import figure8
 from dropdiag.experiments.mnist.experiment import MNIST
 from dropdiag.experiments.page import make_parts, write_page
 from dropdiag.experiments.plan import Plan, make_plan
 from dropdiag.experiments.progress import display_for
 from dropdiag.experiments.runner import Work, cores, train_all
-from dropdiag.experiments.settings import check_at_least_one, condition_named
+from dropdiag.experiments.settings import S, check_at_least_one, condition_named
 from dropdiag.store.reader import Runs, load
 
 EXPERIMENTS: Final[dict[str, Experiment[Any]]] = {

@@ -23,7 +23,7 @@ from dropdiag.experiments.progress import Display
 
 POLL_SECONDS: Final = 0.1
 REPORT_STEPS: Final = 20
-"""A worker tells of every so many steps, not of each: every message crosses processes."""
+"""A worker reports every so many steps, not each one: every message crosses processes."""
 
 
 ProgressEvent: TypeAlias = tuple[str, int, "float | None"]

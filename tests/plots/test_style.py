@@ -23,6 +23,17 @@ def test_save_writes_the_same_bytes_each_time(tmp_path) -> None:
     assert plots.save(figure, tmp_path / "v1.2", ["png"]) == [tmp_path / "v1.2.png"]
 
 
+def test_a_figure_has_one_layout_whatever_the_formats_and_keeps_its_engine(tmp_path) -> None:
+    figure = plots.gaaf()
+    engine = figure.get_layout_engine()
+    png, svg, _ = plots.save(figure, tmp_path / "all")
+    assert figure.get_layout_engine() is engine
+    assert plots.save(plots.gaaf(), tmp_path / "one", ["svg"])[0].read_bytes() == svg.read_bytes()
+    with plots.style.context():  # matplotlib's own way, in which each format is laid out anew
+        plots.gaaf().savefig(tmp_path / "own.png", dpi="figure", metadata={"Software": "dropdiag"})
+    assert (tmp_path / "own.png").read_bytes() == png.read_bytes()
+
+
 @pytest.mark.parametrize("formats", [["jpg"], "png"])
 def test_unknown_formats_are_refused(tmp_path, formats) -> None:
     with pytest.raises(ArgumentError, match="list out of png, svg, pdf, got"):

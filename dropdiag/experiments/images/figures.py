@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 
 from dropdiag.experiments.tables import final_accuracy
 from dropdiag.plots.layout import own_axes, panels
-from dropdiag.plots.style import GREY, Look, context, looks
+from dropdiag.plots.style import GREY, Styles, context, looks
 from dropdiag.store.reader import Runs
 
 SPREAD: Final = 0.12
@@ -43,11 +43,7 @@ def accuracy(runs: Runs, published: Mapping[str, float]) -> Figure:
 
 
 def points(
-    final: pd.DataFrame,
-    published: Mapping[str, float],
-    *,
-    ax: Axes | None = None,
-    styles: Mapping[str, Look] | None = None,
+    final: pd.DataFrame, published: Mapping[str, float], *, ax: Axes | None = None, styles: Styles = None
 ) -> Axes:
     """Draw one accuracy a run: a column a condition, a point a seed, a bar at the mean, a star as published.
 
@@ -59,6 +55,7 @@ def points(
         Per cent by condition; one without a number has no star.
     ax : Axes, optional
     styles : mapping of str to Look, optional
+        By default those of the conditions in `final`.
 
     Returns
     -------

@@ -50,7 +50,7 @@ class MnistSettings(TrainSettings):
         accuracy is logged as ``validation_accuracy``. Without a number none are; with `patience`, `prepare` then
         chooses a sixth of them (10,000 of MNIST's 60,000).
     patience : int, optional
-        Stop when the validation accuracy has not risen above its best for so many epochs. The epoch of that
+        Stop when the validation accuracy has not risen above its best for this many epochs. The epoch of that
         best (the first, of several) is the run's best epoch, and the test accuracy there is what it is
         reported with: the test set takes no part in the choice.
 
@@ -208,7 +208,7 @@ class MnistTraining(training.Training):
 
 
 class Patience:
-    """Early stopping: over when a score has not risen above its best for so many times.
+    """Early stopping: over when a score has not risen above its best this many times in a row.
 
     Parameters
     ----------

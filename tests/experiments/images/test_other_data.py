@@ -69,6 +69,13 @@ def test_it_is_the_only_one_without_published_numbers():
     assert [name for name, experiment in EXPERIMENTS.items() if not experiment.compared] == ["fashion-mnist"]
 
 
+def test_data_sets_that_are_not_mirrored_say_why():
+    assert {key: dataset.unflipped for key, dataset in DATASETS.items() if not dataset.flip} == dict.fromkeys(
+        ["mnist", "svhn"], "a mirrored digit is none"
+    )
+    assert not any(dataset.unflipped for dataset in DATASETS.values() if dataset.flip)
+
+
 @pytest.mark.usefixtures("quick_figures")
 def test_a_new_data_set_is_a_reader_and_a_line_in_the_table(tmp_path, monkeypatch):
     def read(dataset, directory):
@@ -90,5 +97,6 @@ def test_a_new_data_set_is_a_reader_and_a_line_in_the_table(tmp_path, monkeypatc
     text = made.page.read_text(encoding="utf-8")
     assert "Batch norm and GAAF on Stripes: the networks of Figure 8" in text
     assert "Stripes is published by nobody. Read here were those of a test." in text
+    assert "12 x 9, and not mirrored</td>" in text
     accuracy = pd.read_csv(tmp_path / "out" / "tables" / "accuracy.csv")
     assert accuracy["condition"].tolist() == ["Base"]
