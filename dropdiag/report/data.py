@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import import_module
 from inspect import signature
 from typing import Any, Final, TypeAlias
 
@@ -136,8 +135,8 @@ def _compared(what: Any, baseline: str | None, layers: Sequence[str] | None) -> 
         check("condition", [baseline], runs.conditions)
     if len(runs.conditions) < 2:
         return runs, None, "All runs are of one condition: there is nothing to compare."
-    # imported when it is needed: a report of one condition, or of a comparison, does without its statistics
-    compare = import_module("dropdiag.analysis.compare").compare
+    from dropdiag.analysis.comparison import compare  # noqa: PLC0415 - a report of one condition needs no statistics
+
     try:
         # the verdicts and the table of the gradient flow are this comparison's: nothing is computed twice
         return runs, compare(runs, baseline=baseline, layers=layers), ""
@@ -170,7 +169,9 @@ def _options(claims: Mapping[str, Any] | None) -> dict[str, Any]:
         return {}
     if not isinstance(claims, Mapping):
         raise ArgumentError(f"claims must be a mapping of options, such as {{'gaaf': 'GAAF'}}, got {claims!r}")
-    known = list(signature(import_module("dropdiag.analysis.claims.claims").claims).parameters)[1:]
+    from dropdiag.analysis.claims.claims import claims as judge  # noqa: PLC0415 - as above
+
+    known = list(signature(judge).parameters)[1:]
     unknown = [str(name) for name in claims if name not in known]
     if unknown:
         raise ArgumentError(f"claims have no option {', '.join(map(repr, unknown))}; there are {', '.join(known)}")

@@ -65,7 +65,7 @@ class StandIns:
 def stand_ins(monkeypatch):
     made = StandIns()
     modules = {
-        "dropdiag.analysis.compare": {"compare": made.compare, "__path__": []},
+        "dropdiag.analysis.comparison": {"compare": made.compare, "__path__": []},
         "dropdiag.analysis.compare.lenient": {"opened": made.opened},
         "dropdiag.report": {"__path__": []},
         "dropdiag.report.page": {"report": made.report},
