@@ -1,9 +1,9 @@
-"""What reading costs: loading and comparing many runs, from folders and from a catalog, figures, KDE, imports.
+"""What reading costs: loading, comparing and reporting many runs, figures of few and of hundreds of layers, imports.
 
 Each measurement has a process of its own, repeated; a row shows the median and the range of its seconds, the
 greatest peak of memory, and the budget. Runs are made in a temporary folder (see `synthetic_runs.py`).
 
-    python benchmarks/compare.py [--runs 1000] [--compared-runs 2000] [--catalog-runs 10000] [--repetitions 3] [--quick]
+    python benchmarks/compare.py [--runs 1000] [--compared-runs 2000] [--layers 400] [--repetitions 3] [--quick]
 """
 
 from __future__ import annotations
@@ -37,18 +37,21 @@ START = "start = time.perf_counter()\n"
 MEASURED = {
     "compare runs of folders": "dd.analysis\n" + START
     + "runs = dd.load({'Base': sys.argv[1] + '/base-*', 'Dropout': sys.argv[1] + '/dropout-*'})" + ASK,
-    "compare runs of a catalog": "dd.analysis\n" + START
-    + "runs = dd.Catalog(sys.argv[1]).runs({'Base': 'base-*', 'Dropout': 'dropout-*'})" + ASK,
     "effects and verdicts": "dd.analysis\n" + START
     + "dd.compare({'Base': sys.argv[1] + '/base-*', 'Dropout': sys.argv[1] + '/dropout-*'}).claims()",
-    "make a catalog": START + "dd.Catalog(sys.argv[1]).update()",
-    "update a catalog, nothing new": START + "dd.Catalog(sys.argv[1]).update()",
+    "report": "dd.report\n" + START
+    + "runs = dd.load({'Base': sys.argv[1] + '/base-*', 'Dropout': sys.argv[1] + '/dropout-*'})\n"
+    + "dd.report(runs, sys.argv[1] + '/report.html')",
     "six figures": "dd.plots\n" + START + """
 runs = dd.load({name: f'{sys.argv[1]}/{name.lower()}-*' for name in ('Base', 'Dropout', 'GAAF')})
 for draw in (dd.plots.weights, dd.plots.correlation, dd.plots.gradient_flow, dd.plots.saturation, dd.plots.learning):
     draw(runs)
 dd.plots.gaaf()
 """,
+    **{f"layers: {name}": "dd.plots\n" + START + f"""
+runs = dd.load({{name: f'{{sys.argv[1]}}/{{name.lower()}}-*' for name in ('Base', 'Dropout')}})
+dd.plots.save(dd.plots.{name}(runs), sys.argv[1] + '/{name}', ['png'])
+""" for name in ("weights", "correlation", "gradient_flow", "saturation")},
     "KDE of a layer": """
 import numpy as np
 layer = dd.Histogram.from_values(0.04 * np.random.default_rng(0).normal(size=401_408))
@@ -75,30 +78,30 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=1000)
     parser.add_argument("--compared-runs", type=int, default=2000)
-    parser.add_argument("--catalog-runs", type=int, default=10_000)
+    parser.add_argument("--layers", type=int, default=400)
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--quick", action="store_true", help="40 and 100 runs, once each")
     options = parser.parse_args()
-    runs, compared, many = options.runs, options.compared_runs, options.catalog_runs
+    runs, compared, layers = options.runs, options.compared_runs, options.layers
     times = options.repetitions
     if options.quick:
-        runs, compared, many, times = 40, 40, 100, 1
+        runs, compared, layers, times = 40, 40, 40, 1
     print(f"{'seconds':44}{'median':>10}{'range':>22}{'MiB':>9}{'budget':>10}")
     code = {name: HEAD + body + TAIL for name, body in MEASURED.items()}
     measure("import dropdiag beyond torch", IMPORT, 0.15, times)
     measure("KDE of a layer", code["KDE of a layer"], 0.01, times)
     with tempfile.TemporaryDirectory() as temporary:
-        few, some, most, small = (Path(temporary) / name for name in ("few", "some", "most", "small"))
+        few, some, deep, small = (Path(temporary) / name for name in ("few", "some", "deep", "small"))
         make_runs(few, ["Base", "Dropout", "GAAF"], 5, originals=5)
         make_runs(some, ["Base", "Dropout"], runs // 2)
         make_runs(small, ["Base", "Dropout"], compared // 2, layers=3)
-        make_runs(most, ["Base", "Dropout"], many // 2)
+        make_runs(deep, ["Base", "Dropout"], 1, layers=layers)
         measure("six figures, 3 conditions x 5 seeds", code["six figures"], 15, times, few)
         measure(f"load and compare {runs:,} folders", code["compare runs of folders"], 5, times, some)
         measure(f"compare() and claims, {compared:,} runs of 3 layers", code["effects and verdicts"], 15, times, small)
-        measure(f"make a catalog of {many:,}", code["make a catalog"], None, 1, most)
-        measure(f"update it, nothing new ({many:,})", code["update a catalog, nothing new"], None, times, most)
-        measure(f"load and compare {many:,} of the catalog", code["compare runs of a catalog"], 15, times, most)
+        measure(f"report of {compared:,} runs of 3 layers", code["report"], 30, 1, small)
+        for name in ("weights", "correlation", "gradient_flow", "saturation"):
+            measure(f"{name}, {layers} layers, drawn and saved", code[f"layers: {name}"], 20, 1, deep)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Generic, TypeAlias, TypeVar
 
 from torch import Tensor
 
-from dropdiag.deprecation import warn_of
+from dropdiag.deprecation import renamed, warn_of
 from dropdiag.model.activations import Activation
 from dropdiag.model.sites import Site
 from dropdiag.sketches.base import Sketch
@@ -99,3 +99,13 @@ class Probe(ABC, Generic[S]):
         if phase == TRAIN:
             return self.on_train and (self.every_step or scheduled)
         return self.on_eval
+
+
+__getattr__ = renamed(
+    __name__,
+    {
+        "Place": "dropdiag.probes.base:SiteInfo",
+        "Tap": "dropdiag.probes.base:Signal",
+        "Value": "dropdiag.probes.base:ProbeValue",
+    },
+)
