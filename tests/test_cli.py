@@ -10,8 +10,7 @@ from importlib.metadata import PackageNotFoundError
 import pytest
 from typer.testing import CliRunner
 
-from dropdiag import cli
-from dropdiag.cli import app
+from dropdiag.cli import app, program
 from dropdiag.experiments import reproduce as module
 from dropdiag.experiments.mnist.experiment import MNIST
 
@@ -33,7 +32,7 @@ def call(*arguments) -> tuple[int, str, str]:
 
 
 def test_version(monkeypatch):
-    monkeypatch.setattr(cli, "version", lambda name: f"1.2.3 of {name}")
+    monkeypatch.setattr(program, "version", lambda name: f"1.2.3 of {name}")
     assert call("--version") == (0, "dropdiag 1.2.3 of dropdiag\n", "")
 
 
@@ -41,7 +40,7 @@ def test_version_of_a_bare_checkout(monkeypatch):
     def nothing(name):
         raise PackageNotFoundError(name)
 
-    monkeypatch.setattr(cli, "version", nothing)
+    monkeypatch.setattr(program, "version", nothing)
     assert call("--version") == (0, "dropdiag, not installed as a package: its version is unknown\n", "")
 
 

@@ -1,5 +1,5 @@
-"""The command line: options in, one clear line out; no logic of its own. One file a command, gathered in `app`."""
+"""The command line: options in, one clear line out; no logic of its own. One file a command, gathered in `program`."""
 
-from dropdiag.cli.app import app
+from dropdiag.cli.program import app
 
 __all__ = ["app"]

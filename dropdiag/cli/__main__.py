@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dropdiag.cli.app import app
+from dropdiag.cli.program import app
 
 if __name__ == "__main__":
     app(prog_name="dropdiag")

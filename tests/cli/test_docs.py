@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from dropdiag.cli.app import COMMANDS
+from dropdiag.cli.program import COMMANDS
 
 DOCS = Path(__file__).parents[2] / "docs"
 
