@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import compress
 from typing import TypeAlias
 
 import numpy as np
@@ -204,12 +205,17 @@ def sides_of(
     condition, baseline : ndarray of float64
         Their values, in the order of ``used``.
     """
-    known = {label for label in pairing.runs if np.isfinite(value := values.get(label, np.nan))
-             and (value > 0.0 or not logs)}  # fmt: skip
-    used = pairing.having(known)
-    mine, theirs = (np.array([values[label] for label in side], dtype=np.float64)
-                    for side in (used.condition, used.baseline))  # fmt: skip
+    mine, theirs = (_values(values, side) for side in (pairing.condition, pairing.baseline))
+    usable = [np.isfinite(side) & ((side > 0.0) | (not logs)) for side in (mine, theirs)]
+    used = pairing
+    if not (usable[0].all() and usable[1].all()):  # rare: thousands of labels are else looked up for nothing
+        used = pairing.having(set(compress(pairing.runs, np.concatenate(usable))))
+        mine, theirs = (_values(values, side) for side in (used.condition, used.baseline))
     return (used, np.log(mine), np.log(theirs)) if logs else (used, mine, theirs)
+
+
+def _values(values: Mapping[str, float], side: Sequence[str]) -> Floats:
+    return np.array([values.get(label, np.nan) for label in side], dtype=np.float64)
 
 
 def ratio_to_baseline(values: Mapping[str, float], pairing: SeedPairing) -> dict[str, float]:

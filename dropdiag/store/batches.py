@@ -11,8 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from dropdiag.errors import DropdiagWarning
-from dropdiag.store.read_ahead import read_ahead
-from dropdiag.store.reading import Rows, coded, in_large_tables, one_chunk, read_scalars
+from dropdiag.store.reading import KnownKeys, Rows, coded, in_large_tables, one_chunk, read_scalars
 from dropdiag.store.segments import rank_folder
 from dropdiag.store.selection import Selection
 
@@ -170,12 +169,11 @@ def _size(run: Run) -> int:
 
 def _read(runs: Sequence[Run], positions: Sequence[int], selection: Selection) -> Iterator[Block]:
     """Read runs, and join neighbours that have the same keys."""
-
-    def read(position: int) -> Rows:
-        return read_scalars(runs[position].path, runs[position].meta["sessions"], selection)
-
+    # Not in threads: where the keys are known, less time goes into decoding than threads cost each other.
+    known = KnownKeys()
+    read = ((at, read_scalars(runs[at].path, runs[at].meta["sessions"], selection, known)) for at in positions)
     same, differing = list[_Scalars](), list[_Scalars]()
-    for one in _with_shared_keys(read_ahead(read, positions)):
+    for one in _with_shared_keys(read):
         if same and (one.keys is not same[0].keys or len(same) * len(one.values) >= ROWS):
             yield from _blocks(same, differing)
             same = []
@@ -195,11 +193,11 @@ class _Scalars(NamedTuple):
 
 def _with_shared_keys(found: Iterable[tuple[int, Rows]]) -> Iterator[_Scalars]:
     keys = before = coded("scalars").empty_table()
-    for position, (table, problems) in found:
+    for position, (table, problems, shared) in found:
         for problem in problems:
             warnings.warn(problem, DropdiagWarning, stacklevel=5)
-        own = table.drop_columns("value")
-        if not own.equals(before):
+        own = table.drop_columns("value") if shared is None else shared
+        if own is not before and not own.equals(before):
             joined_own = one_chunk(own)  # also alike: the same rows in other row groups
             keys, before = keys if joined_own.equals(keys) else joined_own, own
         yield _Scalars(position, keys, table["value"].to_numpy())

@@ -75,7 +75,7 @@ def evaluated_phases(path: Path, step: int) -> set[str]:
     from dropdiag.store.reading import decoded, read_scalars  # noqa: PLC0415 - pyarrow is not paid by a new run
 
     selection = Selection.of(steps=step)
-    table, problems = read_scalars(path, read_meta(path)["sessions"], selection)
+    table, problems, _ = read_scalars(path, read_meta(path)["sessions"], selection)
     for problem in problems:
         warnings.warn(problem, DropdiagWarning, stacklevel=2)
     rows = decoded(selection.apply(table).select(["phase", "layer"])).to_pylist()

@@ -118,7 +118,7 @@ def read_recorded(
         wanted = np.array([one in chosen for one in recordings], np.bool_)
         return np.asarray(wanted[place] & kept[np.asarray(layer.indices)])
 
-    table, problems = read_histograms(path, sessions, choose_rows)
+    table, problems, _ = read_histograms(path, sessions, choose_rows)
     return Recorded(steps, table, problems)
 
 

@@ -157,7 +157,7 @@ class Run:
         from dropdiag.store.reading import decoded, read_scalars  # noqa: PLC0415 - pyarrow is not paid for `import`
 
         selection = Selection.of(quantity, phase, layer, steps)
-        table, problems = read_scalars(self.path, self.meta["sessions"], selection)
+        table, problems, _ = read_scalars(self.path, self.meta["sessions"], selection)
         for problem in problems:
             warnings.warn(problem, DropdiagWarning, stacklevel=2)
         frame: pd.DataFrame = decoded(selection.apply(table)).to_pandas()
