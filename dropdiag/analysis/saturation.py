@@ -80,14 +80,18 @@ def per_run(
         Columns condition, seed, run, step, phase, layer, call, left, right, share. Missing where the histogram of the
         same step holds net values that are not finite: a network that has diverged has no share.
     """
-    both = rows_of_one_phase(_recorded(runs, layers, conditions), LEFT, phase)
+    both = rows_of_one_phase(_recorded(runs, layers, conditions), LEFT, phase).assign(
+        share=lambda frame: frame["left"] + frame["right"]
+    )
+    # runs that name their quantities have no share where a value is not finite; of others the histograms tell
+    if net_values is None and all("quantities" in run.meta for run in as_runs(runs)):
+        return both.reset_index(drop=True)
     if net_values is None:  # read as `histograms` does not: shares may be recorded without them
         held, phase = both["condition"].unique().tolist(), str(both["phase"].iloc[0])
         net_values = read_histograms(runs, ["net_value"], conditions=held, phase=phase).frame
     # `loc`: without any histogram the list is empty, which a frame itself takes for no columns
     not_finite = net_values.loc[[h.n_finite < h.n for h in net_values["histogram"]]]
     diverged = pd.MultiIndex.from_frame(both[_AT]).isin(pd.MultiIndex.from_frame(not_finite[_AT]))
-    both = both.assign(share=both["left"] + both["right"])
     both.loc[diverged, SHARES] = np.nan
     return both.reset_index(drop=True)
 

@@ -12,7 +12,7 @@ from dropdiag.store.schema import quantities as own
 class Saturation(Probe[IntervalCounts]):
     """Exact share of net values where |phi'(z)| <= 0.1 sup|phi'|, left and right apart.
 
-    A share of the finite net values; missing where there are none. For GAAF, phi is the base function. Shares for
+    Missing where there is no net value, or one that is not finite. For GAAF, phi is the base function. Shares for
     other limits follow from the histogram of net values, to within the bins at the borders.
     """
 

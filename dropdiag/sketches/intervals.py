@@ -25,8 +25,8 @@ class IntervalCounts:
     """Number of values inside each of a few sets of closed intervals.
 
     Error: none; bounds are rounded inwards to the values' precision, so that a comparison gives what it would
-    give in float64. Memory: one integer a set, and one. NaN and infinities lie in no interval and do not count: a
-    network that has diverged has no share, rather than one of 0.
+    give in float64. Memory: one integer a set, and two. NaN and infinities lie in no interval; where there is one,
+    there is no share: of a network that has diverged, that of the values which are still finite says nothing.
 
     Parameters
     ----------
@@ -40,13 +40,16 @@ class IntervalCounts:
         Number of finite values; a tensor where the values are on an accelerator.
     counts : list of int, or of Tensor of int64, shape ()
         Values in each set; tensors where the values are on an accelerator.
+    seen : int
+        Number of all values.
     """
 
-    __slots__ = ("counts", "n", "sets")
+    __slots__ = ("counts", "n", "seen", "sets")
 
     def __init__(self, sets: Sequence[Sequence[Interval]]) -> None:
         self.sets: Sets = tuple(tuple((max(low, -GREATEST), min(high, GREATEST)) for low, high in s) for s in sets)
         self.n: int | Tensor = 0
+        self.seen = 0
         self.counts: list[int | Tensor] = [0] * len(self.sets)
 
     def update(self, values: Tensor) -> None:
@@ -60,26 +63,31 @@ class IntervalCounts:
         else:
             *counts, n = _counted(span, sets)
         self._add(n, counts)
+        self.seen += values.numel()
 
     def merge(self, other: IntervalCounts) -> None:
         """Take in what another, of the same intervals, has seen."""
         self._add(other.n, other.counts)
+        self.seen += other.seen
 
     def _add(self, n: int | Tensor, counts: Sequence[int | Tensor]) -> None:
         self.n = self.n + n
         self.counts = [a + b for a, b in zip(self.counts, counts, strict=True)]
 
     def shares(self) -> list[float | Tensor]:
-        """Share of the finite values that lie in each set.
+        """Share of the values that lie in each set.
 
         Returns
         -------
         list of float, or of Tensor of float64, shape ()
-            NaN if no value was finite.
+            NaN if there was no value, or one that is not finite.
         """
-        if not isinstance(self.n, Tensor) and self.n == 0:
+        if isinstance(self.n, Tensor):  # which values are finite is not asked of an accelerator: the host would wait
+            whole = self.n == self.seen
+            return [torch.where(whole, c / self.n.to(torch.float64), math.nan) for c in self.counts]
+        if self.n == 0 or self.n < self.seen:
             return [math.nan] * len(self.sets)
-        return [c.to(torch.float64) / self.n if isinstance(c, Tensor) else c / self.n for c in self.counts]
+        return [c / self.n for c in self.counts]
 
 
 def _counted(span: native.MemorySpan, sets: Sets) -> list[int | Tensor]:

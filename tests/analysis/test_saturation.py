@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
+import dropdiag as dd
 from dropdiag.analysis import saturation
 from dropdiag.errors import ArgumentError, DropdiagWarning, NotRecordedError
 from dropdiag.histograms.grid import line_bins, line_centres
@@ -163,3 +166,16 @@ def test_runs_without_the_phase_of_the_others_are_left_out_of_the_table(tmp_path
     assert set(saturation.table(runs, conditions=["GAAF"])["condition"]) == {"GAAF"}
     with pytest.raises(NotRecordedError, match="in phase 'test'; recorded are 'eval', 'train'"):
         saturation.table(runs, phase="test")
+
+
+def test_a_recorded_network_that_has_diverged_has_no_share_and_no_histogram_is_asked(tmp_path) -> None:
+    model = nn.Sequential(nn.Linear(3, 4), nn.Tanh())
+    with torch.no_grad():
+        model[0].weight[0, 0] = torch.inf
+    with dd.Recorder(model, tmp_path / "run", probes=["net_values", "saturation"]) as rec, rec.evaluation():
+        model.eval()(torch.ones(8, 3))
+    run = dd.load(tmp_path / "run")
+    assert run.select("saturation_share_right")["value"].isna().all()
+    for file in (tmp_path / "run" / "rank-0").glob("histograms-*"):
+        file.unlink()
+    assert saturation.table(run)[["left", "right", "share"]].isna().all(axis=None)

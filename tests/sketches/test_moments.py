@@ -22,14 +22,17 @@ def test_no_values_give_nan_and_not_zero():
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
-def test_a_share_is_one_of_the_finite_values_and_missing_where_none_is(dtype):
+def test_a_share_is_missing_where_a_value_is_not_finite(dtype):
     sketch = IntervalCounts([[(-np.inf, -1.0)], [(1.0, np.inf)], [(-np.inf, np.inf)]])
     sketch.update(torch.tensor([np.nan, np.inf, -np.inf], dtype=dtype))
     assert sketch.n == 0
     assert np.isnan(sketch.shares()).all(), "a network that has diverged has no share, rather than one of 0"
-    sketch.update(torch.tensor([np.nan, np.inf, -np.inf, -np.inf, -2.0, 0.0, 1.0, torch.finfo(dtype).max], dtype=dtype))
-    assert sketch.n == 4
-    assert sketch.shares() == [0.25, 0.5, 1.0]
+    whole = IntervalCounts(sketch.sets)
+    whole.update(torch.tensor([-2.0, 0.0, 1.0, torch.finfo(dtype).max], dtype=dtype))
+    assert whole.shares() == [0.25, 0.5, 1.0]
+    whole.merge(sketch)
+    assert (whole.n, whole.seen) == (4, 7)
+    assert np.isnan(whole.shares()).all(), "what is still finite of a network that has diverged says nothing"
 
 
 def test_half_precision_is_summed_without_overflow_or_lost_digits():
