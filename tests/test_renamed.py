@@ -21,6 +21,7 @@ from dropdiag.sketches.moments import AbsMean
         ("dropdiag.probes", "choose", "chosen_probes"),
         ("dropdiag.sketches", "Histogram", "HistogramSketch"),
         ("dropdiag", "net_variance", "measure.net_variance"),
+        ("dropdiag.analysis.net_variance", "wandering", "masked_net_values"),
     ],
 )
 def test_an_old_name_is_the_new_one_and_says_so(module, old, new):

@@ -18,6 +18,7 @@ from dropdiag.analysis.kde import Limits, Wanted
 from dropdiag.analysis.saturation import activation_of, areas_of, by_label
 from dropdiag.analysis.seeds import over_seeds
 from dropdiag.analysis.select import GROUP, SITE, check, of_one_phase, pooled, read_histograms
+from dropdiag.deprecation import renamed
 from dropdiag.errors import ArgumentError, NotRecordedError
 from dropdiag.histograms.grid import line_centres
 from dropdiag.histograms.histogram import Histogram
@@ -132,7 +133,7 @@ def spread(
     return pd.DataFrame(rows, columns=[*GROUP, "n", *QUANTILES])
 
 
-def wandering(
+def masked_net_values(
     source: Source,
     *,
     layers: Wanted = None,
@@ -141,7 +142,7 @@ def wandering(
     limits: Limits = None,
     bins: int = 72,
 ) -> pd.DataFrame:
-    """Where masks take the net values whose mean lies in the saturation area, runs pooled.
+    """Distribution over masks of net values whose mean is saturated, runs pooled.
 
     Parameters
     ----------
@@ -255,12 +256,12 @@ def _pooled(frame: pd.DataFrame) -> dict[Any, Histogram]:
     return pooled(frame).set_index(GROUP)["histogram"].to_dict()
 
 
-def _limits(wandered: Iterable[Histogram], borders: pd.DataFrame) -> tuple[float, float]:
-    """Limits that hold nearly all of the wandering net values and the borders of the areas."""
+def _limits(masked: Iterable[Histogram], borders: pd.DataFrame) -> tuple[float, float]:
+    """Limits that hold nearly all of the masked_net_values net values and the borders of the areas."""
     ends = borders[["low", "high"]].to_numpy(dtype=np.float64)
     # somewhat beyond the borders, so that the area is seen to begin there
     found = [1.3 * end for end in ends[np.isfinite(ends)]]
-    for histogram in wandered:
+    for histogram in masked:
         if histogram.n_finite:
             found += list(histogram.quantile([0.002, 0.998]))
     if not found:
@@ -271,3 +272,6 @@ def _limits(wandered: Iterable[Histogram], borders: pd.DataFrame) -> tuple[float
 def _density(counts: Floats, edges: Floats) -> Floats:
     total = counts.sum()  # not the histogram's n: both densities have area 1 within the limits, so that they compare
     return counts / (total * np.diff(edges)) if total else np.full(counts.size, np.nan)
+
+
+__getattr__ = renamed(__name__, {"wandering": "dropdiag.analysis.net_variance:masked_net_values"})

@@ -210,7 +210,7 @@ class Measured:
             derivative=None if known is None else known.derivative,
             left=() if known is None else known.left,
             right=() if known is None else known.right,
-            wandering=Histogram(*self._histogram.drain()),
+            masked_net_values=Histogram(*self._histogram.drain()),
             gradient_probability=self._outside.item() / (self._n * self._some) if self._some else math.nan,
             slope_over_masks=self._absolute.item() / self._n if self._some else math.nan,
             slope_at_mean=float(self.slope(means).abs().mean()) if self._some else math.nan,

@@ -72,14 +72,14 @@ def net_variance(
     with context():
         styles = looks([measured.ONE_MODEL]) if isinstance(source, NetVariance) else one_look(source, conditions)
         found = measured.read(source, layers=names, conditions=list(styles), phase=phase)
-        numbers, wanderers = measured.table(found), measured.wandering(found, limits=limits)
-        slopes = measured.slopes(found, (float(wanderers["left"].min()), float(wanderers["right"].max())))
+        numbers, masked = measured.table(found), measured.masked_net_values(found, limits=limits)
+        slopes = measured.slopes(found, (float(masked["left"].min()), float(masked["right"].max())))
         known = list(by_site(slopes))
         figure, axes = panels(1 + len(known), height=2.5 + 0.12 * len(styles))
         variance(measured.spread(found), numbers, ax=axes[0], styles=styles, titles=titles)
-        parts = [by_site(frame) for frame in (wanderers, slopes, measured.areas(found), numbers)]
+        parts = [by_site(frame) for frame in (masked, slopes, measured.areas(found), numbers)]
         for site, ax in zip(known, axes[1:], strict=True):
-            wander(*(part[site] for part in parts), ax=ax, styles=styles)
+            masked_densities(*(part[site] for part in parts), ax=ax, styles=styles)
             ax.set_title(site_title(*site, titles))
         if isinstance(source, NetVariance):  # one model has no condition to name in the legend
             nodes = Line2D([], [], color=styles[measured.ONE_MODEL].colour, label="the same nodes, mask by mask")
@@ -132,8 +132,8 @@ def variance(
     return ax
 
 
-def wander(
-    wanderers: pd.DataFrame,
+def masked_densities(
+    masked: pd.DataFrame,
     slopes: pd.DataFrame,
     borders: pd.DataFrame,
     numbers: pd.DataFrame,
@@ -145,8 +145,9 @@ def wander(
 
     Parameters
     ----------
-    wanderers, slopes, borders, numbers : DataFrame
-        Rows of one layer of ``wandering``, ``slopes``, ``areas`` and ``table`` of `dropdiag.analysis.net_variance`.
+    masked, slopes, borders, numbers : DataFrame
+        Rows of one layer of ``masked_net_values``, ``slopes``, ``areas`` and ``table`` of
+        `dropdiag.analysis.net_variance`.
     ax : Axes, optional
     styles : mapping of str to Look, optional
 
@@ -155,10 +156,10 @@ def wander(
     Axes
     """
     ax, styles = begin(ax, styles, numbers)
-    first, last = float(wanderers["left"].min()), float(wanderers["right"].max())
+    first, last = float(masked["left"].min()), float(masked["right"].max())
     top = float(slopes["slope"].max())
     shade(ax, borders.drop_duplicates(["low", "high"]), (first, last))
-    _densities(ax, wanderers, styles, 0.9 * top)
+    _densities(ax, masked, styles, 0.9 * top)
     # conditions are taken to share the first one's activation: a curve each would hide the densities
     one = slopes[slopes["condition"] == slopes["condition"].iloc[0]]
     ax.plot(one["z"], one["slope"], color=SLOPE, linestyle=DOTTED, lw=1.3, zorder=3)
@@ -173,9 +174,9 @@ def wander(
     return ax
 
 
-def _densities(ax: Axes, wanderers: pd.DataFrame, styles: Mapping[str, Look], height: float) -> None:
+def _densities(ax: Axes, masked: pd.DataFrame, styles: Mapping[str, Look], height: float) -> None:
     """Draw the means and where masks take them, each condition's taller one to the height given."""
-    for name, part in wanderers.groupby("condition", sort=False):
+    for name, part in masked.groupby("condition", sort=False):
         if part["means"].isna().all():  # no mean in the saturation area
             continue
         look, edges = styles[str(name)], [*part["left"], part["right"].iloc[-1]]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from dropdiag.deprecation import warn_of
 from dropdiag.histograms.histogram import Histogram
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class LayerNetVariance:
         |phi'| on the grid's finite bins, in order of the real line; None where saturation has no meaning.
     left, right : tuple of (low, high)
         The saturation area (see `Activation`).
-    wandering : Histogram
+    masked_net_values : Histogram
         Net values over masks of the nodes whose mean lies in the saturation area.
     gradient_probability : float
         Share of those net values with phi' outside the saturation area; NaN where no mean lies in it.
@@ -55,10 +56,16 @@ class LayerNetVariance:
     derivative: Floats | None = field(repr=False)
     left: Areas
     right: Areas
-    wandering: Histogram
+    masked_net_values: Histogram
     gradient_probability: float
     slope_over_masks: float
     slope_at_mean: float
+
+    @property
+    def wandering(self) -> Histogram:
+        """The old name of `masked_net_values`."""
+        warn_of("LayerNetVariance.wandering", "LayerNetVariance.masked_net_values")
+        return self.masked_net_values
 
     @property
     def saturated(self) -> NDArray[np.bool_]:
@@ -85,7 +92,7 @@ class LayerNetVariance:
         return {
             "net_variance": Histogram.from_values(self.variance),
             "masked_net_mean": Histogram.from_values(self.mean),
-            "wandering_net_value": self.wandering,
+            "wandering_net_value": self.masked_net_values,
         }
 
 

@@ -64,9 +64,9 @@ def test_spread_holds_the_quantiles_of_all_net_values(found):
         assert row[column] == pytest.approx(np.quantile(values, q), rel=0.05)
 
 
-def test_wandering_shows_the_saturated_means_and_their_net_values(found):
+def test_masked_net_values_stand_beside_the_saturated_means(found):
     runs, kept = found
-    frame = measured.wandering(runs, limits=(-24, 24), bins=240)
+    frame = measured.masked_net_values(runs, limits=(-24, 24), bins=240)
     for (name, layer), part in frame.groupby(["condition", "layer"]):
         for border in (-BORDER, BORDER):
             assert np.isclose(part["left"], border, rtol=1e-12).sum() == 1
@@ -76,7 +76,7 @@ def test_wandering_shows_the_saturated_means_and_their_net_values(found):
         assert (width * part["means"]).sum() == pytest.approx(1)
         outside = (width * part["masks"])[centre.abs() < BORDER].sum()
         parts = [kept[name, seed][layer] for seed in (0, 1)]
-        weights = [p.wandering.n for p in parts]
+        weights = [p.masked_net_values.n for p in parts]
         expected = np.average([p.gradient_probability for p in parts], weights=weights)
         assert outside == pytest.approx(expected, abs=0.02)
 
@@ -85,7 +85,7 @@ def test_what_was_measured_on_a_model_reads_like_runs(found):
     runs, kept = found
     one = kept["high", 0]
     alone = dd.load(next(run.path for run in runs if (run.condition, run.seed) == ("high", 0)))
-    for function in (measured.spread, measured.wandering, measured.areas):
+    for function in (measured.spread, measured.masked_net_values, measured.areas):
         left, right = function(one), function(dd.load({"model": alone.path}))
         pd.testing.assert_frame_equal(left, right, check_dtype=False, check_categorical=False)
     left, right = measured.table(one), measured.table(dd.load({"model": alone.path}))
@@ -133,6 +133,6 @@ def test_figures_of_runs_and_of_a_model(found):
 def test_nothing_saturated_is_said():
     net = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Dropout(), nn.Linear(4, 4), nn.Tanh())
     with pytest.raises(ArgumentError, match="no net value has its mean in a saturation area"):
-        measured.wandering(
+        measured.masked_net_values(
             dd.measure.net_variance(nn.Sequential(*net[:4], nn.PReLU()), torch.zeros(2, 4) + 0.1, 4, include="4")
         )

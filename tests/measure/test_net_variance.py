@@ -58,11 +58,11 @@ def test_the_numbers_are_those_of_all_masks_kept():
         np.testing.assert_allclose(layer.variance, z.var(0, ddof=1), rtol=1e-9, atol=1e-12)
         border = np.arctanh(np.sqrt(0.9))
         saturated = np.abs(z.mean(0)) >= border
-        wandering = z[:, saturated]
+        masked_net_values = z[:, saturated]
         assert np.array_equal(layer.saturated, saturated)
-        assert layer.wandering.n == wandering.size
-        assert layer.gradient_probability == pytest.approx((np.abs(wandering) < border).mean(), abs=1e-12)
-        assert layer.slope_over_masks == pytest.approx((1 - np.tanh(wandering) ** 2).mean(), rel=1e-9)
+        assert layer.masked_net_values.n == masked_net_values.size
+        assert layer.gradient_probability == pytest.approx((np.abs(masked_net_values) < border).mean(), abs=1e-12)
+        assert layer.slope_over_masks == pytest.approx((1 - np.tanh(masked_net_values) ** 2).mean(), rel=1e-9)
         assert layer.slope_at_mean == pytest.approx((1 - np.tanh(z.mean(0)[saturated]) ** 2).mean(), rel=1e-9)
     assert found["7"].gradient_probability > 0.05
 
