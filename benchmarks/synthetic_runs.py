@@ -69,7 +69,7 @@ def _meta(condition: str, seed: int, layers: int, steps: int) -> dict[str, Any]:
         phi = {"layer": f"layer{i}.activation", "kind": "activation", "type": "Tanh", "activation": "Tanh"}
         sites += [{**linear, "call": 0, "shape": [256, 256]}, {**phi, "call": 0, "shape": [256]}]
     config = {"condition": condition, "seed": seed, "lr": 1e-3, "batch_size": 128}
-    told = {"versions": {}, "layers": sites, "activations": {"Tanh": AREA}, "quantities": {}}
+    told = {"versions": {}, "layers": sites, "activations": {"Tanh": AREA}, "finite_shares": True}
     return {"config": config, "steps": steps, **told}
 
 

@@ -115,8 +115,11 @@ class Recorder:
             strict=strict,
             resume=resume,
         )
-        # A Recorder that is never closed loses nothing: what it holds is written when the process ends.
-        self._finalizer = weakref.finalize(self, abandon, os.getpid(), self._session.queue, self._session.writer)
+        # A Recorder that is never closed loses nothing: what it holds is written when the process ends. The last
+        # argument keeps it alive until then. Collected earlier, it might be on its own writing thread, which cannot
+        # wait for itself, and its hooks would stay on a model that nobody could free of them.
+        session = self._session
+        self._finalizer = weakref.finalize(self, abandon, os.getpid(), session.queue, session.writer, self)
 
     @property
     def completed(self) -> int:

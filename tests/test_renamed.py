@@ -63,3 +63,32 @@ def test_the_places_of_a_replacement_are_its_swaps():
     with pytest.warns(DeprecationWarning, match=r"Replacement\.places is called Replacement\.swaps now"):
         assert done.places == done.swaps
     assert [swap.name for swap in done.swaps] == ["1"]
+
+
+class Mixin:
+    tap = Signal.NET_VALUE
+
+
+class LateTap(Mixin, Probe):
+    name = "late"
+    on_eval = True
+
+    def sketch(self, info):
+        with pytest.warns(DeprecationWarning, match=r"Site\.hint is called Site\.axis_rule now"):
+            assert info.site.hint == info.site.axis_rule
+        return AbsMean()
+
+    def values(self, sketch):
+        return [("late_mean", sketch.mean())]
+
+
+def test_a_tap_that_a_mixin_sets_and_a_hint_that_is_read_work_too(tmp_path):
+    with pytest.warns(DeprecationWarning, match=r"LateTap\.tap is called LateTap\.signal now"):
+        model = nn.Sequential(nn.Linear(3, 2), nn.Tanh())
+        with dd.Recorder(model, tmp_path / "run", probes=[LateTap()]) as rec, rec.evaluation():
+            model.eval()(torch.zeros(4, 3))
+    assert len(dd.load(tmp_path / "run").select("late_mean")) == 1
+    with pytest.warns(DeprecationWarning, match="tap is called"):
+        assert LateTap().signal is Signal.NET_VALUE
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        _ = LateTap().nothing

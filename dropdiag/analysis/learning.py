@@ -137,10 +137,11 @@ def best_per_run(
     every = as_runs(runs)
     names = check("condition", conditions, every.conditions)
     wanted = quantity if by is None else [quantity, by]
-    found = every.batches(wanted, condition=names, phase=phase, layer=NETWORK)
-    rows = pd.concat([as_text(_best(batch, mode, quantity, by)) for batch in found], ignore_index=True)
-    if rows.empty:
+    batches = every.batches(wanted, condition=names, phase=phase, layer=NETWORK)
+    found = [best for batch in batches if len(best := as_text(_best(batch, mode, quantity, by)))]
+    if not found:
         _refuse(runs, quantity, phase, conditions)
+    rows = pd.concat(found, ignore_index=True)
     return by_condition(rows, names)
 
 

@@ -83,8 +83,7 @@ def per_run(
     both = rows_of_one_phase(_recorded(runs, layers, conditions), LEFT, phase).assign(
         share=lambda frame: frame["left"] + frame["right"]
     )
-    # runs that name their quantities have no share where a value is not finite; of others the histograms tell
-    if net_values is None and all("quantities" in run.meta for run in as_runs(runs)):
+    if net_values is None and all(map(_has_finite_shares, as_runs(runs))):
         return both.reset_index(drop=True)
     if net_values is None:  # read as `histograms` does not: shares may be recorded without them
         held, phase = both["condition"].unique().tolist(), str(both["phase"].iloc[0])
@@ -94,6 +93,11 @@ def per_run(
     diverged = pd.MultiIndex.from_frame(both[_AT]).isin(pd.MultiIndex.from_frame(not_finite[_AT]))
     both.loc[diverged, SHARES] = np.nan
     return both.reset_index(drop=True)
+
+
+def _has_finite_shares(run: Run) -> bool:
+    """Whether a run has no share where a value is not finite; of one that an older session began, histograms tell."""
+    return bool(run.meta.get("finite_shares")) and len(run.meta["sessions"]) == 1
 
 
 def _recorded(runs: Run | Runs, layers: Wanted, conditions: Wanted) -> pd.DataFrame:

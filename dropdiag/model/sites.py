@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 from torch.nn.utils import parametrize
 
+from dropdiag.deprecation import warn_of
 from dropdiag.errors import ArgumentError
 from dropdiag.model.activations import activation_name, is_activation
 from dropdiag.model.dropouts import is_dropout, layer_dropout, rate_of
@@ -78,6 +79,12 @@ class Site:
     def recordable(self) -> bool:
         """Whether it can be recorded, now or once its lazy module has values."""
         return self.skipped in (None, LAZY)
+
+    @property
+    def hint(self) -> str | None:
+        """The old name of `axis_rule`."""
+        warn_of("Site.hint", "Site.axis_rule")
+        return self.axis_rule
 
     def node_axis(self, ndim: int) -> int:
         """Return which dimension of a node-value tensor counts nodes; all others count samples.

@@ -86,6 +86,14 @@ class Probe(ABC, Generic[S]):
             warn_of(f"{cls.__name__}.tap", f"{cls.__name__}.signal", stacklevel=2)
             cls.signal = vars(cls)["tap"]
 
+    def __getattr__(self, name: str) -> Any:
+        """Find a signal that is called ``tap``, and the other way round, wherever it was set."""
+        other = {"signal": "tap", "tap": "signal"}.get(name)
+        if other is None or not (other in vars(self) or hasattr(type(self), other)):
+            raise AttributeError(f"{type(self).__name__!r} has no attribute {name!r}", name=name, obj=self)
+        warn_of(f"{type(self).__name__}.tap", f"{type(self).__name__}.signal")
+        return getattr(self, other)
+
     @abstractmethod
     def sketch(self, info: SiteInfo) -> S | None:
         """Open an empty sketch for a site and step; None where the probe does not apply."""

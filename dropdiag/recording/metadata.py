@@ -50,6 +50,7 @@ def run_metadata(
         "versions": {"python": platform.python_version(), **{n: _version(n) for n in ("dropdiag", "torch", "numpy")}},
         "native": native.loops is not None,
         "probes": [probe.name for probe in probes],
+        "finite_shares": True,  # a saturation share is missing where a net value is not finite: no histogram need tell
         "quantities": {q.name: q.described() for probe in probes for q in probe.quantities},
         "disabled_probes": [],
         "warnings": [],

@@ -144,8 +144,8 @@ class TransferQueue:
             self._add([(w.step, w.phase, w.arrived()) for w in copies.waiting])
 
 
-def abandon(process: int, queue: TransferQueue, writer: RunWriter) -> None:
-    """Keep the rows of a Recorder that was never closed: called when it is collected or the process ends.
+def abandon(process: int, queue: TransferQueue, writer: RunWriter, _recorder: object) -> None:
+    """Keep the rows of a Recorder that was never closed: called when the process ends.
 
     Parameters
     ----------

@@ -88,7 +88,9 @@ class ScalarCache:
         """Return blocks that hold the wanted rows of runs, and others: all rows, where there is room to keep them."""
         if self._positions.issuperset(positions):
             return self._blocks
-        if self._too_large or sum(_size(runs[position]) for position in positions) > CACHED_FILES:
+        # a run that is being recorded has more to say the next time
+        growing = any(runs[position].meta.get("state") == "running" for position in positions)
+        if growing or self._too_large or sum(_size(runs[position]) for position in positions) > CACHED_FILES:
             return _read(runs, positions, selection)
         return self._keep(frozenset(positions), _read(runs, positions, Selection()))
 

@@ -79,7 +79,7 @@ def open_runs(where: Any, on_error: Literal["raise", "collect"] = "raise") -> Op
     where : Run, Runs, path, list or dict
         Runs that are open; a path or glob pattern, or a list of them, each run under the condition that its config
         names; or a dict condition -> path, pattern, or list of them. A path that exists is never taken for a
-        pattern, whatever its name. Runs count once, also where patterns overlap or links lead to them.
+        pattern, whatever its name. Paths to one run count once, also where patterns overlap or links lead to it.
     on_error : {"raise", "collect"}
         What a run that cannot be read, or a pattern that matches none, leads to: an error, or a sentence among the
         problems, so that it stops no other run.

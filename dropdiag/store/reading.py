@@ -172,6 +172,19 @@ def read_histograms(path: Path, sessions: Sessions, choose: Callable[[pa.Table],
     return _whole(path, read)
 
 
+def read_derivatives(path: Path, sessions: Sessions) -> Rows:
+    """Read a run's table of derivatives, names as text; raises as `read_scalars`."""
+
+    def read() -> Rows:
+        found, problems = [SCHEMAS["derivatives"].empty_table()], list[str]()
+        for segment, _ in visible_segments(path, "derivatives", sessions):
+            with _problems(segment, problems), _open(segment) as file:
+                found.append(decoded(file.read(use_threads=False)))
+        return Rows(pa.concat_tables(found), problems)
+
+    return _whole(path, read)
+
+
 def stream(path: Path, sessions: Sessions, name: str) -> Iterator[pa.Table]:
     """Yield all rows of a run's table in the order in which they were recorded, a bounded number at a time.
 

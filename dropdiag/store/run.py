@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from dropdiag.errors import DropdiagWarning, NotRecordedError, RunError
+from dropdiag.errors import DropdiagWarning, NotRecordedError
 from dropdiag.histograms.histogram import Histogram
 from dropdiag.store.coverage import Coverage
 from dropdiag.store.folder import check_ranks, read_meta
 from dropdiag.store.schema import Quantity, quantities_of
-from dropdiag.store.segments import visible_segments
 from dropdiag.store.selection import Layers, Names, Selection, Steps
 
 if TYPE_CHECKING:
@@ -298,22 +297,14 @@ class Run:
 
 @lru_cache(maxsize=64)  # asked for site by site, of one run after the other; what is not there is asked for again
 def _derivative(run: Run, activation: str) -> _Derivative:
-    import pyarrow as pa  # noqa: PLC0415
     import pyarrow.compute as pc  # noqa: PLC0415
 
-    from dropdiag.store.reading import read_segment  # noqa: PLC0415
-    from dropdiag.store.tables import SCHEMAS  # noqa: PLC0415
+    from dropdiag.store.reading import read_derivatives  # noqa: PLC0415
 
-    found = [SCHEMAS["derivatives"].empty_table()]
-    for segment, _ in visible_segments(run.path, "derivatives", run.meta["sessions"]):
-        try:
-            table = read_segment(segment)
-        except RunError as error:  # noqa: PERF203 - one that cannot be read stops no other
-            text = f"{error}; it is left out, the rest of the run is read"
-            warnings.warn(text, DropdiagWarning, stacklevel=3)
-        else:
-            found.append(table.filter(pc.equal(table["activation"], activation)))
-    table = pa.concat_tables(found)
+    table, problems, _ = read_derivatives(run.path, run.meta["sessions"])
+    for problem in problems:
+        warnings.warn(problem, DropdiagWarning, stacklevel=3)
+    table = table.filter(pc.equal(table["activation"], activation))
     if not table.num_rows:
         raise NotRecordedError(f"{run} has no activation {activation!r}; it has {list(run.meta['activations'])}")
     return table["bin"].to_numpy(), table["abs_derivative"].to_numpy()
