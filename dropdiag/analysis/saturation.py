@@ -83,9 +83,10 @@ def per_run(
     both = rows_of_one_phase(_recorded(runs, layers, conditions), LEFT, phase).assign(
         share=lambda frame: frame["left"] + frame["right"]
     )
-    if net_values is None and all(map(_has_finite_shares, as_runs(runs))):
-        return both.reset_index(drop=True)
-    if net_values is None:  # read as `histograms` does not: shares may be recorded without them
+    if net_values is None:
+        if all(map(_has_finite_shares, as_runs(runs))):
+            return both.reset_index(drop=True)
+        # read as `histograms` does not: shares may be recorded without them
         held, phase = both["condition"].unique().tolist(), str(both["phase"].iloc[0])
         net_values = read_histograms(runs, ["net_value"], conditions=held, phase=phase).frame
     # `loc`: without any histogram the list is empty, which a frame itself takes for no columns

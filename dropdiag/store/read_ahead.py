@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final, TypeVar
 
-THREADS: Final = 2  # they hide the latency of a slow file system; decoding gains 1.6-fold, and no more with four
+THREADS: Final = 2  # they hide the latency of a slow file system, and decode beside each other; four gained no more
 AHEAD: Final = 8  # items that are read and not used yet, at most: a bound on memory
 FEW: Final = 4  # items that are not worth a pool
 Item = TypeVar("Item")

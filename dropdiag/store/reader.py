@@ -188,7 +188,7 @@ def _matching(pattern: PathLike, problems: list[str] | None) -> Iterator[Path]:
         problem = f"no run matches {str(pattern)!r}; a run is a folder with a run.json"
         if problems is None:
             raise RunError(problem)
-        _add(problems, f"{problem}.")
+        add_problem(problems, f"{problem}.")
     yield from map(Path, found)
 
 
@@ -199,7 +199,7 @@ def _opened(path: Path, condition: str | None, problems: list[str] | None) -> li
         return [Run(path, condition)]
     except DAMAGE as error:
         what = str(error) if isinstance(error, DropdiagError) else f"{path} cannot be read ({error})"
-        _add(problems, f"{what}; the run is left out.")
+        add_problem(problems, f"{what}; the run is left out.")
         return []
 
 
@@ -210,11 +210,12 @@ def _is_whole(run: Run, problems: list[str]) -> bool:
         _ = run.condition, run.seed, run.name, meta["sessions"], meta["state"], int(meta.get("steps", 0))
         _ = [(site["layer"], site["kind"]) for site in meta["layers"]]
     except DAMAGE as error:
-        _add(problems, f"{run.path / 'run.json'} is damaged ({error!r}); the run is left out.")
+        add_problem(problems, f"{run.path / 'run.json'} is damaged ({error!r}); the run is left out.")
         return False
     return True
 
 
-def _add(problems: list[str], problem: str) -> None:
+def add_problem(problems: list[str], problem: str) -> None:
+    """Add a sentence, unless it was said before."""
     if problem not in problems:
         problems.append(problem)

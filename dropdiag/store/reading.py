@@ -117,14 +117,13 @@ def read_scalars(path: Path, sessions: Sessions, selection: Selection, known: Kn
     selection : Selection
         All wanted rows are among those returned; others of small segments may be, too.
     known : KnownKeys, optional
-        Of the runs that are read together.
+        Of the runs that are read together; None for one run by itself.
 
     Raises
     ------
     RunError
         If the run is gone.
     """
-    known = known or KnownKeys()
 
     def read() -> Rows:
         found, problems = list[tuple[pa.Table, pa.Table | None]](), list[str]()
@@ -293,12 +292,12 @@ def _read_bins(file: pq.ParquetFile, rows: NDArray[np.int64]) -> pa.Table:
 
 
 def _scalars(
-    segment: Segment, selection: Selection, last_step: int | None, known: KnownKeys
+    segment: Segment, selection: Selection, last_step: int | None, known: KnownKeys | None
 ) -> Iterator[tuple[pa.Table, pa.Table | None]]:
     """Yield the rows of a segment up to a step, and their keys where all are there: whole where it is small."""
     schema = coded(segment.table)
     with _source(segment) as (source, content), _parquet(segment, source) as file:
-        if content is not None and last_step is None and file.metadata.num_rows <= WHOLE_ROWS:
+        if known is not None and content is not None and last_step is None and file.metadata.num_rows <= WHOLE_ROWS:
             yield known.decode(file, content)
         elif file.metadata.num_rows <= WHOLE_ROWS:
             yield Selection().until(last_step).apply(_decoded_whole(file)), None

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any, TypeAlias, TypeVar
 
 from dropdiag.errors import ArgumentError, DropdiagWarning, NotRecordedError, RunError
-from dropdiag.store.reader import DAMAGE, Run, Runs, open_runs
+from dropdiag.store.reader import DAMAGE, Run, Runs, add_problem, open_runs
 
 Problems: TypeAlias = list[str]
 T = TypeVar("T")
@@ -44,7 +44,7 @@ def opened(given: Any) -> tuple[Runs, Problems]:
         if state != "completed":
             how = f"is still being recorded, or was killed: it is compared as it stands at step {steps}"
             ended = f"ended as {state!r} at step {steps}: it is compared as far as it went"
-            add(problems, f"{run.path} {how if state == 'running' else ended}.")
+            add_problem(problems, f"{run.path} {how if state == 'running' else ended}.")
     return runs, problems
 
 
@@ -83,9 +83,9 @@ def noted(problems: Problems) -> Iterator[None]:
         try:
             yield
         except (NotRecordedError, ArgumentError) as error:
-            add(problems, _sentence(str(error)))
+            add_problem(problems, _sentence(str(error)))
     for warning in caught:
-        add(problems, _sentence(str(warning.message)))
+        add_problem(problems, _sentence(str(warning.message)))
 
 
 def _answers(run: Run, ask: Callable[[Runs], Any], problems: Problems) -> bool:
@@ -95,16 +95,10 @@ def _answers(run: Run, ask: Callable[[Runs], Any], problems: Problems) -> bool:
         # it does not hold what was asked for, or not alone; that is no damage
         return True
     except DAMAGE as error:
-        add(problems, f"{run.path} cannot be read ({error}) and is left out.")
+        add_problem(problems, f"{run.path} cannot be read ({error}) and is left out.")
         return False
     return True
 
 
 def _sentence(text: str) -> str:
     return text if text.endswith(".") else f"{text}."
-
-
-def add(problems: Problems, problem: str) -> None:
-    """Add a sentence, unless it was said before."""
-    if problem not in problems:
-        problems.append(problem)
