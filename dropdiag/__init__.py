@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from dropdiag.gaaf.activation import GAAF
     from dropdiag.histograms.histogram import Histogram
     from dropdiag.recorder import Recorder
-    from dropdiag.recording.functional import register_activation
+    from dropdiag.recording.functions import register_activation
     from dropdiag.recording.schedules import every, log_spaced
     from dropdiag.report.page import report
     from dropdiag.store.catalog import Catalog
@@ -77,7 +77,7 @@ _HOME = {
     "every": "dropdiag.recording.schedules",
     "load": "dropdiag.store.reader",
     "log_spaced": "dropdiag.recording.schedules",
-    "register_activation": "dropdiag.recording.functional",
+    "register_activation": "dropdiag.recording.functions",
 }
 
 

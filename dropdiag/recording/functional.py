@@ -2,112 +2,24 @@
 
 from __future__ import annotations
 
-import functools
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from types import FrameType
-from typing import Any, Final, NamedTuple, TypeVar, overload
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
-from torch.overrides import TorchFunctionMode, handle_torch_function, has_torch_function_unary
+from torch.overrides import TorchFunctionMode
 
-from dropdiag.errors import ArgumentError
-from dropdiag.model.activations import (
-    TORCH_ACTIVATIONS,
-    Activation,
-    Phi,
-    describe_function,
-    is_activation,
-    own_forward,
-    register_module,
-)
-from dropdiag.model.dropouts import DROPOUT_KINDS, DropoutKind, is_torch_dropout
+from dropdiag.model.activations import Activation, describe_function, is_activation
+from dropdiag.model.dropouts import DropoutKind, is_torch_dropout
 from dropdiag.model.hook_base import DropdiagHook
 from dropdiag.model.sites import ACTIVATION, Site, axis_rule_inside, dropout_site
 from dropdiag.probes.base import SiteInfo
+from dropdiag.recording.functions import FUNCTIONS, Function, argument, bound
 from dropdiag.recording.overhead import clock
 from dropdiag.recording.passes import Call, PassRouter
-
-
-class _Function(NamedTuple):
-    """A function that is intercepted: an activation, or a dropout of a kind."""
-
-    name: str
-    inplace: bool = False
-    dropout: DropoutKind | None = None
-
-
-def _every_spelling() -> dict[Callable[..., Any], _Function]:
-    """Return each way to call one of the functions: ``F.relu``, ``torch.relu_``, ``x.relu()``, ..."""
-    activations = [(name, None) for name in TORCH_ACTIVATIONS.values() if name is not None]
-    dropouts = [(name, kind) for kind in DROPOUT_KINDS for name in kind.functions]
-    found: dict[Callable[..., Any], _Function] = {}
-    for name, kind in (*activations, *dropouts):
-        for suffix in ("", "_"):
-            # torch._C._nn is private, but F.gelu and some others are its functions themselves and are called by it.
-            for home in (F, torch, Tensor, torch._C._nn):
-                function = getattr(home, name + suffix, None)
-                if callable(function):
-                    found.setdefault(function, _Function(name, bool(suffix), kind))
-    return {**found, torch.special.expit: _Function("sigmoid"), F.glu: _Function("glu")}
-
-
-FUNCTIONS: Final = _every_spelling()
-_OWN: Final[dict[str, Callable[..., Tensor]]] = {}  # functions of users, by name
-
-
-F_ = TypeVar("F_", bound=Callable[..., Tensor])
-
-
-@overload
-def register_activation(target: type[nn.Module], base: Callable[[nn.Module], Phi] | None = ...) -> type[nn.Module]: ...
-@overload
-def register_activation(target: F_) -> F_: ...
-def register_activation(target: Any, base: Any = own_forward) -> Any:
-    """Make an activation of your own known: a module class, or a function. Can be used as a decorator.
-
-    Parameters
-    ----------
-    target : type or callable
-        An `nn.Module` class whose forward is one elementwise function of one tensor, or such a function.
-    base : callable or None
-        For a class: module -> the function whose derivative decides where the module is saturated. Default: the
-        module's forward. ``None``: saturation is not judged, everything else is recorded.
-
-    Returns
-    -------
-    type or callable
-        The class itself; for a function, the function to be called instead, under the same name.
-
-    Raises
-    ------
-    ArgumentError
-        If ``target`` is neither.
-
-    Examples
-    --------
-    >>> @register_activation
-    ... def swish(x, beta=1.0):
-    ...     return x * torch.sigmoid(beta * x)
-    """
-    if isinstance(target, type) and issubclass(target, nn.Module):
-        register_module(target, base)
-        return target
-    if isinstance(target, type) or not callable(target):
-        raise ArgumentError(f"register_activation takes an nn.Module class or a function of a tensor, got {target!r}")
-
-    @functools.wraps(target)
-    def activation(x: Tensor, *args: Any, **kwargs: Any) -> Any:
-        if has_torch_function_unary(x):
-            return handle_torch_function(activation, (x,), x, *args, **kwargs)
-        return target(x, *args, **kwargs)
-
-    FUNCTIONS[activation] = _Function(target.__name__)
-    _OWN[target.__name__] = target
-    return activation
 
 
 class FunctionalCalls(TorchFunctionMode):
@@ -190,7 +102,7 @@ class FunctionalCalls(TorchFunctionMode):
         return result
 
     def _before(
-        self, function: _Function, module: nn.Module | None, args: Sequence[Any], keywords: dict[str, Any]
+        self, function: Function, module: nn.Module | None, args: Sequence[Any], keywords: dict[str, Any]
     ) -> Call | None:
         """Note what is called; return the call if it is an activation that is recorded."""
         if module is None:
@@ -220,7 +132,7 @@ class FunctionalCalls(TorchFunctionMode):
         return None
 
     def _net_value(
-        self, function: _Function, module: nn.Module, args: Sequence[Any], keywords: dict[str, Any]
+        self, function: Function, module: nn.Module, args: Sequence[Any], keywords: dict[str, Any]
     ) -> Call | None:
         z = args[0] if args else keywords.get("input")
         if not isinstance(z, Tensor) or not z.is_floating_point():
@@ -254,9 +166,9 @@ class FunctionalCalls(TorchFunctionMode):
             for hook in self._armed.popitem()[1]:
                 hook.remove()
 
-    def _info(self, function: _Function, module: nn.Module, rest: Sequence[Any], keywords: dict[str, Any]) -> SiteInfo:
+    def _info(self, function: Function, module: nn.Module, rest: Sequence[Any], keywords: dict[str, Any]) -> SiteInfo:
         """Return the site of a call, which is made at the first one."""
-        name, phi = _bound(function, rest, keywords)
+        name, phi = bound(function, rest, keywords)
         layer = f"{self._names[id(module)]}:{'glu' if function.name == 'glu' else name}"
         if layer not in self.sites:
             if name not in self._known:
@@ -268,7 +180,7 @@ class FunctionalCalls(TorchFunctionMode):
                 activation=name,
                 functional=True,
                 axis_rule=axis_rule_inside(module),
-                gate_dim=int(_argument(rest, keywords, 0, "dim", -1)) if function.name == "glu" else None,
+                gate_dim=int(argument(rest, keywords, 0, "dim", -1)) if function.name == "glu" else None,
                 skipped=self._skipped(layer),
             )
             self.sites[layer] = SiteInfo(site, self._known[name])
@@ -278,11 +190,11 @@ class FunctionalCalls(TorchFunctionMode):
     def _note_dropout(
         self, kind: DropoutKind, layer: str, module: nn.Module, args: Sequence[Any], keywords: dict[str, Any]
     ) -> None:
-        rate = _argument(args, keywords, *kind.argument)
+        rate = argument(args, keywords, *kind.argument)
         if rate and layer not in self.dropouts and not is_torch_dropout(module):  # which calls it itself
             self.dropouts[layer] = dropout_site(layer, module, rate)
 
-    def _layer(self, function: _Function, module: nn.Module) -> str:
+    def _layer(self, function: Function, module: nn.Module) -> str:
         return f"{self._names[id(module)]}:{function.name}"
 
 
@@ -298,22 +210,3 @@ class _Recomputation(DropdiagHook):
         if torch.compiler.is_compiling() or torch._C._current_graph_task_id() == -1:
             return
         self.calls.nest(1 if self.begins else -1)
-
-
-def _argument(args: Sequence[Any], keywords: Mapping[str, Any], position: int, name: str, default: Any) -> Any:
-    return args[position] if len(args) > position else keywords.get(name, default)
-
-
-def _bound(function: _Function, rest: Sequence[Any], keywords: Mapping[str, Any]) -> tuple[str, Phi | None]:
-    """Return the activation's name with its settings, and the function of one tensor with these settings."""
-    called = function.name
-    if called == "glu":
-        return "sigmoid", torch.sigmoid
-    settings = {k: v for k, v in keywords.items() if k not in ("input", "inplace")}
-    positional = [v for v in rest if not isinstance(v, bool)]
-    if any(isinstance(v, Tensor) for v in (*positional, *settings.values())):
-        return called, None
-    words = [*map(repr, positional), *(f"{k}={v!r}" for k, v in settings.items())]
-    plain: Callable[..., Tensor] = _OWN.get(called) or getattr(F, called, None) or getattr(torch, called)
-    name = f"{called}({', '.join(words)})" if words else called
-    return name, lambda x: plain(x, *positional, **settings)
