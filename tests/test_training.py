@@ -760,8 +760,8 @@ def test_a_function_of_ones_own_is_recorded_once_registered(tmp_path):
 
         del functional.FUNCTIONS[swish]
     assert all(torch.equal(a, b) for a, b in zip(expected, losses, strict=True))
-    assert [row.layer for row in coverage if row.kind == "activation"] == ["(model):swish(beta=2.0)"]
-    assert run.meta["activations"]["swish(beta=2.0)"]["sup"] == pytest.approx(1.0998393)
+    assert [row.layer for row in coverage if row.kind == "activation"] == ["(model):swish(beta=2)"]
+    assert run.meta["activations"]["swish(beta=2)"]["sup"] == pytest.approx(1.0998393)
     assert np.isfinite(values(run, "net_grad_abs_mean")).all()
 
 

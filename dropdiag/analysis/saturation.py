@@ -264,6 +264,8 @@ def _shares(
     flat = slope <= limit
     # the two bins of zero hold exact zeros, and |phi'| there is that at 0: they are in the area or they are not
     zero = np.isin(bins[order], (ZERO, NEGATIVE_ZERO))
+    if mass[np.isnan(slope)].any():  # too far out for a function that oscillates: its area is not known there
+        return dict.fromkeys((*SHARES, "error"), float("nan"))
     saturated = mass * np.where(zero, flat, _flat_parts(low[order], high[order], slope, limit))
     change = np.concatenate([[False], flat[1:] != flat[:-1], [False]])
     border = (change[1:] | change[:-1]) & ~zero

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,9 +20,15 @@ from dropdiag.histograms.grid import bin_magnitude_edges, line_centres
 Phi: TypeAlias = Callable[[Tensor], Tensor]
 Interval: TypeAlias = tuple[float, float]
 Floats: TypeAlias = NDArray[np.float64]
+Saturated: TypeAlias = Callable[[Floats], NDArray[np.bool_]]
 
 EPS: Final = 0.1
 """A net value is saturated where |phi'| <= EPS * sup|phi'|."""
+
+EVERYWHERE: Final[Interval] = (-math.inf, math.inf)
+PARTS: Final = (8, 64)
+SHORTEST: Final = 4
+"""The saturation area is known where each of its intervals, and each gap, holds so many points, of `PARTS` a bin."""
 
 _TINY: Final = 2.0**-126
 _UNKNOWN: Final = object()
@@ -60,19 +67,25 @@ def _reference(module: nn.Module) -> Phi | None:
 
 # fmt: off
 TORCH_ACTIVATIONS: Final[dict[type[nn.Module], str | None]] = {
-    nn.CELU: "celu", nn.ELU: "elu", nn.GELU: "gelu", nn.GLU: None, nn.Hardshrink: None, nn.Hardsigmoid: "hardsigmoid",
-    nn.Hardswish: "hardswish", nn.Hardtanh: "hardtanh", nn.LeakyReLU: "leaky_relu", nn.LogSigmoid: "logsigmoid",
-    nn.Mish: "mish", nn.PReLU: "prelu", nn.ReLU: "relu", nn.ReLU6: "relu6", nn.RReLU: None, nn.SELU: "selu",
-    nn.SiLU: "silu", nn.Sigmoid: "sigmoid", nn.Softplus: "softplus", nn.Softshrink: None, nn.Softsign: "softsign",
-    nn.Tanh: "tanh", nn.Tanhshrink: None, nn.Threshold: None,
+    nn.CELU: "celu", nn.ELU: "elu", nn.GELU: "gelu", nn.GLU: None, nn.Hardshrink: "hardshrink",
+    nn.Hardsigmoid: "hardsigmoid", nn.Hardswish: "hardswish", nn.Hardtanh: "hardtanh", nn.LeakyReLU: "leaky_relu",
+    nn.LogSigmoid: "logsigmoid", nn.Mish: "mish", nn.PReLU: "prelu", nn.ReLU: "relu", nn.ReLU6: "relu6",
+    nn.RReLU: "rrelu", nn.SELU: "selu", nn.SiLU: "silu", nn.Sigmoid: "sigmoid", nn.Softplus: "softplus",
+    nn.Softshrink: "softshrink", nn.Softsign: "softsign", nn.Tanh: "tanh", nn.Tanhshrink: "tanhshrink",
+    nn.Threshold: "threshold",
 }
 # fmt: on
 """torch's activation modules, and the function of each that is recorded where a forward method calls it."""
+
+MIXING: Final = (nn.Softmax, nn.Softmax2d, nn.Softmin, nn.LogSoftmax)
+MIXES: Final = "each of its node values depends on several net values (softmax): it is listed, not measured"
+"""Activation modules that are not elementwise, and why nothing of them is recorded."""
 
 _KNOWN: dict[type[nn.Module], Callable[[nn.Module], Phi | None] | None] = {
     **dict.fromkeys(TORCH_ACTIVATIONS, own_forward),
     nn.GLU: lambda _: torch.sigmoid,  # of its gate
     nn.PReLU: None,  # its derivative is learned, so its saturation area is not fixed
+    nn.RReLU: None,  # its slope is drawn anew for each value in training
 }
 
 
@@ -127,7 +140,10 @@ class Activation:
         where |phi'| is largest (for ReLU all of it is left). Borders are exact to float64.
     derivative : ndarray of float64, shape (32640,)
         |phi'| at the centre of every finite bin, in order of the real line; at 0 for the two bins of zero, which
-        hold exact zeros.
+        hold exact zeros. NaN where a bin is too wide for the function: see `known`.
+    known : (low, high)
+        The range in which the saturation area is known; all finite numbers for most functions. One that oscillates
+        (a sine) has infinitely many intervals: far out they are narrower than any grid.
     """
 
     name: str
@@ -135,6 +151,7 @@ class Activation:
     left: tuple[Interval, ...]
     right: tuple[Interval, ...]
     derivative: Floats
+    known: Interval = EVERYWHERE
 
 
 def describe(module: nn.Module) -> Activation | None:
@@ -148,14 +165,14 @@ def describe(module: nn.Module) -> Activation | None:
     Returns
     -------
     Activation or None
-        None where saturation has no meaning: the derivative is learned, or zero everywhere.
+        None where saturation has no meaning: the derivative is not fixed, zero everywhere, or has no largest value.
     """
     phi = phi_of(module)
     return None if phi is None else describe_function(activation_name(module), phi)
 
 
 def phi_of(module: nn.Module) -> Phi | None:
-    """Return the function of a known activation, GAAF's base, on float64 tensors; None where it is learned."""
+    """Return the function of a known activation, GAAF's base, on float64 tensors; None where it is not fixed."""
     base = _entry(module)
     return base(module) if callable(base) else None
 
@@ -172,7 +189,7 @@ def describe_function(name: str, phi: Phi) -> Activation | None:
     Returns
     -------
     Activation or None
-        None where the derivative is zero everywhere.
+        None where the derivative is zero everywhere, or largest where it oscillates too fast to be known.
     """
     # Called in the middle of a user's forward pass: autocast, a checkpoint's saved-tensor hooks, a default device and
     # function modes all belong to their thread, so a thread of its own neither sees them nor is seen by them.
@@ -188,14 +205,58 @@ def _measure(name: str, phi: Phi) -> Activation | None:
     peak, sup = _supremum(slope, line, at_edges)
     if not sup > 0:
         return None
-    areas = _areas(lambda z: slope(z) <= EPS * sup, line, at_edges <= EPS * sup)
+    saturated: Saturated = lambda z: slope(z) <= EPS * sup  # noqa: E731 - it says what _areas and _known take
+    known = _known(saturated, line)
+    searched, derivative = line, slope(_line_points())
+    if known != EVERYWHERE:
+        searched = _between(line[_is_within(line, known)], PARTS[1])  # no border lies unseen between two of these
+        peak, highest = _supremum(slope, searched, slope(searched))
+        if highest < sup * (1 - 1e-9):
+            return None
+        # The bins' centres are further apart: between two of them a fast function may go up and down.
+        derivative[~_is_within(_line_points(), _known_beside(saturated, line, 1))] = np.nan
+    areas = _areas(saturated, searched, saturated(searched))
     return Activation(
         name=name,
         sup=sup,
         left=tuple(a for a in areas if a[0] < peak),
         right=tuple(a for a in areas if a[0] >= peak),
-        derivative=slope(_line_points()),
+        derivative=derivative,
+        known=known,
     )
+
+
+def _known(saturated: Saturated, line: Floats) -> Interval:
+    """Return the range in which the saturation area is known; a finer grid is tried only where one has to be."""
+    known = _known_beside(saturated, line, PARTS[0])
+    return known if known == EVERYWHERE else _known_beside(saturated, line, PARTS[1])
+
+
+def _known_beside(saturated: Saturated, line: Floats, parts: int) -> Interval:
+    """Return the range about 0 in which the saturation area changes slowly beside a grid of `parts` points a bin."""
+    points = _between(line, parts)
+    state = saturated(points)
+    turns = np.flatnonzero(state[1:] != state[:-1]) + 1
+    starts, ends = turns[:-1], turns[1:]  # of the stretches in one state, but for the two that reach to infinity
+    zero = int(np.searchsorted(points, 0.0))
+    # At 0 itself the derivative may be one of its own: abs has 0 there.
+    narrow = (ends - starts < SHORTEST) & ~((starts <= zero) & (zero < ends))
+    below, above = ends[narrow & (ends <= zero)], starts[narrow & (starts > zero)]
+    return (
+        float(points[below[-1]]) if below.size else -math.inf,
+        float(points[above[0] - 1]) if above.size else math.inf,
+    )
+
+
+def _is_within(line: Floats, interval: Interval) -> NDArray[np.bool_]:
+    inside: NDArray[np.bool_] = (line >= interval[0]) & (line <= interval[1])
+    return inside
+
+
+def _between(line: Floats, parts: int) -> Floats:
+    """Return the points of a line with others between them, `parts` for each."""
+    points: Floats = (line[:-1, None] + np.diff(line)[:, None] * np.arange(parts) / parts).ravel()
+    return points
 
 
 def _line_points() -> Floats:
@@ -235,9 +296,7 @@ def _supremum(slope: Callable[[Floats], Floats], line: Floats, at_edges: Floats)
     return float(peak), sup
 
 
-def _areas(
-    saturated: Callable[[Floats], NDArray[np.bool_]], line: Floats, at_edges: NDArray[np.bool_]
-) -> list[Interval]:
+def _areas(saturated: Saturated, line: Floats, at_edges: NDArray[np.bool_]) -> list[Interval]:
     """Return the maximal intervals where ``saturated`` holds, with borders bisected between grid edges."""
     turns = np.flatnonzero(at_edges[1:] != at_edges[:-1])
     low, high = line[turns].copy(), line[turns + 1].copy()

@@ -14,7 +14,7 @@ from torch.nn.utils import parametrize
 
 from dropdiag.deprecation import warn_of
 from dropdiag.errors import ArgumentError
-from dropdiag.model.activations import activation_name, is_activation
+from dropdiag.model.activations import MIXES, MIXING, activation_name, is_activation
 from dropdiag.model.dropouts import is_dropout, layer_dropout, rate_of
 
 LayerPatterns: TypeAlias = str | Sequence[str] | None
@@ -195,6 +195,8 @@ def _module_site(layer: str, module: nn.Module, axis_rule: str | None) -> Site |
     if is_activation(module):
         gate = int(module.dim) if isinstance(module, nn.GLU) else None
         return Site(layer, ACTIVATION, module, activation=activation_name(module), axis_rule=axis_rule, gate_dim=gate)
+    if isinstance(module, MIXING):
+        return Site(layer, ACTIVATION, module, activation=activation_name(module), skipped=MIXES)
     if isinstance(module, (nn.RNNBase, nn.MultiheadAttention)):
         return Site(layer, OUTPUT, module, axis_rule=LAST)
     return replace(dropout_site(layer, module, rate_of(module)), functional=False) if is_dropout(module) else None

@@ -12,8 +12,9 @@ from dropdiag.store.schema import quantities as own
 class Saturation(Probe[IntervalCounts]):
     """Exact share of net values where |phi'(z)| <= 0.1 sup|phi'|, left and right apart.
 
-    Missing where there is no net value, or one that is not finite. For GAAF, phi is the base function. Shares for
-    other limits follow from the histogram of net values, to within the bins at the borders.
+    Missing where there is no net value, or one that is not finite, or one so far out that the area is not known there
+    (of a function that oscillates). For GAAF, phi is the base function. Shares for other limits follow from the
+    histogram of net values, to within the bins at the borders.
     """
 
     name = "saturation"
@@ -25,7 +26,7 @@ class Saturation(Probe[IntervalCounts]):
         """Open counts where the activation's derivative is known."""
         if info.activation is None:  # learned (PReLU), or zero everywhere: there is no area to count in
             return None
-        return IntervalCounts([info.activation.left, info.activation.right])
+        return IntervalCounts([info.activation.left, info.activation.right], info.activation.known)
 
     def values(self, sketch: IntervalCounts) -> Iterable[tuple[str, ProbeValue]]:
         """Return the two shares."""

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from dropdiag.model.activations import Activation, describe_function, is_activation
+from dropdiag.model.activations import MIXES, MIXING, Activation, describe_function, is_activation
 from dropdiag.model.dropouts import DropoutKind, is_torch_dropout
 from dropdiag.model.hook_base import DropdiagHook
 from dropdiag.model.sites import ACTIVATION, Site, axis_rule_inside, dropout_site
 from dropdiag.probes.base import SiteInfo
-from dropdiag.recording.functions import FUNCTIONS, Function, argument, bound
+from dropdiag.recording.functions import DOUBTFUL, FUNCTIONS, MIXING_FUNCTIONS, Function, argument, bound
 from dropdiag.recording.overhead import clock
 from dropdiag.recording.passes import Call, PassRouter
 
@@ -110,7 +110,7 @@ class FunctionalCalls(TorchFunctionMode):
         if function.dropout is not None:
             self._note_dropout(function.dropout, self._layer(function, module), module, args, keywords)
             return None
-        if self._failed or is_activation(module):
+        if self._failed or is_activation(module) or isinstance(module, MIXING):
             return None
         try:
             return self._net_value(function, module, args, keywords)
@@ -137,7 +137,10 @@ class FunctionalCalls(TorchFunctionMode):
         z = args[0] if args else keywords.get("input")
         if not isinstance(z, Tensor) or not z.is_floating_point():
             return None
-        info = self._router.located(self._info(function, module, args[1:], keywords))
+        info = self._info(function, module, z, args[1:], keywords)
+        if info is None:
+            return None
+        info = self._router.located(info)
         if info.site.skipped is not None:
             return None
         if module.training and not torch.is_grad_enabled():
@@ -166,11 +169,19 @@ class FunctionalCalls(TorchFunctionMode):
             for hook in self._armed.popitem()[1]:
                 hook.remove()
 
-    def _info(self, function: Function, module: nn.Module, rest: Sequence[Any], keywords: dict[str, Any]) -> SiteInfo:
-        """Return the site of a call, which is made at the first one."""
-        name, phi = bound(function, rest, keywords)
+    def _info(
+        self, function: Function, module: nn.Module, z: Tensor, rest: Sequence[Any], keywords: dict[str, Any]
+    ) -> SiteInfo | None:
+        """Return the site of a call, which is made at the first one; None where the call is no activation."""
+        found = bound(function, rest, keywords)
+        if found is None:
+            return None
+        name, phi = found
         layer = f"{self._names[id(module)]}:{'glu' if function.name == 'glu' else name}"
         if layer not in self.sites:
+            # What nothing learned leads to is arithmetic: the angles of positions have a sine, too.
+            if function.name in DOUBTFUL and not z.requires_grad:
+                return None
             if name not in self._known:
                 self._known[name] = None if phi is None else describe_function(name, phi)
             site = Site(
@@ -181,7 +192,7 @@ class FunctionalCalls(TorchFunctionMode):
                 functional=True,
                 axis_rule=axis_rule_inside(module),
                 gate_dim=int(argument(rest, keywords, 0, "dim", -1)) if function.name == "glu" else None,
-                skipped=self._skipped(layer),
+                skipped=MIXES if function.name in MIXING_FUNCTIONS else self._skipped(layer),
             )
             self.sites[layer] = SiteInfo(site, self._known[name])
             self.new.append(self.sites[layer])

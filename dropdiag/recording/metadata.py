@@ -14,7 +14,7 @@ import numpy as np
 from torch import nn
 
 from dropdiag.errors import DropdiagWarning
-from dropdiag.model.activations import EPS, Activation, describe, is_identified_by_name
+from dropdiag.model.activations import EPS, EVERYWHERE, Activation, describe, is_identified_by_name
 from dropdiag.model.sites import ACTIVATION, Site
 from dropdiag.probes.base import Probe
 from dropdiag.sketches import native
@@ -119,7 +119,8 @@ def saturation_area(activation: Activation) -> dict[str, Any]:
     def ends(areas: Iterable[tuple[float, float]]) -> list[list[float | None]]:
         return [[x if math.isfinite(x) else None for x in area] for area in areas]
 
-    return {"sup": activation.sup, "eps": EPS, "left": ends(activation.left), "right": ends(activation.right)}
+    area = {"sup": activation.sup, "eps": EPS, "left": ends(activation.left), "right": ends(activation.right)}
+    return area if activation.known == EVERYWHERE else {**area, "known": ends([activation.known])[0]}
 
 
 def _version(package: str) -> str:

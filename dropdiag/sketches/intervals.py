@@ -16,9 +16,10 @@ from dropdiag.sketches import native
 
 Interval = tuple[float, float]
 Sets = tuple[tuple[Interval, ...], ...]
+FEW: Final = 4
+"""Up to so many intervals, comparing with each costs less than a search."""
 GREATEST: Final = float(np.finfo(np.float64).max)
 """Rounded inwards, the greatest finite number of either precision: no infinity is inside."""
-FINITE: Final[tuple[Interval, ...]] = ((-GREATEST, GREATEST),)
 
 
 class IntervalCounts:
@@ -31,30 +32,33 @@ class IntervalCounts:
     Parameters
     ----------
     sets : sequence of sequences of (low, high)
-        Each set is a union of disjoint closed intervals; ``-inf`` and ``inf`` stand for all finite values below
-        or above.
+        Each set is a union of disjoint closed intervals in ascending order; ``-inf`` and ``inf`` stand for all finite
+        values below or above.
+    known : (low, high), optional
+        Where the intervals are known: a value outside counts as one that is not finite. Default: everywhere.
 
     Attributes
     ----------
     n : int, or Tensor of int64, shape ()
-        Number of finite values; a tensor where the values are on an accelerator.
+        Number of finite values (in the known range); a tensor where the values are on an accelerator.
     counts : list of int, or of Tensor of int64, shape ()
         Values in each set; tensors where the values are on an accelerator.
     seen : int
         Number of all values.
     """
 
-    __slots__ = ("counts", "n", "seen", "sets")
+    __slots__ = ("counts", "known", "n", "seen", "sets")
 
-    def __init__(self, sets: Sequence[Sequence[Interval]]) -> None:
-        self.sets: Sets = tuple(tuple((max(low, -GREATEST), min(high, GREATEST)) for low, high in s) for s in sets)
+    def __init__(self, sets: Sequence[Sequence[Interval]], known: Interval = (-math.inf, math.inf)) -> None:
+        self.sets: Sets = tuple(tuple(map(_finite, s)) for s in sets)
+        self.known = (_finite(known),)
         self.n: int | Tensor = 0
         self.seen = 0
         self.counts: list[int | Tensor] = [0] * len(self.sets)
 
     def update(self, values: Tensor) -> None:
         """Take in a batch of values (floats, any shape)."""
-        sets = (*self.sets, FINITE)
+        sets = (*self.sets, self.known)
         few = sum(map(len, sets)) <= native.INTERVALS
         span = native.memory_span(values) if few else None
         if span is None:
@@ -80,7 +84,7 @@ class IntervalCounts:
         Returns
         -------
         list of float, or of Tensor of float64, shape ()
-            NaN if there was no value, or one that is not finite.
+            NaN if there was no value, or one that is not finite or outside of the known range.
         """
         if isinstance(self.n, Tensor):  # which values are finite is not asked of an accelerator: the host would wait
             whole = self.n == self.seen
@@ -88,6 +92,10 @@ class IntervalCounts:
         if self.n == 0 or self.n < self.seen:
             return [math.nan] * len(self.sets)
         return [c / self.n for c in self.counts]
+
+
+def _finite(interval: Interval) -> Interval:
+    return max(interval[0], -GREATEST), min(interval[1], GREATEST)
 
 
 def _counted(span: native.MemorySpan, sets: Sets) -> list[int | Tensor]:
@@ -106,8 +114,17 @@ def _bounds(sets: Sets) -> tuple[float, ...]:
 def _union(x: Tensor, intervals: Sequence[Interval]) -> int | Tensor:
     if x.dtype in (torch.bfloat16, torch.float16):  # torch would round the bounds to their precision
         x = x.to(torch.float32)
-    found = sum((_inside(x, low, high) for low, high in intervals), start=0)
+    found = _many(x, intervals) if len(intervals) > FEW else sum((_inside(x, *pair) for pair in intervals), start=0)
     return int(found) if x.is_cpu else found
+
+
+def _many(x: Tensor, intervals: Sequence[Interval]) -> Tensor:
+    """Count the values inside many intervals by a search for the last one that begins below each value."""
+    single = x.dtype == torch.float32
+    bounds = torch.tensor([_inwards(low, high, single=single) for low, high in intervals], dtype=x.dtype)
+    lows, highs = bounds.to(x.device).unbind(1)
+    at = torch.bucketize(x, lows.contiguous(), right=True) - 1
+    return torch.count_nonzero((at >= 0) & (x <= highs[at.clamp(min=0)]))
 
 
 def _inside(x: Tensor, low: float, high: float) -> Tensor:

@@ -10,7 +10,8 @@ from torch import nn
 
 import dropdiag as dd
 from dropdiag.histograms.grid import line_centres
-from dropdiag.model.activations import activation_name, describe
+from dropdiag.model.activations import TORCH_ACTIVATIONS, activation_name, describe, describe_function
+from dropdiag.sketches.intervals import IntervalCounts
 
 INF = math.inf
 TANH = math.atanh(math.sqrt(0.9))
@@ -95,3 +96,37 @@ def test_describing_changes_neither_the_module_nor_the_random_state():
 def test_names_tell_settings_and_pass_over_inplace():
     assert activation_name(nn.ReLU(inplace=True)) == activation_name(nn.ReLU()) == "ReLU"
     assert activation_name(nn.LeakyReLU(0.2, inplace=True)) == "LeakyReLU(negative_slope=0.2)"
+
+
+@pytest.mark.parametrize("frequency", [1.0, 30.0])
+def test_an_oscillating_activation_has_its_exact_share_where_its_area_is_known(frequency):
+    activation = describe_function("wave", lambda x: torch.sin(frequency * x + 0.3))
+    z = np.random.default_rng(0).normal(0, 40 / frequency, 50_000)
+    assert np.abs(z).max() < min(-activation.known[0], activation.known[1])
+    saturated = np.abs(np.cos(frequency * z + 0.3)) <= 0.1
+    counts = IntervalCounts([activation.left, activation.right], activation.known)
+    counts.update(torch.from_numpy(z))
+    assert sum(counts.shares()) == saturated.mean()
+    assert activation.sup == pytest.approx(frequency, rel=1e-9)
+
+
+def test_beyond_the_known_range_of_an_oscillating_activation_there_is_no_share():
+    activation = describe_function("sin", torch.sin)
+    counts = IntervalCounts([activation.left, activation.right], activation.known)
+    counts.update(torch.tensor([0.1, 1e5]))
+    assert all(map(math.isnan, counts.shares()))
+    assert np.isnan(activation.derivative[[0, -1]]).all()
+
+
+def test_a_function_whose_derivative_grows_as_it_oscillates_is_not_judged():
+    assert describe_function("wild", lambda x: x * torch.sin(x)) is None
+
+
+@pytest.mark.parametrize(
+    "kind", [k for k in TORCH_ACTIVATIONS if k not in (nn.PReLU, nn.RReLU)], ids=lambda k: k.__name__
+)
+def test_the_area_of_torchs_own_activations_is_known_everywhere(kind):
+    module = kind(0.1, 0.0) if kind is nn.Threshold else kind()
+    activation = describe(module)
+    assert activation.known == (-INF, INF)
+    assert not np.isnan(activation.derivative).any()
