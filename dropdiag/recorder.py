@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -17,7 +17,7 @@ from dropdiag.measure.net_variance import net_variance as measure
 from dropdiag.model.hook_base import check_model, eager
 from dropdiag.probes.base import Probe
 from dropdiag.probes.presets import chosen_probes
-from dropdiag.recording.arguments import check_layer, check_mask, check_phase
+from dropdiag.recording.arguments import check_layer, check_mask, check_phase, checked_node_axis
 from dropdiag.recording.loss_scale import LossScale
 from dropdiag.recording.overhead import Overhead
 from dropdiag.recording.records import net_variance_records, user_scalar
@@ -46,6 +46,10 @@ class Recorder:
         recorded at every step regardless.
     include, exclude : str or sequence of str, optional
         Shell patterns for layer names.
+    node_axis : dict, optional
+        Shell pattern for names of activations -> the dimension of their tensors that counts nodes, as
+        ``{"conv1:*": 1}``; all others count samples. For what the Recorder does not find out by itself: its
+        coverage says which dimension was taken, and why.
     config : dict, optional
         Kept in the run as it is (JSON). ``condition`` and ``seed`` group and pair runs.
     scaler : torch.amp.GradScaler, optional
@@ -93,6 +97,7 @@ class Recorder:
         every: int | Schedule = 10,
         include: str | Sequence[str] | None = None,
         exclude: str | Sequence[str] | None = None,
+        node_axis: Mapping[str, int] | None = None,
         config: dict[str, Any] | None = None,
         scaler: object | None = None,
         strict: bool = False,
@@ -109,6 +114,7 @@ class Recorder:
             probes=chosen_probes(probes),
             schedule=as_schedule(every),
             patterns=self._patterns,
+            node_axis=checked_node_axis(node_axis),
             config=config,
             loss_scale=LossScale(scaler),
             overhead=Overhead(budget),

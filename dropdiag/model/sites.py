@@ -16,6 +16,7 @@ from dropdiag.deprecation import warn_of
 from dropdiag.errors import ArgumentError
 from dropdiag.model.activations import MIXES, MIXING, activation_name, is_activation
 from dropdiag.model.dropouts import is_dropout, layer_dropout, rate_of
+from dropdiag.model.names import ROOT, named_modules, weight_layer
 
 LayerPatterns: TypeAlias = str | Sequence[str] | None
 """What ``include=`` and ``exclude=`` take: a shell pattern for layer names, or several."""
@@ -52,7 +53,12 @@ class Site:
     functional : bool
         Whether it is a call of a function rather than a module.
     axis_rule : {"last", "second"} or None
-        Which dimension counts nodes in tensors of three dimensions or more, if the layers before it determine that.
+        Which dimension counts nodes in tensors of three dimensions or more, by the layers registered before it.
+    node_dims : tuple of int or None
+        The dimensions that count nodes, where they are known; this decides before ``axis_rule`` does. Several of them
+        count the combinations: heads and the features of each.
+    after : str or None
+        How they are known, in words: ``after conv1``.
     gate_dim : int or None
         For a gated unit, the dimension whose second half is the gate's net value.
     aliases : tuple of str
@@ -70,6 +76,8 @@ class Site:
     activation: str | None = None
     functional: bool = False
     axis_rule: str | None = None
+    node_dims: tuple[int, ...] | None = None
+    after: str | None = None
     gate_dim: int | None = None
     aliases: tuple[str, ...] = ()
     path: str = ""
@@ -86,19 +94,43 @@ class Site:
         warn_of("Site.hint", "Site.axis_rule")
         return self.axis_rule
 
-    def node_axis(self, ndim: int) -> int:
+    def node_axis(self, ndim: int) -> int | tuple[int, ...]:
         """Return which dimension of a node-value tensor counts nodes; all others count samples.
 
         Parameters
         ----------
         ndim : int
-            Number of dimensions. Up to 2: the last (features). From 3: after a convolution or batch norm the
-            second (channels; positions are samples), after a Linear or layer norm the last (tokens are
+            Number of dimensions.
+
+        Returns
+        -------
+        int or tuple of int
+            `node_dims` where they are known. Else up to 2: the last (features). From 3: after a convolution or batch
+            norm the second (channels; positions are samples), after a Linear or layer norm the last (tokens are
             samples); where the layers before do not determine it, the last for 3 and the second from 4.
+
+        Raises
+        ------
+        ArgumentError
+            If ``node_axis=`` names a dimension that the tensor does not have.
         """
+        if self.node_dims is not None:
+            if not all(-ndim <= d < ndim for d in self.node_dims):
+                raise ArgumentError(f"{self.layer} has {ndim} dimensions, so none of its nodes are at {self.node_dims}")
+            return self.node_dims[0] if len(self.node_dims) == 1 else self.node_dims
         if ndim <= 2 or self.axis_rule == LAST:
             return -1
         return 1 if self.axis_rule == SECOND or ndim >= 4 else -1
+
+    def nodes(self, ndim: int) -> str:
+        """Return which dimension of a tensor with so many counts nodes, and why, in words."""
+        if self.node_dims is not None:
+            places = sorted(d % ndim for d in self.node_dims)
+            return f"dim{'s' * (len(places) > 1)} {' and '.join(map(str, places))}, {self.after}"
+        word = "last" if self.node_axis(ndim) == -1 else "second"
+        if ndim <= 2 or self.axis_rule is None:
+            return f"{word} of {ndim}, as no layer could be followed"
+        return f"{word} of {ndim}, as no layer could be followed and those registered before have it there"
 
     def net(self, tensor: Tensor) -> Tensor:
         """Return the part of an activation's input (or of its gradient) that is the net value."""
@@ -140,27 +172,30 @@ def survey(model: nn.Module) -> list[Site]:
     -------
     list of Site
         In the order in which the modules are registered. Each physical parameter and module comes once, under
-        its first name. Biases, scales, dropouts and activations inside another are there with ``skipped``.
+        its first name, without the parts that wrappers add to it. Biases, scales, dropouts and activations inside
+        another are there with ``skipped``.
     """
     sites: list[Site] = []
     inside: set[int] = set()
     axis_rule: str | None = None
-    names: dict[int, list[str]] = {}
-    for name, module in model.named_modules(remove_duplicate=False):
-        names.setdefault(id(module), []).append(name)
-    for name, module in model.named_modules():
+    names: dict[int, dict[str, None]] = {}  # of each module, wrapped or not: runs written before have the latter
+    for name, module in (*named_modules(model, every_name=True), *model.named_modules(remove_duplicate=False)):
+        names.setdefault(id(module), {})[name] = None
+    raw = {id(module): name for name, module in model.named_modules()}
+    for name, module in named_modules(model):
         axis_rule = axis_rule_of(module) or axis_rule
-        sites.extend(replace(site, path=name) for site in _weights(name, module))
+        others = tuple(n for n in names[id(module)] if n != name)
+        sites.extend(replace(site, path=name) for site in _weights(name, module, raw[id(module)]))
         if inner := layer_dropout(module):
-            sites.append(dropout_site(f"{name or '(model)'}:{inner}", module, rate_of(module), path=name))
-        found = _module_site(name or "(model)", module, axis_rule)
+            sites.append(dropout_site(f"{name or ROOT}:{inner}", module, rate_of(module), path=name))
+        found = _module_site(name or ROOT, module, axis_rule)
         if found is None:
             continue
         if id(module) in inside:
             found = replace(found, skipped="inside another activation")
         if found.kind == ACTIVATION:
             inside.update(id(child) for child in module.modules())
-        sites.append(replace(found, path=name, aliases=tuple(n for n in names[id(module)] if n != name)))
+        sites.append(replace(found, path=name, aliases=others))
     return _join_tied(sites)
 
 
@@ -178,19 +213,6 @@ def axis_rule_inside(module: nn.Module) -> str | None:
     return rules.pop() if len(rules) == 1 else None
 
 
-def layers_of_both_kinds(model: nn.Module) -> list[tuple[nn.Module, str]]:
-    """Return the layers that have an `axis_rule_of`, with it, if the model has layers of both rules.
-
-    In such a model the order of registration does not show what comes before an activation; the layer that ran last
-    does.
-    """
-    # A hook inside torch's transformer encoder would switch off its fused path (pytorch#128413) for good.
-    fused = {id(m) for e in model.modules() if isinstance(e, nn.TransformerEncoderLayer) for m in e.modules()}
-    ruled = ((m, axis_rule_of(m)) for m in model.modules() if id(m) not in fused)
-    found = [(module, rule) for module, rule in ruled if rule is not None]
-    return found if len({rule for _, rule in found}) == 2 else []
-
-
 def _module_site(layer: str, module: nn.Module, axis_rule: str | None) -> Site | None:
     if is_activation(module):
         gate = int(module.dim) if isinstance(module, nn.GLU) else None
@@ -198,7 +220,7 @@ def _module_site(layer: str, module: nn.Module, axis_rule: str | None) -> Site |
     if isinstance(module, MIXING):
         return Site(layer, ACTIVATION, module, activation=activation_name(module), skipped=MIXES)
     if isinstance(module, (nn.RNNBase, nn.MultiheadAttention)):
-        return Site(layer, OUTPUT, module, axis_rule=LAST)
+        return Site(layer, OUTPUT, module, axis_rule=LAST, node_dims=(-1,), after="its own features")
     return replace(dropout_site(layer, module, rate_of(module)), functional=False) if is_dropout(module) else None
 
 
@@ -208,25 +230,25 @@ def dropout_site(layer: str, module: nn.Module, rate: object, *, path: str = "")
     return Site(layer, DROPOUT, module, functional=True, path=path, skipped=reason)
 
 
-def _weights(name: str, module: nn.Module) -> Iterator[Site]:
+def _weights(name: str, module: nn.Module, raw: str) -> Iterator[Site]:
+    for site in _own_weights(name, module):
+        before = weight_layer(raw, site.parameter) if site.skipped is None else site.layer
+        yield replace(site, aliases=(before,)) if raw != name and before != site.layer else site
+
+
+def _own_weights(name: str, module: nn.Module) -> Iterator[Site]:
     parametrized = list(getattr(module, "parametrizations", {}))
     # The tables of a module's own are private; named_parameters() would hide a second name of one parameter. The old
     # torch.nn.utils.weight_norm leaves NAME_g and NAME_v there and computes NAME in a forward pre-hook.
     own = module._parameters
     old_style = [p[:-2] for p in own if p.endswith("_v") and f"{p[:-2]}_g" in own]
     for parameter in (*parametrized, *old_style):
-        yield Site(_weight_layer(name, parameter), WEIGHT, module, parameter)
+        yield Site(weight_layer(name, parameter), WEIGHT, module, parameter)
     for parameter, value in module.named_parameters(recurse=False, remove_duplicate=False):
         full = f"{name}.{parameter}" if name else parameter
         part = ".parametrizations." in f".{name}." or parameter[:-2] in old_style
         reason = "part of a parametrisation; the effective weight is recorded" if part else _why_no_weight(value)
-        yield Site(full if part else _weight_layer(name, parameter), WEIGHT, module, parameter, skipped=reason)
-
-
-def _weight_layer(name: str, parameter: str) -> str:
-    if parameter == "weight":
-        return name or "(model)"
-    return f"{name}.{parameter}" if name else parameter
+        yield Site(full if part else weight_layer(name, parameter), WEIGHT, module, parameter, skipped=reason)
 
 
 def _why_no_weight(value: Tensor) -> str | None:
@@ -299,7 +321,7 @@ def select(sites: Sequence[Site], include: LayerPatterns, exclude: LayerPatterns
     """
     patterns = Patterns(include, exclude)
     patterns.check(sites)
-    chosen = [replace(site, skipped=site.skipped or patterns.why_not(site.layer)) for site in sites]
+    chosen = [replace(site, skipped=site.skipped or patterns.why_not(*_names(site))) for site in sites]
     if not any(site.recordable for site in chosen):
         raise ArgumentError(f"nothing of this model can be recorded; {_why_nothing(chosen)}")
     return chosen
@@ -312,19 +334,23 @@ class Patterns:
         self._include = None if include is None else _listed(include)
         self._exclude = _listed(exclude or ())
 
-    def why_not(self, layer: str) -> str | None:
-        """Return why a layer is left out, None if it is not."""
-        if self._include is not None and not _matches(layer, self._include):
+    def why_not(self, *names: str) -> str | None:
+        """Return why a layer that has these names, now or in runs written before, is left out; None if it is not."""
+        if self._include is not None and not any(_matches(name, self._include) for name in names):
             return "not in include"
-        return "in exclude" if _matches(layer, self._exclude) else None
+        return "in exclude" if any(_matches(name, self._exclude) for name in names) else None
 
     def check(self, sites: Sequence[Site]) -> None:
         """Raise `ArgumentError` where a pattern matches no site (functional calls, ``*:*``, are found later)."""
         for argument, patterns in (("include", self._include or ()), ("exclude", self._exclude)):
             for pattern in patterns:
-                if ":" not in pattern and not any(_matches(site.layer, (pattern,)) for site in sites):
+                if ":" not in pattern and not any(_matches(n, (pattern,)) for s in sites for n in _names(s)):
                     names = ", ".join(sorted({site.layer for site in sites})) or "none"
                     raise ArgumentError(f"{argument}={pattern!r} matches no layer; the layers are {names}")
+
+
+def _names(site: Site) -> tuple[str, ...]:
+    return site.layer, *site.aliases
 
 
 def _listed(patterns: str | Sequence[str]) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -29,6 +30,26 @@ def checked_config(config: object) -> dict[str, Any]:
     if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int)):
         raise ArgumentError(f"config['seed'] must be an integer, got {seed!r}; it pairs runs across conditions")
     return dict(config)
+
+
+def checked_node_axis(node_axis: object) -> dict[str, int]:
+    """Return ``node_axis=`` as a dict of pattern -> dimension.
+
+    Raises
+    ------
+    ArgumentError
+        If it is no mapping from text to integers.
+    """
+    if node_axis is None:
+        return {}
+    if isinstance(node_axis, Mapping) and all(
+        isinstance(pattern, str) and isinstance(dim, int) and not isinstance(dim, bool)
+        for pattern, dim in node_axis.items()
+    ):
+        return dict(node_axis)
+    raise ArgumentError(
+        f"node_axis= takes a dict of layer pattern -> dimension, as {{'conv1:*': 1}}; got {node_axis!r}"
+    )
 
 
 def check_phase(phase: object) -> None:

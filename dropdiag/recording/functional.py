@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 import threading
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
-from types import FrameType
 from typing import Any
 
 import torch
@@ -15,46 +15,64 @@ from torch.overrides import TorchFunctionMode
 from dropdiag.model.activations import MIXES, MIXING, Activation, describe_function, is_activation
 from dropdiag.model.dropouts import DropoutKind, is_torch_dropout
 from dropdiag.model.hook_base import DropdiagHook
+from dropdiag.model.order import Place
 from dropdiag.model.sites import ACTIVATION, Site, axis_rule_inside, dropout_site
 from dropdiag.probes.base import SiteInfo
 from dropdiag.recording.functions import DOUBTFUL, FUNCTIONS, MIXING_FUNCTIONS, Function, argument, bound
+from dropdiag.recording.layers import Layer, Layers
 from dropdiag.recording.overhead import clock
-from dropdiag.recording.passes import Call, PassRouter
+from dropdiag.recording.passes import Call, PassRouter, backward_number, checkpoint_number
+from dropdiag.recording.producers import Producers, Rule
+from dropdiag.recording.rules import LAYER_FUNCTIONS, RULES, elementwise
 
 
 class FunctionalCalls(TorchFunctionMode):
-    """Intercepts functional activations during the model's forward pass, and attributes them to modules.
+    """Intercepts functional activations during the model's forward pass, and attributes them to layers.
 
-    A call belongs to the nearest module of the model on the Python call stack; its site is called
-    ``MODULE:FUNCTION``, with the settings if there are any: ``block:leaky_relu(0.2)``. Calls that an activation
-    module makes itself are that module's own. An intercepted function is called with the arguments it was given, and
-    its result is returned unchanged.
+    A call belongs to the layer whose output reached it, which is followed through the functions between; where that is
+    no single one, to the nearest module of the model on the Python call stack. Its site is called ``LAYER:FUNCTION``,
+    with the settings if there are any: ``conv1:leaky_relu(0.2)``. Calls that an activation module makes itself are
+    that module's own. An intercepted function is called with the arguments it was given, and its result is returned
+    unchanged.
 
     Parameters
     ----------
     model : nn.Module
+    sites : sequence of Site
+        What the survey found.
     router : PassRouter
     skipped : callable
-        Layer name -> why it is not recorded, or None.
+        Names of a layer, the present one and the former one -> why it is not recorded, or None.
     on_failure : callable
         Called with the layer and the exception where recording a call fails; no call is recorded after that.
+
+    Attributes
+    ----------
+    formerly : dict
+        Of each site, call index -> the layer and call index under which version 1 recorded the same call.
     """
 
     def __init__(
         self,
         model: nn.Module,
+        sites: Sequence[Site],
         router: PassRouter,
-        skipped: Callable[[str], str | None],
+        skipped: Callable[..., str | None],
         on_failure: Callable[[str, Exception], None],
     ) -> None:
         super().__init__()
         self.model = model
         self._router, self._skipped, self._on_failure = router, skipped, on_failure
-        self._names = {id(module): name or "(model)" for name, module in model.named_modules()}
+        self._layers = Layers(model, sites)
+        self._producers = router.producers = Producers(self._layers)
         self._known: dict[str, Activation | None] = {}
+        self._names: dict[tuple[Layer | None, nn.Module, str], str] = {}
         self.sites: dict[str, SiteInfo] = {}
         self.dropouts: dict[str, Site] = {}
         self.new: list[SiteInfo] = []
+        self.formerly: defaultdict[str, dict[int, Place]] = defaultdict(dict)
+        self._former_calls: Counter[str] = Counter()
+        self._held: defaultdict[tuple[str, int], deque[tuple[SiteInfo, Place]]] = defaultdict(deque)
         self._entered = False
         self._failed = False
         self._thread = 0
@@ -67,6 +85,16 @@ class FunctionalCalls(TorchFunctionMode):
             self._entered, self._thread = True, threading.get_ident()
             self.__enter__()  # type: ignore[no-untyped-call]
             self._router.intercepting = True
+            # A pass that is run again inside a backward pass begins in its middle: nothing of it can be followed.
+            self._router.following = self._depth == 0
+            if self._router.following:
+                self._pass_begins()
+
+    def _pass_begins(self) -> None:
+        self._former_calls.clear()
+        self._held.clear()
+        if self._router.intercept:
+            self._layers.survey()
 
     def nest(self, change: int) -> None:
         """Enter (1) or leave (-1) a module that runs again inside a backward pass."""
@@ -78,37 +106,62 @@ class FunctionalCalls(TorchFunctionMode):
         """Stop intercepting. May be called again."""
         # Modes belong to their thread: another one would take a mode off its own stack that is not there.
         if self._entered and self._thread == threading.get_ident():
-            self._entered = self._router.intercepting = False
+            self._entered = self._router.intercepting = self._router.following = False
+            self._producers.clear()
             self.__exit__(None, None, None)  # type: ignore[no-untyped-call]
 
     def __torch_function__(
         self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        """Call ``func``; where it is an activation, hand over its input and output."""
-        function = FUNCTIONS.get(func)
-        if function is None:  # nearly all calls: every operator of the forward pass comes by
-            return func(*args, **kwargs) if kwargs else func(*args)
-        keywords = dict(kwargs or {})
+        """Call ``func``; where it is an activation, hand over its input and output; follow its result."""
+        keywords = kwargs or {}
         if torch.compiler.is_compiling():  # a compiled part of the model is being traced
             return func(*args, **keywords)
+        function, rule = FUNCTIONS.get(func), RULES.get(func)
+        if function is None:  # nearly all calls: every operator of the forward pass comes by
+            result = func(*args, **keywords)
+            if rule is not None and self._router.following:
+                begun = clock()
+                self._follow(func, rule, args, keywords, result)
+                self._router.overhead.spent += clock() - begun
+            return result
         begun = clock()
-        call = self._before(function, self._nearest(sys._getframe(1)), args, keywords)
+        call = self._before(function, self._layers.nearest(sys._getframe(1)), args, keywords)
         self._router.overhead.spent += clock() - begun
         result = func(*args, **keywords)
+        begun = clock()
         if call is not None and isinstance(result, Tensor):
-            begun = clock()
             self._router.node_value(call, result)
-            self._router.overhead.spent += clock() - begun
+        if self._router.following:
+            self._follow(func, rule or elementwise, args, keywords, result)
+        self._router.overhead.spent += clock() - begun
         return result
 
+    def _follow(self, func: Any, rule: Rule, args: Sequence[Any], keywords: Mapping[str, Any], result: object) -> None:
+        """Note where the result of a function comes from, and which weights it uses."""
+        try:
+            self._producers.follow(rule, args, keywords, result)
+            if self._router.trace.on:
+                self._note_weights(func, (*args, *keywords.values()))
+        except Exception as error:  # noqa: BLE001 - recording must not end the training
+            self._router.following = False
+            self._on_failure("(what follows what)", error)
+
+    def _note_weights(self, func: Any, values: Sequence[Any]) -> None:
+        used = self._layers.weights_in(values)
+        if not used and func in LAYER_FUNCTIONS:  # a weight that is computed in each pass is that of the calling module
+            used = self._layers.weights_of(self._layers.nearest(sys._getframe(2)))
+        for layer in used:
+            self._router.trace.note(layer, 0)
+
     def _before(
-        self, function: Function, module: nn.Module | None, args: Sequence[Any], keywords: dict[str, Any]
+        self, function: Function, module: nn.Module | None, args: Sequence[Any], keywords: Mapping[str, Any]
     ) -> Call | None:
         """Note what is called; return the call if it is an activation that is recorded."""
         if module is None:
             return None
         if function.dropout is not None:
-            self._note_dropout(function.dropout, self._layer(function, module), module, args, keywords)
+            self._note_dropout(function, function.dropout, module, args, keywords)
             return None
         if self._failed or is_activation(module) or isinstance(module, MIXING):
             return None
@@ -116,42 +169,79 @@ class FunctionalCalls(TorchFunctionMode):
             return self._net_value(function, module, args, keywords)
         except Exception as error:  # noqa: BLE001 - recording must not end the training
             self._failed = True
-            self._on_failure(self._layer(function, module), error)
+            self._on_failure(f"{self._layers.names[id(module)]}:{function.name}", error)
             return None
 
-    def _nearest(self, frame: FrameType | None) -> nn.Module | None:
-        # The module whose method called the function: the nearest frame whose first argument, `self`, is a module of
-        # this model. torch keeps no record of which module is running.
-        while frame is not None:
-            code = frame.f_code
-            if code.co_argcount:
-                owner = frame.f_locals.get(code.co_varnames[0])
-                if id(owner) in self._names and isinstance(owner, nn.Module):
-                    return owner
-            frame = frame.f_back
-        return None
-
     def _net_value(
-        self, function: Function, module: nn.Module, args: Sequence[Any], keywords: dict[str, Any]
+        self, function: Function, module: nn.Module, args: Sequence[Any], keywords: Mapping[str, Any]
     ) -> Call | None:
         z = args[0] if args else keywords.get("input")
         if not isinstance(z, Tensor) or not z.is_floating_point():
             return None
-        info = self._info(function, module, z, args[1:], keywords)
-        if info is None:
+        found = self._site_of(function, module, z, args[1:], keywords)
+        if found is None or found[0].site.skipped is not None:
             return None
-        info = self._router.located(info)
-        if info.site.skipped is not None:
-            return None
+        info, former = found
         if module.training and not torch.is_grad_enabled():
             self._arm(module)
         net, gradients = info.site.net(z), torch.is_grad_enabled()
         call = self._router.net_value(info, net, training=module.training, gradients=gradients)
         if call is not None:
+            self.formerly[info.site.layer].setdefault(call.number, former)
             # inplace is the one flag among the positional arguments of these functions.
             inplace = function.inplace or bool(keywords.get("inplace")) or any(a is True for a in args[1:])
             self._router.watch(call, z, inplace=inplace)
         return call
+
+    def _site_of(
+        self, function: Function, module: nn.Module, z: Tensor, rest: Sequence[Any], keywords: Mapping[str, Any]
+    ) -> tuple[SiteInfo, Place] | None:
+        """Return the site of a call, and what the call was in version 1; None where it is no activation."""
+        described = bound(function, rest, keywords)
+        if described is None:
+            return None
+        name, phi = described
+        called = "glu" if function.name == "glu" else name
+        former = f"{self._layers.former.get(id(module), self._layers.names[id(module)])}:{called}"
+        if backward_number() != -1:  # what enters is a copy, whose layer is not known: the first pass knew it
+            held = self._held[former, checkpoint_number()]
+            return held.popleft() if held else None
+        trail = self._producers.trail(z)
+        layer = self._named(None if trail is None or trail.of_weight else trail.layer, module, called)
+        if layer not in self.sites:
+            # What nothing learned leads to is arithmetic: the angles of positions have a sine, too.
+            if function.name in DOUBTFUL and trail is None and not z.requires_grad:
+                return None
+            if name not in self._known:
+                self._known[name] = None if phi is None else describe_function(name, phi)
+            gate = int(argument(rest, keywords, 0, "dim", -1)) if function.name == "glu" else None
+            self._add(layer, former, module, self._known[name], activation=name, gate_dim=gate)
+        place = former, self._former_calls[former]
+        self._former_calls[former] += 1
+        info = self._router.axes.located(self.sites[layer], trail)
+        if not torch.is_grad_enabled() and (checkpoint := checkpoint_number()):
+            self._held[former, checkpoint].append((info, place))
+        return info, place
+
+    def _named(self, layer: Layer | None, module: nn.Module, function: str) -> str:
+        key = layer, module, function
+        if key not in self._names:
+            self._names[key] = self._layers.site_name(layer, module, function)
+        return self._names[key]
+
+    def _add(self, layer: str, former: str, module: nn.Module, known: Activation | None, **settings: Any) -> None:
+        """Add the site of a call that is made for the first time."""
+        site = Site(
+            layer=layer,
+            kind=ACTIVATION,
+            module=module,
+            functional=True,
+            axis_rule=axis_rule_inside(module),
+            skipped=MIXES if settings["activation"] in MIXING_FUNCTIONS else self._skipped(layer, former),
+            **settings,
+        )
+        self.sites[layer] = SiteInfo(self._router.axes.given(site, former), known)
+        self.new.append(self.sites[layer])
 
     def _arm(self, module: nn.Module) -> None:
         """Intercept where this module is run again inside a backward pass as well (a reentrant checkpoint)."""
@@ -169,44 +259,16 @@ class FunctionalCalls(TorchFunctionMode):
             for hook in self._armed.popitem()[1]:
                 hook.remove()
 
-    def _info(
-        self, function: Function, module: nn.Module, z: Tensor, rest: Sequence[Any], keywords: dict[str, Any]
-    ) -> SiteInfo | None:
-        """Return the site of a call, which is made at the first one; None where the call is no activation."""
-        found = bound(function, rest, keywords)
-        if found is None:
-            return None
-        name, phi = found
-        layer = f"{self._names[id(module)]}:{'glu' if function.name == 'glu' else name}"
-        if layer not in self.sites:
-            # What nothing learned leads to is arithmetic: the angles of positions have a sine, too.
-            if function.name in DOUBTFUL and not z.requires_grad:
-                return None
-            if name not in self._known:
-                self._known[name] = None if phi is None else describe_function(name, phi)
-            site = Site(
-                layer=layer,
-                kind=ACTIVATION,
-                module=module,
-                activation=name,
-                functional=True,
-                axis_rule=axis_rule_inside(module),
-                gate_dim=int(argument(rest, keywords, 0, "dim", -1)) if function.name == "glu" else None,
-                skipped=MIXES if function.name in MIXING_FUNCTIONS else self._skipped(layer),
-            )
-            self.sites[layer] = SiteInfo(site, self._known[name])
-            self.new.append(self.sites[layer])
-        return self.sites[layer]
-
     def _note_dropout(
-        self, kind: DropoutKind, layer: str, module: nn.Module, args: Sequence[Any], keywords: dict[str, Any]
+        self, function: Function, kind: DropoutKind, module: nn.Module, args: Sequence[Any], keywords: Mapping[str, Any]
     ) -> None:
         rate = argument(args, keywords, *kind.argument)
-        if rate and layer not in self.dropouts and not is_torch_dropout(module):  # which calls it itself
+        if not rate or is_torch_dropout(module):  # which calls it itself
+            return
+        trail = self._producers.trail(args[0]) if args and kind.grain != "attention weight" else None
+        layer = self._named(None if trail is None else trail.layer, module, function.name)
+        if layer not in self.dropouts:
             self.dropouts[layer] = dropout_site(layer, module, rate)
-
-    def _layer(self, function: Function, module: nn.Module) -> str:
-        return f"{self._names[id(module)]}:{function.name}"
 
 
 class _Recomputation(DropdiagHook):
@@ -218,6 +280,6 @@ class _Recomputation(DropdiagHook):
 
     def fire(self, *_: Any) -> None:
         # -1: outside of any backward pass, where the model's own forward pass intercepts already. Private, see passes.
-        if torch.compiler.is_compiling() or torch._C._current_graph_task_id() == -1:
+        if torch.compiler.is_compiling() or backward_number() == -1:
             return
         self.calls.nest(1 if self.begins else -1)

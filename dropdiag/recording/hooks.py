@@ -17,7 +17,7 @@ from torch.nn.parameter import UninitializedParameter
 from torch.nn.utils.rnn import PackedSequence
 
 from dropdiag.model.hook_base import DropdiagHook
-from dropdiag.model.sites import ACTIVATION, LAZY, OUTPUT, WEIGHT, layers_of_both_kinds
+from dropdiag.model.sites import ACTIVATION, LAZY, OUTPUT, WEIGHT
 from dropdiag.probes.base import Signal, SiteInfo
 from dropdiag.recording import compiled
 from dropdiag.recording.functional import FunctionalCalls
@@ -51,7 +51,8 @@ class _ForwardBegins(DropdiagHook):
         if router.evaluating and any(dropout.training for dropout in self.dropouts):
             router.notices.add(Notice.MASKS_IN_EVALUATION)
         # Interception costs a little at every operator: where no functional call was found, most steps go without.
-        if router.active(module.training) and (router.intercept or router.evaluating or calls.sites):
+        wanted = router.intercept or router.evaluating or calls.sites or router.axes.varies
+        if wanted and router.active(module.training):
             calls.begin()
 
 
@@ -91,8 +92,8 @@ class _NetValue(DropdiagHook):
         if z is None:
             return
         router, info = self.router, self.info
-        if router.axis_rule is not None:
-            info = router.located(info)
+        if router.following:
+            info = router.located(info, z)
         net = z if info.site.gate_dim is None else info.site.net(z)
         call = router.net_value(info, net, training=module.training, gradients=torch.is_grad_enabled())
         self.pending.append(call)
@@ -111,6 +112,8 @@ class _NodeValue(DropdiagHook):
         if torch.compiler.is_compiling():
             torch.ops.dropdiag.node_value(output.detach(), self.compiled_site.order, self.compiled_site.number)
             return
+        if self.router.following and isinstance(output, Tensor):
+            self.router.carry(args, output)
         call = self.pending.pop() if self.pending else None
         if call is not None and call.collector.wants(Signal.NODE_VALUE) and isinstance(output, Tensor):
             begun = clock()
@@ -135,17 +138,6 @@ class _Output(DropdiagHook):
         if h is not None:
             self.router.output(self.info, h, training=module.training, gradients=torch.is_grad_enabled())
         self.router.overhead.spent += clock() - begun
-
-
-class _LastLayer(DropdiagHook):
-    """Forward hook of a layer: hands the router the dimension of its output that counts nodes."""
-
-    def __init__(self, router: PassRouter, axis_rule: str) -> None:
-        self.router, self.axis_rule = router, axis_rule
-
-    def fire(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        if not torch.compiler.is_compiling():
-            self.router.axis_rule = self.axis_rule
 
 
 class _RawGradient(DropdiagHook):
@@ -192,8 +184,6 @@ class Hooks:
         try:
             begins = _ForwardBegins(self, self._compiled.open(None), dropouts)
             self._add(model.register_forward_pre_hook, begins)
-            for layer, axis_rule in layers_of_both_kinds(model):
-                self._add(layer.register_forward_hook, _LastLayer(router, axis_rule))
             for info in sites:
                 self._attach(info)
             self.watch_weights()

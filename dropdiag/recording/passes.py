@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import NamedTuple
 
@@ -14,17 +13,20 @@ from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
 from dropdiag.probes.base import Signal, SiteInfo
+from dropdiag.recording.axes import NodeAxes
 from dropdiag.recording.collector import Collector, Opened
 from dropdiag.recording.loss_scale import LossScale
 from dropdiag.recording.notices import Notice
 from dropdiag.recording.overhead import Overhead, clock
+from dropdiag.recording.producers import Producers
+from dropdiag.recording.trace import ForwardTrace
 from dropdiag.sketches.native import PLAIN
 
 # Private: torch has no public question for "is this a tensor of vmap or grad", whose values cannot be read.
 _is_wrapped = torch._C._functorch.is_functorch_wrapped_tensor
 # Private: the number of the backward pass that this thread is in, -1 outside of any. torch.utils.checkpoint asks the
 # same question to tell a recomputed forward pass from the first one.
-_backward_number = torch._C._current_graph_task_id
+backward_number = torch._C._current_graph_task_id
 
 
 class Call(NamedTuple):
@@ -58,6 +60,7 @@ class PassRouter:
         What gradients are divided by.
     overhead : Overhead
         What hooks add their time to.
+    axes : NodeAxes
 
     Attributes
     ----------
@@ -72,25 +75,36 @@ class PassRouter:
         Whether this step is one of those that look for functional calls not seen before.
     intercepting : bool
         Whether functional calls are being intercepted right now.
-    axis_rule : {"last", "second"} or None
-        Which dimension counts nodes in the output of the last layer, where layers of both rules are watched.
+    following : bool
+        Whether the tensors of this pass are followed through its functions.
+    axes : NodeAxes
+        Which dimension counts nodes at which site.
+    producers : Producers or None
+        Where the tensors of this pass come from; set by what intercepts functions.
     passes : Counter
         Recorded passes by (layer, call index).
+    trace : ForwardTrace
+        What the current forward pass runs.
     """
 
-    def __init__(self, train: Collector, held_out: Collector, loss_scale: LossScale, overhead: Overhead) -> None:
+    def __init__(
+        self, train: Collector, held_out: Collector, loss_scale: LossScale, overhead: Overhead, axes: NodeAxes
+    ) -> None:
         self._train, self._held_out, self._loss_scale, self.overhead = train, held_out, loss_scale, overhead
         self.scaled = loss_scale.active
         self.evaluating = False
         self.mask: Tensor | None = None
         self.notices: set[Notice] = set()
-        self.axis_rule: str | None = None
+        self.following = False
+        self.axes = axes
+        self.producers: Producers | None = None
         self.intercepting = False
         self.intercept = True
         self._paused = False
         self._depth = 0
         self._leaves: list[RemovableHandle] = []
         self.passes: Counter[tuple[str, int]] = Counter()
+        self.trace = ForwardTrace()
         self._next: Counter[str] = Counter()
         self._without_gradient: defaultdict[tuple[str, int], deque[int]] = defaultdict(deque)
 
@@ -99,11 +113,14 @@ class PassRouter:
         self._depth += 1
         if self._depth == 1:
             self._next.clear()
+            self.trace.begin(wanted=self.intercept or self.evaluating)
         return self._depth == 1
 
     def forward_ends(self) -> bool:
         """Return whether the outermost forward pass is over."""
         self._depth = max(self._depth - 1, 0)
+        if self._depth == 0:
+            self.trace.end()
         return self._depth == 0
 
     def compiled_forward_begins(self) -> None:
@@ -111,6 +128,7 @@ class PassRouter:
         self.notices.add(Notice.COMPILED)
         self._depth = 1
         self._next.clear()
+        self.trace.begin(wanted=self.intercept or self.evaluating)
 
     def evaluation_begins(self) -> None:
         """Record passes in evaluation mode from now on."""
@@ -134,6 +152,7 @@ class PassRouter:
         self.intercept, self._paused = intercept, paused
         self._next.clear()
         self._depth = 0
+        self.trace.end()
         self.notices.discard(Notice.NOT_TRAINING)
         self._without_gradient.clear()
         self.release()
@@ -156,19 +175,22 @@ class PassRouter:
             self.notices.add(Notice.TRANSFORMED)
             return None
         # The usual training pass is decided here, with nothing in between: every activation of every step comes by.
-        if training and gradients and not self.evaluating and not self._paused and _backward_number() == -1:
-            call: Call | None = self._call(self._train, info, self._count(info.site.layer))
+        if training and gradients and not self.evaluating and not self._paused and backward_number() == -1:
+            call: Call | None = self._call(self._train, info, self._count(info, z.ndim))
         else:
-            call = self._enter(info, training, gradients)
+            call = self._enter(info, z.ndim, training, gradients)
         if call is not None and call.collector.wants(Signal.NET_VALUE):
             self._feed(Signal.NET_VALUE, call, z if call.mask is None else call.unpadded(z))
         return call
 
-    def located(self, info: SiteInfo) -> SiteInfo:
-        """Return a site with the nodes' dimension of the last layer's output, where layers are watched for it."""
-        if self.axis_rule is None or info.site.axis_rule == self.axis_rule:
-            return info
-        return SiteInfo(replace(info.site, axis_rule=self.axis_rule), info.activation)
+    def located(self, info: SiteInfo, z: Tensor) -> SiteInfo:
+        """Return a site with the dimension that counts nodes in its net value, as followed in this pass."""
+        return info if self.producers is None else self.axes.located(info, self.producers.trail(z))
+
+    def carry(self, args: Sequence[object], h: Tensor) -> None:
+        """Follow an activation module whose function is not known, from its input to its output."""
+        if self.producers is not None and args and isinstance(args[0], Tensor):
+            self.producers.carry(args[0], h)
 
     def watch(self, call: Call, z: Tensor, *, inplace: bool = False) -> None:
         """Take in dL/dz of a call's net value when it comes.
@@ -231,45 +253,53 @@ class PassRouter:
 
     def output(self, info: SiteInfo, h: Tensor, *, training: bool, gradients: bool) -> None:
         """Take in the node value of a site that has no net value of its own."""
-        call = self._enter(info, training, gradients)
+        call = self._enter(info, h.ndim, training, gradients)
         if call is not None:
             self.node_value(call, h)
 
-    def _enter(self, info: SiteInfo, training: bool, gradients: bool) -> Call | None:
+    def _enter(self, info: SiteInfo, ndim: int, training: bool, gradients: bool) -> Call | None:
         layer = info.site.layer
         if not training:
             if gradients and not self.evaluating:
                 self.notices.add(Notice.NOT_TRAINING)
-            return self._call(self._held_out, info, self._count(layer)) if self.evaluating else None
+            return self._call(self._held_out, info, self._count(info, ndim)) if self.evaluating else None
         if self.evaluating:
             self.notices.add(Notice.TRAINING_IN_EVALUATION)
             return None
         if self._paused:
             return None
-        if _backward_number() != -1:
+        if backward_number() != -1:
             # Recomputed inside backward, so recorded in the first pass already: unless that one ran without gradients,
             # as under a reentrant checkpoint, where the first pass kept the call's number for this one.
-            held = self._without_gradient[layer, _checkpoint()]
+            held = self._without_gradient[layer, checkpoint_number()]
             return self._call(self._train, info, held.popleft()) if held and gradients else None
-        index = self._count(layer)
+        index = self._count(info, ndim)
         if not gradients:
-            checkpoint = _checkpoint()
+            checkpoint = checkpoint_number()
             if checkpoint:  # it comes again with gradients; other passes without gradients do not
                 self._without_gradient[layer, checkpoint].append(index)
             return None
         return self._call(self._train, info, index)
 
-    def _count(self, layer: str) -> int:
+    def _count(self, info: SiteInfo, ndim: int) -> int:
         if not self._depth:
             # A part of the model is called by itself. Nothing marks where such a pass begins, so its calls are pooled.
             self.notices.add(Notice.DIRECT_CALL)
             return 0
+        layer = info.site.layer
         index = self._next[layer]
         self._next[layer] += 1
+        if self.trace.on:
+            self.trace.note(layer, index)
+        if self.following:
+            self.axes.learn(info, index, ndim)
         return index
 
     def _call(self, collector: Collector, info: SiteInfo, index: int) -> Call:
-        self.passes[info.site.layer, index] += 1
+        place = info.site.layer, index
+        self.passes[place] += 1
+        if place in self.axes.learned:
+            info = self.axes.learned[place][0]
         return Call(info, index, collector, self.mask)
 
 
@@ -306,11 +336,11 @@ def dense(gradient: Tensor) -> Tensor:
     return gradient.coalesce().to_dense() if gradient.is_sparse else gradient
 
 
-def _checkpoint() -> int:
+def checkpoint_number() -> int:
     """Return a number that identifies the reentrant checkpoint, the same in both of its passes; 0 outside of any."""
     # torch gives no handle to the checkpoint that a pass is part of. Both passes of a reentrant one run inside methods
     # of its autograd function, whose context `ctx` is the same object; non-reentrant ones have no such frame.
-    frame: FrameType | None = sys._getframe(2)
+    frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         if "ctx" in frame.f_code.co_varnames and frame.f_code.co_filename.endswith("checkpoint.py"):
             return id(frame.f_locals.get("ctx"))

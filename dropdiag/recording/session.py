@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -13,6 +13,7 @@ from dropdiag.model.sites import ACTIVATION, DROPOUT, OUTPUT, WEIGHT, LayerPatte
 from dropdiag.probes.base import Probe, Signal, SiteInfo
 from dropdiag.recording import notices
 from dropdiag.recording.arguments import checked_config
+from dropdiag.recording.axes import NodeAxes
 from dropdiag.recording.collector import Collector
 from dropdiag.recording.failures import Failures
 from dropdiag.recording.functional import FunctionalCalls
@@ -49,6 +50,8 @@ class Session:
     schedule : callable
     patterns : tuple
         ``include`` and ``exclude`` of the Recorder.
+    node_axis : mapping
+        Pattern of layer names -> dimension that counts nodes.
     config, strict, resume
         As for the Recorder.
     loss_scale : LossScale
@@ -72,6 +75,7 @@ class Session:
         probes: Sequence[Probe[Any]],
         schedule: Schedule,
         patterns: tuple[LayerPatterns, LayerPatterns],
+        node_axis: Mapping[str, int],
         config: dict[str, Any] | None,
         loss_scale: LossScale,
         overhead: Overhead,
@@ -80,7 +84,9 @@ class Session:
     ) -> None:
         self._probes, self._schedule = list(probes), schedule
         self._loss_scale, self._overhead = loss_scale, overhead
-        sites = select(survey(model), *patterns)
+        axes = NodeAxes(node_axis)
+        sites = [axes.given(site) for site in select(survey(model), *patterns)]
+        axes.check(sites)
         start = resume_step(path, resume)
         check_schedule(schedule, (start or 0) + 1)
         sites, activations = describe_activations(sites)
@@ -99,9 +105,9 @@ class Session:
         self.closed = self._stopped = False
         self._scans = 0
         self._budget_flags: list[Record] = []
-        self.router = PassRouter(self._train, self._held_out, loss_scale, overhead)
+        self.router = PassRouter(self._train, self._held_out, loss_scale, overhead, axes)
         why_not = Patterns(*patterns).why_not
-        self._functional = FunctionalCalls(model, self.router, why_not, self._failures.interception)
+        self._functional = FunctionalCalls(model, sites, self.router, why_not, self._failures.interception)
         self.site_log = SiteLog(sites, self._functional, self.router)
 
         weights = [SiteInfo(s, None) for s in sites if s.kind == WEIGHT and s.recordable]
@@ -243,15 +249,15 @@ class Session:
         self._store(TRAIN, self._weights.read(self.completed, [Signal.WEIGHT]))
 
     def _add_functional_sites(self) -> None:
-        """Add functional calls that were seen for the first time to the run's metadata."""
-        if not self._functional.new:
-            return
+        """Add functional calls that were seen for the first time to the run's metadata, and the order as it is now."""
         new = self.site_log.add_functional()
+        if not new and not self.site_log.order_changed():
+            return
         known = [info.activation for info in new if info.activation is not None]
         self.writer.meta["activations"] |= {a.name: saturation_area(a) for a in known}
         self.queue.flush(wait=False)  # run.json must not name steps whose rows are not on their way to the disk
         self.writer.add_derivatives({a.name: a.derivative for a in known})
-        self.writer.save_meta(layers=[site.describe() for site in self.site_log.sites])
+        self.writer.save_meta(layers=self.site_log.describe(), order=self.site_log.order())
 
     def close(self, state: str, error: str | None) -> None:
         """Take everything off the model and close the run. May be called again.

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
+from dropdiag.model.names import named_modules
+from dropdiag.model.order import Place
 from dropdiag.model.sites import ACTIVATION, LAZY, OUTPUT, WEIGHT, Site
 from dropdiag.probes.base import SiteInfo
 from dropdiag.recording.functional import FunctionalCalls
@@ -35,12 +38,37 @@ class SiteLog:
         self._functional, self._router = functional, router
         self.readings: Counter[str] = Counter()
         self._strides: dict[str, int] = {}
+        self._groups: list[list[Place]] = []
 
     def add_functional(self) -> list[SiteInfo]:
         """Add the functional calls that were seen for the first time, and return them."""
         new, self._functional.new = self._functional.new, []
         self.sites += [info.site for info in new]
         return new
+
+    def order_changed(self) -> bool:
+        """Whether forward passes have shown an order of sites other than that of the last `order`."""
+        return self._router.trace.order.groups() is not self._groups
+
+    def order(self) -> list[list[list[Any]]]:
+        """Return the order of execution as it stands in ``run.json``: groups of (layer, call), first to last."""
+        self._groups = self._router.trace.order.groups()
+        return [[list(place) for place in group] for group in self._groups]
+
+    def describe(self) -> list[dict[str, Any]]:
+        """Return the sites as rows of ``run.json``, in order of execution as far as that is known."""
+        return [self._described(site) for site in self._in_order(self.sites)]
+
+    def _described(self, site: Site) -> dict[str, Any]:
+        calls = self._functional.formerly.get(site.layer) if site.functional else None
+        # By call index. One that was counted and never recorded has no earlier name: it has a null in its place.
+        before = None if not calls else [calls.get(number) for number in range(max(calls) + 1)]
+        return site.describe() | ({} if before is None else {"formerly": [p and list(p) for p in before]})
+
+    def _in_order(self, sites: Iterable[Site]) -> list[Site]:
+        groups = self._router.trace.order.groups()
+        rank = {layer: number for number, group in enumerate(groups) for layer, call in group if call == 0}
+        return sorted(sites, key=lambda site: rank.get(site.layer, len(groups)))
 
     def note_samples(self, records: Iterable[Record]) -> None:
         """Note which layers' histograms count a sample of the values."""
@@ -50,9 +78,9 @@ class SiteLog:
 
     def replaced(self) -> list[str]:
         """Return the layers whose module is no longer the one that is recorded."""
-        now = dict(self._functional.model.named_modules())
+        now = {(name, id(module)) for name, module in named_modules(self._functional.model)}
         watched = [s for s in self.sites if not s.functional and s.skipped is None]
-        return [site.layer for site in watched if now.get(site.path) is not site.module]
+        return [site.layer for site in watched if (site.path, id(site.module)) not in now]
 
     def silent(self) -> list[str]:
         """Return the layers that should be recorded and that no recorded pass went through."""
@@ -66,7 +94,7 @@ class SiteLog:
         if Notice.COMPILED in self._router.notices:
             model, reason = self._functional.model, Notice.COMPILED.value
             listed.append(Site("(compiled)", ACTIVATION, model, functional=True, skipped=reason))
-        return Coverage([row for site in listed for row in self._rows(site)])
+        return Coverage([row for site in self._in_order(listed) for row in self._rows(site)])
 
     def _rows(self, site: Site) -> Iterator[CoverageRow]:
         calls = sorted(call for layer, call in self._router.passes if layer == site.layer) or [0]
@@ -85,6 +113,7 @@ class SiteLog:
                 fired=0 if skipped else fired,
                 sampled=None if stride is None else f"1 in {stride} values",
                 skipped=skipped,
+                nodes=None if site.kind == WEIGHT else self._router.axes.words(site, call),
             )
 
 

@@ -36,7 +36,8 @@ class Covariance:
     Parameters
     ----------
     node_axis : callable, optional
-        Number of dimensions -> the dimension that counts nodes; all others count samples. Default: the last.
+        Number of dimensions -> the dimension that counts nodes, or several whose combinations do; all others count
+        samples. Default: the last.
     max_nodes : int
         Above this many nodes a random subset of that size is used, the same one for the same width and seed.
     max_samples : int
@@ -60,7 +61,7 @@ class Covariance:
 
     def __init__(
         self,
-        node_axis: Callable[[int], int] | None = None,
+        node_axis: Callable[[int], int | tuple[int, ...]] | None = None,
         max_nodes: int = MAX_NODES,
         max_samples: int = MAX_SAMPLES,
         seed: int = 0,
@@ -70,7 +71,7 @@ class Covariance:
                 raise ArgumentError(f"a correlation needs {name} of at least 2, got {value}")
         self.seen = 0
         self.width = 0
-        self._axis = node_axis or (lambda _: -1)
+        self._axis: Callable[[int], int | tuple[int, ...]] = node_axis or (lambda _: -1)
         self._max_nodes, self._max_samples, self._seed = max_nodes, max_samples, seed
         self._subset: Tensor | None = None
         self._keys: NDArray[np.uint64] = np.empty(0, np.uint64)
@@ -93,7 +94,11 @@ class Covariance:
         values = values.detach()
         if values.ndim == 0:
             values = values.reshape(1)  # a number is one node
-        axis = self._axis(values.ndim) % values.ndim
+        axis = self._axis(values.ndim)
+        if isinstance(axis, tuple):
+            last = tuple(range(-len(axis), 0))
+            values, axis = values.movedim(axis, last).flatten(-len(axis)), -1
+        axis %= values.ndim
         self._check_width(values.shape[axis], values.device)
         samples = values.numel() // self.width
         keys = np.arange(self.seen + 1, self.seen + samples + 1, dtype=np.uint64) * _GOLDEN

@@ -30,6 +30,8 @@ class CoverageRow:
         Which share of the values entered histograms, where not all did.
     skipped : str or None
         Why it is not recorded, or why nothing came.
+    nodes : str or None
+        Which dimension counts nodes, and why: ``dim 1, after conv1``. None where it was not seen, or does not matter.
     """
 
     layer: str
@@ -41,6 +43,7 @@ class CoverageRow:
     fired: int
     sampled: str | None
     skipped: str | None
+    nodes: str | None = None
 
 
 COLUMNS = tuple(field.name for field in fields(CoverageRow))
@@ -71,8 +74,8 @@ class Coverage(Sequence[CoverageRow]):
     @classmethod
     def from_dicts(cls, rows: Sequence[Mapping[str, Any]]) -> Coverage:
         """Return the table that `as_dicts` gave."""
-        # by name: a newer version may say more of a site
-        return cls([CoverageRow(**{name: row[name] for name in COLUMNS}) for row in rows])
+        # by name: a newer version may say more of a site, an older one less
+        return cls([CoverageRow(**{name: row[name] for name in COLUMNS if name in row}) for row in rows])
 
     def __str__(self) -> str:
         cells = [COLUMNS, *(tuple(_word(getattr(row, c)) for c in COLUMNS) for row in self.rows)]

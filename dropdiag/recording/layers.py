@@ -1,0 +1,178 @@
+"""The layers of a model as producers of tensors: who owns which weight, and what it is called."""
+
+from __future__ import annotations
+
+import sys
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from types import CodeType, FrameType, FunctionType
+from typing import Final
+
+from torch import Tensor, nn
+
+from dropdiag.model.names import ROOT, named_modules, weight_layer
+from dropdiag.model.sites import WEIGHT, Site
+
+_CONTAINERS: Final = (nn.ParameterList, nn.ParameterDict, nn.ModuleList, nn.ModuleDict)
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """A module whose function made a tensor; one for each of its weights.
+
+    Attributes
+    ----------
+    name : str
+        The module's.
+    inside : str
+        What a call inside the module itself is named after: the weight, as the module may have several.
+    module : nn.Module
+    """
+
+    name: str
+    inside: str
+    module: nn.Module = field(repr=False)
+
+
+class Layers:
+    """The modules of a model, by identity, and the owners of its weights.
+
+    Parameters
+    ----------
+    model : nn.Module
+    sites : sequence of Site
+        Whose weights are recorded.
+
+    Attributes
+    ----------
+    names : dict
+        Name by number of the module, ``"(model)"`` for the model itself; without what wrappers add.
+    former : dict
+        The same with what wrappers add: as version 1 named them.
+    """
+
+    def __init__(self, model: nn.Module, sites: Sequence[Site]) -> None:
+        self.model, self._sites = model, [s for s in sites if s.kind == WEIGHT and s.recordable]
+        self._layers: dict[tuple[int, str], Layer] = {}
+        self.survey()
+
+    def survey(self) -> None:
+        """Look at the model's modules and parameters again: some may be new."""
+        self.names = {id(module): name or ROOT for name, module in named_modules(self.model)}
+        self.former = {id(module): name or ROOT for name, module in self.model.named_modules()}
+        self._owners: defaultdict[int, list[tuple[nn.Module, str]]] = defaultdict(list)
+        for module in self.model.modules():
+            for name, parameter in module._parameters.items():
+                if parameter is not None:
+                    self._owners[id(parameter)].append((module, name))
+        self._weights: dict[tuple[int, str], str] = {}
+        self._of_module: defaultdict[int, list[str]] = defaultdict(list)
+        for site in self._sites:
+            self._of_module[id(site.module)].append(site.layer)
+            own = site.module._parameters.get(site.parameter)
+            for module, name in ((site.module, site.parameter), *self._owners.get(id(own), ())):
+                self._weights[id(module), name] = site.layer
+
+    def owner(self, parameter: Tensor) -> Layer | None:
+        """Return the layer that a parameter belongs to; None where a tensor is no parameter of the model."""
+        found = self._owner(parameter)
+        return None if found is None else self._layer(*found)
+
+    def _owner(self, parameter: Tensor) -> tuple[nn.Module, str] | None:
+        # Checked by identity: a parameter may have been exchanged, and its number been given to another one.
+        known = self._owners.get(id(parameter), ())
+        owners = [(m, n) for m, n in known if m._parameters.get(n) is parameter]
+        if len(owners) == 1:
+            return owners[0]
+        if not owners and not isinstance(parameter, nn.Parameter):  # nearly every tensor that is asked for
+            return None
+        # Shared by several modules, or put in place for this pass, as FSDP does: the module that is running has it.
+        caller = self.nearest(sys._getframe(2))
+        if caller is not None:
+            for name, value in caller._parameters.items():
+                if value is parameter:
+                    return caller, name
+        return owners[0] if owners else None
+
+    def calling(self) -> Layer | None:
+        """Return the layer whose method is running."""
+        module = self.nearest(sys._getframe(1))
+        return None if module is None else self._layer(module, "weight")
+
+    def _layer(self, module: nn.Module, parameter: str) -> Layer:
+        key = id(module), parameter
+        if key not in self._layers or self._layers[key].module is not module:
+            name = self.names.get(id(module), ROOT)
+            inside = name
+            # torch's own layers call nothing that is recorded after one of their weights only.
+            if not type(module).__module__.startswith("torch.nn.") or isinstance(module, _CONTAINERS):
+                inside = weight_layer("" if name == ROOT else name, parameter)
+            self._layers[key] = Layer(inside if isinstance(module, _CONTAINERS) else name, inside, module)
+        return self._layers[key]
+
+    def nearest(self, frame: FrameType | None) -> nn.Module | None:
+        """Return the module whose method called: the nearest frame whose first argument is a module of this model."""
+        # torch keeps no record of which module is running.
+        names = self.names
+        while frame is not None:
+            code = frame.f_code
+            if code.co_argcount:
+                owner = frame.f_locals.get(code.co_varnames[0])
+                if id(owner) in names and isinstance(owner, nn.Module):
+                    return owner
+            frame = frame.f_back
+        return None
+
+    def weights_in(self, values: Iterable[object]) -> list[str]:
+        """Return the recorded weights among a function's arguments."""
+        found: list[str] = []
+        for value in values:
+            if isinstance(value, nn.Parameter):
+                owner = self._owner(value)
+                layer = None if owner is None else self._weights.get((id(owner[0]), owner[1]))
+                found += [] if layer is None else [layer]
+            elif isinstance(value, (tuple, list)):
+                found += self.weights_in(value)
+        return found
+
+    def weights_of(self, module: nn.Module | None) -> list[str]:
+        """Return the recorded weights of a module."""
+        return self._of_module.get(id(module), [])
+
+    def site_name(self, layer: Layer | None, caller: nn.Module, function: str) -> str:
+        """Return what a function is called that a module calls on the output of a layer.
+
+        ``LAYER:FUNCTION``. Where the layer, or a module around it that the caller is not in, calls such a function
+        itself, that one has this name, and the caller's is ``LAYER:FUNCTION@CALLER``. Without a layer:
+        ``CALLER:FUNCTION``.
+        """
+        called_by = self.names[id(caller)]
+        if layer is None:
+            return f"{called_by}:{function}"
+        if caller is layer.module:
+            return f"{layer.inside}:{function}"
+        plain = f"{layer.name}:{function}"
+        bare = function.partition("(")[0]
+        apart = any(_calls(type(module), bare) for module in self._left(layer, called_by))
+        return f"{plain}@{called_by}" if apart else plain
+
+    def _left(self, layer: Layer, caller: str) -> list[nn.Module]:
+        """Return the modules that a layer's output has left on its way to a caller."""
+        modules = dict(named_modules(self.model))
+        around = {caller[:at] for at, letter in enumerate(caller + ".") if letter == "."}
+        parts = layer.name.split(".")
+        names = (".".join(parts[:end]) for end in range(len(parts), 0, -1))
+        return [modules[name] for name in names if name in modules and name not in around]
+
+
+def _calls(cls: type[nn.Module], function: str) -> bool:
+    """Whether a class of the user's names a function in the code of its methods."""
+    own = [c for c in cls.__mro__ if issubclass(c, nn.Module) and not c.__module__.startswith("torch.nn.")]
+    codes = [v.__code__ for c in own for v in vars(c).values() if isinstance(v, FunctionType)]
+    return any(function in _names(code) or f"{function}_" in _names(code) for code in codes)
+
+
+def _names(code: CodeType) -> set[str]:
+    inner = [c for c in code.co_consts if isinstance(c, CodeType)]
+    return set(code.co_names).union(*map(_names, inner))
