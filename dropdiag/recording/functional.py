@@ -17,9 +17,10 @@ from dropdiag.model.dropouts import DropoutKind, is_torch_dropout
 from dropdiag.model.hook_base import DropdiagHook
 from dropdiag.model.sites import ACTIVATION, Site, axis_rule_inside, dropout_site
 from dropdiag.probes.base import SiteInfo
+from dropdiag.recording.calls import Call
 from dropdiag.recording.functions import FUNCTIONS, Function, argument, bound
 from dropdiag.recording.overhead import clock
-from dropdiag.recording.passes import Call, PassRouter
+from dropdiag.recording.passes import PassRouter
 
 
 class FunctionalCalls(TorchFunctionMode):

@@ -20,10 +20,11 @@ from dropdiag.model.hook_base import DropdiagHook
 from dropdiag.model.sites import ACTIVATION, LAZY, OUTPUT, WEIGHT, layers_of_both_kinds
 from dropdiag.probes.base import Signal, SiteInfo
 from dropdiag.recording import compiled
+from dropdiag.recording.calls import Call
 from dropdiag.recording.functional import FunctionalCalls
 from dropdiag.recording.notices import Notice
 from dropdiag.recording.overhead import clock
-from dropdiag.recording.passes import Call, PassRouter
+from dropdiag.recording.passes import PassRouter
 
 NESTED: Final = 64
 """Calls of one activation that may be open inside each other. Bounded, as torch may have moved what ends them."""
@@ -47,6 +48,7 @@ class _ForwardBegins(DropdiagHook):
         router, calls = self.hooks.router, self.hooks.calls
         if not router.forward_begins():
             return  # the model calls itself
+        router.backward.forward_begins()
         self.hooks.watch_weights()
         if router.evaluating and any(dropout.training for dropout in self.dropouts):
             router.notices.add(Notice.MASKS_IN_EVALUATION)
@@ -158,7 +160,7 @@ class _RawGradient(DropdiagHook):
 
     def fire(self, parameter: Tensor) -> None:
         begun = clock()
-        self.router.raw_weight_grad(self.info, parameter.grad)
+        self.router.weight_grad(self.info, parameter.grad)
         self.router.overhead.spent += clock() - begun
 
 

@@ -13,6 +13,7 @@ from dropdiag.model.sites import ACTIVATION, DROPOUT, OUTPUT, WEIGHT, LayerPatte
 from dropdiag.probes.base import Probe, Signal, SiteInfo
 from dropdiag.recording import notices
 from dropdiag.recording.arguments import checked_config
+from dropdiag.recording.backward import BackwardPasses
 from dropdiag.recording.collector import Collector
 from dropdiag.recording.failures import Failures
 from dropdiag.recording.functional import FunctionalCalls
@@ -99,7 +100,7 @@ class Session:
         self.closed = self._stopped = False
         self._scans = 0
         self._budget_flags: list[Record] = []
-        self.router = PassRouter(self._train, self._held_out, loss_scale, overhead)
+        self.router = PassRouter(self._train, self._held_out, loss_scale, overhead, BackwardPasses(model))
         why_not = Patterns(*patterns).why_not
         self._functional = FunctionalCalls(model, self.router, why_not, self._failures.interception)
         self.site_log = SiteLog(sites, self._functional, self.router)
@@ -212,6 +213,8 @@ class Session:
 
     def _warn_of_passes(self) -> None:
         seen = self.router.notices
+        if self.router.backward.left_out and not self.router.backward.kept:
+            seen.add(Notice.ONLY_ASKED_FOR)
         if seen:
             silent = Notice.NOT_TRAINING in seen and self._train.lacks(Signal.NET_VALUE, Signal.NET_GRAD)
             for warning in notices.after_step(seen, nothing_recorded=silent):

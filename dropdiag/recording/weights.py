@@ -10,7 +10,7 @@ from dropdiag.probes.base import Signal, SiteInfo
 from dropdiag.recording.collector import Collector
 from dropdiag.recording.failures import Failures
 from dropdiag.recording.notices import NO_WEIGHT_GRADIENT
-from dropdiag.recording.passes import dense
+from dropdiag.recording.readable import dense
 from dropdiag.recording.records import Record
 from dropdiag.recording.site_log import SiteLog
 
