@@ -16,6 +16,8 @@ from dropdiag.sketches.native import PLAIN
 backward_number = torch._C._current_graph_task_id
 _will_run = torch._C._will_engine_execute_node
 
+_AUTOGRAD: Final = torch._C.DispatchKey.AutogradFunctionality
+
 NO_NUMBER: Final = -2
 """What no backward pass is called by."""
 
@@ -101,7 +103,7 @@ class BackwardPasses:
         yield from filter(_takes_gradient, self._model.parameters())
 
 
-def _parameters(model: nn.Module) -> list[tuple[dict[str, Tensor | None], str, int]]:
+def _parameters(model: nn.Module) -> list[tuple[dict[str, nn.Parameter | None], str, int]]:
     """Return where a model keeps its parameters, and which these are."""
     tables = [module._parameters for module in model.modules()]
     return [(table, name, id(tensor)) for table in tables for name, tensor in table.items()]
@@ -114,5 +116,6 @@ def _takes_gradient(tensor: Tensor) -> bool:
 
 def _accumulator(leaf: Tensor) -> torch.autograd.graph.Node:
     """Return the node that adds to a leaf's ``.grad``; the engine keeps one as long as a graph needs it."""
-    with torch.enable_grad():
-        return leaf.view_as(leaf).grad_fn.next_functions[0][0]  # type: ignore[union-attr]
+    # Inside an operator of our own, as under torch.compile, autograd is switched off: on again, for a view.
+    with torch.enable_grad(), torch._C._SetExcludeDispatchKeyGuard(_AUTOGRAD, False):
+        return leaf.view_as(leaf).grad_fn.next_functions[0][0]  # type: ignore[union-attr, return-value]

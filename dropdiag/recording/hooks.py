@@ -13,7 +13,6 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import UninitializedParameter
 from torch.nn.utils.rnn import PackedSequence
 
 from dropdiag.model.hook_base import DropdiagHook
@@ -25,6 +24,7 @@ from dropdiag.recording.functional import FunctionalCalls
 from dropdiag.recording.notices import Notice
 from dropdiag.recording.overhead import clock
 from dropdiag.recording.passes import PassRouter
+from dropdiag.sketches.native import PLAIN
 
 NESTED: Final = 64
 """Calls of one activation that may be open inside each other. Bounded, as torch may have moved what ends them."""
@@ -150,7 +150,7 @@ class _LastLayer(DropdiagHook):
             self.router.axis_rule = self.axis_rule
 
 
-class _RawGradient(DropdiagHook):
+class _WeightGradient(DropdiagHook):
     """Hook on a weight, called each time a backward pass has added to its gradient."""
 
     n_args = 1
@@ -160,7 +160,9 @@ class _RawGradient(DropdiagHook):
 
     def fire(self, parameter: Tensor) -> None:
         begun = clock()
-        self.router.weight_grad(self.info, parameter.grad)
+        # Pruning moves a parameter to another name: its gradient is no longer that of the weight in use.
+        if self.info.site.module._parameters.get(self.info.site.parameter) is parameter:
+            self.router.weight_grad(self.info, parameter.grad)
         self.router.overhead.spent += clock() - begun
 
 
@@ -172,7 +174,7 @@ class Hooks:
     model : nn.Module
         An eager one on which hooks run.
     sites : sequence of SiteInfo
-        Activations, modules with node values alone, and weights whose raw gradients are wanted.
+        Activations, modules with node values alone, and weights whose gradients are wanted.
     router : PassRouter
     calls : FunctionalCalls
     dropouts : sequence of nn.Module
@@ -224,14 +226,13 @@ class Hooks:
         """Put hooks on weights that take gradients by now: a frozen, lazy or exchanged one may do so later."""
         for info, watched in self._watched.items():
             now = info.site.module._parameters.get(info.site.parameter)
-            ready = now is not None and now.is_leaf and now.requires_grad
-            if now is None or not ready or isinstance(now, UninitializedParameter):
-                continue
+            if type(now) not in PLAIN or now is None or not (now.is_leaf and now.requires_grad):
+                continue  # a lazy parameter is of a class of its own
             # A lazy parameter has no shape before it has values: only then is it known to be a bias.
             late_bias = info.site.skipped == LAZY and now.ndim < 2
             if late_bias or (watched is not None and watched() is now):
                 continue
-            hook = _RawGradient(self.router, info)
+            hook = _WeightGradient(self.router, info)
             hook.attach(now.register_post_accumulate_grad_hook)
             self._hooks.append(hook)
             self._watched[info] = weakref.ref(now)

@@ -66,6 +66,10 @@ NO_WEIGHT_GRADIENT: Final = (
     "no weight had a gradient at the end of a step: call rec.step() after backward() and before "
     "zero_grad(); these gradients are missing, not zero"
 )
+GRADIENT_USED_UP: Final = (
+    "weights' gradients were used and freed inside backward() (an optimiser in a post-accumulate hook): at the end of "
+    "a step they are missing, not zero; probe 'raw_weight_gradient_means' takes them as they come"
+)
 
 
 def after_step(notices: Set[Notice], *, nothing_recorded: bool) -> list[str]:

@@ -160,16 +160,19 @@ class PassRouter:
             call: Call | None = self._call(self._train, info, self._count(info.site.layer))
         else:
             call = self._enter(info, training, gradients)
-        if call is not None and call.collector.wants(Signal.NET_VALUE):
-            self._feed(Signal.NET_VALUE, call, z if call.mask is None else self._unpadded(call, z))
+        if call is None:
+            return None
+        if call.mask is not None:
+            self._note_padding(call, z)
+        if call.collector.wants(Signal.NET_VALUE):
+            self._feed(Signal.NET_VALUE, call, z if call.mask is None else call.unpadded(z))
         return call
 
-    def _unpadded(self, call: Call, tensor: Tensor) -> Tensor:
+    def _note_padding(self, call: Call, tensor: Tensor) -> None:
         left_out = call.padded(tensor)
         # Without a dimension of tokens (a pooled sequence) there is no padding to speak of.
-        if left_out or tensor.ndim > 2 or tensor.shape[:1] != call.mask.shape[:1]:
+        if left_out or tensor.ndim > 2 or call.mask is None or tensor.shape[:1] != call.mask.shape[:1]:
             self.padding.setdefault(call.info.site.layer, Counter())[left_out] += 1
-        return call.unpadded(tensor)
 
     def _refuse(self, collector: Collector, info: SiteInfo, tensor: Tensor) -> None:
         """Note that a tensor of a site is not read, and why."""
@@ -268,8 +271,22 @@ class PassRouter:
         call = self._enter(info, training, gradients)
         if call is not None:
             if call.mask is not None:
-                self._unpadded(call, h)
+                self._note_padding(call, h)
             self.node_value(call, h)
+
+    def refused(self, layer: str) -> str | None:
+        """Return why tensors of a layer are not read, None if they are."""
+        return self._train.refused.get(layer) or self._held_out.refused.get(layer)
+
+    def padding_of(self, layer: str) -> str | None:
+        """Return what became of a layer's padding, None where no mask was ever given."""
+        found = self.padding.get(layer)
+        if found is None:
+            return None
+        passes = sum(times for (name, _), times in self.passes.items() if name == layer)
+        if found[True] and found[True] < passes:
+            return f"padding left out of {found[True]} in {passes} passes"
+        return "padding left out" if found[True] else "padding counted"
 
     def _enter(self, info: SiteInfo, training: bool, gradients: bool) -> Call | None:
         layer = info.site.layer

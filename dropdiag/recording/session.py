@@ -106,7 +106,8 @@ class Session:
         self.site_log = SiteLog(sites, self._functional, self.router)
 
         weights = [SiteInfo(s, None) for s in sites if s.kind == WEIGHT and s.recordable]
-        self._weights = WeightReader(weights, self._train, self.site_log, self._failures)
+        accumulated = self.router.accumulated
+        self._weights = WeightReader(weights, self._train, self.site_log, self._failures, accumulated)
         self._weights.read_at = start
         self.writer.add_derivatives({name: a.derivative for name, a in activations.items()})
         if start is None:
@@ -118,9 +119,10 @@ class Session:
         overhead.begin()
 
     def _has_hooks(self, site: Site) -> bool:
-        """Whether a site is recorded by hooks: activations and outputs, and weights whose raw gradients are wanted."""
+        """Whether a site is recorded by hooks: activations and outputs, and weights whose gradients are wanted."""
         if site.kind == WEIGHT:
-            return site.recordable and any(probe.signal is Signal.RAW_WEIGHT_GRAD for probe in self._probes)
+            of_gradients = Signal.WEIGHT_GRAD, Signal.RAW_WEIGHT_GRAD
+            return site.recordable and any(probe.signal in of_gradients for probe in self._probes)
         return site.kind in (ACTIVATION, OUTPUT) and site.skipped is None
 
     def step(self, own: list[Record]) -> None:
