@@ -228,40 +228,6 @@ def test_checkpointed_passes_count_once(tmp_path, reentrant):
         assert all(x == y for x, y in zip(a["histogram"], b["histogram"], strict=True))
 
 
-def test_backward_twice_on_one_graph_is_one_step(tmp_path):
-    model = mlp()
-
-    def body(rec, times):
-        x, y = next(batches(1))
-        loss = F.cross_entropy(model(x), y)
-        for i in range(times):
-            loss.backward(retain_graph=i < times - 1)
-        rec.step()
-
-    torch.manual_seed(0)
-    once, _ = record(model, tmp_path / "once", lambda rec: body(rec, 1))
-    torch.manual_seed(0)
-    with pytest.warns(DropdiagWarning, match="several backward passes went through one forward pass"):
-        twice, _ = record(model, tmp_path / "twice", lambda rec: body(rec, 2))
-    np.testing.assert_allclose(values(once, "net_grad_abs_mean"), values(twice, "net_grad_abs_mean"), rtol=1e-6)
-    assert twice.meta["steps"] == 1
-
-
-def test_create_graph_and_several_forwards_for_one_backward(tmp_path):
-    model = mlp()
-
-    def body(rec):  # the inner gradient is one more backward pass, and is said to be
-        x, y = next(batches(1))
-        loss = F.cross_entropy(model(x), y) + F.cross_entropy(model(x + 1), y)
-        (g,) = torch.autograd.grad(loss, model[0].weight, create_graph=True)
-        (loss + g.pow(2).sum()).backward()
-        rec.step()
-
-    with pytest.warns(DropdiagWarning, match="a gradient penalty"):
-        run, _ = record(model, tmp_path / "run", body)
-    assert run.histogram("net_value", "1", phase="train").n == 2 * 20 * 16
-
-
 def test_optimisers_with_closures(tmp_path):
     def fit(model, rec=None):
         optimizer = torch.optim.LBFGS(model.parameters(), lr=0.5, max_iter=3)

@@ -16,6 +16,7 @@ from dropdiag.deprecation import warn_of
 from dropdiag.errors import ArgumentError
 from dropdiag.model.activations import MIXES, MIXING, activation_name, is_activation
 from dropdiag.model.dropouts import is_dropout, layer_dropout, rate_of
+from dropdiag.model.made_weights import made_weight, made_weights, parts_of
 from dropdiag.model.names import ROOT, named_modules, weight_layer
 
 LayerPatterns: TypeAlias = str | Sequence[str] | None
@@ -28,6 +29,8 @@ DROPOUT: Final = "dropout"
 
 LAST, SECOND = "last", "second"
 LAZY: Final = "not initialised yet (a lazy module); recorded once it is"
+
+_PLAIN: Final = (Tensor, nn.Parameter)
 
 _NODES_LAST: Final = (nn.Linear, nn.Bilinear, nn.Embedding, nn.LayerNorm, nn.RMSNorm, nn.RNNBase, nn.MultiheadAttention)
 _NODES_SECOND: Final = (nn.modules.conv._ConvNd, nn.modules.batchnorm._NormBase, nn.GroupNorm)
@@ -134,26 +137,33 @@ class Site:
 
     def net(self, tensor: Tensor) -> Tensor:
         """Return the part of an activation's input (or of its gradient) that is the net value."""
-        return tensor if self.gate_dim is None else tensor.chunk(2, self.gate_dim)[1]
+        # Nothing is done with a subclass, whose operations may mean anything: it is refused where it is read.
+        if self.gate_dim is None or type(tensor) not in _PLAIN:
+            return tensor
+        return tensor.chunk(2, self.gate_dim)[1]
 
     def tensor(self) -> Tensor | None:
         """Return the weight as it stands now, computed without side effects; None while it has no values."""
         value = effective(self.module, self.parameter)
-        if isinstance(value, UninitializedParameter) or not isinstance(value, Tensor) or value.is_meta:
+        if isinstance(value, UninitializedParameter) or not isinstance(value, Tensor):
             return None
+        if type(value) not in _PLAIN:  # not even its attributes are asked for
+            return value
         late_bias = self.skipped == LAZY and value.ndim < 2
-        return None if late_bias else value
+        return None if late_bias or value.is_meta else value
 
     def describe(self) -> dict[str, Any]:
         """Return the site as a row of ``run.json``."""
         tensor = self.tensor() if self.kind == WEIGHT else None
+        with torch._C.DisableTorchFunctionSubclass():  # of a subclass, torch's own shape
+            shape = None if tensor is None else list(tensor.shape)
         return {
             "layer": self.layer,
             "call": 0,
             "kind": self.kind,
             "type": type(self.module).__name__,
             "activation": self.activation,
-            "shape": None if tensor is None else list(tensor.shape),
+            "shape": shape,
             "functional": self.functional,
             "aliases": list(self.aliases),
             "skipped": self.skipped,
@@ -237,16 +247,18 @@ def _weights(name: str, module: nn.Module, raw: str) -> Iterator[Site]:
 
 
 def _own_weights(name: str, module: nn.Module) -> Iterator[Site]:
-    parametrized = list(getattr(module, "parametrizations", {}))
-    # The tables of a module's own are private; named_parameters() would hide a second name of one parameter. The old
-    # torch.nn.utils.weight_norm leaves NAME_g and NAME_v there and computes NAME in a forward pre-hook.
-    own = module._parameters
-    old_style = [p[:-2] for p in own if p.endswith("_v") and f"{p[:-2]}_g" in own]
-    for parameter in (*parametrized, *old_style):
+    # The tables of a module's own are private; named_parameters() would hide a second name of one parameter.
+    parametrized, made = list(getattr(module, "parametrizations", {})), made_weights(module)
+    for parameter in parametrized:
         yield Site(weight_layer(name, parameter), WEIGHT, module, parameter)
+    for parameter in made:
+        value = made_weight(module, parameter)
+        reason = _why_no_weight(value) if isinstance(value, Tensor) else None
+        yield Site(weight_layer(name, parameter), WEIGHT, module, parameter, skipped=reason)
+    parts = parts_of(module, made)
     for parameter, value in module.named_parameters(recurse=False, remove_duplicate=False):
         full = f"{name}.{parameter}" if name else parameter
-        part = ".parametrizations." in f".{name}." or parameter[:-2] in old_style
+        part = ".parametrizations." in f".{name}." or parameter in parts
         reason = "part of a parametrisation; the effective weight is recorded" if part else _why_no_weight(value)
         yield Site(full if part else weight_layer(name, parameter), WEIGHT, module, parameter, skipped=reason)
 
@@ -254,16 +266,18 @@ def _own_weights(name: str, module: nn.Module) -> Iterator[Site]:
 def _why_no_weight(value: Tensor) -> str | None:
     if isinstance(value, UninitializedParameter):
         return LAZY
-    if value.is_complex() or not value.is_floating_point():
-        return f"dtype {value.dtype} has no histogram"
-    return "a bias or scale, not a weight matrix" if value.ndim < 2 else None
+    with torch._C.DisableTorchFunctionSubclass():  # torch's own answers: those of a subclass may mean anything
+        if value.is_complex() or not value.is_floating_point():
+            return f"dtype {value.dtype} has no histogram"
+        return "a bias or scale, not a weight matrix" if value.ndim < 2 else None
 
 
 def effective(module: nn.Module, parameter: str) -> Any:
-    """Return a parameter, or the weight that a parametrisation makes of it, without updating any of its state."""
+    """Return a parameter, or the weight that a parametrisation or a hook makes, without updating any of its state."""
     parametrizations = getattr(module, "parametrizations", {})
     if parameter not in parametrizations:
-        return getattr(module, parameter)
+        own = module._parameters.get(parameter)
+        return made_weight(module, parameter) if own is None else own
     # Reading has effects: in training mode spectral norm takes a step of its power iteration, others draw random
     # numbers; and inside parametrize.cached() training would get the value computed here, which has no graph. That
     # cache has no public switch.

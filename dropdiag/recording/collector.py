@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from torch import Tensor
 
-from dropdiag.errors import ArgumentError
+from dropdiag.model.sites import ACTIVATION, OUTPUT, WEIGHT
 from dropdiag.probes.base import Probe, ProbeValue, Signal, SiteInfo
+from dropdiag.recording.readable import why_unread
 from dropdiag.recording.records import Record, one_number
 from dropdiag.sketches.base import Sketch
 from dropdiag.sketches.histogram import HistogramSketch, Sparse
@@ -19,6 +20,12 @@ Plan: TypeAlias = dict[Signal, tuple[Probe[Any], ...]]
 Key: TypeAlias = tuple[Probe[Any], str, int]
 """Probe, layer and call index."""
 Opened: TypeAlias = tuple[Key, Sketch]
+SIGNALS: Final = {
+    WEIGHT: (Signal.WEIGHT, Signal.WEIGHT_GRAD, Signal.RAW_WEIGHT_GRAD),
+    ACTIVATION: (Signal.NET_VALUE, Signal.NODE_VALUE, Signal.NET_GRAD),
+    OUTPUT: (Signal.NODE_VALUE,),
+}
+"""Which tensors a site of a kind has."""
 
 
 class Collector:
@@ -34,12 +41,16 @@ class Collector:
     ----------
     period : int
         Changes with every step and evaluation: what was opened in an earlier one is closed.
+    refused : dict
+        Layer -> why its tensors are not read, where they are not.
     """
 
     def __init__(self, probes: list[Probe[Any]], on_failure: Callable[[Probe[Any], SiteInfo, Exception], None]) -> None:
         self._probes = probes
         self._on_failure = on_failure
         self._disabled: set[tuple[str, str]] = set()
+        self._spoilt: dict[Key, SiteInfo] = {}
+        self.refused: dict[str, str] = {}
         self._plans: dict[tuple[str, bool], Plan] = {}
         self._active: Plan = {}
         self.period = 0
@@ -48,6 +59,7 @@ class Collector:
     def begin(self, phase: str, scheduled: bool) -> None:
         """Discard open sketches and choose the probes that are fed from now on."""
         self._open.clear()
+        self._spoilt.clear()
         self.period += 1
         if (phase, scheduled) not in self._plans:
             self._plans[phase, scheduled] = self._plan(phase, scheduled)
@@ -60,6 +72,7 @@ class Collector:
     def end(self) -> None:
         """Discard open sketches and feed no probe any more."""
         self._open.clear()
+        self._spoilt.clear()
         self.period += 1
         self._active = {}
 
@@ -102,11 +115,12 @@ class Collector:
 
     def update(self, opened: list[Opened], info: SiteInfo, tensor: Tensor) -> None:
         """Update open sketches; keep no reference to the tensor."""
+        # Checked here and not in sketches: a user's own sketch has to be kept from subclasses as well.
+        if type(tensor) not in PLAIN:
+            self._fail_all([key for key, _ in opened], info, tensor)
+            return
         for key, sketch in opened:
             try:
-                # Checked here and not in sketches: a user's own sketch has to be kept from subclasses as well.
-                if type(tensor) not in PLAIN:
-                    raise _unread(tensor)
                 sketch.update(tensor)
             except Exception as error:  # noqa: BLE001 - as above
                 self._fail(key, info, error)
@@ -120,6 +134,29 @@ class Collector:
         for probe in self._active.get(signal, ()):
             self._open.pop((probe, info.site.layer, call), None)
         self.feed(signal, info, call, tensor)
+
+    def spoil(self, signal: Signal, info: SiteInfo, call: int) -> None:
+        """Make the values of a call missing in this step, whatever was fed and will be."""
+        for probe in self._active.get(signal, ()):
+            key = (probe, info.site.layer, call)
+            if self._open.get(key, (info, None))[1] is not None:
+                self._open[key] = (info, None)  # no sketch is opened or fed under this key any more
+                self._spoilt[key] = info
+
+    def refuse(self, info: SiteInfo, reason: Exception) -> None:
+        """Disable all probes of a site, as its tensors are not read."""
+        layer = info.site.layer
+        if layer not in self.refused:
+            self.refused[layer] = str(reason)
+            for probe in self._probes:
+                if probe.signal in SIGNALS[info.site.kind]:
+                    self._fail((probe, layer, 0), info, reason)
+
+    def _fail_all(self, keys: list[Key], info: SiteInfo, tensor: Tensor) -> None:
+        reason = why_unread(tensor)
+        for key in keys:
+            if reason is not None:
+                self._fail(key, info, reason)
 
     def _fail(self, failed: Key, info: SiteInfo, error: Exception) -> None:
         probe, layer, _ = failed
@@ -137,6 +174,13 @@ class Collector:
             info, sketch = self._open.pop(key, (None, None))
             if info is not None and sketch is not None:
                 yield from self._values(key, info, sketch)
+            elif info is not None and key in self._spoilt:
+                yield from self._missing(key, info)
+
+    def _missing(self, key: Key, info: SiteInfo) -> list[Record]:
+        empty = self._new(key, info)  # of an empty sketch, the values are missing
+        self._open.pop(key, None)
+        return [] if empty is None or empty[1] is None else self._values(key, info, empty[1])
 
     def _values(self, key: Key, info: SiteInfo, sketch: Sketch) -> list[Record]:
         probe, layer, call = key
@@ -149,16 +193,6 @@ class Collector:
         except Exception as error:  # noqa: BLE001 - as above
             self._fail(key, info, error)
             return []
-
-
-def _unread(tensor: Tensor) -> ArgumentError:
-    """Return why a tensor subclass is not read."""
-    # Its operations may mean anything: a collective that hangs when one rank calls it, a write to its own memory.
-    kind = f"{type(tensor).__module__}.{type(tensor).__qualname__}"
-    return ArgumentError(
-        f"it gets a {kind}, and tensor subclasses (DTensor and the like) are not read yet: record plain tensors, "
-        "or leave the layer out with exclude="
-    )
 
 
 def _drained(histogram: HistogramSketch) -> HistogramSketch | Sparse:

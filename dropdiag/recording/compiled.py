@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from torch._higher_order_ops.effects import _EffectType, _register_effectful_op
 
 from dropdiag.probes.base import SiteInfo
+from dropdiag.recording.calls import Call
 from dropdiag.recording.notices import Notice
 from dropdiag.recording.overhead import clock
-from dropdiag.recording.passes import Call, PassRouter
+from dropdiag.recording.passes import PassRouter
 
 OPEN_CALLS: Final = 4096
 """Passes of a site whose gradients are still waited for; older ones are assumed to have none."""
@@ -45,7 +46,6 @@ class CompiledSite:
         self.router, self.info, self.order = router, info, order
         self.pending: list[Call | None] = []
         self.open_calls: dict[int, Call] = {}
-        self.returned: set[int] = set()
         self._tokens = itertools.count(1)
 
     def token(self, call: Call | None) -> int:
@@ -56,9 +56,7 @@ class CompiledSite:
         self.open_calls[token] = call
         # A pass without a backward pass never comes back for its call: the oldest ones go, so that memory is bounded.
         while len(self.open_calls) > OPEN_CALLS:
-            oldest = next(iter(self.open_calls))
-            del self.open_calls[oldest]
-            self.returned.discard(oldest)
+            del self.open_calls[next(iter(self.open_calls))]
         return token
 
 
@@ -167,10 +165,8 @@ def _net_grad(gradient: Tensor, token: Tensor, number: int) -> None:
     if site is None or site.info is None or call is None:
         return
     begun = clock()
-    if int(token) in site.returned:
-        site.router.notices.add(Notice.SEVERAL_BACKWARDS)
-    site.returned.add(int(token))
-    site.router.net_grad(call, site.info.site.net(gradient))
+    if site.router.takes_gradient(call):
+        site.router.net_grad(call, site.info.site.net(gradient))
     site.router.overhead.spent += clock() - begun
 
 

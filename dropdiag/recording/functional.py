@@ -18,11 +18,14 @@ from dropdiag.model.hook_base import DropdiagHook
 from dropdiag.model.order import Place
 from dropdiag.model.sites import ACTIVATION, Site, axis_rule_inside, dropout_site
 from dropdiag.probes.base import SiteInfo
+from dropdiag.recording.backward import backward_number
+from dropdiag.recording.calls import Call
 from dropdiag.recording.functions import DOUBTFUL, FUNCTIONS, MIXING_FUNCTIONS, Function, argument, bound
 from dropdiag.recording.layers import Layer, Layers
 from dropdiag.recording.overhead import clock
-from dropdiag.recording.passes import Call, PassRouter, backward_number, checkpoint_number
+from dropdiag.recording.passes import PassRouter
 from dropdiag.recording.producers import Producers, Rule
+from dropdiag.recording.recomputed import checkpoint_number
 from dropdiag.recording.rules import LAYER_FUNCTIONS, RULES, elementwise
 
 

@@ -13,17 +13,18 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import UninitializedParameter
 from torch.nn.utils.rnn import PackedSequence
 
 from dropdiag.model.hook_base import DropdiagHook
 from dropdiag.model.sites import ACTIVATION, LAZY, OUTPUT, WEIGHT
 from dropdiag.probes.base import Signal, SiteInfo
 from dropdiag.recording import compiled
+from dropdiag.recording.calls import Call
 from dropdiag.recording.functional import FunctionalCalls
 from dropdiag.recording.notices import Notice
 from dropdiag.recording.overhead import clock
-from dropdiag.recording.passes import Call, PassRouter
+from dropdiag.recording.passes import PassRouter
+from dropdiag.sketches.native import PLAIN
 
 NESTED: Final = 64
 """Calls of one activation that may be open inside each other. Bounded, as torch may have moved what ends them."""
@@ -47,6 +48,7 @@ class _ForwardBegins(DropdiagHook):
         router, calls = self.hooks.router, self.hooks.calls
         if not router.forward_begins():
             return  # the model calls itself
+        router.backward.forward_begins()
         self.hooks.watch_weights()
         if router.evaluating and any(dropout.training for dropout in self.dropouts):
             router.notices.add(Notice.MASKS_IN_EVALUATION)
@@ -140,7 +142,7 @@ class _Output(DropdiagHook):
         self.router.overhead.spent += clock() - begun
 
 
-class _RawGradient(DropdiagHook):
+class _WeightGradient(DropdiagHook):
     """Hook on a weight, called each time a backward pass has added to its gradient."""
 
     n_args = 1
@@ -150,7 +152,9 @@ class _RawGradient(DropdiagHook):
 
     def fire(self, parameter: Tensor) -> None:
         begun = clock()
-        self.router.raw_weight_grad(self.info, parameter.grad)
+        # Pruning moves a parameter to another name: its gradient is no longer that of the weight in use.
+        if self.info.site.module._parameters.get(self.info.site.parameter) is parameter:
+            self.router.weight_grad(self.info, parameter.grad)
         self.router.overhead.spent += clock() - begun
 
 
@@ -162,7 +166,7 @@ class Hooks:
     model : nn.Module
         An eager one on which hooks run.
     sites : sequence of SiteInfo
-        Activations, modules with node values alone, and weights whose raw gradients are wanted.
+        Activations, modules with node values alone, and weights whose gradients are wanted.
     router : PassRouter
     calls : FunctionalCalls
     dropouts : sequence of nn.Module
@@ -212,14 +216,13 @@ class Hooks:
         """Put hooks on weights that take gradients by now: a frozen, lazy or exchanged one may do so later."""
         for info, watched in self._watched.items():
             now = info.site.module._parameters.get(info.site.parameter)
-            ready = now is not None and now.is_leaf and now.requires_grad
-            if now is None or not ready or isinstance(now, UninitializedParameter):
-                continue
+            if type(now) not in PLAIN or now is None or not (now.is_leaf and now.requires_grad):
+                continue  # a lazy parameter is of a class of its own
             # A lazy parameter has no shape before it has values: only then is it known to be a bias.
             late_bias = info.site.skipped == LAZY and now.ndim < 2
             if late_bias or (watched is not None and watched() is now):
                 continue
-            hook = _RawGradient(self.router, info)
+            hook = _WeightGradient(self.router, info)
             hook.attach(now.register_post_accumulate_grad_hook)
             self._hooks.append(hook)
             self._watched[info] = weakref.ref(now)

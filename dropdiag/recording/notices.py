@@ -12,9 +12,14 @@ class Notice(str, Enum):  # a str, as that hashes in C: some notices are given a
 
     CAPTURED = "forward passes captured into a CUDA graph are not recorded: its replays run no hooks"
     TRANSFORMED = "forward passes inside torch.func transforms (vmap, grad) hold no values: they are not recorded"
+    NO_VALUES = "forward passes of tensors without values (fake tensors, the meta device) are not recorded"
     SEVERAL_BACKWARDS = (
-        "several backward passes went through one forward pass (retain_graph, a gradient penalty): mean |dL/dz| "
-        "of each is averaged, which is not that of their sum"
+        "several losses were propagated through one forward pass, one backward() after the other: mean |dL/dz| of "
+        "their sum cannot be had from that and is missing there; add the losses before one backward()"
+    )
+    ONLY_ASKED_FOR = (
+        "gradients came by torch.autograd.grad alone in a step: no backward pass accumulated into a parameter's .grad, "
+        "so mean |dL/dz| is missing; call backward() on the loss"
     )
     DIRECT_CALL = (
         "parts of the model were called without calling the model: their passes of a step are pooled as call 0, "
@@ -35,7 +40,10 @@ class Notice(str, Enum):  # a str, as that hashes in C: some notices are given a
     COMPILED = "functional calls inside torch.compile are not seen: use modules, or record the eager model"
 
 
-OF_STEPS: Final = (Notice.CAPTURED, Notice.TRANSFORMED, Notice.SEVERAL_BACKWARDS, Notice.DIRECT_CALL)
+OF_STEPS: Final = (
+    Notice.CAPTURED, Notice.TRANSFORMED, Notice.NO_VALUES, Notice.SEVERAL_BACKWARDS, Notice.ONLY_ASKED_FOR,
+    Notice.DIRECT_CALL,
+)  # fmt: skip
 OF_EVALUATIONS: Final = (Notice.TRAINING_IN_EVALUATION, Notice.MASKS_IN_EVALUATION)
 
 DISK_IS_SLOW: Final = (
@@ -57,6 +65,10 @@ REPEATED_PHASE: Final = (
 NO_WEIGHT_GRADIENT: Final = (
     "no weight had a gradient at the end of a step: call rec.step() after backward() and before "
     "zero_grad(); these gradients are missing, not zero"
+)
+GRADIENT_USED_UP: Final = (
+    "weights' gradients were used and freed inside backward() (an optimiser in a post-accumulate hook): at the end of "
+    "a step they are missing, not zero; probe 'raw_weight_gradient_means' takes them as they come"
 )
 
 

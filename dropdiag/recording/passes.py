@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import sys
-from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Sequence
-from types import FrameType
-from typing import NamedTuple
+from collections import Counter
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -14,35 +11,18 @@ from torch.utils.hooks import RemovableHandle
 
 from dropdiag.probes.base import Signal, SiteInfo
 from dropdiag.recording.axes import NodeAxes
+from dropdiag.recording.backward import BackwardPasses, backward_number
+from dropdiag.recording.calls import Call
 from dropdiag.recording.collector import Collector, Opened
 from dropdiag.recording.loss_scale import LossScale
 from dropdiag.recording.notices import Notice
 from dropdiag.recording.overhead import Overhead, clock
 from dropdiag.recording.producers import Producers
+from dropdiag.recording.readable import dense, has_no_values, is_wrapped, why_unread
+from dropdiag.recording.recomputed import Recomputations, checkpoint_number
 from dropdiag.recording.trace import ForwardTrace
+from dropdiag.recording.views import Part, watched
 from dropdiag.sketches.native import PLAIN
-
-# Private: torch has no public question for "is this a tensor of vmap or grad", whose values cannot be read.
-_is_wrapped = torch._C._functorch.is_functorch_wrapped_tensor
-# Private: the number of the backward pass that this thread is in, -1 outside of any. torch.utils.checkpoint asks the
-# same question to tell a recomputed forward pass from the first one.
-backward_number = torch._C._current_graph_task_id
-
-
-class Call(NamedTuple):
-    """One recorded pass through one site."""
-
-    info: SiteInfo
-    number: int
-    collector: Collector
-    mask: Tensor | None = None
-
-    def unpadded(self, tensor: Tensor) -> Tensor:
-        """Return the tokens that are no padding, where a padding mask is set and fits the tensor."""
-        mask = self.mask
-        if mask is None or tensor.ndim < 3 or tensor.shape[: mask.ndim] != mask.shape or type(tensor) not in PLAIN:
-            return tensor  # a subclass may refuse to be indexed; the collector reports that it is not read
-        return tensor[mask]
 
 
 class PassRouter:
@@ -61,6 +41,8 @@ class PassRouter:
     overhead : Overhead
         What hooks add their time to.
     axes : NodeAxes
+    backward : BackwardPasses
+        Tells which backward passes train.
 
     Attributes
     ----------
@@ -85,12 +67,24 @@ class PassRouter:
         Recorded passes by (layer, call index).
     trace : ForwardTrace
         What the current forward pass runs.
+    padding : dict
+        By layer, how many recorded passes had their padding left out, and how many had it counted.
+    accumulated : set of str
+        Layers of the weights that a backward pass of this step has added a gradient to.
     """
 
     def __init__(
-        self, train: Collector, held_out: Collector, loss_scale: LossScale, overhead: Overhead, axes: NodeAxes
+        self,
+        train: Collector,
+        held_out: Collector,
+        loss_scale: LossScale,
+        overhead: Overhead,
+        *,
+        axes: NodeAxes,
+        backward: BackwardPasses,
     ) -> None:
         self._train, self._held_out, self._loss_scale, self.overhead = train, held_out, loss_scale, overhead
+        self.backward = backward
         self.scaled = loss_scale.active
         self.evaluating = False
         self.mask: Tensor | None = None
@@ -106,7 +100,9 @@ class PassRouter:
         self.passes: Counter[tuple[str, int]] = Counter()
         self.trace = ForwardTrace()
         self._next: Counter[str] = Counter()
-        self._without_gradient: defaultdict[tuple[str, int], deque[int]] = defaultdict(deque)
+        self._recomputations = Recomputations()
+        self.padding: dict[str, Counter[bool]] = {}
+        self.accumulated: set[str] = set()
 
     def forward_begins(self) -> bool:
         """Reset the call counters, unless the model called itself; return whether it did not."""
@@ -154,7 +150,9 @@ class PassRouter:
         self._depth = 0
         self.trace.end()
         self.notices.discard(Notice.NOT_TRAINING)
-        self._without_gradient.clear()
+        self._recomputations.clear()
+        self.accumulated.clear()
+        self.backward.step_begins()
         self.release()
 
     def release(self) -> None:
@@ -168,10 +166,13 @@ class PassRouter:
 
     def net_value(self, info: SiteInfo, z: Tensor, *, training: bool, gradients: bool) -> Call | None:
         """Take in a net value; return the call it belongs to, or None where the pass is not recorded."""
+        if type(z) not in PLAIN or not z.is_floating_point():
+            self._refuse(self._train if training else self._held_out, info, z)
+            return None
         if not z.is_cpu and z.is_cuda and torch.cuda.is_current_stream_capturing():
             self.notices.add(Notice.CAPTURED)
             return None
-        if _is_wrapped(z):
+        if is_wrapped(z):
             self.notices.add(Notice.TRANSFORMED)
             return None
         # The usual training pass is decided here, with nothing in between: every activation of every step comes by.
@@ -179,9 +180,26 @@ class PassRouter:
             call: Call | None = self._call(self._train, info, self._count(info, z.ndim))
         else:
             call = self._enter(info, z.ndim, training, gradients)
-        if call is not None and call.collector.wants(Signal.NET_VALUE):
+        if call is None:
+            return None
+        if call.mask is not None:
+            self._note_padding(call, z)
+        if call.collector.wants(Signal.NET_VALUE):
             self._feed(Signal.NET_VALUE, call, z if call.mask is None else call.unpadded(z))
         return call
+
+    def _note_padding(self, call: Call, tensor: Tensor) -> None:
+        left_out = call.padded(tensor)
+        # Without a dimension of tokens (a pooled sequence) there is no padding to speak of.
+        if left_out or tensor.ndim > 2 or call.mask is None or tensor.shape[:1] != call.mask.shape[:1]:
+            self.padding.setdefault(call.info.site.layer, Counter())[left_out] += 1
+
+    def _refuse(self, collector: Collector, info: SiteInfo, tensor: Tensor) -> None:
+        """Note that a tensor of a site is not read, and why."""
+        if has_no_values(tensor):
+            self.notices.add(Notice.NO_VALUES)
+        elif (reason := why_unread(tensor)) is not None:
+            collector.refuse(info, reason)
 
     def located(self, info: SiteInfo, z: Tensor) -> SiteInfo:
         """Return a site with the dimension that counts nodes in its net value, as followed in this pass."""
@@ -205,16 +223,11 @@ class PassRouter:
         opened = self.expect_gradient(call)
         if opened is None or not z.requires_grad:
             return
-        # A hook on a tensor stays with its value when an operation in place gives the tensor a new one, but a view that
-        # is overwritten gets a new place in the graph: what it is a view of is watched instead. `_base` is private;
-        # there is no public way from a view to its base.
-        base = z._base if inplace else None
-        if base is not None and base.dtype != z.dtype:
-            return  # a real view of complex numbers: its gradient is missing
-        watched = z if base is None else base
-        part = None if base is None else _part(z, base)
-        handle = watched.register_hook(_Gradient(self, call, part, opened))  # type: ignore[no-untyped-call]
-        if watched.is_leaf:  # parameters outlive the step, other tensors take their hooks with them
+        tensor, part = watched(z, overwritten=inplace)
+        if tensor is None:
+            return  # its gradient is missing
+        handle = tensor.register_hook(_Gradient(self, call, part, opened))  # type: ignore[no-untyped-call]
+        if tensor.is_leaf:  # parameters outlive the step, other tensors take their hooks with them
             self._leaves.append(handle)
 
     def expect_gradient(self, call: Call) -> list[Opened] | None:
@@ -222,6 +235,27 @@ class PassRouter:
         if call.collector is not self._train or not self._train.wants(Signal.NET_GRAD):
             return None
         return self._train.open(Signal.NET_GRAD, call.info, call.number)
+
+    def takes_gradient(self, call: Call) -> bool:
+        """Whether the gradient that comes for a call right now is the one of the step's loss."""
+        if not (self.backward.trains() or call.recomputed):
+            return False
+        number = backward_number()
+        if call.backward is None:
+            call.backward = number
+            return True
+        if number == call.backward != -1:
+            return True
+        self._spoil(call)
+        return False
+
+    def _spoil(self, call: Call) -> None:
+        """Give up the gradient of a call that a second loss was propagated through."""
+        # The mean size of a sum does not follow from those of its terms, and keeping the terms is keeping activations.
+        # A forward pass of an earlier step has had its gradient then, and takes no part in this one.
+        if call.period == call.collector.period:
+            self.notices.add(Notice.SEVERAL_BACKWARDS)
+            call.collector.spoil(Signal.NET_GRAD, call.info, call.number)
 
     def net_grad(self, call: Call, gradient: Tensor) -> None:
         """Take in dL/dz of a call."""
@@ -246,16 +280,36 @@ class PassRouter:
         else:
             call.collector.feed(signal, call.info, call.number, tensor)
 
-    def raw_weight_grad(self, info: SiteInfo, gradient: Tensor | None) -> None:
+    def weight_grad(self, info: SiteInfo, gradient: Tensor | None) -> None:
         """Take in a weight's gradient each time a backward pass adds to it: the last one of a step counts."""
+        self.accumulated.add(info.site.layer)
         if gradient is not None and self._train.wants(Signal.RAW_WEIGHT_GRAD):
             self._train.refeed(Signal.RAW_WEIGHT_GRAD, info, 0, self._loss_scale.unscaled(dense(gradient)))
 
     def output(self, info: SiteInfo, h: Tensor, *, training: bool, gradients: bool) -> None:
         """Take in the node value of a site that has no net value of its own."""
+        if type(h) not in PLAIN or not h.is_floating_point() or is_wrapped(h):
+            self._refuse(self._train if training else self._held_out, info, h)
+            return
         call = self._enter(info, h.ndim, training, gradients)
         if call is not None:
+            if call.mask is not None:
+                self._note_padding(call, h)
             self.node_value(call, h)
+
+    def refused(self, layer: str) -> str | None:
+        """Return why tensors of a layer are not read, None if they are."""
+        return self._train.refused.get(layer) or self._held_out.refused.get(layer)
+
+    def padding_of(self, layer: str) -> str | None:
+        """Return what became of a layer's padding, None where no mask was ever given."""
+        found = self.padding.get(layer)
+        if found is None:
+            return None
+        passes = sum(times for (name, _), times in self.passes.items() if name == layer)
+        if found[True] and found[True] < passes:
+            return f"padding left out of {found[True]} in {passes} passes"
+        return "padding left out" if found[True] else "padding counted"
 
     def _enter(self, info: SiteInfo, ndim: int, training: bool, gradients: bool) -> Call | None:
         layer = info.site.layer
@@ -269,17 +323,25 @@ class PassRouter:
         if self._paused:
             return None
         if backward_number() != -1:
-            # Recomputed inside backward, so recorded in the first pass already: unless that one ran without gradients,
-            # as under a reentrant checkpoint, where the first pass kept the call's number for this one.
-            held = self._without_gradient[layer, checkpoint_number()]
-            return self._call(self._train, info, held.popleft()) if held and gradients else None
+            return self._recomputed(info) if gradients else None
         index = self._count(info, ndim)
         if not gradients:
             checkpoint = checkpoint_number()
             if checkpoint:  # it comes again with gradients; other passes without gradients do not
-                self._without_gradient[layer, checkpoint].append(index)
+                self._recomputations.expect(layer, checkpoint, index)
             return None
         return self._call(self._train, info, index)
+
+    def _recomputed(self, info: SiteInfo) -> Call | None:
+        # Recomputed inside backward, so recorded in the first pass already: unless that one ran without gradients, as
+        # under a reentrant checkpoint, where the first pass kept the call's number for this one.
+        layer, checkpoint = info.site.layer, checkpoint_number()
+        index = self._recomputations.take(layer, checkpoint)
+        if index is not None:
+            return self._call(self._train, info, index, recomputed=True)
+        for index in self._recomputations.once_more(layer, checkpoint):  # in the backward pass of a second loss
+            self._spoil(Call(info, index, self._train, None))
+        return None
 
     def _count(self, info: SiteInfo, ndim: int) -> int:
         if not self._depth:
@@ -295,68 +357,36 @@ class PassRouter:
             self.axes.learn(info, index, ndim)
         return index
 
-    def _call(self, collector: Collector, info: SiteInfo, index: int) -> Call:
+    def _call(self, collector: Collector, info: SiteInfo, index: int, *, recomputed: bool = False) -> Call:
         place = info.site.layer, index
         self.passes[place] += 1
         if place in self.axes.learned:
             info = self.axes.learned[place][0]
-        return Call(info, index, collector, self.mask)
+        return Call(info, index, collector, self.mask, recomputed=recomputed)
 
 
 class _Gradient:
     """Hook on a net value: its gradient is dL/dz of a call."""
 
-    __slots__ = ("call", "opened", "part", "period", "router", "times")
+    __slots__ = ("call", "opened", "part", "router")
 
-    def __init__(
-        self, router: PassRouter, call: Call, part: Callable[[Tensor], Tensor] | None, opened: list[Opened]
-    ) -> None:
-        self.router, self.call, self.part, self.times = router, call, part, 0
-        self.opened, self.period = opened, call.collector.period
+    def __init__(self, router: PassRouter, call: Call, part: Part | None, opened: list[Opened]) -> None:
+        self.router, self.call, self.part, self.opened = router, call, part, opened
 
     def __call__(self, gradient: Tensor) -> None:
         begun = clock()
         router, call = self.router, self.call
-        self.times += 1
-        if self.times > 1:
-            router.notices.add(Notice.SEVERAL_BACKWARDS)
-        if self.part is not None:
-            gradient = self.part(gradient)
-        if call.info.site.gate_dim is not None:
-            gradient = call.info.site.net(gradient)
-        if call.collector.period == self.period and call.mask is None and not router.scaled:
-            call.collector.update(self.opened, call.info, gradient)  # the sketches are known: no look-up
-        else:  # its step is over, or it is not to be taken as it is
-            router.net_grad(call, gradient)
+        if router.takes_gradient(call):
+            if type(gradient) in PLAIN:  # nothing of ours runs on a subclass, which the collector refuses
+                gradient = self._own(gradient)
+            if call.collector.period == call.period and call.mask is None and not router.scaled:
+                call.collector.update(self.opened, call.info, gradient)  # the sketches are known: no look-up
+            else:  # its step is over, or it is not to be taken as it is
+                router.net_grad(call, gradient)
         router.overhead.spent += clock() - begun
 
-
-def dense(gradient: Tensor) -> Tensor:
-    """Return a gradient with all its values: the zeros that a sparse one does not store count as well."""
-    return gradient.coalesce().to_dense() if gradient.is_sparse else gradient
-
-
-def checkpoint_number() -> int:
-    """Return a number that identifies the reentrant checkpoint, the same in both of its passes; 0 outside of any."""
-    # torch gives no handle to the checkpoint that a pass is part of. Both passes of a reentrant one run inside methods
-    # of its autograd function, whose context `ctx` is the same object; non-reentrant ones have no such frame.
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
-        if "ctx" in frame.f_code.co_varnames and frame.f_code.co_filename.endswith("checkpoint.py"):
-            return id(frame.f_locals.get("ctx"))
-        frame = frame.f_back
-    return 0
-
-
-def _part(z: Tensor, base: Tensor) -> Callable[[Tensor], Tensor]:
-    """Return a function that takes the gradient of a view out of the gradient of its base."""
-    # Numbers alone are kept: a reference to z or its base would keep the activation's memory until backward.
-    view = z.size(), z.stride(), z.storage_offset() - base.storage_offset()
-    size, stride = base.size(), base.stride()
-
-    def take(gradient: Tensor) -> Tensor:
-        # Laid out as the base is: the gradient's own strides may be others.
-        laid_out = torch.empty_strided(size, stride, dtype=gradient.dtype, device=gradient.device).copy_(gradient)
-        return laid_out.as_strided(*view)
-
-    return take
+    def _own(self, gradient: Tensor) -> Tensor:
+        """Return the part of a gradient that is the net value's."""
+        if self.part is not None:
+            gradient = self.part(gradient.detach())
+        return gradient if self.call.info.site.gate_dim is None else self.call.info.site.net(gradient.detach())

@@ -14,6 +14,7 @@ from dropdiag.probes.base import Probe, Signal, SiteInfo
 from dropdiag.recording import notices
 from dropdiag.recording.arguments import checked_config
 from dropdiag.recording.axes import NodeAxes
+from dropdiag.recording.backward import BackwardPasses
 from dropdiag.recording.collector import Collector
 from dropdiag.recording.failures import Failures
 from dropdiag.recording.functional import FunctionalCalls
@@ -105,13 +106,16 @@ class Session:
         self.closed = self._stopped = False
         self._scans = 0
         self._budget_flags: list[Record] = []
-        self.router = PassRouter(self._train, self._held_out, loss_scale, overhead, axes)
+        self.router = PassRouter(
+            self._train, self._held_out, loss_scale, overhead, axes=axes, backward=BackwardPasses(model)
+        )
         why_not = Patterns(*patterns).why_not
         self._functional = FunctionalCalls(model, sites, self.router, why_not, self._failures.interception)
         self.site_log = SiteLog(sites, self._functional, self.router)
 
         weights = [SiteInfo(s, None) for s in sites if s.kind == WEIGHT and s.recordable]
-        self._weights = WeightReader(weights, self._train, self.site_log, self._failures)
+        accumulated = self.router.accumulated
+        self._weights = WeightReader(weights, self._train, self.site_log, self._failures, accumulated)
         self._weights.read_at = start
         self.writer.add_derivatives({name: a.derivative for name, a in activations.items()})
         if start is None:
@@ -123,9 +127,10 @@ class Session:
         overhead.begin()
 
     def _has_hooks(self, site: Site) -> bool:
-        """Whether a site is recorded by hooks: activations and outputs, and weights whose raw gradients are wanted."""
+        """Whether a site is recorded by hooks: activations and outputs, and weights whose gradients are wanted."""
         if site.kind == WEIGHT:
-            return site.recordable and any(probe.signal is Signal.RAW_WEIGHT_GRAD for probe in self._probes)
+            of_gradients = Signal.WEIGHT_GRAD, Signal.RAW_WEIGHT_GRAD
+            return site.recordable and any(probe.signal in of_gradients for probe in self._probes)
         return site.kind in (ACTIVATION, OUTPUT) and site.skipped is None
 
     def step(self, own: list[Record]) -> None:
@@ -218,6 +223,8 @@ class Session:
 
     def _warn_of_passes(self) -> None:
         seen = self.router.notices
+        if self.router.backward.left_out and not self.router.backward.kept:
+            seen.add(Notice.ONLY_ASKED_FOR)
         if seen:
             silent = Notice.NOT_TRAINING in seen and self._train.lacks(Signal.NET_VALUE, Signal.NET_GRAD)
             for warning in notices.after_step(seen, nothing_recorded=silent):

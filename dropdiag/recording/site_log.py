@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from dropdiag.model.made_weights import made_of
 from dropdiag.model.names import named_modules
 from dropdiag.model.order import Place
 from dropdiag.model.sites import ACTIVATION, LAZY, OUTPUT, WEIGHT, Site
@@ -31,12 +32,15 @@ class SiteLog:
     ----------
     readings : Counter
         How often each weight was read, by layer.
+    words : dict
+        What else is to be said of a layer.
     """
 
     def __init__(self, sites: Sequence[Site], functional: FunctionalCalls, router: PassRouter) -> None:
         self.sites = list(sites)
         self._functional, self._router = functional, router
         self.readings: Counter[str] = Counter()
+        self.words: dict[str, str] = {}
         self._strides: dict[str, int] = {}
         self._groups: list[list[Place]] = []
 
@@ -98,11 +102,11 @@ class SiteLog:
 
     def _rows(self, site: Site) -> Iterator[CoverageRow]:
         calls = sorted(call for layer, call in self._router.passes if layer == site.layer) or [0]
-        stride = self._strides.get(site.layer)
+        refused = self._router.refused(site.layer)
         for call in [0] if site.kind == WEIGHT else calls:
             fired = self.readings[site.layer] if site.kind == WEIGHT else self._router.passes[site.layer, call]
             late = site.skipped == LAZY and fired > 0  # a lazy module that has values by now
-            skipped = None if late else site.skipped or (None if fired else _why_silent(site))
+            skipped = None if late else site.skipped or (None if fired else refused or _why_silent(site))
             yield CoverageRow(
                 layer=site.layer,
                 call=call,
@@ -111,10 +115,21 @@ class SiteLog:
                 functional=site.functional,
                 expected=late or site.skipped is None,
                 fired=0 if skipped else fired,
-                sampled=None if stride is None else f"1 in {stride} values",
+                sampled=None if skipped else self._words(site, refused),
                 skipped=skipped,
                 nodes=None if site.kind == WEIGHT else self._router.axes.words(site, call),
             )
+
+    def _words(self, site: Site, refused: str | None) -> str | None:
+        """Return what is to be said of the values that were recorded."""
+        layer, stride = site.layer, self._strides.get(site.layer)
+        words = [
+            None if stride is None else f"1 in {stride} values",
+            self._router.padding_of(layer) if site.kind != WEIGHT else made_of(site.module, site.parameter),
+            self.words.get(layer),
+            refused,
+        ]
+        return "; ".join(word for word in words if word) or None
 
 
 def _why_silent(site: Site) -> str:

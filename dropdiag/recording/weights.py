@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
+from typing import Final
 
 from torch import Tensor
 
 from dropdiag.probes.base import Signal, SiteInfo
 from dropdiag.recording.collector import Collector
 from dropdiag.recording.failures import Failures
-from dropdiag.recording.notices import NO_WEIGHT_GRADIENT
-from dropdiag.recording.passes import dense
+from dropdiag.recording.notices import GRADIENT_USED_UP, NO_WEIGHT_GRADIENT
+from dropdiag.recording.readable import dense, why_unread
 from dropdiag.recording.records import Record
 from dropdiag.recording.site_log import SiteLog
+from dropdiag.sketches.native import PLAIN
+
+MADE: Final = "no gradient of its own"
+USED_UP: Final = "gradients used up inside backward()"
 
 
 class WeightReader:
@@ -25,6 +31,8 @@ class WeightReader:
     site_log : SiteLog
         Counts how often each weight was read.
     failures : Failures
+    accumulated : set of str
+        Layers of the weights that a backward pass of the step has added a gradient to; changed by who watches them.
 
     Attributes
     ----------
@@ -33,10 +41,16 @@ class WeightReader:
     """
 
     def __init__(
-        self, weights: Sequence[SiteInfo], collector: Collector, site_log: SiteLog, failures: Failures
+        self,
+        weights: Sequence[SiteInfo],
+        collector: Collector,
+        site_log: SiteLog,
+        failures: Failures,
+        accumulated: set[str],
     ) -> None:
-        self._weights, self._collector = weights, collector
+        self._weights, self._collector, self._accumulated = weights, collector, accumulated
         self._site_log, self._failures = site_log, failures
+        self._last = {info.site.layer: _reference(_gradient(info.site.tensor())) for info in weights}
         self.read_at: int | None = None
 
     def read(self, step: int, signals: Sequence[Signal] = (Signal.WEIGHT, Signal.WEIGHT_GRAD)) -> list[Record]:
@@ -52,36 +66,60 @@ class WeightReader:
             records += self._collector.finish(info.site.layer)
         if Signal.WEIGHT in wanted:
             self.read_at = step
-        if Signal.WEIGHT_GRAD in wanted and not had_gradient and any(map(_takes_gradient, self._weights)):
-            self._failures.warn(NO_WEIGHT_GRADIENT)
+        if Signal.WEIGHT_GRAD in wanted and not had_gradient:
+            self._warn_of_gradients()
         return records
 
     def _feed(self, signal: Signal, info: SiteInfo) -> bool:
         try:
-            value = _weight_or_gradient(signal, info)
+            weight = info.site.tensor()
         except Exception as error:  # noqa: BLE001 - a user's parametrisation must not end the training
             self._failures.weight(info.site.layer, error)
             return False
+        if weight is None:
+            return False  # a weight without values has no rows at all
+        value = dense(weight) if signal is Signal.WEIGHT else self._gradient_of_step(info, weight)
         if value is None:
-            # An open sketch that stays empty is recorded as missing; a weight without values has no rows at all.
-            if info.site.tensor() is not None:
-                self._collector.open(signal, info, 0)
-            return False
-        if signal is Signal.WEIGHT:
-            self._site_log.readings[info.site.layer] += 1
-        self._collector.feed(signal, info, 0, value)
-        return True
+            self._collector.open(signal, info, 0)  # an open sketch that stays empty is recorded as missing
+        elif (reason := why_unread(value)) is not None:
+            self._collector.refuse(info, reason)
+            value = None
+        else:
+            self._site_log.readings[info.site.layer] += signal is Signal.WEIGHT
+            self._collector.feed(signal, info, 0, value)
+        return value is not None
+
+    def _gradient_of_step(self, info: SiteInfo, weight: Tensor) -> Tensor | None:
+        """Return a weight's gradient if it is of this step; None if it was left by an earlier one."""
+        layer, gradient = info.site.layer, _gradient(weight)
+        # A gradient that users compute themselves is set, and not accumulated: it is another tensor then.
+        last, self._last[layer] = self._last[layer], _reference(gradient)
+        stale = layer not in self._accumulated and last is not None and gradient is last()
+        if gradient is None and layer in self._accumulated and _has_other_hooks(weight):
+            self._site_log.words[layer] = USED_UP
+        return None if gradient is None or stale else dense(gradient)
+
+    def _warn_of_gradients(self) -> None:
+        if USED_UP in self._site_log.words.values():
+            self._failures.warn(GRADIENT_USED_UP)
+        elif any(_takes_gradient(info) for info in self._weights):
+            self._failures.warn(NO_WEIGHT_GRADIENT)
 
 
 def _takes_gradient(info: SiteInfo) -> bool:
     tensor = info.site.tensor()
-    return tensor is not None and tensor.is_leaf and tensor.requires_grad
+    return type(tensor) in PLAIN and tensor is not None and tensor.is_leaf and tensor.requires_grad
 
 
-def _weight_or_gradient(signal: Signal, info: SiteInfo) -> Tensor | None:
-    tensor = info.site.tensor()
-    if signal is Signal.WEIGHT or tensor is None:
-        return tensor
+def _gradient(weight: Tensor | None) -> Tensor | None:
     # A parametrised weight is no leaf: it has no gradient of its own, and torch warns of the question.
-    gradient = tensor.grad if tensor.is_leaf else None
-    return None if gradient is None else dense(gradient)
+    return weight.grad if type(weight) in PLAIN and weight is not None and weight.is_leaf else None
+
+
+def _has_other_hooks(weight: Tensor) -> bool:
+    # Private: torch has no public question for the hooks of a tensor. One is ours.
+    return len(weight._post_accumulate_grad_hooks or ()) > 1
+
+
+def _reference(tensor: Tensor | None) -> weakref.ref[Tensor] | None:
+    return None if tensor is None else weakref.ref(tensor)
