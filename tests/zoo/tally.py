@@ -55,6 +55,8 @@ class Pass:
     z, h, dz : Tally
     net_values : list of ndarray of float64
         What z tallies.
+    without_gradients : bool
+        Whether gradients were switched off in it.
     """
 
     operation: str
@@ -63,6 +65,7 @@ class Pass:
     h: Tally = field(default_factory=Tally)
     dz: Tally = field(default_factory=Tally)
     net_values: list[np.ndarray] = field(default_factory=list)
+    without_gradients: bool = False
 
     def merge(self, other: Pass) -> None:
         """Take in the same pass of another forward pass of the same step."""
