@@ -13,7 +13,11 @@ from tests.zoo import training
 from tests.zoo.folder import Reading, assert_same, readings
 from tests.zoo.models import ZOO
 from tests.zoo.network import STEPS
+from tests.zoo.nodes import mean_correlation, node_dimensions
 from tests.zoo.training import same_output
+
+MOST_SAMPLES = 2048
+"""Of more, dropdiag correlates a selection."""
 
 
 @pytest.fixture(scope="module", params=ZOO, ids=repr)
@@ -88,6 +92,28 @@ def test_evaluation_is_recorded_with_the_right_numbers(zoo, slow):
         recorded = readings(run, zoo.network.apart, "eval")
         read = [Reading.of(taken, gradient=False) for taken in slow.passes[STEPS][part]]
         assert_same(recorded.get(STEPS, []), read, f"{part}, evaluation")
+
+
+def test_nodes_are_counted_in_the_dimension_of_their_layer(zoo, slow):
+    for part, run in zoo.runs.items():
+        passes, dimensions = node_dimensions(slow, part)
+        known = {Reading.of(p, gradient=False).histograms: (p, d) for p, d in zip(passes, dimensions, strict=True)}
+        for reading in readings(run, zoo.network.apart, "eval").get(STEPS, []):
+            taken, dimension = known.get(reading.histograms, (None, None))
+            if (
+                dimension is None
+                or not taken.h.n
+                or taken.h.arrays[0].size // taken.h.arrays[0].shape[dimension] > MOST_SAMPLES
+            ):
+                continue
+            rows = run.select(
+                ["node_correlation_width", "node_correlation_abs_mean"], phase="eval", layer=reading.layer
+            )
+            told = rows[rows["call"] == reading.call].set_index("quantity")["value"]
+            h = taken.h.arrays[0]
+            assert told["node_correlation_width"] == h.shape[dimension], f"{reading.where}: {h.shape}, dim {dimension}"
+            expected = mean_correlation(h, dimension)
+            np.testing.assert_allclose(told["node_correlation_abs_mean"], expected, rtol=1e-4, err_msg=reading.where)
 
 
 def test_every_weight_matrix_is_recorded_once(zoo, slow):

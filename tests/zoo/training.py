@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, is_dataclass
 from functools import partial
@@ -45,6 +45,8 @@ class Trained:
     passes: list[dict[str, list[Pass]]] = field(default_factory=list)
     weights: list[dict[str, Weights]] = field(default_factory=list)
     dropped: set[str] = field(default_factory=set)
+    evaluate: Callable[[], dict[str, list[Pass]]] = dict
+    parts: dict[str, nn.Module] = field(default_factory=dict)
 
 
 def bare(network: Network) -> Trained:
@@ -95,8 +97,18 @@ def read_slowly(network: Network) -> Trained:
             trained.passes.append(reader.step_ends(training=False))
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)
-    trained.dropped = reader.dropped
+    trained.dropped, trained.parts = reader.dropped, parts
+    trained.evaluate = partial(_evaluate, network, model, reader)
     return trained
+
+
+def _evaluate(network: Network, model: nn.Module, reader: SlowReader) -> dict[str, list[Pass]]:
+    """Return the passes of the evaluation, gone through once more."""
+    model.eval()
+    with torch.no_grad(), reader:
+        network.loss(model, network.batches()[-1])
+    model.train()
+    return reader.step_ends(training=False)
 
 
 def _train(network, model, parts, trained, after_step=lambda: None, evaluations: Iterable[Any] = ()) -> None:
