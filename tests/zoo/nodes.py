@@ -53,6 +53,8 @@ def _only_dimension(before: Pass, after: Pass) -> int | None:
     if len(before.z.arrays) != 1 or len(after.z.arrays) != 1 or before.z.arrays[0].shape != after.z.arrays[0].shape:
         return None
     changed = before.z.arrays[0] != after.z.arrays[0]
+    if not changed.size:
+        return None
     for dimension in range(1, changed.ndim):  # the first counts samples
         others = tuple(i for i in range(changed.ndim) if i != dimension)
         share = changed.mean(axis=others)

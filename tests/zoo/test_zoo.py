@@ -113,7 +113,7 @@ def test_nodes_are_counted_in_the_dimension_of_their_layer(zoo, slow):
             h = taken.h.arrays[0]
             assert told["node_correlation_width"] == h.shape[dimension], f"{reading.where}: {h.shape}, dim {dimension}"
             expected = mean_correlation(h, dimension)
-            np.testing.assert_allclose(told["node_correlation_abs_mean"], expected, rtol=1e-4, err_msg=reading.where)
+            np.testing.assert_allclose(told["node_correlation_abs_mean"], expected, rtol=5e-3, err_msg=reading.where)
 
 
 def test_every_weight_matrix_is_recorded_once(zoo, slow):
