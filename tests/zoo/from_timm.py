@@ -26,6 +26,7 @@ def _declare_operators_of_torchvision() -> None:
 
 _declare_operators_of_torchvision()
 
+from timm.layers import DropBlock2d, DropPath, PatchDropout  # noqa: E402, F401 - used by other networks
 from timm.models.convnext import ConvNeXt  # noqa: E402
 from timm.models.efficientnet import test_efficientnet as small_efficientnet  # noqa: E402
 from timm.models.mlp_mixer import MlpMixer  # noqa: E402

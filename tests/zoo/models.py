@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from tests.zoo import checkpoints, from_timm, from_transformers, functions, generative, hard, odd, sequences
+from tests.zoo import (
+    checkpoints,
+    dropouts,
+    from_timm,
+    from_transformers,
+    functions,
+    generative,
+    hard,
+    odd,
+    orders,
+    sequences,
+    signals,
+)
 
 ZOO = (
     *from_timm.NETWORKS,
@@ -13,4 +25,7 @@ ZOO = (
     *checkpoints.NETWORKS,
     *odd.NETWORKS,
     *hard.NETWORKS,
+    *dropouts.NETWORKS,
+    *orders.NETWORKS,
+    *signals.NETWORKS,
 )

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 STEPS = 5
+FUSED = "torch's fused attention hides its layers in evaluation mode; a recorded evaluation goes through them"
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,12 @@ class Network:
         Layer pattern -> why the slow reader cannot see these sites: their numbers are not compared.
     silent : tuple of str
         Sites that no forward pass goes through: the Recorder must warn of them by name, and of no others.
+    also : tuple of str
+        ATen operations that are activations in this network and arithmetic in others.
+    fused : str
+        Why outputs of the evaluation are equal to rounding only.
+    own_masks : bool
+        Whether masks are drawn in a forward method by torch's own random functions: no dropout can be listed.
     warns : tuple of str
         Parts of the other warnings that the Recorder must give, one each.
     """
@@ -53,6 +60,9 @@ class Network:
     composites: Mapping[str, str] = field(default_factory=dict)
     apart: Mapping[str, str] = field(default_factory=dict)
     silent: tuple[str, ...] = ()
+    also: tuple[str, ...] = ()
+    fused: str = ""
+    own_masks: bool = False
     warns: tuple[str, ...] = ()
 
     def __repr__(self) -> str:

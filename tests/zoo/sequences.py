@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from tests.zoo.network import Network
+from tests.zoo.network import FUSED, Network
 
 
 class PackedLSTM(nn.Module):
@@ -136,7 +136,7 @@ NETWORKS = (
     Network("lstm_packed", PackedLSTM, _sentences, _sentence_loss),
     Network("gru_seq2seq", Seq2Seq, _pairs, _translate),
     Network("rnn_relu", Plain, _pairs, _translate),
-    Network("nn_transformer", Translator, _pairs, _translate),
+    Network("nn_transformer", Translator, _pairs, _translate, fused=FUSED),
     Network("encoder_norm_first_gelu", Encoder, _pairs, _translate),
-    Network("encoder_activation_module", PostNormEncoder, _pairs, _translate),
+    Network("encoder_activation_module", PostNormEncoder, _pairs, _translate, fused=FUSED),
 )

@@ -71,6 +71,8 @@ class SlowReader(TorchDispatchMode):
         The networks by name. Their ``forward`` is wrapped, for good.
     composites : iterable of str
         Type names of activation modules to be read at the module.
+    also : iterable of str
+        Further ATen operations that are activations here.
 
     Attributes
     ----------
@@ -78,7 +80,9 @@ class SlowReader(TorchDispatchMode):
         Networks in which masks were drawn, outside of recurrent layers and attention.
     """
 
-    def __init__(self, parts: Mapping[str, nn.Module], composites: Iterable[str] = ()) -> None:
+    def __init__(
+        self, parts: Mapping[str, nn.Module], composites: Iterable[str] = (), also: Iterable[str] = ()
+    ) -> None:
         super().__init__()
         self._forwards: dict[str, list[list[Pass]]] = {name: [] for name in parts}
         self._into: list[Pass] | None = None
@@ -87,6 +91,7 @@ class SlowReader(TorchDispatchMode):
         self._unclaimed: dict[bytes, list[Pass]] = {}
         self._handles: list[Any] = []
         self.dropped: set[str] = set()
+        self._activations = ACTIVATIONS.union(also)
         names = set(composites)
         for part, model in parts.items():
             for module in model.modules():
@@ -95,11 +100,15 @@ class SlowReader(TorchDispatchMode):
                     module.forward = self._opaque(module.forward, type(module).__name__, composite=composite)
             model.forward = self._begins(model.forward, part)
 
-    def step_ends(self) -> dict[str, list[Pass]]:
-        """Return the passes since the last step, by network, the forward passes of each merged."""
+    def step_ends(self, *, training: bool = True) -> dict[str, list[Pass]]:
+        """Return the passes since the last step, by network, the forward passes of each merged.
+
+        Of a training step, those without gradients do not count, unless a checkpoint ran them again.
+        """
         read = {}
         for part, forwards in self._forwards.items():
-            first, *others = forwards or [[]]
+            counted = [[p for p in one if not (training and p.without_gradients and not p.dz.n)] for one in forwards]
+            first, *others = counted or [[]]
             for other in others:
                 for mine, its in zip(first, other, strict=True):
                     mine.merge(its)
@@ -151,7 +160,7 @@ class SlowReader(TorchDispatchMode):
         """Carry out an operation; keep what an activation is given and gives."""
         name = func.overloadpacket.__name__.rstrip("_")
         taken = None
-        if name in ACTIVATIONS and not self._hushed:
+        if name in self._activations and not self._hushed:
             dim = (args[1] if len(args) > 1 else -1) if name == "glu" else None
             taken = self._take(name, args[0], _phi(name, args, kwargs or {}), dim)
         elif name in _MASKS and self._part and not self._hushed:
@@ -165,7 +174,7 @@ class SlowReader(TorchDispatchMode):
         def net(tensor: Tensor) -> Tensor:
             return tensor if gate_dim is None else tensor.chunk(2, gate_dim)[1]
 
-        taken = Pass(name, phi)
+        taken = Pass(name, phi, without_gradients=not torch.is_grad_enabled())
         taken.z.add(net(z))
         taken.net_values.append(net(z).detach().double().numpy().ravel().copy())
         values = name.encode() + z.detach().contiguous().view(-1).view(torch.uint8).numpy().tobytes()

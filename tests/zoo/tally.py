@@ -16,14 +16,16 @@ Phi: TypeAlias = Callable[[Tensor], Tensor]
 
 
 class Tally:
-    """Number of values, sum of their sizes, and their counts on the bin grid."""
+    """Number of values, sum of their sizes, their counts on the bin grid, and the tensors themselves."""
 
     def __init__(self) -> None:
         self.n, self.total, self.counts = 0, 0.0, np.zeros(BINS, dtype=np.int64)
+        self.arrays: list[np.ndarray] = []
 
     def add(self, tensor: Tensor) -> None:
         """Count the values of a tensor."""
-        values = tensor.detach().to(torch.promote_types(tensor.dtype, torch.float32)).numpy().ravel()
+        self.arrays.append(tensor.detach().to(torch.promote_types(tensor.dtype, torch.float32)).numpy().copy())
+        values = self.arrays[-1].ravel()
         self.n += values.size
         self.total += float(np.abs(values.astype(np.float64)).sum())
         self.counts += np.bincount(bin_numbers(values), minlength=BINS)
@@ -31,6 +33,7 @@ class Tally:
     def merge(self, other: Tally) -> None:
         """Take in the values of another tally."""
         self.n, self.total, self.counts = self.n + other.n, self.total + other.total, self.counts + other.counts
+        self.arrays += other.arrays
 
     @property
     def mean(self) -> float:
@@ -55,6 +58,8 @@ class Pass:
     z, h, dz : Tally
     net_values : list of ndarray of float64
         What z tallies.
+    without_gradients : bool
+        Whether gradients were switched off in it.
     """
 
     operation: str
@@ -63,6 +68,7 @@ class Pass:
     h: Tally = field(default_factory=Tally)
     dz: Tally = field(default_factory=Tally)
     net_values: list[np.ndarray] = field(default_factory=list)
+    without_gradients: bool = False
 
     def merge(self, other: Pass) -> None:
         """Take in the same pass of another forward pass of the same step."""

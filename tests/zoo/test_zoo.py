@@ -13,6 +13,11 @@ from tests.zoo import training
 from tests.zoo.folder import Reading, assert_same, readings
 from tests.zoo.models import ZOO
 from tests.zoo.network import STEPS
+from tests.zoo.nodes import mean_correlation, node_dimensions
+from tests.zoo.training import same_output
+
+MOST_SAMPLES = 2048
+"""Of more, dropdiag correlates a selection."""
 
 
 @pytest.fixture(scope="module", params=ZOO, ids=repr)
@@ -38,6 +43,10 @@ def test_nothing_is_changed(zoo):
     assert len(zoo.bare.losses) > STEPS
     for bare, recorded in zip(zoo.bare.losses, zoo.recorded.losses, strict=True):
         assert torch.equal(bare, recorded)
+    assert len(zoo.bare.outputs) > STEPS
+    for number, (bare, recorded) in enumerate(zip(zoo.bare.outputs, zoo.recorded.outputs, strict=True)):
+        last = number == len(zoo.bare.outputs) - 1  # the evaluation's
+        assert same_output(bare, recorded, 1e-5 if last and zoo.network.fused else 0), f"output of pass {number}"
     assert zoo.bare.state.keys() == zoo.recorded.state.keys()
     assert any(name.endswith(".grad") for name in zoo.bare.state)
     for name, tensor in zoo.bare.state.items():
@@ -49,12 +58,14 @@ def test_coverage_has_no_unexplained_gap(zoo):
     for part, rows in zoo.recorded.coverage.items():
         kinds = {row.kind for row in rows}
         assert "weight" in kinds
-        assert kinds & {"activation", "output"}
+        assert kinds & {"activation", "output"} or "no activation" in zoo.network.warns
         assert not [(part, row.layer, row.call) for row in rows if row.expected and not row.fired and not row.skipped]
         keys = [(row.kind, row.layer, row.call) for row in rows]
         assert len(keys) == len(set(keys))
         assert all(row.functional == (":" in row.layer) for row in rows)
-        unfired = {row.layer for row in rows if row.kind == "activation" and not row.fired and row.skipped != MIXES}
+        unfired = {
+            row.layer for row in rows if row.kind in ("activation", "output") and not row.fired and row.skipped != MIXES
+        }
         assert unfired == set(zoo.network.silent)
 
 
@@ -66,7 +77,7 @@ def test_warnings_name_what_there_is_to_warn_of_and_nothing_else(zoo):
 
 def test_dropout_is_listed_where_masks_are_drawn(zoo, slow):
     listed = {part for part, rows in zoo.recorded.coverage.items() if any(row.kind == "dropout" for row in rows)}
-    assert slow.dropped <= listed
+    assert slow.dropped <= listed or zoo.network.own_masks
 
 
 def test_every_activation_is_recorded_with_the_right_numbers(zoo, slow):
@@ -81,6 +92,28 @@ def test_evaluation_is_recorded_with_the_right_numbers(zoo, slow):
         recorded = readings(run, zoo.network.apart, "eval")
         read = [Reading.of(taken, gradient=False) for taken in slow.passes[STEPS][part]]
         assert_same(recorded.get(STEPS, []), read, f"{part}, evaluation")
+
+
+def test_nodes_are_counted_in_the_dimension_of_their_layer(zoo, slow):
+    for part, run in zoo.runs.items():
+        passes, dimensions = node_dimensions(slow, part)
+        known = {Reading.of(p, gradient=False).histograms: (p, d) for p, d in zip(passes, dimensions, strict=True)}
+        for reading in readings(run, zoo.network.apart, "eval").get(STEPS, []):
+            taken, dimension = known.get(reading.histograms, (None, None))
+            if (
+                dimension is None
+                or not taken.h.n
+                or taken.h.arrays[0].size // taken.h.arrays[0].shape[dimension] > MOST_SAMPLES
+            ):
+                continue
+            rows = run.select(
+                ["node_correlation_width", "node_correlation_abs_mean"], phase="eval", layer=reading.layer
+            )
+            told = rows[rows["call"] == reading.call].set_index("quantity")["value"]
+            h = taken.h.arrays[0]
+            assert told["node_correlation_width"] == h.shape[dimension], f"{reading.where}: {h.shape}, dim {dimension}"
+            expected = mean_correlation(h, dimension)
+            np.testing.assert_allclose(told["node_correlation_abs_mean"], expected, rtol=5e-3, err_msg=reading.where)
 
 
 def test_every_weight_matrix_is_recorded_once(zoo, slow):
@@ -98,5 +131,5 @@ def test_every_weight_matrix_is_recorded_once(zoo, slow):
 
 
 def test_reasons_are_given_for_networks_that_exist():
-    assert len({network.name for network in ZOO}) == len(ZOO) >= 25
+    assert len({network.name for network in ZOO}) == len(ZOO) >= 90
     assert all(reason for network in ZOO for reason in (*network.apart.values(), *network.composites.values()))

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import random
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, is_dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import prune
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
 
 import dropdiag as dd
 from tests.zoo.network import Network
@@ -33,6 +37,7 @@ class Trained:
     """What a training left."""
 
     losses: list[Tensor] = field(default_factory=list)
+    outputs: list[Any] = field(default_factory=list)
     state: dict[str, Tensor] = field(default_factory=dict)
     random: list[Any] = field(default_factory=list)
     coverage: dict[str, list[Any]] = field(default_factory=dict)
@@ -40,6 +45,8 @@ class Trained:
     passes: list[dict[str, list[Pass]]] = field(default_factory=list)
     weights: list[dict[str, Weights]] = field(default_factory=list)
     dropped: set[str] = field(default_factory=set)
+    evaluate: Callable[[], dict[str, list[Pass]]] = dict
+    parts: dict[str, nn.Module] = field(default_factory=dict)
 
 
 def bare(network: Network) -> Trained:
@@ -76,7 +83,7 @@ def read_slowly(network: Network) -> Trained:
     """Train under the slow reader; the last entry of ``passes`` is the evaluation's."""
     trained, model = Trained(), network.make(twin=True)
     parts = network.parts(model)
-    reader = SlowReader(parts, network.composites)
+    reader = SlowReader(parts, network.composites, network.also)
 
     def after_step() -> None:
         trained.passes.append(reader.step_ends())
@@ -87,15 +94,28 @@ def read_slowly(network: Network) -> Trained:
     try:
         with reader:
             _train(network, model, parts, trained, after_step)
-            trained.passes.append(reader.step_ends())
+            trained.passes.append(reader.step_ends(training=False))
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)
-    trained.dropped = reader.dropped
+    trained.dropped, trained.parts = reader.dropped, parts
+    trained.evaluate = partial(_evaluate, network, model, reader)
     return trained
 
 
+def _evaluate(network: Network, model: nn.Module, reader: SlowReader) -> dict[str, list[Pass]]:
+    """Return the passes of the evaluation, gone through once more."""
+    model.eval()
+    with torch.no_grad(), reader:
+        network.loss(model, network.batches()[-1])
+    model.train()
+    return reader.step_ends(training=False)
+
+
 def _train(network, model, parts, trained, after_step=lambda: None, evaluations: Iterable[Any] = ()) -> None:
+    watches = [part.register_forward_hook(partial(_keep_output, trained)) for part in parts.values()]
     torch.manual_seed(1)
+    random.seed(1)
+    np.random.seed(1)  # noqa: NPY002 - the global state that networks draw from
     *batches, held_out = network.batches()
     optimizers = network.optimizers(parts)
     for batch in batches:
@@ -107,19 +127,68 @@ def _train(network, model, parts, trained, after_step=lambda: None, evaluations:
             stack.enter_context(evaluation)
         trained.losses.append(network.loss(model, held_out))
     model.train()
-    trained.state = {name: tensor.detach().clone() for name, tensor in model.state_dict(keep_vars=True).items()}
+    for watch in watches:
+        watch.remove()
+    trained.state = {name: tensor.detach().clone() for name, tensor in _tensors(model)}
     trained.state |= {f"{n}.grad": p.grad.to_dense().clone() for n, p in model.named_parameters() if p.grad is not None}
     trained.random = [torch.get_rng_state().tolist(), random.getstate(), np.random.get_state()[1].tolist()]  # noqa: NPY002
+    trained.random += [repr(value) for value in _own_state(model)]
+
+
+def _keep_output(trained: Trained, module: nn.Module, args: Any, output: Any) -> None:
+    trained.outputs.append(_copied(output))
+
+
+def _copied(nested: Any) -> Any:
+    """Return an output as plain lists and copies of its tensors, the names of its fields among them."""
+    if isinstance(nested, Tensor):
+        return nested.detach().clone()
+    if is_dataclass(nested) and not isinstance(nested, Mapping):
+        nested = vars(nested)
+    if isinstance(nested, Mapping):
+        return [(name, _copied(value)) for name, value in nested.items()]
+    return [_copied(value) for value in nested] if isinstance(nested, (list, tuple)) else repr(nested)
+
+
+def same_output(one: Any, other: Any, rtol: float) -> bool:
+    """Whether two outputs that were kept are the same: fields, their order, and values (to `rtol`; 0: bit for bit)."""
+    if isinstance(one, Tensor):
+        if rtol == 0 or not one.is_floating_point():
+            return torch.equal(one.nan_to_num(), other.nan_to_num()) and one.dtype == other.dtype
+        return torch.allclose(one, other, rtol=rtol, atol=rtol)
+    if isinstance(one, (list, tuple)):
+        return len(one) == len(other) and all(same_output(a, b, rtol) for a, b in zip(one, other, strict=True))
+    return bool(one == other)
+
+
+def _tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Give parameters and buffers, those that no state dict holds as well."""
+    yield from model.named_parameters()
+    yield from model.named_buffers()
+
+
+def _own_state(model: nn.Module) -> Iterator[Any]:
+    """Give what modules keep for themselves: modes, counters, masks, generators."""
+    for name, module in model.named_modules():
+        for key, value in vars(module).items():
+            if isinstance(value, torch.Generator):
+                yield name, key, value.get_state().tolist()
+            elif isinstance(value, Tensor):
+                yield name, key, value.tolist()
+            elif isinstance(value, (bool, int, float)):
+                yield name, key, value
 
 
 def _weights(model: nn.Module) -> tuple[list[np.ndarray], list[np.ndarray | None]]:
     """Return every physical matrix once, and what parametrisations make of theirs."""
     values, gradients = [], []
     for name, parameter in model.named_parameters():
-        if parameter.ndim >= 2 and ".parametrizations." not in f".{name}":
+        part = name.endswith(("_g", "_v", "_orig")) or ".parametrizations." in f".{name}"
+        if parameter.ndim >= 2 and not part:
             values.append(_numpy(parameter))
             gradients.append(None if parameter.grad is None else _numpy(parameter.grad))
     for module in model.modules():
+        values += [_numpy(weight) for weight in _made_by_hooks(module)]
         for parameter in getattr(module, "parametrizations", {}):
             parts = [part for part in module.parametrizations[parameter].modules() if part.training]
             for part in parts:
@@ -129,6 +198,17 @@ def _weights(model: nn.Module) -> tuple[list[np.ndarray], list[np.ndarray | None
             for part in parts:
                 part.training = True
     return values, gradients
+
+
+def _made_by_hooks(module: nn.Module) -> Iterator[Tensor]:
+    """Give the weights that forward pre-hooks of torch's make, as the next forward pass would."""
+    for hook in module._forward_pre_hooks.values():
+        if isinstance(hook, SpectralNorm):
+            yield hook.compute_weight(module, do_power_iteration=False)
+        elif isinstance(hook, WeightNorm):
+            yield hook.compute_weight(module)
+        elif isinstance(hook, prune.BasePruningMethod):
+            yield hook.apply_mask(module)
 
 
 def _numpy(tensor: Tensor) -> np.ndarray:
