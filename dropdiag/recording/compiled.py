@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from torch._higher_order_ops.effects import _EffectType, _register_effectful_op
 
 from dropdiag.probes.base import SiteInfo
+from dropdiag.recording import tracing
 from dropdiag.recording.notices import Notice
 from dropdiag.recording.overhead import clock
-from dropdiag.recording.passes import Call, PassRouter
+from dropdiag.recording.passes import Call, PassRouter, part_of_base
 
 OPEN_CALLS: Final = 4096
 """Passes of a site whose gradients are still waited for; older ones are assumed to have none."""
@@ -83,6 +84,7 @@ class CompiledSites:
         """Close all of them: graphs that still refer to them record nothing. May be called again."""
         for number in self._opened:
             _sites.pop(number, None)
+            tracing.forget(number)
         self._opened.clear()
         if self._skipped_guards is not None:
             _dynamo().config.skip_nnmodule_hook_guards = self._skipped_guards
@@ -106,13 +108,19 @@ def _dynamo() -> Any:
     return sys.modules.get("torch._dynamo")  # importing it takes seconds: only who compiles has it
 
 
-def trace_net_value(z: Tensor, site: CompiledSite, training: bool, gradients: bool) -> None:
+def trace_net_value(z: Tensor, site: CompiledSite, training: bool, gradients: bool, inplace: bool) -> None:
     """Put a net value's operators into the graph being traced, forward and backward."""
     token = torch.ops.dropdiag.net_value(z.detach(), site.order, site.number, training, gradients)
-    if training and gradients and z.requires_grad and not z.is_leaf:
+    if not (training and gradients and z.requires_grad and not z.is_leaf):
+        return
+    if tracing.enters_graph(z, site.number):
+        # A graph knows its own part of the gradient of what enters it. So the tensor is watched from outside: the
+        # compiler registers this hook when the graph has run.
         z.register_hook(  # type: ignore[no-untyped-call]
             lambda g: torch.ops.dropdiag.net_grad(g, token, site.number)
         )
+    else:
+        torch.ops.dropdiag.watch(z, token, site.number, inplace)
 
 
 def trace_output(h: Tensor, site: CompiledSite, training: bool, gradients: bool) -> None:
@@ -158,6 +166,32 @@ def _node_value(h: Tensor, order: Tensor, number: int) -> None:
         site.router.overhead.spent += clock() - begun
 
 
+_library: Final = torch.library.Library("dropdiag", "FRAGMENT")
+_library.define("watch(Tensor z, Tensor token, int number, bool inplace) -> ()")
+
+
+# Tensor.register_hook, which this stands for, loses what the model does to Python objects after it (up to 2.13 at
+# least): Dynamo traces the hook on a copy of its list of side effects, goes on with the copy, and objects that it met
+# before write into the old list. A Hugging Face classifier sets config.problem_type, and had no loss. What an operator
+# does in its autograd kernel is no business of Dynamo's. The kernel runs where AOTAutograd traces the backward
+# pass, and leaves net_grad in the graph alone; in graphs without gradients there is nothing to watch.
+@torch.library.impl(_library, "watch", "Autograd")
+def _watch(z: Tensor, token: Tensor, number: int, inplace: bool) -> None:
+    base = z._base if inplace else None  # as in PassRouter.watch
+    if not z.requires_grad or (base is not None and base.dtype != z.dtype):
+        return
+    part = None if base is None else part_of_base(z, base)
+    watched = z if base is None else base
+    watched.register_hook(  # type: ignore[no-untyped-call]
+        lambda g: torch.ops.dropdiag.net_grad(g if part is None else part(g), token, number)
+    )
+
+
+@torch.library.impl(_library, "watch", "CompositeExplicitAutograd")
+def _watch_nothing(z: Tensor, token: Tensor, number: int, inplace: bool) -> None:
+    """Do nothing where there are no gradients."""
+
+
 # The backward operator mutates nothing: the common tensor would be saved for it, and a second forward pass before
 # the backward pass would have changed that. Its effect is declared instead, so that it is kept and kept in order.
 @torch.library.custom_op("dropdiag::net_grad", mutates_args=())
@@ -165,6 +199,9 @@ def _net_grad(gradient: Tensor, token: Tensor, number: int) -> None:
     site = _sites.get(number)
     call = None if site is None else site.open_calls.get(int(token))
     if site is None or site.info is None or call is None:
+        return
+    if tracing.overwritten(number):
+        site.router.notices.add(Notice.OVERWRITTEN)
         return
     begun = clock()
     if int(token) in site.returned:

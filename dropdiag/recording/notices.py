@@ -32,10 +32,14 @@ class Notice(str, Enum):  # a str, as that hashes in C: some notices are given a
         "a dropout was in training mode inside evaluation {name!r}: its masks are in the numbers; call "
         "model.eval() there, unless that is meant"
     )
+    OVERWRITTEN = (
+        "a net value came into a compiled graph from outside (a graph break, a compiled part) and was overwritten in "
+        "it: its dL/dz is missing; use inplace=False there"
+    )
     COMPILED = "functional calls inside torch.compile are not seen: use modules, or record the eager model"
 
 
-OF_STEPS: Final = (Notice.CAPTURED, Notice.TRANSFORMED, Notice.SEVERAL_BACKWARDS, Notice.DIRECT_CALL)
+OF_STEPS: Final = (Notice.CAPTURED, Notice.TRANSFORMED, Notice.SEVERAL_BACKWARDS, Notice.DIRECT_CALL, Notice.OVERWRITTEN)
 OF_EVALUATIONS: Final = (Notice.TRAINING_IN_EVALUATION, Notice.MASKS_IN_EVALUATION)
 
 DISK_IS_SLOW: Final = (

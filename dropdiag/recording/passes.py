@@ -190,7 +190,7 @@ class PassRouter:
         if base is not None and base.dtype != z.dtype:
             return  # a real view of complex numbers: its gradient is missing
         watched = z if base is None else base
-        part = None if base is None else _part(z, base)
+        part = None if base is None else part_of_base(z, base)
         handle = watched.register_hook(_Gradient(self, call, part, opened))  # type: ignore[no-untyped-call]
         if watched.is_leaf:  # parameters outlive the step, other tensors take their hooks with them
             self._leaves.append(handle)
@@ -318,7 +318,7 @@ def _checkpoint() -> int:
     return 0
 
 
-def _part(z: Tensor, base: Tensor) -> Callable[[Tensor], Tensor]:
+def part_of_base(z: Tensor, base: Tensor) -> Callable[[Tensor], Tensor]:
     """Return a function that takes the gradient of a view out of the gradient of its base."""
     # Numbers alone are kept: a reference to z or its base would keep the activation's memory until backward.
     view = z.size(), z.stride(), z.storage_offset() - base.storage_offset()
