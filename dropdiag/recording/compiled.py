@@ -20,7 +20,7 @@ from dropdiag.probes.base import SiteInfo
 from dropdiag.recording import tracing
 from dropdiag.recording.notices import Notice
 from dropdiag.recording.overhead import clock
-from dropdiag.recording.passes import Call, PassRouter, part_of_base
+from dropdiag.recording.passes import Call, PassRouter, backward_number, part_of_base
 
 OPEN_CALLS: Final = 4096
 """Passes of a site whose gradients are still waited for; older ones are assumed to have none."""
@@ -48,19 +48,42 @@ class CompiledSite:
         self.open_calls: dict[int, Call] = {}
         self.returned: set[int] = set()
         self._tokens = itertools.count(1)
+        self._period = -1
+        self._at: dict[int, list[int]] = {}
 
-    def token(self, call: Call | None) -> int:
+    def token(self, call: Call | None, place: int) -> int:
         """Return a number by which the backward pass finds a call; 0 for none."""
         if call is None:
             return 0
         token = next(self._tokens)
         self.open_calls[token] = call
+        if call.collector.period != self._period:
+            self._at.clear()
+            self._period = call.collector.period
+        self._at.setdefault(place, []).append(token)
         # A pass without a backward pass never comes back for its call: the oldest ones go, so that memory is bounded.
         while len(self.open_calls) > OPEN_CALLS:
             oldest = next(iter(self.open_calls))
             del self.open_calls[oldest]
             self.returned.discard(oldest)
         return token
+
+    def again(self, place: int) -> int:
+        """Return the token of a pass that is computed again in a backward pass (a checkpoint); 0 where that is open.
+
+        Parameters
+        ----------
+        place : int
+            Of the operator in its graph.
+        """
+        # The first pass gave the token; a checkpoint keeps nothing of that pass, but this is the same place.
+        waiting = [token for token in self._at.get(place, ()) if token not in self.returned]
+        if backward_number() == -1 or not waiting:
+            return 0
+        if len(waiting) > 1:
+            self.router.notices.add(Notice.RECOMPUTED)
+            return 0
+        return waiting[0]
 
 
 class CompiledSites:
@@ -110,17 +133,20 @@ def _dynamo() -> Any:
 
 def trace_net_value(z: Tensor, site: CompiledSite, training: bool, gradients: bool, inplace: bool) -> None:
     """Put a net value's operators into the graph being traced, forward and backward."""
-    token = torch.ops.dropdiag.net_value(z.detach(), site.order, site.number, training, gradients)
-    if not (training and gradients and z.requires_grad and not z.is_leaf):
+    token = torch.ops.dropdiag.net_value(z.detach(), site.order, site.number, tracing.new_place(), training, gradients)
+    if not (training and gradients and z.requires_grad):
         return
-    if tracing.enters_graph(z, site.number):
+    where = tracing.where_watched(z, site.number)
+    if where == tracing.INSIDE:
+        torch.ops.dropdiag.watch(z, token, site.number, inplace)
+    elif where == tracing.OUTSIDE and not z.is_leaf:  # a hook on a parameter would outlive the step
         # A graph knows its own part of the gradient of what enters it. So the tensor is watched from outside: the
         # compiler registers this hook when the graph has run.
         z.register_hook(  # type: ignore[no-untyped-call]
             lambda g: torch.ops.dropdiag.net_grad(g, token, site.number)
         )
     else:
-        torch.ops.dropdiag.watch(z, token, site.number, inplace)
+        torch.ops.dropdiag.unwatched(site.order, site.number)
 
 
 def trace_output(h: Tensor, site: CompiledSite, training: bool, gradients: bool) -> None:
@@ -136,7 +162,7 @@ def _forward_begins(order: Tensor, number: int) -> None:
 
 
 @torch.library.custom_op("dropdiag::net_value", mutates_args={"order"})
-def _net_value(z: Tensor, order: Tensor, number: int, training: bool, gradients: bool) -> Tensor:
+def _net_value(z: Tensor, order: Tensor, number: int, place: int, training: bool, gradients: bool) -> Tensor:
     site = _sites.get(number)
     if site is None or site.info is None:
         return torch.zeros((), dtype=torch.int64)
@@ -146,14 +172,23 @@ def _net_value(z: Tensor, order: Tensor, number: int, training: bool, gradients:
     call = router.net_value(site.info, site.info.site.net(z), training=training, gradients=gradients)
     site.pending.append(call)
     expected = call is not None and router.expect_gradient(call) is not None
-    token = torch.tensor(site.token(call if expected else None), dtype=torch.int64)
+    token = (
+        site.again(place) if call is None and training and gradients else site.token(call if expected else None, place)
+    )
     router.overhead.spent += clock() - begun
-    return token
+    return torch.tensor(token, dtype=torch.int64)
 
 
 @_net_value.register_fake
-def _net_value_fake(z: Tensor, order: Tensor, number: int, training: bool, gradients: bool) -> Tensor:
+def _net_value_fake(z: Tensor, order: Tensor, number: int, place: int, training: bool, gradients: bool) -> Tensor:
     return torch.empty((), dtype=torch.int64)
+
+
+@torch.library.custom_op("dropdiag::unwatched", mutates_args={"order"})
+def _unwatched(order: Tensor, number: int) -> None:
+    site = _sites.get(number)
+    if site is not None:
+        site.router.notices.add(Notice.UNWATCHED)
 
 
 @torch.library.custom_op("dropdiag::node_value", mutates_args={"order"})
@@ -201,7 +236,7 @@ def _net_grad(gradient: Tensor, token: Tensor, number: int) -> None:
     if site is None or site.info is None or call is None:
         return
     if tracing.overwritten(number):
-        site.router.notices.add(Notice.OVERWRITTEN)
+        site.router.notices.add(Notice.UNWATCHED)
         return
     begun = clock()
     if int(token) in site.returned:
@@ -216,7 +251,6 @@ def _net_grad_fake(gradient: Tensor, token: Tensor, number: int) -> None:
     return None
 
 
-# Private, as torch.library has no public way to declare an effect.
 _register_effectful_op(torch.ops.dropdiag.net_grad.default, _EffectType.ORDERED)
 
 

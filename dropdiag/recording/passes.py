@@ -24,7 +24,7 @@ from dropdiag.sketches.native import PLAIN
 _is_wrapped = torch._C._functorch.is_functorch_wrapped_tensor
 # Private: the number of the backward pass that this thread is in, -1 outside of any. torch.utils.checkpoint asks the
 # same question to tell a recomputed forward pass from the first one.
-_backward_number = torch._C._current_graph_task_id
+backward_number = torch._C._current_graph_task_id
 
 
 class Call(NamedTuple):
@@ -156,7 +156,7 @@ class PassRouter:
             self.notices.add(Notice.TRANSFORMED)
             return None
         # The usual training pass is decided here, with nothing in between: every activation of every step comes by.
-        if training and gradients and not self.evaluating and not self._paused and _backward_number() == -1:
+        if training and gradients and not self.evaluating and not self._paused and backward_number() == -1:
             call: Call | None = self._call(self._train, info, self._count(info.site.layer))
         else:
             call = self._enter(info, training, gradients)
@@ -246,7 +246,7 @@ class PassRouter:
             return None
         if self._paused:
             return None
-        if _backward_number() != -1:
+        if backward_number() != -1:
             # Recomputed inside backward, so recorded in the first pass already: unless that one ran without gradients,
             # as under a reentrant checkpoint, where the first pass kept the call's number for this one.
             held = self._without_gradient[layer, _checkpoint()]
