@@ -17,10 +17,13 @@ from torch import Tensor, nn
 from torch._higher_order_ops.effects import _EffectType, _register_effectful_op
 
 from dropdiag.probes.base import SiteInfo
+from dropdiag.recording import tracing
+from dropdiag.recording.backward import backward_number
 from dropdiag.recording.calls import Call
 from dropdiag.recording.notices import Notice
 from dropdiag.recording.overhead import clock
 from dropdiag.recording.passes import PassRouter
+from dropdiag.recording.views import watched
 
 OPEN_CALLS: Final = 4096
 """Passes of a site whose gradients are still waited for; older ones are assumed to have none."""
@@ -47,17 +50,41 @@ class CompiledSite:
         self.pending: list[Call | None] = []
         self.open_calls: dict[int, Call] = {}
         self._tokens = itertools.count(1)
+        self._period = -1
+        self._at: dict[int, list[int]] = {}
 
-    def token(self, call: Call | None) -> int:
+    def token(self, call: Call | None, place: int) -> int:
         """Return a number by which the backward pass finds a call; 0 for none."""
         if call is None:
             return 0
         token = next(self._tokens)
         self.open_calls[token] = call
+        if call.collector.period != self._period:
+            self._at.clear()
+            self._period = call.collector.period
+        self._at.setdefault(place, []).append(token)
         # A pass without a backward pass never comes back for its call: the oldest ones go, so that memory is bounded.
         while len(self.open_calls) > OPEN_CALLS:
             del self.open_calls[next(iter(self.open_calls))]
         return token
+
+    def again(self, place: int) -> int:
+        """Return the token of a pass that is computed again in a backward pass (a checkpoint); 0 where that is open.
+
+        Parameters
+        ----------
+        place : int
+            Of the operator in its graph.
+        """
+        # The first pass gave the token; a checkpoint keeps nothing of that pass, but this is the same place.
+        calls = ((token, self.open_calls.get(token)) for token in self._at.get(place, ()))
+        waiting = [token for token, call in calls if call is not None and call.backward is None]
+        if backward_number() == -1 or not waiting:
+            return 0
+        if len(waiting) > 1:
+            self.router.notices.add(Notice.RECOMPUTED)
+            return 0
+        return waiting[0]
 
 
 class CompiledSites:
@@ -81,6 +108,7 @@ class CompiledSites:
         """Close all of them: graphs that still refer to them record nothing. May be called again."""
         for number in self._opened:
             _sites.pop(number, None)
+            tracing.forget(number)
         self._opened.clear()
         if self._skipped_guards is not None:
             _dynamo().config.skip_nnmodule_hook_guards = self._skipped_guards
@@ -104,13 +132,22 @@ def _dynamo() -> Any:
     return sys.modules.get("torch._dynamo")  # importing it takes seconds: only who compiles has it
 
 
-def trace_net_value(z: Tensor, site: CompiledSite, training: bool, gradients: bool) -> None:
+def trace_net_value(z: Tensor, site: CompiledSite, training: bool, gradients: bool, inplace: bool) -> None:
     """Put a net value's operators into the graph being traced, forward and backward."""
-    token = torch.ops.dropdiag.net_value(z.detach(), site.order, site.number, training, gradients)
-    if training and gradients and z.requires_grad and not z.is_leaf:
+    token = torch.ops.dropdiag.net_value(z.detach(), site.order, site.number, tracing.new_place(), training, gradients)
+    if not (training and gradients and z.requires_grad):
+        return
+    where = tracing.where_watched(z, site.number)
+    if where == tracing.INSIDE:
+        torch.ops.dropdiag.watch(z, token, site.number, inplace)
+    elif where == tracing.OUTSIDE and not z.is_leaf:  # a hook on a parameter would outlive the step
+        # A graph knows its own part of the gradient of what enters it. So the tensor is watched from outside: the
+        # compiler registers this hook when the graph has run.
         z.register_hook(  # type: ignore[no-untyped-call]
             lambda g: torch.ops.dropdiag.net_grad(g, token, site.number)
         )
+    else:
+        torch.ops.dropdiag.unwatched(site.order, site.number)
 
 
 def trace_output(h: Tensor, site: CompiledSite, training: bool, gradients: bool) -> None:
@@ -126,7 +163,7 @@ def _forward_begins(order: Tensor, number: int) -> None:
 
 
 @torch.library.custom_op("dropdiag::net_value", mutates_args={"order"})
-def _net_value(z: Tensor, order: Tensor, number: int, training: bool, gradients: bool) -> Tensor:
+def _net_value(z: Tensor, order: Tensor, number: int, place: int, training: bool, gradients: bool) -> Tensor:
     site = _sites.get(number)
     if site is None or site.info is None:
         return torch.zeros((), dtype=torch.int64)
@@ -136,14 +173,23 @@ def _net_value(z: Tensor, order: Tensor, number: int, training: bool, gradients:
     call = router.net_value(site.info, site.info.site.net(z), training=training, gradients=gradients)
     site.pending.append(call)
     expected = call is not None and router.expect_gradient(call) is not None
-    token = torch.tensor(site.token(call if expected else None), dtype=torch.int64)
+    token = (
+        site.again(place) if call is None and training and gradients else site.token(call if expected else None, place)
+    )
     router.overhead.spent += clock() - begun
-    return token
+    return torch.tensor(token, dtype=torch.int64)
 
 
 @_net_value.register_fake
-def _net_value_fake(z: Tensor, order: Tensor, number: int, training: bool, gradients: bool) -> Tensor:
+def _net_value_fake(z: Tensor, order: Tensor, number: int, place: int, training: bool, gradients: bool) -> Tensor:
     return torch.empty((), dtype=torch.int64)
+
+
+@torch.library.custom_op("dropdiag::unwatched", mutates_args={"order"})
+def _unwatched(order: Tensor, number: int) -> None:
+    site = _sites.get(number)
+    if site is not None:
+        site.router.notices.add(Notice.UNWATCHED)
 
 
 @torch.library.custom_op("dropdiag::node_value", mutates_args={"order"})
@@ -156,6 +202,30 @@ def _node_value(h: Tensor, order: Tensor, number: int) -> None:
         site.router.overhead.spent += clock() - begun
 
 
+_library: Final = torch.library.Library("dropdiag", "FRAGMENT")
+_library.define("watch(Tensor z, Tensor token, int number, bool inplace) -> ()")
+
+
+# Tensor.register_hook, which this stands for, loses what the model does to Python objects after it (up to 2.13 at
+# least): Dynamo traces the hook on a copy of its list of side effects, goes on with the copy, and objects that it met
+# before write into the old list. A Hugging Face classifier sets config.problem_type, and had no loss. What an operator
+# does in its autograd kernel is no business of Dynamo's. The kernel runs where AOTAutograd traces the backward
+# pass, and leaves net_grad in the graph alone; in graphs without gradients there is nothing to watch.
+@torch.library.impl(_library, "watch", "Autograd")
+def _watch(z: Tensor, token: Tensor, number: int, inplace: bool) -> None:
+    tensor, part = watched(z, overwritten=inplace)
+    if tensor is None or not z.requires_grad:
+        return
+    tensor.register_hook(  # type: ignore[no-untyped-call]
+        lambda g: torch.ops.dropdiag.net_grad(g if part is None else part(g), token, number)
+    )
+
+
+@torch.library.impl(_library, "watch", "CompositeExplicitAutograd")
+def _watch_nothing(z: Tensor, token: Tensor, number: int, inplace: bool) -> None:
+    """Do nothing where there are no gradients."""
+
+
 # The backward operator mutates nothing: the common tensor would be saved for it, and a second forward pass before
 # the backward pass would have changed that. Its effect is declared instead, so that it is kept and kept in order.
 @torch.library.custom_op("dropdiag::net_grad", mutates_args=())
@@ -163,6 +233,9 @@ def _net_grad(gradient: Tensor, token: Tensor, number: int) -> None:
     site = _sites.get(number)
     call = None if site is None else site.open_calls.get(int(token))
     if site is None or site.info is None or call is None:
+        return
+    if tracing.overwritten(number):
+        site.router.notices.add(Notice.UNWATCHED)
         return
     begun = clock()
     if site.router.takes_gradient(call):
@@ -175,7 +248,6 @@ def _net_grad_fake(gradient: Tensor, token: Tensor, number: int) -> None:
     return None
 
 
-# Private, as torch.library has no public way to declare an effect.
 _register_effectful_op(torch.ops.dropdiag.net_grad.default, _EffectType.ORDERED)
 
 

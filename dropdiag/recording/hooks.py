@@ -87,7 +87,8 @@ class _NetValue(DropdiagHook):
     def fire(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if torch.compiler.is_compiling():
             z = args[0] if args else kwargs["input"]
-            compiled.trace_net_value(z, self.compiled_site, module.training, torch.is_grad_enabled())
+            inplace = bool(getattr(module, "inplace", False))
+            compiled.trace_net_value(z, self.compiled_site, module.training, torch.is_grad_enabled(), inplace)
             return
         begun = clock()
         z = args[0] if args and type(args[0]) is Tensor else next(_tensors((args, kwargs)), None)

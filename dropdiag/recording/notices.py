@@ -37,12 +37,20 @@ class Notice(str, Enum):  # a str, as that hashes in C: some notices are given a
         "a dropout was in training mode inside evaluation {name!r}: its masks are in the numbers; call "
         "model.eval() there, unless that is meant"
     )
+    UNWATCHED = (
+        "a net value came into a compiled graph from outside (a graph break, a compiled part) and was overwritten or "
+        "checkpointed in it, or was a parameter: its dL/dz is missing; use inplace=False there, or compile more at once"
+    )
+    RECOMPUTED = (
+        "what is computed again in a backward pass (a checkpoint) inside torch.compile, several forward passes before: "
+        "which of them it belongs to is not known, so its dL/dz is missing"
+    )
     COMPILED = "functional calls inside torch.compile are not seen: use modules, or record the eager model"
 
 
 OF_STEPS: Final = (
     Notice.CAPTURED, Notice.TRANSFORMED, Notice.NO_VALUES, Notice.SEVERAL_BACKWARDS, Notice.ONLY_ASKED_FOR,
-    Notice.DIRECT_CALL,
+    Notice.DIRECT_CALL, Notice.UNWATCHED, Notice.RECOMPUTED,
 )  # fmt: skip
 OF_EVALUATIONS: Final = (Notice.TRAINING_IN_EVALUATION, Notice.MASKS_IN_EVALUATION)
 
