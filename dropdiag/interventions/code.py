@@ -1,0 +1,206 @@
+"""What the forward method of a module class does with dropout rates, read from its code without running it."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import dis
+import inspect
+import textwrap
+from collections.abc import Callable, Iterator
+from types import CodeType, FunctionType
+from typing import Any, Final, NamedTuple
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from dropdiag.model.dropouts import DROPOUT_KINDS, DropoutKind
+
+KEYWORDS: Final = ("attention_dropout", "dropout_p", "dropout")
+"""What attention functions that torch does not have (those of transformers, torchvision, flash attention) call a rate.
+
+Beside an ``attention_dropout``, ``dropout`` is that of the output.
+"""
+
+
+class CalledDropout(NamedTuple):
+    """A dropout that a method draws by calling a function.
+
+    Attributes
+    ----------
+    function : str
+    grain : str
+    attribute : str
+        The attribute of the module that is the rate, or ``PART.ATTRIBUTE`` of what the module holds; empty where the
+        rate is a number in the code, or computed.
+    written : str
+        The rate as the method writes it.
+    """
+
+    function: str
+    grain: str
+    attribute: str
+    written: str
+
+
+def methods(kind: type[nn.Module], names: tuple[str, ...] = ("forward",)) -> Iterator[FunctionType]:
+    """Give the methods of a class, and those that they use of the same module; torch's own are left out."""
+    waiting, seen = list(names), set(names)
+    while waiting:
+        name = waiting.pop()
+        for owner in kind.__mro__:
+            function = _function(vars(owner).get(name))
+            if function is None:
+                continue
+            if function.__module__.startswith("torch."):
+                break
+            yield function
+            used = _names(function.__code__)
+            waiting += used - seen
+            seen |= used
+            if "super" not in used:
+                break
+
+
+def _function(found: Any) -> FunctionType | None:
+    if isinstance(found, property):
+        found = found.fget
+    found = inspect.unwrap(found) if callable(found) else found
+    return found if isinstance(found, FunctionType) else None
+
+
+def _names(code: CodeType) -> set[str]:
+    inner = (const for const in code.co_consts if isinstance(const, CodeType))
+    return set(code.co_names).union(*map(_names, inner))
+
+
+def has_own_forward(kind: type[nn.Module]) -> bool:
+    """Whether a class runs a forward method that is not torch's."""
+    return next(methods(kind), None) is not None
+
+
+def reads(kind: type[nn.Module], attribute: str) -> bool:
+    """Whether a forward pass of a module looks an attribute up."""
+    return any(attribute in _names(method.__code__) for method in methods(kind))
+
+
+def assigns(kind: type[nn.Module], attribute: str) -> bool:
+    """Whether a module assigns to an attribute of this name by itself: as it runs, or by its method `step`."""
+    stores = (i for m in methods(kind, ("forward", "step")) for i in dis.get_instructions(m))
+    return any(i.opname == "STORE_ATTR" and i.argval == attribute for i in stores)
+
+
+def called_dropouts(kind: type[nn.Module]) -> tuple[CalledDropout, ...]:
+    """Return the dropouts that a class draws by calling functions, each rate once.
+
+    Where the source of a method cannot be had (as that of code which was typed into a plain interpreter), nothing of
+    it is found.
+    """
+    found = (called for method in methods(kind) if _may_drop(method) for called in _Reader(method).found())
+    return tuple(dict.fromkeys(found))
+
+
+def _functions() -> dict[Callable[..., Any], tuple[str, DropoutKind]]:
+    known = [(name, kind) for kind in DROPOUT_KINDS for name in kind.functions]
+    spelled = ((getattr(home, n + end, None), n, k) for n, k in known for end in ("", "_") for home in (F, torch))
+    return {function: (name, kind) for function, name, kind in spelled if function is not None}
+
+
+FUNCTIONS: Final = _functions()
+
+
+def _may_drop(method: FunctionType) -> bool:
+    """Whether it is worth reading a method's source: it takes its time."""
+    code = method.__code__
+    words = [*code.co_names, *code.co_varnames, *(c for c in code.co_consts if isinstance(c, tuple))]
+    known = (method.__globals__.get(name) for name in code.co_names)
+    return "drop" in str(words).lower() or any(_is_known(value) for value in known)
+
+
+def _is_known(value: Any) -> bool:
+    return callable(value) and getattr(value, "__hash__", None) is not None and value in FUNCTIONS
+
+
+class _Reader:
+    """Reads one method."""
+
+    def __init__(self, method: FunctionType) -> None:
+        self._globals = method.__globals__
+        try:
+            source = ast.parse(textwrap.dedent(inspect.getsource(method)))
+        except (OSError, TypeError, SyntaxError):  # no source, or part of an expression
+            source = ast.Module([], [])
+        self._nodes = list(ast.walk(source))
+        self._self = method.__code__.co_varnames[0] if method.__code__.co_argcount else ""
+        self._assigned: dict[str, list[ast.expr]] = {}
+        for node in self._nodes:
+            if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
+                self._assigned.setdefault(node.targets[0].id, []).append(node.value)
+
+    def found(self) -> Iterator[CalledDropout]:
+        for node in self._nodes:
+            if isinstance(node, ast.Call):
+                yield from self._call(node)
+            elif isinstance(node, ast.Compare):
+                yield from self._comparison(node)
+
+    def _call(self, call: ast.Call) -> Iterator[CalledDropout]:
+        function = self._value(call.func)
+        keywords = {keyword.arg: keyword.value for keyword in call.keywords}
+        if _is_known(function):
+            name, kind = FUNCTIONS[function]
+            position, keyword, default = kind.argument
+            positional = call.args[position] if position < len(call.args) else ast.Constant(default)
+            yield from self._rate(name, kind.grain, keywords.get(keyword, positional))
+            return
+        given = [] if self._attribute(call.func) else [keyword for keyword in KEYWORDS if keyword in keywords]
+        for number, keyword in enumerate(given):
+            function, grain = ("dropout", "element") if number else ("attention_dropout", "attention weight")
+            yield from self._rate(function, grain, keywords[keyword])
+
+    def _rate(self, function: str, grain: str, rate: ast.expr) -> Iterator[CalledDropout]:
+        never = isinstance(rate, ast.Constant) and not rate.value
+        if not never:
+            yield CalledDropout(function, grain, self._held(rate), ast.unparse(rate))
+
+    def _comparison(self, comparison: ast.Compare) -> Iterator[CalledDropout]:
+        """Find what leaves out whole layers: a random number compared with ``self.layerdrop``."""
+        if not isinstance(comparison.ops[0], (ast.Lt, ast.Gt, ast.LtE, ast.GtE)):
+            return
+        sides = (comparison.left, *comparison.comparators)
+        if any(isinstance(side, ast.Constant) for side in sides):
+            return
+        for side in sides:
+            attribute = self._attribute(side)
+            if "drop" in attribute.lower():
+                yield CalledDropout("layerdrop", "block", attribute, ast.unparse(side))
+
+    def _held(self, rate: ast.expr) -> str:
+        """Return the attribute that a rate is, as it stands or through a local variable; nothing if it is computed."""
+        if isinstance(rate, ast.IfExp):  # self.p if self.training else 0.0
+            return self._one_of([rate.body, rate.orelse])
+        if isinstance(rate, ast.Name):
+            return self._one_of(self._assigned.get(rate.id, []))
+        if isinstance(rate, ast.Call) and self._value(rate.func) is float and len(rate.args) == 1:
+            return self._held(rate.args[0])
+        return self._attribute(rate)
+
+    def _one_of(self, rates: list[ast.expr]) -> str:
+        found = {self._held(rate) for rate in rates if not (isinstance(rate, ast.Constant) and not rate.value)}
+        return found.pop() if len(found) == 1 else ""
+
+    def _attribute(self, node: ast.expr) -> str:
+        """Return ``ATTRIBUTE`` or ``PART.ATTRIBUTE`` where an expression is that of the module, else nothing."""
+        if not isinstance(node, ast.Attribute) or not isinstance(node.ctx, ast.Load):
+            return ""
+        if isinstance(node.value, ast.Name):
+            return node.attr if node.value.id == self._self else ""
+        inner = self._attribute(node.value)
+        return f"{inner}.{node.attr}" if inner else ""
+
+    def _value(self, node: ast.expr) -> Any:
+        """Return what a name of the method's module stands for, as ``F.dropout``."""
+        if isinstance(node, ast.Name):
+            return None if node.id in self._assigned else self._globals.get(node.id, getattr(builtins, node.id, None))
+        return getattr(self._value(node.value), node.attr, None) if isinstance(node, ast.Attribute) else None
