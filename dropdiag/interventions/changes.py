@@ -59,10 +59,10 @@ class Insertion(Intervention):
     what = "insert"
 
     def __init__(self, model: nn.Module, behind: Mapping[str, nn.Module], patterns: Sequence[str], p: float) -> None:
-        super().__init__(patterns, [f"{path or '(model)'}:dropout" for path in behind])
-        self._p = p
         self._behind = [weakref.ref(module) for module in behind.values()]
-        self._hooks = [InsertedDropout(nn.Dropout(p)) for _ in behind]
+        self._hooks = [InsertedDropout(nn.Dropout(p), module) for module in behind.values()]
+        super().__init__(patterns, [f"{path}:{hook.name}" for path, hook in zip(behind, self._hooks, strict=True)])
+        self._p = p
         self.modules = {path: hook.dropout for path, hook in zip(behind, self._hooks, strict=True)}
         self._handles = [
             module.register_forward_hook(hook) for module, hook in zip(behind.values(), self._hooks, strict=True)

@@ -7,8 +7,9 @@ import builtins
 import dis
 import inspect
 import textwrap
-from collections.abc import Callable, Iterator
-from types import CodeType, FunctionType
+from collections import Counter
+from collections.abc import Iterator
+from types import CodeType, FunctionType, ModuleType
 from typing import Any, Final, NamedTuple
 
 import torch
@@ -22,6 +23,10 @@ KEYWORDS: Final = ("attention_dropout", "dropout_p", "dropout")
 
 Beside an ``attention_dropout``, ``dropout`` is that of the output.
 """
+
+
+COMPARED: Final = ("layerdrop", "layer_drop", "dropout", "drop_prob", "drop_rate", "drop_path")
+"""Parts of the names under which modules hold a rate that they compare with a random number themselves."""
 
 
 class CalledDropout(NamedTuple):
@@ -45,16 +50,14 @@ class CalledDropout(NamedTuple):
 
 
 def methods(kind: type[nn.Module], names: tuple[str, ...] = ("forward",)) -> Iterator[FunctionType]:
-    """Give the methods of a class, and those that they use of the same module; torch's own are left out."""
+    """Give the methods of a class, and those that they use of the same module."""
     waiting, seen = list(names), set(names)
     while waiting:
         name = waiting.pop()
-        for owner in kind.__mro__:
+        for owner in kind.__mro__[: kind.__mro__.index(nn.Module)]:
             function = _function(vars(owner).get(name))
             if function is None:
                 continue
-            if function.__module__.startswith("torch."):
-                break
             yield function
             used = _names(function.__code__)
             waiting += used - seen
@@ -75,11 +78,6 @@ def _names(code: CodeType) -> set[str]:
     return set(code.co_names).union(*map(_names, inner))
 
 
-def has_own_forward(kind: type[nn.Module]) -> bool:
-    """Whether a class runs a forward method that is not torch's."""
-    return next(methods(kind), None) is not None
-
-
 def reads(kind: type[nn.Module], attribute: str) -> bool:
     """Whether a forward pass of a module looks an attribute up."""
     return any(attribute in _names(method.__code__) for method in methods(kind))
@@ -92,22 +90,24 @@ def assigns(kind: type[nn.Module], attribute: str) -> bool:
 
 
 def called_dropouts(kind: type[nn.Module]) -> tuple[CalledDropout, ...]:
-    """Return the dropouts that a class draws by calling functions, each rate once.
+    """Return the dropouts that a class draws by calling functions, each rate once; none for torch's own classes.
 
     Where the source of a method cannot be had (as that of code which was typed into a plain interpreter), nothing of
     it is found.
     """
-    found = (called for method in methods(kind) if _may_drop(method) for called in _Reader(method).found())
+    own = (method for method in methods(kind) if not method.__module__.startswith("torch."))
+    found = (called for method in own if _may_drop(method) for called in _Reader(method).found())
     return tuple(dict.fromkeys(found))
 
 
-def _functions() -> dict[Callable[..., Any], tuple[str, DropoutKind]]:
+def _functions() -> dict[int, tuple[str, DropoutKind]]:
     known = [(name, kind) for kind in DROPOUT_KINDS for name in kind.functions]
     spelled = ((getattr(home, n + end, None), n, k) for n, k in known for end in ("", "_") for home in (F, torch))
-    return {function: (name, kind) for function, name, kind in spelled if function is not None}
+    return {id(function): (name, kind) for function, name, kind in spelled if function is not None}
 
 
 FUNCTIONS: Final = _functions()
+"""By id, as what a method's globals hold may have no hash, or an ``==`` of its own."""
 
 
 def _may_drop(method: FunctionType) -> bool:
@@ -115,11 +115,7 @@ def _may_drop(method: FunctionType) -> bool:
     code = method.__code__
     words = [*code.co_names, *code.co_varnames, *(c for c in code.co_consts if isinstance(c, tuple))]
     known = (method.__globals__.get(name) for name in code.co_names)
-    return "drop" in str(words).lower() or any(_is_known(value) for value in known)
-
-
-def _is_known(value: Any) -> bool:
-    return callable(value) and getattr(value, "__hash__", None) is not None and value in FUNCTIONS
+    return "drop" in str(words).lower() or any(id(value) in FUNCTIONS for value in known)
 
 
 class _Reader:
@@ -137,6 +133,9 @@ class _Reader:
         for node in self._nodes:
             if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
                 self._assigned.setdefault(node.targets[0].id, []).append(node.value)
+        stored = (node.id for node in self._nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store))
+        arguments = (node.arg for node in self._nodes if isinstance(node, ast.arg))
+        self._stored = Counter([*stored, *arguments])
 
     def found(self) -> Iterator[CalledDropout]:
         for node in self._nodes:
@@ -148,8 +147,8 @@ class _Reader:
     def _call(self, call: ast.Call) -> Iterator[CalledDropout]:
         function = self._value(call.func)
         keywords = {keyword.arg: keyword.value for keyword in call.keywords}
-        if _is_known(function):
-            name, kind = FUNCTIONS[function]
+        if id(function) in FUNCTIONS:
+            name, kind = FUNCTIONS[id(function)]
             position, keyword, default = kind.argument
             positional = call.args[position] if position < len(call.args) else ast.Constant(default)
             yield from self._rate(name, kind.grain, keywords.get(keyword, positional))
@@ -173,7 +172,7 @@ class _Reader:
             return
         for side in sides:
             attribute = self._attribute(side)
-            if "drop" in attribute.lower():
+            if any(word in attribute.lower() for word in COMPARED):
                 yield CalledDropout("layerdrop", "block", attribute, ast.unparse(side))
 
     def _held(self, rate: ast.expr) -> str:
@@ -181,7 +180,11 @@ class _Reader:
         if isinstance(rate, ast.IfExp):  # self.p if self.training else 0.0
             return self._one_of([rate.body, rate.orelse])
         if isinstance(rate, ast.Name):
-            return self._one_of(self._assigned.get(rate.id, []))
+            # Taken out, as it may be assigned from itself; and it may be bound in other ways: p *= 2, for p in ...
+            values = self._assigned.pop(rate.id, [])
+            held = self._one_of(values) if len(values) == self._stored[rate.id] else ""
+            self._assigned[rate.id] = values
+            return held
         if isinstance(rate, ast.Call) and self._value(rate.func) is float and len(rate.args) == 1:
             return self._held(rate.args[0])
         return self._attribute(rate)
@@ -202,5 +205,8 @@ class _Reader:
     def _value(self, node: ast.expr) -> Any:
         """Return what a name of the method's module stands for, as ``F.dropout``."""
         if isinstance(node, ast.Name):
-            return None if node.id in self._assigned else self._globals.get(node.id, getattr(builtins, node.id, None))
-        return getattr(self._value(node.value), node.attr, None) if isinstance(node, ast.Attribute) else None
+            of_module = self._globals.get(node.id, vars(builtins).get(node.id))
+            return None if node.id in self._stored else of_module
+        owner = self._value(node.value) if isinstance(node, ast.Attribute) else None
+        # Not getattr(), which makes lazy packages import and properties compute.
+        return vars(owner).get(node.attr) if isinstance(owner, ModuleType) and isinstance(node, ast.Attribute) else None

@@ -139,7 +139,12 @@ class InterventionLog:
 
     def step(self, completed: int) -> None:
         """Take note that a training step is over: schedules put the rates of the next one."""
+        # First at the step that ends: a schedule that followed another Recorder may have lost it.
+        self._tell()
         self.completed = completed
+        self._tell()
+
+    def _tell(self) -> None:
         for intervention in self._in_force:
             intervention.follow(self)
 

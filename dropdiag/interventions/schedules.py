@@ -71,8 +71,8 @@ class Schedule(Intervention):
         if now is None:
             self._driver = weakref.ref(log)
             # A resumed run goes on where it was; a new one may begin anywhere in a training.
-            resumed = log.start > 0 or self.completed == 0
-            self._ahead = 0 if resumed else self.completed - log.completed
+            resumed = 0 < log.start == log.completed
+            self._ahead = 0 if resumed or self.completed == 0 else self.completed - log.completed
         if now is None or now is log:
             self._go_to(log.completed + self._ahead)
 
@@ -81,10 +81,10 @@ class Schedule(Intervention):
         return log if log in LOGS else None
 
     def _go_to(self, completed: int) -> None:
+        if completed == self.completed or not self.in_force:
+            return
         self.completed = completed
         rate = self.rate
-        if not self.in_force:
-            return
         for name, place, attribute in self._places:
             module = place()
             if module is not None and not change(module, attribute, self, rate) and name not in self._lost:

@@ -148,8 +148,10 @@ class _Finder:
         for name, module, dropout in named_inserted(self._model):
             behind.setdefault(id(module), []).extend(self._of_module(dropout, [name]))
         for module in self._model.modules():
-            of_module = kind_of(module) is not None
-            yield from (self._of_module if of_module else self._of_calls)(module, paths[id(module)])
+            of_module = list(self._of_module(module, paths[id(module)]))
+            yield from of_module
+            if not of_module or of_module[0].inside:
+                yield from self._of_calls(module, paths[id(module)], {site.attribute for site in of_module})
             yield from behind.get(id(module), ())
 
     def _of_module(self, module: nn.Module, paths: list[str]) -> Iterator[DropoutSite]:
@@ -158,6 +160,8 @@ class _Finder:
         if kind is None:
             return
         attribute = next((name for name in kind.rates if hasattr(module, name)), "")
+        if not attribute and self._has_dropouts_inside(module):  # class names are all that such kinds are known by
+            return
         names = [path or "(model)" for path in paths]
         if kind.inside_layer:
             inner = [f"{name}:{kind.listed_as or 'dropout'}" for name in names]
@@ -170,15 +174,19 @@ class _Finder:
             names[0], what, rate, kind.grain, why_not, module, attribute, tuple(names), inside=kind.inside_layer
         )
 
-    def _of_calls(self, module: nn.Module, paths: list[str]) -> Iterator[DropoutSite]:
+    def _has_dropouts_inside(self, module: nn.Module) -> bool:
+        inner = any(kind_of(part) is not None for part in module.modules() if part is not module)
+        return inner or bool(self._called[type(module)])
+
+    def _of_calls(self, module: nn.Module, paths: list[str], held: set[str]) -> Iterator[DropoutSite]:
         """Give the sites of the dropouts that a module's code calls, those that one attribute holds as one."""
-        held: set[str] = set()
         for called in self._called[type(module)]:
             *parts, attribute = called.attribute.split(".")
             owner = functools.reduce(lambda whole, part: getattr(whole, part, None), parts, cast(Any, module))
             value = getattr(owner, attribute, None) if attribute else _literal(called.written)
-            if attribute and (value is None or isinstance(value, nn.Module) or isinstance(owner, nn.Module) and parts):
-                continue  # the rate of a dropout module, which has a site of its own
+            of_dropout = bool(parts) and isinstance(owner, nn.Module) and kind_of(owner) is not None
+            if of_dropout or (attribute and (value is None or isinstance(value, nn.Module))):
+                continue  # the rate of a dropout module, which has a site of its own, or none at all
             if not attribute or parts:
                 yield self._of_code(module, paths[0] or "(model)", called, _number(value))
             elif attribute not in held:
@@ -201,9 +209,10 @@ class _Finder:
         kind = type(module)
         if isinstance(getattr(module, attribute), Tensor):
             return f"its rate {attribute} is a tensor, which the model computes or learns"
-        if _number(vars(module).get(attribute)) is None:
-            return f"its {attribute} is no number that can be set"
-        if code.has_own_forward(kind) and not code.reads(kind, attribute):
+        rate = _number(vars(module).get(attribute))
+        if rate is None or not 0 <= rate <= 1:
+            return f"its {attribute} is no rate that can be set: {getattr(module, attribute)!r}"
+        if not code.reads(kind, attribute):
             return f"{kind.__name__}.forward does not look {attribute} up"
         setter = next((type(m).__name__ for m in self._setters_of(attribute) if _is_inside(module, m)), None)
         return None if setter is None else f"{setter} sets {attribute} itself as training goes on"

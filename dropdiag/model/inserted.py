@@ -20,12 +20,17 @@ class InsertedDropout:
     Attributes
     ----------
     dropout : nn.Module
+    name : str
+        ``dropout``; behind a module that has one already, ``dropout#2`` and so on.
     closed : bool
         Whether it does nothing any more.
     """
 
-    def __init__(self, dropout: nn.Module) -> None:
+    def __init__(self, dropout: nn.Module, behind: nn.Module) -> None:
+        taken = {hook.name for hook in inserted_in(behind)}
+        names = ("dropout", *(f"dropout#{number}" for number in range(2, len(taken) + 2)))
         self.dropout = dropout
+        self.name: str = next(name for name in names if name not in taken)
         self.closed = False
 
     def __call__(self, module: nn.Module, _args: object, output: object) -> Tensor | None:
@@ -43,18 +48,17 @@ class InsertedDropout:
         return dropped
 
 
-def inserted_in(module: nn.Module) -> list[nn.Module]:
-    """Return the dropouts that stand behind a module, in their order."""
+def inserted_in(module: nn.Module) -> list[InsertedDropout]:
+    """Return the hooks of the dropouts that stand behind a module, in their order."""
     hooks = module._forward_hooks.values()  # private, as torch has no public table of hooks
-    return [hook.dropout for hook in hooks if isinstance(hook, InsertedDropout) and not hook.closed]
+    return [hook for hook in hooks if isinstance(hook, InsertedDropout) and not hook.closed]
 
 
 def named_inserted(model: nn.Module) -> Iterator[tuple[str, nn.Module, nn.Module]]:
     """Give each inserted dropout of a model: its name, ``MODULE:dropout``, the module before it, and itself."""
     for path, module in model.named_modules():
-        for number, dropout in enumerate(inserted_in(module), start=1):
-            suffix = "" if number == 1 else f"#{number}"
-            yield f"{path or '(model)'}:dropout{suffix}", module, dropout
+        for hook in inserted_in(module):
+            yield f"{path or '(model)'}:{hook.name}", module, hook.dropout
 
 
 def record_before_inserted(model: nn.Module) -> None:

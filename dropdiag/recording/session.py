@@ -118,7 +118,8 @@ class Session:
         self._hooks = Hooks(model, hooked, self.router, self._functional, dropouts)
         record_before_inserted(model)
         self._interventions = InterventionLog(model, start or 0, self.writer.meta["interventions"])
-        self.writer.save_meta()
+        if self.writer.meta["interventions"]:
+            self.writer.save_meta()
         overhead.begin()
 
     def _has_hooks(self, site: Site) -> bool:
