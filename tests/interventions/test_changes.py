@@ -1,11 +1,13 @@
 """Rates that are set train as rates that were built in; undoing, in whatever order, restores what was there."""
 
 import copy
+import doctest
 import gc
 import itertools
 import random
 import re
 import weakref
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -199,3 +201,10 @@ def test_a_compiled_model_takes_a_new_rate():
     with dd.interventions.set(compiled, {"*": 0.5}):
         assert abs(float((compiled(x) == 0).float().mean()) - 0.5) < 5 * np.sqrt(0.25 / 10_000)
     assert abs(float((compiled(x) == 0).float().mean()) - 0.1) < 5 * np.sqrt(0.09 / 10_000)
+
+
+@pytest.mark.parametrize("module", ["changes", "schedules", "sites"])
+def test_the_examples_in_the_docstrings_hold(module):
+    found = doctest.testmod(import_module(f"dropdiag.interventions.{module}"))
+    assert found.attempted
+    assert not found.failed
