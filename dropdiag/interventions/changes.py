@@ -14,7 +14,7 @@ from torch import nn
 from dropdiag.errors import ArgumentError, DropdiagWarning
 from dropdiag.formatting import some
 from dropdiag.interventions.registry import Intervention
-from dropdiag.interventions.sites import DropoutSite, list_dropouts, unwrapped
+from dropdiag.interventions.sites import DropoutSite, list_dropouts, plain_name, unwrapped
 from dropdiag.interventions.slots import put, take_off
 from dropdiag.model.inserted import InsertedDropout
 
@@ -214,7 +214,7 @@ def insert(model: nn.Module, after: str | Sequence[str], p: float) -> Insertion:
     """
     rate, patterns = checked_rate(p, "p"), as_patterns(after)
     inner = unwrapped(model)
-    names = {name.replace("_orig_mod.", ""): module for name, module in inner.named_modules() if name}
+    names = {plain_name(name): module for name, module in inner.named_modules() if name}
     behind = {name: module for pattern in patterns for name, module in _matching(names, pattern).items()}
     for name, module in behind.items():
         if isinstance(module, (*_CONTAINERS, *_SEVERAL_OUTPUTS)):

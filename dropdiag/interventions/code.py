@@ -83,10 +83,31 @@ def reads(kind: type[nn.Module], attribute: str) -> bool:
     return any(attribute in _names(method.__code__) for method in methods(kind))
 
 
-def assigns(kind: type[nn.Module], attribute: str) -> bool:
-    """Whether a module assigns to an attribute of this name by itself: as it runs, or by its method `step`."""
-    stores = (i for m in methods(kind, ("forward", "step")) for i in dis.get_instructions(m))
-    return any(i.opname == "STORE_ATTR" and i.argval == attribute for i in stores)
+def assigns(kind: type[nn.Module], attribute: str, *, own: bool) -> bool:
+    """Whether a module assigns to an attribute of this name, as it runs or by its method `step`.
+
+    Parameters
+    ----------
+    kind : type
+    attribute : str
+    own : bool
+        True: to its own (``self.p = ...``); False: to that of something else (``self.drop.p = ...``).
+    """
+    for method in methods(kind, ("forward", "step")):
+        before = None
+        for instruction in dis.get_instructions(method):
+            if instruction.opname == "STORE_ATTR" and instruction.argval == attribute:
+                of_self = before is not None and _loads_self(before, method)
+                if of_self is own:
+                    return True
+            before = instruction
+    return False
+
+
+def _loads_self(instruction: dis.Instruction, method: FunctionType) -> bool:
+    # Newer versions of Python load two variables at once, the object that is assigned to last.
+    loaded = instruction.argval[-1] if isinstance(instruction.argval, tuple) else instruction.argval
+    return instruction.opname.startswith("LOAD_FAST") and loaded == method.__code__.co_varnames[0]
 
 
 def called_dropouts(kind: type[nn.Module]) -> tuple[CalledDropout, ...]:

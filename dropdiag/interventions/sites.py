@@ -7,7 +7,7 @@ import functools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import numpy as np
 from torch import Tensor, nn
@@ -17,6 +17,9 @@ from dropdiag.interventions.slots import own_rate
 from dropdiag.model.dropouts import kind_of
 from dropdiag.model.hook_base import eager
 from dropdiag.model.inserted import named_inserted
+
+_WRAPPERS: Final = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
+"""Of `torch.compile`, FSDP and checkpointing."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +125,11 @@ def list_dropouts(model: nn.Module) -> Dropouts:
     return Dropouts(_unique(_Finder(unwrapped(model)).sites()))
 
 
+def plain_name(path: str) -> str:
+    """Return a module's name without what wrappers put into it."""
+    return ".".join(part for part in path.split(".") if part not in _WRAPPERS)
+
+
 def unwrapped(model: nn.Module) -> nn.Module:
     """Return the model inside `torch.compile` and data-parallel wrappers, by whose names patterns are written."""
     model = eager(model)
@@ -143,7 +151,7 @@ class _Finder:
         """Give the sites in the order of the modules, each module once."""
         paths: dict[int, list[str]] = {}
         for path, module in self._model.named_modules(remove_duplicate=False):
-            paths.setdefault(id(module), []).append(path.replace("_orig_mod.", ""))
+            paths.setdefault(id(module), []).append(plain_name(path))
         behind: dict[int, list[DropoutSite]] = {}
         for name, module, dropout in named_inserted(self._model):
             behind.setdefault(id(module), []).extend(self._of_module(dropout, [name]))
@@ -214,15 +222,15 @@ class _Finder:
             return f"its {attribute} is no rate that can be set: {getattr(module, attribute)!r}"
         if not code.reads(kind, attribute):
             return f"{kind.__name__}.forward does not look {attribute} up"
-        setter = next((type(m).__name__ for m in self._setters_of(attribute) if _is_inside(module, m)), None)
-        return None if setter is None else f"{setter} sets {attribute} itself as training goes on"
+        setter = kind if code.assigns(kind, attribute, own=True) else self._setter(module, attribute)
+        return None if setter is None else f"{setter.__name__} sets {attribute} itself as training goes on"
 
-    def _setters_of(self, attribute: str) -> list[nn.Module]:
-        """Return the modules whose code changes such an attribute, of themselves or of a module inside."""
+    def _setter(self, module: nn.Module, attribute: str) -> type[nn.Module] | None:
+        """Return the class of a module whose code changes such an attribute of modules inside, as this one."""
         if attribute not in self._setters:
-            kinds = {kind for kind in self._classes if code.assigns(kind, attribute)}
+            kinds = {kind for kind in self._classes if code.assigns(kind, attribute, own=False)}
             self._setters[attribute] = [m for m in self._model.modules() if type(m) in kinds] if kinds else []
-        return self._setters[attribute]
+        return next((type(m) for m in self._setters[attribute] if _is_inside(module, m)), None)
 
 
 def _is_inside(module: nn.Module, whole: nn.Module) -> bool:

@@ -9,6 +9,7 @@ import pytest
 import torch
 import transformers
 from torch import nn
+from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 from torch.nn import functional as F
 
 import dropdiag as dd
@@ -189,6 +190,24 @@ class Scheduled(nn.Module):
         self.inner.p = self.rates.pop(0)
 
 
+class Annealed(nn.Dropout):
+    def forward(self, x):
+        self.p = self.p * 0.99
+        return super().forward(x)
+
+
+class KeepsItsProbabilities(nn.Module):
+    """Its p has nothing to do with that of the dropout inside."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Dropout(0.1)
+
+    def forward(self, x):
+        self.p = x.softmax(-1)
+        return self.inner(self.p)
+
+
 @dataclass
 class Config:
     dropout: float = 0.1
@@ -213,6 +232,7 @@ class Shared(nn.Module):
         (IgnoresItsRateDropout(), "0", "forward does not look p up"),
         (ConcreteDropout(), "0", "its rate p is a tensor"),
         (Scheduled(), "0.inner", "Scheduled sets p itself"),
+        (Annealed(), "0", "Annealed sets p itself"),
         (Shared(), "0:dropout", r"self\.config\.dropout in the code of Shared"),
         (nn.GRU(3, 3), "0:dropout", "between its layers, and has one"),
     ],
@@ -248,6 +268,10 @@ def test_names_are_those_of_modules_and_sites_come_once():
     assert lines[2].split() == ["a", "Dropout", "0.4", "element", "yes"]
 
 
+def test_an_attribute_of_the_same_name_elsewhere_does_not_matter():
+    assert dd.interventions.off(KeepsItsProbabilities()).sites == ("inner",)
+
+
 def test_wrappers_do_not_change_the_names():
     model = nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.1))
     for wrapped in (
@@ -257,3 +281,5 @@ def test_wrappers_do_not_change_the_names():
     ):
         names = [site.name for site in dd.interventions.list(wrapped)]
         assert names in (["1"], ["0.1"])
+    checkpointed = nn.Sequential(checkpoint_wrapper(nn.Dropout(0.1)))
+    assert [site.name for site in dd.interventions.list(checkpointed)] == ["0"]
