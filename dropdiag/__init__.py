@@ -6,6 +6,7 @@ Record
     `GAAF` is the paper's activation function, an `nn.Module`; `gaaf` puts it into a built model and fits its shape.
     `measure` holds the measurements that make passes of their own: `measure.net_variance`, the variance that dropout
     gives to net values and the gradient that comes of it.
+    `interventions` lists, sets, schedules and inserts the dropouts of a built model, and undoes it.
     `register_activation` makes an activation of one's own known.
 Read and compare
     `load` opens one run folder as a `Run`, or several as `Runs`: frames and `Histogram` objects.
@@ -27,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 from dropdiag.deprecation import renamed as _renamed
 
 if TYPE_CHECKING:
-    from dropdiag import analysis, gaaf, measure, plots
+    from dropdiag import analysis, gaaf, interventions, measure, plots
     from dropdiag.analysis.comparison import Comparison, compare
     from dropdiag.errors import DropdiagError, DropdiagWarning
     from dropdiag.gaaf.activation import GAAF
@@ -55,6 +56,7 @@ __all__ = [
     "compare",
     "every",
     "gaaf",
+    "interventions",
     "load",
     "log_spaced",
     "measure",
@@ -85,7 +87,7 @@ _old_name = _renamed(__name__, {"net_variance": "dropdiag.measure:net_variance"}
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("analysis", "gaaf", "measure", "plots", "report"):
+    if name in ("analysis", "gaaf", "interventions", "measure", "plots", "report"):
         return import_module(f"dropdiag.{name}")
     if name not in _HOME:
         return _old_name(name, stacklevel=3)  # which raises an AttributeError for a name that never was

@@ -53,6 +53,7 @@ def run_metadata(
         "finite_shares": True,  # a saturation share is missing where a net value is not finite: no histogram need tell
         "quantities": {q.name: q.described() for probe in probes for q in probe.quantities},
         "disabled_probes": [],
+        "interventions": [],  # an InterventionLog adds them
         "warnings": [],
         "every": every,
         "layers": [site.describe() for site in sites],

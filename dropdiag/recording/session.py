@@ -9,6 +9,8 @@ from typing import Any, Final
 
 from torch import nn
 
+from dropdiag.interventions.registry import InterventionLog
+from dropdiag.model.inserted import record_before_inserted
 from dropdiag.model.sites import ACTIVATION, DROPOUT, OUTPUT, WEIGHT, LayerPatterns, Patterns, Site, select, survey
 from dropdiag.probes.base import Probe, Signal, SiteInfo
 from dropdiag.recording import notices
@@ -124,6 +126,10 @@ class Session:
         hooked = [SiteInfo(s, activations.get(s.activation or "")) for s in sites if self._has_hooks(s)]
         dropouts = [site.module for site in sites if site.kind == DROPOUT]
         self._hooks = Hooks(model, hooked, self.router, self._functional, dropouts)
+        record_before_inserted(model)
+        self._interventions = InterventionLog(model, start or 0, self.writer.meta["interventions"])
+        if self.writer.meta["interventions"]:
+            self.writer.save_meta()
         overhead.begin()
 
     def _has_hooks(self, site: Site) -> bool:
@@ -142,6 +148,7 @@ class Session:
             The user's.
         """
         self.completed += 1
+        self._interventions.step(self.completed)
         if self._stopped:
             return
         begun = clock()
@@ -277,6 +284,7 @@ class Session:
         """
         if self.closed:
             return
+        self._interventions.close()
         self._release()
         self.closed = True
         # Nested, as warnings may be errors: what was recorded is written whatever happens before.

@@ -35,8 +35,15 @@ def joined_meta(old: dict[str, Any], new: dict[str, Any], resume_from: int) -> d
         "created": old["created"],
         "activations": {**old["activations"], **new["activations"]},
         "disabled_probes": [*old["disabled_probes"], *new["disabled_probes"]],
+        "interventions": [*_ended(old.get("interventions", []), resume_from), *new.get("interventions", [])],
         "warnings": [*old["warnings"], *([gap] if resume_from > old["steps"] else []), *new["warnings"]],
     }
+
+
+def _ended(interventions: list[dict[str, Any]], step: int) -> list[dict[str, Any]]:
+    """Return those made until a step, of which none goes on: those in force in a resumed run are listed anew."""
+    ends = [step if one["until"] is None else min(one["until"], step) for one in interventions]
+    return [{**one, "until": end} for one, end in zip(interventions, ends, strict=True) if one["step"] <= step]
 
 
 def resume_step(path: Path, resume: bool | int) -> int | None:
