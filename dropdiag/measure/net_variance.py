@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from dropdiag.errors import ArgumentError
 from dropdiag.histograms.histogram import Histogram
 from dropdiag.measure.masked_passes import CallKey, MaskedLayer, MaskedPasses
+from dropdiag.measure.rates import DroppedShares
 from dropdiag.model.activations import Activation, describe, phi_of, slope_at
 from dropdiag.model.sites import Site, effective
 from dropdiag.sketches.histogram import HistogramSketch
@@ -104,26 +105,53 @@ def measure(
     if not isinstance(seed, int):
         raise ArgumentError(f"seed must be a whole number, got {seed!r}")
     passes = MaskedPasses(model, batch, p, include, exclude)
-    masked_layers = {} if everywhere else passes.masked_layers(seed)
-    moments: dict[CallKey, _Moments] = {}
-    with passes.ready(seed) as run:
-        run(lambda key, z: moments.setdefault(key, _Moments(z)).update(z), masks)
-        if not any(m.mean.numel() for m in moments.values()):
-            raise ArgumentError("the batch gave no net value: it is empty, or no chosen activation was called")
-        if p != 0 and not any(m.m2.any() for m in moments.values()):
-            raise ArgumentError(
-                "no dropout mask reaches a net value that is measured, so that there is no variance"
-                + ("; pass p= to measure at a rate" if p is None else "")
-            )
-        sites = {site.layer: site for site in passes.sites}
-        found = {key: Measured(key, sites[key[0]], m, everywhere) for key, m in moments.items()}
-        # The same masks again, from the same seed: which means are saturated is known only now.
-        run(lambda key, z: found[key].update(z) if key in found else None, masks)
-    for key in masked_layers.keys() & found.keys():
-        found[key].closed_form = closed_form(masked_layers[key])
+    with passes.ready(seed):
+        found = _measured(passes, masks, everywhere)
+        if not everywhere:
+            for key, masked in passes.masked_layers().items():
+                if key in found:
+                    found[key].closed_form = closed_form(masked)
     order = {site.layer: i for i, site in enumerate(passes.sites)}
-    keys = sorted(moments, key=lambda key: (order[key[0]], key[1]))
-    return [found[key] for key in keys]
+    return [found[key] for key in sorted(found, key=lambda key: (order[key[0]], key[1]))]
+
+
+def _measured(passes: MaskedPasses, masks: int, everywhere: bool) -> dict[CallKey, Measured]:
+    moments = _moments(passes, masks)
+    sites = {site.layer: site for site in passes.sites}
+    found = {key: Measured(key, sites[key[0]], m, everywhere) for key, m in moments.items()}
+    # The same masks again, from the same seed: which means are saturated is known only now.
+    passes.run(lambda key, z: found[key].update(z) if key in found else None, masks)
+    return found
+
+
+def _moments(passes: MaskedPasses, masks: int) -> dict[CallKey, _Moments]:
+    """Make the first passes; refuse where they give no variance, or a rate that does not reach all dropouts."""
+    moments: dict[CallKey, _Moments] = {}
+    shares = DroppedShares(passes.rates, passes.p) if passes.p else None
+    if passes.p is not None:
+        passes.check_that_rate_reaches()
+    passes.run(
+        lambda key, z: moments.setdefault(key, _Moments(z)).update(z), masks, *([shares.watch] if shares else ())
+    )
+    if not any(m.mean.numel() for m in moments.values()):
+        raise ArgumentError("the batch gave no net value: it is empty, or no chosen activation was called")
+    if shares is not None:
+        while shares.is_open:
+            passes.go_on(lambda _key, _z: None, 1, shares.watch)
+        shares.check()
+    if passes.p != 0 and not any(m.m2.any() for m in moments.values()):
+        raise ArgumentError(_why_no_variance(passes))
+    return moments
+
+
+def _why_no_variance(passes: MaskedPasses) -> str:
+    if not passes.in_training:
+        return (
+            "the model is in evaluation mode and draws no masks: call model.train() before (and then eval() on the "
+            "parts of it that you keep in that mode while training), so that it is measured as it trains"
+        )
+    reason = "no dropout mask reaches a net value that is measured, so that there is no variance"
+    return reason + ("; pass p= to measure at a rate" if passes.p is None else "")
 
 
 class _Moments:
