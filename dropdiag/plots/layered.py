@@ -61,7 +61,7 @@ def choose(
     held = set(frame["condition"])
     styles = {name: look for name, look in one_look(runs, conditions).items() if name in held}
     # the layers are chosen last: a condition without any of them keeps its place in the legend
-    frame = chosen(frame, quantity, layers=names, conditions=None, known=styles)
+    frame = chosen(frame, quantity, layers=names, conditions=None, known=styles, places=as_runs(runs).places)
     return Chosen(runs, described(runs, quantity).label, frame, styles, titles)
 
 

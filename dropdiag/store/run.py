@@ -17,6 +17,7 @@ from dropdiag.errors import DropdiagWarning, NotRecordedError
 from dropdiag.histograms.histogram import Histogram
 from dropdiag.store.coverage import Coverage
 from dropdiag.store.folder import check_ranks, read_meta
+from dropdiag.store.order import Places, Site, joined, ranks, recorded
 from dropdiag.store.schema import Quantity, quantities_of
 from dropdiag.store.selection import Layers, Names, Selection, Steps
 
@@ -94,10 +95,23 @@ class Run:
 
     @cached_property
     def layers(self) -> pd.DataFrame:
-        """Sites in network order: layer, call, kind, type, activation, shape."""
+        """Sites in network order (that of execution, where it was recorded): layer, call, kind, type, activation, shape."""
         import pandas as pd  # noqa: PLC0415 - readers of histograms alone need no pandas
 
         return pd.DataFrame(self.meta["layers"])
+
+    @cached_property
+    def order(self) -> dict[Site, int]:
+        """Rank of each site (layer, call) in the order of execution; empty where none was recorded (schema 1).
+
+        Sites of one rank stand in parallel branches, or changed places while they were recorded.
+        """
+        return ranks(recorded(self.meta))
+
+    @cached_property
+    def places(self) -> Places:
+        """Where the sites stand: in the order of execution, or, where none was recorded, as `layers` lists them."""
+        return joined([(self.name, self.meta)])
 
     @cached_property
     def quantities(self) -> dict[str, Quantity]:
@@ -250,25 +264,25 @@ class Run:
         return read_recorded(self.path, self.meta["sessions"], choose, keep)
 
     def _recorded_steps(self) -> dict[tuple[str, str], list[int]]:
-        recorded = self.recorded(lambda _: {})  # without their bins and counts
-        recorded.warn()
-        return recorded.steps
+        found = self.recorded(lambda _: {})  # without their bins and counts
+        found.warn()
+        return found.steps
 
     def _found(self, quantities: Sequence[str], step: int | str | None, phase: str | None) -> Recorded:
         from dropdiag.store.histogram_rows import chooser  # noqa: PLC0415
 
-        recorded = self.recorded(chooser(quantities, step, phase))
-        recorded.warn()
-        recorded.check(self, quantities, step, phase)
-        return recorded
+        found = self.recorded(chooser(quantities, step, phase))
+        found.warn()
+        found.check(self, quantities, step, phase)
+        return found
 
-    def frame_of(self, recorded: Recorded, quantities: Sequence[str]) -> pd.DataFrame:
-        """Return what `recorded` found as the frame that `histograms` returns of several quantities."""
+    def frame_of(self, found: Recorded, quantities: Sequence[str]) -> pd.DataFrame:
+        """Return what was `recorded` as the frame that `histograms` returns of several quantities."""
         import pandas as pd  # noqa: PLC0415
 
-        order = {(site["layer"], site["call"]): i for i, site in enumerate(self.meta["layers"])}
-        rows = sorted(recorded.rows(), key=lambda row: (
-            quantities.index(row.quantity), row.step, order.get((row.layer, 0), len(order)), row.call,
+        places = self.places
+        rows = sorted(found.rows(), key=lambda row: (
+            quantities.index(row.quantity), row.step, places.key((row.layer, row.call)),
         ))  # fmt: skip
         return pd.DataFrame(rows, columns=["step", "phase", "layer", "call", "quantity", "histogram"])
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, overload
 import numpy as np
 
 from dropdiag.errors import ArgumentError
+from dropdiag.store.order import Places, joined
 from dropdiag.store.run import Run
 from dropdiag.store.selection import Layers, Names, Selection, Steps
 
@@ -68,6 +69,11 @@ class Runs(Sequence[Run]):
     def conditions(self) -> list[str]:
         """Conditions, in the order in which they first come."""
         return list(dict.fromkeys(run.condition for run in self.runs))
+
+    @cached_property
+    def places(self) -> Places:
+        """Where the sites of all runs stand: in the first run's order, with what only others have in between."""
+        return joined([(run.name, run.meta) for run in self.runs])
 
     @property
     def layers(self) -> pd.DataFrame:
