@@ -13,7 +13,15 @@ from dropdiag.analysis.baseline import certain
 from dropdiag.analysis.claims.claims import Claims, claims
 from dropdiag.analysis.compare.gather import gather
 from dropdiag.analysis.compare.lenient import Problems, opened
-from dropdiag.analysis.compare.matching import Matched, as_frame, check_match, layer_mismatches, matched, of_condition, sites
+from dropdiag.analysis.compare.matching import (
+    Matched,
+    as_frame,
+    check_match,
+    layer_mismatches,
+    matched,
+    of_condition,
+    sites,
+)
 from dropdiag.analysis.compare.measurements import CompareSettings, Measurements
 from dropdiag.analysis.compare.measures import quantities_of_runs
 from dropdiag.analysis.compare.step_ranges import StepRanges, step_ranges

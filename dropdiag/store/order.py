@@ -1,4 +1,4 @@
-"""In which order a network's sites are executed: what a run recorded of it, and how the orders of several runs are joined.
+"""In which order a network's sites are executed: what a run recorded of it, and the orders of several runs joined.
 
 An order is a sequence of groups of sites, (layer, call), in which the sites of one group share a rank: they stand in
 parallel branches, or changed places while they were recorded.
