@@ -26,7 +26,7 @@ from dropdiag.analysis.compare.measurements import CompareSettings, Measurements
 from dropdiag.analysis.compare.measures import quantities_of_runs
 from dropdiag.analysis.compare.step_ranges import StepRanges, step_ranges
 from dropdiag.analysis.compare.table import as_table, rows_of
-from dropdiag.analysis.select import check
+from dropdiag.analysis.select import check, today
 from dropdiag.errors import ArgumentError, DropdiagWarning, RunError
 from dropdiag.store.reader import Runs, add_problem
 
@@ -154,7 +154,7 @@ def compare(
     base = _baseline(every, baseline, problems)
     check_match(every, base, match)
     known = sites(every, base)
-    wanted = check("layer", layers, known)
+    wanted = check("layer", today(every, layers), known)
     problems += layer_mismatches(every)
     if every.places.problem:
         add_problem(problems, f"{every.places.problem}.")

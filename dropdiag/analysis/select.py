@@ -151,7 +151,9 @@ def of_one_phase(
     frame = frame.drop(columns="quantity").reset_index(drop=True)
     for label in set(kept) - set(frame["run"]):  # nothing at that step: asked alone, the run says what it has
         every[every.labels().index(label)].histograms(quantity, step, phase)
-    return chosen(frame, quantity, layers=layers, conditions=conditions, known=every.conditions, places=every.places)
+    return chosen(
+        frame, quantity, layers=today(every, layers), conditions=conditions, known=every.conditions, places=every.places
+    )
 
 
 def scalars(
@@ -243,7 +245,7 @@ def pushed_down(
         As in `histograms`.
     """
     every = as_runs(runs)
-    names = check("condition", conditions, every.conditions)
+    names, layers = check("condition", conditions, every.conditions), today(every, layers)
     some = list(layers) if layers is not None and not isinstance(layers, str) else None
     frame = gather(some, names)
     if frame.empty or set(some or ()) - set(frame["layer"].unique()):  # the error lists what there is instead
@@ -302,6 +304,13 @@ def chosen(
         return _by_place(frame, condition=names, layer=order)
     frame = _by_site(frame, places)
     return _by_place(frame, condition=names, **({} if layers is None else {"layer": order}))
+
+
+def today(runs: Run | Runs, layers: NamesOrAll) -> NamesOrAll:
+    """Return layers under their names of today, with a warning for each that is asked for by a former one."""
+    if layers is None or isinstance(layers, str):
+        return layers
+    return [str(name) for name in as_runs(runs).today(list(layers)) or ()]
 
 
 def check(kind: str, wanted: NamesOrAll, known: Iterable[str]) -> list[str]:

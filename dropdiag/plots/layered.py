@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from dropdiag.analysis.kde import OPEN, Limits, Support, bars_of, common_limits, curves_of
-from dropdiag.analysis.select import SITE, check, chosen, histograms, pooled
+from dropdiag.analysis.select import SITE, check, chosen, histograms, pooled, today
 from dropdiag.plots.density import density
 from dropdiag.plots.layout import absent, panels
 from dropdiag.plots.style import Look, Panels, looks
@@ -61,7 +61,9 @@ def choose(
     held = set(frame["condition"])
     styles = {name: look for name, look in one_look(runs, conditions).items() if name in held}
     # the layers are chosen last: a condition without any of them keeps its place in the legend
-    frame = chosen(frame, quantity, layers=names, conditions=None, known=styles, places=as_runs(runs).places)
+    frame = chosen(
+        frame, quantity, layers=today(runs, names), conditions=None, known=styles, places=as_runs(runs).places
+    )
     return Chosen(runs, described(runs, quantity).label, frame, styles, titles)
 
 

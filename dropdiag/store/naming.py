@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import numpy as np
 
 from dropdiag.errors import DropdiagWarning
-from dropdiag.store.order import Site
+from dropdiag.store.order import Places, Site
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from dropdiag.store.run import Run
     from dropdiag.store.selection import Layers
 
 
@@ -198,14 +197,17 @@ def _weights(meta: Mapping[str, Any]) -> frozenset[str]:
     return frozenset(str(row["layer"]) for row in meta["layers"] if row["kind"] == "weight")
 
 
-def today(runs: Sequence[Run], layers: Layers) -> Layers:
+def today(layers: Layers, places: Places, metas: Iterable[Mapping[str, Any]]) -> Layers:
     """Return layers that were asked for under their names of today.
 
     Parameters
     ----------
-    runs : sequence of Run
     layers : str, sequence of str or None, optional
         As of `Run.select`. What no run has is left as it is.
+    places : Places
+        Of the sites of all runs.
+    metas : iterable of mapping
+        ``run.json`` of each.
 
     Warns
     -----
@@ -214,13 +216,12 @@ def today(runs: Sequence[Run], layers: Layers) -> Layers:
         today.
     """
     several = [layers] if isinstance(layers, str) else layers
-    if not isinstance(several, Sequence) or not any(run.meta.get("schema", 1) > 1 for run in runs):
+    if not isinstance(several, Sequence):
         return layers
-    known = {str(row["layer"]) for run in runs for row in run.meta["layers"]}
-    asked = [name for name in several if isinstance(name, str) and name not in known]
-    told = layers_formerly(run.meta for run in runs) if asked else {}
+    asked = [name for name in several if isinstance(name, str) and not places.has(name)]
+    told = layers_formerly(metas) if asked else {}
     instead = {name: list(dict.fromkeys(layer for layer, _ in told[name])) for name in asked if name in told}
     for name, new in instead.items():
         message = f"{name!r} is the name that an earlier version gave to {', '.join(map(repr, new))}: taken as these"
         warnings.warn(message, DropdiagWarning, stacklevel=4)
-    return [one for name in several for one in instead.get(name or "", [name])]
+    return [one for name in several for one in instead.get(name or "", [name])] if instead else layers

@@ -61,6 +61,10 @@ class Places:
         rank, place, _ = self._last.get(layer, self._end)
         return rank, place, call
 
+    def has(self, layer: str) -> bool:
+        """Whether a layer is known."""
+        return layer in self._last
+
     def sorted(self, sites: Iterable[Site]) -> list[Site]:
         """Return sites in their order; those of which nothing is known by name."""
         return sorted(sites, key=lambda site: (self.key(site), site))

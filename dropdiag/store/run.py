@@ -183,7 +183,7 @@ class Run:
         """
         from dropdiag.store.reading import decoded  # noqa: PLC0415 - pyarrow is not paid for `import`
 
-        selection = Selection.of(quantity, phase, today([self], layer), steps)
+        selection = Selection.of(quantity, phase, today(layer, self.places, [self.meta]), steps)
         table, problems, _ = self.read_scalars(selection)
         for problem in problems:
             warnings.warn(problem, DropdiagWarning, stacklevel=2)

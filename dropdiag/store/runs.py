@@ -77,6 +77,10 @@ class Runs(Sequence[Run]):
         """Where the sites of all runs stand: in the first run's order, with what only others have in between."""
         return joined([(run.name, run.meta) for run in self.runs])
 
+    def today(self, layers: Layers) -> Layers:
+        """Return layers under their names of today, with a warning for each that is asked for by a former one."""
+        return today(layers, self.places, (run.meta for run in self.runs))
+
     @property
     def layers(self) -> pd.DataFrame:
         """As `Run.layers`, with columns condition, seed, run before."""
@@ -155,7 +159,7 @@ class Runs(Sequence[Run]):
         """
         from dropdiag.store.batches import blocks  # noqa: PLC0415
 
-        selection = Selection.of(quantity, phase, today(self.runs, layer), steps)
+        selection = Selection.of(quantity, phase, self.today(layer), steps)
         names = {condition} if isinstance(condition, str) else condition
         wanted = [i for i, run in enumerate(self.runs) if names is None or run.condition in names]
         return blocks(self.runs, wanted, selection, self._cache)
