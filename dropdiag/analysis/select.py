@@ -209,17 +209,24 @@ def _by_place(frame: pd.DataFrame, **orders: Iterable[object]) -> pd.DataFrame:
     return rows
 
 
-def _by_site(frame: pd.DataFrame, places: Places) -> pd.DataFrame:
-    """Rows in network order, those of the network as a whole last; warn where the runs do not agree on it."""
-    if places.problem:
-        warnings.warn(f"{places.problem}.", DropdiagWarning, stacklevel=4)
+def by_site(frame: pd.DataFrame, places: Places, layers: NamesOrAll = None) -> pd.DataFrame:
+    """Rows site by site, whatever the condition, in network order or in that of some layers.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Columns layer, call.
+    places : Places
+        Of the runs' sites. Rows of the network as a whole come last.
+    layers : sequence of str, optional
+    """
     known = list(frame[SITE].drop_duplicates().itertuples(index=False, name=None))
     order = {site: i for i, site in enumerate(places.sorted(site for site in known if isinstance(site[0], str)))}
     # looked up once a site, not once a row: of long runs there are a million
-    place = np.array([order.get(site, len(order)) for site in known])
+    place = np.array([order.get(site, len(order)) for site in known], np.int64)
     number = frame.groupby(SITE, sort=False, dropna=False).ngroup().to_numpy()
     rows: pd.DataFrame = frame.iloc[np.argsort(place[number], kind="stable")].reset_index(drop=True)
-    return rows
+    return rows if layers is None else _by_place(rows, layer=layers)
 
 
 def pushed_down(
@@ -302,8 +309,9 @@ def chosen(
         raise NotRecordedError(f"none of the conditions {listed(names)} holds {what!r}; choose among others")
     if places is None:
         return _by_place(frame, condition=names, layer=order)
-    frame = _by_site(frame, places)
-    return _by_place(frame, condition=names, **({} if layers is None else {"layer": order}))
+    if places.problem:
+        warnings.warn(f"{places.problem}.", DropdiagWarning, stacklevel=3)
+    return _by_place(by_site(frame, places, layers), condition=names)
 
 
 def today(runs: Run | Runs, layers: NamesOrAll) -> NamesOrAll:

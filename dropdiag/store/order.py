@@ -6,13 +6,17 @@ parallel branches, or changed places while they were recorded.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeAlias
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from heapq import heappop, heappush
+from itertools import combinations, pairwise, product
+from typing import Any, Final, TypeAlias
 
 Site: TypeAlias = tuple[str, int]
 Group: TypeAlias = tuple[Site, ...]
 Order: TypeAlias = tuple[Group, ...]
 Key: TypeAlias = tuple[int, int, int]
+FEW: Final = 30
 
 
 def recorded(meta: Mapping[str, Any]) -> Order:
@@ -75,7 +79,7 @@ class Places:
 
 
 def joined(runs: Sequence[tuple[str, Mapping[str, Any]]]) -> Places:
-    """Join the orders of several runs: the first run's, with what only others have behind what comes before it there.
+    """Join the orders of several runs: a site comes before another if it does in any run, or else in the first run.
 
     Parameters
     ----------
@@ -85,16 +89,63 @@ def joined(runs: Sequence[tuple[str, Mapping[str, Any]]]) -> Places:
     Returns
     -------
     Places
-        Its problem tells of the first two runs that executed two sites in opposite orders.
+        Where two runs executed two sites in opposite orders its problem says so, and the earlier run decides.
     """
-    order, problem = Order(), ""
-    executed = _distinct(runs, "order", recorded)
-    for name, other in executed:
-        order, turned = _with(order, other)
-        problem = problem or ("" if turned is None else _told(executed, name, turned))
-    for _, other in _distinct(runs, "layers", listed):  # what never ran, or of which no order was recorded
-        order, _ = _with(order, other)
-    return Places(order, problem)
+    executed, lists = _distinct(runs, "order", recorded), _distinct(runs, "layers", listed)
+    orders = [order for _, order in executed]
+    ran = {site for order in orders for group in order for site in group}
+    # a list is no order of execution: it says where to put a site that no order holds, and nothing of the others
+    pairs = [pair for order in orders for pair in _steps(order)]
+    pairs += [(one, two) for _, order in lists for one, two in _steps(order) if two not in ran]
+    sites = dict.fromkeys(site for order in (*orders, *(one for _, one in lists)) for group in order for site in group)
+    return Places(tuple((site,) for site in _sorted(list(sites), pairs)), _contradiction(executed))
+
+
+def _steps(order: Order) -> Iterator[tuple[Site, Site]]:
+    """Yield each site with those of the next rank."""
+    for group, following in pairwise(order):
+        yield from product(group, following)
+
+
+def _sorted(sites: Sequence[Site], pairs: Iterable[tuple[Site, Site]]) -> list[Site]:
+    """Sort sites so that the first of each pair comes first; what no pair decides, or several contradict, as given."""
+    number = {site: i for i, site in enumerate(sites)}
+    followers: dict[int, set[int]] = {}
+    for one, two in pairs:
+        followers.setdefault(number[one], set()).add(number[two])
+    waiting = Counter(two for after in followers.values() for two in after)
+    left, ready = dict.fromkeys(range(len(sites))), [i for i in range(len(sites)) if not waiting[i]]
+    found = []
+    while left:
+        # where each of those that are left waits for another, the order in which they were given decides
+        at = heappop(ready) if ready else next(iter(left))
+        if at not in left:
+            continue
+        del left[at]
+        found.append(sites[at])
+        for after in followers.get(at, ()):
+            waiting[after] -= 1
+            if not waiting[after]:
+                heappush(ready, after)
+    return found
+
+
+def _contradiction(executed: Sequence[tuple[str, Order]]) -> str:
+    """Say which runs executed two sites in opposite orders; nothing where none did."""
+    # of hundreds that differ, as where layers are drawn at random, the first ones will do
+    for (first, order), (second, other) in combinations(executed[:FEW], 2):
+        known = ranks(order)
+        latest: Site | None = None
+        for group in other:
+            here = sorted((site for site in group if site in known), key=known.__getitem__)
+            if here and latest is not None and known[here[0]] < known[latest]:
+                one, two = (f"{layer!r}" + (f" (call {call + 1})" if call else "") for layer, call in (here[0], latest))
+                return (
+                    f"{first} and {second} executed their layers in different orders: {one} comes before {two} in the "
+                    "first, after it in the second; layers stand in the order of the first"
+                )
+            latest = here[-1] if here and (latest is None or known[here[-1]] > known[latest]) else latest
+    return ""
 
 
 def _distinct(
@@ -109,39 +160,3 @@ def _distinct(
             found.setdefault(order_of(meta), name)
             before = meta.get(field)
     return [(name, order) for order, name in found.items() if order]
-
-
-def _told(executed: Sequence[tuple[str, Order]], name: str, turned: tuple[Site, Site]) -> str:
-    """Say which runs executed two sites in opposite orders; the named run has the first one of them first."""
-    held = [(run, [ranks(order).get(site) for site in turned]) for run, order in executed]
-    # where no run has both, they follow from several runs
-    other = next((run for run, (a, b) in held if a is not None and b is not None and b < a), executed[0][0])
-    one, two = (f"{layer!r}" + (f" (call {call + 1})" if call else "") for layer, call in turned)
-    return (
-        f"{other} and {name} executed their layers in different orders: {two} comes before {one} in the first, after "
-        f"it in the second; layers stand in the order of {executed[0][0]}"
-    )
-
-
-def _with(order: Order, other: Order) -> tuple[Order, tuple[Site, Site] | None]:
-    """Add the sites that only the other order has; also two sites that stand the other way round in it, if any do."""
-    known = ranks(order)
-    joining: dict[int, list[Site]] = {}
-    behind: dict[int, list[Group]] = {}
-    at, last, turned = -1, None, None
-    for group in other:
-        here = [site for site in group if site in known]
-        new = [site for site in group if site not in known]
-        for site in here:
-            if known[site] < at and turned is None and last is not None:
-                turned = last, site
-        if here:
-            joining.setdefault(known[here[0]], []).extend(new)
-            latest = max(here, key=known.__getitem__)
-            at, last = (known[latest], latest) if known[latest] >= at else (at, last)
-        elif new:
-            behind.setdefault(at, []).append(tuple(new))
-    made = [*behind.get(-1, ())]
-    for rank, group in enumerate(order):
-        made += [(*group, *joining.get(rank, ())), *behind.get(rank, ())]
-    return tuple(made), turned

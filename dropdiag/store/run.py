@@ -18,7 +18,7 @@ from dropdiag.histograms.histogram import Histogram
 from dropdiag.store.coverage import Coverage
 from dropdiag.store.folder import check_ranks, read_meta
 from dropdiag.store.naming import NO_NAMES, Names, today
-from dropdiag.store.order import Places, Site, joined, ranks, recorded
+from dropdiag.store.order import Places, Site, listed, ranks, recorded
 from dropdiag.store.schema import Quantity, quantities_of
 from dropdiag.store.selection import Layers, Selection, Steps
 from dropdiag.store.selection import Names as Chosen
@@ -125,7 +125,7 @@ class Run:
     @cached_property
     def places(self) -> Places:
         """Where the sites stand: in the order of execution, or, where none was recorded, as `layers` lists them."""
-        return joined([(self.name, self.meta)])
+        return Places(listed(self.meta))
 
     @cached_property
     def quantities(self) -> dict[str, Quantity]:
