@@ -132,7 +132,8 @@ def _meta(made: Content, condition: str, seed: int | None, activation: str) -> d
         ]
     known = {activation: {"sup": 1.0, "eps": 0.1, **AREAS[activation]}} if activation in AREAS else {}
     config = {"condition": condition} | ({} if seed is None else {"seed": seed})
-    return {"config": config, "versions": {}, "layers": layers, "activations": known}
+    order = [[[site["layer"], site["call"]]] for site in layers]
+    return {"config": config, "versions": {}, "layers": layers, "order": order, "activations": known}
 
 
 def _scalars(made: Content, phase: str) -> list[ScalarRow]:

@@ -13,14 +13,22 @@ from dropdiag.analysis.baseline import certain
 from dropdiag.analysis.claims.claims import Claims, claims
 from dropdiag.analysis.compare.gather import gather
 from dropdiag.analysis.compare.lenient import Problems, opened
-from dropdiag.analysis.compare.matching import Matched, as_frame, check_match, layer_mismatches, matched, sites
+from dropdiag.analysis.compare.matching import (
+    Matched,
+    as_frame,
+    check_match,
+    layer_mismatches,
+    matched,
+    of_condition,
+    sites,
+)
 from dropdiag.analysis.compare.measurements import CompareSettings, Measurements
 from dropdiag.analysis.compare.measures import quantities_of_runs
 from dropdiag.analysis.compare.step_ranges import StepRanges, step_ranges
 from dropdiag.analysis.compare.table import as_table, rows_of
-from dropdiag.analysis.select import check
+from dropdiag.analysis.select import check, today
 from dropdiag.errors import ArgumentError, DropdiagWarning, RunError
-from dropdiag.store.reader import Runs
+from dropdiag.store.reader import Runs, add_problem
 
 _UNSET: Final[Any] = object()
 
@@ -37,7 +45,8 @@ class Comparison(Measurements):
         Columns condition, layer, reason: layers that stand beside no other.
     problems : tuple of str
         What could not be read or compared, and why, a sentence each.
-    runs, baseline, conditions, layers, measured, histograms, step_ranges, settings, quantities
+    runs, baseline, conditions, layers, measured, histograms, step_ranges, settings, quantities, names,
+    places
         As of all `Measurements`; ``runs`` are those that could be read.
     """
 
@@ -145,15 +154,20 @@ def compare(
     base = _baseline(every, baseline, problems)
     check_match(every, base, match)
     known = sites(every, base)
-    wanted = check("layer", layers, known)
+    wanted = check("layer", today(every, layers), known)
     problems += layer_mismatches(every)
+    if every.places.problem:
+        add_problem(problems, f"{every.places.problem}.")
     matches = {name: matched(every, base, name, match) for name in every.conditions if name != base}
     ranges, quantities = step_ranges(every), quantities_of_runs(every)
     found = gather(every, quantities, problems, {one.until for one in ranges.values()})
     values, histograms = (_as_in_baseline(frame, matches) for frame in found)
-    # in network order, whatever order they were asked for in: slopes are taken over it
-    names = tuple(name for name in known if name in wanted)
-    measurements = Measurements(every, (base, *matches), names, values, histograms, ranges, settings, quantities)
+    names = tuple(name for name in known if name in wanted)  # in network order, whatever order they were asked for in
+    called = {name: beside.layers for name, beside in matches.items()}
+    places = of_condition(every, base).places
+    measurements = Measurements(
+        every, (base, *matches), names, values, histograms, ranges, settings, quantities, called, places
+    )
     rows = [row for name, beside in matches.items() for row in rows_of(measurements.pair(name, base), beside)]
     _tell(problems, on_unreadable)
     return Comparison(**vars(measurements), table=as_table(rows), unmatched=as_frame(matches), problems=tuple(problems))

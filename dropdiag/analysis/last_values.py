@@ -71,7 +71,6 @@ def last_values(
         The network as a whole first, then by quantity and phase, layers in network order. What only counts or times
         (`Quantity.scale` "none", of dropdiag's own) is left out.
     """
-    places = {(str(site["layer"]), int(site["call"])): i for i, site in enumerate(run.meta["layers"])}
     found = [
         one for one in (*_scalars(run, step), *_distributions(run, step))
         if _is_shown(run, one.quantity) and (phase is None or one.phase in (phase, TRAIN))
@@ -80,7 +79,7 @@ def last_values(
     names = {name: i for i, name in enumerate(dict.fromkeys(one.quantity for one in found))}
 
     def order(one: LastValue) -> tuple[Any, ...]:
-        place = places.get((one.layer, one.call), len(places))
+        place = run.places.key((one.layer, one.call))
         return one.layer != "", names[one.quantity], one.phase != TRAIN, one.phase, place
 
     return sorted(found, key=order)

@@ -184,7 +184,8 @@ def _sites_of(run: Run, pattern: str | None) -> list[dict[str, Any]]:
     for layer, call in _calls(run) - calls:
         like = next((site for site in known if site["layer"] == layer), None)
         if like is not None:
-            known.insert(known.index(like) + call, {**like, "call": call})
+            known.append({**like, "call": call})
+    known.sort(key=lambda site: run.places.key((site["layer"], site["call"])))
     chosen = known if pattern is None else [s for s in known if fnmatchcase(s["layer"], pattern)]
     if not chosen:
         names = ", ".join(dict.fromkeys(site["layer"] for site in known))

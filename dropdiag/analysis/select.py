@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import reduce
 from operator import add
@@ -11,9 +12,10 @@ import numpy as np
 import pandas as pd
 
 from dropdiag.analysis.phases import common, keep, listed
-from dropdiag.errors import ArgumentError, NotRecordedError
+from dropdiag.errors import ArgumentError, DropdiagWarning, NotRecordedError
 from dropdiag.histograms.histogram import Histogram
 from dropdiag.store.histogram_rows import chooser, phases_of
+from dropdiag.store.order import Places
 from dropdiag.store.read_ahead import read_ahead
 from dropdiag.store.reader import Run, Runs, as_runs
 from dropdiag.store.selection import Names, NamesOrAll
@@ -149,7 +151,9 @@ def of_one_phase(
     frame = frame.drop(columns="quantity").reset_index(drop=True)
     for label in set(kept) - set(frame["run"]):  # nothing at that step: asked alone, the run says what it has
         every[every.labels().index(label)].histograms(quantity, step, phase)
-    return chosen(frame, quantity, layers=layers, conditions=conditions, known=every.conditions)
+    return chosen(
+        frame, quantity, layers=today(every, layers), conditions=conditions, known=every.conditions, places=every.places
+    )
 
 
 def scalars(
@@ -205,6 +209,26 @@ def _by_place(frame: pd.DataFrame, **orders: Iterable[object]) -> pd.DataFrame:
     return rows
 
 
+def by_site(frame: pd.DataFrame, places: Places, layers: NamesOrAll = None) -> pd.DataFrame:
+    """Rows site by site, whatever the condition, in network order or in that of some layers.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Columns layer, call.
+    places : Places
+        Of the runs' sites. Rows of the network as a whole come last.
+    layers : sequence of str, optional
+    """
+    known = list(frame[SITE].drop_duplicates().itertuples(index=False, name=None))
+    order = {site: i for i, site in enumerate(places.sorted(site for site in known if isinstance(site[0], str)))}
+    # looked up once a site, not once a row: of long runs there are a million
+    place = np.array([order.get(site, len(order)) for site in known], np.int64)
+    number = frame.groupby(SITE, sort=False, dropna=False).ngroup().to_numpy()
+    rows: pd.DataFrame = frame.iloc[np.argsort(place[number], kind="stable")].reset_index(drop=True)
+    return rows if layers is None else _by_place(rows, layer=layers)
+
+
 def pushed_down(
     runs: Run | Runs,
     quantity: str,
@@ -227,13 +251,13 @@ def pushed_down(
     ArgumentError, NotRecordedError
         As in `histograms`.
     """
-    known = as_runs(runs).conditions
-    names = check("condition", conditions, known)
+    every = as_runs(runs)
+    names, layers = check("condition", conditions, every.conditions), today(every, layers)
     some = list(layers) if layers is not None and not isinstance(layers, str) else None
     frame = gather(some, names)
     if frame.empty or set(some or ()) - set(frame["layer"].unique()):  # the error lists what there is instead
         frame = gather(None, None)
-    return chosen(frame, quantity, layers=layers, conditions=conditions, known=known)
+    return chosen(frame, quantity, layers=layers, conditions=conditions, known=every.conditions, places=every.places)
 
 
 def as_text(frame: pd.DataFrame) -> pd.DataFrame:
@@ -243,14 +267,36 @@ def as_text(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def chosen(
-    frame: pd.DataFrame, what: str, *, layers: NamesOrAll, conditions: NamesOrAll, known: Iterable[str]
+    frame: pd.DataFrame,
+    what: str,
+    *,
+    layers: NamesOrAll,
+    conditions: NamesOrAll,
+    known: Iterable[str],
+    places: Places | None = None,
 ) -> pd.DataFrame:
-    """Rows of the given layers and conditions, in the order given.
+    """Rows of the given layers and conditions, in the order given: of all layers in network order.
+
+    Parameters
+    ----------
+    frame : DataFrame
+    what : str
+        What the rows are of.
+    layers, conditions : sequence of str, optional
+    known : iterable of str
+        All conditions.
+    places : Places, optional
+        Of the runs' sites; None: in the order in which layers first come.
 
     Raises
     ------
     ArgumentError, NotRecordedError
         As in `histograms`.
+
+    Warns
+    -----
+    DropdiagWarning
+        If the runs do not agree on the order of their layers.
     """
     names = check("condition", conditions, known)
     if frame.empty:
@@ -261,7 +307,18 @@ def chosen(
         frame = frame[frame["layer"].isin(order)]
     if frame.empty:
         raise NotRecordedError(f"none of the conditions {listed(names)} holds {what!r}; choose among others")
-    return _by_place(frame, condition=names, layer=order)
+    if places is None:
+        return _by_place(frame, condition=names, layer=order)
+    if places.problem:
+        warnings.warn(f"{places.problem}.", DropdiagWarning, stacklevel=3)
+    return _by_place(by_site(frame, places, layers), condition=names)
+
+
+def today(runs: Run | Runs, layers: NamesOrAll) -> NamesOrAll:
+    """Return layers under their names of today, with a warning for each that is asked for by a former one."""
+    if layers is None or isinstance(layers, str):
+        return layers
+    return [str(name) for name in as_runs(runs).today(list(layers)) or ()]
 
 
 def check(kind: str, wanted: NamesOrAll, known: Iterable[str]) -> list[str]:

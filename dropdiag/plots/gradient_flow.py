@@ -11,11 +11,12 @@ from matplotlib.axes import Axes
 from dropdiag.analysis.gradient_flow import curves, table
 from dropdiag.analysis.select import GROUP
 from dropdiag.errors import NotRecordedError
-from dropdiag.plots.layered import Site, by_site, one_look, sites
+from dropdiag.plots.layered import by_panel, by_site, one_look, sites
 from dropdiag.plots.layout import begin, finish, log_axis, panels, share_log_y
 from dropdiag.plots.steps import over_steps
 from dropdiag.plots.style import GREY, Look, Panels, Styles, context
-from dropdiag.plots.words import Conditions, Layers, Titles, interval, layer_names, plain, power, site_title
+from dropdiag.plots.words import Conditions, Layers, Titles, interval, layer_names, plain, power, site_titles
+from dropdiag.store.order import Site
 from dropdiag.store.reader import Run, Runs
 
 MEAN, RATIO = 10.0, 80.0  # where the columns of numbers begin, in points from the panel
@@ -53,16 +54,17 @@ def gradient_flow(
     names, titles = layer_names(layers)
     with context():
         lines = curves(runs, layers=names, conditions=conditions)
-        means = table(runs, layers=names, conditions=conditions, baseline=baseline)
+        means = by_panel(runs, table(runs, layers=names, conditions=conditions, baseline=baseline), names)
         styles = one_look(runs, conditions)
         if lines.empty:
             raise NotRecordedError(_nothing(means))
         parts = by_site(lines)
         figure, axes = panels(len(sites(means)), height=2.3, below=0.85 + 0.2 * len(means))
         *grid, below = axes
-        for site, ax in zip(sites(means), grid, strict=True):
+        called = site_titles(sites(means), titles)
+        for (site, title), ax in zip(called.items(), grid, strict=True):
             over_steps(parts[site], ax=ax, styles=styles, log=True, empty="no gradient")
-            ax.set_title(site_title(*site, titles))
+            ax.set_title(title)
         share_log_y(grid)
         averages(means, ax=below, styles=styles, titles=titles)
         return finish(figure, grid, styles, label=LABEL)
@@ -106,7 +108,7 @@ def averages(means: pd.DataFrame, *, ax: Axes | None = None, styles: Styles = No
 
 
 def _nothing(means: pd.DataFrame) -> str:
-    names = [site_title(*site) for site in sites(means)]
+    names = list(site_titles(sites(means)).values())
     layers = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
     return (f"no gradient flow to draw: not one value of {layers} is finite and positive; "
             "are the layers frozen, or did the gradients overflow?")  # fmt: skip
@@ -135,7 +137,7 @@ def _column(ax: Axes, points: float, y: float, text: str, colour: str) -> None:
 
 def _rows(ax: Axes, found: list[Site], height: float, titles: Titles) -> None:
     middle = [place * height + (height - 1.7) / 2 for place in range(len(found))]
-    ax.set_yticks(middle, [site_title(layer, call, titles) for layer, call in found])
+    ax.set_yticks(middle, list(site_titles(found, titles).values()))
     ax.tick_params(axis="y", length=0)
     borders = [place * height - 0.85 for place in range(1, len(found))]
     ax.hlines(borders, 0.0, 1.0, transform=ax.get_yaxis_transform(), color="#DDDDDD", lw=0.7, zorder=0)

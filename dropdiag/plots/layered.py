@@ -5,21 +5,20 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import pandas as pd
 from matplotlib.axes import Axes
 
 from dropdiag.analysis.kde import OPEN, Limits, Support, bars_of, common_limits, curves_of
-from dropdiag.analysis.select import SITE, check, chosen, histograms, pooled
+from dropdiag.analysis.select import SITE, check, chosen, histograms, pooled, today
+from dropdiag.analysis.select import by_site as rows_by_site
 from dropdiag.plots.density import density
 from dropdiag.plots.layout import absent, panels
 from dropdiag.plots.style import Look, Panels, looks
-from dropdiag.plots.words import Conditions, Layers, layer_names, plain, site_title
+from dropdiag.plots.words import Conditions, Layers, layer_names, plain, site_titles
+from dropdiag.store.order import Site
 from dropdiag.store.reader import Run, Runs, as_runs
 from dropdiag.store.schema import Quantity
-
-Site: TypeAlias = tuple[str, int]
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +60,9 @@ def choose(
     held = set(frame["condition"])
     styles = {name: look for name, look in one_look(runs, conditions).items() if name in held}
     # the layers are chosen last: a condition without any of them keeps its place in the legend
-    frame = chosen(frame, quantity, layers=names, conditions=None, known=styles)
+    frame = chosen(
+        frame, quantity, layers=today(runs, names), conditions=None, known=styles, places=as_runs(runs).places
+    )
     return Chosen(runs, described(runs, quantity).label, frame, styles, titles)
 
 
@@ -93,9 +94,10 @@ def densities(
     curves, bars = by_site(lines), by_site(bars_of(frame, support=support, limits=limits))
     figure, grid = panels(len(sites(frame)), height=height)
     axes = dict(zip(sites(frame), grid, strict=True))
+    titles = site_titles(axes, drawn.titles)
     for site, part in by_site(frame).items():
         ax = axes[site]
-        ax.set(title=site_title(*site, drawn.titles), xlabel=drawn.label)
+        ax.set(title=titles[site], xlabel=drawn.label)
         if len(curves[site]):
             density(curves[site], bars[site], ax=ax, styles=drawn.styles, xlabel=drawn.label)
         absent(ax, drawn.styles, drawn=set(curves[site]["condition"]), held=set(part["condition"]))
@@ -112,6 +114,11 @@ def described(runs: Run | Runs, name: str) -> Quantity:
     """Label, unit and scale of a quantity, as the first run has it that knows it; else its name is its label."""
     known = (run.quantities[name] for run in as_runs(runs) if name in run.quantities)
     return next(known, Quantity(name, "scalar", "1", plain(name.replace("_", " "))))
+
+
+def by_panel(runs: Run | Runs, frame: pd.DataFrame, names: list[str] | None) -> pd.DataFrame:
+    """Rows site by site in network order, or in that of the layers asked for: also where conditions differ in them."""
+    return rows_by_site(frame, as_runs(runs).places, today(runs, names))
 
 
 def sites(frame: pd.DataFrame) -> list[Site]:

@@ -14,11 +14,11 @@ from matplotlib.patches import Patch
 from dropdiag.analysis import net_variance as measured
 from dropdiag.analysis.kde import Limits
 from dropdiag.analysis.select import GROUP
-from dropdiag.plots.layered import by_site, one_look, sites
+from dropdiag.plots.layered import by_panel, by_site, one_look, sites
 from dropdiag.plots.layout import begin, finish, panels
 from dropdiag.plots.saturation import shade
 from dropdiag.plots.style import GREY, SHADE, Look, Panels, Styles, context, looks
-from dropdiag.plots.words import Conditions, Layers, Titles, layer_names, site_title
+from dropdiag.plots.words import Conditions, Layers, Titles, layer_names, site_titles
 from dropdiag.store.net_variance import NetVariance
 from dropdiag.store.reader import Run, Runs
 
@@ -74,13 +74,15 @@ def net_variance(
         found = measured.read(source, layers=names, conditions=list(styles), phase=phase)
         numbers, masked = measured.table(found), measured.masked_net_values(found, limits=limits)
         slopes = measured.slopes(found, (float(masked["left"].min()), float(masked["right"].max())))
+        if isinstance(source, (Run, Runs)):
+            numbers, slopes = (by_panel(source, frame, names) for frame in (numbers, slopes))
         known = list(by_site(slopes))
         figure, axes = panels(1 + len(known), height=2.5 + 0.12 * len(styles))
         variance(measured.spread(found), numbers, ax=axes[0], styles=styles, titles=titles)
         parts = [by_site(frame) for frame in (masked, slopes, measured.areas(found), numbers)]
-        for site, ax in zip(known, axes[1:], strict=True):
+        for (site, title), ax in zip(site_titles(known, titles).items(), axes[1:], strict=True):
             masked_densities(*(part[site] for part in parts), ax=ax, styles=styles)
-            ax.set_title(site_title(*site, titles))
+            ax.set_title(title)
         if isinstance(source, NetVariance):  # one model has no condition to name in the legend
             nodes = Line2D([], [], color=styles[measured.ONE_MODEL].colour, label="the same nodes, mask by mask")
             return finish(figure, axes, {}, extra=[*_explained(), nodes])
@@ -125,7 +127,7 @@ def variance(
         ax.plot(part["net_variance_mean"], y, look.marker, color=look.colour, ms=4.5, zorder=4)
         ax.plot(part["net_variance_closed_form_mean"], y, "x", color=SLOPE, ms=6.0, mew=1.2, zorder=5)
     ax.set_ylim(len(found) - 0.4, -0.6)
-    ax.set_yticks(range(len(found)), [site_title(*site, titles, width=18) for site in found])
+    ax.set_yticks(range(len(found)), list(site_titles(found, titles, width=18).values()))
     ax.set_xlim(left=0.0)
     ax.set(xlabel="net variance", title="Net variance")
     ax.locator_params(axis="x", nbins=5)

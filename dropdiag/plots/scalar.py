@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dropdiag.analysis.scalar import curves
 from dropdiag.errors import NotRecordedError
-from dropdiag.plots.layered import by_site, described, one_look
+from dropdiag.plots.layered import by_panel, by_site, described, one_look
 from dropdiag.plots.steps import Part, figure_over_steps
 from dropdiag.plots.style import Panels, context
-from dropdiag.plots.words import Conditions, Layers, layer_names, plain, site_title
+from dropdiag.plots.words import Conditions, Layers, layer_names, plain, site_titles
 from dropdiag.store.reader import Run, Runs
 from dropdiag.store.schema import LOG_RATIO
 
@@ -61,9 +61,10 @@ def scalar(
             raise NotRecordedError(
                 f"no value of {quantity!r} is finite{' and positive, as a log axis needs' if log else ''}"
             )
-        parts = []
-        for site, rows in by_site(lines).items():
-            title = site_title(*site, titles) if site[0] else plain(quantity.replace("_", " "))
+        parts, found = [], by_site(by_panel(runs, lines, names))
+        called = site_titles(found, titles)
+        for site, rows in found.items():
+            title = called[site] if site[0] else plain(quantity.replace("_", " "))
             parts.append(Part(title, rows.dropna(subset=["value"]), set(rows["condition"]), log))
         label = what.label if what.unit == "1" else f"{what.label}\n({what.unit})"
         return figure_over_steps(parts, styles, label=label, shared=log)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TypeAlias
 
 import numpy as np
+
+from dropdiag.store.order import Site
+from dropdiag.titles import lines, short
 
 Layers: TypeAlias = list[str] | Mapping[str, str] | None
 Conditions: TypeAlias = list[str] | None
@@ -13,25 +16,20 @@ Titles: TypeAlias = Mapping[str, str] | None
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
-def site_title(layer: str, call: int = 0, names: Titles = None, width: int = 30) -> str:
-    """Title of a panel: the layer's name or what the reader calls it, the call where it is not the first.
+def site_titles(sites: Iterable[Site], names: Titles = None, width: int = 30) -> dict[Site, str]:
+    """Titles of a figure's panels: the layer's name or what the reader calls it, the call where it is not the first.
 
-    A long module path is broken at a dot, and cut at its front where two lines do not hold it. A layer's own
-    name is drawn literally; what the reader calls it may hold mathtext.
+    Of long names goes what all of them share (`dropdiag.titles.short`); what is still longer than ``width`` is broken
+    into lines. A layer's own name is drawn literally; what the reader calls it may hold mathtext.
     """
-    name = (names or {}).get(layer, layer) + (f" (call {call + 1})" if call else "")
-    title = _broken(name, width)
-    return title if layer in (names or {}) else plain(title)
+    known, given = list(sites), names or {}
+    own = short((layer for layer, _ in known if layer not in given), width)
+    return {(layer, call): _titled(given.get(layer), own.get(layer, layer), call, width) for layer, call in known}
 
 
-def _broken(name: str, width: int) -> str:
-    """Return the name in two lines where one does not hold it."""
-    if len(name) <= width:
-        return name
-    dot = name.find(".", len(name) - width - 1)
-    cut = dot + 1 if dot > 0 else len(name) - width
-    first, second = name[:cut], name[cut:]
-    return (first if len(first) <= width else "…" + first[1 - width :]) + "\n" + second
+def _titled(given: str | None, own: str, call: int, width: int) -> str:
+    told = f" (call {call + 1})" if call else ""
+    return plain(lines(own + told, width)) if given is None else given + told
 
 
 def clipped(name: str, width: int) -> str:

@@ -8,7 +8,7 @@ from inspect import signature
 from typing import Any, Final, TypeAlias
 
 from dropdiag.analysis.baseline import likely
-from dropdiag.analysis.select import check
+from dropdiag.analysis.select import check, today
 from dropdiag.errors import ArgumentError, BaselineError, DropdiagError, warned
 from dropdiag.plots.style import LINES
 from dropdiag.report import run_tables
@@ -160,7 +160,7 @@ def _keep(runs: Runs, layers: Sequence[str] | None) -> Keep:
     if layers is None:
         return lambda _: True
     known = {str(entry["layer"]) for run in runs for entry in run.meta["layers"]}
-    return set(check("layer", layers, sorted(known))).__contains__
+    return set(check("layer", today(runs, layers), sorted(known))).__contains__
 
 
 def _options(claims: Mapping[str, Any] | None) -> dict[str, Any]:

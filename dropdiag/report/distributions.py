@@ -16,7 +16,6 @@ from dropdiag.analysis.recordings import Recording, Site, read
 from dropdiag.errors import DropdiagError, DropdiagWarning, NotRecordedError
 from dropdiag.report.cache import RunCache
 from dropdiag.report.densities import Densities, Glance, Numbers, Plan, Taken, glance
-from dropdiag.report.series import in_order, network_places
 from dropdiag.store.histogram_rows import Key
 from dropdiag.store.reader import Run, Runs
 
@@ -80,7 +79,7 @@ class Distributions:
         self._runs, self._measures, self._bins, self._cells = runs, functools.cache(measures), bins, cells
         self._by_label, self._keep = dict(zip(runs.labels(), runs, strict=True)), keep
         self._room, self._kept = room, dict[str, dict[Key, Recording]]()
-        self._cache, self._places = cache or RunCache(), network_places(runs)
+        self._cache = cache or RunCache()
         # first what all runs reach to, so that the bars of one layer are the same in every run; then the bars
         self._glances = {label: self._look(label, run) for label, run in self._by_label.items()}
         self._made = {quantity: self._begun(quantity) for quantity in self.quantities}
@@ -141,7 +140,7 @@ class Distributions:
         key = quantity, common(held, quantity)
         # one phase for all runs: training values beside held-out ones would look like an effect
         glances = {label: self._glances[label] for label in keep(held, quantity, key[1])}
-        sites = in_order({site for one in glances.values() for site in one.ends.get(key, ())}, self._places)
+        sites = self._runs.places.sorted({site for one in glances.values() for site in one.ends.get(key, ())})
         if not sites:
             raise NotRecordedError(f"no layer that was asked for holds {quantity!r}")
         known = {name: sorted({step for label, one in glances.items() for step in one.steps[key]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -169,11 +169,10 @@ class Scalars:
     def __init__(self, runs: Runs, quantities: Mapping[str, Quantity]) -> None:
         self.labels = runs.labels()
         steps, sites = _listed(runs)
-        places = network_places(runs)
         self.tracks: dict[tuple[str, str], Track] = {}
         for name, phase in steps:
             log = name in quantities and quantities[name].scale == LOG_RATIO
-            order = in_order(sites[name, phase], places)
+            order = runs.places.sorted(sites[name, phase])
             self.tracks[name, phase] = Track(phase, np.sort(steps[name, phase]), order, self.labels, log=log)
         self.seconds: dict[tuple[str, str], float] = {}
         for frame in runs.batches(columns=COLUMNS):
@@ -226,17 +225,3 @@ def _listed(runs: Runs) -> tuple[dict[tuple[str, str], Integers], dict[tuple[str
             found = {("" if pd.isna(layer) else str(layer), int(call)): None for layer, call in pairs}
             sites.setdefault(key, {}).update(found)
     return steps, {key: list(found) for key, found in sites.items()}
-
-
-def network_places(runs: Runs) -> dict[Site, int]:
-    """Return the place of each site in the order in which the first run that has it lists them."""
-    places: dict[Site, int] = {}
-    for run in runs:
-        for entry in run.meta["layers"]:
-            places.setdefault((str(entry["layer"]), int(entry["call"])), len(places))
-    return places
-
-
-def in_order(sites: Iterable[Site], places: Mapping[Site, int]) -> list[Site]:
-    """Sort sites by their place in the network; those that no run lists come last."""
-    return sorted(sites, key=lambda site: (places.get(site, len(places)), site))

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from dropdiag.errors import DropdiagWarning
-from dropdiag.store.reading import KnownKeys, Rows, coded, in_large_tables, one_chunk, read_scalars
+from dropdiag.store.reading import KnownKeys, Rows, coded, in_large_tables, one_chunk
 from dropdiag.store.segments import rank_folder
 from dropdiag.store.selection import Selection
 
@@ -173,7 +173,7 @@ def _read(runs: Sequence[Run], positions: Sequence[int], selection: Selection) -
     """Read runs, and join neighbours that have the same keys."""
     # Not in threads: where the keys are known, less time goes into decoding than threads cost each other.
     known = KnownKeys()
-    read = ((at, read_scalars(runs[at].path, runs[at].meta["sessions"], selection, known)) for at in positions)
+    read = ((at, runs[at].read_scalars(selection, known)) for at in positions)
     same, differing = list[_Scalars](), list[_Scalars]()
     for one in _with_shared_keys(read):
         if same and (one.keys is not same[0].keys or len(same) * len(one.values) >= ROWS):

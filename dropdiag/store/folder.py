@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dropdiag.errors import ArgumentError, DropdiagWarning, RunError
-from dropdiag.store.schema import FORMAT, SCHEMA_VERSION, TRAIN
+from dropdiag.store.schema import FORMAT, READABLE, TRAIN
 from dropdiag.store.segments import rank_name, ranks
 from dropdiag.store.selection import Selection
 
@@ -107,9 +107,9 @@ def read_meta(path: Path) -> dict[str, Any]:
     found = meta.get("format") if isinstance(meta, dict) else type(meta).__name__
     if found != FORMAT:
         raise RunError(f"{file} is not that of a dropdiag run: its format is {found!r}, not {FORMAT!r}")
-    if meta.get("schema") != SCHEMA_VERSION:
+    if meta.get("schema") not in READABLE:
         raise RunError(
-            f"{path} has run schema {meta.get('schema')!r} and this version reads {SCHEMA_VERSION}; "
+            f"{path} has run schema {meta.get('schema')!r} and this version reads {' and '.join(map(str, READABLE))}; "
             "read it with the version that wrote it: " + str(meta.get("versions", {}).get("dropdiag", "unknown"))
         )
     known: dict[str, Any] = meta

@@ -82,6 +82,13 @@ def rows_of(table: pa.Table) -> Iterator[RecordedHistogram]:
     yield from map(RecordedHistogram._make, zip(*keys, histograms, strict=True))
 
 
+def rows_where(table: pa.Table, keep: Callable[[str], bool]) -> pa.Table:
+    """Return the rows of layers that are wanted."""
+    names = table["layer"].to_pylist()
+    kept = {name: keep(name) for name in set(names)}
+    return table.filter(pa.array([kept[name] for name in names], pa.bool_()))
+
+
 def read_recorded(
     path: Path, sessions: Sessions, choose: Choose, keep: Callable[[str], bool] = lambda _: True
 ) -> Recorded:

@@ -17,13 +17,17 @@ from dropdiag.errors import DropdiagWarning, NotRecordedError
 from dropdiag.histograms.histogram import Histogram
 from dropdiag.store.coverage import Coverage
 from dropdiag.store.folder import check_ranks, read_meta
+from dropdiag.store.naming import NO_NAMES, Names, today
+from dropdiag.store.order import Places, Site, listed, ranks, recorded
 from dropdiag.store.schema import Quantity, quantities_of
-from dropdiag.store.selection import Layers, Names, Selection, Steps
+from dropdiag.store.selection import Layers, Selection, Steps
+from dropdiag.store.selection import Names as Chosen
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from dropdiag.store.histogram_rows import Choose, Recorded
+    from dropdiag.store.reading import KnownKeys, Rows
 
 PathLike: TypeAlias = str | Path
 _Derivative: TypeAlias = tuple[NDArray[np.uint16], NDArray[np.float64]]
@@ -45,6 +49,8 @@ class Run:
         The run folder, absolute.
     meta : dict
         What ``run.json`` says: config, versions, layers, activations, sessions, how the run ended.
+    names : Names
+        What sites are called in place of what the run calls them itself: runs of schema 1 beside others alone.
 
     Raises
     ------
@@ -56,6 +62,7 @@ class Run:
         self.path = Path(os.path.expanduser(path)).absolute()  # noqa: PTH111 - Path's raises where there is no such user
         self._condition = condition
         self.meta: dict[str, Any] = read_meta(self.path)
+        self.names = NO_NAMES
         check_ranks(self.path)
 
     def __repr__(self) -> str:
@@ -71,6 +78,14 @@ class Run:
         """Return the same run under another condition, without reading it again; None: as its config has it."""
         run = copy(self)
         run._condition = condition
+        return run
+
+    def called(self, names: Names) -> Run:
+        """Return the same run with other names of its sites, without reading it again."""
+        run = copy(self)
+        for cached in ("layers", "places", "scalars"):
+            run.__dict__.pop(cached, None)
+        run.names, run.meta = names, names.meta(self.meta)
         return run
 
     @cached_property
@@ -94,10 +109,23 @@ class Run:
 
     @cached_property
     def layers(self) -> pd.DataFrame:
-        """Sites in network order: layer, call, kind, type, activation, shape."""
+        """Sites in network order (of execution, where it was recorded): layer, call, kind, type, activation, shape."""
         import pandas as pd  # noqa: PLC0415 - readers of histograms alone need no pandas
 
         return pd.DataFrame(self.meta["layers"])
+
+    @cached_property
+    def order(self) -> dict[Site, int]:
+        """Rank of each site (layer, call) in the order of execution; empty where none was recorded (schema 1).
+
+        Sites of one rank stand in parallel branches, or changed places while they were recorded.
+        """
+        return ranks(recorded(self.meta))
+
+    @cached_property
+    def places(self) -> Places:
+        """Where the sites stand: in the order of execution, or, where none was recorded, as `layers` lists them."""
+        return Places(listed(self.meta))
 
     @cached_property
     def quantities(self) -> dict[str, Quantity]:
@@ -125,7 +153,7 @@ class Run:
         return self.select()
 
     def select(
-        self, quantity: Names = None, *, phase: Names = None, layer: Layers = None, steps: Steps = None
+        self, quantity: Chosen = None, *, phase: Chosen = None, layer: Layers = None, steps: Steps = None
     ) -> pd.DataFrame:
         """Return some of the scalars: what is not asked for is not kept in memory.
 
@@ -153,14 +181,27 @@ class Run:
         DropdiagWarning
             For each segment that cannot be read; the rest is.
         """
-        from dropdiag.store.reading import decoded, read_scalars  # noqa: PLC0415 - pyarrow is not paid for `import`
+        from dropdiag.store.reading import decoded  # noqa: PLC0415 - pyarrow is not paid for `import`
 
-        selection = Selection.of(quantity, phase, layer, steps)
-        table, problems, _ = read_scalars(self.path, self.meta["sessions"], selection)
+        selection = Selection.of(quantity, phase, today(layer, self.places, [self.meta]), steps)
+        table, problems, _ = self.read_scalars(selection)
         for problem in problems:
             warnings.warn(problem, DropdiagWarning, stacklevel=2)
         frame: pd.DataFrame = decoded(selection.apply(table)).to_pandas()
         return frame
+
+    def read_scalars(self, selection: Selection, known: KnownKeys | None = None) -> Rows:
+        """Read scalars as `dropdiag.store.reading.read_scalars` does, sites under the run's `names`."""
+        from dropdiag.store.reading import read_scalars  # noqa: PLC0415
+
+        if not self.names:
+            return read_scalars(self.path, self.meta["sessions"], selection, known)
+        # the files have the run's own names: which rows are wanted shows when they have those of today
+        found = read_scalars(self.path, self.meta["sessions"], selection.of_all_layers(), known)
+        if found.keys is None:
+            return found._replace(table=self.names.rows(found.table))
+        keys = self.names.keys(found.keys)
+        return found._replace(table=keys.append_column("value", found.table["value"]), keys=keys)
 
     def phases(self, quantity: str) -> list[str]:
         """Return the phases in which a histogram quantity was recorded, in the order in which they first come."""
@@ -245,30 +286,33 @@ class Run:
         Recorded
             It warns of nothing: `Recorded.warn` does, so that it may be read in a thread.
         """
-        from dropdiag.store.histogram_rows import read_recorded  # noqa: PLC0415
+        from dropdiag.store.histogram_rows import read_recorded, rows_where  # noqa: PLC0415
 
-        return read_recorded(self.path, self.meta["sessions"], choose, keep)
+        if not self.names:
+            return read_recorded(self.path, self.meta["sessions"], choose, keep)
+        found = read_recorded(self.path, self.meta["sessions"], choose, self.names.wanted(keep))
+        return found._replace(table=rows_where(self.names.rows(found.table), keep))
 
     def _recorded_steps(self) -> dict[tuple[str, str], list[int]]:
-        recorded = self.recorded(lambda _: {})  # without their bins and counts
-        recorded.warn()
-        return recorded.steps
+        found = self.recorded(lambda _: {})  # without their bins and counts
+        found.warn()
+        return found.steps
 
     def _found(self, quantities: Sequence[str], step: int | str | None, phase: str | None) -> Recorded:
         from dropdiag.store.histogram_rows import chooser  # noqa: PLC0415
 
-        recorded = self.recorded(chooser(quantities, step, phase))
-        recorded.warn()
-        recorded.check(self, quantities, step, phase)
-        return recorded
+        found = self.recorded(chooser(quantities, step, phase))
+        found.warn()
+        found.check(self, quantities, step, phase)
+        return found
 
-    def frame_of(self, recorded: Recorded, quantities: Sequence[str]) -> pd.DataFrame:
-        """Return what `recorded` found as the frame that `histograms` returns of several quantities."""
+    def frame_of(self, found: Recorded, quantities: Sequence[str]) -> pd.DataFrame:
+        """Return what was `recorded` as the frame that `histograms` returns of several quantities."""
         import pandas as pd  # noqa: PLC0415
 
-        order = {(site["layer"], site["call"]): i for i, site in enumerate(self.meta["layers"])}
-        rows = sorted(recorded.rows(), key=lambda row: (
-            quantities.index(row.quantity), row.step, order.get((row.layer, 0), len(order)), row.call,
+        places = self.places
+        rows = sorted(found.rows(), key=lambda row: (
+            quantities.index(row.quantity), row.step, places.key((row.layer, row.call)),
         ))  # fmt: skip
         return pd.DataFrame(rows, columns=["step", "phase", "layer", "call", "quantity", "histogram"])
 

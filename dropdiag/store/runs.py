@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, overload
 import numpy as np
 
 from dropdiag.errors import ArgumentError
+from dropdiag.store.naming import Names as SiteNames
+from dropdiag.store.naming import guides, names_beside, today
+from dropdiag.store.order import Places, joined
 from dropdiag.store.run import Run
 from dropdiag.store.selection import Layers, Names, Selection, Steps
 
@@ -41,7 +44,7 @@ class Runs(Sequence[Run]):
     def __init__(self, runs: Sequence[Run], *, ordered: bool = False) -> None:
         if not runs:
             raise ArgumentError("no runs were given; pass at least one")
-        self.runs = tuple(runs)
+        self.runs = with_names_of_today(runs)
         self.ordered = ordered
 
     def __repr__(self) -> str:
@@ -68,6 +71,15 @@ class Runs(Sequence[Run]):
     def conditions(self) -> list[str]:
         """Conditions, in the order in which they first come."""
         return list(dict.fromkeys(run.condition for run in self.runs))
+
+    @cached_property
+    def places(self) -> Places:
+        """Where the sites of all runs stand: in the first run's order, with what only others have in between."""
+        return joined([(run.name, run.meta) for run in self.runs])
+
+    def today(self, layers: Layers) -> Layers:
+        """Return layers under their names of today, with a warning for each that is asked for by a former one."""
+        return today(layers, self.places, (run.meta for run in self.runs))
 
     @property
     def layers(self) -> pd.DataFrame:
@@ -147,7 +159,7 @@ class Runs(Sequence[Run]):
         """
         from dropdiag.store.batches import blocks  # noqa: PLC0415
 
-        selection = Selection.of(quantity, phase, layer, steps)
+        selection = Selection.of(quantity, phase, self.today(layer), steps)
         names = {condition} if isinstance(condition, str) else condition
         wanted = [i for i, run in enumerate(self.runs) if names is None or run.condition in names]
         return blocks(self.runs, wanted, selection, self._cache)
@@ -195,6 +207,25 @@ class Runs(Sequence[Run]):
         whose = range(len(self)) if positions is None else positions
         who = self.run_columns(np.repeat(whose, [len(frame) for frame in frames]))
         return pd.concat([who, pd.concat(frames, ignore_index=True)], axis=1)
+
+
+def with_names_of_today(runs: Sequence[Run]) -> tuple[Run, ...]:
+    """Return runs with the sites of those of schema 1 called as those of schema 2 call them, where there are any."""
+    newer = [run.meta for run in runs if run.meta.get("schema", 1) > 1]
+    if not newer or len(newer) == len(runs):
+        return tuple(runs)
+    known, names = guides(newer), SiteNames({})
+    before: tuple[object, object] = (None, None)
+    found = []
+    for run in runs:
+        if run.meta.get("schema", 1) == 1 and not run.names:
+            told = run.meta["layers"], run.meta.get("coverage")
+            if told != before:  # the runs of a sweep share one object: what is renamed for one is for all
+                before, names = told, names_beside(run.meta, known)
+            found.append(run.called(names) if names else run)
+        else:
+            found.append(run)
+    return tuple(found)
 
 
 def _with_runs(table: pa.Table, runs: pd.DataFrame) -> pd.DataFrame:

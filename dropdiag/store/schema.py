@@ -13,7 +13,9 @@ from typing import Any, Final
 from dropdiag.errors import ArgumentError
 
 FORMAT: Final = "dropdiag-run"
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
+READABLE: Final = (1, 2)
+"""Schema versions that can be read: runs of version 1 say neither an execution order nor former names."""
 
 TRAIN: Final = "train"
 EVAL: Final = "eval"
@@ -124,6 +126,8 @@ QUANTITIES: Final = {
         Quantity("slope_at_mean", "scalar", "1", r"$|\phi'|$ at the mean of $z$", LOG_RATIO),
         Quantity("dropout_masks", "scalar", "masks", "dropout masks", UNCOMPARED),
         Quantity("dropout_rate", "scalar", "1", "dropout rate", UNCOMPARED),
+        Quantity("dropped_share", "scalar", "1", "dropped share"),
+        Quantity("dropout_noise_to_signal", "scalar", "1", "noise-to-signal ratio of dropout", LOG_RATIO),
         Quantity("gaaf_height", "scalar", "1", "height of GAAF's shape", UNCOMPARED),
         Quantity("gaaf_width", "scalar", "net-value units", "width of GAAF's shape", UNCOMPARED),
         Quantity("net_value_stride", "scalar", "1", "one in so many net values counted", UNCOMPARED),

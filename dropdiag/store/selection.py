@@ -55,6 +55,10 @@ class Selection:
             return self
         return Selection(self.quantity, self.phase, self.layer, (first, step if last is None else min(last, step)))
 
+    def of_all_layers(self) -> Selection:
+        """Return the same for rows of any layer."""
+        return Selection(self.quantity, self.phase, None, self.steps)
+
     def mask(self, table: pa.Table) -> pa.ChunkedArray | None:
         """Whether each row is wanted; None where all are.
 

@@ -44,23 +44,25 @@ def test_unknown_formats_are_refused(tmp_path, formats) -> None:
     ("name", "expected"),
     [
         ("layer1.linear", "layer1.linear"),
-        ("encoder.layers.11.feed_forward.activation", "encoder.layers.\n11.feed_forward.activation"),
-        (
-            "model.transformer.encoder.blocks.layers.11.feed_forward.act",
-            "…l.transformer.encoder.blocks.\nlayers.11.feed_forward.act",
-        ),
-        ("a" * 50, "a" * 20 + "\n" + "a" * 30),
+        ("encoder.layers.11.feed_forward.activation", "…11.feed_forward.activation"),
+        ("a" * 50, "a" * 30 + "\n" + "a" * 20),
     ],
 )
-def test_long_names_are_broken_at_a_dot(name: str, expected: str) -> None:
-    title = words.site_title(name)
-    assert title == expected
-    assert max(map(len, title.split("\n"))) <= 30
+def test_long_names_are_cut_and_broken(name: str, expected: str) -> None:
+    assert words.site_titles([(name, 0)]) == {(name, 0): expected}
+
+
+def test_what_tells_layers_apart_is_never_cut() -> None:
+    blocks = [f"{part}coder.blocks.{i}" for part in ("en", "de") for i in range(12)]
+    sites = [(f"{block}.feed_forward.{name}", 0) for block in blocks for name in ("linear1:gelu", "linear2")]
+    titles = words.site_titles(sites, width=18)
+    assert titles["encoder.blocks.11.feed_forward.linear1:gelu", 0] == "encoder.…11.\n…linear1:gelu"
+    assert len(set(titles.values())) == len(sites)
 
 
 def test_calls_after_the_first_are_told() -> None:
-    assert words.site_title("relu", 1) == "relu (call 2)"
-    assert words.site_title("relu", 0, {"relu": "ReLU"}) == "ReLU"
+    assert words.site_titles([("relu", 1)]) == {("relu", 1): "relu (call 2)"}
+    assert words.site_titles([("relu", 0)], {"relu": "ReLU"}) == {("relu", 0): "ReLU"}
     assert words.clipped("a" * 10 + "b" * 10, 9) == "aaaa…bbbb"
 
 
@@ -79,8 +81,8 @@ def test_drawing_needs_no_torch() -> None:
 def test_names_are_drawn_literally() -> None:
     assert words.plain("$a$ b") == r"\$a\$ b"
     assert words.plain("aaaaa$bbbbb", 5) == "aa…bb"
-    assert words.site_title("$x$") == r"\$x\$"
-    assert words.site_title("l", 0, {"l": "$x$"}) == "$x$"
+    assert words.site_titles([("$x$", 0)]) == {("$x$", 0): r"\$x\$"}
+    assert words.site_titles([("l", 0)], {"l": "$x$"}) == {("l", 0): "$x$"}
 
 
 def test_the_users_settings_do_not_reach_a_figure(tmp_path) -> None:

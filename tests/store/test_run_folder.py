@@ -302,7 +302,7 @@ def test_what_is_not_there_is_said_with_what_is(tmp_path):
         ('{"format": "other"}', "its format is 'other'"),
         (
             json.dumps({"format": "dropdiag-run", "schema": 99, "versions": {"dropdiag": "9.0"}}),
-            "schema 99 .* reads 1; .* 9.0",
+            "schema 99 .* reads 1 and 2; .* 9.0",
         ),
     ],
 )

@@ -6,6 +6,7 @@ from dropdiag.errors import ArgumentError
 from dropdiag.store import batches, reading
 from dropdiag.store.files import compact
 from dropdiag.store.reader import load
+from dropdiag.store.run import Run
 from tests.store.test_run_folder import write
 
 
@@ -58,5 +59,5 @@ def test_what_was_read_is_kept_for_the_next_question(tmp_path, monkeypatch):
         write(tmp_path / f"run-{seed}", seed=seed, condition="AB"[seed % 2])
     runs = load([tmp_path / f"run-{seed}" for seed in range(3)])
     every = runs.scalars
-    monkeypatch.setattr(batches, "read_scalars", None)
+    monkeypatch.setattr(Run, "read_scalars", None)
     assert runs.select(condition="B").equals(every[every["condition"] == "B"].reset_index(drop=True))

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from dropdiag.analysis.compare.effects import Effect, holm
+from dropdiag.analysis.compare.execution import unordered
 from dropdiag.analysis.compare.measurements import Pair, Site
 from dropdiag.analysis.compare.measures import Measure
 from dropdiag.analysis.compare.resampling import Floats
@@ -88,14 +89,24 @@ class PairEffects(Pair):
         return self._over_layers(name, lambda x: np.asarray(x.mean(axis=1)), name, bounds)
 
     def slope(self, name: str) -> ClaimEffect | None:
-        """Return the effect on each run's least-squares slope over the layers' order; NaN for a single layer."""
+        """Return the effect on each run's least-squares slope over the layers' ranks.
+
+        Ranks count these layers alone. NaN for a single layer; None where they are in no one order (`unordered`).
+        """
 
         def slopes(x: Floats) -> Floats:
             # centred, so that the slope is a plain product
             place = np.arange(x.shape[1]) - (x.shape[1] - 1) / 2.0
             return np.asarray(x @ place / (place @ place)) if x.shape[1] > 1 else np.full(len(x), np.nan)
 
-        return self._over_layers(name, slopes, f"{name}_slope", ZERO)
+        return None if self.unordered(name) else self._over_layers(name, slopes, f"{name}_slope", ZERO)
+
+    def unordered(self, name: str) -> str:
+        """Say why there is no slope over the layers of a measure; nothing where there is one, or one layer alone."""
+        frame = self._by_run(name)
+        if len(frame.columns) < 2:
+            return ""
+        return unordered(self.measurements, list(frame.columns), list(map(str, frame.index)))
 
     def network(self, name: str) -> ClaimEffect | None:
         """Return the effect on a scalar of the network."""
@@ -127,16 +138,22 @@ class PairEffects(Pair):
         self, name: str, reduce: Callable[[Floats], Floats], called: str, bounds: Bounds
     ) -> ClaimEffect | None:
         """Reduce the layers that all runs hold to one number a run."""
-        frame = pd.DataFrame([values for _, values in self._sites(name)]).T.astype("float64")
-        if self.measurements.measure(name).logs:
-            frame = frame.where(frame > 0.0).transform("log")
-        # first the runs that have nothing, then the layers that not all of the rest have: a mean over other layers
-        # is another quantity
-        frame = frame.where(np.isfinite(frame)).dropna(axis="index", how="all").dropna(axis="columns")
+        frame = self._by_run(name)
         if frame.empty:
             return None
         numbers = dict(zip(map(str, frame.index), reduce(frame.to_numpy()), strict=True))
         return self._whole(called, Measure(name, name, DIFFERENCE, "1"), numbers, bounds)
+
+    def _by_run(self, name: str) -> pd.DataFrame:
+        """Return the values of the layers that all runs hold: a row a run, a column a site, in network order."""
+        sites = self._sites(name)
+        frame = pd.DataFrame([values for _, values in sites]).T.astype("float64")
+        frame.columns = pd.Index([(site.layer, site.call) for site, _ in sites], tupleize_cols=False)
+        if self.measurements.measure(name).logs:
+            frame = frame.where(frame > 0.0).transform("log")
+        # first the runs that have nothing, then the layers that not all of the rest have: a mean over other layers
+        # is another quantity
+        return frame.where(np.isfinite(frame)).dropna(axis="index", how="all").dropna(axis="columns")
 
     def _whole(self, name: str, measure: Measure, values: Mapping[str, float], bounds: Bounds) -> ClaimEffect | None:
         both = self._effects(measure, values, bounds)

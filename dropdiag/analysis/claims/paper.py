@@ -17,6 +17,8 @@ KS, SHAPE, CORRELATION = "weight_ks_normal", "weight_shape_distance", "abs_corre
 FLOW, SHARE = "gradient_flow", "saturation_share"
 
 
+ONE_LAYER: Final = "there is one layer alone, and no higher one"
+
 GAUSSIAN_RULE: Final = (
     "More Gaussian: the Kolmogorov-Smirnov distance of the weights to the normal of their mean and standard deviation "
     "is smaller. More alike: so is the mean W1 between a layer's standardised weights and those of each other layer. "
@@ -33,7 +35,8 @@ FLOW_RULE: Final = (
 )
 SATURATION_RULE: Final = (
     "More: the difference of the saturation share is above 0. More so in higher layers: the slope of that difference "
-    f"over the layers' order is above 0. {BOTH} {ONE_SIDE} {WHOLE}"
+    "over the layers' order of execution is above 0. Undecided where that order was not recorded, where layers in "
+    f"parallel branches share a rank in it, or where the runs differ in it. {BOTH} {ONE_SIDE} {WHOLE}"
 )
 RESEMBLANCE_RULE: Final = (
     "Resembles: GAAF's gradient flow is within a factor of {flow_margin:g} of dropout's, and its saturation share "
@@ -78,7 +81,7 @@ def _saturation(case: Case) -> Judgement:
     if share.effect is None:
         return [share, slope], [f"saturation share {case.effects.missing(SHARE)}"]
     change = reasons.change("saturation share changes by", share, "")
-    grows = "there is one layer alone, and no higher one"
+    grows = f"more so in higher layers is undecided: {why}" if (why := case.effects.unordered(SHARE)) else ONE_LAYER
     if slope.effect is not None and np.isfinite(slope.effect.effect.effect):
         grows = reasons.change("from a layer to the next that change grows by", slope, "")
     return [share, slope], [reasons.joined(change, grows)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,6 +14,8 @@ from dropdiag.formatting import some
 from dropdiag.store.reader import Run, Runs
 
 KINDS: Final = {"weight": "weights", "activation": "activations", "output": "outputs"}
+DROPOUT: Final = "dropout"
+"""Kind of the sites that a condition may lack without being another network."""
 
 
 @dataclass(frozen=True)
@@ -36,9 +38,15 @@ class Matched:
 
 
 def sites(runs: Runs, condition: str) -> dict[str, str]:
-    """Layers of a condition and their kind, in network order; those of its first run come first."""
-    own = [run for run in runs if run.condition == condition]
-    return {layer: kind for run in own for layer, (kind, _) in _shapes(run).items()}
+    """Layers of a condition and their kind, dropouts among them, in network order."""
+    own = of_condition(runs, condition)
+    kinds = {layer: kind for run in own for layer, (kind, _) in _shapes(run, {*KINDS, DROPOUT}).items()}
+    return {layer: kinds[layer] for layer in own.places.layers(kinds)}
+
+
+def of_condition(runs: Runs, condition: str) -> Runs:
+    """Return the runs of one condition."""
+    return Runs([run for run in runs if run.condition == condition])
 
 
 def matched(runs: Runs, baseline: str, condition: str, match: Mapping[str, str] | None = None) -> Matched:
@@ -64,13 +72,15 @@ def matched(runs: Runs, baseline: str, condition: str, match: Mapping[str, str] 
     taken = set(pairs.values())
     pairs |= {name: name for name in mine if theirs.get(name) == mine[name] and name not in pairs.keys() | taken}
     by_position, unmatched = dict[str, str](), list[tuple[str, str, str]]()
-    for kind, plural in KINDS.items():
+    for kind, plural in {**KINDS, DROPOUT: "dropouts"}.items():
         counts = [sum(k == kind for k in side.values()) for side in (mine, theirs)]
         left = [name for name in mine if mine[name] == kind and name not in pairs]
         right = [name for name in theirs if theirs[name] == kind and name not in pairs.values()]
         # by position only where the networks have as many layers of the kind: else every guess after a gap is wrong
         if counts[0] == counts[1] and len(left) == len(right):
             by_position |= dict(zip(left, right, strict=True))
+            continue
+        if kind == DROPOUT:  # a condition without dropout lacks none
             continue
         why = f"no layer of this name, and the networks have {counts[0]} and {counts[1]} {plural}"
         unmatched += [(baseline, name, f"{condition!r} has {why}") for name in left]
@@ -118,7 +128,7 @@ def as_frame(matches: Mapping[str, Matched]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["condition", "layer", "reason"])
 
 
-def _shapes(run: Run) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Kind and shape of each layer."""
-    listed = [site for site in run.meta["layers"] if site["kind"] in KINDS]
+def _shapes(run: Run, kinds: Collection[str] = KINDS) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Kind and shape of each layer of some kinds."""
+    listed = [site for site in run.meta["layers"] if site["kind"] in kinds]
     return {str(site["layer"]): (str(site["kind"]), tuple(site.get("shape") or ())) for site in listed}

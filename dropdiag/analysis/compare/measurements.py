@@ -13,6 +13,7 @@ from dropdiag.analysis.compare.effects import Effect, mean_difference
 from dropdiag.analysis.compare.measures import Measure, measure_of
 from dropdiag.analysis.compare.step_ranges import StepRange, StepRanges, within
 from dropdiag.analysis.seeds import SeedPairing, pair_by_seed, sides_of
+from dropdiag.store.order import Key, Places
 from dropdiag.store.reader import Runs
 from dropdiag.store.schema import QUANTITIES, Quantity
 
@@ -56,6 +57,10 @@ class Measurements:
     settings : CompareSettings
     quantities : mapping of str to Quantity
         Those of the runs.
+    names : mapping of str to mapping of str to str
+        Condition -> layer of the baseline -> what the condition calls the layer beside it.
+    places : Places
+        Where the baseline's sites stand.
     """
 
     runs: Runs
@@ -66,16 +71,17 @@ class Measurements:
     step_ranges: StepRanges
     settings: CompareSettings = field(default_factory=CompareSettings)
     quantities: Mapping[str, Quantity] = field(default_factory=lambda: QUANTITIES)
+    names: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    places: Places = field(default_factory=lambda: Places(()))
 
     @property
     def baseline(self) -> str:
         """The condition that the others are compared with."""
         return self.conditions[0]
 
-    @property
-    def order(self) -> dict[str | None, int]:
-        """Place of each layer in the table; what belongs to the network as a whole comes last."""
-        return {layer: place for place, layer in enumerate((*self.layers, None))}
+    def key(self, layer: str | None, call: int) -> tuple[bool, Key]:
+        """Return what sites are sorted by in the table; what belongs to the network as a whole comes last."""
+        return layer is None, self.places.key((layer or "", call))
 
     def pair(self, condition: str, baseline: str) -> Pair:
         """Set two conditions side by side."""
@@ -144,11 +150,11 @@ class Pair:
             found.setdefault(site, {})[run] = Value(*value)
         # a layer or quantity of one condition alone has nothing beside it
         both = {self.condition, self.baseline}
-        order = self.measurements.order
+        layers = {*self.measurements.layers, None}
         known = [
-            site for site in found if site.layer in order and {one.condition for one in found[site].values()} == both
+            site for site in found if site.layer in layers and {one.condition for one in found[site].values()} == both
         ]
-        return {site: found[site] for site in sorted(known, key=lambda site: (order[site.layer], site.call))}
+        return {site: found[site] for site in sorted(known, key=lambda site: self.measurements.key(*site[1:]))}
 
     def effect(
         self, measure: Measure, values: Mapping[str, float], *, threshold: float = 0.0

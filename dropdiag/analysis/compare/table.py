@@ -47,9 +47,8 @@ def rows_of(pair: Pair, matched: Matched) -> list[dict[str, Any]]:
     matched : Matched
         The condition's layers beside those of the baseline.
     """
-    order = pair.measurements.order
     rows = [_row(pair, matched, found) for found in (*_differences(pair), *_distances(pair))]
-    return sorted(rows, key=lambda row: (order[row["layer"]], row["call"]))
+    return sorted(rows, key=lambda row: pair.measurements.key(row["layer"], row["call"]))
 
 
 def as_table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:

@@ -274,7 +274,7 @@ def damage(folder, how):
         ("foreign", "is not that of a dropdiag run"),
         ("no run.json", "is not a run: it has no run.json"),
         ("torn run.json", "cannot be read"),
-        ("other schema", "has run schema 99 and this version reads 1"),
+        ("other schema", "has run schema 99 and this version reads 1 and 2"),
         ("no layers", "run.json is damaged (KeyError('layers'))"),
         ("odd seed", "run.json is damaged"),
         ("empty", "is not a run: it has no run.json"),
