@@ -6,10 +6,12 @@ import sys
 import threading
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
+from types import FrameType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._ops import OpOverload
 from torch.overrides import TorchFunctionMode
 
 from dropdiag.model.activations import MIXES, MIXING, Activation, describe_function, is_activation
@@ -25,6 +27,7 @@ from dropdiag.recording.layers import Layer, Layers
 from dropdiag.recording.overhead import clock
 from dropdiag.recording.passes import PassRouter
 from dropdiag.recording.producers import Producers, Rule
+from dropdiag.recording.readable import has_no_values
 from dropdiag.recording.recomputed import checkpoint_number
 from dropdiag.recording.rules import LAYER_FUNCTIONS, RULES, elementwise
 
@@ -118,7 +121,8 @@ class FunctionalCalls(TorchFunctionMode):
     ) -> Any:
         """Call ``func``; where it is an activation, hand over its input and output; follow its result."""
         keywords = kwargs or {}
-        if torch.compiler.is_compiling():  # a compiled part of the model is being traced
+        # A compiled part of the model is being traced, or its graph runs, which calls operators by their overloads.
+        if torch.compiler.is_compiling() or (type(func) is OpOverload and _in_compiled_graph(sys._getframe(1))):
             return func(*args, **keywords)
         function, rule = FUNCTIONS.get(func), RULES.get(func)
         if function is None:  # nearly all calls: every operator of the forward pass comes by
@@ -179,7 +183,7 @@ class FunctionalCalls(TorchFunctionMode):
         self, function: Function, module: nn.Module, args: Sequence[Any], keywords: Mapping[str, Any]
     ) -> Call | None:
         z = args[0] if args else keywords.get("input")
-        if not isinstance(z, Tensor) or not z.is_floating_point():
+        if not isinstance(z, Tensor) or not z.is_floating_point() or has_no_values(z):
             return None
         found = self._site_of(function, module, z, args[1:], keywords)
         if found is None or found[0].site.skipped is not None:
@@ -272,6 +276,17 @@ class FunctionalCalls(TorchFunctionMode):
         layer = self._named(None if trail is None else trail.layer, module, function.name)
         if layer not in self.dropouts:
             self.dropouts[layer] = dropout_site(layer, module, rate)
+
+
+def _in_compiled_graph(frame: FrameType | None) -> bool:
+    """Whether an operator is called by a graph that torch compiled: what it is called for, nobody can tell."""
+    for _ in range(24):  # there are few frames between a graph and what runs it
+        if frame is None:
+            return False
+        if "_aot_autograd" in frame.f_code.co_filename:
+            return True
+        frame = frame.f_back
+    return False
 
 
 class _Recomputation(DropdiagHook):

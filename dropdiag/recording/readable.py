@@ -11,15 +11,16 @@ from dropdiag.errors import ArgumentError
 from dropdiag.sketches.native import PLAIN
 
 _STRICT: Final = frozenset((torch.float32, torch.float64, torch.bfloat16, torch.float16))
+# By name, as these classes are private: they are made by tools that follow shapes or trace programs.
+_SHAPES_ALONE: Final = ("FakeTensor", "FunctionalTensor")
 # Private: torch has no public question for "is this a tensor of vmap or grad", whose values cannot be read.
 is_wrapped = torch._C._functorch.is_functorch_wrapped_tensor
 
 
 def has_no_values(tensor: Tensor) -> bool:
     """Whether a tensor holds no values: inside a function transform, a fake one, on the meta device."""
-    # By name: fake tensors are made by tools that follow shapes alone, and their class is private.
     if type(tensor) not in PLAIN:
-        return any(kind.__name__ == "FakeTensor" for kind in type(tensor).__mro__)
+        return any(kind.__name__ in _SHAPES_ALONE for kind in type(tensor).__mro__)
     return is_wrapped(tensor) or tensor.is_meta
 
 
