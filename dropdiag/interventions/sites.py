@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from dropdiag.interventions import code
 from dropdiag.interventions.slots import own_rate
-from dropdiag.model.dropouts import kind_of
+from dropdiag.model.dropouts import kind_of, rate_of
 from dropdiag.model.hook_base import eager
 from dropdiag.model.inserted import named_inserted
 
@@ -174,10 +174,7 @@ class _Finder:
         if kind.inside_layer:
             inner = [f"{name}:{kind.listed_as or 'dropout'}" for name in names]
             names = [*inner, *names, *(f"{path}.{attribute}".lstrip(".") for path in paths)]
-        why_not = self._why_not(module, attribute) if attribute else "no attribute is known that holds its rate"
-        if isinstance(module, nn.RNNBase) and module.num_layers == 1:
-            why_not = "it drops between its layers, and has one"
-        rate, what = _number(getattr(module, attribute, None)), type(module).__name__
+        rate, what, why_not = _number(rate_of(module)), type(module).__name__, self._why_not(module, attribute)
         yield DropoutSite(
             names[0], what, rate, kind.grain, why_not, module, attribute, tuple(names), inside=kind.inside_layer
         )
@@ -215,6 +212,10 @@ class _Finder:
     def _why_not(self, module: nn.Module, attribute: str) -> str | None:
         """Return why setting an attribute would not set the rate of the next pass, None if it would."""
         kind = type(module)
+        if not attribute:
+            return "no attribute of it is known to hold the rate as a number"
+        if isinstance(module, nn.RNNBase) and module.num_layers == 1:
+            return "it drops between its layers, and has one"
         if isinstance(getattr(module, attribute), Tensor):
             return f"its rate {attribute} is a tensor, which the model computes or learns"
         rate = _number(vars(module).get(attribute))
@@ -239,6 +240,8 @@ def _is_inside(module: nn.Module, whole: nn.Module) -> bool:
 
 def _number(value: object) -> float | None:
     """Return a number as a float; of float32, as it is written: .3, not .30000001192092896."""
+    if isinstance(value, Tensor) and value.numel() == 1:
+        value = value.detach().cpu().numpy().reshape(())[()]
     if isinstance(value, np.floating):
         return float(str(value))
     return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None

@@ -242,6 +242,7 @@ def test_what_cannot_be_set_is_listed_with_the_reason_and_refused(module, name, 
     before = copy.deepcopy(vars(module))
     site = next(site for site in dd.interventions.list(model) if site.name == name)
     assert not site.settable
+    assert site.rate == {"ConcreteDropout": 0.3}.get(site.type, site.rate)
     for change in (
         lambda p: dd.interventions.set(model, {p: 0.2}),
         lambda p: dd.interventions.schedule(model, p, early=(0.1, 0, 3)),
