@@ -114,7 +114,9 @@ def _products(first_at: int) -> Rule:
             return Trail(second.layer, (-1,) if operands[1].ndim > 1 else None)
         if first is not None and first.of_weight:
             return Trail(first.layer, None if operands[0].ndim < 2 else (-1,) if operands[1].ndim < 2 else (-2,))
-        dims = following.multiplied(*operands, (first and first.dims, second and second.dims), done.result)
+        dims = following.multiplied(
+            operands[0], operands[1], (first and first.dims, second and second.dims), done.result
+        )
         known = [trail for trail in (first, second) if trail is not None]
         return Trail(_met(known), dims) if known else None
 
