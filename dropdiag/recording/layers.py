@@ -168,9 +168,10 @@ class Layers:
 
 def _calls(cls: type[nn.Module], function: str) -> bool:
     """Whether a class of the user's names a function in the code of its methods."""
-    own = [c for c in cls.__mro__ if issubclass(c, nn.Module) and not c.__module__.startswith("torch.nn.")]
-    codes = [v.__code__ for c in own for v in vars(c).values() if isinstance(v, FunctionType)]
-    return any(function in _names(code) or f"{function}_" in _names(code) for code in codes)
+    own = [c for c in reversed(cls.__mro__) if issubclass(c, nn.Module) and not c.__module__.startswith("torch.nn.")]
+    methods = {name: value for c in own for name, value in vars(c).items() if isinstance(value, FunctionType)}
+    named = set().union(*(_names(method.__code__) for method in methods.values()))
+    return not named.isdisjoint({function, f"{function}_"})
 
 
 def _names(code: CodeType) -> set[str]:
