@@ -55,6 +55,7 @@ def run_metadata(
         "disabled_probes": [],
         "warnings": [],
         "every": every,
+        "order": [],  # of execution: known once it ran
         "layers": [site.describe() for site in sites],
         "activations": {a.name: saturation_area(a) for a in activations},
     }

@@ -6,7 +6,7 @@ import sys
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Sequence
 from types import FrameType
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import torch
 from torch import Tensor
@@ -27,6 +27,10 @@ _is_wrapped = torch._C._functorch.is_functorch_wrapped_tensor
 # Private: the number of the backward pass that this thread is in, -1 outside of any. torch.utils.checkpoint asks the
 # same question to tell a recomputed forward pass from the first one.
 backward_number = torch._C._current_graph_task_id
+
+
+EXTRA_SCANS: Final = 10
+"""Steps that are looked at more closely after a site has run for the first time, as it may not run in each of them."""
 
 
 class Call(NamedTuple):
@@ -101,6 +105,7 @@ class PassRouter:
         self.intercepting = False
         self.intercept = True
         self._paused = False
+        self._extra_scans = 0
         self._depth = 0
         self._leaves: list[RemovableHandle] = []
         self.passes: Counter[tuple[str, int]] = Counter()
@@ -149,7 +154,8 @@ class PassRouter:
         paused : bool
             Whether no training pass of this step is recorded.
         """
-        self.intercept, self._paused = intercept, paused
+        self.intercept, self._paused = intercept or self._extra_scans > 0, paused
+        self._extra_scans = max(self._extra_scans - 1, 0)
         self._next.clear()
         self._depth = 0
         self.trace.end()
@@ -291,6 +297,8 @@ class PassRouter:
         self._next[layer] += 1
         if self.trace.on:
             self.trace.note(layer, index)
+        elif (layer, index) not in self.trace.order.places:  # it runs for the first time, in a step that is not traced
+            self._extra_scans = EXTRA_SCANS
         if self.following:
             self.axes.learn(info, index, ndim)
         return index

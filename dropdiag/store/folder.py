@@ -33,6 +33,7 @@ def joined_meta(old: dict[str, Any], new: dict[str, Any], resume_from: int) -> d
     return {
         **new,
         "created": old["created"],
+        "order": new.get("order") or old.get("order", []),
         "activations": {**old["activations"], **new["activations"]},
         "disabled_probes": [*old["disabled_probes"], *new["disabled_probes"]],
         "warnings": [*old["warnings"], *([gap] if resume_from > old["steps"] else []), *new["warnings"]],
