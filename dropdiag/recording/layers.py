@@ -62,7 +62,10 @@ class Layers:
         self.names = {id(module): name or ROOT for name, module in named_modules(self.model)}
         self.former = {id(module): name or ROOT for name, module in self.model.named_modules()}
         self._owners: defaultdict[int, list[tuple[nn.Module, str]]] = defaultdict(list)
+        self._parametrized: dict[int, tuple[nn.Module, str]] = {}
         for module in self.model.modules():
+            for name, parts in getattr(module, "parametrizations", {}).items():
+                self._parametrized |= {id(part): (module, name) for part in parts.modules()}
             for name, parameter in module._parameters.items():
                 if parameter is not None:
                     self._owners[id(parameter)].append((module, name))
@@ -80,6 +83,11 @@ class Layers:
         return None if found is None else self._layer(*found)
 
     def _owner(self, parameter: Tensor) -> tuple[nn.Module, str] | None:
+        found = self._holder(parameter)
+        # What a parametrisation is made of belongs to the weight that it makes.
+        return None if found is None else self._parametrized.get(id(found[0]), found)
+
+    def _holder(self, parameter: Tensor) -> tuple[nn.Module, str] | None:
         # Checked by identity: a parameter may have been exchanged, and its number been given to another one.
         known = self._owners.get(id(parameter), ())
         owners = [(m, n) for m, n in known if m._parameters.get(n) is parameter]

@@ -118,9 +118,14 @@ CASES = {
         ),
         ["w1:relu", "ws.0:tanh"],
     ),
-    "a parametrised weight": (
-        Net(lambda self, x: F.relu(self.fc1(x)), fc1=parametrizations.weight_norm(linear())),
-        ["fc1:relu"],
+    "parametrised weights": (
+        Net(
+            lambda self, x: F.relu(self.c(F.relu(self.b(F.relu(self.a(x)))))),
+            a=parametrizations.weight_norm(linear()),
+            b=parametrizations.spectral_norm(linear()),
+            c=parametrizations.orthogonal(linear()),
+        ),
+        ["a:relu", "b:relu", "c:relu"],
     ),
     "a shared weight": (
         Net(
