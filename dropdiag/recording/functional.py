@@ -142,17 +142,21 @@ class FunctionalCalls(TorchFunctionMode):
         try:
             self._producers.follow(rule, args, keywords, result)
             if self._router.trace.on:
-                self._note_weights(func, (*args, *keywords.values()))
+                self._note_weights(func, (*args, *keywords.values()), result)
         except Exception as error:  # noqa: BLE001 - recording must not end the training
             self._router.following = False
             self._on_failure("(what follows what)", error)
 
-    def _note_weights(self, func: Any, values: Sequence[Any]) -> None:
-        used = self._layers.weights_in(values)
-        if not used and func in LAYER_FUNCTIONS:  # a weight that is computed in each pass is that of the calling module
-            used = self._layers.weights_of(self._layers.nearest(sys._getframe(2)))
-        for layer in used:
-            self._router.trace.note(layer, 0)
+    def _note_weights(self, func: Any, values: Sequence[Any], result: object) -> None:
+        made = self._producers.trail(result[0] if isinstance(result, (tuple, list)) and result else result)
+        if made is not None and made.of_weight:  # it is only prepared, as by a mask
+            return
+        weights = [trail.layer for t, trail in self._producers.known(values) if trail.of_weight and t.ndim > 1]
+        names = [name for layer in weights if layer and (name := self._layers.weight(layer)) is not None]
+        if not weights and func in LAYER_FUNCTIONS:  # a weight that is made in each pass is that of the calling module
+            names = self._layers.weights_of(self._layers.nearest(sys._getframe(2)))
+        for name in names:
+            self._router.trace.note(name, 0)
 
     def _before(
         self, function: Function, module: nn.Module | None, args: Sequence[Any], keywords: Mapping[str, Any]

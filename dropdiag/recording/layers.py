@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from types import CodeType, FrameType, FunctionType
 from typing import Final
@@ -28,11 +28,14 @@ class Layer:
     inside : str
         What a call inside the module itself is named after: the weight, as the module may have several.
     module : nn.Module
+    parameter : str
+        The weight's name in it.
     """
 
     name: str
     inside: str
     module: nn.Module = field(repr=False)
+    parameter: str
 
 
 class Layers:
@@ -116,7 +119,7 @@ class Layers:
             # torch's own layers call nothing that is recorded after one of their weights only.
             if not type(module).__module__.startswith("torch.nn.") or isinstance(module, _CONTAINERS):
                 inside = weight_layer("" if name == ROOT else name, parameter)
-            self._layers[key] = Layer(inside if isinstance(module, _CONTAINERS) else name, inside, module)
+            self._layers[key] = Layer(inside if isinstance(module, _CONTAINERS) else name, inside, module, parameter)
         return self._layers[key]
 
     def nearest(self, frame: FrameType | None) -> nn.Module | None:
@@ -132,17 +135,9 @@ class Layers:
             frame = frame.f_back
         return None
 
-    def weights_in(self, values: Iterable[object]) -> list[str]:
-        """Return the recorded weights among a function's arguments."""
-        found: list[str] = []
-        for value in values:
-            if isinstance(value, nn.Parameter):
-                owner = self._owner(value)
-                layer = None if owner is None else self._weights.get((id(owner[0]), owner[1]))
-                found += [] if layer is None else [layer]
-            elif isinstance(value, (tuple, list)):
-                found += self.weights_in(value)
-        return found
+    def weight(self, layer: Layer) -> str | None:
+        """Return what the weight of a layer is recorded as, None where it is not."""
+        return self._weights.get((id(layer.module), layer.parameter))
 
     def weights_of(self, module: nn.Module | None) -> list[str]:
         """Return the recorded weights of a module."""
