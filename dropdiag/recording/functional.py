@@ -75,6 +75,8 @@ class FunctionalCalls(TorchFunctionMode):
         self._held: defaultdict[tuple[str, int], deque[tuple[SiteInfo, Place]]] = defaultdict(deque)
         self._entered = False
         self._failed = False
+        self._surveyed = router.period
+        self._rules: dict[nn.Module, str | None] = {}
         self._thread = 0
         self._depth = 0
         self._armed: dict[int, tuple[_Recomputation, _Recomputation]] = {}
@@ -86,14 +88,15 @@ class FunctionalCalls(TorchFunctionMode):
             self.__enter__()  # type: ignore[no-untyped-call]
             self._router.intercepting = True
             # A pass that is run again inside a backward pass begins in its middle: nothing of it can be followed.
-            self._router.following = self._depth == 0
+            self._router.following = self._depth == 0 and not self._failed
             if self._router.following:
                 self._pass_begins()
 
     def _pass_begins(self) -> None:
         self._former_calls.clear()
         self._held.clear()
-        if self._router.intercept:
+        if self._router.intercept and self._surveyed != self._router.period:  # modules may have come since
+            self._surveyed = self._router.period
             self._layers.survey()
 
     def nest(self, change: int) -> None:
@@ -144,8 +147,8 @@ class FunctionalCalls(TorchFunctionMode):
             if self._router.trace.on:
                 self._note_weights(func, (*args, *keywords.values()), result)
         except Exception as error:  # noqa: BLE001 - recording must not end the training
-            self._router.following = False
-            self._on_failure("(what follows what)", error)
+            self._failed, self._router.following = True, False
+            self._on_failure(getattr(func, "__name__", repr(func)), error)
 
     def _note_weights(self, func: Any, values: Sequence[Any], result: object) -> None:
         made = self._producers.trail(result[0] if isinstance(result, (tuple, list)) and result else result)
@@ -229,12 +232,14 @@ class FunctionalCalls(TorchFunctionMode):
 
     def _add(self, layer: str, former: str, module: nn.Module, known: Activation | None, **settings: Any) -> None:
         """Add the site of a call that is made for the first time."""
+        if module not in self._rules:
+            self._rules[module] = axis_rule_inside(module)
         site = Site(
             layer=layer,
             kind=ACTIVATION,
             module=module,
             functional=True,
-            axis_rule=axis_rule_inside(module),
+            axis_rule=self._rules[module],
             skipped=self._skipped(layer, former),
             **settings,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections import defaultdict
 from collections.abc import Sequence
@@ -62,6 +63,7 @@ class Layers:
 
     def survey(self) -> None:
         """Look at the model's modules and parameters again: some may be new."""
+        self._modules = dict(named_modules(self.model))  # of a wrapper and what is inside, the latter
         self.names = {id(module): name or ROOT for name, module in named_modules(self.model)}
         self.former = {id(module): name or ROOT for name, module in self.model.named_modules()}
         self._owners: defaultdict[int, list[tuple[nn.Module, str]]] = defaultdict(list)
@@ -162,13 +164,13 @@ class Layers:
 
     def _left(self, layer: Layer, caller: str) -> list[nn.Module]:
         """Return the modules that a layer's output has left on its way to a caller."""
-        modules = dict(named_modules(self.model))
         around = {caller[:at] for at, letter in enumerate(caller + ".") if letter == "."}
         parts = layer.name.split(".")
         names = (".".join(parts[:end]) for end in range(len(parts), 0, -1))
-        return [modules[name] for name in names if name in modules and name not in around]
+        return [self._modules[name] for name in names if name in self._modules and name not in around]
 
 
+@functools.cache
 def _calls(cls: type[nn.Module], function: str) -> bool:
     """Whether a class of the user's names a function in the code of its methods."""
     own = [c for c in reversed(cls.__mro__) if issubclass(c, nn.Module) and not c.__module__.startswith("torch.nn.")]

@@ -163,6 +163,11 @@ class PassRouter:
         self._without_gradient.clear()
         self.release()
 
+    @property
+    def period(self) -> int:
+        """A number that changes with every training step."""
+        return self._train.period
+
     def release(self) -> None:
         """Take hooks off parameters."""
         while self._leaves:
