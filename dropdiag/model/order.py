@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 Place: TypeAlias = tuple[str, int]
 """A layer and the index of its call within a forward pass."""
@@ -20,10 +20,15 @@ class ExecutionOrder:
     this rule. Places that were seen both ways round, in one step or over others, contradict each other; places that
     nothing compares are parallel. Both share a rank, with all that is parallel to one of them: of two places of
     different rank, the lower one always ran first.
+
+    Attributes
+    ----------
+    places : dict
+        Every place that was seen, with its number.
     """
 
     def __init__(self) -> None:
-        self._numbers: dict[Place, int] = {}
+        self.places: dict[Place, int] = {}
         self._next: list[set[int]] = []  # by number, the places that came right after it in some pass
         self._seen: set[tuple[Place, ...]] = set()
         self._groups: list[list[Place]] | None = []
@@ -48,16 +53,27 @@ class ExecutionOrder:
                 self._groups = None
 
     def _number(self, place: Place) -> int:
-        if place not in self._numbers:
-            self._numbers[place] = len(self._next)
+        if place not in self.places:
+            self.places[place] = len(self._next)
             self._next.append(set())
             self._groups = None
-        return self._numbers[place]
+        return self.places[place]
+
+    def restore(self, groups: Iterable[Iterable[Iterable[Any]]]) -> None:
+        """Go on from the `groups` of an earlier session, as JSON has them."""
+        before: list[Place] = []
+        for group in groups:
+            here = [(str(layer), int(call)) for layer, call in group]
+            for place in here:
+                self._number(place)
+            for pair in itertools.product(before, here):
+                self.add(pair)
+            before = here
 
     def groups(self) -> list[list[Place]]:
         """Return the places of every rank, the first to run first; within a rank, those seen first come first."""
         if self._groups is None:
-            places = list(self._numbers)
+            places = list(self.places)
             self._groups = [[places[n] for n in sorted(group)] for group in _ranks(self._next)]
         return self._groups
 

@@ -130,6 +130,8 @@ class Site:
         if self.node_dims is not None:
             places = sorted(d % ndim for d in self.node_dims)
             return f"dim{'s' * (len(places) > 1)} {' and '.join(map(str, places))}, {self.after}"
+        if ndim == 0:
+            return "a number is one node"
         word = "last" if self.node_axis(ndim) == -1 else "second"
         if ndim <= 2 or self.axis_rule is None:
             return f"{word} of {ndim}, as no layer could be followed"

@@ -81,6 +81,8 @@ class FunctionalCalls(TorchFunctionMode):
         self._held: defaultdict[tuple[str, int], deque[tuple[SiteInfo, Place]]] = defaultdict(deque)
         self._entered = False
         self._failed = False
+        self._surveyed = router.period
+        self._rules: dict[nn.Module, str | None] = {}
         self._thread = 0
         self._depth = 0
         self._armed: dict[int, tuple[_Recomputation, _Recomputation]] = {}
@@ -92,14 +94,15 @@ class FunctionalCalls(TorchFunctionMode):
             self.__enter__()  # type: ignore[no-untyped-call]
             self._router.intercepting = True
             # A pass that is run again inside a backward pass begins in its middle: nothing of it can be followed.
-            self._router.following = self._depth == 0
+            self._router.following = self._depth == 0 and not self._failed
             if self._router.following:
                 self._pass_begins()
 
     def _pass_begins(self) -> None:
         self._former_calls.clear()
         self._held.clear()
-        if self._router.intercept:
+        if self._router.intercept and self._surveyed != self._router.period:  # modules may have come since
+            self._surveyed = self._router.period
             self._layers.survey()
 
     def nest(self, change: int) -> None:
@@ -149,17 +152,21 @@ class FunctionalCalls(TorchFunctionMode):
         try:
             self._producers.follow(rule, args, keywords, result)
             if self._router.trace.on:
-                self._note_weights(func, (*args, *keywords.values()))
+                self._note_weights(func, (*args, *keywords.values()), result)
         except Exception as error:  # noqa: BLE001 - recording must not end the training
-            self._router.following = False
-            self._on_failure("(what follows what)", error)
+            self._failed, self._router.following = True, False
+            self._on_failure(getattr(func, "__name__", repr(func)), error)
 
-    def _note_weights(self, func: Any, values: Sequence[Any]) -> None:
-        used = self._layers.weights_in(values)
-        if not used and func in LAYER_FUNCTIONS:  # a weight that is computed in each pass is that of the calling module
-            used = self._layers.weights_of(self._layers.nearest(sys._getframe(2)))
-        for layer in used:
-            self._router.trace.note(layer, 0)
+    def _note_weights(self, func: Any, values: Sequence[Any], result: object) -> None:
+        made = self._producers.trail(result[0] if isinstance(result, (tuple, list)) and result else result)
+        if made is not None and made.of_weight:  # it is only prepared, as by a mask
+            return
+        weights = [trail.layer for t, trail in self._producers.known(values) if trail.of_weight and t.ndim > 1]
+        names = [name for layer in weights if layer and (name := self._layers.weight(layer)) is not None]
+        if not weights and func in LAYER_FUNCTIONS:  # a weight that is made in each pass is that of the calling module
+            names = self._layers.weights_of(self._layers.nearest(sys._getframe(2)))
+        for name in names:
+            self._router.trace.note(name, 0)
 
     def _before(
         self, function: Function, module: nn.Module | None, args: Sequence[Any], keywords: Mapping[str, Any]
@@ -238,12 +245,14 @@ class FunctionalCalls(TorchFunctionMode):
 
     def _add(self, layer: str, former: str, module: nn.Module, known: Activation | None, **settings: Any) -> None:
         """Add the site of a call that is made for the first time."""
+        if module not in self._rules:
+            self._rules[module] = axis_rule_inside(module)
         site = Site(
             layer=layer,
             kind=ACTIVATION,
             module=module,
             functional=True,
-            axis_rule=axis_rule_inside(module),
+            axis_rule=self._rules[module],
             skipped=MIXES if settings["activation"] in MIXING_FUNCTIONS else self._skipped(layer, former),
             **settings,
         )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from types import CodeType, FrameType, FunctionType
 from typing import Final
@@ -28,11 +29,14 @@ class Layer:
     inside : str
         What a call inside the module itself is named after: the weight, as the module may have several.
     module : nn.Module
+    parameter : str
+        The weight's name in it.
     """
 
     name: str
     inside: str
     module: nn.Module = field(repr=False)
+    parameter: str
 
 
 class Layers:
@@ -59,10 +63,14 @@ class Layers:
 
     def survey(self) -> None:
         """Look at the model's modules and parameters again: some may be new."""
+        self._modules = dict(named_modules(self.model))  # of a wrapper and what is inside, the latter
         self.names = {id(module): name or ROOT for name, module in named_modules(self.model)}
         self.former = {id(module): name or ROOT for name, module in self.model.named_modules()}
         self._owners: defaultdict[int, list[tuple[nn.Module, str]]] = defaultdict(list)
+        self._parametrized: dict[int, tuple[nn.Module, str]] = {}
         for module in self.model.modules():
+            for name, parts in getattr(module, "parametrizations", {}).items():
+                self._parametrized |= {id(part): (module, name) for part in parts.modules()}
             for name, parameter in module._parameters.items():
                 if parameter is not None:
                     self._owners[id(parameter)].append((module, name))
@@ -80,6 +88,11 @@ class Layers:
         return None if found is None else self._layer(*found)
 
     def _owner(self, parameter: Tensor) -> tuple[nn.Module, str] | None:
+        found = self._holder(parameter)
+        # What a parametrisation is made of belongs to the weight that it makes.
+        return None if found is None else self._parametrized.get(id(found[0]), found)
+
+    def _holder(self, parameter: Tensor) -> tuple[nn.Module, str] | None:
         # Checked by identity: a parameter may have been exchanged, and its number been given to another one.
         known = self._owners.get(id(parameter), ())
         owners = [(m, n) for m, n in known if m._parameters.get(n) is parameter]
@@ -108,7 +121,7 @@ class Layers:
             # torch's own layers call nothing that is recorded after one of their weights only.
             if not type(module).__module__.startswith("torch.nn.") or isinstance(module, _CONTAINERS):
                 inside = weight_layer("" if name == ROOT else name, parameter)
-            self._layers[key] = Layer(inside if isinstance(module, _CONTAINERS) else name, inside, module)
+            self._layers[key] = Layer(inside if isinstance(module, _CONTAINERS) else name, inside, module, parameter)
         return self._layers[key]
 
     def nearest(self, frame: FrameType | None) -> nn.Module | None:
@@ -124,17 +137,9 @@ class Layers:
             frame = frame.f_back
         return None
 
-    def weights_in(self, values: Iterable[object]) -> list[str]:
-        """Return the recorded weights among a function's arguments."""
-        found: list[str] = []
-        for value in values:
-            if isinstance(value, nn.Parameter):
-                owner = self._owner(value)
-                layer = None if owner is None else self._weights.get((id(owner[0]), owner[1]))
-                found += [] if layer is None else [layer]
-            elif isinstance(value, (tuple, list)):
-                found += self.weights_in(value)
-        return found
+    def weight(self, layer: Layer) -> str | None:
+        """Return what the weight of a layer is recorded as, None where it is not."""
+        return self._weights.get((id(layer.module), layer.parameter))
 
     def weights_of(self, module: nn.Module | None) -> list[str]:
         """Return the recorded weights of a module."""
@@ -159,18 +164,19 @@ class Layers:
 
     def _left(self, layer: Layer, caller: str) -> list[nn.Module]:
         """Return the modules that a layer's output has left on its way to a caller."""
-        modules = dict(named_modules(self.model))
         around = {caller[:at] for at, letter in enumerate(caller + ".") if letter == "."}
         parts = layer.name.split(".")
         names = (".".join(parts[:end]) for end in range(len(parts), 0, -1))
-        return [modules[name] for name in names if name in modules and name not in around]
+        return [self._modules[name] for name in names if name in self._modules and name not in around]
 
 
+@functools.cache
 def _calls(cls: type[nn.Module], function: str) -> bool:
     """Whether a class of the user's names a function in the code of its methods."""
-    own = [c for c in cls.__mro__ if issubclass(c, nn.Module) and not c.__module__.startswith("torch.nn.")]
-    codes = [v.__code__ for c in own for v in vars(c).values() if isinstance(v, FunctionType)]
-    return any(function in _names(code) or f"{function}_" in _names(code) for code in codes)
+    own = [c for c in reversed(cls.__mro__) if issubclass(c, nn.Module) and not c.__module__.startswith("torch.nn.")]
+    methods = {name: value for c in own for name, value in vars(c).items() if isinstance(value, FunctionType)}
+    named = set().union(*(_names(method.__code__) for method in methods.values()))
+    return not named.isdisjoint({function, f"{function}_"})
 
 
 def _names(code: CodeType) -> set[str]:

@@ -56,6 +56,7 @@ def run_metadata(
         "interventions": [],  # an InterventionLog adds them
         "warnings": [],
         "every": every,
+        "order": [],  # of execution: known once it ran
         "layers": [site.describe() for site in sites],
         "activations": {a.name: saturation_area(a) for a in activations},
     }

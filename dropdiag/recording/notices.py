@@ -23,7 +23,7 @@ class Notice(str, Enum):  # a str, as that hashes in C: some notices are given a
     )
     DIRECT_CALL = (
         "parts of the model were called without calling the model: their passes of a step are pooled as call 0, "
-        "and functional calls in them are not seen"
+        "functional calls in them are not seen, and the order in which their layers run is not recorded"
     )
     NOT_TRAINING = (
         "forward passes with gradients were in evaluation mode, so no training pass was recorded in this step: "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Final
 
 import torch
 from torch import Tensor
@@ -23,6 +24,9 @@ from dropdiag.recording.recomputed import Recomputations, checkpoint_number
 from dropdiag.recording.trace import ForwardTrace
 from dropdiag.recording.views import Part, watched
 from dropdiag.sketches.native import PLAIN
+
+EXTRA_SCANS: Final = 10
+"""Steps that are looked at more closely after a site has run for the first time, as it may not run in each of them."""
 
 
 class PassRouter:
@@ -95,6 +99,7 @@ class PassRouter:
         self.intercepting = False
         self.intercept = True
         self._paused = False
+        self._extra_scans = 0
         self._depth = 0
         self._leaves: list[RemovableHandle] = []
         self.passes: Counter[tuple[str, int]] = Counter()
@@ -145,7 +150,8 @@ class PassRouter:
         paused : bool
             Whether no training pass of this step is recorded.
         """
-        self.intercept, self._paused = intercept, paused
+        self.intercept, self._paused = intercept or self._extra_scans > 0, paused
+        self._extra_scans = max(self._extra_scans - 1, 0)
         self._next.clear()
         self._depth = 0
         self.trace.end()
@@ -154,6 +160,11 @@ class PassRouter:
         self.accumulated.clear()
         self.backward.step_begins()
         self.release()
+
+    @property
+    def period(self) -> int:
+        """A number that changes with every training step."""
+        return self._train.period
 
     def release(self) -> None:
         """Take hooks off parameters."""
@@ -353,6 +364,8 @@ class PassRouter:
         self._next[layer] += 1
         if self.trace.on:
             self.trace.note(layer, index)
+        elif (layer, index) not in self.trace.order.places:  # it runs for the first time, in a step that is not traced
+            self._extra_scans = EXTRA_SCANS
         if self.following:
             self.axes.learn(info, index, ndim)
         return index

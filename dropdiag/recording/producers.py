@@ -11,6 +11,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from dropdiag.recording.following import Dims
@@ -81,7 +82,7 @@ class Producers:
 
     def follow(self, rule: Rule, args: Sequence[Any], keywords: Mapping[str, Any], result: object) -> None:
         """Make the trail of what a function gave."""
-        if isinstance(result, Tensor) and type(result) in PLAIN:
+        if isinstance(result, Tensor) and type(result) in PLAIN and result.layout is torch.strided:
             trail = rule(self, Done(args, keywords, result))
             if trail is not None:
                 self._keep(result, trail)

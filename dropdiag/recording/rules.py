@@ -33,6 +33,12 @@ def _joined(found: Sequence[tuple[Trail, Dims]]) -> Trail | None:
     return Trail(_met([trail for trail, _ in signals]), agreed.pop() if len(agreed) == 1 else None)
 
 
+def _mixed(trails: Sequence[Trail | None], dims: Dims) -> Trail | None:
+    """Return the trail of a product: of two layers' outputs, or of two parts of one, it is neither's any more."""
+    known = [trail for trail in trails if trail is not None]
+    return Trail(known[0].layer if len(known) == 1 else None, dims) if known else None
+
+
 def elementwise(producers: Producers, done: Done) -> Trail | None:
     """Follow functions whose dimensions are those of their arguments: elementwise, pooling, expansion, dropout."""
     shape = done.result.shape
@@ -114,9 +120,10 @@ def _products(first_at: int) -> Rule:
             return Trail(second.layer, (-1,) if operands[1].ndim > 1 else None)
         if first is not None and first.of_weight:
             return Trail(first.layer, None if operands[0].ndim < 2 else (-1,) if operands[1].ndim < 2 else (-2,))
-        dims = following.multiplied(*operands, (first and first.dims, second and second.dims), done.result)
-        known = [trail for trail in (first, second) if trail is not None]
-        return Trail(_met(known), dims) if known else None
+        dims = following.multiplied(
+            operands[0], operands[1], (first and first.dims, second and second.dims), done.result
+        )
+        return _mixed([first, second], dims)
 
     return rule
 
@@ -128,15 +135,14 @@ def _sums(producers: Producers, done: Done) -> Trail | None:
         return None
     operands = rest[0] if len(rest) == 1 and isinstance(rest[0], (tuple, list)) else rest
     trails = [next((trail for _, trail in producers.known((o,))), None) for o in operands]
-    known = [trail for trail in trails if trail is not None]
-    weights = [trail for trail in known if trail.of_weight]
+    weights = [trail for trail in trails if trail is not None and trail.of_weight]
     nodes = [
         following.letters_of(equation, at, trail.dims, is_weight=trail.of_weight)
         for at, trail in enumerate(trails)
         if trail is not None and (trail.of_weight or not weights)
     ]
     dims = following.summed(equation, done.result.ndim, nodes)
-    return Trail(_met(weights or known), dims) if known else None
+    return Trail(_met(weights), dims) if weights else _mixed(trails, dims)
 
 
 def _attends(producers: Producers, done: Done) -> Trail | None:
@@ -145,7 +151,7 @@ def _attends(producers: Producers, done: Done) -> Trail | None:
     found = list(producers.known(operands))
     dims = next((trail.dims for tensor, trail in found if tensor is operands[2]), None)
     dims = following.kept(operands[2].shape, dims, done.result.shape)
-    return Trail(_met([trail for _, trail in found]), dims) if found else None
+    return _mixed([trail for _, trail in found], dims)
 
 
 _RESHAPES: Final = _of_first(lambda tensor, dims, done: following.reshaped(tensor.shape, dims, done.result.shape))

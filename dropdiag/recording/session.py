@@ -112,6 +112,7 @@ class Session:
             self._train, self._held_out, loss_scale, overhead, axes=axes, backward=BackwardPasses(model)
         )
         why_not = Patterns(*patterns).why_not
+        self.router.trace.order.restore(self.writer.meta["order"])
         self._functional = FunctionalCalls(model, sites, self.router, why_not, self._failures.interception)
         self.site_log = SiteLog(sites, self._functional, self.router)
 
@@ -265,13 +266,15 @@ class Session:
     def _add_functional_sites(self) -> None:
         """Add functional calls that were seen for the first time to the run's metadata, and the order as it is now."""
         new = self.site_log.add_functional()
-        if not new and not self.site_log.order_changed():
+        if new or self.site_log.order_changed():  # written with the next rows
+            self.writer.meta |= {"layers": self.site_log.describe(), "order": self.site_log.order()}
+        if not new:
             return
         known = [info.activation for info in new if info.activation is not None]
         self.writer.meta["activations"] |= {a.name: saturation_area(a) for a in known}
         self.queue.flush(wait=False)  # run.json must not name steps whose rows are not on their way to the disk
         self.writer.add_derivatives({a.name: a.derivative for a in known})
-        self.writer.save_meta(layers=self.site_log.describe(), order=self.site_log.order())
+        self.writer.save_meta()
 
     def close(self, state: str, error: str | None) -> None:
         """Take everything off the model and close the run. May be called again.
@@ -300,6 +303,7 @@ class Session:
         if self._weights.read_at != self.completed and not self._stopped:
             self._record_weights_alone()
         self._add_functional_sites()
+        self.writer.meta |= {"layers": self.site_log.describe(), "order": self.site_log.order()}
         self.writer.meta["coverage"] = self.site_log.coverage().as_dicts()
         self.writer.meta["cost"] = self._overhead.summary()
         silent = self.site_log.silent()

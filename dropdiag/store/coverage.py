@@ -77,18 +77,25 @@ class Coverage(Sequence[CoverageRow]):
         # by name: a newer version may say more of a site, an older one less
         return cls([CoverageRow(**{name: row[name] for name in COLUMNS if name in row}) for row in rows])
 
+    @property
+    def _columns(self) -> tuple[str, ...]:
+        # Runs written before know nothing of the nodes' dimensions.
+        return COLUMNS if any(row.nodes for row in self.rows) else tuple(c for c in COLUMNS if c != "nodes")
+
     def __str__(self) -> str:
-        cells = [COLUMNS, *(tuple(_word(getattr(row, c)) for c in COLUMNS) for row in self.rows)]
-        widths = [max(len(line[i]) for line in cells) for i in range(len(COLUMNS))]
+        columns = self._columns
+        cells = [columns, *(tuple(_word(getattr(row, c)) for c in columns) for row in self.rows)]
+        widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
         lines = ["  ".join(word.ljust(w) for word, w in zip(line, widths, strict=True)).rstrip() for line in cells]
         return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        head = "".join(f"<th>{c}</th>" for c in COLUMNS)
+        columns = self._columns
+        head = "".join(f"<th>{c}</th>" for c in columns)
         body = "".join(
-            "<tr>" + "".join(f"<td>{html.escape(_word(getattr(row, c)))}</td>" for c in COLUMNS) + "</tr>"
+            "<tr>" + "".join(f"<td>{html.escape(_word(getattr(row, c)))}</td>" for c in columns) + "</tr>"
             for row in self.rows
         )
         return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"

@@ -33,6 +33,7 @@ def joined_meta(old: dict[str, Any], new: dict[str, Any], resume_from: int) -> d
     return {
         **new,
         "created": old["created"],
+        "order": new.get("order") or old.get("order", []),
         "activations": {**old["activations"], **new["activations"]},
         "disabled_probes": [*old["disabled_probes"], *new["disabled_probes"]],
         "interventions": [*_ended(old.get("interventions", []), resume_from), *new.get("interventions", [])],

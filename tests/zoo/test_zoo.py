@@ -14,6 +14,7 @@ from tests.zoo.folder import Reading, assert_same, readings
 from tests.zoo.models import ZOO
 from tests.zoo.network import STEPS
 from tests.zoo.nodes import mean_correlation, node_dimensions
+from tests.zoo.sites import assert_in_order, assert_widths
 from tests.zoo.training import same_output
 
 MOST_SAMPLES = 2048
@@ -114,6 +115,21 @@ def test_nodes_are_counted_in_the_dimension_of_their_layer(zoo, slow):
             assert told["node_correlation_width"] == h.shape[dimension], f"{reading.where}: {h.shape}, dim {dimension}"
             expected = mean_correlation(h, dimension)
             np.testing.assert_allclose(told["node_correlation_abs_mean"], expected, rtol=5e-3, err_msg=reading.where)
+def test_sites_are_in_the_order_in_which_they_ran(zoo, slow):
+    for part, run in zoo.runs.items():
+        recorded = readings(run, zoo.network.apart)
+        for step, read in enumerate(slow.passes[:STEPS], start=1):
+            assert_in_order(run, recorded.get(step, []), map(Reading.of, read[part]), f"{part}, step {step}")
+        recorded = readings(run, zoo.network.apart, "eval")
+        read = [Reading.of(taken, gradient=False) for taken in slow.passes[STEPS][part]]
+        assert_in_order(run, recorded.get(STEPS, []), read, f"{part}, evaluation")
+        assert all(len(group) == 1 for group in run.meta["order"])
+
+
+def test_nodes_are_those_of_the_layer_that_was_followed(zoo):
+    for part, run in zoo.runs.items():
+        model = zoo.network.parts(zoo.network.make())[part]
+        assert_widths(zoo.network.name, model, zoo.recorded.coverage[part], run)
 
 
 def test_every_weight_matrix_is_recorded_once(zoo, slow):
