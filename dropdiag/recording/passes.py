@@ -96,6 +96,11 @@ class PassRouter:
             self._next.clear()
         return self._depth == 1
 
+    @property
+    def inside_forward(self) -> bool:
+        """Whether the model itself was called, and not a part of it."""
+        return self._depth > 0
+
     def forward_ends(self) -> bool:
         """Return whether the outermost forward pass is over."""
         self._depth = max(self._depth - 1, 0)
