@@ -136,7 +136,7 @@ class FunctionalCalls(TorchFunctionMode):
         self, function: Function, module: nn.Module, args: Sequence[Any], keywords: dict[str, Any]
     ) -> Call | None:
         z = args[0] if args else keywords.get("input")
-        if not isinstance(z, Tensor) or not z.is_floating_point():
+        if not isinstance(z, Tensor):  # of a class that the router may refuse, before anything is asked of it
             return None
         info = self._router.located(self._info(function, module, args[1:], keywords))
         if info.site.skipped is not None:

@@ -151,7 +151,7 @@ class PassRouter:
 
     def net_value(self, info: SiteInfo, z: Tensor, *, training: bool, gradients: bool) -> Call | None:
         """Take in a net value; return the call it belongs to, or None where the pass is not recorded."""
-        if type(z) not in PLAIN or not z.is_floating_point():
+        if type(z) not in PLAIN or not z.is_floating_point() or z.layout is not torch.strided or z.is_nested:
             self._refuse(self._train if training else self._held_out, info, z)
             return None
         if not z.is_cpu and z.is_cuda and torch.cuda.is_current_stream_capturing():
@@ -270,7 +270,7 @@ class PassRouter:
 
     def output(self, info: SiteInfo, h: Tensor, *, training: bool, gradients: bool) -> None:
         """Take in the node value of a site that has no net value of its own."""
-        if type(h) not in PLAIN or not h.is_floating_point() or is_wrapped(h):
+        if has_no_values(h) or why_unread(h) is not None:
             self._refuse(self._train if training else self._held_out, info, h)
             return
         call = self._enter(info, training, gradients)
