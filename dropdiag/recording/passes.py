@@ -220,9 +220,11 @@ class PassRouter:
 
     def takes_gradient(self, call: Call) -> bool:
         """Whether the gradient that comes for a call right now is the one of the step's loss."""
-        if not (self.backward.trains() or call.recomputed):
+        passes, number = self.backward, backward_number()
+        if number != passes.number:
+            passes.change_to(number)
+        if not (passes.trains or call.recomputed):
             return False
-        number = backward_number()
         if call.backward is None:
             call.backward = number
             return True
