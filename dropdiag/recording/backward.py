@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterator
+from itertools import chain
 from operator import eq
 from typing import Any, Final
 
@@ -12,11 +13,12 @@ from torch import Tensor, nn
 
 from dropdiag.sketches.native import PLAIN
 
-# Private, all three. The number of the backward pass that this thread is in, -1 outside of any: torch.utils.checkpoint
+# Private, all of these. The number of the backward pass that this thread is in, -1 outside of any: torch's checkpoint
 # asks the same question. Whether the pass will run a node: torch.autograd.graph.register_multi_grad_hook asks that.
 backward_number = torch._C._current_graph_task_id
 _will_run = torch._C._will_engine_execute_node
 
+_ACCUMULATES: Final[Any] = torch._C._functions.AccumulateGrad  # type: ignore[attr-defined]
 _AUTOGRAD: Final = torch._C.DispatchKey.AutogradFunctionality
 
 NO_NUMBER: Final = -2
@@ -41,6 +43,8 @@ class BackwardPasses:
         Of the pass that went on last.
     trains : bool
         Whether that one trains.
+    node : Node or None
+        That adds to the gradient of a parameter which a forward pass of this step has used.
     kept, left_out : bool
         Whether a pass of this step trained, and whether one did not.
     """
@@ -49,7 +53,7 @@ class BackwardPasses:
         self._model = model
         self.number, self.trains = NO_NUMBER, False
         self._known: dict[int, bool] = {}
-        self._last: weakref.ref[Tensor] | None = None
+        self.node: Any = None
         self._borrowed: list[weakref.ref[Tensor]] = []
         self.kept = self.left_out = False
         self._note_parameters()
@@ -65,6 +69,7 @@ class BackwardPasses:
     def step_begins(self) -> None:
         """Forget the passes of the last step."""
         self.number = NO_NUMBER
+        self.node = None
         self._known.clear()
         self._borrowed.clear()
         self.kept = self.left_out = False
@@ -92,23 +97,29 @@ class BackwardPasses:
             self.left_out |= not trains
         self.number, self.trains = number, self._known[number]
 
-    def _accumulates(self) -> bool:
-        parameter: Tensor | None = None
-        for parameter in self._candidates():
-            try:
-                accumulates: bool = _will_run(_accumulator(parameter))
-            except RuntimeError:  # torch.autograd.grad, which was asked for the gradient of this very parameter
-                return False
-            if accumulates:
-                self._last = weakref.ref(parameter)  # the next pass is like this one: it is asked first
-                return True
-        return parameter is None
+    def see(self, z: Tensor) -> None:
+        """Look for a parameter right before a net value, and keep its node until the step is over."""
+        # It is the first to be asked, as that takes no time. The node holds the parameter and nothing else.
+        for node, _ in z.grad_fn.next_functions if z.grad_fn is not None else ():
+            if isinstance(node, _ACCUMULATES) and type(node.variable) is nn.Parameter:
+                self.node = node
+                return
 
-    def _candidates(self) -> Iterator[Tensor]:
-        last = None if self._last is None else self._last()
-        borrowed = [tensor for reference in self._borrowed if (tensor := reference()) is not None]
-        yield from filter(_takes_gradient, borrowed if last is None else (last, *borrowed))
-        yield from filter(_takes_gradient, self._model.parameters())
+    def _accumulates(self) -> bool:
+        node: Any = None
+        try:
+            for node in self._nodes():
+                if _will_run(node):
+                    return True
+        except RuntimeError:  # torch.autograd.grad, which was asked for the gradient of this very parameter
+            return False
+        return node is None
+
+    def _nodes(self) -> Iterator[Any]:
+        if self.node is not None:
+            yield self.node
+        borrowed = (tensor for reference in self._borrowed if (tensor := reference()) is not None)
+        yield from map(_accumulator, filter(_takes_gradient, chain(borrowed, self._model.parameters())))
 
 
 def _takes_gradient(tensor: Tensor) -> bool:
@@ -118,14 +129,10 @@ def _takes_gradient(tensor: Tensor) -> bool:
 
 def _accumulator(leaf: Tensor) -> Any:
     """Return the node that adds to a leaf's ``.grad``; the engine keeps one as long as a graph needs it."""
-    # Not torch.enable_grad, which takes as long as all of the rest: this is done in every training step.
-    before = torch.is_grad_enabled()
-    torch._C._set_grad_enabled(True)
-    try:
-        view = leaf.view_as(leaf).grad_fn or _view_inside_an_operator(leaf).grad_fn
-    finally:
-        torch._C._set_grad_enabled(before)
-    return view.next_functions[0][0]  # type: ignore[union-attr]
+    with torch.enable_grad():
+        view = leaf.view_as(leaf)
+        node = view.grad_fn or _view_inside_an_operator(leaf).grad_fn
+    return node.next_functions[0][0]  # type: ignore[union-attr]
 
 
 def _view_inside_an_operator(leaf: Tensor) -> Tensor:

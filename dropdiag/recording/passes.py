@@ -205,7 +205,9 @@ class PassRouter:
         opened = self.expect_gradient(call)
         if opened is None or not z.requires_grad:
             return
-        tensor, part = watched(z, overwritten=inplace)
+        if self.backward.node is None:
+            self.backward.see(z)
+        tensor, part = (z, None) if not inplace else watched(z)
         if tensor is None:
             return  # its gradient is missing
         handle = tensor.register_hook(_Gradient(self, call, part, opened))  # type: ignore[no-untyped-call]
