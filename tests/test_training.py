@@ -2,6 +2,7 @@
 
 import copy
 import warnings
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -755,13 +756,39 @@ def test_padding_is_left_out_of_values_and_gradients(tmp_path):
             with rec.padding(mask.long()):
                 pass
 
-    run, _ = record(model, tmp_path / "run", body)
+    run, coverage = record(model, tmp_path / "run", body)
+    assert [row.sampled for row in coverage if row.layer == "1"] == ["padding left out"]
     assert run.histogram("net_value", "1", phase="train").n == 10 * 6
     assert run.histogram("net_grad", "1").n == 10 * 6
     assert values(run, "node_correlation_samples").tolist() == [10]
     z = model[0](x)[mask].detach().requires_grad_()
     model[2](torch.tanh(z)).pow(2).sum().backward()
     np.testing.assert_allclose(values(run, "net_grad_abs_mean"), [z.grad.double().abs().mean().item()], rtol=1e-6)
+
+
+def test_coverage_says_where_padding_is_counted(tmp_path):
+    class Pooled(nn.Module):
+        """Activations of tokens, of all tokens in a row, and of one vector for each text."""
+
+        def __init__(self):
+            super().__init__()
+            self.a, self.tokens, self.row, self.text = nn.Linear(4, 6), nn.Tanh(), nn.Tanh(), nn.Tanh()
+
+        def forward(self, x):
+            h = self.tokens(self.a(x))
+            return self.row(h.flatten(0, 1)).sum() + self.text(h.mean(1)).sum()
+
+    model, mask = Pooled(), torch.arange(5) < torch.tensor([5, 2, 3])[:, None]
+
+    def body(rec):
+        for masked in (True, True, False):
+            with rec.padding(mask) if masked else nullcontext():
+                model(torch.randn(3, 5, 4)).backward()
+            rec.step()
+
+    _, coverage = record(model, tmp_path / "run", body, every=2)
+    words = {row.layer: row.sampled for row in coverage if row.kind == "activation"}
+    assert words == {"tokens": "padding left out of 2 in 3 passes", "row": "padding counted", "text": None}
 
 
 # Dropout that is listed, models whose modules were exchanged -------------------------------------------------

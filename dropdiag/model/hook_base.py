@@ -44,6 +44,11 @@ class DropdiagHook(ABC):
         """Put the hook on a module or tensor by one of its ``register_...`` methods."""
         self._handle = register(self, **options)
 
+    @property
+    def number(self) -> int:
+        """What torch calls the hook by where it was put."""
+        return self._handle.id
+
     def remove(self) -> None:
         """Take the hook off again."""
         self.closed = True  # where torch moved the hook, removing its handle does nothing

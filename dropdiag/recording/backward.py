@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterator
-from typing import Final
+from itertools import chain
+from operator import eq
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 
 from dropdiag.sketches.native import PLAIN
 
-# Private, all three. The number of the backward pass that this thread is in, -1 outside of any: torch.utils.checkpoint
+# Private, all of these. The number of the backward pass that this thread is in, -1 outside of any: torch's checkpoint
 # asks the same question. Whether the pass will run a node: torch.autograd.graph.register_multi_grad_hook asks that.
 backward_number = torch._C._current_graph_task_id
 _will_run = torch._C._will_engine_execute_node
 
+_ACCUMULATES: Final[Any] = torch._C._functions.AccumulateGrad  # type: ignore[attr-defined]
 _AUTOGRAD: Final = torch._C.DispatchKey.AutogradFunctionality
 
 NO_NUMBER: Final = -2
@@ -36,77 +39,87 @@ class BackwardPasses:
 
     Attributes
     ----------
+    number : int
+        Of the pass that went on last.
+    trains : bool
+        Whether that one trains.
+    node : Node or None
+        That adds to the gradient of a parameter which a forward pass of this step has used.
     kept, left_out : bool
         Whether a pass of this step trained, and whether one did not.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self._model = model
-        self._number, self._trains = NO_NUMBER, False
+        self.number, self.trains = NO_NUMBER, False
         self._known: dict[int, bool] = {}
-        self._last: weakref.ref[Tensor] | None = None
+        self.node: Any = None
         self._borrowed: list[weakref.ref[Tensor]] = []
         self.kept = self.left_out = False
-        self._parameters, self._changed = _parameters(model), False
+        self._note_parameters()
+
+    def _note_parameters(self) -> None:
+        """Note where the model keeps its parameters, and which these are."""
+        tables = [module._parameters for module in self._model.modules()]
+        self._tables = [table for table in tables for _ in table]
+        self._names = [name for table in tables for name in table]
+        self._numbers = [id(tensor) for table in tables for tensor in table.values()]
+        self._changed = False
 
     def step_begins(self) -> None:
         """Forget the passes of the last step."""
-        self._number = NO_NUMBER
+        self.number = NO_NUMBER
+        self.node = None
         self._known.clear()
         self._borrowed.clear()
         self.kept = self.left_out = False
         if self._changed:  # for good, perhaps
-            self._changed, self._parameters = False, _parameters(self._model)
+            self._note_parameters()
 
     def forward_begins(self) -> None:
         """Note parameters that stand in for the model's own in this forward pass."""
         # torch.func.functional_call puts a user's tensors into the modules for the length of a forward pass. They may
         # be what is trained, and nothing leads to them any more when the backward pass comes.
-        changed = [found for table, name, known in self._parameters if id(found := table.get(name)) != known]
-        if changed:
-            self._changed = True
-            self._borrowed += [
-                weakref.ref(tensor) for tensor in changed if tensor is not None and _takes_gradient(tensor)
-            ]
+        # By C functions alone: this is done in every forward pass.
+        if all(map(eq, map(id, map(dict.get, self._tables, self._names)), self._numbers)):
+            return
+        found = [table.get(name) for table, name in zip(self._tables, self._names, strict=True)]
+        changed = [t for t, number in zip(found, self._numbers, strict=True) if t is not None and id(t) != number]
+        self._borrowed += [weakref.ref(tensor) for tensor in changed if _takes_gradient(tensor)]
+        self._changed = True
 
-    def trains(self) -> bool:
-        """Whether the backward pass that this thread is in trains."""
-        number = backward_number()
-        if number != self._number:
-            self._change_to(number)
-        return self._trains
-
-    def _change_to(self, number: int) -> None:
+    def change_to(self, number: int) -> None:
+        """Take note that the backward pass of this number goes on, and of whether it trains."""
         if number not in self._known:
             # Outside of any: a compiled backward pass that the engine knows nothing of.
             self._known[number] = trains = number == -1 or self._accumulates()
             self.kept |= trains
             self.left_out |= not trains
-        self._number, self._trains = number, self._known[number]
+        self.number, self.trains = number, self._known[number]
+
+    def see(self, z: Tensor) -> None:
+        """Look for a parameter right before a net value, and keep its node until the step is over."""
+        # It is the first to be asked, as that takes no time. The node holds the parameter and nothing else.
+        for node, _ in z.grad_fn.next_functions if z.grad_fn is not None else ():
+            if isinstance(node, _ACCUMULATES) and type(node.variable) is nn.Parameter:
+                self.node = node
+                return
 
     def _accumulates(self) -> bool:
-        parameter: Tensor | None = None
-        for parameter in self._candidates():
-            try:
-                accumulates: bool = _will_run(_accumulator(parameter))
-            except RuntimeError:  # torch.autograd.grad, which was asked for the gradient of this very parameter
-                return False
-            if accumulates:
-                self._last = weakref.ref(parameter)  # the next pass is like this one: it is asked first
-                return True
-        return parameter is None
+        node: Any = None
+        try:
+            for node in self._nodes():
+                if _will_run(node):
+                    return True
+        except RuntimeError:  # torch.autograd.grad, which was asked for the gradient of this very parameter
+            return False
+        return node is None
 
-    def _candidates(self) -> Iterator[Tensor]:
-        last = None if self._last is None else self._last()
-        borrowed = [tensor for reference in self._borrowed if (tensor := reference()) is not None]
-        yield from filter(_takes_gradient, borrowed if last is None else (last, *borrowed))
-        yield from filter(_takes_gradient, self._model.parameters())
-
-
-def _parameters(model: nn.Module) -> list[tuple[dict[str, nn.Parameter | None], str, int]]:
-    """Return where a model keeps its parameters, and which these are."""
-    tables = [module._parameters for module in model.modules()]
-    return [(table, name, id(tensor)) for table in tables for name, tensor in table.items()]
+    def _nodes(self) -> Iterator[Any]:
+        if self.node is not None:
+            yield self.node
+        borrowed = (tensor for reference in self._borrowed if (tensor := reference()) is not None)
+        yield from map(_accumulator, filter(_takes_gradient, chain(borrowed, self._model.parameters())))
 
 
 def _takes_gradient(tensor: Tensor) -> bool:
@@ -114,8 +127,15 @@ def _takes_gradient(tensor: Tensor) -> bool:
     return type(tensor) in PLAIN and tensor.requires_grad and tensor.is_leaf
 
 
-def _accumulator(leaf: Tensor) -> torch.autograd.graph.Node:
+def _accumulator(leaf: Tensor) -> Any:
     """Return the node that adds to a leaf's ``.grad``; the engine keeps one as long as a graph needs it."""
-    # Inside an operator of our own, as under torch.compile, autograd is switched off: on again, for a view.
-    with torch.enable_grad(), torch._C._SetExcludeDispatchKeyGuard(_AUTOGRAD, False):
-        return leaf.view_as(leaf).grad_fn.next_functions[0][0]  # type: ignore[union-attr, return-value]
+    with torch.enable_grad():
+        view = leaf.view_as(leaf)
+        node = view.grad_fn or _view_inside_an_operator(leaf).grad_fn
+    return node.next_functions[0][0]  # type: ignore[union-attr]
+
+
+def _view_inside_an_operator(leaf: Tensor) -> Tensor:
+    # Inside an operator of our own, as under torch.compile, autograd is switched off.
+    with torch._C._SetExcludeDispatchKeyGuard(_AUTOGRAD, False):
+        return leaf.view_as(leaf)

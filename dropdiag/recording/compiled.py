@@ -24,6 +24,7 @@ from dropdiag.recording.notices import Notice
 from dropdiag.recording.overhead import clock
 from dropdiag.recording.passes import PassRouter
 from dropdiag.recording.views import watched
+from dropdiag.sketches.native import PLAIN
 
 OPEN_CALLS: Final = 4096
 """Passes of a site whose gradients are still waited for; older ones are assumed to have none."""
@@ -92,7 +93,8 @@ class CompiledSites:
 
     def __init__(self, model: nn.Module, router: PassRouter) -> None:
         self._router = router
-        device = next((p.device for p in model.parameters() if not p.is_meta), torch.device("cpu"))
+        plain = (p for p in model.parameters() if type(p) in PLAIN)  # nothing is asked of a subclass
+        device = next((p.device for p in plain if not p.is_meta), torch.device("cpu"))
         self._order = torch.zeros(1, device=device)
         self._opened: list[int] = []
         self._skipped_guards = _guard_hooks()

@@ -190,7 +190,8 @@ class FunctionalCalls(TorchFunctionMode):
         self, function: Function, module: nn.Module, args: Sequence[Any], keywords: Mapping[str, Any]
     ) -> Call | None:
         z = args[0] if args else keywords.get("input")
-        if not isinstance(z, Tensor) or not z.is_floating_point() or has_no_values(z):
+        # Of another class the router may refuse it, before anything is asked of it.
+        if not isinstance(z, Tensor) or has_no_values(z):
             return None
         found = self._site_of(function, module, z, args[1:], keywords)
         if found is None or found[0].site.skipped is not None:

@@ -21,6 +21,7 @@ from dropdiag.probes.base import Signal, SiteInfo
 from dropdiag.recording import compiled
 from dropdiag.recording.calls import Call
 from dropdiag.recording.functional import FunctionalCalls
+from dropdiag.recording.hook_places import HookPlaces, is_last
 from dropdiag.recording.notices import Notice
 from dropdiag.recording.overhead import clock
 from dropdiag.recording.passes import PassRouter
@@ -29,7 +30,10 @@ from dropdiag.sketches.native import PLAIN
 NESTED: Final = 64
 """Calls of one activation that may be open inside each other. Bounded, as torch may have moved what ends them."""
 
-Pending = deque[Call | None]
+LATER: Final = "later"
+"""A call whose net value is taken in when the function has run."""
+
+Pending = deque[Call | str | None]
 """The calls of one activation module that have begun and not ended, the innermost last."""
 
 
@@ -48,6 +52,7 @@ class _ForwardBegins(DropdiagHook):
         router, calls = self.hooks.router, self.hooks.calls
         if not router.forward_begins():
             return  # the model calls itself
+        self.hooks.places.restore()
         router.backward.forward_begins()
         self.hooks.watch_weights()
         if router.evaluating and any(dropout.training for dropout in self.dropouts):
@@ -80,45 +85,67 @@ class _NetValue(DropdiagHook):
     n_args = 3
 
     def __init__(
-        self, router: PassRouter, info: SiteInfo, pending: Pending, compiled_site: compiled.CompiledSite
+        self, router: PassRouter, info: SiteInfo, places: HookPlaces, compiled_site: compiled.CompiledSite
     ) -> None:
-        self.router, self.info, self.pending, self.compiled_site = router, info, pending, compiled_site
+        self.router, self.info, self.places, self.compiled_site = router, info, places, compiled_site
+        self.pending: Pending = deque(maxlen=NESTED)
 
     def fire(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        last = is_last(module, self)
         if torch.compiler.is_compiling():
-            z = args[0] if args else kwargs["input"]
-            inplace = bool(getattr(module, "inplace", False))
-            compiled.trace_net_value(z, self.compiled_site, module.training, torch.is_grad_enabled(), inplace)
+            if last:
+                self.trace(module, args, kwargs)
             return
         begun = clock()
+        if not self.router.inside_forward:  # which keeps all hooks in their places otherwise
+            self.places.restore(of=module)
+        # Where a hook comes after this one, what enters the function is not known yet: the forward hook takes it.
+        self.pending.append(self.take(module, args, kwargs) if last else LATER)
+        self.router.overhead.spent += clock() - begun
+
+    def trace(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Put what takes in the net value into a graph that is being traced."""
+        z = args[0] if args else kwargs["input"]
+        if type(z) in PLAIN:
+            inplace = _works_in_place(module)
+            compiled.trace_net_value(z, self.compiled_site, module.training, torch.is_grad_enabled(), inplace)
+
+    def take(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
+        """Take in the net value; return its call, or None where it is not recorded."""
         z = args[0] if args and type(args[0]) is Tensor else next(_tensors((args, kwargs)), None)
         if z is None:
-            return
+            return None
         router, info = self.router, self.info
         if router.following:
             info = router.located(info, z)
         net = z if info.site.gate_dim is None else info.site.net(z)
         call = router.net_value(info, net, training=module.training, gradients=torch.is_grad_enabled())
-        self.pending.append(call)
         if call is not None:
-            router.watch(call, z, inplace=bool(getattr(module, "inplace", False)))
-        router.overhead.spent += clock() - begun
+            router.watch(call, z, inplace=_works_in_place(module))
+        return call
 
 
 class _NodeValue(DropdiagHook):
-    """Forward hook of an activation: its output is h."""
+    """Forward hook of an activation: its output is h. It is the first, as others may replace what left the function."""
 
-    def __init__(self, router: PassRouter, pending: Pending, compiled_site: compiled.CompiledSite) -> None:
-        self.router, self.pending, self.compiled_site = router, pending, compiled_site
+    def __init__(self, net_value: _NetValue) -> None:
+        self.net_value, self.router = net_value, net_value.router
 
     def fire(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        net_value = self.net_value
         if torch.compiler.is_compiling():
-            torch.ops.dropdiag.node_value(output.detach(), self.compiled_site.order, self.compiled_site.number)
+            if not is_last(module, net_value) and not _works_in_place(module):
+                net_value.trace(module, args, kwargs)
+            if type(output) in PLAIN:
+                site = net_value.compiled_site
+                torch.ops.dropdiag.node_value(output.detach(), site.order, site.number)
             return
         if self.router.following and isinstance(output, Tensor):
             self.router.carry(args, output)
-        call = self.pending.pop() if self.pending else None
-        if call is not None and call.collector.wants(Signal.NODE_VALUE) and isinstance(output, Tensor):
+        call = net_value.pending.pop() if net_value.pending else None
+        if call is LATER:  # too late where the function has written over its input
+            call = None if _works_in_place(module) else net_value.take(module, args, kwargs)
+        if isinstance(call, Call) and call.collector.wants(Signal.NODE_VALUE) and isinstance(output, Tensor):
             begun = clock()
             self.router.node_value(call, output)
             self.router.overhead.spent += clock() - begun
@@ -134,7 +161,8 @@ class _Output(DropdiagHook):
         # A PackedSequence is a tuple as well: its first field is its data, not the output of a (output, state) pair.
         h = output[0] if isinstance(output, tuple) and not isinstance(output, PackedSequence) else output
         if torch.compiler.is_compiling():
-            compiled.trace_output(h, self.compiled_site, module.training, torch.is_grad_enabled())
+            if type(h) in PLAIN:
+                compiled.trace_output(h, self.compiled_site, module.training, torch.is_grad_enabled())
             return
         begun = clock()
         h = next(_tensors(h), None)
@@ -184,6 +212,7 @@ class Hooks:
     ) -> None:
         self._hooks: list[DropdiagHook] = []
         self.calls, self.router = calls, router
+        self.places = HookPlaces(model)
         self._watched: dict[SiteInfo, weakref.ref[Tensor] | None] = {}
         self._compiled = compiled.CompiledSites(model, router)
         try:
@@ -206,12 +235,16 @@ class Hooks:
             return
         compiled_site = self._compiled.open(info)
         if kind == ACTIVATION:
-            pending: Pending = deque(maxlen=NESTED)
-            self._add(module.register_forward_pre_hook, _NetValue(router, info, pending, compiled_site))
+            net_value = _NetValue(router, info, self.places, compiled_site)
+            self._add(module.register_forward_pre_hook, net_value)
             # always_call: what the pre-hook put on the stack must come off it after an exception, too.
-            self._add(module.register_forward_hook, _NodeValue(router, pending, compiled_site), always_call=True)
+            node_value = _NodeValue(net_value)
+            self._add(module.register_forward_hook, node_value, always_call=True)
+            self.places.keep(module, last_before=net_value, first_after=node_value)
         elif kind == OUTPUT:
-            self._add(module.register_forward_hook, _Output(router, info, compiled_site))
+            output = _Output(router, info, compiled_site)
+            self._add(module.register_forward_hook, output)
+            self.places.keep(module, first_after=output)
 
     def watch_weights(self) -> None:
         """Put hooks on weights that take gradients by now: a frozen, lazy or exchanged one may do so later."""
@@ -239,6 +272,10 @@ class Hooks:
         self.calls.release()
         self.router.release()
         self._compiled.close()
+
+
+def _works_in_place(module: nn.Module) -> bool:
+    return bool(getattr(module, "inplace", False))
 
 
 def _tensors(nested: Any) -> Iterator[Tensor]:

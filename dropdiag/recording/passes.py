@@ -117,6 +117,11 @@ class PassRouter:
             self.trace.begin(wanted=self.intercept or self.evaluating)
         return self._depth == 1
 
+    @property
+    def inside_forward(self) -> bool:
+        """Whether the model itself was called, and not a part of it."""
+        return self._depth > 0
+
     def forward_ends(self) -> bool:
         """Return whether the outermost forward pass is over."""
         self._depth = max(self._depth - 1, 0)
@@ -177,7 +182,7 @@ class PassRouter:
 
     def net_value(self, info: SiteInfo, z: Tensor, *, training: bool, gradients: bool) -> Call | None:
         """Take in a net value; return the call it belongs to, or None where the pass is not recorded."""
-        if type(z) not in PLAIN or not z.is_floating_point():
+        if type(z) not in PLAIN or not z.is_floating_point() or z.layout is not torch.strided or z.is_nested:
             self._refuse(self._train if training else self._held_out, info, z)
             return None
         if not z.is_cpu and z.is_cuda and torch.cuda.is_current_stream_capturing():
@@ -234,7 +239,9 @@ class PassRouter:
         opened = self.expect_gradient(call)
         if opened is None or not z.requires_grad:
             return
-        tensor, part = watched(z, overwritten=inplace)
+        if self.backward.node is None:
+            self.backward.see(z)
+        tensor, part = (z, None) if not inplace else watched(z)
         if tensor is None:
             return  # its gradient is missing
         handle = tensor.register_hook(_Gradient(self, call, part, opened))  # type: ignore[no-untyped-call]
@@ -249,9 +256,11 @@ class PassRouter:
 
     def takes_gradient(self, call: Call) -> bool:
         """Whether the gradient that comes for a call right now is the one of the step's loss."""
-        if not (self.backward.trains() or call.recomputed):
+        passes, number = self.backward, backward_number()
+        if number != passes.number:
+            passes.change_to(number)
+        if not (passes.trains or call.recomputed):
             return False
-        number = backward_number()
         if call.backward is None:
             call.backward = number
             return True
@@ -299,7 +308,7 @@ class PassRouter:
 
     def output(self, info: SiteInfo, h: Tensor, *, training: bool, gradients: bool) -> None:
         """Take in the node value of a site that has no net value of its own."""
-        if type(h) not in PLAIN or not h.is_floating_point() or is_wrapped(h):
+        if has_no_values(h) or why_unread(h) is not None:
             self._refuse(self._train if training else self._held_out, info, h)
             return
         call = self._enter(info, h.ndim, training, gradients)

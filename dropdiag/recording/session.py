@@ -161,6 +161,7 @@ class Session:
         self._overhead.spent += ended - begun
         self._store(TRAIN, [*records, *self._overhead.read()])
         self._begin_step()
+        self._hooks.watch_weights()
         # Before the flush, which writes run.json: it must not name a step whose rows are still on a device.
         self.writer.meta["steps"] = self.queue.safe_step(self.completed)
         self.queue.flush(due_only=True)

@@ -14,19 +14,18 @@ Part: TypeAlias = Callable[[Tensor], Tensor]
 """Takes the gradient of a view out of the gradient of its base."""
 
 
-def watched(z: Tensor, *, overwritten: bool) -> tuple[Tensor | None, Part | None]:
+def watched(z: Tensor) -> tuple[Tensor | None, Part | None]:
     """Return the tensor whose gradient holds that of a net value, and the part of it; None where there is none.
 
     Parameters
     ----------
     z : Tensor
-    overwritten : bool
-        Whether the activation is about to overwrite z.
+        Which the activation is about to overwrite.
     """
     # A hook on a tensor stays with its value when an operation in place gives the tensor a new one, but a view that
     # is overwritten gets a new place in the graph: what it is a view of is watched instead. `_base` is private; there
     # is no public way from a view to its base.
-    base = z._base if overwritten else None
+    base = z._base
     if base is None:
         return z, None
     if type(base) not in PLAIN or base.dtype != z.dtype:
