@@ -17,7 +17,7 @@ from torch.nn.parameter import UninitializedParameter
 from torch.nn.utils.rnn import PackedSequence
 
 from dropdiag.model.hook_base import DropdiagHook
-from dropdiag.model.sites import ACTIVATION, LAZY, OUTPUT, WEIGHT, layers_of_both_kinds
+from dropdiag.model.sites import ACTIVATION, LAZY, OUTPUT, WEIGHT, Site, layers_of_both_kinds
 from dropdiag.probes.base import Signal, SiteInfo
 from dropdiag.recording import compiled
 from dropdiag.recording.functional import FunctionalCalls
@@ -42,12 +42,14 @@ class _ForwardBegins(DropdiagHook):
 
     def fire(self, module: nn.Module, args: Any, kwargs: Any) -> None:
         if torch.compiler.is_compiling():
-            torch.ops.dropdiag.forward_begins(self.compiled_site.order, self.compiled_site.number)
+            compiled.trace_begin(self.compiled_site)
             return
         router, calls = self.hooks.router, self.hooks.calls
         if not router.forward_begins():
             return  # the model calls itself
         self.hooks.watch_weights()
+        if router.intercept:
+            self.hooks.look_for_compiled_parts()
         if router.evaluating and any(dropout.training for dropout in self.dropouts):
             router.notices.add(Notice.MASKS_IN_EVALUATION)
         # Interception costs a little at every operator: where no functional call was found, most steps go without.
@@ -176,6 +178,8 @@ class Hooks:
     calls : FunctionalCalls
     dropouts : sequence of nn.Module
         Those that should be in evaluation mode inside evaluations.
+    weights : sequence of Site
+        Whose place in the order of execution is wanted.
     """
 
     def __init__(
@@ -185,11 +189,13 @@ class Hooks:
         router: PassRouter,
         calls: FunctionalCalls,
         dropouts: Sequence[nn.Module] = (),
+        *,
+        weights: Sequence[Site] = (),
     ) -> None:
         self._hooks: list[DropdiagHook] = []
         self.calls, self.router = calls, router
         self._watched: dict[SiteInfo, weakref.ref[Tensor] | None] = {}
-        self._compiled = compiled.CompiledSites(model, router)
+        self._compiled = compiled.CompiledSites(model, router, weights)
         try:
             begins = _ForwardBegins(self, self._compiled.open(None), dropouts)
             self._add(model.register_forward_pre_hook, begins)
@@ -204,6 +210,10 @@ class Hooks:
         except BaseException:
             self.remove()
             raise
+
+    def look_for_compiled_parts(self) -> None:
+        """Watch the order of what is compiled by now."""
+        self._compiled.look_for_compiled_parts()
 
     def _attach(self, info: SiteInfo) -> None:
         module, kind, router = info.site.module, info.site.kind, self.router

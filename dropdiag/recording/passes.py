@@ -18,6 +18,7 @@ from dropdiag.recording.collector import Collector, Opened
 from dropdiag.recording.loss_scale import LossScale
 from dropdiag.recording.notices import Notice
 from dropdiag.recording.overhead import Overhead, clock
+from dropdiag.recording.trace import ForwardTrace
 from dropdiag.sketches.native import PLAIN
 
 # Private: torch has no public question for "is this a tensor of vmap or grad", whose values cannot be read.
@@ -76,6 +77,8 @@ class PassRouter:
         Which dimension counts nodes in the output of the last layer, where layers of both rules are watched.
     passes : Counter
         Recorded passes by (layer, call index).
+    trace : ForwardTrace
+        What the current forward pass runs.
     """
 
     def __init__(self, train: Collector, held_out: Collector, loss_scale: LossScale, overhead: Overhead) -> None:
@@ -91,6 +94,7 @@ class PassRouter:
         self._depth = 0
         self._leaves: list[RemovableHandle] = []
         self.passes: Counter[tuple[str, int]] = Counter()
+        self.trace = ForwardTrace()
         self._next: Counter[str] = Counter()
         self._without_gradient: defaultdict[tuple[str, int], deque[int]] = defaultdict(deque)
 
@@ -99,11 +103,14 @@ class PassRouter:
         self._depth += 1
         if self._depth == 1:
             self._next.clear()
+            self.trace.begin(wanted=self.intercept or self.evaluating)
         return self._depth == 1
 
     def forward_ends(self) -> bool:
         """Return whether the outermost forward pass is over."""
         self._depth = max(self._depth - 1, 0)
+        if self._depth == 0:
+            self.trace.end()
         return self._depth == 0
 
     def compiled_forward_begins(self) -> None:
@@ -111,6 +118,11 @@ class PassRouter:
         self.notices.add(Notice.COMPILED)
         self._depth = 1
         self._next.clear()
+        self.trace.begin(wanted=self.intercept or self.evaluating)
+
+    def calls(self, layer: str) -> int:
+        """Return how often a site was passed in the current forward pass."""
+        return self._next[layer]
 
     def evaluation_begins(self) -> None:
         """Record passes in evaluation mode from now on."""
@@ -134,6 +146,7 @@ class PassRouter:
         self.intercept, self._paused = intercept, paused
         self._next.clear()
         self._depth = 0
+        self.trace.end()
         self.notices.discard(Notice.NOT_TRAINING)
         self._without_gradient.clear()
         self.release()
@@ -266,6 +279,8 @@ class PassRouter:
             return 0
         index = self._next[layer]
         self._next[layer] += 1
+        if self.trace.on:
+            self.trace.note(layer, index)
         return index
 
     def _call(self, collector: Collector, info: SiteInfo, index: int) -> Call:
