@@ -18,7 +18,7 @@ from dropdiag.errors import ArgumentError
 _is_exporting: Final = torch.compiler.is_exporting
 # Private, as their public forms take five times as long, and every hook asks.
 _jit_traces = torch._C._is_tracing
-_dispatch_modes = torch._C._len_torch_dispatch_stack
+dispatch_modes = torch._C._len_torch_dispatch_stack
 # Private: there is no public question for which of torch's own modes are on.
 _MODES_WITHOUT_VALUES: Final = tuple(
     getattr(torch._C._TorchDispatchModeKey, name) for name in ("FAKE", "PROXY", "FUNCTIONAL")
@@ -33,7 +33,7 @@ def makes_a_program() -> bool:
     if _jit_traces() or _symbolic_trace._is_fx_tracing_flag:
         return True
     # Other modes, a counter of floating-point operations say, watch what is computed.
-    return _dispatch_modes() > 0 and any(torch._C._get_dispatch_mode(key) is not None for key in _MODES_WITHOUT_VALUES)
+    return dispatch_modes() > 0 and any(torch._C._get_dispatch_mode(key) is not None for key in _MODES_WITHOUT_VALUES)
 
 
 class DropdiagHook(ABC):
@@ -75,6 +75,11 @@ class DropdiagHook(ABC):
         """Take the hook off again."""
         self.closed = True  # where torch moved the hook, removing its handle does nothing
         self._handle.remove()
+
+    @property
+    def __name__(self) -> str:
+        """What `torch.jit.script` asks a hook for, to compile it."""
+        raise AttributeError("a model with a Recorder on it cannot be scripted: close() the Recorder first")
 
     @abstractmethod
     def fire(self, *args: Any, **_: Any) -> None:

@@ -6,8 +6,10 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
 from torch import Tensor
+from torch.utils._python_dispatch import _disable_current_modes
 
 from dropdiag.errors import ArgumentError
+from dropdiag.model.hook_base import dispatch_modes
 from dropdiag.probes.base import Probe, ProbeValue, Signal, SiteInfo
 from dropdiag.recording.records import Record, one_number
 from dropdiag.sketches.base import Sketch
@@ -102,6 +104,14 @@ class Collector:
 
     def update(self, opened: list[Opened], info: SiteInfo, tensor: Tensor) -> None:
         """Update open sketches; keep no reference to the tensor."""
+        if dispatch_modes():
+            # The user's: what counts operations counts those of the model, what keeps results keeps those.
+            with _disable_current_modes():
+                self._update(opened, info, tensor)
+        else:
+            self._update(opened, info, tensor)
+
+    def _update(self, opened: list[Opened], info: SiteInfo, tensor: Tensor) -> None:
         for key, sketch in opened:
             try:
                 # Checked here and not in sketches: a user's own sketch has to be kept from subclasses as well.

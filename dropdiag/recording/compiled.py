@@ -245,8 +245,8 @@ def _node_value(h: Tensor, order: Tensor, number: int) -> None:
         site.router.overhead.spent += clock() - begun
 
 
-_library: Final = torch.library.Library("dropdiag", "FRAGMENT")
-_library.define("watch(Tensor z, Tensor token, int number, bool inplace) -> ()")
+_library: Final = torch.library.Library("dropdiag", "FRAGMENT")  # type: ignore[no-untyped-call]
+_library.define("watch(Tensor z, Tensor token, int number, bool inplace) -> ()")  # type: ignore[no-untyped-call]
 
 
 # Tensor.register_hook, which this stands for, loses what the model does to Python objects after it (up to 2.13 at

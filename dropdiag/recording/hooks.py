@@ -6,7 +6,6 @@ would be without.
 
 from __future__ import annotations
 
-import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
@@ -194,7 +193,7 @@ class Hooks:
     ) -> None:
         self._hooks: list[DropdiagHook] = []
         self.calls, self.router = calls, router
-        self._watched: dict[SiteInfo, weakref.ref[Tensor] | None] = {}
+        self._watched: dict[SiteInfo, tuple[Tensor, int] | None] = {}
         self._compiled = compiled.CompiledSites(model, router, weights)
         try:
             begins = _ForwardBegins(self, self._compiled.open(None), dropouts)
@@ -238,12 +237,16 @@ class Hooks:
                 continue
             # A lazy parameter has no shape before it has values: only then is it known to be a bias.
             late_bias = info.site.skipped == LAZY and now.ndim < 2
-            if late_bias or (watched is not None and watched() is now):
+            # No weak reference, with which torch.utils.swap_tensors refuses a parameter.
+            if late_bias or (watched is not None and watched[0] is now):
+                if watched is not None and watched[1] != now._cdata:
+                    self._watched[info] = now, now._cdata
+                    _hook_again(now)
                 continue
             hook = _RawGradient(self.router, info)
             hook.attach(now.register_post_accumulate_grad_hook)
             self._hooks.append(hook)
-            self._watched[info] = weakref.ref(now)
+            self._watched[info] = now, now._cdata
 
     def _add(self, register: Callable[..., Any], hook: DropdiagHook, **options: bool) -> None:
         hook.attach(register, with_kwargs=True, **options)
@@ -253,9 +256,19 @@ class Hooks:
         """Take everything off the model. May be called again."""
         while self._hooks:
             self._hooks.pop().remove()
+        self._watched.clear()
         self.calls.release()
         self.router.release()
         self._compiled.close()
+
+
+def _hook_again(parameter: Tensor) -> None:
+    """Put our hooks on a parameter whose contents were exchanged by `torch.utils.swap_tensors`."""
+    # It leaves the Python object with its list of hooks, and takes away what calls them (`_cdata` tells). Setting the
+    # list again makes it called. Private, as there is no public way. A user's hook is not ours to bring back.
+    hooks = parameter._post_accumulate_grad_hooks
+    if all(isinstance(hook, DropdiagHook) for hook in hooks.values()):
+        parameter._post_accumulate_grad_hooks = hooks
 
 
 def _tensors(nested: Any) -> Iterator[Tensor]:

@@ -75,10 +75,14 @@ class LayerRuns(DropdiagHook):
 
 def is_compiled(model: nn.Module) -> bool:
     """Whether a part of a model was compiled by itself."""
-    # Private, both: `Module.compile()` sets the one, `torch.compile(module)` wraps it in a module with the other.
-    return any(
-        getattr(m, "_compiled_call_impl", None) is not None or "_orig_mod" in m._modules for m in model.modules()
-    )
+    return any(map(_is_compiled, model.modules()))
+
+
+def _is_compiled(module: nn.Module) -> bool:
+    # Private, all: `module.compile()`, `torch.compile(module)`, which wraps it in another module, and
+    # `module.forward = torch.compile(module.forward)` each leave one of these.
+    wrapped = hasattr(vars(module).get("forward"), "_torchdynamo_orig_callable")
+    return wrapped or getattr(module, "_compiled_call_impl", None) is not None or "_orig_mod" in module._modules
 
 
 def by_module(weights: Sequence[Site]) -> dict[nn.Module, list[str]]:

@@ -61,7 +61,7 @@ def new_place() -> int:
 # Called while tracing, their results are constants of the graph. Private: torch.compiler.assume_constant_result sets
 # this attribute, but imports the compiler.
 for _constant in (_answer, new_place):
-    _constant._dynamo_marked_constant = True  # type: ignore[attr-defined]
+    vars(_constant)["_dynamo_marked_constant"] = True
 
 
 def note(number: int) -> None:  # noqa: ARG001 - `_note` reads it
