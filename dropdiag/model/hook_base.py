@@ -6,13 +6,34 @@ import functools
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import nn
+from torch.fx import _symbolic_trace
 from torch.utils.hooks import RemovableHandle
 
 from dropdiag.errors import ArgumentError
+
+_is_exporting: Final = torch.compiler.is_exporting
+# Private, as their public forms take five times as long, and every hook asks.
+_jit_traces = torch._C._is_tracing
+dispatch_modes = torch._C._len_torch_dispatch_stack
+# Private: there is no public question for which of torch's own modes are on.
+_MODES_WITHOUT_VALUES: Final = tuple(
+    getattr(torch._C._TorchDispatchModeKey, name) for name in ("FAKE", "PROXY", "FUNCTIONAL")
+)
+
+
+def makes_a_program() -> bool:
+    """Whether this forward pass is no computation: it makes a program (export, ONNX, jit, fx) or looks for shapes.
+
+    Nothing of ours may get into such a program, and its tensors have no values to record.
+    """
+    if _jit_traces() or _symbolic_trace._is_fx_tracing_flag:
+        return True
+    # Other modes, a counter of floating-point operations say, watch what is computed.
+    return dispatch_modes() > 0 and any(torch._C._get_dispatch_mode(key) is not None for key in _MODES_WITHOUT_VALUES)
 
 
 class DropdiagHook(ABC):
@@ -37,7 +58,13 @@ class DropdiagHook(ABC):
         """Take what torch gives to a hook."""
         # torch.ao.quantization.fuse_modules registers hooks again, without their keywords, on another module: with
         # another number of arguments this is no longer the place that the hook was made for.
-        if len(args) == self.n_args and not self.closed:
+        if len(args) != self.n_args or self.closed:
+            return
+        # First whether Dynamo traces this very code, as it cannot trace the other questions.
+        if torch.compiler.is_dynamo_compiling():
+            if not _is_exporting():
+                self.fire(*args)
+        elif not makes_a_program():
             self.fire(*args)
 
     def attach(self, register: Callable[..., RemovableHandle], **options: bool) -> None:
@@ -53,6 +80,11 @@ class DropdiagHook(ABC):
         """Take the hook off again."""
         self.closed = True  # where torch moved the hook, removing its handle does nothing
         self._handle.remove()
+
+    @property
+    def __name__(self) -> str:
+        """What `torch.jit.script` asks a hook for, to compile it."""
+        raise AttributeError("a model with a Recorder on it cannot be scripted: close() the Recorder first")
 
     @abstractmethod
     def fire(self, *args: Any, **_: Any) -> None:

@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final, TypeAlias
 
 from torch import Tensor
+from torch.utils._python_dispatch import _disable_current_modes
 
+from dropdiag.model.hook_base import dispatch_modes
 from dropdiag.model.sites import ACTIVATION, OUTPUT, WEIGHT
 from dropdiag.probes.base import Probe, ProbeValue, Signal, SiteInfo
 from dropdiag.recording.readable import why_unread
@@ -118,7 +120,14 @@ class Collector:
         # Checked here and not in sketches: a user's own sketch has to be kept from subclasses as well.
         if type(tensor) not in PLAIN:
             self._fail_all([key for key, _ in opened], info, tensor)
-            return
+        elif dispatch_modes():
+            # The user's: what counts operations counts those of the model, what keeps results keeps those.
+            with _disable_current_modes():
+                self._update(opened, info, tensor)
+        else:
+            self._update(opened, info, tensor)
+
+    def _update(self, opened: list[Opened], info: SiteInfo, tensor: Tensor) -> None:
         for key, sketch in opened:
             try:
                 sketch.update(tensor)

@@ -8,14 +8,17 @@ the schedule is decided inside them, so a schedule never causes a new compilatio
 
 from __future__ import annotations
 
+import functools
 import itertools
 import sys
+from collections.abc import Sequence
 from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 from torch._higher_order_ops.effects import _EffectType, _register_effectful_op
 
+from dropdiag.model.sites import Site
 from dropdiag.probes.base import SiteInfo
 from dropdiag.recording import tracing
 from dropdiag.recording.backward import backward_number
@@ -23,6 +26,7 @@ from dropdiag.recording.calls import Call
 from dropdiag.recording.notices import Notice
 from dropdiag.recording.overhead import clock
 from dropdiag.recording.passes import PassRouter
+from dropdiag.recording.traced_order import LayerRuns, TracedOrder, by_module, is_compiled
 from dropdiag.recording.views import watched
 from dropdiag.sketches.native import PLAIN
 
@@ -49,7 +53,7 @@ class CompiledSite:
         self.number = next(_numbers)
         self.router, self.info, self.order = router, info, order
         self.pending: list[Call | None] = []
-        self.open_calls: dict[int, Call] = {}
+        self.open_calls: dict[int, tuple[Call, int]] = {}
         self._tokens = itertools.count(1)
         self._period = -1
         self._at: dict[int, list[int]] = {}
@@ -59,7 +63,7 @@ class CompiledSite:
         if call is None:
             return 0
         token = next(self._tokens)
-        self.open_calls[token] = call
+        self.open_calls[token] = call, place
         if call.collector.period != self._period:
             self._at.clear()
             self._period = call.collector.period
@@ -78,8 +82,8 @@ class CompiledSite:
             Of the operator in its graph.
         """
         # The first pass gave the token; a checkpoint keeps nothing of that pass, but this is the same place.
-        calls = ((token, self.open_calls.get(token)) for token in self._at.get(place, ()))
-        waiting = [token for token, call in calls if call is not None and call.backward is None]
+        opened = [token for token in self._at.get(place, ()) if token in self.open_calls]
+        waiting = [token for token in opened if self.open_calls[token][0].backward is None]
         if backward_number() == -1 or not waiting:
             return 0
         if len(waiting) > 1:
@@ -91,8 +95,10 @@ class CompiledSite:
 class CompiledSites:
     """The compiled sites of one recorded model, and the compiler's settings that recording needs."""
 
-    def __init__(self, model: nn.Module, router: PassRouter) -> None:
-        self._router = router
+    def __init__(self, model: nn.Module, router: PassRouter, weights: Sequence[Site] = ()) -> None:
+        self._router, self._model, self._weights = router, model, weights
+        self._traced = TracedOrder(router)
+        self._layers: list[LayerRuns] | None = None
         plain = (p for p in model.parameters() if type(p) in PLAIN)  # nothing is asked of a subclass
         device = next((p.device for p in plain if not p.is_meta), torch.device("cpu"))
         self._order = torch.zeros(1, device=device)
@@ -104,13 +110,40 @@ class CompiledSites:
         site = CompiledSite(self._router, info, self._order)
         _sites[site.number] = site
         self._opened.append(site.number)
+        traced = self._begins if info is None else functools.partial(self._traced.passes, info.site.layer)
+        tracing.call_when_traced(site.number, traced)
         return site
+
+    def _begins(self) -> None:
+        self._traced.begins()
+        self._watch_layers()
+
+    def look_for_compiled_parts(self) -> None:
+        """Watch which weights run where parts of the model are compiled. May be called again."""
+        if self._layers is None and is_compiled(self._model):
+            self._watch_layers()
+
+    def _watch_layers(self) -> None:
+        # A hook on every layer costs eager models more than the order of compiled ones is worth: only where needed.
+        if self._layers is not None:
+            return
+        self._layers = []
+        for module, names in by_module(self._weights).items():
+            number = next(_numbers)
+            self._opened.append(number)
+            tracing.call_when_traced(number, functools.partial(self._traced.runs, names))
+            hook = LayerRuns(number)
+            hook.attach(module.register_forward_pre_hook, with_kwargs=True)
+            self._layers.append(hook)
 
     def close(self) -> None:
         """Close all of them: graphs that still refer to them record nothing. May be called again."""
         for number in self._opened:
             _sites.pop(number, None)
             tracing.forget(number)
+        for hook in self._layers or ():
+            hook.remove()
+        self._layers = []
         self._opened.clear()
         if self._skipped_guards is not None:
             _dynamo().config.skip_nnmodule_hook_guards = self._skipped_guards
@@ -134,12 +167,22 @@ def _dynamo() -> Any:
     return sys.modules.get("torch._dynamo")  # importing it takes seconds: only who compiles has it
 
 
+def trace_begin(site: CompiledSite) -> None:
+    """Put the operator that begins a forward pass into the graph being traced."""
+    tracing.note(site.number)
+    torch.ops.dropdiag.forward_begins(site.order, site.number)
+
+
 def trace_net_value(z: Tensor, site: CompiledSite, training: bool, gradients: bool, inplace: bool) -> None:
     """Put a net value's operators into the graph being traced, forward and backward."""
-    token = torch.ops.dropdiag.net_value(z.detach(), site.order, site.number, tracing.new_place(), training, gradients)
+    tracing.note(site.number)
+    place = tracing.new_place()
+    token = torch.ops.dropdiag.net_value(
+        z.detach(), site.order, site.number, place, training=training, gradients=gradients
+    )
     if not (training and gradients and z.requires_grad):
         return
-    where = tracing.where_watched(z, site.number)
+    where = tracing.where_watched(z, place)
     if where == tracing.INSIDE:
         torch.ops.dropdiag.watch(z, token, site.number, inplace)
     elif where == tracing.OUTSIDE and not z.is_leaf:  # a hook on a parameter would outlive the step
@@ -154,6 +197,7 @@ def trace_net_value(z: Tensor, site: CompiledSite, training: bool, gradients: bo
 
 def trace_output(h: Tensor, site: CompiledSite, training: bool, gradients: bool) -> None:
     """Put an output's operator into the graph being traced."""
+    tracing.note(site.number)
     torch.ops.dropdiag.output(h.detach(), site.order, site.number, training, gradients)
 
 
@@ -165,7 +209,7 @@ def _forward_begins(order: Tensor, number: int) -> None:
 
 
 @torch.library.custom_op("dropdiag::net_value", mutates_args={"order"})
-def _net_value(z: Tensor, order: Tensor, number: int, place: int, training: bool, gradients: bool) -> Tensor:
+def _net_value(z: Tensor, order: Tensor, number: int, place: int, *, training: bool, gradients: bool) -> Tensor:
     site = _sites.get(number)
     if site is None or site.info is None:
         return torch.zeros((), dtype=torch.int64)
@@ -183,7 +227,7 @@ def _net_value(z: Tensor, order: Tensor, number: int, place: int, training: bool
 
 
 @_net_value.register_fake
-def _net_value_fake(z: Tensor, order: Tensor, number: int, place: int, training: bool, gradients: bool) -> Tensor:
+def _net_value_fake(z: Tensor, order: Tensor, number: int, place: int, *, training: bool, gradients: bool) -> Tensor:
     return torch.empty((), dtype=torch.int64)
 
 
@@ -204,8 +248,8 @@ def _node_value(h: Tensor, order: Tensor, number: int) -> None:
         site.router.overhead.spent += clock() - begun
 
 
-_library: Final = torch.library.Library("dropdiag", "FRAGMENT")
-_library.define("watch(Tensor z, Tensor token, int number, bool inplace) -> ()")
+_library: Final = torch.library.Library("dropdiag", "FRAGMENT")  # type: ignore[no-untyped-call]
+_library.define("watch(Tensor z, Tensor token, int number, bool inplace) -> ()")  # type: ignore[no-untyped-call]
 
 
 # Tensor.register_hook, which this stands for, loses what the model does to Python objects after it (up to 2.13 at
@@ -233,10 +277,10 @@ def _watch_nothing(z: Tensor, token: Tensor, number: int, inplace: bool) -> None
 @torch.library.custom_op("dropdiag::net_grad", mutates_args=())
 def _net_grad(gradient: Tensor, token: Tensor, number: int) -> None:
     site = _sites.get(number)
-    call = None if site is None else site.open_calls.get(int(token))
+    call, place = (None, 0) if site is None else site.open_calls.get(int(token), (None, 0))
     if site is None or site.info is None or call is None:
         return
-    if tracing.overwritten(number):
+    if tracing.overwritten(place):
         site.router.notices.add(Notice.UNWATCHED)
         return
     begun = clock()

@@ -6,7 +6,6 @@ would be without.
 
 from __future__ import annotations
 
-import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
@@ -47,7 +46,7 @@ class _ForwardBegins(DropdiagHook):
 
     def fire(self, module: nn.Module, args: Any, kwargs: Any) -> None:
         if torch.compiler.is_compiling():
-            torch.ops.dropdiag.forward_begins(self.compiled_site.order, self.compiled_site.number)
+            compiled.trace_begin(self.compiled_site)
             return
         router, calls = self.hooks.router, self.hooks.calls
         if not router.forward_begins():
@@ -55,6 +54,8 @@ class _ForwardBegins(DropdiagHook):
         self.hooks.places.restore()
         router.backward.forward_begins()
         self.hooks.watch_weights()
+        if router.intercept:
+            self.hooks.look_for_compiled_parts()
         if router.evaluating and any(dropout.training for dropout in self.dropouts):
             router.notices.add(Notice.MASKS_IN_EVALUATION)
         # Interception costs a little at every operator: where no functional call was found, most steps go without.
@@ -200,6 +201,8 @@ class Hooks:
     calls : FunctionalCalls
     dropouts : sequence of nn.Module
         Those that should be in evaluation mode inside evaluations.
+    weights : sequence of Site
+        Whose place in the order of execution is wanted.
     """
 
     def __init__(
@@ -209,6 +212,8 @@ class Hooks:
         router: PassRouter,
         calls: FunctionalCalls,
         dropouts: Sequence[nn.Module] = (),
+        *,
+        weights: Sequence[Site] = (),
     ) -> None:
         self._hooks: list[DropdiagHook] = []
         self.calls, self.router = calls, router
@@ -227,6 +232,10 @@ class Hooks:
         except BaseException:
             self.remove()
             raise
+
+    def look_for_compiled_parts(self) -> None:
+        """Watch the order of what is compiled by now."""
+        self._compiled.look_for_compiled_parts()
 
     def _attach(self, info: SiteInfo) -> None:
         module, kind, router = info.site.module, info.site.kind, self.router
@@ -254,12 +263,16 @@ class Hooks:
                 continue  # a lazy parameter is of a class of its own
             # A lazy parameter has no shape before it has values: only then is it known to be a bias.
             late_bias = info.site.skipped == LAZY and now.ndim < 2
-            if late_bias or (watched is not None and watched() is now):
+            # No weak reference, with which torch.utils.swap_tensors refuses a parameter.
+            if late_bias or (watched is not None and watched[0] is now):
+                if watched is not None and watched[1] != now._cdata:
+                    self._watched[info] = now, now._cdata
+                    _hook_again(now)
                 continue
             hook = _WeightGradient(self.router, info)
             hook.attach(now.register_post_accumulate_grad_hook)
             self._hooks.append(hook)
-            self._watched[info] = weakref.ref(now)
+            self._watched[info] = now, now._cdata
 
     def _add(self, register: Callable[..., Any], hook: DropdiagHook, **options: bool) -> None:
         hook.attach(register, with_kwargs=True, **options)
@@ -269,6 +282,7 @@ class Hooks:
         """Take everything off the model. May be called again."""
         while self._hooks:
             self._hooks.pop().remove()
+        self._watched.clear()
         self.calls.release()
         self.router.release()
         self._compiled.close()
@@ -276,6 +290,15 @@ class Hooks:
 
 def _works_in_place(module: nn.Module) -> bool:
     return bool(getattr(module, "inplace", False))
+
+
+def _hook_again(parameter: Tensor) -> None:
+    """Put our hooks on a parameter whose contents were exchanged by `torch.utils.swap_tensors`."""
+    # It leaves the Python object with its list of hooks, and takes away what calls them (`_cdata` tells). Setting the
+    # list again makes it called. Private, as there is no public way. A user's hook is not ours to bring back.
+    hooks = parameter._post_accumulate_grad_hooks
+    if all(isinstance(hook, DropdiagHook) for hook in hooks.values()):
+        parameter._post_accumulate_grad_hooks = hooks
 
 
 def _tensors(nested: Any) -> Iterator[Tensor]:

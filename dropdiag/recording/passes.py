@@ -136,6 +136,10 @@ class PassRouter:
         self._next.clear()
         self.trace.begin(wanted=self.intercept or self.evaluating)
 
+    def calls(self, layer: str) -> int:
+        """Return how often a site was passed in the current forward pass."""
+        return self._next[layer]
+
     def evaluation_begins(self) -> None:
         """Record passes in evaluation mode from now on."""
         self.evaluating = True

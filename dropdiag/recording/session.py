@@ -126,7 +126,8 @@ class Session:
         self._begin_step()
         hooked = [SiteInfo(s, activations.get(s.activation or "")) for s in sites if self._has_hooks(s)]
         dropouts = [site.module for site in sites if site.kind == DROPOUT]
-        self._hooks = Hooks(model, hooked, self.router, self._functional, dropouts)
+        used = [info.site for info in weights]
+        self._hooks = Hooks(model, hooked, self.router, self._functional, dropouts, weights=used)
         record_before_inserted(model)
         self._interventions = InterventionLog(model, start or 0, self.writer.meta["interventions"])
         if self.writer.meta["interventions"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from typing import Any, Final
 
 from torch import Tensor
@@ -11,14 +12,15 @@ INSIDE: Final = "inside"
 OUTSIDE: Final = "outside"
 UNREACHABLE: Final = "unreachable"
 
+_called: dict[int, Callable[[], None]] = {}
 _places = itertools.count()
 # What `_look` found last, for `_answer`; fake tensors, which have no values, of net values that enter graphs, with the
-# number of times that they had been overwritten, by site.
+# number of times that they had been overwritten, by place.
 _found = INSIDE
-_entered: dict[int, list[tuple[Tensor, int]]] = {}
+_entered: dict[int, tuple[Tensor, int]] = {}
 
 
-def where_watched(z: Tensor, number: int) -> str:
+def where_watched(z: Tensor, place: int) -> str:  # noqa: ARG001 - `_look` reads them
     """Return where the gradient of a tensor is found: asked in code that is being traced.
 
     Returns
@@ -34,7 +36,7 @@ def where_watched(z: Tensor, number: int) -> str:
 
 
 def _look(context: Any) -> None:
-    """Look at the locals `z` and `number` of `where_watched`."""
+    """Look at the locals `z` and `place` of `where_watched`."""
     global _found  # noqa: PLW0603 - the compiler gives its callback no way to return anything
     # Private, as its name says. It is what Dynamo decides by itself; that the tensor is an input of the graph is not
     # the same, as the bodies of operators have inputs of their own.
@@ -44,7 +46,7 @@ def _look(context: Any) -> None:
         nested = translator.output.current_tracer.parent is not None
         _found = UNREACHABLE if nested else OUTSIDE
         fake = context.get_local("z").as_fake()
-        _entered.setdefault(context.get_local("number").as_python_constant(), []).append((fake, fake._version))
+        _entered[context.get_local("place").as_python_constant()] = fake, fake._version
 
 
 def _answer() -> str:
@@ -59,15 +61,38 @@ def new_place() -> int:
 # Called while tracing, their results are constants of the graph. Private: torch.compiler.assume_constant_result sets
 # this attribute, but imports the compiler.
 for _constant in (_answer, new_place):
-    _constant._dynamo_marked_constant = True  # type: ignore[attr-defined]
+    vars(_constant)["_dynamo_marked_constant"] = True
 
 
-def overwritten(number: int) -> bool:
-    """Whether a graph overwrites a net value of a site after it came in from outside."""
+def note(number: int) -> None:  # noqa: ARG001 - `_note` reads it
+    """Call what `call_when_traced` was given for a number: asked for in code that is being traced."""
+    from torch._dynamo.comptime import comptime  # noqa: PLC0415 - as above
+
+    comptime(_note)
+
+
+def _note(context: Any) -> None:
+    variable = context.get_local("number")
+    # Parts of the same code share a graph, which takes the number as an argument then; this is the one of the part that
+    # is being traced.
+    number = variable.as_python_constant() if variable.is_python_constant() else variable.as_fake().node.hint
+    called = _called.get(number)
+    if called is not None:
+        called()
+
+
+def call_when_traced(number: int, function: Callable[[], None]) -> None:
+    """Call a function whenever `note` with this number is traced: not when the graph runs."""
+    _called[number] = function
+
+
+def overwritten(place: int) -> bool:
+    """Whether a graph overwrites the net value of an operator at this place after it came in from outside."""
     # Its hook is registered when the graph has run, so it would get the gradient of the new value.
-    return any(fake._version != version for fake, version in _entered.get(number, ()))
+    fake, version = _entered.get(place, (None, 0))
+    return fake is not None and fake._version != version
 
 
 def forget(number: int) -> None:
-    """Forget a site."""
-    _entered.pop(number, None)
+    """Forget what is called for a number."""
+    _called.pop(number, None)
