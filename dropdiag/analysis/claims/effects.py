@@ -104,7 +104,7 @@ class PairEffects(Pair):
     def unordered(self, name: str) -> str:
         """Say why there is no slope over the layers of a measure; nothing where there is one, or one layer alone."""
         frame, sites = self._by_run(name), self._sites(name)
-        held = [(str(site.layer), site.call) for site, _ in (sites[place] for place in frame.columns)]
+        held = [(str(site.layer), site.call) for site, _ in (sites[int(place)] for place in frame.columns)]
         return unordered(self.measurements, held, list(map(str, frame.index))) if len(held) > 1 else ""
 
     def network(self, name: str) -> ClaimEffect | None:
