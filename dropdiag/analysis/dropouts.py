@@ -44,8 +44,8 @@ def table(
         applied_to and feeds (layers), each missing where it is not known; rate_first and rate_last (at the first and
         last recorded step, of a run on average; the rate that the run was begun with where none was recorded);
         scheduled (whether the rate changed in any run); dropped_share and noise_to_signal (mean over a run's recorded
-        steps, then over runs), each with ``_low`` and ``_high`` (95 % t interval over runs; NaN for fewer than two); seeds
-        (runs that have the site); missing (runs without a dropped share).
+        steps, then over runs), each with ``_low`` and ``_high`` (95 % t interval over runs; NaN for fewer than two);
+        seeds (runs that have the site); missing (runs without a dropped share).
 
     Raises
     ------

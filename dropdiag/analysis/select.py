@@ -324,7 +324,7 @@ def today(runs: Run | Runs, layers: NamesOrAll) -> NamesOrAll:
 
 
 def matching(run: Run, pattern: str | None) -> Callable[[str], bool]:
-    """Return whether a layer's name matches a glob pattern; where former names alone do, today's are, with a warning."""
+    """Return whether a layer's name matches a glob pattern; if former names alone do, today's do, with a warning."""
     if pattern is None:
         return lambda _: True
     former: Sequence[str] = []
