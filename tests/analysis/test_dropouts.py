@@ -11,38 +11,7 @@ from dropdiag.analysis import dropouts
 from dropdiag.errors import ArgumentError, NotRecordedError
 from dropdiag.store.reader import load
 from dropdiag.store.rows import ScalarRow
-from tests.versions import STEPS, WEIGHTS, write_run
-
-SITES = ("c1:dropout", "fc1.drop")
-ORDER = [["c1"], ["c1:relu"], ["c1:dropout"], ["c2"], ["c2:relu"], ["fc1"], ["fc1:relu"], ["fc1.drop"]]
-
-
-def share(place: int, seed: int, step: int) -> float:
-    return 0.3 + 0.01 * place + 0.002 * seed + 0.0001 * step
-
-
-def noise(place: int, seed: int, step: int) -> float:
-    return (1.0 + place) * (1.0 + 0.05 * seed) / step
-
-
-def drop_run(path, seed=0, condition="Dropout", rate=lambda _: 0.3, **options):
-    rows = [
-        {"layer": site, "call": 0, "kind": "dropout", "type": "Dropout", "activation": None, "shape": None,
-         "functional": ":" in site, "aliases": [], "skipped": None, "rate": rate(1), "grain": "element",
-         "applied_to": "c1:relu", "feeds": "c2" if ":" in site else None}
-        for site in SITES
-    ]  # fmt: skip
-    scalars = [
-        ScalarRow(step, "train", site, 0, quantity, value)
-        for step in range(1, STEPS + 1)
-        for place, site in enumerate(SITES)
-        for quantity, value in (
-            ("dropout_rate", rate(step)), ("dropped_share", share(place, seed, step)),
-            ("dropout_noise_to_signal", noise(place, seed, step)),
-        )
-    ]  # fmt: skip
-    order = [[(name, 0)] for (name,) in ORDER]
-    return write_run(path, condition=condition, seed=seed, rows=rows, scalars=scalars, order=order, **options)
+from tests.versions import DROPOUTS, STEPS, WEIGHTS, drop_run, dropped, noise, schedule, write_run
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +20,7 @@ def runs(tmp_path_factory):
     for seed in range(3):
         write_run(folder / f"base-s{seed}", condition="No dropout", seed=seed)
         drop_run(folder / f"drop-s{seed}", seed)
-        drop_run(folder / f"early-s{seed}", seed, "Early", lambda step: 0.4 * max(0.0, 1 - step / 10))
+        drop_run(folder / f"early-s{seed}", seed, "Early", schedule)
     return load(
         {"No dropout": str(folder / "base-*"), "Dropout": str(folder / "drop-*"), "Early": str(folder / "early-*")}
     )
@@ -60,10 +29,10 @@ def runs(tmp_path_factory):
 def test_a_row_a_condition_and_site_with_means_and_intervals_over_seeds(runs):
     found = dropouts.table(runs)
     assert found[["condition", "layer", "call"]].to_numpy().tolist() == [
-        [condition, site, 0] for condition in ("Dropout", "Early") for site in SITES
+        [condition, site, 0] for condition in ("Dropout", "Early") for site in DROPOUTS
     ]
     for place, row in enumerate(found[found["condition"] == "Dropout"].to_dict("records")):
-        for name, value in (("dropped_share", share), ("noise_to_signal", noise)):
+        for name, value in (("dropped_share", dropped), ("noise_to_signal", noise)):
             means = [np.mean([value(place, seed, step) for step in range(1, STEPS + 1)]) for seed in range(3)]
             low, high = stats.t.interval(0.95, 2, np.mean(means), stats.sem(means))
             assert (row[name], row[f"{name}_low"], row[f"{name}_high"]) == pytest.approx((np.mean(means), low, high))
@@ -122,7 +91,7 @@ def test_a_comparison_with_a_condition_without_dropout_lacks_nothing(runs):
         (between["condition"] == "Early") & between["measure"].isin(["dropped_share", "dropout_noise_to_signal"])
     ]
     assert rows[["layer", "measure", "scale"]].to_numpy().tolist() == [
-        [site, measure, scale] for site in SITES
+        [site, measure, scale] for site in DROPOUTS
         for measure, scale in (("dropped_share", "difference"), ("dropout_noise_to_signal", "log ratio"))
     ]  # fmt: skip
     assert rows["effect"].to_numpy() == pytest.approx(0.0)  # both dropped the same
