@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -123,3 +123,45 @@ def _record(
     rows += [ScalarRow(STEPS, "eval", *site, f"saturation_share_{side}", value)
              for side, value in (("left", share(place, level)), ("right", 0.0))]  # fmt: skip
     writer.add_scalars(rows)
+
+
+DROPOUTS = ("c1:dropout", "fc1.drop")
+ORDER = ("c1", "c1:relu", "c1:dropout", "c2", "c2:relu", "fc1", "fc1:relu", "fc1.drop")
+
+
+def dropped(place: int, seed: int, step: int) -> float:
+    """Dropped share that is recorded of the place-th dropout."""
+    return 0.3 + 0.01 * place + 0.002 * seed + 0.0001 * step
+
+
+def noise(place: int, seed: int, step: int) -> float:
+    """Noise-to-signal ratio that is recorded of the place-th dropout."""
+    return (1.0 + place) * (1.0 + 0.05 * seed) / step
+
+
+def drop_run(
+    path: Path, seed: int = 0, condition: str = "Dropout", rate: Callable[[int], float] = lambda _: 0.3
+) -> Path:
+    """Write a run of schema 2 with two dropouts, of a rate at each step."""
+    rows = [
+        {"layer": site, "call": 0, "kind": "dropout", "type": "Dropout", "activation": None, "shape": None,
+         "functional": ":" in site, "aliases": [], "skipped": None, "rate": rate(1), "grain": "element",
+         "applied_to": "c1:relu", "feeds": "c2" if ":" in site else None}
+        for site in DROPOUTS
+    ]  # fmt: skip
+    scalars = [
+        ScalarRow(step, "train", site, 0, quantity, value)
+        for step in range(1, STEPS + 1)
+        for place, site in enumerate(DROPOUTS)
+        for quantity, value in (
+            ("dropout_rate", rate(step)), ("dropped_share", dropped(place, seed, step)),
+            ("dropout_noise_to_signal", noise(place, seed, step)),
+        )
+    ]  # fmt: skip
+    order = [[(name, 0)] for name in ORDER]
+    return write_run(path, condition=condition, seed=seed, rows=rows, scalars=scalars, order=order)
+
+
+def schedule(step: int) -> float:
+    """Return an early dropout's rate: from 0.4 down to 0 at step 10."""
+    return 0.4 * max(0.0, 1 - step / 10)

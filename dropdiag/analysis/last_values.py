@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import Any, Final
 
 import pandas as pd
 
 from dropdiag.analysis.compare.measures import COUNTERS
+from dropdiag.analysis.dropouts import QUANTITIES as DROPOUTS
 from dropdiag.analysis.overview import CORRELATION, FLOW, LEFT, NET_VALUE, RIGHT, WEIGHT
+from dropdiag.analysis.select import matching
 from dropdiag.formatting import words
 from dropdiag.store.histogram_rows import Steps, lasts
 from dropdiag.store.reader import Run
 from dropdiag.store.schema import QUANTITIES, TRAIN, UNCOMPARED
 
-IN_OVERVIEW: Final = frozenset({WEIGHT, NET_VALUE, CORRELATION, FLOW, LEFT, RIGHT})
+IN_OVERVIEW: Final = frozenset({WEIGHT, NET_VALUE, CORRELATION, FLOW, LEFT, RIGHT, *DROPOUTS})
 
 
 @dataclass(frozen=True)
@@ -71,10 +72,11 @@ def last_values(
         The network as a whole first, then by quantity and phase, layers in network order. What only counts or times
         (`Quantity.scale` "none", of dropdiag's own) is left out.
     """
+    wanted = matching(run, layer)
     found = [
         one for one in (*_scalars(run, step), *_distributions(run, step))
         if _is_shown(run, one.quantity) and (phase is None or one.phase in (phase, TRAIN))
-        and (layer is None or (one.layer and fnmatchcase(one.layer, layer)))
+        and (layer is None or (one.layer and wanted(one.layer)))
     ]  # fmt: skip
     names = {name: i for i, name in enumerate(dict.fromkeys(one.quantity for one in found))}
 

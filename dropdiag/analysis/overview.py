@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import Any, Final
 
 import numpy as np
@@ -12,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dropdiag.analysis.correlation import mean_abs
+from dropdiag.analysis.select import matching
 from dropdiag.analysis.training import step_bins
 from dropdiag.errors import ArgumentError, NotRecordedError
 from dropdiag.histograms.histogram import Histogram
@@ -186,7 +186,8 @@ def _sites_of(run: Run, pattern: str | None) -> list[dict[str, Any]]:
         if like is not None:
             known.append({**like, "call": call})
     known.sort(key=lambda site: run.places.key((site["layer"], site["call"])))
-    chosen = known if pattern is None else [s for s in known if fnmatchcase(s["layer"], pattern)]
+    wanted = matching(run, pattern)
+    chosen = [site for site in known if wanted(site["layer"])]
     if not chosen:
         names = ", ".join(dict.fromkeys(site["layer"] for site in known))
         raise ArgumentError(f"no layer of {run.name} matches {pattern!r}; it has {names or 'none'}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Collection, Iterable, Sequence
+from fnmatch import fnmatchcase
 from functools import reduce
 from operator import add
 from typing import NamedTuple
@@ -15,6 +16,7 @@ from dropdiag.analysis.phases import common, keep, listed
 from dropdiag.errors import ArgumentError, DropdiagWarning, NotRecordedError
 from dropdiag.histograms.histogram import Histogram
 from dropdiag.store.histogram_rows import chooser, phases_of
+from dropdiag.store.naming import layers_formerly
 from dropdiag.store.order import Places
 from dropdiag.store.read_ahead import read_ahead
 from dropdiag.store.reader import Run, Runs, as_runs
@@ -319,6 +321,17 @@ def today(runs: Run | Runs, layers: NamesOrAll) -> NamesOrAll:
     if layers is None or isinstance(layers, str):
         return layers
     return [str(name) for name in as_runs(runs).today(list(layers)) or ()]
+
+
+def matching(run: Run, pattern: str | None) -> Callable[[str], bool]:
+    """Return whether a layer's name matches a glob pattern; if former names alone do, today's do, with a warning."""
+    if pattern is None:
+        return lambda _: True
+    former: Sequence[str] = []
+    if not any(fnmatchcase(str(row["layer"]), pattern) for row in run.meta["layers"]):
+        asked = [name for name in layers_formerly([run.meta]) if fnmatchcase(name, pattern)]
+        former = today(run, asked) or []
+    return lambda name: fnmatchcase(name, pattern) or name in former
 
 
 def check(kind: str, wanted: NamesOrAll, known: Iterable[str]) -> list[str]:

@@ -14,7 +14,8 @@ import typer
 from dropdiag.cli.common import AsJson, clear_errors, echo_json, finish
 from dropdiag.cli.terminal import Page, grouped, histogram, spark
 from dropdiag.errors import warned
-from dropdiag.formatting import disabled, facts, plain, size
+from dropdiag.formatting import disabled, facts, plain, size, text
+from dropdiag.titles import short
 
 if TYPE_CHECKING:
     from dropdiag.analysis.last_values import LastValue
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 TEXT = 32  # columns that a row takes beside its layer, the ends of its values and the two small figures
 ENDS = "0.1–99.9 %"
-LAYER = 32  # a longer name goes on in the next line
+LAYER = 32  # longer names lose what all share; what is left goes on in the next line
 
 
 @clear_errors(options=["phase"])
@@ -47,7 +48,8 @@ def show(
     A row a site: **w** the weights or **z** the net values as a small histogram (from the 0.1 % to the 99.9 %
     quantile, written beside it), the gradient flow mean |dL/dz| through training (left to right, each row on its own
     log scale, its mean beside it), the share of net values in the saturation area, mean |r| of the nodes. Below it the
-    last value of every other quantity, of your own probes too; of a distribution its mean and standard deviation.
+    last value of every other quantity, of your own probes too; of a distribution its mean and standard deviation. Each
+    dropout has a row of its own: its rate, the share that it drops, the noise that it adds beside the signal.
 
     **Examples**
 
@@ -56,22 +58,24 @@ def show(
     - `dropdiag show runs/dropout-s0 --json | jq '.layers[].gradient_flow.mean'`
     """
     with warned() as problems:
-        from dropdiag.analysis.last_values import last_values  # noqa: PLC0415 - pandas is not paid for --help
+        from dropdiag.analysis.dropouts import of_run  # noqa: PLC0415 - pandas is not paid for --help
+        from dropdiag.analysis.last_values import last_values  # noqa: PLC0415
         from dropdiag.analysis.overview import sites  # noqa: PLC0415
         from dropdiag.store.listing import folder_size  # noqa: PLC0415
         from dropdiag.store.reader import load  # noqa: PLC0415
 
         opened = load(run)
         found = sites(opened, layer=layer, step=step, phase=phase)
+        dropouts = of_run(opened, layer=layer, step=step)
         others = last_values(opened, layer=layer, step=step, phase=phase)
         taken = folder_size(opened.path)
     if as_json:
         echo_json({
             **_facts(opened, taken), "problems": problems, "layers": [site.as_dict() for site in found],
-            "quantities": [asdict(one) for one in others],
+            "dropouts": dropouts, "quantities": [asdict(one) for one in others],
         })  # fmt: skip
     else:
-        _print(opened, found, others, taken)
+        _print(opened, found, dropouts, others, taken)
     finish(problems, "warning")
 
 
@@ -82,7 +86,7 @@ def _facts(run: Run, taken: int) -> dict[str, Any]:
     return {**head, **{name: meta.get(name) for name in names}, "config": meta["config"], "versions": meta["versions"]}
 
 
-def _print(run: Run, sites: list[Site], others: list[LastValue], taken: int) -> None:
+def _print(run: Run, sites: list[Site], dropouts: list[dict[str, Any]], others: list[LastValue], taken: int) -> None:
     page = Page()
     page.line(run.name, style="bold")
     known = facts(run.meta)
@@ -95,24 +99,27 @@ def _print(run: Run, sites: list[Site], others: list[LastValue], taken: int) -> 
         _layers(page, sites)
     elif not any(one.layer for one in others):
         page.line("Nothing is recorded of any layer yet.")
+    if dropouts:
+        page.line()
+        _dropouts(page, dropouts)
     if others:
         page.line()
         columns = {"last values": "left", "step": "right", "value": "right", "sd": "right"}
-        page.table(columns, grouped(_by_quantity(others)))
+        page.table(columns, grouped(_by_quantity(others, short([one.layer for one in others], LAYER))))
     page.show()
 
 
 def _layers(page: Page, sites: list[Site]) -> None:
     many = len({site.call for site in sites}) > 1  # calls are named only where a module is called more than once
-    ends = [_ends(site) for site in sites]
-    longest = min(max(len(site.layer) for site in sites), LAYER) + max(len(ENDS), *map(len, ends))
+    ends, names = [_ends(site) for site in sites], short([site.layer for site in sites], LAYER)
+    longest = min(max(map(len, names.values())), LAYER) + max(len(ENDS), *map(len, ends))
     # Histogram and curve share what the texts leave of the terminal; beyond 32 columns they say nothing more.
     figure = max(8, min((page.width - TEXT - longest) // 2, 32))
     rows = []
     for site, end in zip(sites, ends, strict=True):
         flow = site.flow
         rows.append([
-            f"{site.layer}#{site.call}" if many and site.call else site.layer,
+            _called(names, site.layer, site.call if many else 0),
             "w" if site.quantity == "weight" else "z",
             histogram(site.bars(figure)[0], unicode=page.unicode),
             end,
@@ -127,13 +134,36 @@ def _layers(page: Page, sites: list[Site]) -> None:
     page.line(_caption(sites), style="dim")
 
 
-def _by_quantity(others: list[LastValue]) -> Iterator[tuple[str, list[list[str]]]]:
+def _dropouts(page: Page, dropouts: list[dict[str, Any]]) -> None:
+    columns = {"dropout": "left", "rate": "right", "dropped": "right", "noise/signal": "right", "grain": "left",
+               "applied to": "left", "feeds": "left"}  # fmt: skip
+    names = short([word for one in dropouts for word in (one["layer"], one["applied_to"], one["feeds"]) if word], LAYER)
+    rows = [
+        [_called(names, one["layer"], one["call"]), _rate(one), plain(one["dropped_share"]),
+         plain(one["noise_to_signal"]), text(one["grain"]), names.get(one["applied_to"], ""),
+         names.get(one["feeds"], "")]
+        for one in dropouts
+    ]  # fmt: skip
+    page.table(columns, rows)
+    page.line("Dropped: of the units that were not 0 already; noise/signal: means over training.", style="dim")
+
+
+def _rate(dropout: dict[str, Any]) -> str:
+    """Return the rate; of one that is scheduled the first and the last."""
+    ends = [plain(dropout[name]) for name in ("rate_first", "rate_last")]
+    return "→".join(ends) if dropout["scheduled"] else ends[-1]
+
+
+def _called(names: dict[str, str], layer: str, call: int) -> str:
+    return f"{names[layer]}{f'#{call}' if call else ''}"
+
+
+def _by_quantity(others: list[LastValue], names: dict[str, str]) -> Iterator[tuple[str, list[list[str]]]]:
     """Yield each quantity, with its unit and phase, and the last values of its layers."""
     # they come sorted, so that each group is whole
     for (label, unit, phase), group in groupby(others, lambda one: (one.label, one.unit, one.phase)):
         yield f"{label}{'' if unit in ('', '1') else f', {unit}'} ({phase})", [
-            [f"{one.layer}{f'#{one.call}' if one.call else ''}" if one.layer else "", f"{one.step:,}", plain(one.value),
-             plain(one.sd)]
+            [_called(names, one.layer, one.call), f"{one.step:,}", plain(one.value), plain(one.sd)]
             for one in group
         ]  # fmt: skip
 

@@ -2,13 +2,14 @@
 
 Each function here takes runs and returns a matplotlib Figure that belongs to no pyplot: `weights` (Figure 1),
 `correlation` (Figure 2), `gradient_flow` (Figure 3 and Table 2), `net_variance` (Figure 4), `saturation` (Figure
-5), `gaaf` (Figure 6) and `learning`; `scalar` and `distribution` draw any quantity, also one of a probe of your own;
-`save` writes a figure as PNG, SVG and PDF. For a figure of your own, the submodules hold functions that draw one panel
-from a frame of `dropdiag.analysis` into given axes. Statistics never draw, drawing never computes.
+5), `gaaf` (Figure 6), `dropouts` and `learning`; `scalar` and `distribution` draw any quantity, also one of a probe of
+your own; `save` writes a figure as PNG, SVG and PDF. For a figure of your own, the submodules hold functions that draw
+one panel from a frame of `dropdiag.analysis` into given axes. Statistics never draw, drawing never computes.
 """
 
 from dropdiag.plots.correlation import correlation
 from dropdiag.plots.distribution import distribution, weights
+from dropdiag.plots.dropouts import dropouts
 from dropdiag.plots.gaaf import gaaf
 from dropdiag.plots.gradient_flow import gradient_flow
 from dropdiag.plots.learning import learning
@@ -20,6 +21,7 @@ from dropdiag.plots.style import save
 __all__ = [
     "correlation",
     "distribution",
+    "dropouts",
     "gaaf",
     "gradient_flow",
     "learning",

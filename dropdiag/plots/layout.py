@@ -26,7 +26,9 @@ COARSE: Final = 100
 LEGEND_LINE: Final = 0.19
 
 
-def panels(count: int, *, width: float = 3.0, height: float = 2.35, below: float = 0.0) -> tuple[Panels, list[Axes]]:
+def panels(
+    count: int, *, width: float = 3.0, height: float = 2.35, below: float = 0.0, across: int = 0
+) -> tuple[Panels, list[Axes]]:
     """Figure with a number of equal panels, wrapped into rows.
 
     Parameters
@@ -36,6 +38,8 @@ def panels(count: int, *, width: float = 3.0, height: float = 2.35, below: float
         Of a panel, in inches.
     below : float
         Height in inches of one more panel at the foot, as wide as the figure; 0 for none.
+    across : int
+        Panels in a row; 0: as many as look well.
 
     Returns
     -------
@@ -45,8 +49,8 @@ def panels(count: int, *, width: float = 3.0, height: float = 2.35, below: float
         than 32; fewer where that leaves no panel alone in its row.
     """
     many = count > MANY
-    rows = -(-count // (2 * COLUMNS if many else COLUMNS))
-    across = -(-count // rows)
+    rows = -(-count // (across or (2 * COLUMNS if many else COLUMNS)))
+    across = across or -(-count // rows)
     # one narrow panel still needs the width of a legend, and the one at the foot that of its columns of numbers
     size = (max(across * width, 7.5 if below else 4.0), rows * height + below + 0.35)
     engine = Cells(count, across, below) if many else ConstrainedLayoutEngine()

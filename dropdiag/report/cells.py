@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeAlias
 
 from dropdiag.formatting import NOTHING, bounds, factor, magnitude, site, typeset, whole
@@ -61,6 +61,19 @@ def integers(head: str, name: str) -> Column:
 def numbers(head: str, name: str, digits: str = ".3f") -> Column:
     """Column of numbers, ``mean (sd)`` where the records have a field ``<name>_sd``."""
     return head, lambda record: number(record.get(name), digits, record.get(f"{name}_sd"))
+
+
+def with_interval(head: str, name: str) -> Column:
+    """Column of numbers with their intervals, from the fields ``<name>``, ``<name>_low`` and ``<name>_high``."""
+
+    def made(record: Mapping[Any, Any]) -> Cell:
+        cell, ends = (
+            number(record.get(name)),
+            interval(record.get(f"{name}_low"), record.get(f"{name}_high"), ratio=False),
+        )
+        return cell if ends is ABSENT else replace(cell, shown=f"{cell.shown} {ends.shown}")
+
+    return head, made
 
 
 LAYER: Final[Column] = "Layer", lambda record: text(site(record["layer"], record["call"]))

@@ -15,13 +15,16 @@ from dropdiag.report import run_tables
 from dropdiag.report.binary import Blob
 from dropdiag.report.cache import RunCache
 from dropdiag.report.cells import Table, table, texts
-from dropdiag.report.diagnostics import OTHER_SCALARS, Diagnostic, Material, diagnostics, measures_of
+from dropdiag.report.diagnostics import DROPOUTS, OTHER_SCALARS, Diagnostic, Material, diagnostics, measures_of
 from dropdiag.report.distributions import Distributions
 from dropdiag.report.series import Scalars
 from dropdiag.report.verdicts import Headline, Verdict, effects, headlines, verdicts
 from dropdiag.store.reader import Run, Runs, as_runs
+from dropdiag.titles import short
 
 Keep: TypeAlias = Callable[[str], bool]
+TITLE: Final = 26
+"""Characters of a layer's title: longer names lose what all of them share."""
 ALPHA: Final = 0.05
 """Greatest p of a verdict where no option says another: that of `Comparison.claims`."""
 
@@ -209,9 +212,11 @@ def _read(content: Content, keep: Keep, comparison: Any, cache: RunCache | None)
     found = diagnostics(given)
     content.diagnostics = [one for one in found if one.shown]
     content.absent = [f"{one.section.title}: {one.reason or 'nothing was recorded'}." for one in found
-                      if not one.shown and (one.reason or one.section is not OTHER_SCALARS)]  # fmt: skip
+                      if not one.shown and (one.reason or one.section not in (OTHER_SCALARS, DROPOUTS))]  # fmt: skip
     content.figures |= {
         "baseline": content.baseline,
+        "titles": _titles(runs),
+        "ordered": all(run.meta.get("order") for run in runs),
         "conditions": [{"name": name, "dash": dashes(i), "runs": sum(run.condition == name for run in runs)}
                        for i, name in enumerate(runs.conditions)],
         "runs": [{"name": run.name, "condition": runs.conditions.index(run.condition), "seed": run.seed}
@@ -219,6 +224,12 @@ def _read(content: Content, keep: Keep, comparison: Any, cache: RunCache | None)
         "sections": {one.section.name: one.figure for one in content.diagnostics if one.figure},
     }  # fmt: skip
     return scalars.seconds
+
+
+def _titles(runs: Runs) -> dict[str, str]:
+    """Return the short titles of the layers that have one."""
+    made = short(dict.fromkeys(str(row["layer"]) for run in runs for row in run.meta["layers"]), TITLE)
+    return {name: title for name, title in made.items() if title != name}
 
 
 def dashes(i: int) -> str:

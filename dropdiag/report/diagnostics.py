@@ -12,14 +12,15 @@ import numpy as np
 import pandas as pd
 
 from dropdiag.analysis import correlation, saturation
+from dropdiag.analysis import dropouts as dropout_sites
 from dropdiag.analysis.compare.measures import COUNTERS
 from dropdiag.analysis.seeds import over_seeds
-from dropdiag.errors import DropdiagError
+from dropdiag.errors import DropdiagError, NotRecordedError
 from dropdiag.formatting import words
 from dropdiag.histograms.histogram import Histogram
 from dropdiag.report import cells, flows
 from dropdiag.report.binary import Blob
-from dropdiag.report.cells import Table, integers, numbers, texts
+from dropdiag.report.cells import Table, integers, numbers, texts, with_interval
 from dropdiag.report.densities import Densities
 from dropdiag.report.distributions import Distributions, Measures
 from dropdiag.report.series import Scalars, Series, Track
@@ -33,6 +34,7 @@ COUNTS: Final = {"samples": "node_correlation_samples", "nodes": "node_correlati
 USUAL: Final = ("loss", "test_loss", "accuracy")
 SITE: Final = ["condition", "layer", "call"]
 SEEDS: Final = integers("Seeds", "seeds")
+UNMEASURED: Final = "no run recorded the rate of its dropouts, or what they do"
 
 
 @dataclass(frozen=True)
@@ -114,12 +116,14 @@ def diagnostics(given: Material) -> list[Diagnostic]:
         (Section("net_values", "Net values and saturation", "node"), net_values),
         (Section("weights", "Weights", "weight"), partial(distribution, name="weight")),
         (Section("node_correlation", "Node correlation", "node"), node_correlation),
+        (DROPOUTS, dropouts),
         *((_own_section(given.described(name)), partial(distribution, name=name)) for name in own),
         (OTHER_SCALARS, other_scalars),
     ]
     return [_made(section, make, given) for section, make in makers]
 
 
+DROPOUTS: Final = Section("dropouts", "Dropouts", "dropout")
 OTHER_SCALARS: Final = Section("other_scalars", "Other measures of layers", "other")
 
 
@@ -194,6 +198,29 @@ def node_correlation(section: Section, given: Material) -> Diagnostic:
     return Diagnostic(section, figure, _table("Node correlation at the last evaluation", frame, *columns))
 
 
+def dropouts(section: Section, given: Material) -> Diagnostic:
+    """Rate, dropped share and noise-to-signal ratio of each dropout; nothing where the networks have none."""
+    try:
+        frame = dropout_sites.table(given.runs)
+    except NotRecordedError:
+        return Diagnostic(section)
+    frame = dropout_sites.recorded(frame[frame["layer"].map(given.keep)])
+    tracks = {name: given.scalars.tracks.get((name, TRAIN)) for name in dropout_sites.QUANTITIES}
+    measures = {
+        words(given.described(name).label): given.series(track, name) for name, track in tracks.items() if track
+    }
+    figure = given.packed({title: made for title, made in measures.items() if made is not None})
+    columns = [
+        *cells.SITE, texts("Type", "type"), texts("Grain", "grain"), texts("Applied to", "applied_to"),
+        texts("Feeds", "feeds"), numbers("Rate, first", "rate_first", ".3g"), numbers("Rate, last", "rate_last", ".3g"),
+        with_interval("Dropped share [95 %]", "dropped_share"),
+        with_interval("Noise to signal [95 %]", "noise_to_signal"), SEEDS,
+    ]  # fmt: skip
+    records = frame.astype(object).where(frame.notna(), None).to_dict("records")
+    table = cells.table("Dropouts, means over training and seeds, with t intervals over seeds", records, columns)
+    return Diagnostic(section, {"measures": figure} if figure else {}, table, "" if len(frame) else UNMEASURED)
+
+
 def other_scalars(section: Section, given: Material) -> Diagnostic:
     """Every other scalar of layers, over training, and each run's last value."""
     others = [name for name in given.scalars.names(network=False) if _is_other(given, name)]
@@ -219,7 +246,7 @@ def _is_other(given: Material, name: str) -> bool:
     """Whether no other section shows a scalar of layers, and it is none of dropdiag's own that only count."""
     # a user's own quantity is shown whatever its scale: that says only how it is compared
     counts = name in QUANTITIES and given.quantities[name].scale == UNCOMPARED
-    return name != FLOW and not counts
+    return name not in (FLOW, *dropout_sites.QUANTITIES) and not counts
 
 
 def _sides(given: Material) -> tuple[Track, Track] | None:

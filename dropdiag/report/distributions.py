@@ -109,7 +109,9 @@ class Distributions:
 
     def _look(self, label: str, run: Run) -> Glance:
         """Read a run for the first time: what there is, how far it reaches, and its last numbers."""
-        found = self._cache.recall(run.path, "glance", (), lambda: self._first(label))
+        # read beside others, a run of an earlier version may call its sites otherwise
+        names = tuple(run.names.sites.items())
+        found = self._cache.recall(run.path, "glance", names, lambda: self._first(label))
         for problem in found.problems:  # said again of a run that was read for an earlier page
             warnings.warn(problem, DropdiagWarning, stacklevel=2)
         return found

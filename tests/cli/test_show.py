@@ -12,6 +12,7 @@ import pytest
 import dropdiag as dd
 from dropdiag.analysis.correlation import mean_abs
 from tests.report.folders import own
+from tests.versions import drop_run, schedule
 
 from .conftest import call
 
@@ -195,3 +196,20 @@ def test_a_layer_of_markup_is_text(tmp_path):
     _, out, _ = call("show", tmp_path / "run", columns=120)
     assert "[bold red]w" in out
     assert "[link=x]Dropout, seed 0" in out
+
+
+def test_dropouts_have_rows_of_their_own_and_old_names_find_layers(tmp_path):
+    drop_run(tmp_path / "run", rate=schedule)
+    code, out, err = call("show", tmp_path / "run")
+    assert (code, err) == (0, "")
+    assert ["c1:dropout", "0.36→0", "0.301", "0.18", "element", "c1:relu", "c2"] in [
+        line.split() for line in out.splitlines()
+    ]
+    assert "dropped share" not in out  # once is enough
+    code, out, err = call("show", tmp_path / "run", "--layer", "(model):*", "--json")
+    assert [one["layer"] for one in json.loads(out)["layers"]] == ["c1:relu", "c2:relu", "fc1:relu"]
+    assert json.loads(out)["dropouts"] == []
+    assert "the name that an earlier version gave to" in err
+    code, out, _ = call("show", tmp_path / "run", "--layer", "*drop", "--json")
+    (only,) = json.loads(out)["dropouts"]
+    assert (only["layer"], only["rate_last"], only["scheduled"], only["feeds"]) == ("fc1.drop", 0.0, True, None)

@@ -13,7 +13,7 @@ from dropdiag import analysis
 from dropdiag.analysis import correlation
 from dropdiag.analysis import gradient_flow as flow
 from dropdiag.errors import ArgumentError, NotRecordedError
-from dropdiag.report import series
+from dropdiag.report import data, series
 from dropdiag.report.binary import Blob, read
 from dropdiag.report.cache import RunCache, state
 from dropdiag.report.data import gather
@@ -26,6 +26,7 @@ from tests.openings import openings
 from tests.report.folders import own, transformer
 from tests.report.stand_in import comparison
 from tests.synthetic import content, write, write_runs
+from tests.versions import DROPOUTS, drop_run, write_run
 
 
 def densities(runs, quantity, measures=None, **options):
@@ -352,3 +353,41 @@ def test_many_runs_get_wider_bins():
     assert (found.values.shape, found.dropped) == ((40, 2000, 1), 1)
     assert made.last[1, 3] == 3.0
     assert found.steps[0] == pytest.approx(969, abs=1), "16 bins of 62 or 63 steps"
+
+
+def test_dropouts_have_a_section_with_the_numbers_of_their_table(tmp_path):
+    for seed in range(2):
+        write_run(tmp_path / f"base-s{seed}", condition="No dropout", seed=seed)
+        drop_run(tmp_path / f"drop-s{seed}", seed)
+    runs = load({"No dropout": str(tmp_path / "base-*"), "Dropout": str(tmp_path / "drop-*")})
+    made = gather(runs)
+    measures = made.figures["sections"]["dropouts"]["measures"]
+    assert list(measures) == ["dropout rate", "dropped share", "noise-to-signal ratio of dropout"]
+    assert all(one["sites"] == [[site, 0] for site in DROPOUTS] for one in measures.values())
+    rows, table = tables(made)["dropouts"].rows, analysis.dropouts.table(runs)
+    assert [[cell.shown for cell in row[:6]] for row in rows] == [
+        ["Dropout", "c1:dropout", "Dropout", "element", "c1:relu", "c2"],
+        ["Dropout", "fc1.drop", "Dropout", "element", "c1:relu", "–"],
+    ]
+    assert [float(row[8].value) for row in rows] == table["dropped_share"].tolist()
+    low, high = table.loc[0, ["noise_to_signal_low", "noise_to_signal_high"]]
+    assert rows[0][9].shown == f"{table['noise_to_signal'][0]:.3g} [{low:.3g}, {high:.3g}]"
+    assert "Other measures of layers" not in {one.section.title for one in made.diagnostics}
+    assert made.figures["ordered"]
+
+
+def test_networks_without_dropout_miss_no_section_of_it(tmp_path):
+    write_run(tmp_path / "run", schema=1)
+    made = gather(load(tmp_path / "run"))
+    assert "dropouts" not in made.figures["sections"]
+    assert not any("ropout" in line for line in made.absent)
+    assert not made.figures["ordered"]
+
+
+def test_long_names_have_titles_of_their_own(deep):
+    long = [f"encoder.layers.{i}.feed_forward.activation{j}:gelu" for i in range(2) for j in (1, 2)]
+    assert gather(deep).figures["titles"] == {}
+    runs = SimpleNamespace(meta={"layers": [{"layer": name} for name in long]})
+    titles = data._titles([runs])
+    assert titles[long[3]] == "…1.…activation2:gelu"
+    assert len(set(titles.values())) == 4

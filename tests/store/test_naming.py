@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 import dropdiag as dd
@@ -9,8 +11,11 @@ from dropdiag.analysis import gradient_flow, saturation, select
 from dropdiag.errors import DropdiagWarning
 from dropdiag.store.naming import Guide, former, names_beside
 from dropdiag.store.reader import load
+from dropdiag.store.rows import ScalarRow
+from dropdiag.store.writer import RunWriter
 from tests.versions import CALLED, WEIGHTS, flow, share, write_run
 
+FROZEN = Path(__file__).parents[1] / "frozen" / "recorded"
 TODAY = [f"{name}:relu" for name in WEIGHTS]
 
 
@@ -120,3 +125,18 @@ def test_aliases_and_calls_in_order():
     assert former({"layers": [row]}) == {(CALLED, 1): ("c1:relu", 0), (CALLED, 4): ("c1:relu", 1)}
     own = {"layers": [{"layer": "head", "call": 0, "kind": "weight"}]}
     assert names_beside(own, [Guide({}, {"head": "embedding"}, frozenset())]).sites == {("head", 0): ("embedding", 0)}
+
+
+def test_a_frozen_run_stands_beside_a_new_one(tmp_path):
+    names = ("conv1", "conv2")
+    layers = [{"layer": name, "call": 0, "kind": "weight"} for name in (*names, "head")]
+    layers += [{"layer": f"{name}:relu", "call": 0, "kind": "activation", "formerly": [[CALLED, place]]}
+               for place, name in enumerate(names)]  # fmt: skip
+    writer = RunWriter(tmp_path / "new", {"config": {"condition": "New"}, "layers": layers, "activations": {}})
+    writer.add_scalars([ScalarRow(1, "train", f"{name}:relu", 0, "net_grad_abs_mean", 1.0) for name in names])
+    writer.close("completed")
+    alone = load(FROZEN / "cnn").select("net_grad_abs_mean")
+    both = load({"Old": str(FROZEN / "cnn"), "New": str(tmp_path / "new")}).select("net_grad_abs_mean", condition="Old")
+    assert alone["layer"].unique().tolist() == [CALLED]
+    assert both["layer"].tolist() == [f"{names[call]}:relu" for call in alone["call"]]
+    assert both["value"].tolist() == alone["value"].tolist()

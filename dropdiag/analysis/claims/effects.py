@@ -103,10 +103,9 @@ class PairEffects(Pair):
 
     def unordered(self, name: str) -> str:
         """Say why there is no slope over the layers of a measure; nothing where there is one, or one layer alone."""
-        frame = self._by_run(name)
-        if len(frame.columns) < 2:
-            return ""
-        return unordered(self.measurements, list(frame.columns), list(map(str, frame.index)))
+        frame, sites = self._by_run(name), self._sites(name)
+        held = [(str(site.layer), site.call) for site, _ in (sites[int(place)] for place in frame.columns)]
+        return unordered(self.measurements, held, list(map(str, frame.index))) if len(held) > 1 else ""
 
     def network(self, name: str) -> ClaimEffect | None:
         """Return the effect on a scalar of the network."""
@@ -145,10 +144,8 @@ class PairEffects(Pair):
         return self._whole(called, Measure(name, name, DIFFERENCE, "1"), numbers, bounds)
 
     def _by_run(self, name: str) -> pd.DataFrame:
-        """Return the values of the layers that all runs hold: a row a run, a column a site, in network order."""
-        sites = self._sites(name)
-        frame = pd.DataFrame([values for _, values in sites]).T.astype("float64")
-        frame.columns = pd.Index([(site.layer, site.call) for site, _ in sites], tupleize_cols=False)
+        """Return the values of the layers that all runs hold: a row a run, a column a place among `_sites`."""
+        frame = pd.DataFrame([values for _, values in self._sites(name)]).T.astype("float64")
         if self.measurements.measure(name).logs:
             frame = frame.where(frame > 0.0).transform("log")
         # first the runs that have nothing, then the layers that not all of the rest have: a mean over other layers

@@ -60,7 +60,7 @@ report.later = function (chart) {
 };
 
 report.Chart = class {
-  constructor(host, title, make) {
+  constructor(host, title, make, whole = title) {
     this.title = title;
     this.make = make;
     this.visible = false;
@@ -73,7 +73,7 @@ report.Chart = class {
     this.tip = element("div", { class: "tip", hidden: true });
     const tool = (name, run) => element("button", { type: "button", onclick: run, "aria-label": `Download ${name}: ${title}` }, name);
     this.figure = element("figure", { class: "chart", tabindex: "0", "aria-label": `${title}. Chart: arrow keys read its values.` },
-      element("figcaption", {}, title, this.sub), this.plot, this.tip,
+      element("figcaption", { title: whole }, title, this.sub), this.plot, this.tip,
       element("div", { class: "tools" }, tool("PNG", () => this.png()), tool("SVG", () => this.saveSvg()), tool("CSV", () => this.saveCsv())));
     this.figure.setAttribute("role", "group");
     host.append(this.figure);

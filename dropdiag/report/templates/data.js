@@ -34,6 +34,9 @@ report.whole = (value) => String(Math.round(value)).replace(/\B(?=(\d{3})+$)/g, 
 
 report.siteName = (site) => (site[1] ? `${site[0]}, call ${site[1] + 1}` : site[0]);
 
+/* A short name, which no other layer of the page has. */
+report.siteTitle = (site) => report.siteName([report.meta.titles?.[site[0]] ?? site[0], site[1]]);
+
 report.nearest = function (sorted, wanted) {
   let best = -1;
   for (let i = 0; i < sorted.length; i++)

@@ -33,15 +33,14 @@ report.effectSpec = function (measure) {
   });
   const ends = lines.flatMap((line) => [...line.low, ...line.high]).concat(0).filter(Number.isFinite);
   const span = Math.max(...ends) - Math.min(...ends) || 1, domain = [Math.min(...ends) - 0.04 * span, Math.max(...ends) + 0.04 * span];
-  const names = layers.map(report.siteName), longest = Math.max(4, ...names.map((one) => one.length)), room = Math.min(longest, 26);
-  const cut = (one) => (one.length <= room ? one : `…${one.slice(1 - room)}`);
+  const names = layers.map(report.siteName), titles = layers.map(report.siteTitle), room = Math.min(Math.max(4, ...titles.map((one) => one.length)), 40);
   const words = { "log ratio": "ratio to the baseline (log scale)", difference: "difference from the baseline", distance: "distance from the baseline" };
   const unit = rows[0]?.unit && rows[0].unit !== "1" ? `, ${rows[0].unit}` : "";
   return {
     vertical: true, lines, zero: true, height: 70 + Math.max(2, layers.length) * (layers.length > 20 ? 19 : 30), marginLeft: 18 + 6.7 * room,
     xLabel: `${words[rows[0]?.scale] || "effect"}${ratio ? "" : unit}`, yLabel: null, xTick: ratio ? (v) => `×${report.format(Math.exp(v))}` : report.format, xDomain: domain,
     xTicks: ratio ? report.logTicks(Math.exp(domain[0]), Math.exp(domain[1])).map(Math.log) : 6,
-    yTicks: layers.map((_, i) => i + 1), yTick: (i) => cut(names[i - 1] ?? ""), yDomain: [0.4, layers.length + 0.6],
+    yTicks: layers.map((_, i) => i + 1), yTick: (i) => titles[i - 1] ?? "", yDomain: [0.4, layers.length + 0.6],
     xName: (x) => names[Math.round(x) - 1], nameOf: (x) => names[Math.round(x) - 1], xCsv: "layer_position", nameCsv: "layer",
     sub: `against ${report.meta.baseline}; ${[...new Set(rows.map((row) => row.interval).filter((one) => one && one !== "none"))].join(", ") || "no"} interval over seeds`,
   };

@@ -37,11 +37,12 @@ report.profile = function (name, series, options) {
     parts.push({ c, steps, n: line.n });
   }
   const names = series.sites.map(report.siteName), few = names.length <= 6 && names.every((one) => one.length <= 18);
+  const plain = names.map((one) => one.replace(/\.(activation|linear)$/, "")), ticks = new Set(plain).size === names.length ? plain : names;
   const known = options.chance?.map((y, i) => [i + 1, y]).filter(([, y]) => Number.isFinite(y)) || [];
   return {
-    lines, singles, dots: names.length, xLabel: "layer, in network order", yLabel: report.labelled(name, series.unit), yLog: state.log[options.section] === true,
+    lines, singles, dots: names.length, xLabel: report.meta.ordered === false ? "layer, as listed (no order of execution)" : "layer, in order of execution", yLabel: report.labelled(name, series.unit), yLog: state.log[options.section] === true,
     xDomain: [0.7, names.length + 0.3], xTicks: few ? names.map((_, i) => i + 1) : Math.min(names.length, 10),
-    xTick: (i) => (Number.isInteger(i) && names[i - 1] !== undefined ? (few && names.length <= 4 ? names[i - 1].replace(/\.(activation|linear)$/, "") : String(i)) : ""),
+    xTick: (i) => (Number.isInteger(i) && names[i - 1] !== undefined ? (few && names.length <= 4 ? ticks[i - 1] : String(i)) : ""),
     xName: (i) => names[i - 1], nameOf: (i) => names[i - 1], xCsv: "layer_number", nameCsv: "layer",
     sub: `${report.whereWords(parts)}${series.log ? "; geometric mean over seeds" : ""}`,
     reference: known.length ? { x: known.map(([x]) => x), y: known.map(([, y]) => y) } : undefined,
@@ -153,10 +154,10 @@ report.buildSection = function (name, part) {
   const draw = () => {
     sitesHost.replaceChildren();
     for (const i of report.chosen(group, sites)) {
-      const title = report.siteName(sites[i]), view = state.view[name];
-      if (view === "distribution") { new Chart(sitesHost, title, () => report.distribution(part, i, name)); continue; }
+      const title = report.siteTitle(sites[i]), whole = report.siteName(sites[i]), view = state.view[name];
+      if (view === "distribution") { new Chart(sitesHost, title, () => report.distribution(part, i, name), whole); continue; }
       const series = part.measures[view], at = series.sites.findIndex((site) => site[0] === sites[i][0] && site[1] === sites[i][1]);
-      if (at >= 0) new Chart(sitesHost, `${title}: ${view}`, () => report.curve(view, series, at, { section: name, at: true }));
+      if (at >= 0) new Chart(sitesHost, `${title}: ${view}`, () => report.curve(view, series, at, { section: name, at: true }), whole);
     }
   };
   const chooser = report.chooser(name, group, sites);
