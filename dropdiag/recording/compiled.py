@@ -259,7 +259,7 @@ _library.define("watch(Tensor z, Tensor token, int number, bool inplace) -> ()")
 # pass, and leaves net_grad in the graph alone; in graphs without gradients there is nothing to watch.
 @torch.library.impl(_library, "watch", "Autograd")
 def _watch(z: Tensor, token: Tensor, number: int, inplace: bool) -> None:
-    tensor, part = watched(z, overwritten=inplace)
+    tensor, part = watched(z) if inplace else (z, None)
     if tensor is None or not z.requires_grad:
         return
     tensor.register_hook(  # type: ignore[no-untyped-call]

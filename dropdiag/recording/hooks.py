@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from dropdiag.model.hook_base import DropdiagHook
-from dropdiag.model.sites import ACTIVATION, LAZY, OUTPUT, WEIGHT
+from dropdiag.model.sites import ACTIVATION, LAZY, OUTPUT, WEIGHT, Site
 from dropdiag.probes.base import Signal, SiteInfo
 from dropdiag.recording import compiled
 from dropdiag.recording.calls import Call
@@ -218,8 +218,8 @@ class Hooks:
         self._hooks: list[DropdiagHook] = []
         self.calls, self.router = calls, router
         self.places = HookPlaces(model)
-        self._watched: dict[SiteInfo, weakref.ref[Tensor] | None] = {}
-        self._compiled = compiled.CompiledSites(model, router)
+        self._watched: dict[SiteInfo, tuple[Tensor, int] | None] = {}
+        self._compiled = compiled.CompiledSites(model, router, weights)
         try:
             begins = _ForwardBegins(self, self._compiled.open(None), dropouts)
             self._add(model.register_forward_pre_hook, begins)

@@ -64,13 +64,13 @@ class LayerRuns(DropdiagHook):
 
     n_args = 3
 
-    def __init__(self, number: int) -> None:
-        self.number = number
+    def __init__(self, layer: int) -> None:
+        self.layer = layer
 
     def fire(self, *_: Any) -> None:
         """Note that the layer is traced."""
         if torch.compiler.is_compiling():
-            tracing.note(self.number)
+            tracing.note(self.layer)
 
 
 def is_compiled(model: nn.Module) -> bool:
