@@ -33,7 +33,8 @@ Watch: TypeAlias = Callable[[ExitStack], None]
 T = TypeVar("T")
 
 _NOT_REACHED: Final = "p= does not reach it; leave p= out to measure at the model's own rates"
-_PASSES_AT_ZERO: Final = 32
+_PASSES_AT_ZERO: Final = 64
+"""So many at least, where random numbers are drawn at rate 0: they may have no effect, or a rare one."""
 
 _CONVOLUTIONS: Final = nn.modules.conv._ConvNd
 _LAYERS: Final = (
@@ -254,8 +255,13 @@ class MaskedPasses:
                 self._place(rate, hooks)
                 self._call(batch)
 
-    def check_that_rate_reaches(self) -> None:
+    def check_that_rate_reaches(self, masks: int) -> None:
         """Refuse the rate `p` where masks are drawn that it does not reach, judged by passes at rate 0.
+
+        Parameters
+        ----------
+        masks : int
+            So many passes are to be made at `p`: what changes nothing in as many at rate 0 is of no account.
 
         Raises
         ------
@@ -274,7 +280,7 @@ class MaskedPasses:
             if first.differs:
                 layers = ", ".join(str(site) for site in self.rates.sites if site.more)
                 raise ArgumentError(f"at rate 0 {layers} give other values than without dropout: {_NOT_REACHED}")
-        self.go_on(first.compare, _PASSES_AT_ZERO if drawn else 1, rate=0.0)
+        self.go_on(first.compare, max(masks, _PASSES_AT_ZERO) if drawn else 1, rate=0.0)
         if first.differs:
             raise ArgumentError(
                 f"at rate 0 the net values of {first.differs[0]} change from pass to pass, as {self._source()} draws "

@@ -73,7 +73,9 @@ class Rates:
 
     def __init__(self, modules: Mapping[str, nn.Module]) -> None:
         attributes = {id(module): name for module, name in settable_rates(nn.ModuleList(modules.values()))}
-        found = ((name, module, attributes.get(id(module)) or _unknown_rate(module)) for name, module in modules.items())
+        found = (
+            (name, module, attributes.get(id(module)) or _unknown_rate(module)) for name, module in modules.items()
+        )
         self.sites = [
             RateSite(name, module, attribute, (kind := kind_of(module)) is not None and kind.inside_layer)
             for name, module, attribute in found
@@ -205,7 +207,9 @@ class DroppedShares:
         """Whether more passes are needed: few so far, or nothing was dropped that might have been by chance."""
         if self._passes < ENOUGH and self._tallies:
             return True
-        return self._passes < MOST and any(not t.dropped and t.units and t.fits(self._p) for t in self._tallies.values())
+        return self._passes < MOST and any(
+            not t.dropped and t.units and t.fits(self._p) for t in self._tallies.values()
+        )
 
     def check(self) -> None:
         """Raise `ArgumentError` for a dropout whose share is not that of the rate."""
