@@ -289,13 +289,14 @@ class MaskedPasses:
 
     def _source(self) -> str:
         """Return the innermost module whose output changed from pass to pass at rate 0 while its input did not."""
-        modules = self.copy.found.modules
-        outputs = _Outputs(), _Outputs()
-        for seen in outputs:
+        modules, first = self.copy.found.modules, _Outputs()
+        self.go_on(_nothing, 1, partial(first.watch, modules), rate=0.0)
+        for _ in range(_PASSES_AT_ZERO):  # what is drawn may be rare
+            seen = _Outputs()
             self.go_on(_nothing, 1, partial(seen.watch, modules), rate=0.0)
-        for (name, x, y), (other, also_x, also_y) in zip(*(seen.calls for seen in outputs), strict=False):
-            if name == other and x == also_x and y != also_y:
-                return f"{name} (a {type(modules[name]).__name__})"
+            for (name, x, y), (other, also_x, also_y) in zip(first.calls, seen.calls, strict=False):
+                if name == other and x == also_x and y != also_y:
+                    return f"{name} (a {type(modules[name]).__name__})"
         return "the model"
 
     def masked_layers(self) -> dict[CallKey, MaskedLayer]:

@@ -39,9 +39,9 @@ def net_variance(
     Parameters
     ----------
     model : nn.Module
-        Any model with activation modules, in the modes in which it trains: a part that is in evaluation mode draws no
-        masks, so call it after ``model.train()`` (and ``eval()`` of the parts that stay in that mode). Run twice `masks`
-        times without gradients, each pass from the same state under fresh masks; batch norms are in evaluation mode.
+        Any model with activation modules, in the modes in which it trains: a part in evaluation mode draws no masks, so
+        call it after ``model.train()`` (and ``eval()`` of the parts that stay in that mode). Run `masks` times twice
+        without gradients, each pass from the same state under fresh masks; batch norms are in evaluation mode.
         Afterwards it is what it was, see Notes. A Recorder on it sees nothing of this.
     batch : Tensor, sequence or mapping
         What the model is called with: one argument, several, or named ones.
@@ -86,12 +86,12 @@ def net_variance(
 
     While it is measured, the modules work on copies of what they hold: parameters, buffers, Python attributes and all
     that these lead to, closures of hooks, variables of the user's classes and Python modules that their methods name.
-    The originals are put back untouched, so a graph that is alive keeps its gradients; no other thread may use the model
-    meanwhile. Random numbers of torch (all devices), numpy and Python are seeded by `seed` and put back; generators
-    that the model holds go on from where they are and are put back too. What a forward pass changes outside of all
-    these (a file, a variable of a library) is not undone. A mask that was drawn before and is kept is measured as what
-    it is: one mask, no variance. Memory: the model a second time without its gradients, and three float64 arrays the
-    size of all net values.
+    The originals are put back untouched, so a graph that is alive keeps its gradients; no other thread may use the
+    model meanwhile. Random numbers of torch (all devices), numpy and Python are seeded by `seed` and put back;
+    generators that the model holds go on from where they are and are put back too. What a forward pass changes outside
+    of all these (a file, a variable of a library) is not undone. A mask that was drawn before and is kept is measured
+    as what it is: one mask, no variance. Memory: the model a second time without its gradients, and three float64
+    arrays the size of all net values.
     """
     measured = measure(model, batch, masks, p=p, include=include, exclude=exclude, seed=seed)
     return NetVariance(layers=tuple(m.summary() for m in measured), masks=masks, p=p)

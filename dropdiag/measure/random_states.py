@@ -93,7 +93,7 @@ def _global_access() -> Iterator[_Access]:
         yield _access(generator)
     if torch.backends.mps.is_available():
         yield torch.mps.get_rng_state, torch.mps.set_rng_state
-    yield np.random.get_state, np.random.set_state  # noqa: NPY002 - see `RandomStates.begin`
+    yield np.random.get_state, np.random.set_state
     yield random.getstate, random.setstate
 
 

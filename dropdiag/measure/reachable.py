@@ -66,7 +66,7 @@ class Reachable:
     tensors : list of Tensor
         Tensors inside an autograd graph, which Python's deepcopy refuses.
     shared : list
-        Objects without state that counts: Python modules, and locks that a module or an object of one's own class holds.
+        Objects without state that counts: Python modules, locks that a module or an object of one's own class holds.
     variables : list of Variable
     classes : list of type
         Of the modules and other objects, as far as they are the user's.
