@@ -194,6 +194,8 @@ class MaskedPasses:
         tensors = (*self.model.parameters(), *self.model.buffers())
         if any(isinstance(t, (UninitializedParameter, UninitializedBuffer)) for t in tensors):
             raise ArgumentError("the model has lazy modules without values: run it once before it is measured")
+        if any(isinstance(module, torch.jit.ScriptModule) for module in self.model.modules()):
+            raise ArgumentError("parts of the model are scripted and run no Python hooks: measure it before jit.script")
         self.batch, self.p = batch, p
         self._everything = [s for s in survey(self.model) if s.kind == ACTIVATION and s.skipped is None]
         if not self._everything:
