@@ -123,8 +123,9 @@ def fit(
     batch : Tensor, sequence or mapping
         What the model is called with. A few hundred samples give as many net values a node.
     p : float, default 0.5
-        Dropout rate in [0, 1). A model with dropout modules takes it in each of them while it is measured; in one
-        without, a dropout is set on the node values of every activation. 0 gives the height 0.
+        Dropout rate in [0, 1). A model with dropout modules takes it in each of them while it is measured, where they
+        are in training mode; in one without, a dropout is set on the node values of every activation. 0 gives the
+        height 0.
     masks : int, default 64
         At least 2.
     include, exclude : pattern or patterns, optional

@@ -33,7 +33,8 @@ Watch: TypeAlias = Callable[[ExitStack], None]
 T = TypeVar("T")
 
 _NOT_REACHED: Final = "p= does not reach it; leave p= out to measure at the model's own rates"
-_PASSES_AT_ZERO: Final = 32
+_PASSES_AT_ZERO: Final = 64
+"""So many at least, where random numbers are drawn at rate 0: they may have no effect, or a rare one."""
 
 _CONVOLUTIONS: Final = nn.modules.conv._ConvNd
 _LAYERS: Final = (
@@ -193,6 +194,8 @@ class MaskedPasses:
         tensors = (*self.model.parameters(), *self.model.buffers())
         if any(isinstance(t, (UninitializedParameter, UninitializedBuffer)) for t in tensors):
             raise ArgumentError("the model has lazy modules without values: run it once before it is measured")
+        if any(isinstance(module, torch.jit.ScriptModule) for module in self.model.modules()):
+            raise ArgumentError("parts of the model are scripted and run no Python hooks: measure it before jit.script")
         self.batch, self.p = batch, p
         self._everything = [s for s in survey(self.model) if s.kind == ACTIVATION and s.skipped is None]
         if not self._everything:
@@ -254,8 +257,13 @@ class MaskedPasses:
                 self._place(rate, hooks)
                 self._call(batch)
 
-    def check_that_rate_reaches(self) -> None:
+    def check_that_rate_reaches(self, masks: int) -> None:
         """Refuse the rate `p` where masks are drawn that it does not reach, judged by passes at rate 0.
+
+        Parameters
+        ----------
+        masks : int
+            So many passes are to be made at `p`: what changes nothing in as many at rate 0 is of no account.
 
         Raises
         ------
@@ -274,7 +282,7 @@ class MaskedPasses:
             if first.differs:
                 layers = ", ".join(str(site) for site in self.rates.sites if site.more)
                 raise ArgumentError(f"at rate 0 {layers} give other values than without dropout: {_NOT_REACHED}")
-        self.go_on(first.compare, _PASSES_AT_ZERO if drawn else 1, rate=0.0)
+        self.go_on(first.compare, max(masks, _PASSES_AT_ZERO) if drawn else 1, rate=0.0)
         if first.differs:
             raise ArgumentError(
                 f"at rate 0 the net values of {first.differs[0]} change from pass to pass, as {self._source()} draws "
@@ -283,13 +291,14 @@ class MaskedPasses:
 
     def _source(self) -> str:
         """Return the innermost module whose output changed from pass to pass at rate 0 while its input did not."""
-        modules = self.copy.found.modules
-        outputs = _Outputs(), _Outputs()
-        for seen in outputs:
+        modules, first = self.copy.found.modules, _Outputs()
+        self.go_on(_nothing, 1, partial(first.watch, modules), rate=0.0)
+        for _ in range(_PASSES_AT_ZERO):  # what is drawn may be rare
+            seen = _Outputs()
             self.go_on(_nothing, 1, partial(seen.watch, modules), rate=0.0)
-        for (name, x, y), (other, also_x, also_y) in zip(*(seen.calls for seen in outputs), strict=False):
-            if name == other and x == also_x and y != also_y:
-                return f"{name} (a {type(modules[name]).__name__})"
+            for (name, x, y), (other, also_x, also_y) in zip(first.calls, seen.calls, strict=False):
+                if name == other and x == also_x and y != also_y:
+                    return f"{name} (a {type(modules[name]).__name__})"
         return "the model"
 
     def masked_layers(self) -> dict[CallKey, MaskedLayer]:

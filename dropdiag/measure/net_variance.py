@@ -39,9 +39,10 @@ def net_variance(
     Parameters
     ----------
     model : nn.Module
-        Any model with activation modules. Run twice `masks` times without gradients, each pass under fresh masks; batch
-        norms stay in evaluation mode. Afterwards it is what it was, as are the random number generators. A Recorder
-        on it sees nothing of this.
+        Any model with activation modules, in the modes in which it trains: a part in evaluation mode draws no masks, so
+        call it after ``model.train()`` (and ``eval()`` of the parts that stay in that mode). Run `masks` times twice
+        without gradients, each pass from the same state under fresh masks; batch norms are in evaluation mode.
+        Afterwards it is what it was, see Notes. A Recorder on it sees nothing of this.
     batch : Tensor, sequence or mapping
         What the model is called with: one argument, several, or named ones.
     masks : int, default 64
@@ -49,8 +50,9 @@ def net_variance(
         net values are far more precise.
     p : float, optional
         Measure at this dropout rate instead of the model's own, in every dropout module and in attention and recurrent
-        layers that have a rate. In a model without any, a dropout is set on the node values of every activation for the
-        while.
+        layers that have a rate. In a model without any, a dropout is set for the while on the node values of every
+        activation that is in training mode (of every one, if the model itself is not). Whether the rate reaches all
+        masks is judged by what happens, see Raises.
     include, exclude : pattern or patterns, optional
         Shell patterns for the activations' names.
     seed : int, default 0
@@ -65,9 +67,13 @@ def net_variance(
     Raises
     ------
     ArgumentError
-        For fewer than two masks, a rate outside [0, 1), a model without activation modules or with lazy ones, one in
-        which no mask reaches a net value, or a rate for a model that draws masks outside of modules (``F.dropout``,
-        ``DropPath``), which the rate would not reach.
+        For fewer than two masks, a rate outside [0, 1), a model without activation modules or with lazy ones, one that
+        is in evaluation mode and draws no masks, one in which no mask reaches a net value, one that holds what can be
+        neither copied nor put back (an open file, a thread), or whose parameters are spread over processes; and for a
+        rate that does not reach: if at rate 0 a dropout gives other values than it takes, or net values change from
+        pass to pass (``F.dropout``, ``DropPath``, other noise), or if at rate `p` the share of units that a dropout
+        sets to 0, among those that were not 0 already, is not binomial(p) (two-sided, at a level of 1e-9 a dropout;
+        units that are dropped together count as one).
 
     Notes
     -----
@@ -76,8 +82,15 @@ def net_variance(
     with it where no mask is drawn further up; where one is, x varies as well and the measured variance comes to more.
 
     The gradient probability is the share of masks, over the net values whose *mean over masks* lies in the saturation
-    area, in which phi'(z) leaves it. Random numbers of numpy's or Python's (in a model's own augmentation, say) are
-    neither fixed nor put back. The saturation area is that of the base function for GAAF. Memory: three float64
+    area, in which phi'(z) leaves it. The saturation area is that of the base function for GAAF.
+
+    While it is measured, the modules work on copies of what they hold: parameters, buffers, Python attributes and all
+    that these lead to, closures of hooks, variables of the user's classes and Python modules that their methods name.
+    The originals are put back untouched, so a graph that is alive keeps its gradients; no other thread may use the
+    model meanwhile. Random numbers of torch (all devices), numpy and Python are seeded by `seed` and put back;
+    generators that the model holds go on from where they are and are put back too. What a forward pass changes outside
+    of all these (a file, a variable of a library) is not undone. A mask that was drawn before and is kept is measured
+    as what it is: one mask, no variance. Memory: the model a second time without its gradients, and three float64
     arrays the size of all net values.
     """
     measured = measure(model, batch, masks, p=p, include=include, exclude=exclude, seed=seed)
@@ -129,7 +142,7 @@ def _moments(passes: MaskedPasses, masks: int) -> dict[CallKey, _Moments]:
     moments: dict[CallKey, _Moments] = {}
     shares = DroppedShares(passes.rates, passes.p) if passes.p else None
     if passes.p is not None:
-        passes.check_that_rate_reaches()
+        passes.check_that_rate_reaches(masks)
     passes.run(
         lambda key, z: moments.setdefault(key, _Moments(z)).update(z), masks, *([shares.watch] if shares else ())
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import functools
 import gc
 import sys
 import threading
@@ -10,6 +11,7 @@ import types
 from abc import ABCMeta
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -66,7 +68,7 @@ class Reachable:
     tensors : list of Tensor
         Tensors inside an autograd graph, which Python's deepcopy refuses.
     shared : list
-        Objects without state that counts: Python modules, and locks that a module or an object of one's own class holds.
+        Objects without state that counts: Python modules, locks that a module or an object of one's own class holds.
     variables : list of Variable
     classes : list of type
         Of the modules and other objects, as far as they are the user's.
@@ -84,7 +86,7 @@ def reachable(model: nn.Module, batch: object) -> Reachable:
     """Find all that a forward pass of a model might change, from the attributes of its modules on, and in the batch.
 
     Followed are containers, objects, methods, and functions (hooks, say) with their closures; and where these or their
-    classes are neither torch's nor Python's own, the variables of their class and of the Python module they name.
+    classes are the user's, not a library's, the variables of their class and those that they name in a Python module.
     """
     return _Search(model, batch).found
 
@@ -113,6 +115,7 @@ class _Search:
         self._names = {id(module): name or "(model)" for name, module in model.named_modules()}
         self._seen: dict[int, object] = {}  # held, as the id of a freed object may be given to another
         self._variables: set[tuple[int, str]] = set()
+        self._methods: set[int] = set()
         waiting: list[object] = [batch, model]
         while waiting:
             item = waiting.pop()
@@ -174,7 +177,11 @@ class _Search:
         except ValueError:  # a variable that has no value yet
             return ()
         access = _attribute_of(cell, "cell_contents")
-        return self._variable(cell, Variable(f"the function {function.__qualname__}", name, value, *access, True))
+        # Most methods of a class have no part in a forward pass; a hook has, and so has a function that a module holds.
+        essential = id(function) not in self._methods
+        if not essential and isinstance(value, types.FunctionType):
+            self._methods.add(id(value))  # a decorated method
+        return self._variable(cell, Variable(f"the function {function.__qualname__}", name, value, *access, essential))
 
     def _class(self, kind: type) -> Iterator[object]:
         for cls in kind.__mro__:
@@ -183,7 +190,8 @@ class _Search:
             self._seen[id(cls)] = cls
             self.found.classes.append(cls)
             for name, value in vars(cls).items():
-                if not name.startswith(("__", "_abc_")):
+                self._methods.update(id(part) for part in _functions_of(value))
+                if name == "__call__" or not name.startswith(("__", "_abc_")):
                     yield from self._variable(cls, Variable(cls.__qualname__, name, value, *_attribute_of(cls, name)))
 
     def _variable(self, place: object, variable: Variable) -> Iterable[object]:
@@ -192,15 +200,22 @@ class _Search:
             return ()
         self._variables.add((id(place), variable.name))
         value = variable.value
-        if isinstance(value, (staticmethod, classmethod)):
-            return (value.__func__,)
-        if isinstance(value, property):
-            return (value.fget,)
+        if functions := _functions_of(value):
+            return functions
         if _is_data(value) or (variable.essential and not isinstance(value, _NO_DATA) and not is_generator(value)):
             self.found.variables.append(variable)
-        elif not isinstance(value, (types.FunctionType, types.MethodType, nn.Module)) and not is_generator(value):
+        elif not isinstance(value, (types.MethodType, nn.Module)) and not is_generator(value):
             return ()
         return (value,)
+
+
+def _functions_of(member: object) -> tuple[object, ...]:
+    """Return the functions that a member of a class is made of."""
+    if isinstance(member, types.FunctionType):
+        return (member,)
+    if isinstance(member, (staticmethod, classmethod)):
+        return (member.__func__,)
+    return (member.fget, member.fset) if isinstance(member, property) else ()
 
 
 def _is_data(value: object) -> bool:
@@ -212,9 +227,13 @@ def _is_data(value: object) -> bool:
     return type(value).__module__ == "collections" or _is_ones_own(type(value).__module__)
 
 
+@functools.cache
 def _is_ones_own(module: str | None) -> bool:
-    """Whether a Python module is neither torch's nor Python's own."""
-    return (module or "builtins").partition(".")[0] not in _NOT_ONES_OWN
+    """Whether a Python module is the user's: neither Python's own nor installed as part of a library."""
+    if (module or "builtins").partition(".")[0] in _NOT_ONES_OWN:
+        return False
+    file = getattr(sys.modules.get(str(module)), "__file__", None)
+    return not {"site-packages", "dist-packages"}.intersection(Path(file or "").parts)
 
 
 def _names_in(code: types.CodeType) -> set[str]:

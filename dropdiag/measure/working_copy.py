@@ -96,7 +96,8 @@ def _copied_parameter(name: str, parameter: Tensor, known: dict[int, Any]) -> Te
             "of this one alone would wait for the others: measure the model before it is distributed"
         )
     if type(parameter) is not nn.Parameter:
-        return _copied(f"a parameter of {name}", parameter, known)
+        copied: Tensor = _copied(f"a parameter of {name}", parameter, known)
+        return copied
     # By way of deepcopy: parameters that share their storage, such as a flattened LSTM's, still do.
     return nn.Parameter(copy.deepcopy(parameter.detach(), known), requires_grad=parameter.requires_grad)
 

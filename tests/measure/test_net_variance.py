@@ -133,8 +133,8 @@ class Mixed(nn.Module):
 
 def test_any_dropout_any_arguments_and_the_model_is_left_as_it_was():
     torch.manual_seed(0)
-    model = Mixed().eval()
-    model.norm.train()
+    model = Mixed()
+    model.norm.eval()
     state = copy.deepcopy(model.state_dict())
     modes = {name: module.training for name, module in model.named_modules()}
     found = net_variance(model, {"x": torch.randn(5, 6), "scale": 2.0}, 8, include="act")
@@ -148,10 +148,10 @@ def test_any_dropout_any_arguments_and_the_model_is_left_as_it_was():
 
 def test_the_model_is_left_as_it_was_after_an_error():
     model = mlp()
-    model.eval()
+    model[3].eval()
     with pytest.raises(RuntimeError, match="shapes"):
         net_variance(model, torch.randn(4, 21), 4, p=0.1)
-    assert not any(m.training for m in model.modules())
+    assert [m.training for m in model] == [i != 3 for i in range(9)]
     assert model[2].p == 0.5
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
 
@@ -253,6 +253,7 @@ def test_a_recorder_refuses_it_in_an_evaluation(tmp_path):
             with pytest.raises(ArgumentError, match="leave it before"):
                 rec.net_variance(inputs(2))
             rec._model.eval()(inputs(2))
+        rec._model.train()
         rec.net_variance(inputs(2), 4)
 
 
@@ -304,7 +305,7 @@ def test_no_closed_form_for_what_is_not_torch_s_own(layer):
 def test_a_parametrised_convolution_has_the_closed_form_of_its_effective_weight(make):
     torch.manual_seed(0)
     layer = nn.utils.parametrizations.spectral_norm(make(4, 4, 3, stride=2))
-    model = nn.Sequential(nn.Dropout(0.3), layer, nn.Tanh()).eval()
+    model = nn.Sequential(nn.Dropout(0.3), layer, nn.Tanh())
     x = torch.randn(64, 4, 9)
     state = copy.deepcopy(model.state_dict())
     found = net_variance(model, x, MASKS)[0]
@@ -349,11 +350,12 @@ class Counting(nn.Module):
 
 
 def test_buffers_are_put_back_even_new_ones_and_expanded_ones():
-    model = Counting().eval()
+    model = Counting()
+    model.linear.eval()
     net_variance(model, torch.randn(3, 4), 4, p=0.9)
     assert model.calls == 0
     assert model.drop.p == 0.5
-    assert not any(m.training for m in model.modules())
+    assert [m.training for m in (model, model.linear, model.drop)] == [True, False, True]
 
 
 def test_a_backward_pass_may_come_after_it():
@@ -427,13 +429,15 @@ def test_a_model_compiled_in_place_stays_compiled():
 
         return run
 
-    model, x = mlp().eval(), inputs(8)
+    model, x = mlp(), inputs(8)
     model.compile(backend=backend)
-    model(x)
+    with torch.no_grad():
+        model(x)
     before = len(calls)
     net_variance(model, x, 12, p=0.5)
     assert len(calls) == before
-    model(x)
+    with torch.no_grad():
+        model(x)
     assert len(calls) == 2 * before
 
 
