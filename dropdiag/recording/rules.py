@@ -178,7 +178,7 @@ _OTHERS: Final[tuple[tuple[str, Rule], ...]] = (
     ("view reshape flatten unflatten ravel squeeze unsqueeze view_as reshape_as contiguous clone detach", _RESHAPES),
     ("to type type_as float half double bfloat16 cpu cuda requires_grad_", _RESHAPES),
     ("transpose permute movedim moveaxis swapaxes swapdims t adjoint T mT H mH", _MOVES),
-    ("narrow select chunk split split_with_sizes tensor_split unbind diagonal hsplit vsplit dsplit", _CUTS),
+    ("narrow select chunk split split_with_sizes tensor_split unbind diagonal hsplit vsplit dsplit __iter__", _CUTS),
     ("__getitem__", _INDEXES),
     ("glu", _GATES),
     ("mean sum amax amin max min logsumexp var std prod nanmean nansum median", _of_first(_reduced)),
