@@ -190,7 +190,7 @@ _OTHERS: Final[tuple[tuple[str, Rule], ...]] = (
     ("square sqrt rsqrt exp exp2 expm1 log log2 log10 log1p sin cos tan asin acos atan sinh cosh asinh", elementwise),
     ("acosh atanh erf erfc sign sgn floor ceil round trunc frac clamp clip clamp_min clamp_max maximum", elementwise),
     ("minimum fmax fmin where lerp addcmul addcdiv reciprocal sigmoid tanh softmax log_softmax softmin", elementwise),
-    ("normalize nan_to_num masked_fill cumsum cumprod roll flip sort hypot atan2 logit sinc xlogy", elementwise),
+    ("normalize nan_to_num masked_fill cumsum cumprod roll flip hypot atan2 logit sinc xlogy", elementwise),
     ("logaddexp heaviside threshold local_response_norm __add__ __radd__ __iadd__ __sub__ __rsub__", elementwise),
     ("__isub__ __mul__ __rmul__ __imul__ __truediv__ __rtruediv__ __itruediv__ __div__ __rdiv__", elementwise),
     ("__idiv__ __pow__ __rpow__ __neg__ __abs__ expand expand_as broadcast_to repeat tile", elementwise),

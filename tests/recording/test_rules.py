@@ -43,11 +43,11 @@ def numbered(shape: tuple[int, ...], dims: tuple[int, ...]) -> Tensor:
     return numbers.permute(sorted(range(len(dims)), key=lambda k: dims[k])).reshape(placed).expand(shape).clone()
 
 
-def nodes_of(values: Tensor, dims: tuple[int, ...]) -> Tensor:
-    """Return the numbers of the nodes; fail where one position of these dimensions holds several nodes."""
+def check(values: Tensor, dims: tuple[int, ...]) -> None:
+    """Fail where a position of these dimensions holds several nodes, or several positions one."""
     rows = values.movedim(dims, tuple(range(len(dims)))).reshape(prod(values.shape[d] for d in dims), -1)
     assert torch.equal(rows, rows[:, :1].expand_as(rows)), "these dimensions do not count nodes"
-    return rows[:, 0]
+    assert len(rows[:, 0].unique()) == len(rows), "these dimensions count more than nodes"
 
 
 def factors(number: int, chance: random.Random) -> list[int]:
@@ -86,7 +86,6 @@ def one_of(chance: random.Random, x: Tensor) -> Tensor:
         lambda: x.mean(d) if n > 2 else x,
         lambda: x.amax(d, keepdim=True),
         lambda: torch.stack([x, x], d) if x.numel() < 500 else x,
-        lambda: torch.cat([x, x], d) if x.numel() < 500 else x,
         lambda: F.dropout(x, 0.0) * 1.0,
         lambda: x[:1].expand(3, *x.shape[1:]),
     ]
@@ -110,7 +109,7 @@ def test_whatever_is_followed_counts_nodes():
         assert trail is not None
         tried += 1
         if trail.dims is not None:
-            nodes_of(x, trail.dims)
+            check(x, trail.dims)
             followed += 1
     assert followed > tried / 3  # the others were cut down to a node, or mixed with samples for good
 
@@ -135,6 +134,8 @@ def test_whatever_is_followed_counts_nodes():
         (lambda x: F.scaled_dot_product_attention(x, x, x), (2,)),
         (lambda x: torch.where(x > 1, x, 0.0).softmax(1).clamp(min=0.1), (2,)),
         (lambda x: F.max_pool1d(x.mT, 2), (1,)),
+        (lambda x: torch.cat([x, torch.rand(4, 5, 2), x], -1), (2,)),
+        (lambda x: torch.cat([x.mT, x.mT], 2), (1,)),
         (lambda x: torch.fft.fft(x).real, None),
     ],
 )
