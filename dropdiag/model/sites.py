@@ -44,7 +44,10 @@ class Site:
     ----------
     layer : str
         Module name; for a weight that is not called ``weight``, the parameter's full name; for a functional
-        call ``MODULE:FUNCTION(SETTINGS)``. The model itself is ``""`` in torch and ``"(model)"`` here.
+        call ``LAYER:FUNCTION(SETTINGS)``, LAYER being the one whose output reached it, or else the calling module;
+        ``LAYER:FUNCTION@CALLER`` where the layer calls such a function itself. What wrappers (DistributedDataParallel,
+        ``torch.compile``, checkpoints) add to names is left out. The model itself is ``""`` in torch and ``"(model)"``
+        here.
     kind : {"weight", "activation", "output", "dropout"}
         An output site has node values alone: a recurrent layer or attention.
     module : nn.Module

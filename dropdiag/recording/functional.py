@@ -82,6 +82,7 @@ class FunctionalCalls(TorchFunctionMode):
         self._entered = False
         self._failed = False
         self._surveyed = router.period
+        self._is_activation: dict[nn.Module, bool] = {}  # both take long to find out
         self._rules: dict[nn.Module, str | None] = {}
         self._thread = 0
         self._depth = 0
@@ -104,6 +105,7 @@ class FunctionalCalls(TorchFunctionMode):
         if self._router.intercept and self._surveyed != self._router.period:  # modules may have come since
             self._surveyed = self._router.period
             self._layers.survey()
+            self._is_activation.clear()
 
     def nest(self, change: int) -> None:
         """Enter (1) or leave (-1) a module that runs again inside a backward pass."""
@@ -177,7 +179,9 @@ class FunctionalCalls(TorchFunctionMode):
         if function.dropout is not None:
             self._note_dropout(function, function.dropout, module, args, keywords)
             return None
-        if self._failed or is_activation(module) or isinstance(module, MIXING):
+        if module not in self._is_activation:
+            self._is_activation[module] = is_activation(module) or isinstance(module, MIXING)
+        if self._failed or self._is_activation[module]:
             return None
         try:
             return self._net_value(function, module, args, keywords)

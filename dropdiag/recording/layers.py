@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import sys
 from collections import defaultdict
 from collections.abc import Sequence
@@ -59,6 +58,7 @@ class Layers:
     def __init__(self, model: nn.Module, sites: Sequence[Site]) -> None:
         self.model, self._sites = model, [s for s in sites if s.kind == WEIGHT and s.recordable]
         self._layers: dict[tuple[int, str], Layer] = {}
+        self._named: dict[type[nn.Module], set[str]] = {}
         self.survey()
 
     def survey(self) -> None:
@@ -159,8 +159,13 @@ class Layers:
             return f"{layer.inside}:{function}"
         plain = f"{layer.name}:{function}"
         bare = function.partition("(")[0]
-        apart = any(_calls(type(module), bare) for module in self._left(layer, called_by))
+        apart = any(self._calls(type(module), bare) for module in self._left(layer, called_by))
         return f"{plain}@{called_by}" if apart else plain
+
+    def _calls(self, cls: type[nn.Module], function: str) -> bool:
+        if cls not in self._named:
+            self._named[cls] = _named_in(cls)
+        return not self._named[cls].isdisjoint({function, f"{function}_"})
 
     def _left(self, layer: Layer, caller: str) -> list[nn.Module]:
         """Return the modules that a layer's output has left on its way to a caller."""
@@ -170,13 +175,11 @@ class Layers:
         return [self._modules[name] for name in names if name in self._modules and name not in around]
 
 
-@functools.cache
-def _calls(cls: type[nn.Module], function: str) -> bool:
-    """Whether a class of the user's names a function in the code of its methods."""
+def _named_in(cls: type[nn.Module]) -> set[str]:
+    """Return what a class of the user's names in the code of its methods."""
     own = [c for c in reversed(cls.__mro__) if issubclass(c, nn.Module) and not c.__module__.startswith("torch.nn.")]
     methods = {name: value for c in own for name, value in vars(c).items() if isinstance(value, FunctionType)}
-    named = set().union(*(_names(method.__code__) for method in methods.values()))
-    return not named.isdisjoint({function, f"{function}_"})
+    return set().union(*(_names(method.__code__) for method in methods.values()))
 
 
 def _names(code: CodeType) -> set[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,6 +17,8 @@ from torch import Tensor
 from dropdiag.recording.following import Dims
 from dropdiag.recording.layers import Layer, Layers
 from dropdiag.sketches.native import PLAIN
+
+_TupleIterator: Final = type(iter(()))
 
 
 class Trail(NamedTuple):
@@ -86,6 +88,8 @@ class Producers:
             trail = rule(self, Done(args, keywords, result))
             if trail is not None:
                 self._keep(result, trail)
+        elif isinstance(result, _TupleIterator):  # of ``for row in tensor``: what it goes through, without going
+            self.follow(rule, args, keywords, result.__reduce__()[1][0])
         elif isinstance(result, (tuple, list)):
             for part in result:
                 self.follow(rule, args, keywords, part)
