@@ -354,7 +354,13 @@ class _Gradient:
     def __call__(self, gradient: Tensor) -> None:
         begun = clock()
         router, call = self.router, self.call
-        if router.takes_gradient(call):
+        passes = router.backward
+        if call.backward is None and passes.trains and passes.number == backward_number():  # as in most hooks
+            call.backward = passes.number
+            taken = True
+        else:
+            taken = router.takes_gradient(call)
+        if taken:
             if type(gradient) in PLAIN:  # nothing of ours runs on a subclass, which the collector refuses
                 gradient = self._own(gradient)
             if call.collector.period == call.period and call.mask is None and not router.scaled:
