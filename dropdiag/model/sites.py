@@ -225,7 +225,7 @@ def _weights(name: str, module: nn.Module) -> Iterator[Site]:
         value = made_weight(module, parameter)
         reason = _why_no_weight(value) if isinstance(value, Tensor) else None
         yield Site(_weight_layer(name, parameter), WEIGHT, module, parameter, skipped=reason)
-    if callable(getattr(module, "weight", None)):  # of torch's quantised layers
+    if callable(getattr(type(module), "weight", None)):  # of torch's quantised layers; a property may have effects
         yield Site(_weight_layer(name, "weight"), WEIGHT, module, "weight", skipped="a packed weight is not read")
     parts = parts_of(module, made)
     for parameter, value in module.named_parameters(recurse=False, remove_duplicate=False):
