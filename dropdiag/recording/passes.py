@@ -141,7 +141,8 @@ class PassRouter:
         self.release()
 
     def release(self) -> None:
-        """Take hooks off parameters."""
+        """Take hooks off parameters, and keep no node of the graph."""
+        self.backward.node = None
         while self._leaves:
             self._leaves.pop().remove()
 
