@@ -16,6 +16,7 @@ from dropdiag.recording.collector import Collector, Opened
 from dropdiag.recording.loss_scale import LossScale
 from dropdiag.recording.notices import Notice
 from dropdiag.recording.overhead import Overhead, clock
+from dropdiag.recording.padding import PaddingLog
 from dropdiag.recording.readable import dense, has_no_values, is_wrapped, why_unread
 from dropdiag.recording.recomputed import Recomputations, checkpoint_number
 from dropdiag.recording.views import Part, watched
@@ -57,8 +58,7 @@ class PassRouter:
         Which dimension counts nodes in the output of the last layer, where layers of both rules are watched.
     passes : Counter
         Recorded passes by (layer, call index).
-    padding : dict
-        By layer, how many recorded passes had their padding left out, and how many had it counted.
+    padding : PaddingLog
     accumulated : set of str
         Layers of the weights that a backward pass of this step has added a gradient to.
     """
@@ -86,7 +86,7 @@ class PassRouter:
         self.passes: Counter[tuple[str, int]] = Counter()
         self._next: Counter[str] = Counter()
         self._recomputations = Recomputations()
-        self.padding: dict[str, Counter[bool]] = {}
+        self.padding = PaddingLog()
         self.accumulated: set[str] = set()
 
     def forward_begins(self) -> bool:
@@ -169,16 +169,10 @@ class PassRouter:
         if call is None:
             return None
         if call.mask is not None:
-            self._note_padding(call, z)
+            self.padding.note(call, z)
         if call.collector.wants(Signal.NET_VALUE):
             self._feed(Signal.NET_VALUE, call, z if call.mask is None else call.unpadded(z))
         return call
-
-    def _note_padding(self, call: Call, tensor: Tensor) -> None:
-        left_out = call.padded(tensor)
-        # Without a dimension of tokens (a pooled sequence) there is no padding to speak of.
-        if left_out or tensor.ndim > 2 or call.mask is None or tensor.shape[:1] != call.mask.shape[:1]:
-            self.padding.setdefault(call.info.site.layer, Counter())[left_out] += 1
 
     def _refuse(self, collector: Collector, info: SiteInfo, tensor: Tensor) -> None:
         """Note that a tensor of a site is not read, and why."""
@@ -281,22 +275,12 @@ class PassRouter:
         call = self._enter(info, training, gradients)
         if call is not None:
             if call.mask is not None:
-                self._note_padding(call, h)
+                self.padding.note(call, h)
             self.node_value(call, h)
 
     def refused(self, layer: str) -> str | None:
         """Return why tensors of a layer are not read, None if they are."""
         return self._train.refused.get(layer) or self._held_out.refused.get(layer)
-
-    def padding_of(self, layer: str) -> str | None:
-        """Return what became of a layer's padding, None where no mask was ever given."""
-        found = self.padding.get(layer)
-        if found is None:
-            return None
-        passes = sum(times for (name, _), times in self.passes.items() if name == layer)
-        if found[True] and found[True] < passes:
-            return f"padding left out of {found[True]} in {passes} passes"
-        return "padding left out" if found[True] else "padding counted"
 
     def _enter(self, info: SiteInfo, training: bool, gradients: bool) -> Call | None:
         layer = info.site.layer
