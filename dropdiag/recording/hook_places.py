@@ -69,4 +69,4 @@ class HookPlaces:
 def is_last(module: nn.Module, hook: DropdiagHook) -> bool:
     """Whether no other pre-hook of a module comes after one."""
     hooks = module._forward_pre_hooks
-    return list(hooks)[-1:] == [hook.number] or hook.number not in hooks
+    return len(hooks) == 1 or list(hooks)[-1:] == [hook.number] or hook.number not in hooks

@@ -125,7 +125,7 @@ class SlowReader(TorchDispatchMode):
 
     def _watch(self, model: nn.Module) -> None:
         for parameter in model.parameters():
-            if parameter.requires_grad and id(parameter) not in self._hooked:
+            if type(parameter) is nn.Parameter and parameter.requires_grad and id(parameter) not in self._hooked:
                 self._hooked[id(parameter)] = parameter
                 parameter.register_post_accumulate_grad_hook(
                     lambda _: self._accumulating.add(torch._C._current_graph_task_id())
