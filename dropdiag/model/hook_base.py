@@ -48,10 +48,13 @@ class DropdiagHook(ABC):
         Number of arguments that torch calls the hook with, the way it was registered: four for a forward hook.
     closed : bool
         Whether it does nothing any more.
+    number : int
+        By which torch knows it where it was put.
     """
 
     n_args: int = 4
     closed: bool = False
+    number: int = -1
     _handle: RemovableHandle
 
     def __call__(self, *args: Any) -> None:
@@ -70,11 +73,7 @@ class DropdiagHook(ABC):
     def attach(self, register: Callable[..., RemovableHandle], **options: bool) -> None:
         """Put the hook on a module or tensor by one of its ``register_...`` methods."""
         self._handle = register(self, **options)
-
-    @property
-    def number(self) -> int:
-        """What torch calls the hook by where it was put."""
-        return self._handle.id
+        self.number = self._handle.id  # of its own, as Dynamo cannot trace a handle
 
     def remove(self) -> None:
         """Take the hook off again."""

@@ -257,7 +257,7 @@ def _own_weights(name: str, module: nn.Module) -> Iterator[Site]:
     for parameter in parametrized:
         yield Site(weight_layer(name, parameter), WEIGHT, module, parameter)
     for parameter in made:
-        value = made_weight(module, parameter)
+        value = vars(module).get(parameter)  # as the last pass left it, where there was one
         reason = _why_no_weight(value) if isinstance(value, Tensor) else None
         yield Site(weight_layer(name, parameter), WEIGHT, module, parameter, skipped=reason)
     if callable(getattr(type(module), "weight", None)):  # of torch's quantised layers; a property may have effects

@@ -5,7 +5,6 @@ from __future__ import annotations
 import weakref
 from collections.abc import Iterator
 from itertools import chain
-from operator import eq
 from typing import Any, Final
 
 import torch
@@ -60,10 +59,12 @@ class BackwardPasses:
 
     def _note_parameters(self) -> None:
         """Note where the model keeps its parameters, and which these are."""
-        tables = [module._parameters for module in self._model.modules()]
-        self._tables = [table for table in tables for _ in table]
-        self._names = [name for table in tables for name in table]
-        self._numbers = [id(tensor) for table in tables for tensor in table.values()]
+        tables: list[dict[str, Any]] = [module._parameters for module in self._model.modules()]
+        places = [(table, name, tensor) for table in tables for name, tensor in table.items()]
+        self._parameters = [(table, name, id(tensor)) for table, name, tensor in places]
+        # One of those that are trained stands for all: this is looked at in every forward pass.
+        trained = [(table, name, id(tensor)) for table, name, tensor in places if _takes_gradient(tensor)]
+        self._first = (trained or self._parameters or [({}, "", id(None))])[0]
         self._changed = False
 
     def step_begins(self) -> None:
@@ -80,11 +81,11 @@ class BackwardPasses:
         """Note parameters that stand in for the model's own in this forward pass."""
         # torch.func.functional_call puts a user's tensors into the modules for the length of a forward pass. They may
         # be what is trained, and nothing leads to them any more when the backward pass comes.
-        # By C functions alone: this is done in every forward pass.
-        if all(map(eq, map(id, map(dict.get, self._tables, self._names)), self._numbers)):
+        table, name, number = self._first
+        if id(table.get(name)) == number:
             return
-        found = [table.get(name) for table, name in zip(self._tables, self._names, strict=True)]
-        changed = [t for t, number in zip(found, self._numbers, strict=True) if t is not None and id(t) != number]
+        found = [(table.get(name), number) for table, name, number in self._parameters]
+        changed = [tensor for tensor, number in found if tensor is not None and id(tensor) != number]
         self._borrowed += [weakref.ref(tensor) for tensor in changed if _takes_gradient(tensor)]
         self._changed = True
 

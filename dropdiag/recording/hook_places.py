@@ -38,6 +38,7 @@ class HookPlaces:
     def __init__(self, model: nn.Module) -> None:
         self._model = model
         self._places: list[_Place] = []
+        self._hooks: list[OrderedDict[int, Any]] = []
         self._of: defaultdict[int, list[_Place]] = defaultdict(list)
 
     def keep(
@@ -54,16 +55,18 @@ class HookPlaces:
     def _add(self, module: nn.Module, place: _Place) -> None:
         place.restore()
         self._places.append(place)
+        self._hooks.append(place.hooks)
         self._of[id(module)].append(place)
 
     def restore(self, *, of: nn.Module | None = None) -> None:
         """Move hooks to their places again: those of a module, or all."""
+        if of is None and max(map(len, self._hooks), default=0) <= 1:  # in nearly all models, and quickly known
+            return
         for place in self._places if of is None else self._of[id(of)]:
-            if len(place.hooks) > 1:
-                place.restore()
+            place.restore()
 
 
 def is_last(module: nn.Module, hook: DropdiagHook) -> bool:
     """Whether no other pre-hook of a module comes after one."""
     hooks = module._forward_pre_hooks
-    return len(hooks) == 1 or list(hooks)[-1] == hook.number or hook.number not in hooks
+    return len(hooks) == 1 or list(hooks)[-1:] == [hook.number] or hook.number not in hooks

@@ -92,7 +92,7 @@ class _NetValue(DropdiagHook):
         self.pending: Pending = deque(maxlen=NESTED)
 
     def fire(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        last = is_last(module, self)
+        last = len(module._forward_pre_hooks) == 1 or is_last(module, self)
         if torch.compiler.is_compiling():
             if last:
                 self.trace(module, args, kwargs)

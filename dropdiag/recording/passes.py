@@ -18,6 +18,7 @@ from dropdiag.recording.collector import Collector, Opened
 from dropdiag.recording.loss_scale import LossScale
 from dropdiag.recording.notices import Notice
 from dropdiag.recording.overhead import Overhead, clock
+from dropdiag.recording.padding import PaddingLog
 from dropdiag.recording.producers import Producers
 from dropdiag.recording.readable import dense, has_no_values, is_wrapped, why_unread
 from dropdiag.recording.recomputed import Recomputations, checkpoint_number
@@ -71,8 +72,7 @@ class PassRouter:
         Recorded passes by (layer, call index).
     trace : ForwardTrace
         What the current forward pass runs.
-    padding : dict
-        By layer, how many recorded passes had their padding left out, and how many had it counted.
+    padding : PaddingLog
     accumulated : set of str
         Layers of the weights that a backward pass of this step has added a gradient to.
     """
@@ -106,7 +106,7 @@ class PassRouter:
         self.trace = ForwardTrace()
         self._next: Counter[str] = Counter()
         self._recomputations = Recomputations()
-        self.padding: dict[str, Counter[bool]] = {}
+        self.padding = PaddingLog()
         self.accumulated: set[str] = set()
 
     def forward_begins(self) -> bool:
@@ -176,7 +176,8 @@ class PassRouter:
         return self._train.period
 
     def release(self) -> None:
-        """Take hooks off parameters."""
+        """Take hooks off parameters, and keep no node of the graph."""
+        self.backward.node = None
         while self._leaves:
             self._leaves.pop().remove()
 
@@ -203,16 +204,10 @@ class PassRouter:
         if call is None:
             return None
         if call.mask is not None:
-            self._note_padding(call, z)
+            self.padding.note(call, z)
         if call.collector.wants(Signal.NET_VALUE):
             self._feed(Signal.NET_VALUE, call, z if call.mask is None else call.unpadded(z))
         return call
-
-    def _note_padding(self, call: Call, tensor: Tensor) -> None:
-        left_out = call.padded(tensor)
-        # Without a dimension of tokens (a pooled sequence) there is no padding to speak of.
-        if left_out or tensor.ndim > 2 or call.mask is None or tensor.shape[:1] != call.mask.shape[:1]:
-            self.padding.setdefault(call.info.site.layer, Counter())[left_out] += 1
 
     def _refuse(self, collector: Collector, info: SiteInfo, tensor: Tensor) -> None:
         """Note that a tensor of a site is not read, and why."""
@@ -318,22 +313,12 @@ class PassRouter:
         call = self._enter(info, h.ndim, training, gradients)
         if call is not None:
             if call.mask is not None:
-                self._note_padding(call, h)
+                self.padding.note(call, h)
             self.node_value(call, h)
 
     def refused(self, layer: str) -> str | None:
         """Return why tensors of a layer are not read, None if they are."""
         return self._train.refused.get(layer) or self._held_out.refused.get(layer)
-
-    def padding_of(self, layer: str) -> str | None:
-        """Return what became of a layer's padding, None where no mask was ever given."""
-        found = self.padding.get(layer)
-        if found is None:
-            return None
-        passes = sum(times for (name, _), times in self.passes.items() if name == layer)
-        if found[True] and found[True] < passes:
-            return f"padding left out of {found[True]} in {passes} passes"
-        return "padding left out" if found[True] else "padding counted"
 
     def _enter(self, info: SiteInfo, ndim: int, training: bool, gradients: bool) -> Call | None:
         layer = info.site.layer
@@ -402,7 +387,13 @@ class _Gradient:
     def __call__(self, gradient: Tensor) -> None:
         begun = clock()
         router, call = self.router, self.call
-        if router.takes_gradient(call):
+        passes = router.backward
+        if call.backward is None and passes.trains and passes.number == backward_number():  # as in most hooks
+            call.backward = passes.number
+            taken = True
+        else:
+            taken = router.takes_gradient(call)
+        if taken:
             if type(gradient) in PLAIN:  # nothing of ours runs on a subclass, which the collector refuses
                 gradient = self._own(gradient)
             if call.collector.period == call.period and call.mask is None and not router.scaled:

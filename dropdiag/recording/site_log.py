@@ -125,7 +125,9 @@ class SiteLog:
         layer, stride = site.layer, self._strides.get(site.layer)
         words = [
             None if stride is None else f"1 in {stride} values",
-            self._router.padding_of(layer) if site.kind != WEIGHT else made_of(site.module, site.parameter),
+            self._router.padding.word(layer, self._router.passes)
+            if site.kind != WEIGHT
+            else made_of(site.module, site.parameter),
             self.words.get(layer),
             refused,
         ]

@@ -50,7 +50,8 @@ class WeightReader:
     ) -> None:
         self._weights, self._collector, self._accumulated = weights, collector, accumulated
         self._site_log, self._failures = site_log, failures
-        self._last = {info.site.layer: _reference(_gradient(info.site.tensor())) for info in weights}
+        owned = {info.site.layer: info.site.module._parameters.get(info.site.parameter) for info in weights}
+        self._last = {layer: _reference(_gradient(parameter)) for layer, parameter in owned.items()}
         self.read_at: int | None = None
 
     def read(self, step: int, signals: Sequence[Signal] = (Signal.WEIGHT, Signal.WEIGHT_GRAD)) -> list[Record]:

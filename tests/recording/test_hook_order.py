@@ -138,7 +138,7 @@ def test_a_hook_that_comes_later_is_followed_in_a_compiled_graph(tmp_path):
     model, x = network(nn.Tanh), torch.randn(5, 3)
     with dd.Recorder(model, tmp_path / "run", probes="full", every=1) as rec:
         model[1].register_forward_pre_hook(shifted)
-        torch.compile(model, backend="aot_eager")(x).square().sum().backward()
+        torch.compile(model, backend="aot_eager", fullgraph=True)(x).square().sum().backward()
         rec.step()
     z = shifted(model[0](x)).detach().numpy()
     found = dd.load(tmp_path / "run").histogram("net_value", "1", 1, "train")

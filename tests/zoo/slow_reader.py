@@ -90,6 +90,9 @@ class SlowReader(TorchDispatchMode):
         self._hushed = False
         self._unclaimed: dict[bytes, list[Pass]] = {}
         self._handles: list[Any] = []
+        self._gradients: dict[int, tuple[Tally, dict[int, Tally]]] = {}
+        self._accumulating: set[int] = set()
+        self._hooked: dict[int, Tensor] = {}
         self.dropped: set[str] = set()
         self._activations = ACTIVATIONS.union(also)
         names = set(composites)
@@ -105,6 +108,7 @@ class SlowReader(TorchDispatchMode):
 
         Of a training step, those without gradients do not count, unless a checkpoint ran them again.
         """
+        self._settle()
         read = {}
         for part, forwards in self._forwards.items():
             counted = [[p for p in one if not (training and p.without_gradients and not p.dz.n)] for one in forwards]
@@ -119,9 +123,27 @@ class SlowReader(TorchDispatchMode):
             self._handles.pop().remove()
         return read
 
+    def _settle(self) -> None:
+        """Take in the gradients of those backward passes that have added to a parameter's, if one only has."""
+        for into, by_pass in self._gradients.values():
+            counted = [tally for number, tally in by_pass.items() if number in self._accumulating]
+            if len(counted) == 1:  # the sizes of a sum do not follow from those of its terms
+                into.merge(counted[0])
+        self._gradients.clear()
+        self._accumulating.clear()
+
+    def _watch(self, model: nn.Module) -> None:
+        for parameter in model.parameters():
+            if type(parameter) is nn.Parameter and parameter.requires_grad and id(parameter) not in self._hooked:
+                self._hooked[id(parameter)] = parameter
+                parameter.register_post_accumulate_grad_hook(
+                    lambda _: self._accumulating.add(torch._C._current_graph_task_id())
+                )
+
     def _begins(self, forward: Callable[..., Any], part: str) -> Callable[..., Any]:
         @functools.wraps(forward)
         def wrapped(*args: Any, **kwargs: Any) -> Any:
+            self._watch(forward.__self__)
             outer, self._into = self._into, []
             self._forwards[part].append(self._into)
             outer_part, self._part = self._part, part
@@ -195,7 +217,8 @@ class SlowReader(TorchDispatchMode):
     def _read_gradient(self, z: Tensor, into: Tally, net: Callable[[Tensor], Tensor]) -> None:
         def reads(gradient: Tensor | None) -> None:
             if gradient is not None:
-                into.add(net(gradient))
+                _, by_pass = self._gradients.setdefault(id(into), (into, {}))
+                by_pass.setdefault(torch._C._current_graph_task_id(), Tally()).add(net(gradient))
 
         if z.grad_fn is None:  # a parameter; its node belongs to the next backward pass alone
             self._handles.append(z.register_hook(reads))
