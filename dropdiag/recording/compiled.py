@@ -34,6 +34,20 @@ _numbers = itertools.count()
 _sites: dict[int, CompiledSite] = {}
 
 
+class Order:
+    """The tensor that all operators in a graph mutate, so that the compiler keeps their order.
+
+    There is one for each run of a graph: a graph with a checkpoint in it saves the tensor for its backward pass, where it must be found as it was.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.tensor = torch.zeros(1, device=device)
+
+    def renew(self) -> None:
+        """Take another tensor for the next run of a graph; the one that runs has its own."""
+        self.tensor = torch.zeros_like(self.tensor)
+
+
 class CompiledSite:
     """What the operators of one site need at run time. They do nothing once it is closed.
 
@@ -41,11 +55,11 @@ class CompiledSite:
     ----------
     number : int
         By which a compiled graph refers to it.
-    order : Tensor
-        The tensor that all operators of one model mutate, so that the compiler keeps their order.
+    order : Order
+        Shared by the sites of one model.
     """
 
-    def __init__(self, router: PassRouter, info: SiteInfo | None, order: Tensor) -> None:
+    def __init__(self, router: PassRouter, info: SiteInfo | None, order: Order) -> None:
         self.number = next(_numbers)
         self.router, self.info, self.order = router, info, order
         self.pending: list[Call | None] = []
@@ -98,7 +112,7 @@ class CompiledSites:
         self._traced = TracedOrder(router)
         self._layers: list[LayerRuns] | None = None
         device = next((p.device for p in model.parameters() if not p.is_meta), torch.device("cpu"))
-        self._order = torch.zeros(1, device=device)
+        self._order = Order(device)
         self._opened: list[int] = []
         self._skipped_guards = _guard_hooks()
 
@@ -167,7 +181,7 @@ def _dynamo() -> Any:
 def trace_begin(site: CompiledSite) -> None:
     """Put the operator that begins a forward pass into the graph being traced."""
     tracing.note(site.number)
-    torch.ops.dropdiag.forward_begins(site.order, site.number)
+    torch.ops.dropdiag.forward_begins(site.order.tensor, site.number)
 
 
 def trace_net_value(z: Tensor, site: CompiledSite, training: bool, gradients: bool, inplace: bool) -> None:
@@ -175,7 +189,7 @@ def trace_net_value(z: Tensor, site: CompiledSite, training: bool, gradients: bo
     tracing.note(site.number)
     place = tracing.new_place()
     token = torch.ops.dropdiag.net_value(
-        z.detach(), site.order, site.number, place, training=training, gradients=gradients
+        z.detach(), site.order.tensor, site.number, place, training=training, gradients=gradients
     )
     if not (training and gradients and z.requires_grad):
         return
@@ -189,19 +203,20 @@ def trace_net_value(z: Tensor, site: CompiledSite, training: bool, gradients: bo
             lambda g: torch.ops.dropdiag.net_grad(g, token, site.number)
         )
     else:
-        torch.ops.dropdiag.unwatched(site.order, site.number)
+        torch.ops.dropdiag.unwatched(site.order.tensor, site.number)
 
 
 def trace_output(h: Tensor, site: CompiledSite, training: bool, gradients: bool) -> None:
     """Put an output's operator into the graph being traced."""
     tracing.note(site.number)
-    torch.ops.dropdiag.output(h.detach(), site.order, site.number, training, gradients)
+    torch.ops.dropdiag.output(h.detach(), site.order.tensor, site.number, training, gradients)
 
 
 @torch.library.custom_op("dropdiag::forward_begins", mutates_args={"order"})
 def _forward_begins(order: Tensor, number: int) -> None:
     site = _sites.get(number)
     if site is not None:
+        site.order.renew()
         site.router.compiled_forward_begins()
 
 
@@ -211,6 +226,7 @@ def _net_value(z: Tensor, order: Tensor, number: int, place: int, *, training: b
     if site is None or site.info is None:
         return torch.zeros((), dtype=torch.int64)
     begun = clock()
+    site.order.renew()
     router = site.router
     router.notices.add(Notice.COMPILED)
     call = router.net_value(site.info, site.info.site.net(z), training=training, gradients=gradients)
@@ -303,5 +319,6 @@ def _output(h: Tensor, order: Tensor, number: int, training: bool, gradients: bo
     site = _sites.get(number)
     if site is not None and site.info is not None:
         begun = clock()
+        site.order.renew()
         site.router.output(site.info, h, training=training, gradients=gradients)
         site.router.overhead.spent += clock() - begun

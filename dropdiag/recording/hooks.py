@@ -111,7 +111,7 @@ class _NodeValue(DropdiagHook):
 
     def fire(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         if torch.compiler.is_compiling():
-            torch.ops.dropdiag.node_value(output.detach(), self.compiled_site.order, self.compiled_site.number)
+            torch.ops.dropdiag.node_value(output.detach(), self.compiled_site.order.tensor, self.compiled_site.number)
             return
         call = self.pending.pop() if self.pending else None
         if call is not None and call.collector.wants(Signal.NODE_VALUE) and isinstance(output, Tensor):
