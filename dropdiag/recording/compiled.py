@@ -63,18 +63,16 @@ class CompiledSite:
         self.number = next(_numbers)
         self.router, self.info, self.order = router, info, order
         self.pending: list[Call | None] = []
-        self.open_calls: dict[int, tuple[Call, int]] = {}
+        self.open_calls: dict[int, Call] = {}
         self.returned: set[int] = set()
         self._tokens = itertools.count(1)
         self._period = -1
         self._at: dict[int, list[int]] = {}
 
-    def token(self, call: Call | None, place: int) -> int:
-        """Return a number by which the backward pass finds a call; 0 for none."""
-        if call is None:
-            return 0
+    def token(self, call: Call, place: int) -> int:
+        """Return a number by which the backward pass finds a call."""
         token = next(self._tokens)
-        self.open_calls[token] = call, place
+        self.open_calls[token] = call
         if call.collector.period != self._period:
             self._at.clear()
             self._period = call.collector.period
@@ -85,6 +83,15 @@ class CompiledSite:
             del self.open_calls[oldest]
             self.returned.discard(oldest)
         return token
+
+    def expect(self, call: Call | None, place: int) -> int:
+        """Return the token of a call whose gradient is wanted; 0 where it is not, or will not come."""
+        if call is None or self.router.expect_gradient(call) is None:
+            return 0
+        if tracing.overwritten(place):
+            self.router.notices.add(Notice.UNWATCHED)
+            return 0
+        return self.token(call, place)
 
     def again(self, place: int) -> int:
         """Return the token of a pass that is computed again in a backward pass (a checkpoint); 0 where that is open.
@@ -231,10 +238,7 @@ def _net_value(z: Tensor, order: Tensor, number: int, place: int, *, training: b
     router.notices.add(Notice.COMPILED)
     call = router.net_value(site.info, site.info.site.net(z), training=training, gradients=gradients)
     site.pending.append(call)
-    expected = call is not None and router.expect_gradient(call) is not None
-    token = (
-        site.again(place) if call is None and training and gradients else site.token(call if expected else None, place)
-    )
+    token = site.again(place) if call is None and training and gradients else site.expect(call, place)
     router.overhead.spent += clock() - begun
     return torch.tensor(token, dtype=torch.int64)
 
@@ -292,11 +296,8 @@ def _watch_nothing(z: Tensor, token: Tensor, number: int, inplace: bool) -> None
 @torch.library.custom_op("dropdiag::net_grad", mutates_args=())
 def _net_grad(gradient: Tensor, token: Tensor, number: int) -> None:
     site = _sites.get(number)
-    call, place = (None, 0) if site is None else site.open_calls.get(int(token), (None, 0))
+    call = None if site is None else site.open_calls.get(int(token))
     if site is None or site.info is None or call is None:
-        return
-    if tracing.overwritten(place):
-        site.router.notices.add(Notice.UNWATCHED)
         return
     begun = clock()
     if int(token) in site.returned:
