@@ -37,7 +37,8 @@ _sites: dict[int, CompiledSite] = {}
 class Order:
     """The tensor that all operators in a graph mutate, so that the compiler keeps their order.
 
-    There is one for each run of a graph: a graph with a checkpoint in it saves the tensor for its backward pass, where it must be found as it was.
+    There is one for each run of a graph: a graph with a checkpoint in it saves the tensor for its backward pass, where
+    it must be found as it was.
     """
 
     def __init__(self, device: torch.device) -> None:
