@@ -123,17 +123,32 @@ class CompiledSites:
         self._order = Order(device)
         self._opened: list[int] = []
         self._skipped_guards = _guard_hooks()
+        self._limits: dict[str, int] = {}
 
     def open(self, info: SiteInfo | None) -> CompiledSite:
         """Open the compiled site of a site, or of the model itself."""
         site = CompiledSite(self._router, info, self._order)
         _sites[site.number] = site
         self._opened.append(site.number)
-        traced = self._begins if info is None else functools.partial(self._traced.passes, info.site.layer)
+        traced = self._begins if info is None else functools.partial(self._passes, info.site.layer)
         tracing.call_when_traced(site.number, traced)
         return site
 
+    def _passes(self, layer: str) -> None:
+        self._raise_limits()
+        self._traced.passes(layer)
+
+    def _raise_limits(self) -> None:
+        # Parts of the same code (the blocks of a transformer) share a graph, but each hook has a number of its own,
+        # which makes a graph for each part. Beyond the limit, 8, parts would run without the compiler: another training.
+        config = _dynamo().config
+        for name in ("recompile_limit", "accumulated_recompile_limit"):
+            if name not in self._limits and hasattr(config, name):
+                self._limits[name] = getattr(config, name)
+                setattr(config, name, self._limits[name] + len(self._opened))
+
     def _begins(self) -> None:
+        self._raise_limits()
         self._traced.begins()
         self._watch_layers()
 
@@ -164,6 +179,9 @@ class CompiledSites:
             hook.remove()
         self._layers = []
         self._opened.clear()
+        for name, limit in self._limits.items():
+            setattr(_dynamo().config, name, limit)
+        self._limits.clear()
         if self._skipped_guards is not None:
             _dynamo().config.skip_nnmodule_hook_guards = self._skipped_guards
             self._skipped_guards = None
