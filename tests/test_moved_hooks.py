@@ -1,7 +1,6 @@
 """Torch moves hooks without asking how they were registered: ours do no harm wherever they end."""
 
 import copy
-import pickle
 
 import pytest
 import torch
@@ -153,7 +152,7 @@ MOVES = [
     with_tables_given_on, with_hooks_given_on, emptied, copy.copy, copy.deepcopy, torch.fx.symbolic_trace,
     converted_by(torch.__future__.set_swap_module_params_on_conversion),
     converted_by(torch.__future__.set_overwrite_module_params_on_conversion),
-    lambda model: pickle.loads(pickle.dumps(model)), lambda model: model.share_memory(),
+    lambda model: model.share_memory(),
     lambda model: model.apply(lambda module: module.requires_grad_(True)),
 ]  # fmt: skip
 

@@ -140,7 +140,7 @@ class CompiledSites:
 
     def _raise_limits(self) -> None:
         # Parts of the same code (the blocks of a transformer) share a graph, but each hook has a number of its own,
-        # which makes a graph for each part. Beyond the limit, 8, parts would run without the compiler: another training.
+        # which makes a graph for each part. Beyond the limit, 8, parts would run without the compiler, in another way.
         config = _dynamo().config
         for name in ("recompile_limit", "accumulated_recompile_limit"):
             if name not in self._limits and hasattr(config, name):
