@@ -38,6 +38,21 @@ _numbers = itertools.count()
 _sites: dict[int, CompiledSite] = {}
 
 
+class Order:
+    """The tensor that all operators in a graph mutate, so that the compiler keeps their order.
+
+    There is one for each run of a graph: a graph with a checkpoint in it saves the tensor for its backward pass, where
+    it must be found as it was.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.tensor = torch.zeros(1, device=device)
+
+    def renew(self) -> None:
+        """Take another tensor for the next run of a graph; the one that runs has its own."""
+        self.tensor = torch.zeros_like(self.tensor)
+
+
 class CompiledSite:
     """What the operators of one site need at run time. They do nothing once it is closed.
 
@@ -45,25 +60,23 @@ class CompiledSite:
     ----------
     number : int
         By which a compiled graph refers to it.
-    order : Tensor
-        The tensor that all operators of one model mutate, so that the compiler keeps their order.
+    order : Order
+        Shared by the sites of one model.
     """
 
-    def __init__(self, router: PassRouter, info: SiteInfo | None, order: Tensor) -> None:
+    def __init__(self, router: PassRouter, info: SiteInfo | None, order: Order) -> None:
         self.number = next(_numbers)
         self.router, self.info, self.order = router, info, order
         self.pending: list[Call | None] = []
-        self.open_calls: dict[int, tuple[Call, int]] = {}
+        self.open_calls: dict[int, Call] = {}
         self._tokens = itertools.count(1)
         self._period = -1
         self._at: dict[int, list[int]] = {}
 
-    def token(self, call: Call | None, place: int) -> int:
-        """Return a number by which the backward pass finds a call; 0 for none."""
-        if call is None:
-            return 0
+    def token(self, call: Call, place: int) -> int:
+        """Return a number by which the backward pass finds a call."""
         token = next(self._tokens)
-        self.open_calls[token] = call, place
+        self.open_calls[token] = call
         if call.collector.period != self._period:
             self._at.clear()
             self._period = call.collector.period
@@ -72,6 +85,15 @@ class CompiledSite:
         while len(self.open_calls) > OPEN_CALLS:
             del self.open_calls[next(iter(self.open_calls))]
         return token
+
+    def expect(self, call: Call | None, place: int) -> int:
+        """Return the token of a call whose gradient is wanted; 0 where it is not, or will not come."""
+        if call is None or self.router.expect_gradient(call) is None:
+            return 0
+        if tracing.overwritten(place):
+            self.router.notices.add(Notice.UNWATCHED)
+            return 0
+        return self.token(call, place)
 
     def again(self, place: int) -> int:
         """Return the token of a pass that is computed again in a backward pass (a checkpoint); 0 where that is open.
@@ -83,7 +105,7 @@ class CompiledSite:
         """
         # The first pass gave the token; a checkpoint keeps nothing of that pass, but this is the same place.
         opened = [token for token in self._at.get(place, ()) if token in self.open_calls]
-        waiting = [token for token in opened if self.open_calls[token][0].backward is None]
+        waiting = [token for token in opened if self.open_calls[token].backward is None]
         if backward_number() == -1 or not waiting:
             return 0
         if len(waiting) > 1:
@@ -101,20 +123,35 @@ class CompiledSites:
         self._layers: list[LayerRuns] | None = None
         plain = (p for p in model.parameters() if type(p) in PLAIN)  # nothing is asked of a subclass
         device = next((p.device for p in plain if not p.is_meta), torch.device("cpu"))
-        self._order = torch.zeros(1, device=device)
+        self._order = Order(device)
         self._opened: list[int] = []
         self._skipped_guards = _guard_hooks()
+        self._limits: dict[str, int] = {}
 
     def open(self, info: SiteInfo | None) -> CompiledSite:
         """Open the compiled site of a site, or of the model itself."""
         site = CompiledSite(self._router, info, self._order)
         _sites[site.number] = site
         self._opened.append(site.number)
-        traced = self._begins if info is None else functools.partial(self._traced.passes, info.site.layer)
+        traced = self._begins if info is None else functools.partial(self._passes, info.site.layer)
         tracing.call_when_traced(site.number, traced)
         return site
 
+    def _passes(self, layer: str) -> None:
+        self._raise_limits()
+        self._traced.passes(layer)
+
+    def _raise_limits(self) -> None:
+        # Parts of the same code (the blocks of a transformer) share a graph, but each hook has a number of its own,
+        # which makes a graph for each part. Beyond the limit, 8, parts would run without the compiler, in another way.
+        config = _dynamo().config
+        for name in ("recompile_limit", "accumulated_recompile_limit"):
+            if name not in self._limits and hasattr(config, name):
+                self._limits[name] = getattr(config, name)
+                setattr(config, name, self._limits[name] + len(self._opened))
+
     def _begins(self) -> None:
+        self._raise_limits()
         self._traced.begins()
         self._watch_layers()
 
@@ -145,6 +182,9 @@ class CompiledSites:
             hook.remove()
         self._layers = []
         self._opened.clear()
+        for name, limit in self._limits.items():
+            setattr(_dynamo().config, name, limit)
+        self._limits.clear()
         if self._skipped_guards is not None:
             _dynamo().config.skip_nnmodule_hook_guards = self._skipped_guards
             self._skipped_guards = None
@@ -170,7 +210,7 @@ def _dynamo() -> Any:
 def trace_begin(site: CompiledSite) -> None:
     """Put the operator that begins a forward pass into the graph being traced."""
     tracing.note(site.number)
-    torch.ops.dropdiag.forward_begins(site.order, site.number)
+    torch.ops.dropdiag.forward_begins(site.order.tensor, site.number)
 
 
 def trace_net_value(z: Tensor, site: CompiledSite, training: bool, gradients: bool, inplace: bool) -> None:
@@ -178,7 +218,7 @@ def trace_net_value(z: Tensor, site: CompiledSite, training: bool, gradients: bo
     tracing.note(site.number)
     place = tracing.new_place()
     token = torch.ops.dropdiag.net_value(
-        z.detach(), site.order, site.number, place, training=training, gradients=gradients
+        z.detach(), site.order.tensor, site.number, place, training=training, gradients=gradients
     )
     if not (training and gradients and z.requires_grad):
         return
@@ -192,19 +232,20 @@ def trace_net_value(z: Tensor, site: CompiledSite, training: bool, gradients: bo
             lambda g: torch.ops.dropdiag.net_grad(g, token, site.number)
         )
     else:
-        torch.ops.dropdiag.unwatched(site.order, site.number)
+        torch.ops.dropdiag.unwatched(site.order.tensor, site.number)
 
 
 def trace_output(h: Tensor, site: CompiledSite, training: bool, gradients: bool) -> None:
     """Put an output's operator into the graph being traced."""
     tracing.note(site.number)
-    torch.ops.dropdiag.output(h.detach(), site.order, site.number, training, gradients)
+    torch.ops.dropdiag.output(h.detach(), site.order.tensor, site.number, training, gradients)
 
 
 @torch.library.custom_op("dropdiag::forward_begins", mutates_args={"order"})
 def _forward_begins(order: Tensor, number: int) -> None:
     site = _sites.get(number)
     if site is not None:
+        site.order.renew()
         site.router.compiled_forward_begins()
 
 
@@ -214,14 +255,12 @@ def _net_value(z: Tensor, order: Tensor, number: int, place: int, *, training: b
     if site is None or site.info is None:
         return torch.zeros((), dtype=torch.int64)
     begun = clock()
+    site.order.renew()
     router = site.router
     router.notices.add(Notice.COMPILED)
     call = router.net_value(site.info, site.info.site.net(z), training=training, gradients=gradients)
     site.pending.append(call)
-    expected = call is not None and router.expect_gradient(call) is not None
-    token = (
-        site.again(place) if call is None and training and gradients else site.token(call if expected else None, place)
-    )
+    token = site.again(place) if call is None and training and gradients else site.expect(call, place)
     router.overhead.spent += clock() - begun
     return torch.tensor(token, dtype=torch.int64)
 
@@ -277,11 +316,8 @@ def _watch_nothing(z: Tensor, token: Tensor, number: int, inplace: bool) -> None
 @torch.library.custom_op("dropdiag::net_grad", mutates_args=())
 def _net_grad(gradient: Tensor, token: Tensor, number: int) -> None:
     site = _sites.get(number)
-    call, place = (None, 0) if site is None else site.open_calls.get(int(token), (None, 0))
+    call = None if site is None else site.open_calls.get(int(token))
     if site is None or site.info is None or call is None:
-        return
-    if tracing.overwritten(place):
-        site.router.notices.add(Notice.UNWATCHED)
         return
     begun = clock()
     if site.router.takes_gradient(call):
@@ -302,5 +338,6 @@ def _output(h: Tensor, order: Tensor, number: int, training: bool, gradients: bo
     site = _sites.get(number)
     if site is not None and site.info is not None:
         begun = clock()
+        site.order.renew()
         site.router.output(site.info, h, training=training, gradients=gradients)
         site.router.overhead.spent += clock() - begun

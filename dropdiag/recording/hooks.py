@@ -139,7 +139,7 @@ class _NodeValue(DropdiagHook):
                 net_value.trace(module, args, kwargs)
             if type(output) in PLAIN:
                 site = net_value.compiled_site
-                torch.ops.dropdiag.node_value(output.detach(), site.order, site.number)
+                torch.ops.dropdiag.node_value(output.detach(), site.order.tensor, site.number)
             return
         if self.router.following and isinstance(output, Tensor):
             self.router.carry(args, output)
