@@ -306,11 +306,19 @@ class Run:
         found.check(self, quantities, step, phase)
         return found
 
-    def frame_of(self, found: Recorded, quantities: Sequence[str]) -> pd.DataFrame:
-        """Return what was `recorded` as the frame that `histograms` returns of several quantities."""
+    def frame_of(self, found: Recorded, quantities: Sequence[str], places: Places | None = None) -> pd.DataFrame:
+        """Return what was `recorded` as the frame that `histograms` returns of several quantities.
+
+        Parameters
+        ----------
+        found : Recorded
+        quantities : sequence of str
+        places : Places, optional
+            Those of runs that are read together; None: the run's own.
+        """
         import pandas as pd  # noqa: PLC0415
 
-        places = self.places
+        places = places or self.places
         rows = sorted(found.rows(), key=lambda row: (
             quantities.index(row.quantity), row.step, places.key((row.layer, row.call)),
         ))  # fmt: skip
