@@ -104,7 +104,16 @@ def facts(meta: Mapping[str, Any]) -> dict[str, str]:
         "probes": ", ".join(meta.get("probes", ())) + every,
         "cost": _cost(meta.get("cost")),
     }
-    return known | ({"config": config} if config else {})
+    changed = "; ".join(map(_intervention, meta.get("interventions") or ()))
+    return known | ({"dropouts": changed} if changed else {}) | ({"config": config} if config else {})
+
+
+def _intervention(told: Mapping[str, Any]) -> str:
+    """Return what was done to dropouts: its plain values, and how many sites it reached."""
+    plain_values = [f"{value}" if key == "what" else f"{key} {value}" for key, value in told.items()
+             if value is not None and not isinstance(value, (list, dict))]  # fmt: skip
+    sites = told.get("sites")
+    return ", ".join([*plain_values, *([f"{len(sites)} sites"] if isinstance(sites, list) else [])])
 
 
 def _cost(cost: Mapping[str, Any] | None) -> str:

@@ -11,6 +11,7 @@ from typing import Final
 
 CUT: Final = "…"
 _WORDS: Final = re.compile(r"[^._: ]*[._: ]|[^._: ]+")
+_PIECES: Final = re.compile(rf"[^._: {CUT}]*[._: {CUT}]|[^._: {CUT}]+")
 
 
 def short(names: Iterable[str], width: int) -> dict[str, str]:
@@ -59,13 +60,13 @@ def _cut(words: Sequence[str], telling: Sequence[bool], width: int) -> str:
 
 def _joined(words: Sequence[str], kept: Sequence[bool]) -> str:
     parts = [word if keep else CUT for word, keep in zip(words, kept, strict=True)]
-    return re.sub(f"{CUT}+", CUT, "".join(parts))
+    return re.sub(f"[._: ]?{CUT}+", CUT, "".join(parts))  # a dot before three dots would be a fourth
 
 
 def lines(title: str, width: int) -> str:
-    """Break a title into lines, after a dot, a colon or an underscore where there is one."""
+    """Break a title into lines, after a dot, a colon, an underscore or a gap where there is one."""
     found = [""]
-    words = [textwrap.wrap(word, width, drop_whitespace=False) for word in _WORDS.findall(title)]
+    words = [textwrap.wrap(word, width, drop_whitespace=False) for word in _PIECES.findall(title)]
     for word in chain.from_iterable(words):
         if found[-1] and len(found[-1]) + len(word) > width:
             found.append("")

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from dropdiag.formatting import bounds, effect, magnitude, minus, missing, plain, site, size, typeset, whole
+from dropdiag.formatting import bounds, effect, facts, magnitude, minus, missing, plain, site, size, typeset, whole
 
 
 @pytest.mark.parametrize("nothing", [None, math.nan, np.float64("nan")])
@@ -54,3 +54,11 @@ def test_whole_numbers_and_sizes():
     assert whole(-1234567) == "−1\u202f234\u202f567"
     assert [size(n) for n in (0, 999, 1000, 99_600, 1_240_000)] == ["0 B", "999 B", "1 kB", "100 kB", "1.2 MB"]
     assert (site("fc1", 0), site("fc1", 2), site("fc1", math.nan)) == ("fc1", "fc1, call 3", "fc1")
+
+
+def test_what_was_done_to_dropouts_is_a_fact():
+    meta = {"config": {}, "state": "completed", "interventions": [
+        {"what": "set", "pattern": "blocks.*.drop", "rate": 0.1, "sites": [["a", 0], ["b", 0]], "step": 0, "schedule": None},
+    ]}  # fmt: skip
+    assert facts(meta)["dropouts"] == "set, pattern blocks.*.drop, rate 0.1, step 0, 2 sites"
+    assert "dropouts" not in facts({"config": {}, "state": "completed"})

@@ -129,7 +129,7 @@ def read_histograms(
     choose = chooser(quantities, step, phase)
     for place, found in read_ahead(lambda place: every[place].recorded(choose), wanted):
         found.warn()  # here and not in the reading thread, where it would be told of another line
-        frames.append(every[place].frame_of(found, quantities))
+        frames.append(every[place].frame_of(found, quantities, every.places))
         for quantity in quantities:
             held[quantity][labels[place]] = phases_of(found.steps, quantity)
     return ReadHistograms(held, every.joined(frames, wanted))

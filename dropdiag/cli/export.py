@@ -29,8 +29,9 @@ def export(
 ) -> None:
     """Write a run's scalars and histograms in a format that other tools read.
 
-    **csv**: scalars.csv and histograms.csv, a row a value or an occupied bin, counts exact. Any Parquet reader
-    reads the run folder itself, faster and smaller. **tensorboard**: event files, a folder a phase.
+    **csv**: scalars.csv and histograms.csv, a row a value or an occupied bin, counts exact; layers.csv, the order of
+    execution, where the run recorded one. Any Parquet reader reads the run folder itself, faster and smaller.
+    **tensorboard**: event files, a folder a phase.
 
     **Examples**
 

@@ -20,13 +20,16 @@ KEYS: Final = ["step", "phase", "layer", "call", "quantity"]
 
 
 def to_csv(run: Run, out: Path) -> list[Path]:
-    """Write a run's scalars and histograms as two tidy CSV files.
+    """Write a run's scalars and histograms as tidy CSV files.
 
     ``scalars.csv`` has the columns step, phase, layer (empty for the run's own), call, quantity, value (empty where
     it is missing, ``nan`` where it is not a number). ``histograms.csv`` has a row an occupied bin: step, phase,
     layer, call, quantity, low, high, count, along the real line. Counts are exact. The zeros are one bin with
     low = high = 0, infinities have low = high = ``inf`` or ``-inf``, NaN ``nan``: the counts of a histogram
     sum to all of its values. Numbers read back as the same float64.
+
+    Of a run that recorded its order of execution, ``layers.csv`` has a row a site in that order: rank (empty where it
+    never ran), layer, call, kind, type. Sites of one rank stand in parallel branches.
 
     Memory: under 100 MB, whatever the size of the run. A histogram has one or two thousand bins, so
     ``histograms.csv`` is some fifty times as large as the run.
@@ -35,7 +38,7 @@ def to_csv(run: Run, out: Path) -> list[Path]:
     ----------
     run : Run
     out : Path
-        A new or empty folder. It is put in place when both files are whole.
+        A new or empty folder. It is put in place when all files are whole.
 
     Returns
     -------
@@ -54,6 +57,8 @@ def to_csv(run: Run, out: Path) -> list[Path]:
     """
     out = out.expanduser().absolute()
     files = {"scalars.csv": _tables(run, "scalars"), "histograms.csv": map(_long, _tables(run, "histograms"))}
+    if run.order:
+        files["layers.csv"] = iter([_layers(run)])
     with new_folder(out) as folder:
         for name, tables in files.items():
             _write(folder / name, tables)
@@ -73,6 +78,20 @@ def _tables(run: Run, name: str) -> Iterator[pa.Table]:
     """Yield all rows of a run's table, names as text; before them a table without rows."""
     yield decoded(coded(name).empty_table())
     yield from map(decoded, stream(run.path, run.meta["sessions"], name))
+
+
+def _layers(run: Run) -> pa.Table:
+    """Return a row a site, in the order of execution."""
+    known = {(str(row["layer"]), int(row["call"])): row for row in run.meta["layers"]}
+    firsts = {layer: row for (layer, _), row in reversed(known.items())}
+    sites = run.places.sorted({**known, **run.order})
+    rows = [known.get(site) or firsts.get(site[0], {}) for site in sites]
+    columns = {"rank": pa.array([run.order.get(site) for site in sites], pa.int64()),
+               "layer": pa.array([layer for layer, _ in sites], pa.string()),
+               "call": pa.array([call for _, call in sites], pa.int64())}  # fmt: skip
+    return pa.table(
+        columns | {name: pa.array([row.get(name) for row in rows], pa.string()) for name in ("kind", "type")}
+    )
 
 
 def _long(table: pa.Table) -> pa.Table:

@@ -22,6 +22,7 @@ COVERAGE: Final = (
     texts("Recorded", "recorded"), integers("Least times", "least"), integers("Most times", "most"),
     integers("Runs", "runs"), texts("Sampled", "sampled"), texts("Why not", "skipped"),
 )  # fmt: skip
+NODES: Final = texts("Nodes", "nodes")
 COST: Final = (
     texts("Condition", "condition"), texts("Run", "name"), numbers("Share of training", "share", ".2%"),
     numbers("Recorder, s", "recorder_seconds", ".2f"), numbers("Training, s", "step_seconds", ".2f"),
@@ -71,7 +72,8 @@ def coverage_table(runs: Runs) -> Table:
             found.setdefault((row.layer, row.call, row.kind), []).append(row)
     records = [_covered(rows) for rows in found.values()]
     records.sort(key=lambda record: RECORDED.index(record["recorded"]))
-    return table("Coverage: every site of the models", records, COVERAGE)
+    told = any(record["nodes"] for record in records)  # runs of schema 1 do not say it
+    return table("Coverage: every site of the models", records, (*COVERAGE, NODES) if told else COVERAGE)
 
 
 def _covered(rows: Sequence[Any]) -> dict[str, Any]:
@@ -82,7 +84,7 @@ def _covered(rows: Sequence[Any]) -> dict[str, Any]:
     return {
         "layer": rows[0].layer, "call": rows[0].call, "kind": rows[0].kind, "recorded": recorded,
         "least": min(fired), "most": max(fired), "runs": len(fired),
-        **{name: _values(getattr(row, name) for row in rows) for name in ("type", "sampled", "skipped")},
+        **{name: _values(getattr(row, name, None) for row in rows) for name in ("type", "sampled", "skipped", "nodes")},
     }  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dropdiag.errors import ArgumentError, DropdiagWarning, RunError
-from dropdiag.store.schema import FORMAT, READABLE, TRAIN
+from dropdiag.store.schema import FORMAT, READABLE, SCHEMA_VERSION, TRAIN
 from dropdiag.store.segments import rank_name, ranks
 from dropdiag.store.selection import Selection
 
@@ -53,14 +53,17 @@ def resume_step(path: Path, resume: bool | int) -> int | None:
     Raises
     ------
     RunError
-        If there is no run to go on in, or there is one and ``resume`` is False.
+        If there is no run to go on in, or there is one and ``resume`` is False; if it holds layers that have other
+        names today.
     ArgumentError
         If it is no step.
     """
     if resume is False:  # not `not resume`: 0 is a step to go on from
         check_new(path)
         return None
-    steps = int(read_meta(path)["steps"])
+    old = read_meta(path)
+    _check_names(path, old)
+    steps = int(old["steps"])
     if resume is True:
         return steps
     try:
@@ -70,6 +73,17 @@ def resume_step(path: Path, resume: bool | int) -> int | None:
     if step < 0:
         raise ArgumentError(f"resume= takes True or a step of at least 0 (the run came to {steps}), got {resume!r}")
     return step
+
+
+def _check_names(path: Path, old: dict[str, Any]) -> None:
+    """Raise `RunError` where an earlier version recorded calls of functions: they have other names today."""
+    called = [row["layer"] for row in old["layers"]
+              if row.get("functional") and row["kind"] != "dropout" and not row.get("skipped")]  # fmt: skip
+    if old["schema"] < SCHEMA_VERSION and called:
+        raise RunError(
+            f"{path} was recorded by an earlier version, which named calls of functions otherwise ({called[0]!r}): one "
+            "run would hold a layer under two names. Record on in a new run; both are read together under today's names"
+        )
 
 
 def evaluated_phases(path: Path, step: int) -> set[str]:

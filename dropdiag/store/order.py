@@ -53,8 +53,9 @@ class Places:
             site: (rank, place, site[1]) for rank, group in enumerate(order) for place, site in enumerate(group)
         }
         self._last: dict[str, Key] = {}
-        for (layer, _), key in sorted(self._keys.items(), key=lambda item: item[0][1]):
-            self._last[layer] = key
+        for (layer, call), key in self._keys.items():
+            if layer not in self._last or call >= self._last[layer][2]:
+                self._last[layer] = key
         self._end = (len(order), 0, 0)
 
     def key(self, site: Site) -> Key:

@@ -17,7 +17,7 @@ from dropdiag.errors import DropdiagWarning, NotRecordedError
 from dropdiag.histograms.histogram import Histogram
 from dropdiag.store.coverage import Coverage
 from dropdiag.store.folder import check_ranks, read_meta
-from dropdiag.store.naming import NO_NAMES, Names, today
+from dropdiag.store.naming import NO_NAMES, Names, former, today
 from dropdiag.store.order import Places, Site, listed, ranks, recorded
 from dropdiag.store.schema import Quantity, quantities_of
 from dropdiag.store.selection import Layers, Selection, Steps
@@ -235,12 +235,23 @@ class Run:
         NotRecordedError
             If there is none; the message lists what there is.
         """
+        layer, call = self._today(layer, call)
         rows = list(self._found([quantity], "all" if step is None else step, phase).rows())
         found = [row for row in rows if row.layer == layer and row.call == call]
         if not found:
             have = sorted({(row.layer, row.call) for row in rows})
             raise NotRecordedError(f"{self} has no {quantity!r} of layer {layer!r}, call {call}; recorded are {have}")
         return max(found, key=lambda row: row.step).histogram
+
+    def _today(self, layer: str, call: int) -> Site:
+        """Return a site under its name of today, with a warning where it is asked for by a former one."""
+        site = (layer, call) if self.places.has(layer) else former(self.meta).get((layer, call), (layer, call))
+        if site != (layer, call):
+            message = (
+                f"{layer!r}, call {call}, is what an earlier version called {site[0]!r}, call {site[1]}: taken as this"
+            )
+            warnings.warn(message, DropdiagWarning, stacklevel=3)
+        return site
 
     def histograms(
         self, quantity: str | Sequence[str], step: int | str | None = None, phase: str | None = None
@@ -306,11 +317,19 @@ class Run:
         found.check(self, quantities, step, phase)
         return found
 
-    def frame_of(self, found: Recorded, quantities: Sequence[str]) -> pd.DataFrame:
-        """Return what was `recorded` as the frame that `histograms` returns of several quantities."""
+    def frame_of(self, found: Recorded, quantities: Sequence[str], places: Places | None = None) -> pd.DataFrame:
+        """Return what was `recorded` as the frame that `histograms` returns of several quantities.
+
+        Parameters
+        ----------
+        found : Recorded
+        quantities : sequence of str
+        places : Places, optional
+            Those of runs that are read together; None: the run's own.
+        """
         import pandas as pd  # noqa: PLC0415
 
-        places = self.places
+        places = places or self.places
         rows = sorted(found.rows(), key=lambda row: (
             quantities.index(row.quantity), row.step, places.key((row.layer, row.call)),
         ))  # fmt: skip

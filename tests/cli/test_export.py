@@ -12,7 +12,7 @@ def test_csv(runs, tmp_path):
     out = tmp_path / "csv"
     code, said, err = call("export", runs / "dropout-s0", "--to", "csv", "--out", out)
     assert (code, err) == (0, "")
-    assert said == f"wrote {out / 'scalars.csv'}\nwrote {out / 'histograms.csv'}\n"
+    assert said == f"wrote {out / 'scalars.csv'}\nwrote {out / 'histograms.csv'}\nwrote {out / 'layers.csv'}\n"
     code, said, err = call("export", runs / "dropout-s0", "--to", "csv", "--out", out)
     assert (code, said) == (2, "")
     assert err == f"error: {out} is not empty, and nothing is ever overwritten; choose another folder\n"

@@ -16,6 +16,7 @@ from dropdiag.store import reading
 from dropdiag.store.rows import HistogramRow, ScalarRow
 from dropdiag.store.writer import RunWriter
 from tests.synthetic import _meta, content, write
+from tests.versions import write_run
 
 AWKWARD = [0.0, -0.0, 1e-42, np.nan, -np.nan, np.inf, -np.inf, -np.inf, 1.5, 1.5, -1.5, 3e38, -1e-38]
 
@@ -44,7 +45,7 @@ def awkward(path, layer='a "quoted", name'):
 
 def test_scalars_read_back_bit_for_bit(tmp_path):
     run = dd.load(write(tmp_path / "run", content("Dropout", 1, steps=30, size=100), "Dropout", 1))
-    scalars, _ = to_csv(run, tmp_path / "out")
+    scalars, *_ = to_csv(run, tmp_path / "out")
     found, expected = rows(scalars), run.scalars
     assert list(found[0]) == ["step", "phase", "layer", "call", "quantity", "value"]
     assert [float(row["value"]) for row in found] == expected["value"].tolist()
@@ -54,7 +55,7 @@ def test_scalars_read_back_bit_for_bit(tmp_path):
 
 def test_histograms_have_exact_counts_along_the_line(tmp_path):
     run = dd.load(write(tmp_path / "run", content("Dropout", 1, steps=30, size=3000), "Dropout", 1))
-    _, histograms = to_csv(run, tmp_path / "out")
+    _, histograms, *_ = to_csv(run, tmp_path / "out")
     found = defaultdict(list)
     for row in rows(histograms):
         found[row["quantity"], row["phase"], row["layer"]].append(
@@ -67,7 +68,7 @@ def test_histograms_have_exact_counts_along_the_line(tmp_path):
 
 
 def test_zeros_infinities_and_nan_keep_their_counts(tmp_path):
-    scalars, histograms = to_csv(dd.load(awkward(tmp_path / "run")), tmp_path / "out")
+    scalars, histograms, *_ = to_csv(dd.load(awkward(tmp_path / "run")), tmp_path / "out")
     found = rows(histograms)
     assert {row["layer"] for row in found} == {'a "quoted", name'}
     table = [(float(row["low"]), float(row["high"]), int(row["count"])) for row in found]
@@ -93,7 +94,7 @@ def test_zeros_infinities_and_nan_keep_their_counts(tmp_path):
 
 def test_a_run_without_rows_gives_headings(tmp_path):
     RunWriter(tmp_path / "run", _meta(content("Dropout", 0), "Dropout", 0, "Tanh"))
-    for path in to_csv(dd.load(tmp_path / "run"), tmp_path / "out"):
+    for path in to_csv(dd.load(tmp_path / "run"), tmp_path / "out")[:2]:
         assert len(path.read_text().splitlines()) == 1
 
 
@@ -127,7 +128,7 @@ def test_a_torn_segment_is_named_and_the_rest_is_written(tmp_path):
     segment = next((run.path / "rank-0").glob("histograms-*.parquet"))
     segment.write_bytes(b"PAR1")
     with pytest.warns(DropdiagWarning, match=f"{segment.name} cannot be read: .*; it is left out, the rest"):
-        scalars, histograms = to_csv(run, tmp_path / "out")
+        scalars, histograms, *_ = to_csv(run, tmp_path / "out")
     assert len(rows(scalars)) > 10
     assert rows(histograms) == []
 
@@ -151,7 +152,7 @@ def test_what_a_later_session_recorded_anew_is_hidden(tmp_path):
     text = json.loads((path / "run.json").read_text())
     text["sessions"].append({"started": "later", "from_step": 2, "first_segment": 100})
     (path / "run.json").write_text(json.dumps(text))
-    scalars, _ = to_csv(dd.load(path), tmp_path / "out")
+    scalars, *_ = to_csv(dd.load(path), tmp_path / "out")
     assert [row["step"] for row in rows(scalars)] == ["1", "2"]
 
 
@@ -162,3 +163,22 @@ def test_a_run_that_ends_meanwhile_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr(reading, "visible_segments", lambda *_: gone)
     with pytest.raises(RunError, match="the run ended while it was read, and its segments were joined; try again"):
         to_csv(run, tmp_path / "out")
+
+
+def test_the_order_of_execution_has_a_file_of_its_own(tmp_path):
+    order = [[("c1", 0)], [("c1:relu", 0)], [("fc1", 0), ("c2", 0)], [("c1:relu", 1)]]
+    run = dd.load(write_run(tmp_path / "run", order=order, declared=("fc1", "c2", "c1")))
+    files = to_csv(run, tmp_path / "csv")
+    assert [file.name for file in files] == ["scalars.csv", "histograms.csv", "layers.csv"]
+    told = [list(row.values()) for row in rows(tmp_path / "csv" / "layers.csv")]
+    assert list(rows(tmp_path / "csv" / "layers.csv")[0]) == ["rank", "layer", "call", "kind", "type"]
+    assert [row[:3] for row in told[:4]] == [
+        ["0", "c1", "0"],
+        ["1", "c1:relu", "0"],
+        ["2", "fc1", "0"],
+        ["2", "c2", "0"],
+    ]
+    assert told[4] == ["3", "c1:relu", "1", "activation", "Net"]
+    assert [row[0] for row in told[5:]] == ["", ""]  # never ran
+    old = dd.load(write_run(tmp_path / "old", schema=1))
+    assert len(to_csv(old, tmp_path / "old-csv")) == 2

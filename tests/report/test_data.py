@@ -389,5 +389,5 @@ def test_long_names_have_titles_of_their_own(deep):
     assert gather(deep).figures["titles"] == {}
     runs = SimpleNamespace(meta={"layers": [{"layer": name} for name in long]})
     titles = data._titles([runs])
-    assert titles[long[3]] == "…1.…activation2:gelu"
+    assert titles[long[3]] == "…1…activation2:gelu"
     assert len(set(titles.values())) == 4

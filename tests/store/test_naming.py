@@ -8,12 +8,13 @@ import pytest
 
 import dropdiag as dd
 from dropdiag.analysis import gradient_flow, saturation, select
-from dropdiag.errors import DropdiagWarning
+from dropdiag.errors import DropdiagWarning, RunError
+from dropdiag.store.folder import resume_step
 from dropdiag.store.naming import Guide, former, names_beside
 from dropdiag.store.reader import load
 from dropdiag.store.rows import ScalarRow
 from dropdiag.store.writer import RunWriter
-from tests.versions import CALLED, WEIGHTS, flow, share, write_run
+from tests.versions import CALLED, STEPS, WEIGHTS, flow, share, write_run
 
 FROZEN = Path(__file__).parents[1] / "frozen" / "recorded"
 TODAY = [f"{name}:relu" for name in WEIGHTS]
@@ -140,3 +141,16 @@ def test_a_frozen_run_stands_beside_a_new_one(tmp_path):
     assert alone["layer"].unique().tolist() == [CALLED]
     assert both["layer"].tolist() == [f"{names[call]}:relu" for call in alone["call"]]
     assert both["value"].tolist() == alone["value"].tolist()
+
+
+def test_a_histogram_is_found_by_its_former_name_and_call(folder):
+    run = load(folder / "new-s0")
+    with pytest.warns(DropdiagWarning, match="call 1, is what an earlier version called 'c2:relu', call 0"):
+        assert run.histogram("net_value", CALLED, call=1) == run.histogram("net_value", "c2:relu")
+
+
+def test_a_run_that_would_hold_a_layer_under_two_names_is_not_resumed(folder):
+    with pytest.raises(RunError, match=r"named calls of functions otherwise \('\(model\):relu'\).*in a new run"):
+        resume_step(folder / "old-s0", resume=True)
+    assert resume_step(folder / "new-s0", resume=True) == STEPS
+    assert resume_step(FROZEN / "resumed", resume=True) > 0  # of modules alone: their names are the same
