@@ -12,7 +12,11 @@ import dropdiag as dd
 from tests.zoo.folder import Reading
 
 PARTS = {
-    ("functions_inplace_on_views", "b:elu(alpha=1.0)"): "three of its eight features",
+    ("functions_inplace_on_views", "b:elu"): "three of its eight features",
+    ("densely_connected", "layers.0:leaky_relu(0.1)"): "the image beside the layer's output",
+    ("normalising_flow", "nets.0.2:tanh"): "the half of its features that scales",
+    ("normalising_flow", "nets.1.2:tanh"): "the half of its features that scales",
+    ("normalising_flow", "nets.2.2:tanh"): "the half of its features that scales",
     ("gated_units", "slope"): "the half that a gate lets through",
 }
 """Sites that have some of the nodes of the layer before them, and why."""
