@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
 from dropdiag.model.sites import ACTIVATION, LAZY, OUTPUT, WEIGHT, Site
@@ -66,10 +66,12 @@ class SiteLog:
         if Notice.COMPILED in self._router.notices:
             model, reason = self._functional.model, Notice.COMPILED.value
             listed.append(Site("(compiled)", ACTIVATION, model, functional=True, skipped=reason))
-        return Coverage([row for site in listed for row in self._rows(site)])
+        calls: defaultdict[str, list[int]] = defaultdict(list)
+        for layer, call in sorted(self._router.passes):
+            calls[layer].append(call)
+        return Coverage([row for site in listed for row in self._rows(site, calls.get(site.layer, [0]))])
 
-    def _rows(self, site: Site) -> Iterator[CoverageRow]:
-        calls = sorted(call for layer, call in self._router.passes if layer == site.layer) or [0]
+    def _rows(self, site: Site, calls: list[int]) -> Iterator[CoverageRow]:
         stride = self._strides.get(site.layer)
         for call in [0] if site.kind == WEIGHT else calls:
             fired = self.readings[site.layer] if site.kind == WEIGHT else self._router.passes[site.layer, call]
