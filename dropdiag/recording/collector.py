@@ -45,7 +45,8 @@ class Collector:
         self._active: Plan = {}
         self.period = 0
         self._open: dict[Key, tuple[SiteInfo, Sketch | None]] = {}
-        self._of_layer: defaultdict[str, list[Key]] = defaultdict(list)  # of what is open: one layer is closed at a time
+        # of what is open, as weights are closed one layer at a time
+        self._of_layer: defaultdict[str, list[Key]] = defaultdict(list)
 
     def begin(self, phase: str, scheduled: bool) -> None:
         """Discard open sketches and choose the probes that are fed from now on."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import sys
+import weakref
 from typing import Any, Final
 
 import torch
@@ -26,7 +27,8 @@ OPEN_CALLS: Final = 4096
 
 _numbers = itertools.count()
 # An operator's arguments are tensors and numbers: it finds its site, which no graph may hold, by a number.
-_sites: dict[int, CompiledSite] = {}
+# Weakly: the hooks on the model hold it, so that a model that nobody has any more is freed.
+_sites: weakref.WeakValueDictionary[int, CompiledSite] = weakref.WeakValueDictionary()
 
 
 class CompiledSite:

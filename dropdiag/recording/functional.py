@@ -50,7 +50,8 @@ class FunctionalCalls(TorchFunctionMode):
         super().__init__()
         self.model = model
         self._router, self._skipped, self._on_failure = router, skipped, on_failure
-        self._names = {id(module): name or "(model)" for name, module in model.named_modules()}
+        self.name_modules()
+        self.others: set[str] | None = None  # names of other functions that are called, where they are wanted
         self._known: dict[str, Activation | None] = {}
         self.sites: dict[str, SiteInfo] = {}
         self.dropouts: dict[str, Site] = {}
@@ -60,6 +61,15 @@ class FunctionalCalls(TorchFunctionMode):
         self._thread = 0
         self._depth = 0
         self._armed: dict[int, tuple[_Recomputation, _Recomputation]] = {}
+
+    def name_modules(self) -> None:
+        """Name the modules of the model as they are now."""
+        self._names = {id(module): name or "(model)" for name, module in self.model.named_modules()}
+
+    @property
+    def entered(self) -> bool:
+        """Whether functions are being intercepted, in any thread."""
+        return self._entered
 
     def begin(self) -> None:
         """Start intercepting: the model's forward pass begins."""
@@ -87,6 +97,8 @@ class FunctionalCalls(TorchFunctionMode):
         """Call ``func``; where it is an activation, hand over its input and output."""
         function = FUNCTIONS.get(func)
         if function is None:  # nearly all calls: every operator of the forward pass comes by
+            if self.others is not None:
+                self.others.add(getattr(func, "__name__", ""))
             return func(*args, **kwargs) if kwargs else func(*args)
         keywords = dict(kwargs or {})
         if torch.compiler.is_compiling():  # a compiled part of the model is being traced

@@ -7,7 +7,7 @@ would be without.
 from __future__ import annotations
 
 import weakref
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
@@ -17,7 +17,7 @@ from torch.nn.parameter import UninitializedParameter
 from torch.nn.utils.rnn import PackedSequence
 
 from dropdiag.model.hook_base import DropdiagHook
-from dropdiag.model.sites import ACTIVATION, LAZY, OUTPUT, WEIGHT, layers_of_both_kinds
+from dropdiag.model.sites import ACTIVATION, LAZY, OUTPUT, WEIGHT, Site, layers_of_both_kinds
 from dropdiag.probes.base import Signal, SiteInfo
 from dropdiag.recording import compiled
 from dropdiag.recording.functional import FunctionalCalls
@@ -47,6 +47,7 @@ class _ForwardBegins(DropdiagHook):
         router, calls = self.hooks.router, self.hooks.calls
         if not router.forward_begins():
             return  # the model calls itself
+        router.before_forward()
         self.hooks.watch_weights()
         if router.evaluating and any(dropout.training for dropout in self.dropouts):
             router.notices.add(Notice.MASKS_IN_EVALUATION)
@@ -185,21 +186,21 @@ class Hooks:
         calls: FunctionalCalls,
         dropouts: Sequence[nn.Module] = (),
     ) -> None:
-        self._hooks: list[DropdiagHook] = []
+        self._hooks: defaultdict[Site | None, list[DropdiagHook]] = defaultdict(list)  # by site, None: the model's
         self.calls, self.router = calls, router
         self._watched: dict[SiteInfo, weakref.ref[Tensor] | None] = {}
         self._compiled = compiled.CompiledSites(model, router)
         try:
-            begins = _ForwardBegins(self, self._compiled.open(None), dropouts)
-            self._add(model.register_forward_pre_hook, begins)
+            self._begins = _ForwardBegins(self, self._compiled.open(None), dropouts)
+            self._add(None, model.register_forward_pre_hook, self._begins)
             for layer, axis_rule in layers_of_both_kinds(model):
-                self._add(layer.register_forward_hook, _LastLayer(router, axis_rule))
+                self._add(None, layer.register_forward_hook, _LastLayer(router, axis_rule))
             for info in sites:
                 self._attach(info)
             self.watch_weights()
             # always_call: an exception in a forward pass must not leave interception on. Last of all, so that it runs
             # after every other hook of the model itself.
-            self._add(model.register_forward_hook, _ForwardEnds(self), always_call=True)
+            self._add(None, model.register_forward_hook, _ForwardEnds(self), always_call=True)
         except BaseException:
             self.remove()
             raise
@@ -212,11 +213,11 @@ class Hooks:
         compiled_site = self._compiled.open(info)
         if kind == ACTIVATION:
             pending: Pending = deque(maxlen=NESTED)
-            self._add(module.register_forward_pre_hook, _NetValue(router, info, pending, compiled_site))
+            self._add(info, module.register_forward_pre_hook, _NetValue(router, info, pending, compiled_site))
             # always_call: what the pre-hook put on the stack must come off it after an exception, too.
-            self._add(module.register_forward_hook, _NodeValue(router, pending, compiled_site), always_call=True)
+            self._add(info, module.register_forward_hook, _NodeValue(router, pending, compiled_site), always_call=True)
         elif kind == OUTPUT:
-            self._add(module.register_forward_hook, _Output(router, info, compiled_site))
+            self._add(info, module.register_forward_hook, _Output(router, info, compiled_site))
 
     def watch_weights(self) -> None:
         """Put hooks on weights that take gradients by now: a frozen, lazy or exchanged one may do so later."""
@@ -231,19 +232,34 @@ class Hooks:
                 continue
             hook = _RawGradient(self.router, info)
             hook.attach(now.register_post_accumulate_grad_hook)
-            self._hooks.append(hook)
+            self._hooks[info.site].append(hook)
             self._watched[info] = weakref.ref(now)
 
-    def _add(self, register: Callable[..., Any], hook: DropdiagHook, **options: bool) -> None:
+    def _add(self, info: SiteInfo | None, register: Callable[..., Any], hook: DropdiagHook, **options: bool) -> None:
         hook.attach(register, with_kwargs=True, **options)
-        self._hooks.append(hook)
+        self._hooks[None if info is None else info.site].append(hook)
+
+    def exchange(self, gone: Sequence[SiteInfo], came: Sequence[SiteInfo], dropouts: Sequence[nn.Module]) -> None:
+        """Take the hooks of some sites off, and put hooks on others: the model's modules have changed."""
+        for info in gone:  # all of them first: what comes may have the name of what goes
+            self._watched.pop(info, None)
+            for hook in self._hooks.pop(info.site, ()):
+                hook.remove()
+        for info in came:
+            self._attach(info)
+        self._begins.dropouts = dropouts
+
+    def begin_no_pass(self) -> None:
+        """Leave forward passes alone that begin from now on; those that are open end as they would."""
+        self._begins.closed = True
 
     def remove(self) -> None:
         """Take everything off the model. May be called again."""
         while self._hooks:
-            self._hooks.pop().remove()
+            for hook in self._hooks.popitem()[1]:
+                hook.remove()
         self.calls.release()
-        self.router.release()
+        self.router.end()
         self._compiled.close()
 
 

@@ -76,6 +76,8 @@ class PassRouter:
         Which dimension counts nodes in the output of the last layer, where layers of both rules are watched.
     passes : Counter
         Recorded passes by (layer, call index).
+    before_forward : callable
+        Called where a forward pass of the model begins.
     """
 
     def __init__(self, train: Collector, held_out: Collector, loss_scale: LossScale, overhead: Overhead) -> None:
@@ -88,6 +90,7 @@ class PassRouter:
         self.intercepting = False
         self.intercept = True
         self._paused = False
+        self.before_forward: Callable[[], None] = _nothing
         self._depth = 0
         self._leaves: list[RemovableHandle] = []
         self.passes: Counter[tuple[str, int]] = Counter()
@@ -111,6 +114,7 @@ class PassRouter:
         self.notices.add(Notice.COMPILED)
         self._depth = 1
         self._next.clear()
+        self.before_forward()
 
     def evaluation_begins(self) -> None:
         """Record passes in evaluation mode from now on."""
@@ -136,6 +140,11 @@ class PassRouter:
         self._depth = 0
         self.notices.discard(Notice.NOT_TRAINING)
         self._without_gradient.clear()
+        self.release()
+
+    def end(self) -> None:
+        """Take hooks off parameters, and call nobody any more."""
+        self.before_forward = _nothing
         self.release()
 
     def release(self) -> None:
@@ -271,6 +280,10 @@ class PassRouter:
     def _call(self, collector: Collector, info: SiteInfo, index: int) -> Call:
         self.passes[info.site.layer, index] += 1
         return Call(info, index, collector, self.mask)
+
+
+def _nothing() -> None:
+    """Do nothing, before the run has begun and after its end."""
 
 
 class _Gradient:

@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 from torch import nn
 
+from dropdiag.model.activations import Activation
 from dropdiag.model.sites import ACTIVATION, DROPOUT, OUTPUT, WEIGHT, LayerPatterns, Patterns, Site, select, survey
 from dropdiag.probes.base import Probe, Signal, SiteInfo
 from dropdiag.recording import notices
 from dropdiag.recording.arguments import checked_config
+from dropdiag.recording.changes import Change, ModuleWatch
 from dropdiag.recording.collector import Collector
 from dropdiag.recording.failures import Failures
 from dropdiag.recording.functional import FunctionalCalls
 from dropdiag.recording.hooks import Hooks
 from dropdiag.recording.loss_scale import LossScale
 from dropdiag.recording.metadata import describe_activations, run_metadata, saturation_area
+from dropdiag.recording.naming import AUTO, check_name, claimed_folder
 from dropdiag.recording.notices import Notice
+from dropdiag.recording.open_runs import OpenRun, check_free
 from dropdiag.recording.overhead import Overhead, clock
 from dropdiag.recording.passes import PassRouter
 from dropdiag.recording.records import Record, run_scalar
 from dropdiag.recording.schedules import Schedule, check_schedule
 from dropdiag.recording.site_log import SiteLog
 from dropdiag.recording.transfer import TransferQueue
+from dropdiag.recording.watch import TrainingWatch
 from dropdiag.recording.weights import WeightReader
 from dropdiag.store.folder import evaluated_phases, resume_step
 from dropdiag.store.schema import TRAIN
@@ -36,6 +42,11 @@ SCAN_EVERY: Final = 100
 """New functional calls are looked for in the first ten scheduled steps, then in every hundredth."""
 
 
+TOLD_CHANGES: Final = 5
+"""Changes of the model's modules that are told; all are followed."""
+OF_ACTIVATIONS: Final = (Signal.NET_VALUE, Signal.NET_GRAD, Signal.NODE_VALUE)
+
+
 class Session:
     """Records one run of one model.
 
@@ -44,12 +55,12 @@ class Session:
     model : nn.Module
         An eager one, checked.
     path : Path
-        The run folder.
+        The run folder, or the one that it is in where there is a name.
     probes : sequence of Probe
     schedule : callable
     patterns : tuple
         ``include`` and ``exclude`` of the Recorder.
-    config, strict, resume
+    name, config, strict, resume
         As for the Recorder.
     loss_scale : LossScale
     overhead : Overhead
@@ -77,44 +88,104 @@ class Session:
         overhead: Overhead,
         strict: bool,
         resume: bool | int,
+        name: str | None = None,
     ) -> None:
         self._probes, self._schedule = list(probes), schedule
         self._loss_scale, self._overhead = loss_scale, overhead
+        check_name(name, resume)
         sites = select(survey(model), *patterns)
-        start = resume_step(path, resume)
+        path = path if name in (None, AUTO) else path / str(name)
+        start = None if name == AUTO else resume_step(path, resume)
         check_schedule(schedule, (start or 0) + 1)
+        config = checked_config(config)
+        check_free(sites)
         sites, activations = describe_activations(sites)
-        meta = run_metadata(checked_config(config), sites, activations.values(), self._probes, repr(schedule))
+        meta = run_metadata(config, sites, activations.values(), self._probes, repr(schedule))
         # Everything that can be refused has been checked: only now is the folder made.
+        made = name == AUTO or not path.exists()
+        path = claimed_folder(path, config) if name == AUTO else path
         self.writer = RunWriter(path, {**meta, "steps": start or 0}, resume_from=start)
+        try:
+            self._failures = Failures(self.writer, strict)
+            self._start = self.completed = start or 0
+            known = set() if start is None else evaluated_phases(path, start)
+            self._evaluated = {(self.completed, phase) for phase in known}
+            self._set_up(model, sites, Patterns(*patterns).why_not)
+            self._begin(model, activations, resumed=start is not None)
+        except BaseException as error:
+            self._take_back(error, resumed=start is not None, made=made)
+            raise
 
-        self._failures = Failures(self.writer, strict)
-        self.queue = TransferQueue(self.writer, self._disk_failed)
+    def _set_up(self, model: nn.Module, sites: list[Site], why_not: Callable[[str], str | None]) -> None:
+        """Make what tensors go through on their way to the writer, and what watches the model."""
+        # Weakly: what an open run needs to be ended must not hold the model, which holds its hooks, which hold this.
+        this = weakref.ref(self)
+        self.queue = TransferQueue(self.writer, lambda error: _disk_failed(this(), error))
         self._train = Collector(self._probes, self._failures.probe)
         self._held_out = Collector(self._probes, self._failures.probe)
-        self._start = self.completed = start or 0
-        known = set() if start is None else evaluated_phases(path, start)
-        self._evaluated = {(self.completed, phase) for phase in known}
         self.open_evaluation: str | None = None
         self.closed = self._stopped = False
-        self._scans = 0
+        self._scans = self._changes = 0
         self._budget_flags: list[Record] = []
-        self.router = PassRouter(self._train, self._held_out, loss_scale, overhead)
-        why_not = Patterns(*patterns).why_not
+        self.router = PassRouter(self._train, self._held_out, self._loss_scale, self._overhead)
         self._functional = FunctionalCalls(model, self.router, why_not, self._failures.interception)
         self.site_log = SiteLog(sites, self._functional, self.router)
+        self._weights = WeightReader(_weights(sites), self._train, self.site_log, self._failures)
+        self._modules = ModuleWatch(model, why_not)
+        self._hooks: Hooks | None = None
+        self._scheduled = self._look = False
 
-        weights = [SiteInfo(s, None) for s in sites if s.kind == WEIGHT and s.recordable]
-        self._weights = WeightReader(weights, self._train, self.site_log, self._failures)
-        self._weights.read_at = start
+    def _begin(self, model: nn.Module, activations: dict[str, Activation], *, resumed: bool) -> None:
+        """Record the weights as they are, and put the hooks on the model."""
+        self._weights.read_at = self._start if resumed else None
         self.writer.add_derivatives({name: a.derivative for name, a in activations.items()})
-        if start is None:
+        if not resumed:
             self._record_weights_alone()
         self._begin_step()
-        hooked = [SiteInfo(s, activations.get(s.activation or "")) for s in sites if self._has_hooks(s)]
-        dropouts = [site.module for site in sites if site.kind == DROPOUT]
-        self._hooks = Hooks(model, hooked, self.router, self._functional, dropouts)
-        overhead.begin()
+        sites = self.site_log.sites
+        self._infos = self._hooked(sites, activations)
+        self._hooks = Hooks(model, list(self._infos.values()), self.router, self._functional, _dropouts(sites))
+        self._watch = TrainingWatch(
+            *(model, sites, self._functional, self._loss_scale, self._failures),
+            wants_activations=any(probe.signal in OF_ACTIVATIONS for probe in self._probes),
+        )
+        self.router.before_forward = self._forward_begins
+        self.open_run = OpenRun(self)
+        self._overhead.begin()
+
+    def _take_back(self, error: BaseException, *, resumed: bool, made: bool) -> None:
+        """Leave nothing of a run that could not begin: no hook, no thread, no folder."""
+        if hasattr(self, "_hooks"):
+            self._release()
+        if resumed:
+            self.writer.close("failed", f"{type(error).__name__}: {error}")
+        else:
+            self.writer.discard(folder=made)
+
+    @property
+    def sites(self) -> list[Site]:
+        """All sites, as `dropdiag.recording.open_runs` asks for them."""
+        return self.site_log.sites
+
+    @property
+    def in_forward_pass(self) -> bool:
+        """Whether a forward pass of the model is open in which functions are intercepted."""
+        return self._functional.entered
+
+    def begin_no_pass(self) -> None:
+        """Leave forward passes alone that begin from now on."""
+        if self._hooks is not None:
+            self._hooks.begin_no_pass()
+
+    def give_up(self) -> None:
+        """Take everything off the model: nobody can close this run any more."""
+        self._release()
+        self.closed = True
+        self._note_the_end()
+
+    def _hooked(self, sites: Iterable[Site], activations: Mapping[str, Activation]) -> dict[int, SiteInfo]:
+        """Return the sites that are recorded by hooks, by identity: two may be equal but for their modules."""
+        return {id(s): SiteInfo(s, activations.get(s.activation or "")) for s in sites if self._has_hooks(s)}
 
     def _has_hooks(self, site: Site) -> bool:
         """Whether a site is recorded by hooks: activations and outputs, and weights whose raw gradients are wanted."""
@@ -134,6 +205,10 @@ class Session:
         if self._stopped:
             return
         begun = clock()
+        reads_weights = self._train.wants(Signal.WEIGHT) or self._train.wants(Signal.WEIGHT_GRAD)
+        if self._scheduled or reads_weights:
+            self._follow_changes(self.completed)
+        self._watch.step_ends(reads_gradients=self._train.wants(Signal.WEIGHT_GRAD))
         records = self._weights.read(self.completed)
         self._add_functional_sites()
         self._warn_of_passes()
@@ -166,6 +241,7 @@ class Session:
         if self._stopped:
             yield
             return
+        self._follow_changes(self.completed)
         with self.measurement(name) as (phase, records):
             self.open_evaluation = phase
             self.router.evaluation_begins()
@@ -173,6 +249,7 @@ class Session:
             try:
                 yield
                 begun = clock()
+                self._follow_changes(self.completed)
                 self._warn_of_evaluation(name)
                 self._add_functional_sites()
                 records.extend(self._held_out.finish())
@@ -216,13 +293,51 @@ class Session:
             silent = Notice.NOT_TRAINING in seen and self._train.lacks(Signal.NET_VALUE, Signal.NET_GRAD)
             for warning in notices.after_step(seen, nothing_recorded=silent):
                 self._failures.warn(warning)
-        # Going through all modules takes as long as a small step, so it is done only where functions are scanned for.
-        if self.router.intercept and (replaced := self.site_log.replaced()):
-            self._failures.warn(notices.REPLACED.format(layers=", ".join(replaced)))
+
+    def _forward_begins(self) -> None:
+        """Look at what has to be looked at before a forward pass: called by the hook on the model itself."""
+        if not self.router.evaluating:
+            self._watch.forward_begins()
+        if self._look and Notice.COMPILED not in self.router.notices:
+            self._look = False
+            self._follow_changes(self.completed + 1)
+
+    def _follow_changes(self, step: int) -> None:
+        """Record the modules that the model has by now, if they are others than before."""
+        if self._stopped or self._hooks is None or not self._modules.changed():
+            return
+        change = self._modules.change(self.site_log.surveyed)
+        self._functional.name_modules()
+        self._watch.choose()
+        if not change:
+            return
+        sites, activations = self._named(change)
+        gone = [self._infos.pop(id(site)) for site in change.gone if id(site) in self._infos]
+        came = self._hooked([site for site in sites if id(site) not in self._infos], activations)
+        self._infos |= came
+        self._hooks.exchange(gone, list(came.values()), _dropouts(sites))
+        self._weights.exchange(_weights(sites))
+        self.site_log.exchange(sites, change.gone, step)
+        self._save_layers(activations.values())
+        self._tell(change, step)
+
+    def _named(self, change: Change) -> tuple[list[Site], dict[str, Activation]]:
+        """Return the sites as they are now, what came with its activations measured, and these by name."""
+        # Together with all others, so that two functions of one name are told apart as they were before.
+        old = [*change.kept, *change.gone]
+        named, activations = describe_activations([*old, *change.came])
+        return [*change.kept, *named[len(old) :]], activations
+
+    def _tell(self, change: Change, step: int) -> None:
+        self._changes += 1
+        if self._changes <= TOLD_CHANGES:
+            end = notices.CHANGED_TOO_OFTEN if self._changes == TOLD_CHANGES else ""
+            self._failures.warn(notices.CHANGED.format(step=step, changes=change) + end)
 
     def _begin_step(self) -> None:
         wanted = bool(self._schedule(self.completed + 1))
         scheduled, paused = self._overhead.plan(wanted)
+        self._scheduled = self._look = scheduled
         self._scans += scheduled
         # Interception costs a little at every operator, so it is on now and then; the first step of all always scans.
         scans = scheduled and (self._scans <= FIRST_SCANS or self._scans % SCAN_EVERY == 0)
@@ -247,11 +362,15 @@ class Session:
         if not self._functional.new:
             return
         new = self.site_log.add_functional()
-        known = [info.activation for info in new if info.activation is not None]
+        self._save_layers(info.activation for info in new if info.activation is not None)
+
+    def _save_layers(self, activations: Iterable[Activation]) -> None:
+        """Write all layers into ``run.json``, and what is known of new activations."""
+        known = list(activations)
         self.writer.meta["activations"] |= {a.name: saturation_area(a) for a in known}
         self.queue.flush(wait=False)  # run.json must not name steps whose rows are not on their way to the disk
         self.writer.add_derivatives({a.name: a.derivative for a in known})
-        self.writer.save_meta(layers=[site.describe() for site in self.site_log.sites])
+        self.writer.save_meta(layers=self.site_log.described())
 
     def close(self, state: str, error: str | None) -> None:
         """Take everything off the model and close the run. May be called again.
@@ -264,20 +383,28 @@ class Session:
         """
         if self.closed:
             return
-        self._release()
-        self.closed = True
         # Nested, as warnings may be errors: what was recorded is written whatever happens before.
         try:
-            self._record_the_end()
+            self._follow_changes(self.completed)
         finally:
+            self._release()
+            self.closed = True
             try:
-                self.queue.flush()
+                self._record_the_end()
             finally:
-                self._close_folder(state, error)
+                try:
+                    self.queue.flush()
+                finally:
+                    self._close_folder(state, error)
+                    self.open_run.closed()
 
     def _record_the_end(self) -> None:
         if self._weights.read_at != self.completed and not self._stopped:
             self._record_weights_alone()
+        self._watch.tell_of_activations()
+        self._note_the_end()
+
+    def _note_the_end(self) -> None:
         self._add_functional_sites()
         self.writer.meta["coverage"] = self.site_log.coverage().as_dicts()
         self.writer.meta["cost"] = self._overhead.summary()
@@ -304,6 +431,20 @@ class Session:
 
     def _release(self) -> None:
         """Take everything off the model; nothing is recorded any more."""
-        self._hooks.remove()
+        if self._hooks is not None:
+            self._hooks.remove()
         self._train.end()
         self._held_out.end()
+
+
+def _weights(sites: Iterable[Site]) -> list[SiteInfo]:
+    return [SiteInfo(site, None) for site in sites if site.kind == WEIGHT and site.recordable]
+
+
+def _dropouts(sites: Iterable[Site]) -> list[nn.Module]:
+    return [site.module for site in sites if site.kind == DROPOUT]
+
+
+def _disk_failed(session: Session | None, error: Exception) -> None:
+    if session is not None:
+        session._disk_failed(error)

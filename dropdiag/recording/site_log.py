@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
 
 from dropdiag.model.sites import ACTIVATION, LAZY, OUTPUT, WEIGHT, Site
 from dropdiag.probes.base import SiteInfo
@@ -32,6 +34,7 @@ class SiteLog:
 
     def __init__(self, sites: Sequence[Site], functional: FunctionalCalls, router: PassRouter) -> None:
         self.sites = list(sites)
+        self._gone: list[Site] = []
         self._functional, self._router = functional, router
         self.readings: Counter[str] = Counter()
         self._strides: dict[str, int] = {}
@@ -48,11 +51,23 @@ class SiteLog:
             if layer is not None and quantity.endswith("_stride") and isinstance(value, float):
                 self._strides[layer] = max(self._strides.get(layer, 1), int(value))
 
-    def replaced(self) -> list[str]:
-        """Return the layers whose module is no longer the one that is recorded."""
-        now = dict(self._functional.model.named_modules())
-        watched = [s for s in self.sites if not s.functional and s.skipped is None]
-        return [site.layer for site in watched if now.get(site.path) is not site.module]
+    @property
+    def surveyed(self) -> list[Site]:
+        """The sites of modules and parameters, as they are now."""
+        return [site for site in self.sites if site.layer not in self._functional.sites]
+
+    def exchange(self, now: Sequence[Site], gone: Sequence[Site], step: int) -> None:
+        """Take these for the sites of modules and parameters; those that are gone stay in the table."""
+        called = [site for site in self.sites if site.layer in self._functional.sites]
+        self.sites = [*now, *called]
+        reason = f"no longer part of the model, found at step {step}; recorded until then"
+        names = {(site.layer, site.kind) for site in self.sites}
+        left = [*self._gone, *(replace(site, skipped=site.skipped or reason) for site in gone)]
+        self._gone = [site for site in left if (site.layer, site.kind) not in names]  # a name may come back
+
+    def described(self) -> list[dict[str, Any]]:
+        """Return the rows of ``run.json``."""
+        return [site.describe() for site in (*self.sites, *self._gone)]
 
     def silent(self) -> list[str]:
         """Return the layers that should be recorded and that no recorded pass went through."""
@@ -62,7 +77,7 @@ class SiteLog:
 
     def coverage(self) -> Coverage:
         """Return the table of all sites."""
-        listed = [*self.sites, *self._functional.dropouts.values()]
+        listed = [*self.sites, *self._gone, *self._functional.dropouts.values()]
         if Notice.COMPILED in self._router.notices:
             model, reason = self._functional.model, Notice.COMPILED.value
             listed.append(Site("(compiled)", ACTIVATION, model, functional=True, skipped=reason))
@@ -84,7 +99,7 @@ class SiteLog:
                 type=type(site.module).__name__,
                 functional=site.functional,
                 expected=late or site.skipped is None,
-                fired=0 if skipped else fired,
+                fired=fired,
                 sampled=None if stride is None else f"1 in {stride} values",
                 skipped=skipped,
             )
