@@ -67,6 +67,11 @@ class FunctionalCalls(TorchFunctionMode):
         self._names = {id(module): name or "(model)" for name, module in self.model.named_modules()}
 
     @property
+    def failed(self) -> bool:
+        """Whether recording a call has failed, so that none is recorded any more."""
+        return self._failed
+
+    @property
     def entered(self) -> bool:
         """Whether functions are being intercepted, in any thread."""
         return self._entered

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -127,6 +127,7 @@ class Session:
         self.closed = self._stopped = False
         self._scans = self._changes = 0
         self._budget_flags: list[Record] = []
+        self._untold: list[str] = []
         self.router = PassRouter(self._train, self._held_out, self._loss_scale, self._overhead)
         self._functional = FunctionalCalls(model, self.router, why_not, self._failures.interception)
         self.site_log = SiteLog(sites, self._functional, self.router)
@@ -300,12 +301,18 @@ class Session:
             self._watch.forward_begins()
         if self._look and Notice.COMPILED not in self.router.notices:
             self._look = False
-            self._follow_changes(self.completed + 1)
+            self._follow_changes(self.completed + 1, tell=False)  # a warning, maybe an error, is for step()
 
-    def _follow_changes(self, step: int) -> None:
-        """Record the modules that the model has by now, if they are others than before."""
-        if self._stopped or self._hooks is None or not self._modules.changed():
+    def _follow_changes(self, step: int, *, tell: bool = True) -> None:
+        """Record the modules that the model has by now, if they are others than before, and tell of it."""
+        if self._stopped or self._hooks is None:
             return
+        if self._modules.changed():
+            self._exchange(self._hooks, step)
+        while tell and self._untold:
+            self._failures.warn(self._untold.pop(0))
+
+    def _exchange(self, hooks: Hooks, step: int) -> None:
         change = self._modules.change(self.site_log.surveyed)
         self._functional.name_modules()
         self._watch.choose()
@@ -315,11 +322,15 @@ class Session:
         gone = [self._infos.pop(id(site)) for site in change.gone if id(site) in self._infos]
         came = self._hooked([site for site in sites if id(site) not in self._infos], activations)
         self._infos |= came
-        self._hooks.exchange(gone, list(came.values()), _dropouts(sites))
+        hooks.exchange(gone, list(came.values()), _dropouts(sites))
         self._weights.exchange(_weights(sites))
         self.site_log.exchange(sites, change.gone, step)
-        self._save_layers(activations.values())
-        self._tell(change, step)
+        # run.json is written with the next rows: this may be the middle of a forward pass.
+        self._note_layers(activations.values())
+        self._changes += bool(str(change))  # empty where all that changed is left out
+        if str(change) and self._changes <= TOLD_CHANGES:
+            end = notices.CHANGED_TOO_OFTEN if self._changes == TOLD_CHANGES else ""
+            self._untold.append(notices.CHANGED.format(step=step, changes=change) + end)
 
     def _named(self, change: Change) -> tuple[list[Site], dict[str, Activation]]:
         """Return the sites as they are now, what came with its activations measured, and these by name."""
@@ -327,12 +338,6 @@ class Session:
         old = [*change.kept, *change.gone]
         named, activations = describe_activations([*old, *change.came])
         return [*change.kept, *named[len(old) :]], activations
-
-    def _tell(self, change: Change, step: int) -> None:
-        self._changes += 1
-        if self._changes <= TOLD_CHANGES:
-            end = notices.CHANGED_TOO_OFTEN if self._changes == TOLD_CHANGES else ""
-            self._failures.warn(notices.CHANGED.format(step=step, changes=change) + end)
 
     def _begin_step(self) -> None:
         wanted = bool(self._schedule(self.completed + 1))
@@ -362,15 +367,15 @@ class Session:
         if not self._functional.new:
             return
         new = self.site_log.add_functional()
-        self._save_layers(info.activation for info in new if info.activation is not None)
-
-    def _save_layers(self, activations: Iterable[Activation]) -> None:
-        """Write all layers into ``run.json``, and what is known of new activations."""
-        known = list(activations)
-        self.writer.meta["activations"] |= {a.name: saturation_area(a) for a in known}
         self.queue.flush(wait=False)  # run.json must not name steps whose rows are not on their way to the disk
-        self.writer.add_derivatives({a.name: a.derivative for a in known})
-        self.writer.save_meta(layers=self.site_log.described())
+        self._note_layers([info.activation for info in new if info.activation is not None])
+        self.writer.save_meta()
+
+    def _note_layers(self, activations: Collection[Activation]) -> None:
+        """Note all layers for ``run.json``, and hand over what is known of new activations."""
+        self.writer.meta["layers"] = self.site_log.described()
+        self.writer.meta["activations"] |= {a.name: saturation_area(a) for a in activations}
+        self.writer.add_derivatives({a.name: a.derivative for a in activations})
 
     def close(self, state: str, error: str | None) -> None:
         """Take everything off the model and close the run. May be called again.

@@ -13,6 +13,7 @@ from typing import Final, TypeAlias
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from dropdiag.recording import notices
 from dropdiag.sketches.native import PLAIN
@@ -49,17 +50,25 @@ class StepWatch:
 
     def choose(self, model: nn.Module) -> None:
         """Choose the parameters anew: a layer was exchanged, frozen or unfrozen."""
-        trainable = [p for p in model.parameters() if p.requires_grad and not p.is_inference()]
+        found = list(model.parameters())
+        trainable = [p for p in found if not is_lazy(p) and p.requires_grad and not p.is_inference()]
         last = max(len(trainable) - 1, 0)
         places = sorted({last * k // (WATCHED - 1) for k in range(WATCHED)})
         # Weakly, and not by name: torch.func.functional_call puts other tensors in their place for a while.
         self._watched = [weakref.ref(trainable[place]) for place in places if trainable]
+        self._lazy = any(map(is_lazy, found))
         self._start()
+
+    @property
+    def stale(self) -> bool:
+        """Whether parameters should be chosen anew: some have gone, or had no values yet."""
+        return self._lazy or any(watched() is None for watched in self._watched)
 
     def _start(self) -> None:
         self._seen = self._at_step = self._versions()
         self._gradients = self._gradient_versions()
         self._values: list[Tensor] | None = None
+        self._halfway: list[Tensor] = []
         self._updates = self._passes = 0
 
     def _parameters(self) -> list[nn.Parameter]:
@@ -78,16 +87,19 @@ class StepWatch:
         if now != self._seen:
             self._seen = now
             self._updates += 1
-        self._passes += torch.is_grad_enabled()
-        if self._updates >= UPDATES and notices.STEP_FORGOTTEN not in self._told:
-            self._updates = 0
-            # L-BFGS calls its closure, with forward passes, many times within one step of its own.
-            return None if _inside_an_optimizer() else self._tell(notices.STEP_FORGOTTEN)
-        if self._passes >= PASSES and notices.STEP_FORGOTTEN not in self._told:
-            self._passes = 0
-            trains = any(p.grad is not None for p in self._parameters())
-            return self._tell(notices.STEP_FORGOTTEN) if trains else None
-        return None
+        self._passes += 1
+        if not self._forgotten() or notices.STEP_FORGOTTEN in self._told:
+            return None
+        self._updates = 0
+        # L-BFGS calls its closure, with forward passes, many times within one step of its own.
+        return None if _inside_an_optimizer() else self._tell(notices.STEP_FORGOTTEN)
+
+    def _forgotten(self) -> bool:
+        """Whether the weights have changed too often since the last step, by their versions or by what they hold."""
+        if self._passes == PASSES // 2:
+            self._halfway = self._some_values()
+        moved = self._passes == PASSES and not all(map(torch.equal, self._some_values(), self._halfway))
+        return moved or self._updates >= UPDATES
 
     def _tell(self, message: str) -> str:
         self._told.add(message)

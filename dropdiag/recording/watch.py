@@ -66,13 +66,15 @@ class TrainingWatch:
         self.tell_of_activations()
         for warning in self._steps.step_ends(skipped=self._loss_scale.lowered, reads_gradients=reads_gradients):
             self._tell(warning)
+        if self._steps.stale:
+            self.choose()
 
     def tell_of_activations(self) -> None:
         """Warn once, as soon as a forward pass is over, where no activation was in it."""
         if self._wonders and self._passed:
             self._wonders = False
             seen, self._functional.others = self._functional.others or set(), None
-            if not self._functional.sites:
+            if not self._functional.sites and not self._functional.failed:
                 self._tell(notices.NO_ACTIVATION.format(seen=_seen(self._model, seen)))
 
     def _tell(self, warning: str | None) -> None:
