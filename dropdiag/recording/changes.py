@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
 
-from torch import nn
+from torch import Tensor, nn
 
 from dropdiag.model.hook_base import why_unhookable
-from dropdiag.model.sites import Site, survey
+from dropdiag.model.sites import WEIGHT, Site, survey
 
 NAMED: Final = 5
 """Sites of a kind of change that are named."""
@@ -73,6 +73,9 @@ class ModuleWatch:
         known = {_key(site): site for site in before}
         refused = {name: reason for name, module, _ in self._known if (reason := why_unhookable(module))}
         now = [known.get(_key(site)) or self._chosen(site, refused) for site in survey(self._model)]
+        keys, modules = {_key(site) for site in now}, {id(module) for _, module, _ in self._known}
+        rest = [site for site in before if _key(site) not in keys and id(site.module) in modules]
+        now += [site for site in rest if _is_computed(site)]
         keys = {_key(site) for site in now}
         return Change(
             kept=[site for site in now if _key(site) in known],
@@ -98,8 +101,15 @@ def _same(a: tuple[str, nn.Module, list[str]], b: tuple[str, nn.Module, list[str
     return a[1] is b[1] and a[0] == b[0] and a[2] == b[2]
 
 
-def _key(site: Site) -> tuple[str, str, str, int]:
-    return site.layer, site.kind, site.parameter, id(site.module)
+def _key(site: Site) -> tuple[object, ...]:
+    return site.layer, site.kind, site.parameter, site.axis_rule, id(site.module)
+
+
+def _is_computed(site: Site) -> bool:
+    """Whether a weight is no parameter any more, but still what its layer uses."""
+    # prune and spectral norm put a tensor that they compute in its place, FSDP does so for the time of a pass.
+    is_parameter = site.kind != WEIGHT or site.parameter in site.module._parameters
+    return not is_parameter and isinstance(site.module.__dict__.get(site.parameter), Tensor)
 
 
 def _names(sites: Sequence[Site]) -> dict[str, None]:

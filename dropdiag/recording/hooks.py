@@ -188,13 +188,13 @@ class Hooks:
     ) -> None:
         self._hooks: defaultdict[Site | None, list[DropdiagHook]] = defaultdict(list)  # by site, None: the model's
         self.calls, self.router = calls, router
+        self._last_layers: list[DropdiagHook] = []
         self._watched: dict[SiteInfo, weakref.ref[Tensor] | None] = {}
         self._compiled = compiled.CompiledSites(model, router)
         try:
             self._begins = _ForwardBegins(self, self._compiled.open(None), dropouts)
             self._add(None, model.register_forward_pre_hook, self._begins)
-            for layer, axis_rule in layers_of_both_kinds(model):
-                self._add(None, layer.register_forward_hook, _LastLayer(router, axis_rule))
+            self._watch_last_layers()
             for info in sites:
                 self._attach(info)
             self.watch_weights()
@@ -248,6 +248,18 @@ class Hooks:
         for info in came:
             self._attach(info)
         self._begins.dropouts = dropouts
+        self._watch_last_layers()
+
+    def _watch_last_layers(self) -> None:
+        self._leave_last_layers()
+        for layer, axis_rule in layers_of_both_kinds(self.calls.model):
+            hook = _LastLayer(self.router, axis_rule)
+            hook.attach(layer.register_forward_hook, with_kwargs=True)
+            self._last_layers.append(hook)
+
+    def _leave_last_layers(self) -> None:
+        while self._last_layers:
+            self._last_layers.pop().remove()
 
     def begin_no_pass(self) -> None:
         """Leave forward passes alone that begin from now on; those that are open end as they would."""
@@ -258,6 +270,7 @@ class Hooks:
         while self._hooks:
             for hook in self._hooks.popitem()[1]:
                 hook.remove()
+        self._leave_last_layers()
         self.calls.release()
         self.router.end()
         self._compiled.close()

@@ -55,6 +55,10 @@ STEP_FORGOTTEN: Final = (
     "the weights have changed again and again and rec.step() was not called: nothing is recorded of these steps, their "
     "passes are pooled into one. Call rec.step() once after each optimizer.step()"
 )
+NO_STEP: Final = (
+    "the weights have changed and rec.step() was never called: nothing of the training is recorded. Call it once after "
+    "each optimizer.step()"
+)
 STEP_TOO_OFTEN: Final = (
     "rec.step() was called again and again with new gradients and unchanged weights: the parts of one update are "
     "counted as steps. With gradient accumulation call rec.step() once, after optimizer.step(); where a GradScaler "

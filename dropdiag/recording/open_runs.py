@@ -17,6 +17,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Final, Protocol
 
+import torch
 from torch import nn
 
 from dropdiag.errors import ArgumentError
@@ -109,10 +110,12 @@ class OpenRun:
             if self.number not in _runs:
                 return
             session = self._session()
-            if session is not None:  # gone together with its model otherwise
-                session.give_up()
-            abandon(self._queue, self._writer, why)
-            self.closed()
+            try:
+                if session is not None:  # gone together with its model otherwise
+                    session.give_up()
+            finally:
+                self.closed()
+                abandon(self._queue, self._writer, why)
 
     def let_passes_end(self) -> None:
         """Wait until no forward pass of the model is open in any thread."""
@@ -219,6 +222,8 @@ def _close_lost_runs() -> None:
         run = _runs.get(number)
         if run is not None:
             run.let_passes_end()
+            if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+                torch.cuda.synchronize()  # what waits on a device was computed in another thread's stream
             run.interrupt(_NOT_CLOSED)
         del run
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -104,8 +104,8 @@ class Session:
         # Everything that can be refused has been checked: only now is the folder made.
         made = name == AUTO or not path.exists()
         path = claimed_folder(path, config) if name == AUTO else path
-        self.writer = RunWriter(path, {**meta, "steps": start or 0}, resume_from=start)
         try:
+            self.writer = RunWriter(path, {**meta, "steps": start or 0}, resume_from=start)
             self._failures = Failures(self.writer, strict)
             self._start = self.completed = start or 0
             known = set() if start is None else evaluated_phases(path, start)
@@ -113,7 +113,9 @@ class Session:
             self._set_up(model, sites, Patterns(*patterns).why_not)
             self._begin(model, activations, resumed=start is not None)
         except BaseException as error:
-            self._take_back(error, resumed=start is not None, made=made)
+            self._take_back(error, resumed=start is not None)
+            if made and path.is_dir() and not any(path.iterdir()):
+                path.rmdir()
             raise
 
     def _set_up(self, model: nn.Module, sites: list[Site], why_not: Callable[[str], str | None]) -> None:
@@ -147,21 +149,24 @@ class Session:
         self._infos = self._hooked(sites, activations)
         self._hooks = Hooks(model, list(self._infos.values()), self.router, self._functional, _dropouts(sites))
         self._watch = TrainingWatch(
-            *(model, sites, self._functional, self._loss_scale, self._failures),
+            *(model, sites, self._functional),
+            router=self.router,
+            loss_scale=self._loss_scale,
+            failures=self._failures,
             wants_activations=any(probe.signal in OF_ACTIVATIONS for probe in self._probes),
         )
         self.router.before_forward = self._forward_begins
         self.open_run = OpenRun(self)
         self._overhead.begin()
 
-    def _take_back(self, error: BaseException, *, resumed: bool, made: bool) -> None:
-        """Leave nothing of a run that could not begin: no hook, no thread, no folder."""
+    def _take_back(self, error: BaseException, *, resumed: bool) -> None:
+        """Leave nothing of a run that could not begin: no hook, no thread, no file."""
         if hasattr(self, "_hooks"):
             self._release()
-        if resumed:
+        if hasattr(self, "writer") and resumed:
             self.writer.close("failed", f"{type(error).__name__}: {error}")
-        else:
-            self.writer.discard(folder=made)
+        elif hasattr(self, "writer"):
+            self.writer.discard()
 
     @property
     def sites(self) -> list[Site]:
@@ -180,8 +185,7 @@ class Session:
 
     def give_up(self) -> None:
         """Take everything off the model: nobody can close this run any more."""
-        self._release()
-        self.closed = True
+        self._let_go()
         self._note_the_end()
 
     def _hooked(self, sites: Iterable[Site], activations: Mapping[str, Activation]) -> dict[int, SiteInfo]:
@@ -388,35 +392,34 @@ class Session:
         """
         if self.closed:
             return
-        # Nested, as warnings may be errors: what was recorded is written whatever happens before.
-        try:
+        # One after the other, as warnings may be errors: what was recorded is written whatever happens before.
+        with ExitStack() as stack:
+            stack.callback(self.open_run.closed)
+            stack.callback(self._close_folder, state, error)
+            stack.callback(self.queue.flush)
+            stack.callback(self._record_the_end)
+            stack.callback(self._let_go)
             self._follow_changes(self.completed)
-        finally:
-            self._release()
-            self.closed = True
-            try:
-                self._record_the_end()
-            finally:
-                try:
-                    self.queue.flush()
-                finally:
-                    self._close_folder(state, error)
-                    self.open_run.closed()
+            self._watch.ends(any_step=self.completed > self._start, unmarked=not self._train.empty)
+
+    def _let_go(self) -> None:
+        self._release()
+        self.closed = True
 
     def _record_the_end(self) -> None:
         if self._weights.read_at != self.completed and not self._stopped:
             self._record_weights_alone()
         self._watch.tell_of_activations()
         self._note_the_end()
+        silent = self.site_log.silent()
+        if silent and (self.completed > self._start or self._evaluated):
+            layers = ", ".join(silent)
+            self._failures.warn(f"no recorded forward pass went through {layers}: nothing of it was recorded")
 
     def _note_the_end(self) -> None:
         self._add_functional_sites()
         self.writer.meta["coverage"] = self.site_log.coverage().as_dicts()
         self.writer.meta["cost"] = self._overhead.summary()
-        silent = self.site_log.silent()
-        if silent and (self.completed > self._start or self._evaluated):
-            layers = ", ".join(silent)
-            self._failures.warn(f"no recorded forward pass went through {layers}: nothing of it was recorded")
 
     def _close_folder(self, state: str, error: str | None) -> None:
         try:

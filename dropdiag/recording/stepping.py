@@ -64,6 +64,11 @@ class StepWatch:
         """Whether parameters should be chosen anew: some have gone, or had no values yet."""
         return self._lazy or any(watched() is None for watched in self._watched)
 
+    @property
+    def unmarked(self) -> bool:
+        """Whether weights have changed since the last step, or the beginning, and nobody was told."""
+        return notices.STEP_FORGOTTEN not in self._told and self._versions() != self._at_step
+
     def _start(self) -> None:
         self._seen = self._at_step = self._versions()
         self._gradients = self._gradient_versions()

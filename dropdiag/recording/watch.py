@@ -12,6 +12,8 @@ from dropdiag.recording import notices
 from dropdiag.recording.failures import Failures
 from dropdiag.recording.functional import FunctionalCalls
 from dropdiag.recording.loss_scale import LossScale
+from dropdiag.recording.notices import Notice
+from dropdiag.recording.passes import PassRouter
 from dropdiag.recording.stepping import StepWatch
 
 SEEN: Final = 8
@@ -27,6 +29,7 @@ class TrainingWatch:
     sites : sequence of Site
         What the survey found.
     functional : FunctionalCalls
+    router : PassRouter
     loss_scale : LossScale
     failures : Failures
     wants_activations : bool
@@ -38,12 +41,13 @@ class TrainingWatch:
         model: nn.Module,
         sites: Iterable[Site],
         functional: FunctionalCalls,
+        *,
+        router: PassRouter,
         loss_scale: LossScale,
         failures: Failures,
-        *,
         wants_activations: bool,
     ) -> None:
-        self._model, self._functional = model, functional
+        self._model, self._functional, self._router = model, functional, router
         self._loss_scale, self._failures = loss_scale, failures
         self._steps = StepWatch(model)
         known = any(site.kind in (ACTIVATION, OUTPUT) for site in sites)
@@ -75,7 +79,14 @@ class TrainingWatch:
             self._wonders = False
             seen, self._functional.others = self._functional.others or set(), None
             if not self._functional.sites and not self._functional.failed:
-                self._tell(notices.NO_ACTIVATION.format(seen=_seen(self._model, seen)))
+                compiled = Notice.COMPILED in self._router.notices
+                unknown = notices.NO_ACTIVATION.format(seen=_seen(self._model, seen))
+                self._tell(Notice.COMPILED.value if compiled else unknown)
+
+    def ends(self, *, any_step: bool, unmarked: bool) -> None:
+        """Note the end of the run: whether a step was marked, and whether passes came since the last one."""
+        if not any_step and unmarked and self._steps.unmarked:
+            self._tell(notices.NO_STEP)
 
     def _tell(self, warning: str | None) -> None:
         if warning is not None:

@@ -90,7 +90,12 @@ class RunWriter:
         text = self._as_json()  # refuses what is no JSON before anything is written
         self._create(resume=resume_from is not None)
         self._numbers = Numbers(self._folder, self._last_number())
-        replace_file(self._meta_path, text.encode())
+        try:
+            replace_file(self._meta_path, text.encode())
+        except BaseException:
+            if resume_from is None:
+                self._remove()
+            raise
 
     def _as_json(self) -> str:
         # A network may have ten thousand layers, and run.json is written at every flush: they are made JSON once. Their
@@ -228,8 +233,8 @@ class RunWriter:
             self.background.stop()
         return failure
 
-    def discard(self, *, folder: bool) -> None:
-        """Take back a run that could not begin: the files of a new one are removed, with its ``folder`` or without.
+    def discard(self) -> None:
+        """Take back a new run that could not begin: its files are removed.
 
         Raises
         ------
@@ -240,10 +245,11 @@ class RunWriter:
             self.drain()
         finally:
             self.background.stop()
-            shutil.rmtree(self._folder)
-            self._meta_path.unlink()
-            if folder:
-                self.path.rmdir()
+            self._remove()
+
+    def _remove(self) -> None:
+        shutil.rmtree(self._folder, ignore_errors=True)
+        self._meta_path.unlink(missing_ok=True)
 
     def _compact(self) -> Exception | None:
         try:

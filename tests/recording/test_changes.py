@@ -33,7 +33,7 @@ def test_a_layer_that_is_exchanged_is_recorded_from_then_on(tmp_path):
     assert run.histogram("net_value", "4", phase="train", step=20) == histogram(taken[-1])
     flow = run.scalars.query("quantity == 'net_grad_abs_mean' and layer == '4'").set_index("step")["value"]
     # unscheduled steps look at no module: between the change and step 20 the new one's flow is missing, not the old one's
-    assert [step for step in flow.dropna().index] == [*range(1, 15), 20]
+    assert list(flow.dropna().index) == [*range(1, 15), 20]
     assert flow[20] == pytest.approx(taken[-1].grad.double().abs().mean().item(), rel=1e-6)
     assert run.meta["activations"].keys() >= {"Tanh", "ReLU"}
     assert {row["layer"]: row["type"] for row in run.meta["layers"] if row["kind"] == "activation"}["4"] == "ReLU"
@@ -207,3 +207,39 @@ def test_functions_of_exchanged_modules_are_seen(tmp_path):
     late = {row["layer"] for row in run.meta["layers"] if row["functional"] and row["kind"] == "activation"}
     assert len(late) == 2
     assert np.isfinite(run.scalars.query("quantity == 'net_grad_abs_mean' and layer in @late")["value"]).sum() == 4
+
+
+@pytest.mark.filterwarnings("ignore:the model's modules have changed")
+def test_a_weight_that_is_computed_by_now_is_recorded_as_it_is_used(tmp_path):
+    model = mlp()
+    with dd.Recorder(model, tmp_path / "run", every=1) as rec:
+        train(model, 1, rec)
+        nn.utils.prune.l1_unstructured(model[3], "weight", 0.5)
+        train(model, 1, rec)
+        nn.utils.parametrizations.weight_norm(model[6])
+        train(model, 1, rec)
+    run = dd.load(tmp_path / "run")
+    assert run.histogram("weight", "3", step=2).zeros == model[3].weight.numel() // 2
+    assert steps(run, "weight", "3") == steps(run, "weight", "6") == [0, 1, 2, 3]
+    assert run.histogram("weight", "6", step=3) == histogram(model[6].weight)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_under_compile_a_change_is_told_and_training_goes_on(tmp_path):
+    torch._dynamo.reset()
+    model, twin = mlp(), mlp()
+    compiled = torch.compile(model, backend="eager")
+    torch.manual_seed(4)
+    with dd.Recorder(compiled, tmp_path / "run", every=1) as rec:
+        losses = train(compiled, 2, rec)
+        model[1] = nn.Sigmoid()
+        with pytest.warns(DropdiagWarning, match="found at step 3: exchanged: 1"):
+            losses += train(compiled, 3, rec)
+    torch._dynamo.reset()
+    bare = torch.compile(twin, backend="eager")
+    torch.manual_seed(4)
+    expected = train(bare, 2)
+    twin[1] = nn.Sigmoid()
+    expected += train(bare, 3)
+    assert losses == expected
+    assert steps(dd.load(tmp_path / "run"), "weight", "0") == [0, 1, 2, 3, 4, 5]

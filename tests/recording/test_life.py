@@ -1,5 +1,6 @@
 """A Recorder in real life: lost, run again, beside another one, over very many layers."""
 
+import contextlib
 import cProfile
 import gc
 import json
@@ -55,10 +56,8 @@ def lose_by_exception(model, path):
         train(model, 3, rec)
         raise ValueError("bad batch")
 
-    try:
-        run()
-    except ValueError:
-        pass  # the traceback, and with it the Recorder, goes here
+    with contextlib.suppress(ValueError):
+        run()  # the traceback, and with it the Recorder, goes at the end
 
 
 def lose_in_a_cycle(model, path):

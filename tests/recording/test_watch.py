@@ -100,6 +100,16 @@ def test_gradients_that_were_set_to_zero_before_the_step_are_told(tmp_path):
     assert len(caught) == 1
 
 
+def test_steps_that_were_never_marked_are_told_at_the_end_at_the_latest(tmp_path):
+    model = mlp()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    rec = dd.Recorder(model, tmp_path / "run")
+    for batch in batches(3):
+        update(model, optimizer, batch)
+    with pytest.warns(DropdiagWarning, match=r"step\(\) was never called: nothing of the training is recorded"):
+        rec.close()
+
+
 # Trainings in which nothing is wrong: warnings are errors here
 
 
@@ -245,8 +255,9 @@ def test_a_network_without_a_known_activation_is_told_after_its_first_pass(tmp_p
     model(x)
     rec.step()
     rec.close()
-    rec = dd.Recorder(nn.Sequential(nn.Linear(12, 8), Ramp(), nn.Linear(8, 3)), tmp_path / "modules")
-    rec._session._model(x).sum().backward()
+    model = nn.Sequential(nn.Linear(12, 8), Ramp(), nn.Linear(8, 3))
+    rec = dd.Recorder(model, tmp_path / "modules")
+    model(x).sum().backward()
     with pytest.warns(DropdiagWarning, match="seen in its forward pass: modules Ramp. Make yours"):
         rec.step()
     rec.close()
