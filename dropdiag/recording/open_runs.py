@@ -13,6 +13,7 @@ import threading
 import time
 import weakref
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Final, Protocol
@@ -110,12 +111,11 @@ class OpenRun:
             if self.number not in _runs:
                 return
             session = self._session()
-            try:
+            with ExitStack() as stack:  # one after the other, as warnings may be errors
+                stack.callback(self.closed)  # last: the end of the process waits for what is not closed
+                stack.callback(abandon, self._queue, self._writer, why)
                 if session is not None:  # gone together with its model otherwise
                     session.give_up()
-            finally:
-                self.closed()
-                abandon(self._queue, self._writer, why)
 
     def let_passes_end(self) -> None:
         """Wait until no forward pass of the model is open in any thread."""

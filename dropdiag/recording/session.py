@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -11,25 +11,22 @@ from typing import Any, Final
 from torch import nn
 
 from dropdiag.model.activations import Activation
-from dropdiag.model.sites import ACTIVATION, DROPOUT, OUTPUT, WEIGHT, LayerPatterns, Patterns, Site, select, survey
-from dropdiag.probes.base import Probe, Signal, SiteInfo
+from dropdiag.model.sites import LayerPatterns, Patterns, Site, select, survey
+from dropdiag.probes.base import Probe, Signal
 from dropdiag.recording import notices
 from dropdiag.recording.arguments import checked_config
-from dropdiag.recording.changes import Change, ModuleWatch
 from dropdiag.recording.collector import Collector
 from dropdiag.recording.failures import Failures
-from dropdiag.recording.functional import FunctionalCalls
-from dropdiag.recording.hooks import Hooks
 from dropdiag.recording.loss_scale import LossScale
-from dropdiag.recording.metadata import describe_activations, run_metadata, saturation_area
+from dropdiag.recording.metadata import describe_activations, run_metadata
 from dropdiag.recording.naming import AUTO, check_name, claimed_folder
 from dropdiag.recording.notices import Notice
 from dropdiag.recording.open_runs import OpenRun, check_free
 from dropdiag.recording.overhead import Overhead, clock
 from dropdiag.recording.passes import PassRouter
+from dropdiag.recording.recorded_sites import RecordedSites
 from dropdiag.recording.records import Record, run_scalar
 from dropdiag.recording.schedules import Schedule, check_schedule
-from dropdiag.recording.site_log import SiteLog
 from dropdiag.recording.transfer import TransferQueue
 from dropdiag.recording.watch import TrainingWatch
 from dropdiag.recording.weights import WeightReader
@@ -42,8 +39,6 @@ SCAN_EVERY: Final = 100
 """New functional calls are looked for in the first ten scheduled steps, then in every hundredth."""
 
 
-TOLD_CHANGES: Final = 5
-"""Changes of the model's modules that are told; all are followed."""
 OF_ACTIVATIONS: Final = (Signal.NET_VALUE, Signal.NET_GRAD, Signal.NODE_VALUE)
 
 
@@ -92,6 +87,10 @@ class Session:
     ) -> None:
         self._probes, self._schedule = list(probes), schedule
         self._loss_scale, self._overhead = loss_scale, overhead
+        self.open_evaluation: str | None = None
+        self.closed = self._stopped = self._scheduled = self._look = False
+        self._scans = 0
+        self._budget_flags: list[Record] = []
         check_name(name, resume)
         sites = select(survey(model), *patterns)
         path = path if name in (None, AUTO) else path / str(name)
@@ -110,58 +109,56 @@ class Session:
             self._start = self.completed = start or 0
             known = set() if start is None else evaluated_phases(path, start)
             self._evaluated = {(self.completed, phase) for phase in known}
-            self._set_up(model, sites, Patterns(*patterns).why_not)
-            self._begin(model, activations, resumed=start is not None)
+            self._set_up(model, sites, activations, Patterns(*patterns))
+            self._begin(activations, resumed=start is not None)
         except BaseException as error:
             self._take_back(error, resumed=start is not None)
             if made and path.is_dir() and not any(path.iterdir()):
                 path.rmdir()
             raise
 
-    def _set_up(self, model: nn.Module, sites: list[Site], why_not: Callable[[str], str | None]) -> None:
+    def _set_up(
+        self, model: nn.Module, sites: list[Site], activations: dict[str, Activation], patterns: Patterns
+    ) -> None:
         """Make what tensors go through on their way to the writer, and what watches the model."""
         # Weakly: what an open run needs to be ended must not hold the model, which holds its hooks, which hold this.
         this = weakref.ref(self)
         self.queue = TransferQueue(self.writer, lambda error: _disk_failed(this(), error))
         self._train = Collector(self._probes, self._failures.probe)
         self._held_out = Collector(self._probes, self._failures.probe)
-        self.open_evaluation: str | None = None
-        self.closed = self._stopped = False
-        self._scans = self._changes = 0
-        self._budget_flags: list[Record] = []
-        self._untold: list[str] = []
         self.router = PassRouter(self._train, self._held_out, self._loss_scale, self._overhead)
-        self._functional = FunctionalCalls(model, self.router, why_not, self._failures.interception)
-        self.site_log = SiteLog(sites, self._functional, self.router)
-        self._weights = WeightReader(_weights(sites), self._train, self.site_log, self._failures)
-        self._modules = ModuleWatch(model, why_not)
-        self._hooks: Hooks | None = None
-        self._scheduled = self._look = False
+        self._recorded = RecordedSites(
+            *(model, sites, activations),
+            probes=self._probes,
+            patterns=patterns,
+            router=self.router,
+            failures=self._failures,
+        )
+        self.site_log = self._recorded.log
+        self._weights = WeightReader(self._recorded.weights, self._train, self.site_log, self._failures)
+        self._watch = TrainingWatch(
+            *(model, sites, self._recorded.functional),
+            router=self.router,
+            loss_scale=self._loss_scale,
+            failures=self._failures,
+            wants_activations=any(probe.signal in OF_ACTIVATIONS for probe in self._probes),
+        )
 
-    def _begin(self, model: nn.Module, activations: dict[str, Activation], *, resumed: bool) -> None:
+    def _begin(self, activations: dict[str, Activation], *, resumed: bool) -> None:
         """Record the weights as they are, and put the hooks on the model."""
         self._weights.read_at = self._start if resumed else None
         self.writer.add_derivatives({name: a.derivative for name, a in activations.items()})
         if not resumed:
             self._record_weights_alone()
         self._begin_step()
-        sites = self.site_log.sites
-        self._infos = self._hooked(sites, activations)
-        self._hooks = Hooks(model, list(self._infos.values()), self.router, self._functional, _dropouts(sites))
-        self._watch = TrainingWatch(
-            *(model, sites, self._functional),
-            router=self.router,
-            loss_scale=self._loss_scale,
-            failures=self._failures,
-            wants_activations=any(probe.signal in OF_ACTIVATIONS for probe in self._probes),
-        )
+        self._recorded.attach()
         self.router.before_forward = self._forward_begins
         self.open_run = OpenRun(self)
         self._overhead.begin()
 
     def _take_back(self, error: BaseException, *, resumed: bool) -> None:
         """Leave nothing of a run that could not begin: no hook, no thread, no file."""
-        if hasattr(self, "_hooks"):
+        if hasattr(self, "_recorded"):
             self._release()
         if hasattr(self, "writer") and resumed:
             self.writer.close("failed", f"{type(error).__name__}: {error}")
@@ -176,27 +173,16 @@ class Session:
     @property
     def in_forward_pass(self) -> bool:
         """Whether a forward pass of the model is open in which functions are intercepted."""
-        return self._functional.entered
+        return self._recorded.functional.entered
 
     def begin_no_pass(self) -> None:
         """Leave forward passes alone that begin from now on."""
-        if self._hooks is not None:
-            self._hooks.begin_no_pass()
+        self._recorded.begin_no_pass()
 
     def give_up(self) -> None:
         """Take everything off the model: nobody can close this run any more."""
         self._let_go()
         self._note_the_end()
-
-    def _hooked(self, sites: Iterable[Site], activations: Mapping[str, Activation]) -> dict[int, SiteInfo]:
-        """Return the sites that are recorded by hooks, by identity: two may be equal but for their modules."""
-        return {id(s): SiteInfo(s, activations.get(s.activation or "")) for s in sites if self._has_hooks(s)}
-
-    def _has_hooks(self, site: Site) -> bool:
-        """Whether a site is recorded by hooks: activations and outputs, and weights whose raw gradients are wanted."""
-        if site.kind == WEIGHT:
-            return site.recordable and any(probe.signal is Signal.RAW_WEIGHT_GRAD for probe in self._probes)
-        return site.kind in (ACTIVATION, OUTPUT) and site.skipped is None
 
     def step(self, own: list[Record]) -> None:
         """End a training step.
@@ -215,7 +201,7 @@ class Session:
             self._follow_changes(self.completed)
         self._watch.step_ends(reads_gradients=self._train.wants(Signal.WEIGHT_GRAD))
         records = self._weights.read(self.completed)
-        self._add_functional_sites()
+        self._recorded.add_functional(self.writer, self.queue)
         self._warn_of_passes()
         records += [*self._train.finish(), *own, *self._loss_scale.skipped(), *self._budget_flags]
         ended = clock()
@@ -256,7 +242,7 @@ class Session:
                 begun = clock()
                 self._follow_changes(self.completed)
                 self._warn_of_evaluation(name)
-                self._add_functional_sites()
+                self._recorded.add_functional(self.writer, self.queue)
                 records.extend(self._held_out.finish())
                 self._overhead.spent += clock() - begun
             finally:
@@ -309,39 +295,13 @@ class Session:
 
     def _follow_changes(self, step: int, *, tell: bool = True) -> None:
         """Record the modules that the model has by now, if they are others than before, and tell of it."""
-        if self._stopped or self._hooks is None:
+        if self._stopped:
             return
-        if self._modules.changed():
-            self._exchange(self._hooks, step)
-        while tell and self._untold:
-            self._failures.warn(self._untold.pop(0))
-
-    def _exchange(self, hooks: Hooks, step: int) -> None:
-        change = self._modules.change(self.site_log.surveyed)
-        self._functional.name_modules()
-        self._watch.choose()
-        if not change:
-            return
-        sites, activations = self._named(change)
-        gone = [self._infos.pop(id(site)) for site in change.gone if id(site) in self._infos]
-        came = self._hooked([site for site in sites if id(site) not in self._infos], activations)
-        self._infos |= came
-        hooks.exchange(gone, list(came.values()), _dropouts(sites))
-        self._weights.exchange(_weights(sites))
-        self.site_log.exchange(sites, change.gone, step)
-        # run.json is written with the next rows: this may be the middle of a forward pass.
-        self._note_layers(activations.values())
-        self._changes += bool(str(change))  # empty where all that changed is left out
-        if str(change) and self._changes <= TOLD_CHANGES:
-            end = notices.CHANGED_TOO_OFTEN if self._changes == TOLD_CHANGES else ""
-            self._untold.append(notices.CHANGED.format(step=step, changes=change) + end)
-
-    def _named(self, change: Change) -> tuple[list[Site], dict[str, Activation]]:
-        """Return the sites as they are now, what came with its activations measured, and these by name."""
-        # Together with all others, so that two functions of one name are told apart as they were before.
-        old = [*change.kept, *change.gone]
-        named, activations = describe_activations([*old, *change.came])
-        return [*change.kept, *named[len(old) :]], activations
+        if self._recorded.follow(self.writer, step):
+            self._weights.exchange(self._recorded.weights)
+            self._watch.choose()
+        if tell:
+            self._recorded.tell()
 
     def _begin_step(self) -> None:
         wanted = bool(self._schedule(self.completed + 1))
@@ -365,21 +325,6 @@ class Session:
         """Record the weights as they stand, outside of a training step."""
         self._train.begin(TRAIN, scheduled=True)
         self._store(TRAIN, self._weights.read(self.completed, [Signal.WEIGHT]))
-
-    def _add_functional_sites(self) -> None:
-        """Add functional calls that were seen for the first time to the run's metadata."""
-        if not self._functional.new:
-            return
-        new = self.site_log.add_functional()
-        self.queue.flush(wait=False)  # run.json must not name steps whose rows are not on their way to the disk
-        self._note_layers([info.activation for info in new if info.activation is not None])
-        self.writer.save_meta()
-
-    def _note_layers(self, activations: Collection[Activation]) -> None:
-        """Note all layers for ``run.json``, and hand over what is known of new activations."""
-        self.writer.meta["layers"] = self.site_log.described()
-        self.writer.meta["activations"] |= {a.name: saturation_area(a) for a in activations}
-        self.writer.add_derivatives({a.name: a.derivative for a in activations})
 
     def close(self, state: str, error: str | None) -> None:
         """Take everything off the model and close the run. May be called again.
@@ -417,7 +362,7 @@ class Session:
             self._failures.warn(f"no recorded forward pass went through {layers}: nothing of it was recorded")
 
     def _note_the_end(self) -> None:
-        self._add_functional_sites()
+        self._recorded.add_functional(self.writer, self.queue)
         self.writer.meta["coverage"] = self.site_log.coverage().as_dicts()
         self.writer.meta["cost"] = self._overhead.summary()
 
@@ -439,18 +384,9 @@ class Session:
 
     def _release(self) -> None:
         """Take everything off the model; nothing is recorded any more."""
-        if self._hooks is not None:
-            self._hooks.remove()
+        self._recorded.release()
         self._train.end()
         self._held_out.end()
-
-
-def _weights(sites: Iterable[Site]) -> list[SiteInfo]:
-    return [SiteInfo(site, None) for site in sites if site.kind == WEIGHT and site.recordable]
-
-
-def _dropouts(sites: Iterable[Site]) -> list[nn.Module]:
-    return [site.module for site in sites if site.kind == DROPOUT]
 
 
 def _disk_failed(session: Session | None, error: Exception) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+import torch
 from torch import nn
 
 from dropdiag.model.sites import ACTIVATION, OUTPUT, Site
@@ -53,7 +54,7 @@ class TrainingWatch:
         known = any(site.kind in (ACTIVATION, OUTPUT) for site in sites)
         self._wonders = wants_activations and not known  # whether there is any activation
         self._functional.others = set() if self._wonders else None
-        self._passed = False
+        self._passed = self._passed_in_evaluation_mode = False
 
     def choose(self) -> None:
         """Look at the parameters that the model has by now."""
@@ -62,12 +63,15 @@ class TrainingWatch:
     def forward_begins(self) -> None:
         """Note that a forward pass outside of evaluations begins."""
         self.tell_of_activations()
-        self._passed = True
+        self._passed |= self._model.training
+        self._passed_in_evaluation_mode |= not self._model.training and torch.is_grad_enabled()
         self._tell(self._steps.forward_begins())
 
     def step_ends(self, *, reads_gradients: bool) -> None:
         """Note the end of a step, in which the weights' gradients are recorded or not."""
         self.tell_of_activations()
+        if self._wonders and self._passed_in_evaluation_mode:  # in which no function is looked for
+            self._tell(Notice.NOT_TRAINING.value)
         for warning in self._steps.step_ends(skipped=self._loss_scale.lowered, reads_gradients=reads_gradients):
             self._tell(warning)
         if self._steps.stale:

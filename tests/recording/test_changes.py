@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import prune
 
 import dropdiag as dd
 from dropdiag.errors import DropdiagWarning
@@ -214,7 +215,7 @@ def test_a_weight_that_is_computed_by_now_is_recorded_as_it_is_used(tmp_path):
     model = mlp()
     with dd.Recorder(model, tmp_path / "run", every=1) as rec:
         train(model, 1, rec)
-        nn.utils.prune.l1_unstructured(model[3], "weight", 0.5)
+        prune.l1_unstructured(model[3], "weight", 0.5)
         train(model, 1, rec)
         nn.utils.parametrizations.weight_norm(model[6])
         train(model, 1, rec)
@@ -243,3 +244,17 @@ def test_under_compile_a_change_is_told_and_training_goes_on(tmp_path):
     expected += train(bare, 3)
     assert losses == expected
     assert steps(dd.load(tmp_path / "run"), "weight", "0") == [0, 1, 2, 3, 4, 5]
+
+
+def test_what_cannot_be_followed_is_told_and_training_goes_on(tmp_path):
+    class Stubborn(nn.Tanh):
+        def register_forward_pre_hook(self, *_args, **_options):
+            raise OSError("no hooks here")
+
+    model = mlp()
+    with dd.Recorder(model, tmp_path / "run", every=1) as rec:
+        train(model, 1, rec)
+        model[1] = Stubborn()
+        with pytest.warns(DropdiagWarning, match="what came cannot be recorded, training goes on: OSError"):
+            train(model, 2, rec)
+    assert steps(dd.load(tmp_path / "run"), "net_value", "4") == [1, 2, 3]

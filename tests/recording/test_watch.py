@@ -319,3 +319,19 @@ def test_graph_modules_are_recorded(tmp_path):
     with dd.Recorder(traced, tmp_path / "run") as rec:
         train(traced, 2, rec)
     assert dd.load(tmp_path / "run").histogram("net_value", "1", phase="train").n == 20 * 16
+
+
+def test_functions_in_a_network_that_is_trained_in_evaluation_mode_are_not_called_unknown(tmp_path):
+    class Functional(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = nn.Linear(12, 8), nn.Linear(8, 3)
+
+        def forward(self, x):
+            return self.last(torch.tanh(self.first(x)))
+
+    model = Functional().eval()
+    with pytest.warns(DropdiagWarning, match="call model.train\\(\\) before training") as said:
+        with dd.Recorder(model, tmp_path / "run") as rec:
+            train(model, 3, rec)
+    assert len(said) == 1
