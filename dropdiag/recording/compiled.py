@@ -105,7 +105,8 @@ def _guard_hooks() -> bool | None:
 
 
 def _dynamo() -> Any:
-    return sys.modules.get("torch._dynamo")  # importing it takes seconds: only who compiles has it
+    module = sys.modules.get("torch._dynamo")  # importing it takes seconds: only who compiles has it
+    return module if hasattr(module, "reset") else None  # another thread may be importing it right now
 
 
 def trace_net_value(z: Tensor, site: CompiledSite, training: bool, gradients: bool) -> None:

@@ -7,6 +7,7 @@ dropdiag's holds it. What it recorded is kept by its `OpenRun`, which holds neit
 from __future__ import annotations
 
 import atexit
+import gc
 import itertools
 import os
 import threading
@@ -34,7 +35,6 @@ _NOT_CLOSED: Final = "the Recorder was not closed"
 _numbers: Final = itertools.count()
 _runs: Final[dict[int, OpenRun]] = {}
 _lost: Final[SimpleQueue[int | None]] = SimpleQueue()
-_closer: Final[list[threading.Thread]] = []
 
 
 class Recording(Protocol):
@@ -95,15 +95,14 @@ class OpenRun:
         # thread too: nothing is done there but to hand over. SimpleQueue.put is the one that is made for that.
         self._recorder = weakref.finalize(recorder, _lost.put, self.number)
         self._recorder.atexit = False
-        _start_closer()
+        _closer.start()
 
     def closed(self) -> None:
         """Forget a run that is closed."""
         _runs.pop(self.number, None)
         if self._recorder is not None:
             self._recorder.detach()
-        if not _runs:
-            _stop_closer()
+        _closer.stop_if_idle()
 
     def interrupt(self, why: str) -> None:
         """Take the hooks off, write what waits, and mark the run as interrupted. May be called again."""
@@ -140,16 +139,24 @@ class OpenRun:
 
 def check_free(sites: Sequence[Site]) -> None:
     """Raise `ArgumentError` if an open run records one of these sites; end those that are lost first."""
-    for run in tuple(_runs.values()):
-        if run.lost:
-            run.interrupt(_NOT_CLOSED)
     mine = _things(sites)
+    end_lost_runs()
+    if any(run.shared(mine) for run in tuple(_runs.values())):
+        gc.collect()  # a Recorder in a cycle, as that of an exception and its traceback, waits for it
+        end_lost_runs()
     for run in tuple(_runs.values()):
         if shared := run.shared(mine):
             raise ArgumentError(
                 f"the model has a Recorder already, of {run.path}, which records {_listed(shared)}: close() that one "
                 "first, call dd.detach(model) where it is lost, or leave shared layers out with exclude="
             )
+
+
+def end_lost_runs() -> None:
+    """End the runs whose Recorders are gone, now instead of in a moment."""
+    for run in tuple(_runs.values()):
+        if run.lost:
+            run.interrupt(_NOT_CLOSED)
 
 
 def detach(model: nn.Module) -> list[Path]:
@@ -205,27 +212,42 @@ def _listed(names: Sequence[str], most: int = 5) -> str:
     return ", ".join(names[:most]) + more
 
 
-def _start_closer() -> None:
-    if not any(thread.is_alive() for thread in _closer):
-        _closer[:] = [threading.Thread(target=_close_lost_runs, name="dropdiag-closer", daemon=True)]
-        _closer[0].start()
+class _Closer:
+    """The thread that ends lost runs, there while a run is open."""
+
+    def __init__(self) -> None:
+        self._changing = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        with self._changing:
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=self._work, name="dropdiag-closer", daemon=True)
+                self._thread.start()
+
+    def stop_if_idle(self) -> None:
+        with self._changing:
+            if self._thread is not None and not _runs:
+                self._thread = None
+                _lost.put(None)
+
+    @staticmethod
+    def _work() -> None:
+        for number in iter(_lost.get, None):
+            run = _runs.get(number)
+            if run is not None:
+                run.let_passes_end()
+                if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+                    torch.cuda.synchronize()  # what waits on a device was computed in another thread's stream
+                run.interrupt(_NOT_CLOSED)
+            del run
+
+    def forget(self) -> None:
+        """Begin anew in a child: the thread did not come along, and the lock may be held by one that did not either."""
+        self._changing, self._thread = threading.Lock(), None
 
 
-def _stop_closer() -> None:
-    if _closer:
-        _closer.clear()
-        _lost.put(None)
-
-
-def _close_lost_runs() -> None:
-    for number in iter(_lost.get, None):
-        run = _runs.get(number)
-        if run is not None:
-            run.let_passes_end()
-            if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-                torch.cuda.synchronize()  # what waits on a device was computed in another thread's stream
-            run.interrupt(_NOT_CLOSED)
-        del run
+_closer: Final = _Closer()
 
 
 def _process_ends() -> None:
@@ -236,7 +258,7 @@ def _process_ends() -> None:
 def _forked() -> None:
     """Forget the runs of the parent, which go on there; no thread came along."""
     _runs.clear()
-    _closer.clear()
+    _closer.forget()
 
 
 atexit.register(_process_ends)

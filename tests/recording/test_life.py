@@ -101,6 +101,37 @@ def test_a_new_recorder_does_not_wait_for_anybody_to_notice_that_the_last_was_lo
     assert not hooks(model)
 
 
+def test_a_recorder_in_uncollected_garbage_blocks_nothing(tmp_path):
+    model = mlp()
+    gc.disable()
+    try:
+        rec = dd.Recorder(model, tmp_path / "run")
+        rec.itself = rec
+        del rec
+        dd.Recorder(model, tmp_path / "again").close()
+    finally:
+        gc.enable()
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["state"] == "interrupted"
+
+
+def test_a_recorder_that_a_traceback_holds_is_detached(tmp_path):
+    model = mlp()
+
+    def run():
+        rec = dd.Recorder(model, tmp_path / "run")
+        train(model, 2, rec)
+        raise ValueError("bad batch")
+
+    with pytest.raises(ValueError, match="bad batch") as held:  # as sys.last_traceback does in a notebook
+        run()
+    with pytest.raises(ArgumentError, match="has a Recorder already"):
+        dd.Recorder(model, tmp_path / "again")
+    assert dd.detach(model) == [tmp_path / "run"]
+    dd.Recorder(model, tmp_path / "again").close()
+    assert flow_steps(tmp_path / "run") == [1, 2]
+    del held
+
+
 def test_a_model_goes_together_with_its_recorder(tmp_path):
     model = mlp()
     model.recorder = dd.Recorder(model, tmp_path / "run")  # as a LightningModule would hold it
