@@ -1,6 +1,7 @@
 """Whether ``step()`` is called once an update: told by the weights, whose versions count their changes.
 
-Nothing is put on the optimiser, and nothing is read back from an accelerator but in the few steps that look wrong.
+Nothing is put on the optimiser, and nothing is read back from an accelerator but in the few steps that look wrong, and
+once where a thousand passes came without a step.
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ class StepWatch:
         self._gradients = self._gradient_versions()
         self._values: list[Tensor] | None = None
         self._halfway: list[Tensor] = []
-        self._updates = self._passes = 0
+        self._updates, self._passes = [0] * len(self._seen), 0
 
     def _parameters(self) -> list[nn.Parameter]:
         return [p for p in (watched() for watched in self._watched) if p is not None]
@@ -90,21 +91,27 @@ class StepWatch:
         """Note a forward pass; return a warning if the weights have changed again and again without a step."""
         now = self._versions()
         if now != self._seen:
+            self._updates = [n + (a != b) for n, a, b in zip(self._updates, now, self._seen, strict=False)]
             self._seen = now
-            self._updates += 1
         self._passes += 1
         if not self._forgotten() or notices.STEP_FORGOTTEN in self._told:
             return None
-        self._updates = 0
+        self._updates = [0] * len(now)
         # L-BFGS calls its closure, with forward passes, many times within one step of its own.
         return None if _inside_an_optimizer() else self._tell(notices.STEP_FORGOTTEN)
 
     def _forgotten(self) -> bool:
         """Whether the weights have changed too often since the last step, by their versions or by what they hold."""
-        if self._passes == PASSES // 2:
-            self._halfway = self._some_values()
-        moved = self._passes == PASSES and not all(map(torch.equal, self._some_values(), self._halfway))
-        return moved or self._updates >= UPDATES
+        # Of half of them: an embedding with max_norm changes its weight in every forward pass.
+        updated = sum(n >= UPDATES for n in self._updates)
+        return 2 * updated > len(self._updates) or (self._passes in (PASSES // 2, PASSES) and self._moved())
+
+    def _moved(self) -> bool:
+        """Whether weights moved in the second half of the passes."""
+        if torch.cuda.is_available() and torch.cuda.is_current_stream_capturing():
+            return False  # what is done now would be part of the user's graph
+        before, self._halfway = self._halfway, self._some_values()
+        return self._passes == PASSES and not all(map(torch.equal, self._halfway, before))
 
     def _tell(self, message: str) -> str:
         self._told.add(message)
@@ -127,7 +134,7 @@ class StepWatch:
             self._zeros_left -= 1
             found.append(notices.GRADIENTS_ARE_ZERO if self._all_zero() else None)
         self._seen = self._at_step = now
-        self._gradients, self._updates, self._passes = gradients, 0, 0
+        self._gradients, self._updates, self._passes = gradients, [0] * len(now), 0
         return [message for message in found if message is not None]
 
     def _judged(self, *, still: bool) -> str | None:
@@ -137,7 +144,7 @@ class StepWatch:
         self._window += 1
         values = self._some_values()
         # Old optimisers write to p.data, which no version counts: what the weights hold decides.
-        unmoved = still and self._values is not None and all(map(torch.equal, values, self._values))
+        unmoved = still and bool(values) and self._values is not None and all(map(torch.equal, values, self._values))
         self._values, self._still = values, self._still + unmoved
         if self._still < STILL:
             return None

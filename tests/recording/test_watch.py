@@ -200,6 +200,16 @@ def inner_loop_of_functional_calls(model, rec):
         rec.step()
 
 
+def weights_renormalised_in_forward(model, rec):
+    def renormalise(module, _args):  # as nn.Embedding(max_norm=1.0) does
+        with torch.no_grad():
+            module.weight.renorm_(2, 0, 1.0)
+
+    handle = model[0].register_forward_pre_hook(renormalise)
+    accumulation(model, rec)
+    handle.remove()
+
+
 def long_evaluation(model, rec):
     train(model, 1, rec)
     model.eval()
@@ -211,7 +221,7 @@ def long_evaluation(model, rec):
 
 TRAININGS = (
     *(lbfgs, old_style, no_learning_rate, accumulation, many_critic_steps, step_before_the_update, frozen),
-    *(scaler_skips, inner_loop_of_functional_calls, long_evaluation),
+    *(scaler_skips, inner_loop_of_functional_calls, long_evaluation, weights_renormalised_in_forward),
 )
 
 
