@@ -37,12 +37,15 @@ def timed(call: Callable[..., object], *args: object) -> float:
 def measure(layers: int, probes: str) -> dict[str, float]:
     """Return seconds by stage, the least of the steps of a kind; a step is `step()` alone, without its passes."""
     model, x, seconds = network(layers), torch.randn(2, 4), defaultdict(list)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
     with tempfile.TemporaryDirectory() as folder:
         begun = time.perf_counter()
         rec = dd.Recorder(model, Path(folder) / "run", probes=probes, every=lambda step: step % 2 == 1)
         seconds["open"].append(time.perf_counter() - begun)
         for step in range(1, 2 * STEPS + 1):
+            optimizer.zero_grad()
             model(x).sum().backward()
+            optimizer.step()
             seconds["scheduled step" if step % 2 else "other step"].append(timed(rec.step))
         seconds["coverage"].append(timed(rec.coverage))
         seconds["close"].append(timed(rec.close))
