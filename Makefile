@@ -57,6 +57,7 @@ bench: .venv/.installed-bench
 	$(MEASURE) benchmarks/overhead.py --evaluation --memory
 	$(MEASURE) benchmarks/store.py
 	$(MEASURE) benchmarks/compare.py
+	$(MEASURE) benchmarks/sites.py
 	$(MEASURE) benchmarks/gpu.py
 
 bench-history: .venv/.installed-bench

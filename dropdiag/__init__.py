@@ -1,7 +1,7 @@
 """dropdiag: measure what dropout and GAAF do inside a PyTorch network.
 
 Record
-    `Recorder` attaches to a model for a training loop and writes a run folder.
+    `Recorder` attaches to a model for a training loop and writes a run folder; `detach` closes one that was lost.
     `every`, `log_spaced` say at which steps histograms are taken.
     `GAAF` is the paper's activation function, an `nn.Module`; `gaaf` puts it into a built model and fits its shape.
     `measure` holds the measurements that make passes of their own: `measure.net_variance`, the variance that dropout
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from dropdiag.histograms.histogram import Histogram
     from dropdiag.recorder import Recorder
     from dropdiag.recording.functions import register_activation
+    from dropdiag.recording.open_runs import detach
     from dropdiag.recording.schedules import every, log_spaced
     from dropdiag.report.page import report
     from dropdiag.store.catalog import Catalog
@@ -54,6 +55,7 @@ __all__ = [
     "Runs",
     "analysis",
     "compare",
+    "detach",
     "every",
     "gaaf",
     "interventions",
@@ -76,6 +78,7 @@ _HOME = {
     "Run": "dropdiag.store.reader",
     "Runs": "dropdiag.store.reader",
     "compare": "dropdiag.analysis.comparison",
+    "detach": "dropdiag.recording.open_runs",
     "every": "dropdiag.recording.schedules",
     "load": "dropdiag.store.reader",
     "log_spaced": "dropdiag.recording.schedules",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,10 +18,9 @@ from dropdiag.probes.presets import chosen_probes
 from dropdiag.recording.arguments import check_layer, check_mask, check_phase, checked_node_axis
 from dropdiag.recording.loss_scale import LossScale
 from dropdiag.recording.overhead import Overhead
-from dropdiag.recording.records import net_variance_records, user_scalar
+from dropdiag.recording.records import net_variance_records, user_scalars
 from dropdiag.recording.schedules import Schedule, as_schedule
 from dropdiag.recording.session import Session
-from dropdiag.recording.transfer import abandon
 from dropdiag.store.coverage import Coverage
 from dropdiag.store.net_variance import NetVariance
 from dropdiag.store.schema import EVAL, TRAIN
@@ -39,6 +36,10 @@ class Recorder:
         is touched, and its losses, gradients, weights and random numbers stay bit for bit what they would be.
     path : path
         The run folder, which must be new or empty. Nothing is ever overwritten.
+    name : str, optional
+        Where it is given, ``path`` is the folder that the run folder is made in, under this name. ``"auto"`` takes
+        the name from the config's condition and seed, and the first that is free: ``dropout-s0``, ``dropout-s0-2``,
+        ... So a script or a notebook's cell can be run again; `path` of the Recorder tells which it is.
     probes : str or sequence of str or Probe, default "paper"
         A preset ("light", "paper", "full"), or names of probes, or probes of your own.
     every : int or callable, default 10
@@ -67,14 +68,17 @@ class Recorder:
     Raises
     ------
     ArgumentError
-        For unusable arguments, before anything is written.
+        For unusable arguments, before anything is written; if layers of the model are recorded by another Recorder.
     RunError
         If the folder holds something already, or cannot be written.
 
     Notes
     -----
     Steps are numbered by completed training steps: the first is 1, weights before training are step 0, and an
-    evaluation after k steps carries k. Training values are those of modules in training mode while gradients
+    evaluation after k steps carries k. A Recorder that is lost without having been closed ends its run as
+    interrupted, with all its rows, when it is collected or the process ends; `detach` ends it at once. Modules that are
+    added, exchanged or taken out later are followed at scheduled steps, evaluations and the end, with a warning.
+    Training values are those of modules in training mode while gradients
     are enabled; held-out values are those of modules in evaluation mode inside `evaluation`.
 
     Examples
@@ -93,6 +97,7 @@ class Recorder:
         model: nn.Module,
         path: str | Path,
         *,
+        name: str | None = None,
         probes: str | Sequence[str | Probe[Any]] = "paper",
         every: int | Schedule = 10,
         include: str | Sequence[str] | None = None,
@@ -107,10 +112,10 @@ class Recorder:
         check_model(model)
         self._model = eager(model)
         self._patterns = include, exclude  # of net_variance() as well
-        self.path = Path(path).expanduser().absolute()  # wherever the process goes later
         self._session = Session(
             self._model,
-            self.path,
+            Path(path).expanduser().absolute(),  # wherever the process goes later
+            name=name,
             probes=chosen_probes(probes),
             schedule=as_schedule(every),
             patterns=self._patterns,
@@ -121,23 +126,22 @@ class Recorder:
             strict=strict,
             resume=resume,
         )
-        # A Recorder that is never closed loses nothing: what it holds is written when the process ends. The last
-        # argument keeps it alive until then. Collected earlier, it might be on its own writing thread, which cannot
-        # wait for itself, and its hooks would stay on a model that nobody could free of them.
-        session = self._session
-        self._finalizer = weakref.finalize(self, abandon, os.getpid(), session.queue, session.writer, self)
+        self.path = self._session.writer.path
+        self._session.open_run.belongs_to(self)
 
     @property
     def completed(self) -> int:
         """Number of completed training steps."""
         return self._session.completed
 
-    def step(self, **scalars: float | Tensor) -> None:
+    def step(self, scalars: Mapping[str, float | Tensor] | None = None, /, **named: float | Tensor) -> None:
         """Mark the end of one training step (forward, backward, update).
 
         Parameters
         ----------
-        **scalars : float or Tensor of one element
+        scalars : mapping, optional
+            Numbers by name, where names are no identifiers: ``step({"lr/0": 1e-3})``.
+        **named : float or Tensor of one element
             Kept at this step under their names, e.g. ``loss=loss``. Reading a tensor on a GPU is put off, so
             that the host need not wait.
 
@@ -146,20 +150,35 @@ class Recorder:
         ArgumentError
             If a value is not one number, a name is one of the recorder's own, an evaluation is open, or the
             Recorder is closed.
+
+        Warns
+        -----
+        DropdiagWarning
+            Once, where steps seem to be marked too often or too seldom, or after ``zero_grad()``.
         """
         self._check_open("leave it before step()")
-        self._session.step([user_scalar(name, value) for name, value in scalars.items()])
+        self._session.step(user_scalars("step", scalars, named))
 
-    def log(self, *, phase: str | None = None, layer: str | None = None, **scalars: float | Tensor) -> None:
+    def log(
+        self,
+        scalars: Mapping[str, float | Tensor] | None = None,
+        /,
+        *,
+        phase: str | None = None,
+        layer: str | None = None,
+        **named: float | Tensor,
+    ) -> None:
         """Keep scalars at the current step, e.g. an accuracy on held-out data.
 
         Parameters
         ----------
+        scalars : mapping, optional
+            Numbers by name, as for `step`.
         phase : str, optional
             What they were measured in. Default: the open evaluation, or ``"eval"``.
         layer : str, optional
             The layer that they belong to; by default they are the network's as a whole.
-        **scalars : float or Tensor of one element
+        **named : float or Tensor of one element
 
         Raises
         ------
@@ -171,7 +190,7 @@ class Recorder:
             check_phase(phase)
         if layer is not None:
             check_layer(layer)
-        own = [user_scalar(name, value)._replace(layer=layer) for name, value in scalars.items()]
+        own = [scalar._replace(layer=layer) for scalar in user_scalars("log", scalars, named)]
         self._session.put(phase or self._session.open_evaluation or EVAL, own)
 
     @contextmanager
@@ -285,7 +304,6 @@ class Recorder:
         self._close("completed", None)
 
     def _close(self, state: str, error: str | None) -> None:
-        self._finalizer.detach()  # closed by hand, nothing is left to be written when the process ends
         self._session.close(state, error)
 
     def _check_open(self, leave: str | None = None) -> None:

@@ -106,17 +106,25 @@ def eager(model: nn.Module) -> nn.Module:
 def check_model(model: object) -> None:
     """Raise `ArgumentError` unless hooks on this model would run.
 
-    Refused: what is no module, `nn.DataParallel` (its replicas run no hooks of ours), scripted modules, a model
-    that has a Recorder.
+    Refused: what is no module, and what holds `nn.DataParallel` (its replicas share our hooks, in threads of their
+    own) or scripted and traced modules (which run no Python hooks) anywhere.
     """
     if not isinstance(model, nn.Module):
         raise ArgumentError(f"a Recorder takes an nn.Module, got {type(model).__name__}")
-    if isinstance(model, nn.DataParallel):
-        raise ArgumentError("nn.DataParallel cannot be recorded: use DistributedDataParallel, or the module inside")
     for name, module in model.named_modules():
-        what = name or "the model"
-        if isinstance(module, torch.jit.ScriptModule):
-            raise ArgumentError(f"{what} is scripted and runs no Python hooks: record it before jit.script")
-        # Every recorded model has a pre-hook at its root, so one table is enough; private, as torch has no public one.
-        if any(isinstance(hook, DropdiagHook) and not hook.closed for hook in module._forward_pre_hooks.values()):
-            raise ArgumentError(f"{what} has a Recorder already: close() that one first")
+        if reason := why_unhookable(module):
+            raise ArgumentError(f"{name or 'the model'} {reason}")
+
+
+def why_unhookable(module: nn.Module) -> str | None:
+    """Return why our hooks would not run on a module as they should, None if they would."""
+    if isinstance(module, nn.DataParallel):
+        return (
+            "is an nn.DataParallel, whose replicas run in threads of their own and cannot be recorded: "
+            "use DistributedDataParallel, or record the module inside without it"
+        )
+    if isinstance(module, torch.jit.ScriptModule):
+        # Private: torch.jit hands the name on without declaring it.
+        how = "traced" if isinstance(module, torch.jit._trace.TracedModule) else "scripted"
+        return f"is {how} and runs no Python hooks: record it before torch.jit, or leave it out of the model"
+    return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from typing import Any, Final, TypeAlias
 
@@ -57,11 +58,12 @@ class Collector:
         self._active: Plan = {}
         self.period = 0
         self._open: dict[Key, tuple[SiteInfo, Sketch | None]] = {}
+        # of what is open, as weights are closed one layer at a time
+        self._of_layer: defaultdict[str, list[Key]] = defaultdict(list)
 
     def begin(self, phase: str, scheduled: bool) -> None:
         """Discard open sketches and choose the probes that are fed from now on."""
-        self._open.clear()
-        self._spoilt.clear()
+        self._discard()
         self.period += 1
         if (phase, scheduled) not in self._plans:
             self._plans[phase, scheduled] = self._plan(phase, scheduled)
@@ -73,10 +75,14 @@ class Collector:
 
     def end(self) -> None:
         """Discard open sketches and feed no probe any more."""
-        self._open.clear()
-        self._spoilt.clear()
+        self._discard()
         self.period += 1
         self._active = {}
+
+    def _discard(self) -> None:
+        self._open.clear()
+        self._of_layer.clear()
+        self._spoilt.clear()
 
     def wants(self, signal: Signal) -> bool:
         """Whether a probe is fed with this kind of tensor."""
@@ -110,6 +116,7 @@ class Collector:
             return None
         try:
             new = self._open[key] = (info, key[0].sketch(info))
+            self._of_layer[key[1]].append(key)
         except Exception as error:  # noqa: BLE001 - a probe, ours or the user's, must not end the training
             self._fail(key, info, error)
             return None
@@ -172,13 +179,14 @@ class Collector:
         if (probe.name, layer) in self._disabled:  # reported already, for another call of the same site
             return
         self._disabled.add((probe.name, layer))
-        for key in [key for key in self._open if key[:2] == (probe, layer)]:
-            del self._open[key]
+        for key in self._of_layer.get(layer, ()):
+            if key[0] is probe:
+                self._open.pop(key, None)
         self._on_failure(probe, info, error)
 
     def finish(self, layer: str | None = None) -> Iterator[Record]:
         """Close all sketches, or those of one layer, and give their values."""
-        for key in [key for key in self._open if layer is None or key[1] == layer]:
+        for key in list(self._open) if layer is None else self._of_layer.pop(layer, ()):
             # A probe that failed since the keys were listed has no sketch any more.
             info, sketch = self._open.pop(key, (None, None))
             if info is not None and sketch is not None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import itertools
 import sys
+import weakref
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -35,7 +36,8 @@ OPEN_CALLS: Final = 4096
 
 _numbers = itertools.count()
 # An operator's arguments are tensors and numbers: it finds its site, which no graph may hold, by a number.
-_sites: dict[int, CompiledSite] = {}
+# Weakly: the hooks on the model hold it, so that a model that nobody has any more is freed.
+_sites: weakref.WeakValueDictionary[int, CompiledSite] = weakref.WeakValueDictionary()
 
 
 class Order:
@@ -204,7 +206,8 @@ def _guard_hooks() -> bool | None:
 
 
 def _dynamo() -> Any:
-    return sys.modules.get("torch._dynamo")  # importing it takes seconds: only who compiles has it
+    module = sys.modules.get("torch._dynamo")  # importing it takes seconds: only who compiles has it
+    return module if hasattr(module, "reset") else None  # another thread may be importing it right now
 
 
 def trace_begin(site: CompiledSite) -> None:

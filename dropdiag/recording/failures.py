@@ -53,6 +53,11 @@ class Failures:
         message = f"functional calls are not recorded any more, training goes on: {layer!r} failed with {error!r}"
         self._raise_or_warn(error, message)
 
+    def changes(self, error: Exception) -> None:
+        """Report that modules which came late could not be recorded."""
+        what = "the model's modules have changed, and what came cannot be recorded, training goes on"
+        self._raise_or_warn(error, f"{what}: {error!r}")
+
     def weight(self, layer: str, error: Exception) -> None:
         """Report that a weight could not be read."""
         self._raise_or_warn(error, f"the weight of {layer!r} cannot be read, training goes on: {error!r}")

@@ -71,6 +71,7 @@ class FunctionalCalls(TorchFunctionMode):
         self._router, self._skipped, self._on_failure = router, skipped, on_failure
         self._layers = Layers(model, sites)
         self._producers = router.producers = Producers(self._layers)
+        self.others: set[str] | None = None  # names of other functions that are called, where they are wanted
         self._known: dict[str, Activation | None] = {}
         self._names: dict[tuple[Layer | None, nn.Module, str], str] = {}
         self.sites: dict[str, SiteInfo] = {}
@@ -87,6 +88,21 @@ class FunctionalCalls(TorchFunctionMode):
         self._thread = 0
         self._depth = 0
         self._armed: dict[int, tuple[_Recomputation, _Recomputation]] = {}
+
+    def name_modules(self, sites: Sequence[Site]) -> None:
+        """Name the modules of the model, and the layers of its weights, as they are now."""
+        self._names.clear()
+        self._layers.take(sites)
+
+    @property
+    def failed(self) -> bool:
+        """Whether recording a call has failed, so that none is recorded any more."""
+        return self._failed
+
+    @property
+    def entered(self) -> bool:
+        """Whether functions are being intercepted, in any thread."""
+        return self._entered
 
     def begin(self) -> None:
         """Start intercepting: the model's forward pass begins."""
@@ -132,6 +148,8 @@ class FunctionalCalls(TorchFunctionMode):
         function, rule = FUNCTIONS.get(func), RULES.get(func)
         if function is None:  # nearly all calls: every operator of the forward pass comes by
             result = func(*args, **keywords)
+            if self.others is not None:
+                self.others.add(getattr(func, "__name__", ""))
             if rule is not None and self._router.following:
                 begun = clock()
                 self._follow(func, rule, args, keywords, result)

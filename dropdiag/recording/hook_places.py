@@ -58,6 +58,12 @@ class HookPlaces:
         self._hooks.append(place.hooks)
         self._of[id(module)].append(place)
 
+    def forget(self, module: nn.Module) -> None:
+        """Keep nothing of a module any more."""
+        for place in self._of.pop(id(module), ()):
+            at = next(i for i, known in enumerate(self._places) if known is place)
+            del self._places[at], self._hooks[at]
+
     def restore(self, *, of: nn.Module | None = None) -> None:
         """Move hooks to their places again: those of a module, or all."""
         if of is None and max(map(len, self._hooks), default=0) <= 1:  # in nearly all models, and quickly known

@@ -6,7 +6,7 @@ would be without.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
@@ -53,6 +53,7 @@ class _ForwardBegins(DropdiagHook):
             return  # the model calls itself
         self.hooks.places.restore()
         router.backward.forward_begins()
+        router.before_forward()
         self.hooks.watch_weights()
         if router.intercept:
             self.hooks.look_for_compiled_parts()
@@ -215,20 +216,20 @@ class Hooks:
         *,
         weights: Sequence[Site] = (),
     ) -> None:
-        self._hooks: list[DropdiagHook] = []
+        self._hooks: defaultdict[Site | None, list[DropdiagHook]] = defaultdict(list)  # by site, None: the model's
         self.calls, self.router = calls, router
         self.places = HookPlaces(model)
         self._watched: dict[SiteInfo, tuple[Tensor, int] | None] = {}
         self._compiled = compiled.CompiledSites(model, router, weights)
         try:
-            begins = _ForwardBegins(self, self._compiled.open(None), dropouts)
-            self._add(model.register_forward_pre_hook, begins)
+            self._begins = _ForwardBegins(self, self._compiled.open(None), dropouts)
+            self._add(None, model.register_forward_pre_hook, self._begins)
             for info in sites:
                 self._attach(info)
             self.watch_weights()
             # always_call: an exception in a forward pass must not leave interception on. Last of all, so that it runs
             # after every other hook of the model itself.
-            self._add(model.register_forward_hook, _ForwardEnds(self), always_call=True)
+            self._add(None, model.register_forward_hook, _ForwardEnds(self), always_call=True)
         except BaseException:
             self.remove()
             raise
@@ -245,14 +246,14 @@ class Hooks:
         compiled_site = self._compiled.open(info)
         if kind == ACTIVATION:
             net_value = _NetValue(router, info, self.places, compiled_site)
-            self._add(module.register_forward_pre_hook, net_value)
+            self._add(info, module.register_forward_pre_hook, net_value)
             # always_call: what the pre-hook put on the stack must come off it after an exception, too.
             node_value = _NodeValue(net_value)
-            self._add(module.register_forward_hook, node_value, always_call=True)
+            self._add(info, module.register_forward_hook, node_value, always_call=True)
             self.places.keep(module, last_before=net_value, first_after=node_value)
         elif kind == OUTPUT:
             output = _Output(router, info, compiled_site)
-            self._add(module.register_forward_hook, output)
+            self._add(info, module.register_forward_hook, output)
             self.places.keep(module, first_after=output)
 
     def watch_weights(self) -> None:
@@ -271,20 +272,36 @@ class Hooks:
                 continue
             hook = _WeightGradient(self.router, info)
             hook.attach(now.register_post_accumulate_grad_hook)
-            self._hooks.append(hook)
+            self._hooks[info.site].append(hook)
             self._watched[info] = now, now._cdata
 
-    def _add(self, register: Callable[..., Any], hook: DropdiagHook, **options: bool) -> None:
+    def _add(self, info: SiteInfo | None, register: Callable[..., Any], hook: DropdiagHook, **options: bool) -> None:
         hook.attach(register, with_kwargs=True, **options)
-        self._hooks.append(hook)
+        self._hooks[None if info is None else info.site].append(hook)
+
+    def exchange(self, gone: Sequence[SiteInfo], came: Sequence[SiteInfo], dropouts: Sequence[nn.Module]) -> None:
+        """Take the hooks of some sites off, and put hooks on others: the model's modules have changed."""
+        for info in gone:  # all of them first: what comes may have the name of what goes
+            self._watched.pop(info, None)
+            self.places.forget(info.site.module)
+            for hook in self._hooks.pop(info.site, ()):
+                hook.remove()
+        for info in came:
+            self._attach(info)
+        self._begins.dropouts = dropouts
+
+    def begin_no_pass(self) -> None:
+        """Leave forward passes alone that begin from now on; those that are open end as they would."""
+        self._begins.closed = True
 
     def remove(self) -> None:
         """Take everything off the model. May be called again."""
         while self._hooks:
-            self._hooks.pop().remove()
+            for hook in self._hooks.popitem()[1]:
+                hook.remove()
         self._watched.clear()
         self.calls.release()
-        self.router.release()
+        self.router.end()
         self._compiled.close()
 
 

@@ -56,9 +56,14 @@ class Layers:
     """
 
     def __init__(self, model: nn.Module, sites: Sequence[Site]) -> None:
-        self.model, self._sites = model, [s for s in sites if s.kind == WEIGHT and s.recordable]
+        self.model = model
         self._layers: dict[tuple[int, str], Layer] = {}
         self._named: dict[type[nn.Module], set[str]] = {}
+        self.take(sites)
+
+    def take(self, sites: Sequence[Site]) -> None:
+        """Take these for the sites whose weights are recorded, and look at the model again."""
+        self._sites = [s for s in sites if s.kind == WEIGHT and s.recordable]
         self.survey()
 
     def survey(self) -> None:

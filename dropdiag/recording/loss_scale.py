@@ -52,6 +52,10 @@ class LossScale:
         lowered = torch.as_tensor(self._now() < self._before).to(torch.float64)
         return [run_scalar("step_skipped", lowered)]
 
+    def lowered(self) -> bool:
+        """Whether the scaler skipped the step that ends; makes the host wait for an accelerator."""
+        return self._scaler is not None and bool(self._now() < self._before)
+
     def _now(self) -> float | Tensor:
         # The public get_scale() makes the host wait for an accelerator; the tensor behind it does not.
         scale = self._scaler._scale

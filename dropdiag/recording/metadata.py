@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import platform
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -62,12 +62,16 @@ def run_metadata(
     }
 
 
-def describe_activations(sites: Iterable[Site]) -> tuple[list[Site], dict[str, Activation]]:
+def describe_activations(
+    sites: Iterable[Site], known: Mapping[str, Activation] | None = None
+) -> tuple[list[Site], dict[str, Activation]]:
     """Measure the derivative of every recorded activation.
 
     Parameters
     ----------
     sites : iterable of Site
+    known : dict, optional
+        Activations that have their names already.
 
     Returns
     -------
@@ -75,9 +79,9 @@ def describe_activations(sites: Iterable[Site]) -> tuple[list[Site], dict[str, A
         The same; where two activations of one name are different functions, the later ones are called
         ``NAME#2``, ``NAME#3``, ...
     activations : dict
-        Name -> Activation, without those whose saturation has no meaning.
+        Name -> Activation, the known ones among them, without those whose saturation has no meaning.
     """
-    found: dict[str, Activation | None] = {}
+    found: dict[str, Activation | None] = dict(known or {})
     named = []
     for site in sites:
         wanted = site.kind == ACTIVATION and site.skipped is None and site.activation is not None

@@ -62,9 +62,32 @@ OVER_BUDGET: Final = (
     "recording took more than its budget: steps go without histograms (schedule_thinned) or are not recorded at all "
     "(probes_rested) until the share is back; 'cost' in run.json counts them"
 )
-REPLACED: Final = (
-    "{layers} no longer belong to the model: what is recorded of them is the old modules'; close() "
-    "and go on with a new Recorder(..., resume=True)"
+CHANGED: Final = (
+    "the model's modules have changed, found at step {step}: {changes}. What came is recorded from now on, what is "
+    "gone no longer is; between the change and this step the new modules' values are missing"
+)
+CHANGED_TOO_OFTEN: Final = "; from now on such changes are followed and not told"
+STEP_FORGOTTEN: Final = (
+    "the weights have changed again and again and rec.step() was not called: nothing is recorded of these steps, their "
+    "passes are pooled into one. Call rec.step() once after each optimizer.step()"
+)
+NO_STEP: Final = (
+    "the weights have changed and rec.step() was never called: nothing of the training is recorded. Call it once after "
+    "each optimizer.step()"
+)
+STEP_TOO_OFTEN: Final = (
+    "rec.step() was called again and again with new gradients and unchanged weights: the parts of one update are "
+    "counted as steps. With gradient accumulation call rec.step() once, after optimizer.step(); where a GradScaler "
+    "skips the updates pass scaler= to the Recorder"
+)
+GRADIENTS_ARE_ZERO: Final = (
+    "the gradients of all weights are exactly zero at the end of a step: call rec.step() after backward() and before "
+    "zero_grad(), which set them to zero"
+)
+NO_ACTIVATION: Final = (
+    "no activation function is known in this model, so no net values, gradient flow or saturation are recorded, only "
+    "weights; seen in its forward pass: {seen}. Make yours known before the Recorder, with "
+    "dd.register_activation(YourModule), or of a function"
 )
 REPEATED_PHASE: Final = (
     "evaluation {name!r} came twice at one step; it is kept as {phase!r}: give each held-out set a name of its own, "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import torch
@@ -75,6 +75,8 @@ class PassRouter:
     padding : PaddingLog
     accumulated : set of str
         Layers of the weights that a backward pass of this step has added a gradient to.
+    before_forward : callable
+        Called where a forward pass of the model begins.
     """
 
     def __init__(
@@ -100,6 +102,7 @@ class PassRouter:
         self.intercept = True
         self._paused = False
         self._extra_scans = 0
+        self.before_forward: Callable[[], None] = _nothing
         self._depth = 0
         self._leaves: list[RemovableHandle] = []
         self.passes: Counter[tuple[str, int]] = Counter()
@@ -135,6 +138,7 @@ class PassRouter:
         self._depth = 1
         self._next.clear()
         self.trace.begin(wanted=self.intercept or self.evaluating)
+        self.before_forward()
 
     def calls(self, layer: str) -> int:
         """Return how often a site was passed in the current forward pass."""
@@ -174,6 +178,11 @@ class PassRouter:
     def period(self) -> int:
         """A number that changes with every training step."""
         return self._train.period
+
+    def end(self) -> None:
+        """Take hooks off parameters, and call nobody any more."""
+        self.before_forward = _nothing
+        self.release()
 
     def release(self) -> None:
         """Take hooks off parameters, and keep no node of the graph."""
@@ -374,6 +383,10 @@ class PassRouter:
         if place in self.axes.learned:
             info = self.axes.learned[place][0]
         return Call(info, index, collector, self.mask, recomputed=recomputed)
+
+
+def _nothing() -> None:
+    """Do nothing, before the run has begun and after its end."""
 
 
 class _Gradient:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final, NamedTuple
 
 from torch import Tensor
@@ -33,14 +33,42 @@ def run_scalar(quantity: str, value: float | Tensor) -> Record:
     return Record(None, 0, quantity, value)
 
 
-def user_scalar(name: str, value: object) -> Record:
-    """Return a number that a user gives to the Recorder.
+def user_scalars(method: str, scalars: object, named: Mapping[str, object]) -> list[Record]:
+    """Return the numbers that a user gives to a method of the Recorder.
+
+    Parameters
+    ----------
+    method : str
+        Its name.
+    scalars : mapping or None
+    named : mapping
+        Those that were given as keywords.
 
     Raises
     ------
     ArgumentError
-        If it is not one number, or its name is one of dropdiag's own.
+        If one is not one number, its name is no text or one of dropdiag's own, or it comes twice.
     """
+    given = {} if scalars is None else scalars
+    if not isinstance(given, Mapping):
+        raise ArgumentError(
+            f"{method}() takes numbers by name, {method}(loss=loss) or {method}({{'loss': loss}}), got {given!r}"
+        )
+    if twice := sorted(given.keys() & named.keys()):
+        raise ArgumentError(f"{method}() got {', '.join(twice)} twice, in the mapping and as keywords")
+    return [user_scalar(name, value) for name, value in (*given.items(), *named.items())]
+
+
+def user_scalar(name: object, value: object) -> Record:
+    """Return one number that a user gives to the Recorder.
+
+    Raises
+    ------
+    ArgumentError
+        If it is not one number, or its name is no text or one of dropdiag's own.
+    """
+    if not isinstance(name, str) or not name:
+        raise ArgumentError(f"the name of a number must be text, got {name!r}")
     if name in OWN_SCALARS:
         raise ArgumentError(f"{name}= is recorded by dropdiag itself; choose another name")
     return run_scalar(name, one_number(f"{name}= must be one number", value))
@@ -60,6 +88,8 @@ def one_number(demand: str, value: object) -> float | Tensor:
         # On an accelerator it is read later, many at a time: a copy, as the tensor may be changed before.
         return float(value.item()) if value.is_cpu else value.detach().clone().reshape(())
     try:
+        if isinstance(value, (str, bytes)):  # float() would read them
+            raise TypeError
         return float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError):
         raise ArgumentError(f"{demand}, got {value!r}") from None

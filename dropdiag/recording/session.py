@@ -2,34 +2,36 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 from torch import nn
 
 from dropdiag.interventions.registry import InterventionLog
-from dropdiag.model.inserted import record_before_inserted
-from dropdiag.model.sites import ACTIVATION, DROPOUT, OUTPUT, WEIGHT, LayerPatterns, Patterns, Site, select, survey
-from dropdiag.probes.base import Probe, Signal, SiteInfo
+from dropdiag.model.activations import Activation
+from dropdiag.model.sites import LayerPatterns, Patterns, Site, select, survey
+from dropdiag.probes.base import Probe, Signal
 from dropdiag.recording import notices
 from dropdiag.recording.arguments import checked_config
 from dropdiag.recording.axes import NodeAxes
 from dropdiag.recording.backward import BackwardPasses
 from dropdiag.recording.collector import Collector
 from dropdiag.recording.failures import Failures
-from dropdiag.recording.functional import FunctionalCalls
-from dropdiag.recording.hooks import Hooks
 from dropdiag.recording.loss_scale import LossScale
-from dropdiag.recording.metadata import describe_activations, run_metadata, saturation_area
+from dropdiag.recording.metadata import describe_activations, run_metadata
+from dropdiag.recording.naming import AUTO, check_name, claimed_folder
 from dropdiag.recording.notices import Notice
+from dropdiag.recording.open_runs import OpenRun, check_free
 from dropdiag.recording.overhead import Overhead, clock
 from dropdiag.recording.passes import PassRouter
+from dropdiag.recording.recorded_sites import RecordedSites
 from dropdiag.recording.records import Record, run_scalar
 from dropdiag.recording.schedules import Schedule, check_schedule
-from dropdiag.recording.site_log import SiteLog
 from dropdiag.recording.transfer import TransferQueue
+from dropdiag.recording.watch import TrainingWatch
 from dropdiag.recording.weights import WeightReader
 from dropdiag.store.folder import evaluated_phases, resume_step
 from dropdiag.store.schema import TRAIN
@@ -40,6 +42,9 @@ SCAN_EVERY: Final = 100
 """New functional calls are looked for in the first ten scheduled steps, then in every hundredth."""
 
 
+OF_ACTIVATIONS: Final = (Signal.NET_VALUE, Signal.NET_GRAD, Signal.NODE_VALUE)
+
+
 class Session:
     """Records one run of one model.
 
@@ -48,14 +53,14 @@ class Session:
     model : nn.Module
         An eager one, checked.
     path : Path
-        The run folder.
+        The run folder, or the one that it is in where there is a name.
     probes : sequence of Probe
     schedule : callable
     patterns : tuple
         ``include`` and ``exclude`` of the Recorder.
     node_axis : mapping
         Pattern of layer names -> dimension that counts nodes.
-    config, strict, resume
+    name, config, strict, resume
         As for the Recorder.
     loss_scale : LossScale
     overhead : Overhead
@@ -84,62 +89,121 @@ class Session:
         overhead: Overhead,
         strict: bool,
         resume: bool | int,
+        name: str | None = None,
     ) -> None:
         self._probes, self._schedule = list(probes), schedule
         self._loss_scale, self._overhead = loss_scale, overhead
+        self.open_evaluation: str | None = None
+        self.closed = self._stopped = self._scheduled = self._look = False
+        self._scans = 0
+        self._budget_flags: list[Record] = []
+        check_name(name, resume)
         axes = NodeAxes(node_axis)
         sites = [axes.given(site) for site in select(survey(model), *patterns)]
         axes.check(sites)
-        start = resume_step(path, resume)
+        path = path if name in (None, AUTO) else path / str(name)
+        start = None if name == AUTO else resume_step(path, resume)
         check_schedule(schedule, (start or 0) + 1)
+        config = checked_config(config)
+        check_free(sites)
         sites, activations = describe_activations(sites)
-        meta = run_metadata(checked_config(config), sites, activations.values(), self._probes, repr(schedule))
+        meta = run_metadata(config, sites, activations.values(), self._probes, repr(schedule))
         # Everything that can be refused has been checked: only now is the folder made.
-        self.writer = RunWriter(path, {**meta, "steps": start or 0}, resume_from=start)
+        made = name == AUTO or not path.exists()
+        path = claimed_folder(path, config) if name == AUTO else path
+        try:
+            self.writer = RunWriter(path, {**meta, "steps": start or 0}, resume_from=start)
+            self._failures = Failures(self.writer, strict)
+            self._start = self.completed = start or 0
+            known = set() if start is None else evaluated_phases(path, start)
+            self._evaluated = {(self.completed, phase) for phase in known}
+            self._set_up(model, sites, activations, Patterns(*patterns), axes)
+            self._begin(model, activations, resumed=start is not None)
+        except BaseException as error:
+            self._take_back(error, resumed=start is not None)
+            if made and path.is_dir() and not any(path.iterdir()):
+                path.rmdir()
+            raise
 
-        self._failures = Failures(self.writer, strict)
-        self.queue = TransferQueue(self.writer, self._disk_failed)
+    def _set_up(
+        self,
+        model: nn.Module,
+        sites: list[Site],
+        activations: dict[str, Activation],
+        patterns: Patterns,
+        axes: NodeAxes,
+    ) -> None:
+        """Make what tensors go through on their way to the writer, and what watches the model."""
+        # Weakly: what an open run needs to be ended must not hold the model, which holds its hooks, which hold this.
+        this = weakref.ref(self)
+        self.queue = TransferQueue(self.writer, lambda error: _disk_failed(this(), error))
         self._train = Collector(self._probes, self._failures.probe)
         self._held_out = Collector(self._probes, self._failures.probe)
-        self._start = self.completed = start or 0
-        known = set() if start is None else evaluated_phases(path, start)
-        self._evaluated = {(self.completed, phase) for phase in known}
-        self.open_evaluation: str | None = None
-        self.closed = self._stopped = False
-        self._scans = 0
-        self._budget_flags: list[Record] = []
         self.router = PassRouter(
-            self._train, self._held_out, loss_scale, overhead, axes=axes, backward=BackwardPasses(model)
+            self._train, self._held_out, self._loss_scale, self._overhead, axes=axes, backward=BackwardPasses(model)
         )
-        why_not = Patterns(*patterns).why_not
         self.router.trace.order.restore(self.writer.meta["order"])
-        self._functional = FunctionalCalls(model, sites, self.router, why_not, self._failures.interception)
-        self.site_log = SiteLog(sites, self._functional, self.router)
+        self._recorded = RecordedSites(
+            *(model, sites, activations),
+            probes=self._probes,
+            patterns=patterns,
+            router=self.router,
+            failures=self._failures,
+        )
+        self.site_log = self._recorded.log
+        self._weights = WeightReader(
+            self._recorded.weights, self._train, self.site_log, self._failures, self.router.accumulated
+        )
+        self._watch = TrainingWatch(
+            *(model, sites, self._recorded.functional),
+            router=self.router,
+            loss_scale=self._loss_scale,
+            failures=self._failures,
+            wants_activations=any(probe.signal in OF_ACTIVATIONS for probe in self._probes),
+        )
 
-        weights = [SiteInfo(s, None) for s in sites if s.kind == WEIGHT and s.recordable]
-        accumulated = self.router.accumulated
-        self._weights = WeightReader(weights, self._train, self.site_log, self._failures, accumulated)
-        self._weights.read_at = start
+    def _begin(self, model: nn.Module, activations: dict[str, Activation], *, resumed: bool) -> None:
+        """Record the weights as they are, and put the hooks on the model."""
+        self._weights.read_at = self._start if resumed else None
         self.writer.add_derivatives({name: a.derivative for name, a in activations.items()})
-        if start is None:
+        if not resumed:
             self._record_weights_alone()
         self._begin_step()
-        hooked = [SiteInfo(s, activations.get(s.activation or "")) for s in sites if self._has_hooks(s)]
-        dropouts = [site.module for site in sites if site.kind == DROPOUT]
-        used = [info.site for info in weights]
-        self._hooks = Hooks(model, hooked, self.router, self._functional, dropouts, weights=used)
-        record_before_inserted(model)
-        self._interventions = InterventionLog(model, start or 0, self.writer.meta["interventions"])
+        self._recorded.attach()
+        self.router.before_forward = self._forward_begins
+        self._interventions = InterventionLog(model, self._start, self.writer.meta["interventions"])
         if self.writer.meta["interventions"]:
             self.writer.save_meta()
-        overhead.begin()
+        self.open_run = OpenRun(self)
+        self._overhead.begin()
 
-    def _has_hooks(self, site: Site) -> bool:
-        """Whether a site is recorded by hooks: activations and outputs, and weights whose gradients are wanted."""
-        if site.kind == WEIGHT:
-            of_gradients = Signal.WEIGHT_GRAD, Signal.RAW_WEIGHT_GRAD
-            return site.recordable and any(probe.signal in of_gradients for probe in self._probes)
-        return site.kind in (ACTIVATION, OUTPUT) and site.skipped is None
+    def _take_back(self, error: BaseException, *, resumed: bool) -> None:
+        """Leave nothing of a run that could not begin: no hook, no thread, no file."""
+        if hasattr(self, "_recorded"):
+            self._release()
+        if hasattr(self, "writer") and resumed:
+            self.writer.close("failed", f"{type(error).__name__}: {error}")
+        elif hasattr(self, "writer"):
+            self.writer.discard()
+
+    @property
+    def sites(self) -> list[Site]:
+        """All sites, as `dropdiag.recording.open_runs` asks for them."""
+        return self.site_log.sites
+
+    @property
+    def in_forward_pass(self) -> bool:
+        """Whether a forward pass of the model is open in which functions are intercepted."""
+        return self._recorded.functional.entered
+
+    def begin_no_pass(self) -> None:
+        """Leave forward passes alone that begin from now on."""
+        self._recorded.begin_no_pass()
+
+    def give_up(self) -> None:
+        """Take everything off the model: nobody can close this run any more."""
+        self._let_go()
+        self._note_the_end()
 
     def step(self, own: list[Record]) -> None:
         """End a training step.
@@ -154,15 +218,19 @@ class Session:
         if self._stopped:
             return
         begun = clock()
+        reads_weights = self._train.wants(Signal.WEIGHT) or self._train.wants(Signal.WEIGHT_GRAD)
+        if self._scheduled or reads_weights:
+            self._follow_changes(self.completed)
+        self._watch.step_ends(reads_gradients=self._train.wants(Signal.WEIGHT_GRAD))
         records = self._weights.read(self.completed)
-        self._add_functional_sites()
+        self._recorded.add_functional(self.writer, self.queue)
         self._warn_of_passes()
         records += [*self._train.finish(), *own, *self._loss_scale.skipped(), *self._budget_flags]
         ended = clock()
         self._overhead.spent += ended - begun
         self._store(TRAIN, [*records, *self._overhead.read()])
         self._begin_step()
-        self._hooks.watch_weights()
+        self._recorded.watch_weights()
         # Before the flush, which writes run.json: it must not name a step whose rows are still on a device.
         self.writer.meta["steps"] = self.queue.safe_step(self.completed)
         self.queue.flush(due_only=True)
@@ -187,6 +255,7 @@ class Session:
         if self._stopped:
             yield
             return
+        self._follow_changes(self.completed)
         with self.measurement(name) as (phase, records):
             self.open_evaluation = phase
             self.router.evaluation_begins()
@@ -194,8 +263,9 @@ class Session:
             try:
                 yield
                 begun = clock()
+                self._follow_changes(self.completed)
                 self._warn_of_evaluation(name)
-                self._add_functional_sites()
+                self._recorded.add_functional(self.writer, self.queue)
                 records.extend(self._held_out.finish())
                 self._overhead.spent += clock() - begun
             finally:
@@ -239,13 +309,29 @@ class Session:
             silent = Notice.NOT_TRAINING in seen and self._train.lacks(Signal.NET_VALUE, Signal.NET_GRAD)
             for warning in notices.after_step(seen, nothing_recorded=silent):
                 self._failures.warn(warning)
-        # Going through all modules takes as long as a small step, so it is done only where functions are scanned for.
-        if self.router.intercept and (replaced := self.site_log.replaced()):
-            self._failures.warn(notices.REPLACED.format(layers=", ".join(replaced)))
+
+    def _forward_begins(self) -> None:
+        """Look at what has to be looked at before a forward pass: called by the hook on the model itself."""
+        if not self.router.evaluating:
+            self._watch.forward_begins()
+        if self._look and Notice.COMPILED not in self.router.notices:
+            self._look = False
+            self._follow_changes(self.completed + 1, tell=False)  # a warning, maybe an error, is for step()
+
+    def _follow_changes(self, step: int, *, tell: bool = True) -> None:
+        """Record the modules that the model has by now, if they are others than before, and tell of it."""
+        if self._stopped:
+            return
+        if self._recorded.follow(self.writer, step):
+            self._weights.exchange(self._recorded.weights)
+            self._watch.choose()
+        if tell:
+            self._recorded.tell()
 
     def _begin_step(self) -> None:
         wanted = bool(self._schedule(self.completed + 1))
         scheduled, paused = self._overhead.plan(wanted)
+        self._scheduled = self._look = scheduled
         self._scans += scheduled
         # Interception costs a little at every operator, so it is on now and then; the first step of all always scans.
         scans = scheduled and (self._scans <= FIRST_SCANS or self._scans % SCAN_EVERY == 0)
@@ -265,19 +351,6 @@ class Session:
         self._train.begin(TRAIN, scheduled=True)
         self._store(TRAIN, self._weights.read(self.completed, [Signal.WEIGHT]))
 
-    def _add_functional_sites(self) -> None:
-        """Add functional calls that were seen for the first time to the run's metadata, and the order as it is now."""
-        new = self.site_log.add_functional()
-        if new or self.site_log.order_changed():  # written with the next rows
-            self.writer.meta |= {"layers": self.site_log.describe(), "order": self.site_log.order()}
-        if not new:
-            return
-        known = [info.activation for info in new if info.activation is not None]
-        self.writer.meta["activations"] |= {a.name: saturation_area(a) for a in known}
-        self.queue.flush(wait=False)  # run.json must not name steps whose rows are not on their way to the disk
-        self.writer.add_derivatives({a.name: a.derivative for a in known})
-        self.writer.save_meta()
-
     def close(self, state: str, error: str | None) -> None:
         """Take everything off the model and close the run. May be called again.
 
@@ -289,29 +362,35 @@ class Session:
         """
         if self.closed:
             return
+        # One after the other, as warnings may be errors: what was recorded is written whatever happens before.
+        with ExitStack() as stack:
+            stack.callback(self.open_run.closed)
+            stack.callback(self._close_folder, state, error)
+            stack.callback(self.queue.flush)
+            stack.callback(self._record_the_end)
+            stack.callback(self._let_go)
+            self._follow_changes(self.completed)
+            self._watch.ends(any_step=self.completed > self._start, unmarked=not self._train.empty)
+
+    def _let_go(self) -> None:
         self._interventions.close()
         self._release()
         self.closed = True
-        # Nested, as warnings may be errors: what was recorded is written whatever happens before.
-        try:
-            self._record_the_end()
-        finally:
-            try:
-                self.queue.flush()
-            finally:
-                self._close_folder(state, error)
 
     def _record_the_end(self) -> None:
         if self._weights.read_at != self.completed and not self._stopped:
             self._record_weights_alone()
-        self._add_functional_sites()
-        self.writer.meta |= {"layers": self.site_log.describe(), "order": self.site_log.order()}
-        self.writer.meta["coverage"] = self.site_log.coverage().as_dicts()
-        self.writer.meta["cost"] = self._overhead.summary()
+        self._watch.tell_of_activations()
+        self._note_the_end()
         silent = self.site_log.silent()
         if silent and (self.completed > self._start or self._evaluated):
             layers = ", ".join(silent)
             self._failures.warn(f"no recorded forward pass went through {layers}: nothing of it was recorded")
+
+    def _note_the_end(self) -> None:
+        self._recorded.add_functional(self.writer, self.queue)
+        self.writer.meta["coverage"] = self.site_log.coverage().as_dicts()
+        self.writer.meta["cost"] = self._overhead.summary()
 
     def _close_folder(self, state: str, error: str | None) -> None:
         try:
@@ -331,6 +410,11 @@ class Session:
 
     def _release(self) -> None:
         """Take everything off the model; nothing is recorded any more."""
-        self._hooks.remove()
+        self._recorded.release()
         self._train.end()
         self._held_out.end()
+
+
+def _disk_failed(session: Session | None, error: Exception) -> None:
+    if session is not None:
+        session._disk_failed(error)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from dropdiag.model.made_weights import made_of
-from dropdiag.model.names import named_modules
 from dropdiag.model.order import Place
 from dropdiag.model.sites import ACTIVATION, LAZY, OUTPUT, WEIGHT, Site
 from dropdiag.probes.base import SiteInfo
@@ -38,6 +38,7 @@ class SiteLog:
 
     def __init__(self, sites: Sequence[Site], functional: FunctionalCalls, router: PassRouter) -> None:
         self.sites = list(sites)
+        self._gone: list[Site] = []
         self._functional, self._router = functional, router
         self.readings: Counter[str] = Counter()
         self.words: dict[str, str] = {}
@@ -61,7 +62,7 @@ class SiteLog:
 
     def describe(self) -> list[dict[str, Any]]:
         """Return the sites as rows of ``run.json``, in order of execution as far as that is known."""
-        return [self._described(site) for site in self._in_order(self.sites)]
+        return [self._described(site) for site in self._in_order([*self.sites, *self._gone])]
 
     def _described(self, site: Site) -> dict[str, Any]:
         calls = self._functional.formerly.get(site.layer) if site.functional else None
@@ -80,11 +81,19 @@ class SiteLog:
             if layer is not None and quantity.endswith("_stride") and isinstance(value, float):
                 self._strides[layer] = max(self._strides.get(layer, 1), int(value))
 
-    def replaced(self) -> list[str]:
-        """Return the layers whose module is no longer the one that is recorded."""
-        now = {(name, id(module)) for name, module in named_modules(self._functional.model)}
-        watched = [s for s in self.sites if not s.functional and s.skipped is None]
-        return [site.layer for site in watched if (site.path, id(site.module)) not in now]
+    @property
+    def surveyed(self) -> list[Site]:
+        """The sites of modules and parameters, as they are now."""
+        return [site for site in self.sites if site.layer not in self._functional.sites]
+
+    def exchange(self, now: Sequence[Site], gone: Sequence[Site], step: int) -> None:
+        """Take these for the sites of modules and parameters; those that are gone stay in the table."""
+        called = [site for site in self.sites if site.layer in self._functional.sites]
+        self.sites = [*now, *called]
+        reason = f"no longer part of the model, found at step {step}; recorded until then"
+        names = {(site.layer, site.kind) for site in self.sites}
+        left = [*self._gone, *(replace(site, skipped=site.skipped or reason) for site in gone)]
+        self._gone = [site for site in left if (site.layer, site.kind) not in names]  # a name may come back
 
     def silent(self) -> list[str]:
         """Return the layers that should be recorded and that no recorded pass went through."""
@@ -94,14 +103,17 @@ class SiteLog:
 
     def coverage(self) -> Coverage:
         """Return the table of all sites."""
-        listed = [*self.sites, *self._functional.dropouts.values()]
+        listed = [*self.sites, *self._gone, *self._functional.dropouts.values()]
         if Notice.COMPILED in self._router.notices:
             model, reason = self._functional.model, Notice.COMPILED.value
             listed.append(Site("(compiled)", ACTIVATION, model, functional=True, skipped=reason))
-        return Coverage([row for site in self._in_order(listed) for row in self._rows(site)])
+        calls: defaultdict[str, list[int]] = defaultdict(list)
+        for layer, call in sorted(self._router.passes):
+            calls[layer].append(call)
+        found = self._in_order(listed)
+        return Coverage([row for site in found for row in self._rows(site, calls.get(site.layer, [0]))])
 
-    def _rows(self, site: Site) -> Iterator[CoverageRow]:
-        calls = sorted(call for layer, call in self._router.passes if layer == site.layer) or [0]
+    def _rows(self, site: Site, calls: list[int]) -> Iterator[CoverageRow]:
         refused = self._router.refused(site.layer)
         for call in [0] if site.kind == WEIGHT else calls:
             fired = self.readings[site.layer] if site.kind == WEIGHT else self._router.passes[site.layer, call]
@@ -114,8 +126,8 @@ class SiteLog:
                 type=type(site.module).__name__,
                 functional=site.functional,
                 expected=late or site.skipped is None,
-                fired=0 if skipped else fired,
-                sampled=None if skipped else self._words(site, refused),
+                fired=fired,
+                sampled=None if skipped and not fired else self._words(site, refused),
                 skipped=skipped,
                 nodes=None if site.kind == WEIGHT else self._router.axes.words(site, call),
             )

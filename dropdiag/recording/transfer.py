@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
@@ -144,21 +143,11 @@ class TransferQueue:
             self._add([(w.step, w.phase, w.arrived()) for w in copies.waiting])
 
 
-def abandon(process: int, queue: TransferQueue, writer: RunWriter, _recorder: object) -> None:
-    """Keep the rows of a Recorder that was never closed: called when the process ends.
-
-    Parameters
-    ----------
-    process : int
-        The one that made the Recorder; in any other nothing is done.
-    queue : TransferQueue
-    writer : RunWriter
-    """
-    if os.getpid() != process:  # a child that was forked while recording: the run belongs to its parent
-        return
+def abandon(queue: TransferQueue, writer: RunWriter, why: str) -> None:
+    """Keep the rows of a Recorder that nobody can close any more, and mark its run as interrupted."""
     try:
         queue.flush()
-        writer.close("interrupted", "the Recorder was not closed")
+        writer.close("interrupted", why)
     except OSError as error:
         lost = f"{writer.path} refuses rows ({error.strerror}); {writer.waiting_rows} rows are lost"
         warnings.warn(lost, DropdiagWarning, stacklevel=2)

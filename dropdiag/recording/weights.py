@@ -54,6 +54,10 @@ class WeightReader:
         self._last = {layer: _reference(_gradient(parameter)) for layer, parameter in owned.items()}
         self.read_at: int | None = None
 
+    def exchange(self, weights: Sequence[SiteInfo]) -> None:
+        """Read these weights from now on."""
+        self._weights = weights
+
     def read(self, step: int, signals: Sequence[Signal] = (Signal.WEIGHT, Signal.WEIGHT_GRAD)) -> list[Record]:
         """Return what the probes make of the weights, and of their gradients, as they stand."""
         wanted = [signal for signal in signals if self._collector.wants(signal)]

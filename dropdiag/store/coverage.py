@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 
@@ -69,7 +69,7 @@ class Coverage(Sequence[CoverageRow]):
 
     def as_dicts(self) -> list[dict[str, Any]]:
         """Return the rows as plain dicts."""
-        return [asdict(row) for row in self.rows]
+        return [{name: getattr(row, name) for name in COLUMNS} for row in self.rows]
 
     @classmethod
     def from_dicts(cls, rows: Sequence[Mapping[str, Any]]) -> Coverage:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import operator
 import warnings
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ def check_new(path: Path) -> None:
         what = "holds a run" if (path / "run.json").exists() else "is not empty"
         raise RunError(
             f"{path} {what} already and nothing is ever overwritten; "
-            "choose another path, or resume=True to go on in an existing run"
+            'choose another path, let one be chosen below a folder (name="auto"), or resume=True to go on in a run'
         )
 
 
@@ -138,14 +139,28 @@ def check_ranks(path: Path) -> None:
         raise RunError(f"{path} holds {found or 'no ranks'}; this version reads runs of one rank ({known})")
 
 
-def as_json(meta: dict[str, Any]) -> str:
-    """Return ``meta`` as strict JSON; raise `ArgumentError` where it is none."""
-    try:  # NaN is no JSON, and most other readers refuse it
-        return json.dumps(meta, indent=1, allow_nan=False) + "\n"
+def as_json(meta: dict[str, Any], known: Mapping[str, str] | None = None) -> str:
+    """Return ``meta`` as strict JSON, rows of a table one a line; raise `ArgumentError` where it is none.
+
+    ``known``: values whose JSON is there already, by name.
+    """
+    known = known or {}
+    try:
+        lines = [f" {json.dumps(key)}: {known.get(key) or value_as_json(value)}" for key, value in meta.items()]
+        return "{\n" + ",\n".join(lines) + "\n}\n"
     except (TypeError, ValueError) as error:
         raise ArgumentError(
             f"config= must hold only what JSON knows (text, finite numbers, true/false, null, lists, dicts): {error}"
         ) from error
+
+
+def value_as_json(value: object) -> str:
+    """Return one value of ``run.json`` as strict JSON."""
+    # NaN is no JSON, and most other readers refuse it. With an indent, json takes ten times as long.
+    if isinstance(value, list) and value and all(isinstance(row, dict) for row in value):
+        row_as_json = json.JSONEncoder(allow_nan=False).encode
+        return "[\n  " + ",\n  ".join(map(row_as_json, value)) + "\n ]"
+    return json.dumps(value, indent=1, allow_nan=False).replace("\n", "\n ")
 
 
 def now() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from dropdiag.errors import RunError
 from dropdiag.store.background import Background
 from dropdiag.store.files import compact, replace_file
-from dropdiag.store.folder import as_json, check_new, joined_meta, now, read_meta
+from dropdiag.store.folder import as_json, check_new, joined_meta, now, read_meta, value_as_json
 from dropdiag.store.jobs import Derivatives, Meta, Numbers, Rows
 from dropdiag.store.rows import HistogramRow, ScalarRow
 from dropdiag.store.schema import FORMAT, SCHEMA_VERSION
@@ -85,10 +86,24 @@ class RunWriter:
             "format": FORMAT, "schema": SCHEMA_VERSION, "name": path.name, "created": now(),
             "ended": None, "state": "running", "error": None, **meta, "sessions": [*sessions, session],
         }  # fmt: skip
-        as_json(self.meta)  # refuses what is no JSON before anything is written
+        self._layers: tuple[object, str] = None, ""
+        text = self._as_json()  # refuses what is no JSON before anything is written
         self._create(resume=resume_from is not None)
         self._numbers = Numbers(self._folder, self._last_number())
-        replace_file(self._meta_path, as_json(self.meta).encode())
+        try:
+            replace_file(self._meta_path, text.encode())
+        except BaseException:
+            if resume_from is None:
+                self._remove()
+            raise
+
+    def _as_json(self) -> str:
+        # A network may have ten thousand layers, and run.json is written at every flush: they are made JSON once. Their
+        # list is never changed in place, a new one comes in its place.
+        layers = self.meta.get("layers", [])
+        if self._layers[0] is not layers:
+            self._layers = layers, value_as_json(layers)
+        return as_json(self.meta, {"layers": self._layers[1]} if layers else None)
 
     def _create(self, *, resume: bool) -> None:
         if not resume:
@@ -184,7 +199,7 @@ class RunWriter:
     def save_meta(self, **changes: Any) -> None:
         """Change ``run.json`` (whole, atomically), after what was handed over before."""
         self.meta.update(changes)
-        self.background.submit(Meta(self._meta_path, as_json(self.meta)))
+        self.background.submit(Meta(self._meta_path, self._as_json()))
 
     def close(self, state: str, error: str | None = None) -> Exception | None:
         """Write what waits, compact the run if it ended well, and note how it ended.
@@ -217,6 +232,24 @@ class RunWriter:
         finally:
             self.background.stop()
         return failure
+
+    def discard(self) -> None:
+        """Take back a new run that could not begin: its files are removed.
+
+        Raises
+        ------
+        OSError
+            If they cannot be removed.
+        """
+        try:
+            self.drain()
+        finally:
+            self.background.stop()
+            self._remove()
+
+    def _remove(self) -> None:
+        shutil.rmtree(self._folder, ignore_errors=True)
+        self._meta_path.unlink(missing_ok=True)
 
     def _compact(self) -> Exception | None:
         try:

@@ -14,11 +14,13 @@ SMALL = ["--models", "mlp", "--rounds", "2", "--block", "1", "--threads", "1", "
 RUNS = {
     "overhead": [*SMALL, "--monitors", "empty hooks", "dropdiag paper / 1", "dropdiag full / 1"],
     "histogram": ["--sizes", "1000"],
+    "sites": ["--layers", "3", "30", "--rounds", "1"],
     "store": ["--steps", "4", "--monitors", "dropdiag paper / 1", "--runs", "12", "--repetitions", "1"],
 }
 PRINTED = {
     "overhead": ["dropdiag paper / 1", "recorded"],
     "histogram": ["update", "KDE"],
+    "sites": ["scheduled step", "coverage"],
     "store": ["MB / 1,000 steps", "read back", "12 runs"],
 }
 

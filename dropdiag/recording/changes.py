@@ -1,0 +1,121 @@
+"""Which modules and parameters a model has, looked at again and again: what came, and what is gone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, TypeAlias
+
+from torch import Tensor, nn
+
+from dropdiag.model.hook_base import why_unhookable
+from dropdiag.model.sites import WEIGHT, Site, survey
+
+NAMED: Final = 5
+"""Sites of a kind of change that are named."""
+
+Structure: TypeAlias = list[tuple[str, nn.Module, list[str]]]
+"""Name, module, and the names of its own parameters."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """What differs between the sites before and now: each is in one of the lists.
+
+    Attributes
+    ----------
+    kept, came, gone : list of Site
+        Sites that are recorded, or would be if they were not left out; what stays is the same object as before.
+    """
+
+    kept: list[Site]
+    came: list[Site]
+    gone: list[Site]
+
+    def __bool__(self) -> bool:
+        return bool(self.came or self.gone)
+
+    def __str__(self) -> str:
+        came, gone = _names(self.came), _names(self.gone)
+        parts = {
+            "exchanged": [name for name in came if name in gone],
+            "new": [name for name in came if name not in gone],
+            "gone": [name for name in gone if name not in came],
+        }
+        return "; ".join(f"{what}: {_listed(names)}" for what, names in parts.items() if names)
+
+
+class ModuleWatch:
+    """Remembers the modules of a model.
+
+    Parameters
+    ----------
+    model : nn.Module
+    why_not : callable
+        Layer name -> why it is left out, or None.
+    """
+
+    def __init__(self, model: nn.Module, why_not: Callable[[str], str | None]) -> None:
+        self._model, self._why_not = model, why_not
+        self._known = _structure(model)
+
+    def changed(self) -> bool:
+        """Whether modules or parameters came or went since the last time that this was asked."""
+        now = _structure(self._model)
+        # The modules themselves are held and compared, not their ids, which new modules are given again.
+        if len(now) == len(self._known) and all(map(_same, now, self._known)):
+            return False
+        self._known = now
+        return True
+
+    def change(self, before: Sequence[Site]) -> Change:
+        """Survey the model again, and compare it with the sites of before."""
+        known = {_key(site): site for site in before}
+        refused = {name: reason for name, module, _ in self._known if (reason := why_unhookable(module))}
+        now = [known.get(_key(site)) or self._chosen(site, refused) for site in survey(self._model)]
+        keys, modules = {_key(site) for site in now}, {id(module) for _, module, _ in self._known}
+        rest = [site for site in before if _key(site) not in keys and id(site.module) in modules]
+        now += [site for site in rest if _is_computed(site)]
+        keys = {_key(site) for site in now}
+        return Change(
+            kept=[site for site in now if _key(site) in known],
+            came=[site for site in now if _key(site) not in known],
+            gone=[site for site in before if _key(site) not in keys],
+        )
+
+    def _chosen(self, site: Site, refused: dict[str, str]) -> Site:
+        inside = next((why for name, why in refused.items() if f"{site.path}.".startswith(f"{name}.")), None)
+        reason = None if inside is None else f"it {inside}"
+        return replace(site, skipped=site.skipped or self._why_not(site.layer) or reason)
+
+
+def _structure(model: nn.Module) -> Structure:
+    # A parameter may be None and get a value later. The table is private; named_parameters() takes three times as long.
+    return [
+        (name, module, [key for key, value in module._parameters.items() if value is not None])
+        for name, module in model.named_modules()
+    ]
+
+
+def _same(a: tuple[str, nn.Module, list[str]], b: tuple[str, nn.Module, list[str]]) -> bool:
+    return a[1] is b[1] and a[0] == b[0] and a[2] == b[2]
+
+
+def _key(site: Site) -> tuple[object, ...]:
+    return site.layer, site.kind, site.parameter, site.axis_rule, id(site.module)
+
+
+def _is_computed(site: Site) -> bool:
+    """Whether a weight is no parameter any more, but still what its layer uses."""
+    # prune and spectral norm put a tensor that they compute in its place, FSDP does so for the time of a pass.
+    is_parameter = site.kind != WEIGHT or site.parameter in site.module._parameters
+    return not is_parameter and isinstance(site.module.__dict__.get(site.parameter), Tensor)
+
+
+def _names(sites: Sequence[Site]) -> dict[str, None]:
+    return dict.fromkeys(site.layer for site in sites if site.recordable)
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more
