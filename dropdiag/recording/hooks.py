@@ -19,6 +19,7 @@ from dropdiag.model.hook_base import DropdiagHook
 from dropdiag.model.sites import ACTIVATION, LAZY, OUTPUT, WEIGHT, Site, layers_of_both_kinds
 from dropdiag.probes.base import Signal, SiteInfo
 from dropdiag.recording import compiled
+from dropdiag.recording.compiled_sites import CompiledSites
 from dropdiag.recording.functional import FunctionalCalls
 from dropdiag.recording.notices import Notice
 from dropdiag.recording.overhead import clock
@@ -194,7 +195,7 @@ class Hooks:
         self._hooks: list[DropdiagHook] = []
         self.calls, self.router = calls, router
         self._watched: dict[SiteInfo, tuple[Tensor, int] | None] = {}
-        self._compiled = compiled.CompiledSites(model, router, weights)
+        self._compiled = CompiledSites(model, router, weights)
         try:
             begins = _ForwardBegins(self, self._compiled.open(None), dropouts)
             self._add(model.register_forward_pre_hook, begins)
