@@ -8,18 +8,14 @@ the schedule is decided inside them, so a schedule never causes a new compilatio
 
 from __future__ import annotations
 
-import functools
 import itertools
-import sys
 import weakref
-from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch._higher_order_ops.effects import _EffectType, _register_effectful_op
 
-from dropdiag.model.sites import Site
 from dropdiag.probes.base import SiteInfo
 from dropdiag.recording import tracing
 from dropdiag.recording.backward import backward_number
@@ -27,9 +23,7 @@ from dropdiag.recording.calls import Call
 from dropdiag.recording.notices import Notice
 from dropdiag.recording.overhead import clock
 from dropdiag.recording.passes import PassRouter
-from dropdiag.recording.traced_order import LayerRuns, TracedOrder, by_module, is_compiled
-from dropdiag.recording.views import watched
-from dropdiag.sketches.native import PLAIN
+from dropdiag.recording.views import part_of
 
 OPEN_CALLS: Final = 4096
 """Passes of a site whose gradients are still waited for; older ones are assumed to have none."""
@@ -38,6 +32,16 @@ _numbers = itertools.count()
 # An operator's arguments are tensors and numbers: it finds its site, which no graph may hold, by a number.
 # Weakly: the hooks on the model hold it, so that a model that nobody has any more is freed.
 _sites: weakref.WeakValueDictionary[int, CompiledSite] = weakref.WeakValueDictionary()
+
+
+def next_number() -> int:
+    """Return a number by which a graph can name something of ours."""
+    return next(_numbers)
+
+
+def forget(number: int) -> None:
+    """Make the operators of a site do nothing from now on."""
+    _sites.pop(number, None)
 
 
 class Order:
@@ -67,7 +71,8 @@ class CompiledSite:
     """
 
     def __init__(self, router: PassRouter, info: SiteInfo | None, order: Order) -> None:
-        self.number = next(_numbers)
+        self.number = next_number()
+        _sites[self.number] = self
         self.router, self.info, self.order = router, info, order
         self.pending: list[Call | None] = []
         self.open_calls: dict[int, Call] = {}
@@ -114,100 +119,6 @@ class CompiledSite:
             self.router.notices.add(Notice.RECOMPUTED)
             return 0
         return waiting[0]
-
-
-class CompiledSites:
-    """The compiled sites of one recorded model, and the compiler's settings that recording needs."""
-
-    def __init__(self, model: nn.Module, router: PassRouter, weights: Sequence[Site] = ()) -> None:
-        self._router, self._model, self._weights = router, model, weights
-        self._traced = TracedOrder(router)
-        self._layers: list[LayerRuns] | None = None
-        plain = (p for p in model.parameters() if type(p) in PLAIN)  # nothing is asked of a subclass
-        device = next((p.device for p in plain if not p.is_meta), torch.device("cpu"))
-        self._order = Order(device)
-        self._opened: list[int] = []
-        self._skipped_guards = _guard_hooks()
-        self._limits: dict[str, int] = {}
-
-    def open(self, info: SiteInfo | None) -> CompiledSite:
-        """Open the compiled site of a site, or of the model itself."""
-        site = CompiledSite(self._router, info, self._order)
-        _sites[site.number] = site
-        self._opened.append(site.number)
-        traced = self._begins if info is None else functools.partial(self._passes, info.site.layer)
-        tracing.call_when_traced(site.number, traced)
-        return site
-
-    def _passes(self, layer: str) -> None:
-        self._raise_limits()
-        self._traced.passes(layer)
-
-    def _raise_limits(self) -> None:
-        # Parts of the same code (the blocks of a transformer) share a graph, but each hook has a number of its own,
-        # which makes a graph for each part. Beyond the limit, 8, parts would run without the compiler, in another way.
-        config = _dynamo().config
-        for name in ("recompile_limit", "accumulated_recompile_limit"):
-            if name not in self._limits and hasattr(config, name):
-                self._limits[name] = getattr(config, name)
-                setattr(config, name, self._limits[name] + len(self._opened))
-
-    def _begins(self) -> None:
-        self._raise_limits()
-        self._traced.begins()
-        self._watch_layers()
-
-    def look_for_compiled_parts(self) -> None:
-        """Watch which weights run where parts of the model are compiled. May be called again."""
-        if self._layers is None and is_compiled(self._model):
-            self._watch_layers()
-
-    def _watch_layers(self) -> None:
-        # A hook on every layer costs eager models more than the order of compiled ones is worth: only where needed.
-        if self._layers is not None:
-            return
-        self._layers = []
-        for module, names in by_module(self._weights).items():
-            number = next(_numbers)
-            self._opened.append(number)
-            tracing.call_when_traced(number, functools.partial(self._traced.runs, names))
-            hook = LayerRuns(number)
-            hook.attach(module.register_forward_pre_hook, with_kwargs=True)
-            self._layers.append(hook)
-
-    def close(self) -> None:
-        """Close all of them: graphs that still refer to them record nothing. May be called again."""
-        for number in self._opened:
-            _sites.pop(number, None)
-            tracing.forget(number)
-        for hook in self._layers or ():
-            hook.remove()
-        self._layers = []
-        self._opened.clear()
-        for name, limit in self._limits.items():
-            setattr(_dynamo().config, name, limit)
-        self._limits.clear()
-        if self._skipped_guards is not None:
-            _dynamo().config.skip_nnmodule_hook_guards = self._skipped_guards
-            self._skipped_guards = None
-
-
-def _guard_hooks() -> bool | None:
-    """Make graphs depend on hooks and drop those that do not; return the setting before, None without a compiler."""
-    # By default (since pytorch#98371) a compiled graph does not notice hooks that came later (pytorch#117758), and the
-    # graph of a like model without hooks is used for one with hooks: nothing would be recorded, without a word.
-    dynamo = _dynamo()
-    if dynamo is None:  # nothing was ever compiled in this process
-        return None
-    before: bool = dynamo.config.skip_nnmodule_hook_guards
-    dynamo.config.skip_nnmodule_hook_guards = False
-    dynamo.reset()
-    return before
-
-
-def _dynamo() -> Any:
-    module = sys.modules.get("torch._dynamo")  # importing it takes seconds: only who compiles has it
-    return module if hasattr(module, "reset") else None  # another thread may be importing it right now
 
 
 def trace_begin(site: CompiledSite) -> None:
@@ -301,9 +212,11 @@ _library.define("watch(Tensor z, Tensor token, int number, bool inplace) -> ()")
 # pass, and leaves net_grad in the graph alone; in graphs without gradients there is nothing to watch.
 @torch.library.impl(_library, "watch", "Autograd")
 def _watch(z: Tensor, token: Tensor, number: int, inplace: bool) -> None:
-    tensor, part = watched(z) if inplace else (z, None)
-    if tensor is None or not z.requires_grad:
+    base = z._base if inplace else None  # as in `views.watched`, but of the compiler's own class
+    if not z.requires_grad or (base is not None and base.dtype != z.dtype):
         return
+    part = None if base is None else part_of(z, base)
+    tensor = z if base is None else base
     tensor.register_hook(  # type: ignore[no-untyped-call]
         lambda g: torch.ops.dropdiag.net_grad(g if part is None else part(g), token, number)
     )

@@ -19,6 +19,7 @@ from dropdiag.model.sites import ACTIVATION, LAZY, OUTPUT, WEIGHT, Site
 from dropdiag.probes.base import Signal, SiteInfo
 from dropdiag.recording import compiled
 from dropdiag.recording.calls import Call
+from dropdiag.recording.compiled_sites import CompiledSites
 from dropdiag.recording.functional import FunctionalCalls
 from dropdiag.recording.hook_places import HookPlaces, is_last
 from dropdiag.recording.notices import Notice
@@ -220,7 +221,7 @@ class Hooks:
         self.calls, self.router = calls, router
         self.places = HookPlaces(model)
         self._watched: dict[SiteInfo, tuple[Tensor, int] | None] = {}
-        self._compiled = compiled.CompiledSites(model, router, weights)
+        self._compiled = CompiledSites(model, router, weights)
         try:
             self._begins = _ForwardBegins(self, self._compiled.open(None), dropouts)
             self._add(None, model.register_forward_pre_hook, self._begins)

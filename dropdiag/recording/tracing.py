@@ -18,6 +18,7 @@ _places = itertools.count()
 # number of times that they had been overwritten, by place.
 _found = INSIDE
 _entered: dict[int, tuple[Tensor, int]] = {}
+_overwritten: set[int] = set()
 
 
 def where_watched(z: Tensor, place: int) -> str:  # noqa: ARG001 - `_look` reads them
@@ -87,10 +88,14 @@ def call_when_traced(number: int, function: Callable[[], None]) -> None:
 
 
 def overwritten(place: int) -> bool:
-    """Whether a graph overwrites the net value of an operator at this place after it came in from outside."""
-    # Its hook is registered when the graph has run, so it would get the gradient of the new value.
-    fake, version = _entered.get(place, (None, 0))
-    return fake is not None and fake._version != version
+    """Whether a graph overwrites the net value of an operator at this place after it came in from outside.
+
+    To be asked when the graph runs.
+    """
+    # A hook on it is registered when the graph has run, so it would get the gradient of the new value, or none.
+    _overwritten.update(at for at, (fake, version) in _entered.items() if fake._version != version)
+    _entered.clear()  # what runs has been traced: nothing that belongs to the compiler is kept
+    return place in _overwritten
 
 
 def forget(number: int) -> None:

@@ -30,10 +30,11 @@ def watched(z: Tensor) -> tuple[Tensor | None, Part | None]:
         return z, None
     if type(base) not in PLAIN or base.dtype != z.dtype:
         return None, None  # a real view of complex numbers, or of a subclass
-    return base, _part(z, base)
+    return base, part_of(z, base)
 
 
-def _part(z: Tensor, base: Tensor) -> Part:
+def part_of(z: Tensor, base: Tensor) -> Part:
+    """Return what takes the gradient of a view out of the gradient of its base."""
     # Numbers alone are kept: a reference to z or its base would keep the activation's memory until backward.
     view = z.size(), z.stride(), z.storage_offset() - base.storage_offset()
     size, stride = base.size(), base.stride()
