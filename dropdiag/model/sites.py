@@ -15,7 +15,7 @@ from torch.nn.utils import parametrize
 from dropdiag.deprecation import warn_of
 from dropdiag.errors import ArgumentError
 from dropdiag.model.activations import activation_name, is_activation
-from dropdiag.model.dropouts import is_dropout, layer_dropout, rate_of
+from dropdiag.model.dropouts import DropoutKind, is_dropout, kind_of, layer_dropout, plain_rate, rate_of
 
 LayerPatterns: TypeAlias = str | Sequence[str] | None
 """What ``include=`` and ``exclude=`` take: a shell pattern for layer names, or several."""
@@ -59,6 +59,10 @@ class Site:
         Other names of the same module or parameter.
     path : str
         Name of ``module`` in the model.
+    dropout : DropoutKind or None
+        The kind of a dropout.
+    rate : float or None
+        Its rate when it was found; None where it has none, or one that is learned on an accelerator.
     skipped : str or None
         Why the site is not recorded, if it is not.
     """
@@ -73,6 +77,8 @@ class Site:
     gate_dim: int | None = None
     aliases: tuple[str, ...] = ()
     path: str = ""
+    dropout: DropoutKind | None = field(default=None, repr=False, compare=False)
+    rate: float | None = None
     skipped: str | None = None
 
     @property
@@ -125,7 +131,12 @@ class Site:
             "functional": self.functional,
             "aliases": list(self.aliases),
             "skipped": self.skipped,
+            **(self._describe_dropout() if self.kind == DROPOUT else {}),
         }
+
+    def _describe_dropout(self) -> dict[str, Any]:
+        grain = None if self.dropout is None else self.dropout.grain
+        return {"rate": self.rate, "grain": grain, "applied_to": None, "feeds": None}
 
 
 def survey(model: nn.Module) -> list[Site]:
@@ -152,7 +163,8 @@ def survey(model: nn.Module) -> list[Site]:
         axis_rule = axis_rule_of(module) or axis_rule
         sites.extend(replace(site, path=name) for site in _weights(name, module))
         if inner := layer_dropout(module):
-            sites.append(dropout_site(f"{name or '(model)'}:{inner}", module, rate_of(module), path=name))
+            layer = f"{name or '(model)'}:{inner.listed_as}"
+            sites.append(dropout_site(layer, inner, module, rate_of(module), path=name))
         found = _module_site(name or "(model)", module, axis_rule)
         if found is None:
             continue
@@ -197,13 +209,17 @@ def _module_site(layer: str, module: nn.Module, axis_rule: str | None) -> Site |
         return Site(layer, ACTIVATION, module, activation=activation_name(module), axis_rule=axis_rule, gate_dim=gate)
     if isinstance(module, (nn.RNNBase, nn.MultiheadAttention)):
         return Site(layer, OUTPUT, module, axis_rule=LAST)
-    return replace(dropout_site(layer, module, rate_of(module)), functional=False) if is_dropout(module) else None
+    kind = kind_of(module) if is_dropout(module) else None
+    if kind is None:
+        return None
+    return replace(dropout_site(layer, kind, module, rate_of(module)), functional=False, axis_rule=axis_rule)
 
 
-def dropout_site(layer: str, module: nn.Module, rate: object, *, path: str = "") -> Site:
+def dropout_site(layer: str, kind: DropoutKind, module: nn.Module, rate: object, *, path: str = "") -> Site:
     """Return the site of a dropout that a module draws in its forward method."""
-    reason = f"a dropout (rate {rate}) is listed, not measured"
-    return Site(layer, DROPOUT, module, functional=True, path=path, skipped=reason)
+    known = plain_rate(rate)
+    number = known if isinstance(known, float) else None
+    return Site(layer, DROPOUT, module, functional=True, path=path, dropout=kind, rate=number)
 
 
 def _weights(name: str, module: nn.Module) -> Iterator[Site]:

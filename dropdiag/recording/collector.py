@@ -11,6 +11,7 @@ from dropdiag.errors import ArgumentError
 from dropdiag.probes.base import Probe, ProbeValue, Signal, SiteInfo
 from dropdiag.recording.records import Record, one_number
 from dropdiag.sketches.base import Sketch
+from dropdiag.sketches.dropout import MaskedPass
 from dropdiag.sketches.histogram import HistogramSketch, Sparse
 from dropdiag.sketches.native import PLAIN
 
@@ -100,18 +101,18 @@ class Collector:
             return None
         return new  # a None for the sketch is kept as well: the probe is not asked again in this step
 
-    def update(self, opened: list[Opened], info: SiteInfo, tensor: Tensor) -> None:
+    def update(self, opened: list[Opened], info: SiteInfo, tensor: Tensor | MaskedPass) -> None:
         """Update open sketches; keep no reference to the tensor."""
         for key, sketch in opened:
             try:
                 # Checked here and not in sketches: a user's own sketch has to be kept from subclasses as well.
-                if type(tensor) not in PLAIN:
+                if type(tensor) not in PLAIN and isinstance(tensor, Tensor):
                     raise _unread(tensor)
-                sketch.update(tensor)
+                sketch.update(tensor)  # type: ignore[arg-type]  # what a probe's signal is, its sketch takes
             except Exception as error:  # noqa: BLE001 - as above
                 self._fail(key, info, error)
 
-    def feed(self, signal: Signal, info: SiteInfo, call: int, tensor: Tensor) -> None:
+    def feed(self, signal: Signal, info: SiteInfo, call: int, tensor: Tensor | MaskedPass) -> None:
         """Update the sketches of a tensor; keep no reference to it."""
         self.update(self.open(signal, info, call), info, tensor)
 
@@ -120,6 +121,11 @@ class Collector:
         for probe in self._active.get(signal, ()):
             self._open.pop((probe, info.site.layer, call), None)
         self.feed(signal, info, call, tensor)
+
+    def fail(self, signal: Signal, info: SiteInfo, error: Exception) -> None:
+        """Disable the probes of a signal at a site: what they are fed with could not be made."""
+        for probe in self._active.get(signal, ()):
+            self._fail((probe, info.site.layer, 0), info, error)
 
     def _fail(self, failed: Key, info: SiteInfo, error: Exception) -> None:
         probe, layer, _ = failed

@@ -5,21 +5,29 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from types import FrameType
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from dropdiag.model.activations import Activation, describe_function, is_activation
-from dropdiag.model.dropouts import DropoutKind, is_torch_dropout
+from dropdiag.model.dropouts import DropoutKind, kind_of, plain_rate
 from dropdiag.model.hook_base import DropdiagHook
 from dropdiag.model.sites import ACTIVATION, Site, axis_rule_inside, dropout_site
 from dropdiag.probes.base import SiteInfo
-from dropdiag.recording.functions import FUNCTIONS, Function, argument, bound
+from dropdiag.recording.functions import FUNCTIONS, PYTHON_FUNCTIONS, Function, argument, bound
+from dropdiag.recording.masks import Begun, MaskReader
 from dropdiag.recording.overhead import clock
 from dropdiag.recording.passes import Call, PassRouter
+
+
+OWN_DRAW: Final = (
+    "numbers drawn by bernoulli in its forward method: if they are a mask, it is not measured; use F.dropout or "
+    "nn.Dropout, or give its class a name that the table of dropout kinds knows"
+)
 
 
 class FunctionalCalls(TorchFunctionMode):
@@ -34,6 +42,7 @@ class FunctionalCalls(TorchFunctionMode):
     ----------
     model : nn.Module
     router : PassRouter
+    masks : MaskReader
     skipped : callable
         Layer name -> why it is not recorded, or None.
     on_failure : callable
@@ -44,22 +53,32 @@ class FunctionalCalls(TorchFunctionMode):
         self,
         model: nn.Module,
         router: PassRouter,
+        masks: MaskReader,
         skipped: Callable[[str], str | None],
         on_failure: Callable[[str, Exception], None],
     ) -> None:
         super().__init__()
         self.model = model
-        self._router, self._skipped, self._on_failure = router, skipped, on_failure
+        self._router, self._masks, self._skipped, self._on_failure = router, masks, skipped, on_failure
         self._names = {id(module): name or "(model)" for name, module in model.named_modules()}
+        self._kinds = {id(m): kind for m in model.modules() if (kind := kind_of(m)) is not None}
         self._known: dict[str, Activation | None] = {}
         self.sites: dict[str, SiteInfo] = {}
-        self.dropouts: dict[str, Site] = {}
+        self.dropouts: dict[str, SiteInfo] = {}
         self.new: list[SiteInfo] = []
         self._entered = False
         self._failed = False
         self._thread = 0
         self._depth = 0
         self._armed: dict[int, tuple[_Recomputation, _Recomputation]] = {}
+
+    @property
+    def needed(self) -> bool:
+        """Whether a training step has to be intercepted for the sites that are known."""
+        if self.sites:
+            return True
+        inside = self.dropouts or any(kind.by_functions for kind in self._kinds.values())
+        return bool(inside) and self._masks.counting
 
     def begin(self) -> None:
         """Start intercepting: the model's forward pass begins."""
@@ -92,32 +111,41 @@ class FunctionalCalls(TorchFunctionMode):
         if torch.compiler.is_compiling():  # a compiled part of the model is being traced
             return func(*args, **keywords)
         begun = clock()
-        call = self._before(function, self._nearest(sys._getframe(1)), args, keywords)
+        call = self._before(function, sys._getframe(1), args, keywords)
         self._router.overhead.spent += clock() - begun
         result = func(*args, **keywords)
-        if call is not None and isinstance(result, Tensor):
+        if isinstance(call, Begun):
+            begun = clock()
+            self._masks.ends(call, result)
+            self._router.overhead.spent += clock() - begun
+        elif call is not None and isinstance(result, Tensor):
             begun = clock()
             self._router.node_value(call, result)
             self._router.overhead.spent += clock() - begun
         return result
 
     def _before(
-        self, function: Function, module: nn.Module | None, args: Sequence[Any], keywords: dict[str, Any]
-    ) -> Call | None:
-        """Note what is called; return the call if it is an activation that is recorded."""
-        if module is None:
-            return None
-        if function.dropout is not None:
-            self._note_dropout(function.dropout, self._layer(function, module), module, args, keywords)
-            return None
-        if self._failed or is_activation(module):
+        self, function: Function, frame: FrameType, args: Sequence[Any], keywords: dict[str, Any]
+    ) -> Call | Begun | None:
+        """Note what is called; return the call if it is an activation or a dropout that is recorded."""
+        module = self._nearest(frame)
+        if module is None or self._failed:
             return None
         try:
-            return self._net_value(function, module, args, keywords)
+            if function.draws:
+                return self._drawn(frame, module)
+            if function.dropout is not None:
+                return self._dropout(function, function.dropout, module, args, keywords)
+            return None if self._makes_no_site(module) else self._net_value(function, module, args, keywords)
         except Exception as error:  # noqa: BLE001 - recording must not end the training
             self._failed = True
             self._on_failure(self._layer(function, module), error)
             return None
+
+    def _makes_no_site(self, module: nn.Module) -> bool:
+        """Whether the activations that a module calls are its own, or part of drawing its mask."""
+        kind = self._kinds.get(id(module))
+        return is_activation(module) or (kind is not None and kind.own_activations)
 
     def _nearest(self, frame: FrameType | None) -> nn.Module | None:
         # The module whose method called the function: the nearest frame whose first argument, `self`, is a module of
@@ -187,15 +215,64 @@ class FunctionalCalls(TorchFunctionMode):
             self.new.append(self.sites[layer])
         return self.sites[layer]
 
-    def _note_dropout(
-        self, kind: DropoutKind, layer: str, module: nn.Module, args: Sequence[Any], keywords: dict[str, Any]
-    ) -> None:
+    def _dropout(
+        self, function: Function, kind: DropoutKind, module: nn.Module, args: Sequence[Any], keywords: dict[str, Any]
+    ) -> Begun | None:
+        """Take in a call of a dropout."""
+        if not self._masks.listening:
+            return None
         rate = argument(args, keywords, *kind.argument)
-        if rate and layer not in self.dropouts and not is_torch_dropout(module):  # which calls it itself
-            self.dropouts[layer] = dropout_site(layer, module, rate)
+        draws = kind.training is None or bool(_flag(args, keywords, *kind.training))
+        x = args[0] if args else keywords.get("input", keywords.get("query"))
+        own = self._kinds.get(id(module))
+        if own is not None and (own.grain == kind.grain or not own.inside_layer):  # the module is the site
+            return self._masks.inside(module, x, rate) if own.by_functions and draws else None
+        info = self._dropout_info(self._layer(function, module), kind, module, rate)
+        return None if info is None else self._masks.begins(self._router.located(info), x, rate, draws=draws)
+
+    def _drawn(self, frame: FrameType, module: nn.Module) -> Begun | None:
+        """Take in numbers that are drawn in a forward method: by a dropout of another library, or by nobody known."""
+        if id(module) in self._kinds or not self._masks.listening:
+            return None
+        name = frame.f_code.co_name
+        kind = PYTHON_FUNCTIONS.get(name)
+        if kind is None:
+            self._own_draw(module)
+            return None
+        given = frame.f_locals
+        rate = next((given[name] for name in kind.rates if name in given), None)
+        info = self._dropout_info(f"{self._names[id(module)]}:{name}", kind, module, rate)
+        x = given.get(frame.f_code.co_varnames[0]) if kind.grain == "sample" else None
+        return None if info is None else self._masks.begins(self._router.located(info), x, rate, draws=True)
+
+    def _dropout_info(self, layer: str, kind: DropoutKind, module: nn.Module, rate: object) -> SiteInfo | None:
+        """Return the site of a dropout that is called, which is made at the first call with another rate than 0."""
+        if layer not in self.dropouts:
+            if plain_rate(rate) == 0:
+                return None
+            site = dropout_site(layer, kind, module, rate)
+            site = replace(site, axis_rule=axis_rule_inside(module), skipped=self._skipped(layer))
+            self.dropouts[layer] = SiteInfo(site, None)
+            self.new.append(self.dropouts[layer])
+        info = self.dropouts[layer]
+        return info if info.site.skipped is None else None
+
+    def _own_draw(self, module: nn.Module) -> None:
+        layer = f"{self._names[id(module)]}:bernoulli"
+        if layer not in self.dropouts:
+            site = replace(dropout_site(layer, DropoutKind("unknown"), module, None), skipped=OWN_DRAW)
+            self.dropouts[layer] = SiteInfo(site, None)
+            self.new.append(self.dropouts[layer])
 
     def _layer(self, function: Function, module: nn.Module) -> str:
         return f"{self._names[id(module)]}:{function.name}"
+
+
+def _flag(args: Sequence[Any], keywords: Mapping[str, Any], position: int, names: Sequence[str], default: bool) -> Any:
+    """Return a call's argument that says whether it draws."""
+    if len(args) > position:
+        return args[position]
+    return next((keywords[name] for name in names if name in keywords), default)
 
 
 class _Recomputation(DropdiagHook):

@@ -17,11 +17,12 @@ from dropdiag.model.dropouts import DROPOUT_KINDS, DropoutKind
 
 
 class Function(NamedTuple):
-    """A function that is intercepted: an activation, or a dropout of a kind."""
+    """A function that is intercepted: an activation, a dropout of a kind, or one that draws numbers for a mask."""
 
     name: str
     inplace: bool = False
     dropout: DropoutKind | None = None
+    draws: bool = False
 
 
 def _every_spelling() -> dict[Callable[..., Any], Function]:
@@ -36,10 +37,13 @@ def _every_spelling() -> dict[Callable[..., Any], Function]:
                 function = getattr(home, name + suffix, None)
                 if callable(function):
                     found.setdefault(function, Function(name, bool(suffix), kind))
-    return {**found, torch.special.expit: Function("sigmoid"), F.glu: Function("glu")}
+    draws = dict.fromkeys((torch.bernoulli, Tensor.bernoulli, Tensor.bernoulli_), Function("bernoulli", draws=True))
+    return {**found, **draws, torch.special.expit: Function("sigmoid"), F.glu: Function("glu")}
 
 
 FUNCTIONS: Final = _every_spelling()
+PYTHON_FUNCTIONS: Final = {name: kind for kind in DROPOUT_KINDS for name in kind.python_functions}
+"""Dropouts of other libraries that are functions, by the name of the function that calls ``bernoulli_``."""
 _OWN: Final[dict[str, Callable[..., Tensor]]] = {}  # functions of users, by name
 
 

@@ -17,11 +17,11 @@ from torch.nn.parameter import UninitializedParameter
 from torch.nn.utils.rnn import PackedSequence
 
 from dropdiag.model.hook_base import DropdiagHook
-from dropdiag.model.sites import ACTIVATION, LAZY, OUTPUT, WEIGHT, layers_of_both_kinds
+from dropdiag.model.sites import ACTIVATION, DROPOUT, LAZY, OUTPUT, WEIGHT, layers_of_both_kinds
 from dropdiag.probes.base import Signal, SiteInfo
 from dropdiag.recording import compiled
 from dropdiag.recording.functional import FunctionalCalls
-from dropdiag.recording.notices import Notice
+from dropdiag.recording.masks import MaskReader
 from dropdiag.recording.overhead import clock
 from dropdiag.recording.passes import Call, PassRouter
 
@@ -37,8 +37,8 @@ class _ForwardBegins(DropdiagHook):
 
     n_args = 3
 
-    def __init__(self, hooks: Hooks, compiled_site: compiled.CompiledSite, dropouts: Sequence[nn.Module]) -> None:
-        self.hooks, self.compiled_site, self.dropouts = hooks, compiled_site, dropouts
+    def __init__(self, hooks: Hooks, compiled_site: compiled.CompiledSite) -> None:
+        self.hooks, self.compiled_site = hooks, compiled_site
 
     def fire(self, module: nn.Module, args: Any, kwargs: Any) -> None:
         if torch.compiler.is_compiling():
@@ -48,10 +48,11 @@ class _ForwardBegins(DropdiagHook):
         if not router.forward_begins():
             return  # the model calls itself
         self.hooks.watch_weights()
-        if router.evaluating and any(dropout.training for dropout in self.dropouts):
-            router.notices.add(Notice.MASKS_IN_EVALUATION)
+        self.hooks.masks.forward_begins()
+        if router.evaluating:
+            self.hooks.masks.evaluated_forward_begins()
         # Interception costs a little at every operator: where no functional call was found, most steps go without.
-        if router.active(module.training) and (router.intercept or router.evaluating or calls.sites):
+        if router.evaluating or (module.training and (router.intercept or calls.needed)):
             calls.begin()
 
 
@@ -66,6 +67,8 @@ class _ForwardEnds(DropdiagHook):
             self.hooks.watch_weights()
             if self.hooks.router.forward_ends():
                 self.hooks.calls.end()
+                if self.hooks.router.evaluating:
+                    self.hooks.masks.evaluated_forward_ends()
 
 
 class _NetValue(DropdiagHook):
@@ -173,8 +176,7 @@ class Hooks:
         Activations, modules with node values alone, and weights whose raw gradients are wanted.
     router : PassRouter
     calls : FunctionalCalls
-    dropouts : sequence of nn.Module
-        Those that should be in evaluation mode inside evaluations.
+    masks : MaskReader
     """
 
     def __init__(
@@ -183,14 +185,14 @@ class Hooks:
         sites: Sequence[SiteInfo],
         router: PassRouter,
         calls: FunctionalCalls,
-        dropouts: Sequence[nn.Module] = (),
+        masks: MaskReader,
     ) -> None:
         self._hooks: list[DropdiagHook] = []
-        self.calls, self.router = calls, router
+        self.calls, self.router, self.masks = calls, router, masks
         self._watched: dict[SiteInfo, weakref.ref[Tensor] | None] = {}
         self._compiled = compiled.CompiledSites(model, router)
         try:
-            begins = _ForwardBegins(self, self._compiled.open(None), dropouts)
+            begins = _ForwardBegins(self, self._compiled.open(None))
             self._add(model.register_forward_pre_hook, begins)
             for layer, axis_rule in layers_of_both_kinds(model):
                 self._add(layer.register_forward_hook, _LastLayer(router, axis_rule))
@@ -208,6 +210,11 @@ class Hooks:
         module, kind, router = info.site.module, info.site.kind, self.router
         if kind == WEIGHT:
             self._watched[info] = None
+            return
+        if kind == DROPOUT:
+            mask_begins, mask_ends = self.masks.hooks(info)
+            self._add(module.register_forward_pre_hook, mask_begins)
+            self._add(module.register_forward_hook, mask_ends, always_call=True)
             return
         compiled_site = self._compiled.open(info)
         if kind == ACTIVATION:

@@ -16,7 +16,7 @@ from torch.utils.hooks import RemovableHandle
 from dropdiag.probes.base import Signal, SiteInfo
 from dropdiag.recording.collector import Collector, Opened
 from dropdiag.recording.loss_scale import LossScale
-from dropdiag.recording.notices import Notice
+from dropdiag.recording.notices import OF_EVALUATIONS, Notice
 from dropdiag.recording.overhead import Overhead, clock
 from dropdiag.sketches.native import PLAIN
 
@@ -76,6 +76,8 @@ class PassRouter:
         Which dimension counts nodes in the output of the last layer, where layers of both rules are watched.
     passes : Counter
         Recorded passes by (layer, call index).
+    compiled_begins : callable
+        Called where a compiled forward pass begins.
     """
 
     def __init__(self, train: Collector, held_out: Collector, loss_scale: LossScale, overhead: Overhead) -> None:
@@ -91,6 +93,7 @@ class PassRouter:
         self._depth = 0
         self._leaves: list[RemovableHandle] = []
         self.passes: Counter[tuple[str, int]] = Counter()
+        self.compiled_begins: Callable[[], object] = bool
         self._next: Counter[str] = Counter()
         self._without_gradient: defaultdict[tuple[str, int], deque[int]] = defaultdict(deque)
 
@@ -111,11 +114,12 @@ class PassRouter:
         self.notices.add(Notice.COMPILED)
         self._depth = 1
         self._next.clear()
+        self.compiled_begins()
 
     def evaluation_begins(self) -> None:
         """Record passes in evaluation mode from now on."""
         self.evaluating = True
-        self.notices -= {Notice.TRAINING_IN_EVALUATION, Notice.MASKS_IN_EVALUATION}
+        self.notices -= set(OF_EVALUATIONS)
 
     def evaluation_ends(self) -> None:
         """Record passes in training mode again."""
@@ -149,11 +153,7 @@ class PassRouter:
 
     def net_value(self, info: SiteInfo, z: Tensor, *, training: bool, gradients: bool) -> Call | None:
         """Take in a net value; return the call it belongs to, or None where the pass is not recorded."""
-        if not z.is_cpu and z.is_cuda and torch.cuda.is_current_stream_capturing():
-            self.notices.add(Notice.CAPTURED)
-            return None
-        if _is_wrapped(z):
-            self.notices.add(Notice.TRANSFORMED)
+        if not self._has_values(z):
             return None
         # The usual training pass is decided here, with nothing in between: every activation of every step comes by.
         if training and gradients and not self.evaluating and not self._paused and _backward_number() == -1:
@@ -163,6 +163,26 @@ class PassRouter:
         if call is not None and call.collector.wants(Signal.NET_VALUE):
             self._feed(Signal.NET_VALUE, call, z if call.mask is None else call.unpadded(z))
         return call
+
+    def _has_values(self, z: Tensor) -> bool:
+        """Whether a tensor's values can be read; if not, say why."""
+        if not z.is_cpu and z.is_cuda and torch.cuda.is_current_stream_capturing():
+            self.notices.add(Notice.CAPTURED)
+            return False
+        if _is_wrapped(z):
+            self.notices.add(Notice.TRANSFORMED)
+            return False
+        return True
+
+    def masked(self, info: SiteInfo, x: Tensor | None) -> Call | None:
+        """Take in a pass through a dropout that draws; return its call, or None where the pass is not recorded."""
+        if x is not None and not self._has_values(x):
+            return None
+        return self._enter(info, True, torch.is_grad_enabled())
+
+    def count(self, layer: str) -> int:
+        """Count a pass that is not recorded, and return its call index."""
+        return self._count(layer)
 
     def located(self, info: SiteInfo) -> SiteInfo:
         """Return a site with the nodes' dimension of the last layer's output, where layers are watched for it."""

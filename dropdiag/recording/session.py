@@ -18,6 +18,7 @@ from dropdiag.recording.failures import Failures
 from dropdiag.recording.functional import FunctionalCalls
 from dropdiag.recording.hooks import Hooks
 from dropdiag.recording.loss_scale import LossScale
+from dropdiag.recording.masks import MaskReader
 from dropdiag.recording.metadata import describe_activations, run_metadata, saturation_area
 from dropdiag.recording.notices import Notice
 from dropdiag.recording.overhead import Overhead, clock
@@ -101,8 +102,11 @@ class Session:
         self._budget_flags: list[Record] = []
         self.router = PassRouter(self._train, self._held_out, loss_scale, overhead)
         why_not = Patterns(*patterns).why_not
-        self._functional = FunctionalCalls(model, self.router, why_not, self._failures.interception)
-        self.site_log = SiteLog(sites, self._functional, self.router)
+        wanted = any(probe.signal is Signal.DROPOUT for probe in self._probes)
+        self._masks = MaskReader(model, self.router, self._train, wanted=wanted)
+        self.router.compiled_begins = self._masks.forward_begins
+        self._functional = FunctionalCalls(model, self.router, self._masks, why_not, self._failures.interception)
+        self.site_log = SiteLog(sites, self._functional, self.router, self._masks)
 
         weights = [SiteInfo(s, None) for s in sites if s.kind == WEIGHT and s.recordable]
         self._weights = WeightReader(weights, self._train, self.site_log, self._failures)
@@ -112,15 +116,14 @@ class Session:
             self._record_weights_alone()
         self._begin_step()
         hooked = [SiteInfo(s, activations.get(s.activation or "")) for s in sites if self._has_hooks(s)]
-        dropouts = [site.module for site in sites if site.kind == DROPOUT]
-        self._hooks = Hooks(model, hooked, self.router, self._functional, dropouts)
+        self._hooks = Hooks(model, hooked, self.router, self._functional, self._masks)
         overhead.begin()
 
     def _has_hooks(self, site: Site) -> bool:
-        """Whether a site is recorded by hooks: activations and outputs, and weights whose raw gradients are wanted."""
+        """Whether a site is recorded by hooks: what passes, and weights whose raw gradients are wanted."""
         if site.kind == WEIGHT:
             return site.recordable and any(probe.signal is Signal.RAW_WEIGHT_GRAD for probe in self._probes)
-        return site.kind in (ACTIVATION, OUTPUT) and site.skipped is None
+        return site.kind in (ACTIVATION, OUTPUT, DROPOUT) and site.skipped is None
 
     def step(self, own: list[Record]) -> None:
         """End a training step.
@@ -137,6 +140,7 @@ class Session:
         records = self._weights.read(self.completed)
         self._add_functional_sites()
         self._warn_of_passes()
+        self._masks.step_ends()
         records += [*self._train.finish(), *own, *self._loss_scale.skipped(), *self._budget_flags]
         ended = clock()
         self._overhead.spent += ended - begun
@@ -169,6 +173,7 @@ class Session:
         with self.measurement(name) as (phase, records):
             self.open_evaluation = phase
             self.router.evaluation_begins()
+            self._masks.evaluation_begins()
             self._held_out.begin(phase, scheduled=True)
             try:
                 yield
@@ -207,7 +212,8 @@ class Session:
 
     def _warn_of_evaluation(self, name: str) -> None:
         silent = self._held_out.empty and any(probe.on_eval for probe in self._probes)
-        for warning in notices.after_evaluation(self.router.notices, name, nothing_recorded=silent):
+        drawn = self._masks.drawn
+        for warning in notices.after_evaluation(self.router.notices, name, nothing_recorded=silent, drawn=drawn):
             self._failures.warn(warning)
 
     def _warn_of_passes(self) -> None:

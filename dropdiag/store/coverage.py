@@ -30,6 +30,8 @@ class CoverageRow:
         Which share of the values entered histograms, where not all did.
     skipped : str or None
         Why it is not recorded, or why nothing came.
+    dropout : str or None
+        Of a dropout: its rate and grain, and why its masks are not seen where they are not.
     """
 
     layer: str
@@ -41,6 +43,7 @@ class CoverageRow:
     fired: int
     sampled: str | None
     skipped: str | None
+    dropout: str | None = None
 
 
 COLUMNS = tuple(field.name for field in fields(CoverageRow))
@@ -71,8 +74,8 @@ class Coverage(Sequence[CoverageRow]):
     @classmethod
     def from_dicts(cls, rows: Sequence[Mapping[str, Any]]) -> Coverage:
         """Return the table that `as_dicts` gave."""
-        # by name: a newer version may say more of a site
-        return cls([CoverageRow(**{name: row[name] for name in COLUMNS}) for row in rows])
+        # by name: a newer version may say more of a site, and an older one said less
+        return cls([CoverageRow(**{name: row[name] for name in COLUMNS if name in row}) for row in rows])
 
     def __str__(self) -> str:
         cells = [COLUMNS, *(tuple(_word(getattr(row, c)) for c in COLUMNS) for row in self.rows)]

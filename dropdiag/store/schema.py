@@ -124,6 +124,8 @@ QUANTITIES: Final = {
         Quantity("slope_at_mean", "scalar", "1", r"$|\phi'|$ at the mean of $z$", LOG_RATIO),
         Quantity("dropout_masks", "scalar", "masks", "dropout masks", UNCOMPARED),
         Quantity("dropout_rate", "scalar", "1", "dropout rate", UNCOMPARED),
+        Quantity("dropped_share", "scalar", "1", "dropped share"),
+        Quantity("dropout_noise_to_signal", "scalar", "1", "noise-to-signal ratio of dropout", LOG_RATIO),
         Quantity("gaaf_height", "scalar", "1", "height of GAAF's shape", UNCOMPARED),
         Quantity("gaaf_width", "scalar", "net-value units", "width of GAAF's shape", UNCOMPARED),
         Quantity("net_value_stride", "scalar", "1", "one in so many net values counted", UNCOMPARED),

@@ -1,0 +1,105 @@
+"""Whether random numbers are drawn: the states of all generators that a model can reach, compared.
+
+Reading a state changes none, and does not make the host wait for a device.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+States: TypeAlias = dict[str, object]
+"""State by the generator's name, in a form that can be compared."""
+
+_OWN = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
+
+
+class RandomStates:
+    """The generators of a model: torch's defaults, numpy's and Python's global ones, and those its modules hold.
+
+    Parameters
+    ----------
+    model : nn.Module
+
+    Notes
+    -----
+    A generator that a model reaches by a global variable alone is not found.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
+        self._own: dict[str, Any] = {}
+        self._devices: list[torch.device] = []
+
+    def find(self) -> None:
+        """Look for devices and for generators of the model's own, which may have come since the last time."""
+        tensors = (*self._model.parameters(), *self._model.buffers())
+        self._devices = sorted({t.device for t in tensors if t.device.type not in ("cpu", "meta")}, key=str)
+        self._own = dict(_generators(self._model))
+
+    def read(self) -> States:
+        """Return all states as they stand."""
+        states: States = {
+            "torch's default generator": _bytes(torch.default_generator.get_state()),
+            "numpy's global state": _frozen(np.random.get_state()),  # noqa: NPY002 - the one that np.random.rand() uses
+            "Python's random": random.getstate(),
+        }
+        for device in self._devices:
+            states[f"torch's default generator of {device}"] = _bytes(_device_state(device))
+        for name, generator in self._own.items():
+            states[name] = _state(generator)
+        return states
+
+    @staticmethod
+    def capturing() -> bool:
+        """Whether a CUDA graph is being captured, when states cannot be read."""
+        return torch.cuda.is_available() and torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing()
+
+
+def changed(before: States, after: States) -> list[str]:
+    """Return the names of generators that have drawn between two readings."""
+    return [name for name, state in before.items() if name in after and after[name] != state]
+
+
+def _generators(model: nn.Module) -> Iterator[tuple[str, Any]]:
+    for path, module in model.named_modules():
+        for name, value in vars(module).items():
+            held = (
+                value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else (value,)
+            )
+            for number, generator in enumerate(held):
+                if isinstance(generator, _OWN):
+                    place = f"{path or '(model)'}.{name}" + (f"[{number}]" if held is value else "")
+                    yield f"{type(generator).__module__.partition('.')[0]}'s generator at {place}", generator
+
+
+def _device_state(device: torch.device) -> Tensor:
+    module = torch.get_device_module(device)
+    state: Tensor = module.get_rng_state() if device.type == "mps" else module.get_rng_state(device)
+    return state
+
+
+def _state(generator: Any) -> object:
+    if isinstance(generator, torch.Generator):
+        return _bytes(generator.get_state())
+    if isinstance(generator, np.random.Generator):
+        return _frozen(generator.bit_generator.state)
+    return _frozen(generator.get_state()) if isinstance(generator, np.random.RandomState) else generator.getstate()
+
+
+def _bytes(state: Tensor) -> bytes:
+    return state.numpy().tobytes()
+
+
+def _frozen(state: Any) -> object:
+    """Return nested containers with arrays as bytes: arrays have no plain answer to ``==``."""
+    if isinstance(state, np.ndarray):
+        return state.tobytes()
+    if isinstance(state, dict):
+        return {name: _frozen(value) for name, value in state.items()}
+    return tuple(map(_frozen, state)) if isinstance(state, (tuple, list)) else state
