@@ -133,7 +133,7 @@ def _dropped_by_alpha(p: float, x: Tensor) -> Tensor:
 
 
 def _drops_layers(module: nn.Module) -> bool:
-    """Whether a module runs a list of layers and leaves some out at random, as transformers' encoders do (LayerDrop)."""
+    """Whether a module runs a list of layers and leaves some out at random (LayerDrop), as some encoders do."""
     return isinstance(getattr(module, "layerdrop", None), Real) and isinstance(
         getattr(module, "layers", None), nn.ModuleList
     )
@@ -187,8 +187,9 @@ DROPOUT_KINDS: Final = (
     DropoutKind("element", (nn.RNNBase,), rates=("dropout",), inside_layer=True, listed_as="dropout",
                 unseen=_IN_KERNEL),
     # Whole branches are dropped, which is not what p= means (masks on node values): listed, and never set.
-    DropoutKind("sample", class_names=("DropPath", "StochasticDepth"), python_functions=("drop_path", "stochastic_depth"),
-                rates=("p", "drop_prob", "prob"), settable=False, leading=_one, noise_to_signal=inverted_variance),
+    DropoutKind("sample", class_names=("DropPath", "StochasticDepth"),
+                python_functions=("drop_path", "stochastic_depth"), rates=("p", "drop_prob", "prob"), settable=False,
+                leading=_one, noise_to_signal=inverted_variance),
     # What is kept is scaled by the share that was kept, which is random: no form of the noise.
     DropoutKind("block", class_names=("DropBlock",), python_functions=("drop_block2d", "drop_block3d", "drop_block_2d"),
                 rates=("p", "drop_prob"), settable=False),

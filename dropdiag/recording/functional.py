@@ -23,7 +23,6 @@ from dropdiag.recording.masks import Begun, MaskReader
 from dropdiag.recording.overhead import clock
 from dropdiag.recording.passes import Call, PassRouter
 
-
 OWN_DRAW: Final = (
     "numbers drawn by bernoulli in its forward method: if they are a mask, it is not measured; use F.dropout or "
     "nn.Dropout, or give its class a name that the table of dropout kinds knows"

@@ -340,6 +340,7 @@ class MaskBegins(DropdiagHook):
         self.reader, self.router, self.info, self.pending = reader, router, info, pending
 
     def fire(self, module: nn.Module, args: Any, kwargs: Any) -> None:
+        """Hand over the input."""
         if torch.compiler.is_compiling() or not self.reader.listening:
             return
         begun = clock()
@@ -368,6 +369,7 @@ class MaskEnds(DropdiagHook):
         self.by_functions = info.site.dropout is not None and info.site.dropout.by_functions
 
     def fire(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        """Hand over the output."""
         if not self.pending or torch.compiler.is_compiling():
             return
         taken = self.pending.pop()

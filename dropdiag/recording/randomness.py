@@ -58,7 +58,7 @@ class RandomStates:
     @staticmethod
     def capturing() -> bool:
         """Whether a CUDA graph is being captured, when states cannot be read."""
-        return torch.cuda.is_available() and torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing()
+        return torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()
 
 
 def changed(before: States, after: States) -> list[str]:

@@ -143,7 +143,7 @@ class NodeNoise:
         self.n = rows.shape[0]
         self.shift = rows[0].double() if self.n else rows.new_zeros(rows.shape[1], dtype=torch.float64)
         self.first, self.second = torch.zeros_like(self.shift), torch.zeros_like(self.shift)
-        for part in rows.split(max(CHUNK // max(rows.shape[1], 1), 1)):
+        for part in torch.split(rows, max(CHUNK // max(rows.shape[1], 1), 1)):
             d = part.double() - self.shift
             self.first += d.sum(0)
             self.second += d.square_().sum(0)

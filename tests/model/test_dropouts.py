@@ -89,7 +89,7 @@ def test_a_subclass_of_torchs_dropout_is_listed_once(tmp_path):
         model(torch.ones(2, 3)).sum().backward()
         rec.step()
         listed = [row for row in rec.coverage() if row.kind == DROPOUT]
-    assert [(row.layer, row.skipped) for row in listed] == [("2", "a dropout (rate 0.2) is listed, not measured")]
+    assert [(row.layer, row.fired, row.dropout) for row in listed] == [("2", 1, "rate 0.2, grain element")]
 
 
 def test_one_entry_makes_a_kind_known_everywhere(monkeypatch):
@@ -101,7 +101,7 @@ def test_one_entry_makes_a_kind_known_everywhere(monkeypatch):
     kind = DropoutKind("element", (Gate,), rates=("level",), mask_variance=lambda p: p / (1 - p))
     monkeypatch.setattr(dropouts, "DROPOUT_KINDS", (kind, *dropouts.DROPOUT_KINDS))
     (site,) = [s for s in survey(model) if s.kind == DROPOUT]
-    assert (site.layer, site.skipped) == ("2", "a dropout (rate 0.5) is listed, not measured")
+    assert (site.layer, site.rate) == ("2", 0.5)
     found = dd.measure.net_variance(model, x, masks=400, p=0.25)["4"]
     assert model[2].level == 0.5
     assert found.closed_form is not None
