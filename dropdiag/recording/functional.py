@@ -242,7 +242,10 @@ class FunctionalCalls(TorchFunctionMode):
         rate = next((given[name] for name in kind.rates if name in given), None)
         info = self._dropout_info(f"{self._names[id(module)]}:{name}", kind, module, rate)
         x = given.get(frame.f_code.co_varnames[0]) if kind.grain == "sample" else None
-        return None if info is None else self._masks.begins(self._router.located(info), x, rate, draws=True)
+        begun = None if info is None else self._masks.begins(self._router.located(info), x, rate, draws=True)
+        if begun is not None:
+            begun.mask_alone = True
+        return begun
 
     def _dropout_info(self, layer: str, kind: DropoutKind, module: nn.Module, rate: object) -> SiteInfo | None:
         """Return the site of a dropout that is called, which is made at the first call with another rate than 0."""

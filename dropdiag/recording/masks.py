@@ -48,11 +48,13 @@ class Begun:
     noise : NodeNoise or None
     unpads : bool
         Whether padding is left out of what is counted.
+    mask_alone : bool
+        Whether what comes is the mask (0: dropped), not what it was applied to.
     fed : bool
         Whether the mask was seen by the calls of functions inside the module.
     """
 
-    __slots__ = ("call", "counter", "fed", "noise", "period", "rate", "unpads")
+    __slots__ = ("call", "counter", "fed", "mask_alone", "noise", "period", "rate", "unpads")
 
     def __init__(self, call: Call, rate: float | Tensor | None) -> None:
         self.call, self.rate, self.period = call, rate, call.collector.period
@@ -60,7 +62,7 @@ class Begun:
         self.unpads = call.mask is not None and kind is not None and kind.grain in ("element", "token", "unknown")
         self.counter: MaskCounter | None = None
         self.noise: NodeNoise | None = None
-        self.fed = False
+        self.fed = self.mask_alone = False
 
 
 class MaskReader:
@@ -192,6 +194,8 @@ class MaskReader:
     def _compared(self, begun: Begun, result: object) -> MaskedPass:
         site, counter = begun.call.info.site, begun.counter
         y = result[0] if isinstance(result, tuple) and result else result
+        if begun.mask_alone and counter is not None and isinstance(y, Tensor):
+            y = y.expand(counter.shape)
         if counter is None or site.dropout is None or not isinstance(y, Tensor) or type(y) not in PLAIN:
             return MaskedPass(begun.rate)
         y = begun.call.unpadded(y.detach()) if begun.unpads else y.detach()
