@@ -67,15 +67,22 @@ def changed(before: States, after: States) -> list[str]:
 
 
 def _generators(model: nn.Module) -> Iterator[tuple[str, Any]]:
+    """Give the generators among the attributes of a model's modules, and in their lists and dicts."""
     for path, module in model.named_modules():
         for name, value in vars(module).items():
-            held = (
-                value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else (value,)
-            )
-            for number, generator in enumerate(held):
-                if isinstance(generator, _OWN):
-                    place = f"{path or '(model)'}.{name}" + (f"[{number}]" if held is value else "")
-                    yield f"{type(generator).__module__.partition('.')[0]}'s generator at {place}", generator
+            for place, held in _held(value):
+                if isinstance(held, _OWN):
+                    library = type(held).__module__.partition(".")[0]
+                    yield f"{library}'s generator at {path or '(model)'}.{name}{place}", held
+
+
+def _held(value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict):
+        yield from ((f"[{key!r}]", held) for key, held in value.items())
+    elif isinstance(value, (list, tuple)):
+        yield from ((f"[{number}]", held) for number, held in enumerate(value))
+    else:
+        yield "", value
 
 
 def _device_state(device: torch.device) -> Tensor:
