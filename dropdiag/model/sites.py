@@ -63,6 +63,8 @@ class Site:
         The kind of a dropout.
     rate : float or None
         Its rate when it was found; None where it has none, or one that is learned on an accelerator.
+    applied_to, feeds : str or None
+        The layer whose output a dropout is applied to, and the one that takes what comes out; None: not known.
     skipped : str or None
         Why the site is not recorded, if it is not.
     """
@@ -79,6 +81,8 @@ class Site:
     path: str = ""
     dropout: DropoutKind | None = field(default=None, repr=False, compare=False)
     rate: float | None = None
+    applied_to: str | None = None
+    feeds: str | None = None
     skipped: str | None = None
 
     @property
@@ -136,7 +140,7 @@ class Site:
 
     def _describe_dropout(self) -> dict[str, Any]:
         grain = None if self.dropout is None else self.dropout.grain
-        return {"rate": self.rate, "grain": grain, "applied_to": None, "feeds": None}
+        return {"rate": self.rate, "grain": grain, "applied_to": self.applied_to, "feeds": self.feeds}
 
 
 def survey(model: nn.Module) -> list[Site]:

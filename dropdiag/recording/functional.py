@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from types import FrameType
@@ -24,8 +25,8 @@ from dropdiag.recording.overhead import clock
 from dropdiag.recording.passes import Call, PassRouter
 
 OWN_DRAW: Final = (
-    "numbers drawn by bernoulli in its forward method: if they are a mask, it is not measured; use F.dropout or "
-    "nn.Dropout, or give its class a name that the table of dropout kinds knows"
+    "random numbers of its forward method look like a mask (bernoulli, or rand < p), which is not measured: draw it by "
+    "F.dropout or nn.Dropout, or make its class known as a dropout kind"
 )
 
 
@@ -65,6 +66,7 @@ class FunctionalCalls(TorchFunctionMode):
         self.sites: dict[str, SiteInfo] = {}
         self.dropouts: dict[str, SiteInfo] = {}
         self.new: list[SiteInfo] = []
+        self._uniform: Callable[[], object] = bool  # the random numbers that were drawn last, while they live
         self._entered = False
         self._failed = False
         self._thread = 0
@@ -117,6 +119,8 @@ class FunctionalCalls(TorchFunctionMode):
             begun = clock()
             self._masks.ends(call, result)
             self._router.overhead.spent += clock() - begun
+        elif function.draws:
+            self._uniform = weakref.ref(result)
         elif call is not None and isinstance(result, Tensor):
             begun = clock()
             self._router.node_value(call, result)
@@ -131,8 +135,8 @@ class FunctionalCalls(TorchFunctionMode):
         if module is None or self._failed:
             return None
         try:
-            if function.draws:
-                return self._drawn(frame, module)
+            if function.draws or function.compares:
+                return self._drawn(function, frame, module, args)
             if function.dropout is not None:
                 return self._dropout(function, function.dropout, module, args, keywords)
             return None if self._makes_no_site(module) else self._net_value(function, module, args, keywords)
@@ -229,20 +233,30 @@ class FunctionalCalls(TorchFunctionMode):
         info = self._dropout_info(self._layer(function, module), kind, module, rate)
         return None if info is None else self._masks.begins(self._router.located(info), x, rate, draws=draws)
 
-    def _drawn(self, frame: FrameType, module: nn.Module) -> Begun | None:
-        """Take in numbers that are drawn in a forward method: by a dropout of another library, or by nobody known."""
+    def _drawn(self, function: Function, frame: FrameType, module: nn.Module, args: Sequence[Any]) -> Begun | None:
+        """Take in what a mask may be made of: by a dropout of another library, or by nobody known."""
         if id(module) in self._kinds or not self._masks.listening:
             return None
-        name = frame.f_code.co_name
-        kind = PYTHON_FUNCTIONS.get(name)
-        if kind is None:
+        kind = PYTHON_FUNCTIONS.get(frame.f_code.co_name)
+        if function.draws and kind is not None:
+            return self._python_function(kind, function, frame, module)
+        uniform = self._uniform()
+        if function.name == "bernoulli" or (uniform is not None and any(a is uniform for a in args)):
             self._own_draw(module)
-            return None
-        given = frame.f_locals
+        return None
+
+    def _python_function(
+        self, kind: DropoutKind, function: Function, frame: FrameType, module: nn.Module
+    ) -> Begun | None:
+        """Take in the draw of a dropout that is a function of another library."""
+        given, code = frame.f_locals, frame.f_code
         rate = next((given[name] for name in kind.rates if name in given), None)
-        info = self._dropout_info(f"{self._names[id(module)]}:{name}", kind, module, rate)
-        x = given.get(frame.f_code.co_varnames[0]) if kind.grain == "sample" else None
-        begun = None if info is None else self._masks.begins(self._router.located(info), x, rate, draws=True)
+        info = self._dropout_info(f"{self._names[id(module)]}:{code.co_name}", kind, module, rate)
+        if info is None:
+            return None
+        # Of samples that are kept (1) or dropped (0) the draw is the mask; of anything else it is only where it begins.
+        x = given.get(code.co_varnames[0]) if kind.grain == "sample" and function.name == "bernoulli" else None
+        begun = self._masks.begins(self._router.located(info), x, rate, draws=True)
         if begun is not None:
             begun.mask_alone = True
         return begun
@@ -260,7 +274,7 @@ class FunctionalCalls(TorchFunctionMode):
         return info if info.site.skipped is None else None
 
     def _own_draw(self, module: nn.Module) -> None:
-        layer = f"{self._names[id(module)]}:bernoulli"
+        layer = f"{self._names[id(module)]}:mask"
         if layer not in self.dropouts:
             site = replace(dropout_site(layer, DropoutKind("unknown"), module, None), skipped=OWN_DRAW)
             self.dropouts[layer] = SiteInfo(site, None)

@@ -17,12 +17,13 @@ from dropdiag.model.dropouts import DROPOUT_KINDS, DropoutKind
 
 
 class Function(NamedTuple):
-    """A function that is intercepted: an activation, a dropout of a kind, or one that draws numbers for a mask."""
+    """A function that is intercepted: an activation, a dropout of a kind, or one that masks are made of by hand."""
 
     name: str
     inplace: bool = False
     dropout: DropoutKind | None = None
     draws: bool = False
+    compares: bool = False
 
 
 def _every_spelling() -> dict[Callable[..., Any], Function]:
@@ -37,8 +38,19 @@ def _every_spelling() -> dict[Callable[..., Any], Function]:
                 function = getattr(home, name + suffix, None)
                 if callable(function):
                     found.setdefault(function, Function(name, bool(suffix), kind))
-    draws = dict.fromkeys((torch.bernoulli, Tensor.bernoulli, Tensor.bernoulli_), Function("bernoulli", draws=True))
-    return {**found, **draws, torch.special.expit: Function("sigmoid"), F.glu: Function("glu")}
+    return {**found, **_of_masks(), torch.special.expit: Function("sigmoid"), F.glu: Function("glu")}
+
+
+def _of_masks() -> dict[Callable[..., Any], Function]:
+    """Return what masks are made of by hand: draws of zeros and ones, uniform numbers, comparisons."""
+    zeros_and_ones, uniform = Function("bernoulli", draws=True), Function("rand", draws=True)
+    found: dict[Callable[..., Any], Function] = {}
+    found |= dict.fromkeys((torch.bernoulli, Tensor.bernoulli, Tensor.bernoulli_), zeros_and_ones)
+    found |= dict.fromkeys((torch.rand, torch.rand_like, Tensor.uniform_), uniform)
+    for name in ("lt", "le", "gt", "ge"):
+        spellings = (getattr(torch, name), getattr(Tensor, name), getattr(Tensor, f"__{name}__"))
+        found |= dict.fromkeys(spellings, Function(name, compares=True))
+    return found
 
 
 FUNCTIONS: Final = _every_spelling()

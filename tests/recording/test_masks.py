@@ -416,10 +416,22 @@ def test_layer_drop_leaves_its_rate(tmp_path):
     assert {row.dropout for row in rows[1:]} == {"rate 0.1, grain element"}
 
 
-def test_a_mask_by_bernoulli_is_listed_as_not_measured(tmp_path):
-    run, (row,) = record(Keeps(lambda s, x: x * torch.bernoulli(torch.full_like(x, 0.7))), ROWS, tmp_path / "run")
-    assert (row.layer, row.expected, row.fired) == ("(model):bernoulli", False, 0)
-    assert "use F.dropout or nn.Dropout" in row.skipped
+@pytest.mark.parametrize(
+    "mask",
+    [
+        lambda x: torch.bernoulli(torch.full_like(x, 0.7)),
+        lambda x: torch.empty_like(x).bernoulli_(0.7),
+        lambda x: torch.rand_like(x) > 0.3,
+        lambda x: torch.rand(x.shape).lt(0.7),
+        lambda x: torch.empty_like(x).uniform_() >= 0.3,
+    ],
+)
+def test_a_mask_by_hand_is_listed_as_not_measured(mask, tmp_path):
+    _, (row,) = record(Keeps(lambda s, x: x * mask(x)), ROWS, tmp_path / "run")
+    assert (row.layer, row.expected, row.fired) == ("(model):mask", False, 0)
+    assert "draw it by F.dropout or nn.Dropout" in row.skipped
+    _, rows = record(Keeps(lambda s, x: x + torch.rand_like(x) * (x > 0)), ROWS, tmp_path / "noise")
+    assert rows == []
 
 
 def test_dropouts_at_rate_0_are_counted_in_one_line(tmp_path):
@@ -529,3 +541,18 @@ def test_loaders_and_dropouts_that_are_off_are_not_told(tmp_path):
     torch.set_rng_state(before)
     assert warned_in_evaluation(model, tmp_path / "again", loader) == []
     assert torch.equal(torch.get_rng_state(), after)  # what the loader alone draws
+
+
+def test_nothing_makes_the_host_wait_for_a_device():
+    # A tensor on the device "meta" has no values: whatever asks for one raises.
+    x = torch.randn(8, 5, 6, device="meta")
+    for leading, is_locked in ((3, False), (2, False), (3, True)):
+        sketch = sketches.DropoutSketch()
+        for _ in range(2):
+            counted = sketches.MaskCounter(x, leading, locked=is_locked).count(x * 2)
+            sketch.update(sketches.MaskedPass(0.5, *counted, sketches.NodeNoise(x, -1, 1.0)))
+        assert sketch.rate == 0.5
+        assert sketch.share.is_meta
+        assert sketch.noise_to_signal.is_meta
+    ids = torch.zeros(4, 3, dtype=torch.int64, device="meta")
+    assert all(number.is_meta for number in sketches.MaskCounter(ids, 2).count(ids))
