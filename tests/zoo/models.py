@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.zoo import checkpoints, from_timm, from_transformers, functions, generative, hard, odd, sequences
+from tests.zoo import checkpoints, dropouts, from_timm, from_transformers, functions, generative, hard, odd, sequences
 
 ZOO = (
     *from_timm.NETWORKS,
@@ -11,6 +11,7 @@ ZOO = (
     *generative.NETWORKS,
     *functions.NETWORKS,
     *checkpoints.NETWORKS,
+    *dropouts.NETWORKS,
     *odd.NETWORKS,
     *hard.NETWORKS,
 )
