@@ -134,11 +134,18 @@ def _dropped_by_alpha(p: float, x: Tensor) -> Tensor:
 
 def _drops_layers(module: nn.Module) -> bool:
     """Whether a module runs a list of layers and leaves some out at random (LayerDrop), as some encoders do."""
-    return isinstance(getattr(module, "layerdrop", None), Real) and isinstance(
-        getattr(module, "layers", None), nn.ModuleList
-    )
+    rates = (_attribute(module, name) for name in _LAYER_DROP)
+    return isinstance(getattr(module, "layers", None), nn.ModuleList) and any(isinstance(r, Real) for r in rates)
 
 
+def _attribute(module: nn.Module, name: str) -> Any:
+    """Return an attribute, or one of an attribute (``config.layerdrop``); None where there is none."""
+    first, _, rest = name.partition(".")
+    held = getattr(module, first, None)
+    return getattr(held, rest, None) if rest else held
+
+
+_LAYER_DROP: Final = ("layerdrop", "config.layerdrop", "config.speech_encoder_layerdrop")
 _IN_KERNEL: Final = "the mask is drawn inside of the kernel"
 _ALPHA: Final = DropoutKind(
     "element",
@@ -203,7 +210,7 @@ DROPOUT_KINDS: Final = (
     # Gal, Hron & Kendall 2017: a soft mask, in which hardly a unit is exactly 0.
     DropoutKind("element", class_names=("ConcreteDropout",), wraps=True, settable=False, own_activations=True,
                 logits=("p_logit", "logit_p", "p_logits"), unseen="the mask is soft: no unit is replaced as a whole"),
-    DropoutKind("layer", class_names=("LayerDrop",), told_by=_drops_layers, wraps=True, rates=("layerdrop", "p"),
+    DropoutKind("layer", class_names=("LayerDrop",), told_by=_drops_layers, wraps=True, rates=(*_LAYER_DROP, "p"),
                 settable=False, inside_layer=True, listed_as="layerdrop", unseen="layers that are left out do not run"),
     DropoutKind("unknown", class_names=("Dropout", "DropConnect"), rates=_NAMED, settable=False),
 )  # fmt: skip
@@ -240,7 +247,7 @@ def kept_rate(kind: DropoutKind, module: nn.Module) -> Any:
     for name in kind.logits:
         if isinstance(logit := getattr(module, name, None), Tensor):
             return torch.special.expit(logit.detach().double())
-    return next((getattr(module, name) for name in kind.rates if hasattr(module, name)), None)
+    return next((rate for name in kind.rates if (rate := _attribute(module, name)) is not None), None)
 
 
 def plain_rate(rate: Any) -> float | Tensor | None:

@@ -231,6 +231,8 @@ class FunctionalCalls(TorchFunctionMode):
         if own is not None and (own.grain == kind.grain or not own.inside_layer):  # the module is the site
             return self._masks.inside(module, x, rate) if own.by_functions and draws else None
         info = self._dropout_info(self._layer(function, module), kind, module, rate)
+        if module.training and not torch.is_grad_enabled():
+            self._arm(module)
         return None if info is None else self._masks.begins(self._router.located(info), x, rate, draws=draws)
 
     def _drawn(self, function: Function, frame: FrameType, module: nn.Module, args: Sequence[Any]) -> Begun | None:

@@ -28,7 +28,7 @@ from dropdiag.sketches.native import PLAIN
 
 NESTED: Final = 64
 COMPILED: Final = "the mask is drawn inside torch.compile"
-SUBCLASS: Final = "its input is a tensor subclass, which is not read"
+SUBCLASS: Final = "its input is a tensor subclass, nested or sparse, which is not read"
 OTHER_SHAPE: Final = "what comes out is not what goes in under a mask"
 
 
@@ -138,6 +138,8 @@ class MaskReader:
             What `ends` takes; None where nothing is compared.
         """
         router, layer = self._router, info.site.layer
+        if torch.jit.is_tracing():  # what is computed here would become part of the traced graph
+            return None
         number = plain_rate(rate)
         if not draws or router.evaluating or not self.counting:
             self._note(layer, router.count(layer))
@@ -161,7 +163,7 @@ class MaskReader:
         kind = begun.call.info.site.dropout
         if kind is None or kind.unseen or not _may_draw(begun.rate) or x is None:
             return
-        if type(x) not in PLAIN:
+        if type(x) not in PLAIN or x.is_nested or x.layout != torch.strided:
             self.unseen[begun.call.info.site.layer] = SUBCLASS
             return
         with torch._C.DisableTorchFunction():  # as in PassRouter: what is computed here is not the model's
@@ -169,7 +171,8 @@ class MaskReader:
 
     def _count(self, begun: Begun, kind: DropoutKind, x: Tensor) -> None:
         site, axis = begun.call.info.site, x.ndim
-        leading = 0 if getattr(site.module, "mode", None) == "batch" else kind.leading(x.ndim)
+        of_batch = kind.grain == "sample" and getattr(site.module, "mode", None) == "batch"
+        leading = 0 if of_batch else kind.leading(x.ndim)
         if begun.unpads:
             x, whole = begun.call.unpadded(x), x
             leading = max(leading - (whole.ndim - x.ndim), 1)

@@ -1,5 +1,6 @@
 """The table of dropout kinds: what it says of modules, and that one entry makes a kind known everywhere."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -8,7 +9,15 @@ from torch.nn import functional as F
 import dropdiag as dd
 from dropdiag.errors import ArgumentError
 from dropdiag.model import dropouts
-from dropdiag.model.dropouts import DropoutKind, kind_of, mask_variance_of, rate_of, settable_rates
+from dropdiag.model.dropouts import (
+    DropoutKind,
+    kind_of,
+    layer_dropout,
+    mask_variance_of,
+    plain_rate,
+    rate_of,
+    settable_rates,
+)
 from dropdiag.model.sites import DROPOUT, survey
 
 
@@ -67,6 +76,47 @@ def test_the_variance_of_masks_is_known_for_torchs_own_forward_alone():
     assert variance(1.0) == float("inf")
     for other in (Noise(0.2), nn.Dropout2d(0.2), nn.AlphaDropout(0.2), DropPath(), nn.ReLU()):
         assert mask_variance_of(other) is None
+
+
+@pytest.mark.parametrize(
+    ("rate", "plain"),
+    [
+        (0.3, 0.3),
+        (1 / 3, 1 / 3),
+        (1, 1.0),
+        (np.float32(0.3), 0.3),
+        (np.float64(0.3), 0.3),
+        (np.float16(0.3), 0.3),
+        (torch.tensor(0.3), 0.3),
+        (torch.tensor([0.3], dtype=torch.bfloat16), 0.3),
+        (torch.tensor(1 / 3, dtype=torch.float64), 1 / 3),
+        (torch.linspace(0, 0.1, 12)[1].item(), 0.009090909),
+        (torch.tensor([0.3, 0.2]), None),
+        ("0.3", None),
+        (True, None),
+        (None, None),
+    ],
+)
+def test_rates_are_the_numbers_that_people_wrote(rate, plain):
+    assert plain_rate(rate) == plain
+
+
+def test_names_alone_make_no_dropout_of_what_holds_layers():
+    class DropPathBlock(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc, self.drop_prob = nn.Linear(3, 3), 0.1
+
+    class DropoutLinear(nn.Linear):
+        p = 0.1
+
+    for module in (DropPathBlock(), DropoutLinear(3, 3)):
+        assert kind_of(module) is None
+    encoder = nn.Module()
+    encoder.layers, encoder.layerdrop = nn.ModuleList([nn.Linear(3, 3)]), 0.1
+    assert (kind_of(encoder).grain, rate_of(encoder), layer_dropout(encoder).listed_as) == ("layer", 0.1, "layerdrop")
+    assert layer_dropout(nn.LSTM(3, 3, 2, dropout=0.2)).listed_as == "dropout"
+    assert layer_dropout(nn.LSTM(3, 3, 2)) is None
 
 
 def test_rates_that_can_be_set():
