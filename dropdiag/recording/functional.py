@@ -4,30 +4,23 @@ from __future__ import annotations
 
 import sys
 import threading
-import weakref
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from types import FrameType
-from typing import Any, Final
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from dropdiag.model.activations import Activation, describe_function, is_activation
-from dropdiag.model.dropouts import DropoutKind, kind_of, plain_rate
 from dropdiag.model.hook_base import DropdiagHook
-from dropdiag.model.sites import ACTIVATION, Site, axis_rule_inside, dropout_site
+from dropdiag.model.sites import ACTIVATION, Site, axis_rule_inside
 from dropdiag.probes.base import SiteInfo
-from dropdiag.recording.functions import FUNCTIONS, PYTHON_FUNCTIONS, Function, argument, bound
+from dropdiag.recording.functions import FUNCTIONS, Function, argument, bound
+from dropdiag.recording.mask_functions import MaskFunctions
 from dropdiag.recording.masks import Begun, MaskReader
 from dropdiag.recording.overhead import clock
 from dropdiag.recording.passes import Call, PassRouter
-
-OWN_DRAW: Final = (
-    "random numbers of its forward method look like a mask (bernoulli, or rand < p), which is not measured: draw it by "
-    "F.dropout or nn.Dropout, or make its class known as a dropout kind"
-)
 
 
 class FunctionalCalls(TorchFunctionMode):
@@ -59,14 +52,12 @@ class FunctionalCalls(TorchFunctionMode):
     ) -> None:
         super().__init__()
         self.model = model
-        self._router, self._masks, self._skipped, self._on_failure = router, masks, skipped, on_failure
+        self._router, self._skipped, self._on_failure = router, skipped, on_failure
+        self.masks = MaskFunctions(model, router, masks, self._dropout_layer, skipped)
         self._names = {id(module): name or "(model)" for name, module in model.named_modules()}
-        self._kinds = {id(m): kind for m in model.modules() if (kind := kind_of(m)) is not None}
         self._known: dict[str, Activation | None] = {}
         self.sites: dict[str, SiteInfo] = {}
-        self.dropouts: dict[str, SiteInfo] = {}
         self.new: list[SiteInfo] = []
-        self._uniform: Callable[[], object] = bool  # the random numbers that were drawn last, while they live
         self._entered = False
         self._failed = False
         self._thread = 0
@@ -76,10 +67,7 @@ class FunctionalCalls(TorchFunctionMode):
     @property
     def needed(self) -> bool:
         """Whether a training step has to be intercepted for the sites that are known."""
-        if self.sites:
-            return True
-        inside = self.dropouts or any(kind.by_functions for kind in self._kinds.values())
-        return bool(inside) and self._masks.counting
+        return bool(self.sites) or self.masks.needed
 
     def begin(self) -> None:
         """Start intercepting: the model's forward pass begins."""
@@ -115,13 +103,11 @@ class FunctionalCalls(TorchFunctionMode):
         call = self._before(function, sys._getframe(1), args, keywords)
         self._router.overhead.spent += clock() - begun
         result = func(*args, **keywords)
-        if isinstance(call, Begun):
+        if function.of_masks:
             begun = clock()
-            self._masks.ends(call, result)
+            self.masks.after(function, call, result)
             self._router.overhead.spent += clock() - begun
-        elif function.draws:
-            self._uniform = weakref.ref(result)
-        elif call is not None and isinstance(result, Tensor):
+        elif isinstance(call, Call) and isinstance(result, Tensor):
             begun = clock()
             self._router.node_value(call, result)
             self._router.overhead.spent += clock() - begun
@@ -135,20 +121,29 @@ class FunctionalCalls(TorchFunctionMode):
         if module is None or self._failed:
             return None
         try:
-            if function.draws or function.compares:
-                return self._drawn(function, frame, module, args)
-            if function.dropout is not None:
-                return self._dropout(function, function.dropout, module, args, keywords)
-            return None if self._makes_no_site(module) else self._net_value(function, module, args, keywords)
+            if function.of_masks:
+                return self._mask(function, frame, module, args, keywords)
+            no_site = is_activation(module) or self.masks.own_activations(module)
+            return None if no_site else self._net_value(function, module, args, keywords)
         except Exception as error:  # noqa: BLE001 - recording must not end the training
             self._failed = True
             self._on_failure(self._layer(function, module), error)
             return None
 
-    def _makes_no_site(self, module: nn.Module) -> bool:
-        """Whether the activations that a module calls are its own, or part of drawing its mask."""
-        kind = self._kinds.get(id(module))
-        return is_activation(module) or (kind is not None and kind.own_activations)
+    def _mask(
+        self, function: Function, frame: FrameType, module: nn.Module, args: Sequence[Any], keywords: dict[str, Any]
+    ) -> Begun | None:
+        """Take in a call that draws a mask, or may be part of one."""
+        if module.training and not torch.is_grad_enabled() and id(module) not in self.masks.kinds:
+            self._arm(module)
+        called = self.masks.before(function, frame, module, args, keywords)
+        new, self.masks.new = self.masks.new, []
+        self.new += new
+        return called
+
+    def _dropout_layer(self, module: nn.Module, function: str, x: object) -> str:  # noqa: ARG002 - for who follows it
+        """Return the name of a dropout's site: of the function that a module calls on a tensor."""
+        return f"{self._names[id(module)]}:{function}"
 
     def _nearest(self, frame: FrameType | None) -> nn.Module | None:
         # The module whose method called the function: the nearest frame whose first argument, `self`, is a module of
@@ -218,79 +213,8 @@ class FunctionalCalls(TorchFunctionMode):
             self.new.append(self.sites[layer])
         return self.sites[layer]
 
-    def _dropout(
-        self, function: Function, kind: DropoutKind, module: nn.Module, args: Sequence[Any], keywords: dict[str, Any]
-    ) -> Begun | None:
-        """Take in a call of a dropout."""
-        if not self._masks.listening:
-            return None
-        rate = argument(args, keywords, *kind.argument)
-        draws = kind.training is None or bool(_flag(args, keywords, *kind.training))
-        x = args[0] if args else keywords.get("input", keywords.get("query"))
-        own = self._kinds.get(id(module))
-        if own is not None and (own.grain == kind.grain or not own.inside_layer):  # the module is the site
-            return self._masks.inside(module, x, rate) if own.by_functions and draws else None
-        info = self._dropout_info(self._layer(function, module), kind, module, rate)
-        if module.training and not torch.is_grad_enabled():
-            self._arm(module)
-        return None if info is None else self._masks.begins(self._router.located(info), x, rate, draws=draws)
-
-    def _drawn(self, function: Function, frame: FrameType, module: nn.Module, args: Sequence[Any]) -> Begun | None:
-        """Take in what a mask may be made of: by a dropout of another library, or by nobody known."""
-        if id(module) in self._kinds or not self._masks.listening:
-            return None
-        kind = PYTHON_FUNCTIONS.get(frame.f_code.co_name)
-        if function.draws and kind is not None:
-            return self._python_function(kind, function, frame, module)
-        uniform = self._uniform()
-        if function.name == "bernoulli" or (uniform is not None and any(a is uniform for a in args)):
-            self._own_draw(module)
-        return None
-
-    def _python_function(
-        self, kind: DropoutKind, function: Function, frame: FrameType, module: nn.Module
-    ) -> Begun | None:
-        """Take in the draw of a dropout that is a function of another library."""
-        given, code = frame.f_locals, frame.f_code
-        rate = next((given[name] for name in kind.rates if name in given), None)
-        info = self._dropout_info(f"{self._names[id(module)]}:{code.co_name}", kind, module, rate)
-        if info is None:
-            return None
-        # Of samples that are kept (1) or dropped (0) the draw is the mask; of anything else it is only where it begins.
-        x = given.get(code.co_varnames[0]) if kind.grain == "sample" and function.name == "bernoulli" else None
-        begun = self._masks.begins(self._router.located(info), x, rate, draws=True)
-        if begun is not None:
-            begun.mask_alone = True
-        return begun
-
-    def _dropout_info(self, layer: str, kind: DropoutKind, module: nn.Module, rate: object) -> SiteInfo | None:
-        """Return the site of a dropout that is called, which is made at the first call with another rate than 0."""
-        if layer not in self.dropouts:
-            if plain_rate(rate) == 0:
-                return None
-            site = dropout_site(layer, kind, module, rate)
-            site = replace(site, axis_rule=axis_rule_inside(module), skipped=self._skipped(layer))
-            self.dropouts[layer] = SiteInfo(site, None)
-            self.new.append(self.dropouts[layer])
-        info = self.dropouts[layer]
-        return info if info.site.skipped is None else None
-
-    def _own_draw(self, module: nn.Module) -> None:
-        layer = f"{self._names[id(module)]}:mask"
-        if layer not in self.dropouts:
-            site = replace(dropout_site(layer, DropoutKind("unknown"), module, None), skipped=OWN_DRAW)
-            self.dropouts[layer] = SiteInfo(site, None)
-            self.new.append(self.dropouts[layer])
-
     def _layer(self, function: Function, module: nn.Module) -> str:
         return f"{self._names[id(module)]}:{function.name}"
-
-
-def _flag(args: Sequence[Any], keywords: Mapping[str, Any], position: int, names: Sequence[str], default: bool) -> Any:
-    """Return a call's argument that says whether it draws."""
-    if len(args) > position:
-        return args[position]
-    return next((keywords[name] for name in names if name in keywords), default)
 
 
 class _Recomputation(DropdiagHook):

@@ -25,6 +25,11 @@ class Function(NamedTuple):
     draws: bool = False
     compares: bool = False
 
+    @property
+    def of_masks(self) -> bool:
+        """Whether it is anything but an activation."""
+        return self.dropout is not None or self.draws or self.compares
+
 
 def _every_spelling() -> dict[Callable[..., Any], Function]:
     """Return each way to call one of the functions: ``F.relu``, ``torch.relu_``, ``x.relu()``, ..."""

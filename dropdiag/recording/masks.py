@@ -138,7 +138,8 @@ class MaskReader:
             What `ends` takes; None where nothing is compared.
         """
         router, layer = self._router, info.site.layer
-        if torch.jit.is_tracing():  # what is computed here would become part of the traced graph
+        # What is computed here would become part of a graph that torch.jit.trace makes. torch.jit does not export it.
+        if torch.jit.is_tracing():  # type: ignore[attr-defined,no-untyped-call]
             return None
         number = plain_rate(rate)
         if not draws or router.evaluating or not self.counting:
