@@ -93,6 +93,7 @@ class MaskReader:
         self._open: dict[int, Begun] = {}  # of modules whose masks their functions draw
         self._states = RandomStates(model)
         self._before: States | None = None
+        self._first = True
         self._active = False
         self._compiled: dict[str, float | Tensor | None] = {}
         self._seen: set[str] = set()
@@ -276,6 +277,7 @@ class MaskReader:
         """Forget what the last evaluation drew."""
         self.drawn.clear()
         self._states.find()
+        self._first = True
 
     def evaluated_forward_begins(self) -> None:
         """Keep the random states: the model's forward pass in an evaluation begins."""
@@ -284,14 +286,15 @@ class MaskReader:
             self._before = None
             self._router.notices.add(Notice.DRAWS_UNSEEN)
         else:
-            self._before = self._states.read()
+            self._before = self._states.read(thorough=self._first)
 
     def evaluated_forward_ends(self) -> None:
         """Tell of random numbers that were drawn in the meantime."""
         before, self._before = self._before, None
         if before is None or self._states.capturing():
             return
-        drawn = changed(before, self._states.read())
+        drawn = changed(before, self._states.read(thorough=self._first))
+        self._first = False
         if not drawn or self._active:
             return
         if any(module.training and _may_draw(plain_rate(rate_of(module))) for module, _ in self._modules.values()):
@@ -309,11 +312,11 @@ class MaskReader:
         """Keep the random states before a dropout in evaluation mode that may draw all the same."""
         kind = kind_of(module)
         quiet = self._before is None or kind is None or kind.inside_layer or not has_own_forward(module)
-        return None if quiet or self._states.capturing() else self._states.read()
+        return None if quiet or self._states.capturing() else self._states.read(thorough=True)
 
     def watched(self, before: States) -> None:
         """Note whether it did."""
-        if changed(before, self._states.read()):
+        if changed(before, self._states.read(thorough=True)):
             self.masks_in_evaluation()
 
     # Words for coverage ------------------------------------------------------------------------------------------
