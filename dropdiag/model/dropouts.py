@@ -7,14 +7,12 @@ its rate where the entry says that this is possible.
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from numbers import Real
 from typing import Any, Final
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -248,46 +246,6 @@ def kept_rate(kind: DropoutKind, module: nn.Module) -> Any:
         if isinstance(logit := getattr(module, name, None), Tensor):
             return torch.special.expit(logit.detach().double())
     return next((rate for name in kind.rates if (rate := _attribute(module, name)) is not None), None)
-
-
-def plain_rate(rate: Any) -> float | Tensor | None:
-    """Return a rate as a number; None where it is none.
-
-    Parameters
-    ----------
-    rate : object
-        A Python or numpy number, or a tensor of one element.
-
-    Returns
-    -------
-    float, or Tensor of float64, shape ()
-        A tensor where the rate is on an accelerator, as reading it would make the host wait. Otherwise the shortest
-        decimal number that is `rate` in its own precision, or in single precision: ``numpy.float32(0.3)`` is 0.3 and
-        not 0.30000001192092896.
-    """
-    if isinstance(rate, Tensor):
-        if rate.numel() != 1 or rate.is_complex():
-            return None
-        rate = rate.detach().reshape(())
-        return shortest(float(rate), rate.dtype) if rate.is_cpu else rate.double()
-    if isinstance(rate, (bool, np.bool_)) or not isinstance(rate, (Real, np.number)):
-        return None
-    return shortest(float(rate), torch.float16 if isinstance(rate, np.float16) else torch.float64)
-
-
-@functools.lru_cache(maxsize=1024)
-def shortest(rate: float, dtype: torch.dtype = torch.float64) -> float:
-    """Return the shortest decimal number that a floating-point number stands for, if it is one of `dtype`."""
-    if not math.isfinite(rate):
-        return rate
-    for known in (dtype, torch.float32):  # rates that were made by torch.linspace(...).tolist() are single ones
-        if not known.is_floating_point or known == torch.float64:
-            continue
-        for digits in range(1, 10):
-            rounded = float(f"{rate:.{digits}g}")
-            if torch.tensor(rounded, dtype=known).item() == rate:
-                return rounded
-    return rate
 
 
 def settable_rates(model: nn.Module) -> list[tuple[nn.Module, str]]:

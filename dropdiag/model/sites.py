@@ -15,7 +15,8 @@ from torch.nn.utils import parametrize
 from dropdiag.deprecation import warn_of
 from dropdiag.errors import ArgumentError
 from dropdiag.model.activations import activation_name, is_activation
-from dropdiag.model.dropouts import DropoutKind, is_dropout, kind_of, layer_dropout, plain_rate, rate_of
+from dropdiag.model.dropouts import DropoutKind, is_dropout, kind_of, layer_dropout, rate_of
+from dropdiag.model.rates import plain_rate
 
 LayerPatterns: TypeAlias = str | Sequence[str] | None
 """What ``include=`` and ``exclude=`` take: a shell pattern for layer names, or several."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import torch
@@ -21,7 +21,10 @@ from dropdiag.model.sites import ACTIVATION, DROPOUT, LAZY, OUTPUT, WEIGHT, laye
 from dropdiag.probes.base import Signal, SiteInfo
 from dropdiag.recording import compiled
 from dropdiag.recording.functional import FunctionalCalls
+from dropdiag.recording.mask_hooks import MaskBegins, MaskEnds
+from dropdiag.recording.mask_hooks import Pending as PendingMasks
 from dropdiag.recording.masks import MaskReader
+from dropdiag.recording.nested import tensors
 from dropdiag.recording.overhead import clock
 from dropdiag.recording.passes import Call, PassRouter
 
@@ -50,7 +53,7 @@ class _ForwardBegins(DropdiagHook):
         self.hooks.watch_weights()
         self.hooks.masks.forward_begins()
         if router.evaluating:
-            self.hooks.masks.evaluated_forward_begins()
+            self.hooks.masks.draws.forward_begins()
         # Interception costs a little at every operator: where no functional call was found, most steps go without.
         if router.evaluating or (module.training and (router.intercept or calls.needed)):
             calls.begin()
@@ -68,7 +71,7 @@ class _ForwardEnds(DropdiagHook):
             if self.hooks.router.forward_ends():
                 self.hooks.calls.end()
                 if self.hooks.router.evaluating:
-                    self.hooks.masks.evaluated_forward_ends()
+                    self.hooks.masks.draws.forward_ends()
 
 
 class _NetValue(DropdiagHook):
@@ -90,7 +93,7 @@ class _NetValue(DropdiagHook):
             compiled.trace_net_value(z, self.compiled_site, module.training, torch.is_grad_enabled())
             return
         begun = clock()
-        z = args[0] if args and type(args[0]) is Tensor else next(_tensors((args, kwargs)), None)
+        z = args[0] if args and type(args[0]) is Tensor else next(tensors((args, kwargs)), None)
         if z is None:
             return
         router, info = self.router, self.info
@@ -134,7 +137,7 @@ class _Output(DropdiagHook):
             compiled.trace_output(h, self.compiled_site, module.training, torch.is_grad_enabled())
             return
         begun = clock()
-        h = next(_tensors(h), None)
+        h = next(tensors(h), None)
         if h is not None:
             self.router.output(self.info, h, training=module.training, gradients=torch.is_grad_enabled())
         self.router.overhead.spent += clock() - begun
@@ -212,9 +215,10 @@ class Hooks:
             self._watched[info] = None
             return
         if kind == DROPOUT:
-            mask_begins, mask_ends = self.masks.hooks(info)
-            self._add(module.register_forward_pre_hook, mask_begins)
-            self._add(module.register_forward_hook, mask_ends, always_call=True)
+            self.masks.add(info)
+            masks: PendingMasks = deque(maxlen=NESTED)
+            self._add(module.register_forward_pre_hook, MaskBegins(self.masks, router, info, masks))
+            self._add(module.register_forward_hook, MaskEnds(self.masks, router, info, masks), always_call=True)
             return
         compiled_site = self._compiled.open(info)
         if kind == ACTIVATION:
@@ -252,14 +256,3 @@ class Hooks:
         self.calls.release()
         self.router.release()
         self._compiled.close()
-
-
-def _tensors(nested: Any) -> Iterator[Tensor]:
-    """Give the tensors of nested containers, depth first; a PackedSequence is its data."""
-    if isinstance(nested, Tensor):
-        yield nested
-    elif isinstance(nested, PackedSequence):
-        yield nested.data
-    elif isinstance(nested, (dict, tuple, list)):
-        for value in nested.values() if isinstance(nested, dict) else nested:
-            yield from _tensors(value)

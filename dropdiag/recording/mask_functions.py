@@ -10,7 +10,8 @@ from typing import Any, Final
 
 from torch import Tensor, nn
 
-from dropdiag.model.dropouts import DropoutKind, kind_of, plain_rate
+from dropdiag.model.dropouts import DropoutKind, kind_of
+from dropdiag.model.rates import plain_rate
 from dropdiag.model.sites import Site, axis_rule_inside, dropout_site
 from dropdiag.probes.base import SiteInfo
 from dropdiag.recording.functions import PYTHON_FUNCTIONS, Function, argument

@@ -6,23 +6,19 @@ scheduled its hooks return at once.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator
-from typing import Any, Final, TypeAlias
+from typing import Final
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import PackedSequence
 
-from dropdiag.model.dropouts import DropoutKind, has_own_forward, kept_rate, kind_of, plain_rate, rate_of
-from dropdiag.model.hook_base import DropdiagHook
+from dropdiag.model.dropouts import DropoutKind, kept_rate, rate_of
+from dropdiag.model.rates import may_draw, plain_rate
 from dropdiag.model.sites import Site
 from dropdiag.probes.base import Signal, SiteInfo
 from dropdiag.recording.collector import Collector
+from dropdiag.recording.evaluation_draws import EvaluationDraws
 from dropdiag.recording.notices import Notice
-from dropdiag.recording.overhead import clock
 from dropdiag.recording.passes import Call, PassRouter
-from dropdiag.recording.randomness import RandomStates, States, changed
 from dropdiag.sketches.dropout import MaskCounter, MaskedPass, NodeNoise
 from dropdiag.sketches.native import PLAIN
 
@@ -30,10 +26,6 @@ NESTED: Final = 64
 COMPILED: Final = "the mask is drawn inside torch.compile"
 SUBCLASS: Final = "its input is a tensor subclass, nested or sparse, which is not read"
 OTHER_SHAPE: Final = "what comes out is not what goes in under a mask"
-
-
-Pending: TypeAlias = "deque[Begun | States | None]"
-"""The passes of one module that have begun and not ended, the innermost last; in evaluations, random states."""
 
 
 class Begun:
@@ -79,8 +71,7 @@ class MaskReader:
 
     Attributes
     ----------
-    drawn : dict
-        Names of the generators that drew inside the last evaluation, where no dropout explains it.
+    draws : EvaluationDraws
     rates : dict
         The last rate of each (layer, call) that drew, or that would have with another rate than 0.
     unseen : dict
@@ -91,15 +82,11 @@ class MaskReader:
         self._router, self._train, self.wanted = router, train, wanted
         self._modules: dict[int, tuple[nn.Module, SiteInfo]] = {}
         self._open: dict[int, Begun] = {}  # of modules whose masks their functions draw
-        self._states = RandomStates(model)
-        self._before: States | None = None
-        self._first = True
-        self._active = False
+        self.draws = EvaluationDraws(model, router, self._modules)
         self._compiled: dict[str, float | Tensor | None] = {}
         self._seen: set[str] = set()
         self.rates: dict[tuple[str, int], float | Tensor | None] = {}
         self.unseen: dict[str, str] = {}
-        self.drawn: dict[str, None] = {}
 
     @property
     def counting(self) -> bool:
@@ -111,15 +98,9 @@ class MaskReader:
         """Whether anything is to be done at a pass."""
         return self._router.evaluating or self._router.intercept or self._train.wants(Signal.DROPOUT)
 
-    def hooks(self, info: SiteInfo) -> tuple[MaskBegins, MaskEnds]:
-        """Return the forward pre-hook and the forward hook of a dropout, or of a layer that has one inside."""
+    def add(self, info: SiteInfo) -> None:
+        """Take in the site of a module."""
         self._modules[id(info.site.module)] = info.site.module, info
-        pending: Pending = deque(maxlen=NESTED)
-        return MaskBegins(self, self._router, info, pending), MaskEnds(self, self._router, info, pending)
-
-    def info_of(self, module: nn.Module) -> SiteInfo | None:
-        """Return the site of a module that is recorded."""
-        return self._modules.get(id(module), (module, None))[1]
 
     def begins(self, info: SiteInfo, x: Tensor | None, rate: object, *, draws: bool) -> Begun | None:
         """Take in what a mask is about to be applied to.
@@ -145,8 +126,8 @@ class MaskReader:
         number = plain_rate(rate)
         if not draws or router.evaluating or not self.counting:
             self._note(layer, router.count(layer))
-            if router.evaluating and draws and _may_draw(number):
-                self.masks_in_evaluation()
+            if router.evaluating and draws and may_draw(number):
+                self.draws.by_dropout()
             return None
         call = router.masked(info, x)
         if call is None:
@@ -163,7 +144,7 @@ class MaskReader:
 
     def _prepare(self, begun: Begun, x: Tensor | None) -> None:
         kind = begun.call.info.site.dropout
-        if kind is None or kind.unseen or not _may_draw(begun.rate) or x is None:
+        if kind is None or kind.unseen or not may_draw(begun.rate) or x is None:
             return
         if type(x) not in PLAIN or x.is_nested or x.layout != torch.strided:
             self.unseen[begun.call.info.site.layer] = SUBCLASS
@@ -250,8 +231,8 @@ class MaskReader:
             return
         at_work = [(module, info) for module, info in self._modules.values() if module.training]
         if self._router.evaluating:
-            if any(_may_draw(plain_rate(rate_of(module))) for module, _ in at_work):
-                self.masks_in_evaluation()
+            if any(may_draw(plain_rate(rate_of(module))) for module, _ in at_work):
+                self.draws.by_dropout()
         elif self.counting:
             self._compiled = {info.site.layer: _rate(info, module) for module, info in at_work}
 
@@ -271,61 +252,13 @@ class MaskReader:
         self.rates[layer, 0], self.unseen[layer] = rate, COMPILED
         self._train.feed(Signal.DROPOUT, info, 0, MaskedPass(rate))
 
-    # Evaluations -----------------------------------------------------------------------------------------------
-
-    def evaluation_begins(self) -> None:
-        """Forget what the last evaluation drew."""
-        self.drawn.clear()
-        self._states.find()
-        self._first = True
-
-    def evaluated_forward_begins(self) -> None:
-        """Keep the random states: the model's forward pass in an evaluation begins."""
-        self._active = False
-        if self._states.capturing():
-            self._before = None
-            self._router.notices.add(Notice.DRAWS_UNSEEN)
-        else:
-            self._before = self._states.read(thorough=self._first)
-
-    def evaluated_forward_ends(self) -> None:
-        """Tell of random numbers that were drawn in the meantime."""
-        before, self._before = self._before, None
-        if before is None or self._states.capturing():
-            return
-        drawn = changed(before, self._states.read(thorough=self._first))
-        self._first = False
-        if not drawn or self._active:
-            return
-        if any(module.training and _may_draw(plain_rate(rate_of(module))) for module, _ in self._modules.values()):
-            self.masks_in_evaluation()
-            return
-        self._router.notices.add(Notice.DRAWN_IN_EVALUATION)
-        self.drawn |= dict.fromkeys(drawn)
-
-    def masks_in_evaluation(self) -> None:
-        """Note that a dropout is active inside an evaluation."""
-        self._active = True
-        self._router.notices.add(Notice.MASKS_IN_EVALUATION)
-
-    def watch(self, module: nn.Module) -> States | None:
-        """Keep the random states before a dropout in evaluation mode that may draw all the same."""
-        kind = kind_of(module)
-        quiet = self._before is None or kind is None or kind.inside_layer or not has_own_forward(module)
-        return None if quiet or self._states.capturing() else self._states.read(thorough=True)
-
-    def watched(self, before: States) -> None:
-        """Note whether it did."""
-        if changed(before, self._states.read(thorough=True)):
-            self.masks_in_evaluation()
-
     # Words for coverage ------------------------------------------------------------------------------------------
 
     def at_rate_0(self, site: Site) -> bool:
         """Whether a dropout has dropped nothing so far, as its rate is 0."""
         known = [rate for (layer, _), rate in self.rates.items() if layer == site.layer]
         now = site.rate if site.functional else plain_rate(rate_of(site.module))
-        return not any(_may_draw(rate) for rate in [*known, now])
+        return not any(may_draw(rate) for rate in [*known, now])
 
     def words(self, site: Site, call: int) -> str:
         """Return rate and grain of a dropout in words, and why its mask is not seen if it is not."""
@@ -342,75 +275,5 @@ class MaskReader:
             trace.note(layer, call)
 
 
-class MaskBegins(DropdiagHook):
-    """Forward pre-hook of a dropout: its input is what the mask is applied to."""
-
-    n_args = 3
-
-    def __init__(self, reader: MaskReader, router: PassRouter, info: SiteInfo, pending: Pending) -> None:
-        self.reader, self.router, self.info, self.pending = reader, router, info, pending
-
-    def fire(self, module: nn.Module, args: Any, kwargs: Any) -> None:
-        """Hand over the input."""
-        if torch.compiler.is_compiling() or not self.reader.listening:
-            return
-        begun = clock()
-        self.pending.append(self._begin(module, args, kwargs))
-        self.router.overhead.spent += clock() - begun
-
-    def _begin(self, module: nn.Module, args: Any, kwargs: Any) -> Any:
-        reader, kind = self.reader, self.info.site.dropout
-        if kind is None:
-            return None
-        rate = kept_rate(kind, module)
-        if self.router.evaluating and not module.training:
-            reader.begins(self.info, None, rate, draws=False)
-            return reader.watch(module)
-        if kind.by_functions:
-            return reader.module_begins(self.info, rate, draws=module.training)
-        x = None if kind.unseen else next(_tensors((args, kwargs)), None)
-        return reader.begins(self.router.located(self.info), x, rate, draws=module.training)
-
-
-class MaskEnds(DropdiagHook):
-    """Forward hook of a dropout, called after an exception as well."""
-
-    def __init__(self, reader: MaskReader, router: PassRouter, info: SiteInfo, pending: Pending) -> None:
-        self.reader, self.router, self.pending = reader, router, pending
-        self.by_functions = info.site.dropout is not None and info.site.dropout.by_functions
-
-    def fire(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
-        """Hand over the output."""
-        if not self.pending or torch.compiler.is_compiling():
-            return
-        taken = self.pending.pop()
-        if taken is None:
-            return
-        begun = clock()
-        if isinstance(taken, dict):
-            self.reader.watched(taken)
-        elif self.by_functions:
-            self.reader.module_ends(module, taken)
-        else:
-            self.reader.ends(taken, output)
-        self.router.overhead.spent += clock() - begun
-
-
-def _may_draw(rate: float | Tensor | None) -> bool:
-    """Whether a dropout at this rate draws, as far as the host knows."""
-    return not (isinstance(rate, float) and rate == 0)
-
-
 def _rate(info: SiteInfo, module: nn.Module) -> float | Tensor | None:
     return None if info.site.dropout is None else plain_rate(kept_rate(info.site.dropout, module))
-
-
-def _tensors(nested: Any) -> Iterator[Tensor]:
-    """Give the tensors of a call's arguments; a PackedSequence is its data."""
-    if isinstance(nested, Tensor):
-        yield nested
-    elif isinstance(nested, PackedSequence):
-        yield nested.data
-    elif isinstance(nested, (dict, tuple, list)):
-        for value in nested.values() if isinstance(nested, dict) else nested:
-            yield from _tensors(value)

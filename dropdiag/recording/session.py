@@ -173,7 +173,7 @@ class Session:
         with self.measurement(name) as (phase, records):
             self.open_evaluation = phase
             self.router.evaluation_begins()
-            self._masks.evaluation_begins()
+            self._masks.draws.begins()
             self._held_out.begin(phase, scheduled=True)
             try:
                 yield
@@ -212,7 +212,7 @@ class Session:
 
     def _warn_of_evaluation(self, name: str) -> None:
         silent = self._held_out.empty and any(probe.on_eval for probe in self._probes)
-        drawn = self._masks.drawn
+        drawn = self._masks.draws.drawn
         for warning in notices.after_evaluation(self.router.notices, name, nothing_recorded=silent, drawn=drawn):
             self._failures.warn(warning)
 

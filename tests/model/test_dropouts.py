@@ -9,15 +9,8 @@ from torch.nn import functional as F
 import dropdiag as dd
 from dropdiag.errors import ArgumentError
 from dropdiag.model import dropouts
-from dropdiag.model.dropouts import (
-    DropoutKind,
-    kind_of,
-    layer_dropout,
-    mask_variance_of,
-    plain_rate,
-    rate_of,
-    settable_rates,
-)
+from dropdiag.model.dropouts import DropoutKind, kind_of, layer_dropout, mask_variance_of, rate_of, settable_rates
+from dropdiag.model.rates import plain_rate
 from dropdiag.model.sites import DROPOUT, survey
 
 
