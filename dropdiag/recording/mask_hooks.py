@@ -34,7 +34,12 @@ class MaskBegins(DropdiagHook):
         if torch.compiler.is_compiling() or not self.reader.listening:
             return
         begun = clock()
-        self.pending.append(self._begin(module, args, kwargs))
+        try:
+            taken = self._begin(module, args, kwargs)
+        except Exception as error:  # noqa: BLE001 - a rate may be a user's own property, which must not end the training
+            self.reader.fail(self.info, error)
+            taken = None
+        self.pending.append(taken)
         self.router.overhead.spent += clock() - begun
 
     def _begin(self, module: nn.Module, args: Any, kwargs: Any) -> Any:

@@ -102,6 +102,10 @@ class MaskReader:
         """Take in the site of a module."""
         self._modules[id(info.site.module)] = info.site.module, info
 
+    def fail(self, info: SiteInfo, error: Exception) -> None:
+        """Disable the probes of dropouts at a site that could not be read."""
+        self._train.fail(Signal.DROPOUT, info, error)
+
     def begins(self, info: SiteInfo, x: Tensor | None, rate: object, *, draws: bool) -> Begun | None:
         """Take in what a mask is about to be applied to.
 
@@ -139,7 +143,7 @@ class MaskReader:
         try:
             self._prepare(begun, x)
         except Exception as error:  # noqa: BLE001 - recording must not end the training
-            self._train.fail(Signal.DROPOUT, info, error)
+            self.fail(info, error)
         return begun
 
     def _prepare(self, begun: Begun, x: Tensor | None) -> None:
@@ -173,7 +177,7 @@ class MaskReader:
             with torch._C.DisableTorchFunction():
                 masked = self._compared(begun, result)
         except Exception as error:  # noqa: BLE001 - as above
-            self._train.fail(Signal.DROPOUT, info, error)
+            self.fail(info, error)
         else:
             self._train.feed(Signal.DROPOUT, info, begun.call.number, masked)
 
@@ -220,7 +224,7 @@ class MaskReader:
         try:
             self._prepare(begun, x)
         except Exception as error:  # noqa: BLE001 - as above
-            self._train.fail(Signal.DROPOUT, outer.call.info, error)
+            self.fail(outer.call.info, error)
         return begun
 
     # torch.compile, where hooks do not run ---------------------------------------------------------------------

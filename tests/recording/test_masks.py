@@ -252,6 +252,30 @@ def test_steps_that_are_not_scheduled_count_nothing(tmp_path, monkeypatch):
     assert len(made) == 1
 
 
+def test_a_rate_that_cannot_be_read_ends_no_training(tmp_path):
+    class Broken(nn.Dropout):
+        broken = False
+
+        @property
+        def p(self):
+            return 1 / 0 if self.broken else 0.3
+
+        @p.setter
+        def p(self, value):
+            pass
+
+        def forward(self, x):
+            return x
+
+    model = Keeps(Broken())
+    with dd.Recorder(model, tmp_path / "run", every=1) as rec:
+        Broken.broken = True
+        with pytest.warns(DropdiagWarning, match="probe 'dropouts' failed at 'drop'"):
+            model(ROWS).sum().backward()
+        rec.step()
+        Broken.broken = False
+
+
 def test_padding_is_left_out(tmp_path):
     model, real = Keeps(nn.Dropout(0.3)), torch.rand(30, 17) < 0.6
     with dd.Recorder(model, tmp_path / "run", every=1, strict=True) as rec:
