@@ -29,6 +29,10 @@ DROPOUT: Final = "dropout"
 LAST, SECOND = "last", "second"
 LAZY: Final = "not initialised yet (a lazy module); recorded once it is"
 
+FUSED: Final = (
+    "a hook here would switch off the fused path of nn.TransformerEncoderLayer, as none of its sites is recorded"
+)
+
 _NODES_LAST: Final = (nn.Linear, nn.Bilinear, nn.Embedding, nn.LayerNorm, nn.RMSNorm, nn.RNNBase, nn.MultiheadAttention)
 _NODES_SECOND: Final = (nn.modules.conv._ConvNd, nn.modules.batchnorm._NormBase, nn.GroupNorm)
 
@@ -206,6 +210,15 @@ def layers_of_both_kinds(model: nn.Module) -> list[tuple[nn.Module, str]]:
     ruled = ((m, axis_rule_of(m)) for m in model.modules() if id(m) not in fused)
     found = [(module, rule) for module, rule in ruled if rule is not None]
     return found if len({rule for _, rule in found}) == 2 else []
+
+
+def spare_fused(sites: Sequence[Site], model: nn.Module) -> list[Site]:
+    """Skip dropouts where their hooks alone would switch off the fused path of torch's encoder layers."""
+    hooked = {id(s.module) for s in sites if s.kind in (ACTIVATION, OUTPUT) and s.skipped is None}
+    layers = [layer for layer in model.modules() if isinstance(layer, nn.TransformerEncoderLayer)]
+    inside = [{id(module) for module in layer.modules()} for layer in layers]
+    fused = {module for modules in inside if not modules & hooked for module in modules}
+    return [replace(s, skipped=s.skipped or FUSED) if s.kind == DROPOUT and id(s.module) in fused else s for s in sites]
 
 
 def _module_site(layer: str, module: nn.Module, axis_rule: str | None) -> Site | None:

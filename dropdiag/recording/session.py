@@ -9,7 +9,18 @@ from typing import Any, Final
 
 from torch import nn
 
-from dropdiag.model.sites import ACTIVATION, DROPOUT, OUTPUT, WEIGHT, LayerPatterns, Patterns, Site, select, survey
+from dropdiag.model.sites import (
+    ACTIVATION,
+    DROPOUT,
+    OUTPUT,
+    WEIGHT,
+    LayerPatterns,
+    Patterns,
+    Site,
+    select,
+    spare_fused,
+    survey,
+)
 from dropdiag.probes.base import Probe, Signal, SiteInfo
 from dropdiag.recording import notices
 from dropdiag.recording.arguments import checked_config
@@ -81,7 +92,7 @@ class Session:
     ) -> None:
         self._probes, self._schedule = list(probes), schedule
         self._loss_scale, self._overhead = loss_scale, overhead
-        sites = select(survey(model), *patterns)
+        sites = spare_fused(select(survey(model), *patterns), model)
         start = resume_step(path, resume)
         check_schedule(schedule, (start or 0) + 1)
         sites, activations = describe_activations(sites)

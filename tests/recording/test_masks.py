@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 import dropdiag as dd
 from dropdiag.errors import DropdiagWarning
+from dropdiag.model.sites import FUSED
 from dropdiag.sketches import dropout as sketches
 from tests.zoo import from_timm  # noqa: F401 - makes torchvision importable, which timm imports
 
@@ -420,6 +421,17 @@ def test_masks_inside_of_kernels_leave_their_rates(tmp_path):
         assert numbers(run, row.layer) == {"dropout_rate": rates[row.layer]}
         assert (row.fired, row.expected) == (1, True)
         assert "rate alone: the mask is drawn inside of the kernel" in row.dropout
+
+
+def test_the_fused_path_of_an_encoder_is_left_on_where_nothing_else_of_it_is_recorded(tmp_path, monkeypatch):
+    model, fused = nn.Sequential(nn.TransformerEncoderLayer(6, 2, 8, batch_first=True)).eval(), []
+    original = torch._transformer_encoder_layer_fwd
+    monkeypatch.setattr(torch, "_transformer_encoder_layer_fwd", lambda *a: fused.append(a) or original(*a))
+    with dd.Recorder(model, tmp_path / "run", exclude="*self_attn*") as rec, torch.no_grad():
+        model(TOKENS)
+        rows = {row.skipped for row in rec.coverage() if row.kind == "dropout" and "self_attn" not in row.layer}
+    assert len(fused) == 1
+    assert rows == {FUSED}
 
 
 def test_layer_drop_leaves_its_rate(tmp_path):
