@@ -77,18 +77,25 @@ class Coverage(Sequence[CoverageRow]):
         # by name: a newer version may say more of a site, and an older one said less
         return cls([CoverageRow(**{name: row[name] for name in COLUMNS if name in row}) for row in rows])
 
+    @property
+    def _shown(self) -> tuple[str, ...]:
+        """Columns that have something to show: older runs say nothing of dropouts."""
+        said = any(row.dropout for row in self.rows)
+        return tuple(column for column in COLUMNS if said or column != "dropout")
+
     def __str__(self) -> str:
-        cells = [COLUMNS, *(tuple(_word(getattr(row, c)) for c in COLUMNS) for row in self.rows)]
-        widths = [max(len(line[i]) for line in cells) for i in range(len(COLUMNS))]
+        shown = self._shown
+        cells = [shown, *(tuple(_word(getattr(row, c)) for c in shown) for row in self.rows)]
+        widths = [max(len(line[i]) for line in cells) for i in range(len(shown))]
         lines = ["  ".join(word.ljust(w) for word, w in zip(line, widths, strict=True)).rstrip() for line in cells]
         return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        head = "".join(f"<th>{c}</th>" for c in COLUMNS)
+        head = "".join(f"<th>{c}</th>" for c in self._shown)
         body = "".join(
-            "<tr>" + "".join(f"<td>{html.escape(_word(getattr(row, c)))}</td>" for c in COLUMNS) + "</tr>"
+            "<tr>" + "".join(f"<td>{html.escape(_word(getattr(row, c)))}</td>" for c in self._shown) + "</tr>"
             for row in self.rows
         )
         return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
