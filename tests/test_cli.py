@@ -158,9 +158,9 @@ def test_coverage_shows_every_site_of_a_run(tmp_path):
         train(model, 2, rec)
     code, said, _ = call("coverage", tmp_path / "run")
     assert code == 0
-    assert "a dropout (rate 0.5) is listed, not measured" in said
+    assert "rate 0.5, grain element" in said
     assert said.splitlines()[0].split() == [
-        "layer", "call", "kind", "type", "functional", "expected", "fired", "sampled", "skipped",
+        "layer", "call", "kind", "type", "functional", "expected", "fired", "sampled", "skipped", "dropout",
     ]  # fmt: skip
     code, said, _ = call("coverage", tmp_path / "run", "--json")
     rows = {row["layer"]: row for row in json.loads(said)}

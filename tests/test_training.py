@@ -61,12 +61,10 @@ def test_functional_calls_are_attributed_and_change_nothing(tmp_path):
     run, coverage = record(model, tmp_path / "run", lambda rec: losses.extend(train(model, 4, rec)))
     assert all(torch.equal(a, b) for a, b in zip(losses[:4], losses[4:], strict=True))
     assert torch.equal(state, torch.get_rng_state())
-    functional = {(row.layer, row.call): row.fired for row in coverage if row.functional and row.expected}
+    functional = {(row.layer, row.call): row.fired for row in coverage if row.functional and row.kind == "activation"}
     names = ["a:relu", "b:tanh", "b:sigmoid", "b:gelu", "b:gelu(approximate='tanh')"]
     assert functional == {(name, 0): 4 for name in names}
-    assert [row.skipped for row in coverage if row.kind == "dropout"] == [
-        "a dropout (rate 0.3) is listed, not measured"
-    ]
+    assert [(row.fired, row.dropout) for row in coverage if row.kind == "dropout"] == [(4, "rate 0.3, grain element")]
     assert not coverage.silent
     assert len(values(run, "net_grad_abs_mean", layer="b:gelu(approximate='tanh')")) == 4
     assert run.histogram("net_value", "a:relu").n == 20 * 16
@@ -582,7 +580,7 @@ def test_dropout_left_on_in_an_evaluation_is_named(tmp_path):
     model[2].train()
     with dd.Recorder(model, tmp_path / "run") as rec:
         with (
-            pytest.warns(DropdiagWarning, match="a dropout was in training mode inside evaluation 'eval'"),
+            pytest.warns(DropdiagWarning, match="a dropout was active inside evaluation 'eval'"),
             rec.evaluation(),
         ):
             model(next(batches(1))[0])
@@ -784,7 +782,7 @@ def test_coverage_says_where_padding_is_counted(tmp_path):
 # Dropout that is listed, models whose modules were exchanged -------------------------------------------------
 
 
-def test_dropout_inside_attention_is_listed(tmp_path):
+def test_dropout_inside_attention_has_its_rate_recorded(tmp_path):
     class Attention(nn.Module):
         def __init__(self):
             super().__init__()
@@ -800,9 +798,12 @@ def test_dropout_inside_attention_is_listed(tmp_path):
         model(torch.randn(2, 5, 8)).sum().backward()
         rec.step()
 
-    _, coverage = record(model, tmp_path / "run", body, probes="weights")
-    listed = {row.layer: row.skipped for row in coverage if row.kind == "dropout"}
-    assert listed == {"(model):scaled_dot_product_attention": "a dropout (rate 0.25) is listed, not measured"}
+    run, coverage = record(model, tmp_path / "run", body)
+    (row,) = [row for row in coverage if row.kind == "dropout"]
+    assert (row.layer, row.fired) == ("(model):scaled_dot_product_attention", 1)
+    assert row.dropout == "rate 0.25, grain attention weight; rate alone: the mask is drawn inside of the kernel"
+    assert list(values(run, "dropout_rate")) == [0.25]
+    assert len(values(run, "dropped_share")) == 0
 
 
 def test_fused_modules_are_named_as_exchanged(tmp_path):

@@ -15,9 +15,10 @@ from torch.nn.utils import parametrize
 from dropdiag.deprecation import warn_of
 from dropdiag.errors import ArgumentError
 from dropdiag.model.activations import MIXES, MIXING, activation_name, is_activation
-from dropdiag.model.dropouts import is_dropout, layer_dropout, rate_of
+from dropdiag.model.dropouts import DropoutKind, is_dropout, kind_of, layer_dropout, rate_of
 from dropdiag.model.made_weights import made_weight, made_weights, parts_of
 from dropdiag.model.names import ROOT, named_modules, weight_layer
+from dropdiag.model.rates import plain_rate
 
 LayerPatterns: TypeAlias = str | Sequence[str] | None
 """What ``include=`` and ``exclude=`` take: a shell pattern for layer names, or several."""
@@ -31,6 +32,9 @@ LAST, SECOND = "last", "second"
 LAZY: Final = "not initialised yet (a lazy module); recorded once it is"
 
 _PLAIN: Final = (Tensor, nn.Parameter)
+FUSED: Final = (
+    "a hook here would switch off the fused path of nn.TransformerEncoderLayer, as none of its sites is recorded"
+)
 
 _NODES_LAST: Final = (nn.Linear, nn.Bilinear, nn.Embedding, nn.LayerNorm, nn.RMSNorm, nn.RNNBase, nn.MultiheadAttention)
 _NODES_SECOND: Final = (nn.modules.conv._ConvNd, nn.modules.batchnorm._NormBase, nn.GroupNorm)
@@ -71,6 +75,12 @@ class Site:
         Other names of the same module or parameter.
     path : str
         Name of ``module`` in the model.
+    dropout : DropoutKind or None
+        The kind of a dropout.
+    rate : float or None
+        Its rate when it was found; None where it has none, or one that is learned on an accelerator.
+    applied_to, feeds : str or None
+        The layer whose output a dropout is applied to, and the one that takes what comes out; None: not known.
     skipped : str or None
         Why the site is not recorded, if it is not.
     """
@@ -87,6 +97,10 @@ class Site:
     gate_dim: int | None = None
     aliases: tuple[str, ...] = ()
     path: str = ""
+    dropout: DropoutKind | None = field(default=None, repr=False, compare=False)
+    rate: float | None = None
+    applied_to: str | None = None
+    feeds: str | None = None
     skipped: str | None = None
 
     @property
@@ -172,7 +186,12 @@ class Site:
             "functional": self.functional,
             "aliases": list(self.aliases),
             "skipped": self.skipped,
+            **(self._describe_dropout() if self.kind == DROPOUT else {}),
         }
+
+    def _describe_dropout(self) -> dict[str, Any]:
+        grain = None if self.dropout is None else self.dropout.grain
+        return {"rate": self.rate, "grain": grain, "applied_to": self.applied_to, "feeds": self.feeds}
 
 
 def survey(model: nn.Module) -> list[Site]:
@@ -202,7 +221,8 @@ def survey(model: nn.Module) -> list[Site]:
         others = tuple(n for n in names[id(module)] if n != name)
         sites.extend(replace(site, path=name) for site in _weights(name, module, raw[id(module)]))
         if inner := layer_dropout(module):
-            sites.append(dropout_site(f"{name or ROOT}:{inner}", module, rate_of(module), path=name))
+            layer = f"{name or ROOT}:{inner.listed_as}"
+            sites.append(dropout_site(layer, inner, module, rate_of(module), path=name))
         found = _module_site(name or ROOT, module, axis_rule)
         if found is None:
             continue
@@ -228,6 +248,15 @@ def axis_rule_inside(module: nn.Module) -> str | None:
     return rules.pop() if len(rules) == 1 else None
 
 
+def spare_fused(sites: Sequence[Site], model: nn.Module) -> list[Site]:
+    """Skip dropouts where their hooks alone would switch off the fused path of torch's encoder layers."""
+    hooked = {id(s.module) for s in sites if s.kind in (ACTIVATION, OUTPUT) and s.skipped is None}
+    layers = [layer for layer in model.modules() if isinstance(layer, nn.TransformerEncoderLayer)]
+    inside = [{id(module) for module in layer.modules()} for layer in layers]
+    fused = {module for modules in inside if not modules & hooked for module in modules}
+    return [replace(s, skipped=s.skipped or FUSED) if s.kind == DROPOUT and id(s.module) in fused else s for s in sites]
+
+
 def _module_site(layer: str, module: nn.Module, axis_rule: str | None) -> Site | None:
     if is_activation(module):
         gate = int(module.dim) if isinstance(module, nn.GLU) else None
@@ -236,13 +265,17 @@ def _module_site(layer: str, module: nn.Module, axis_rule: str | None) -> Site |
         return Site(layer, ACTIVATION, module, activation=activation_name(module), skipped=MIXES)
     if isinstance(module, (nn.RNNBase, nn.MultiheadAttention)):
         return Site(layer, OUTPUT, module, axis_rule=LAST, node_dims=(-1,), after="its own features")
-    return replace(dropout_site(layer, module, rate_of(module)), functional=False) if is_dropout(module) else None
+    kind = kind_of(module) if is_dropout(module) else None
+    if kind is None:
+        return None
+    return replace(dropout_site(layer, kind, module, rate_of(module)), functional=False, axis_rule=axis_rule)
 
 
-def dropout_site(layer: str, module: nn.Module, rate: object, *, path: str = "") -> Site:
+def dropout_site(layer: str, kind: DropoutKind, module: nn.Module, rate: object, *, path: str = "") -> Site:
     """Return the site of a dropout that a module draws in its forward method."""
-    reason = f"a dropout (rate {rate}) is listed, not measured"
-    return Site(layer, DROPOUT, module, functional=True, path=path, skipped=reason)
+    known = plain_rate(rate)
+    number = known if isinstance(known, float) else None
+    return Site(layer, DROPOUT, module, functional=True, path=path, dropout=kind, rate=number)
 
 
 def _weights(name: str, module: nn.Module, raw: str) -> Iterator[Site]:

@@ -40,6 +40,8 @@ class Signal(str, Enum):  # a str, as that hashes in C: every hook looks signals
     """h = phi(z), what leaves it, before dropout."""
     NET_GRAD = "net_grad"
     """dL/dz, from a hook on the tensor z."""
+    DROPOUT = "dropout"
+    """A pass through a dropout: no tensor, but a `dropdiag.sketches.dropout.MaskedPass`."""
 
 
 @dataclass(frozen=True)

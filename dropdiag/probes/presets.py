@@ -8,6 +8,7 @@ from typing import Any, Final
 from dropdiag.errors import ArgumentError
 from dropdiag.probes.abs_means import GradientFlow, RawWeightGradientMeans, WeightGradientMeans
 from dropdiag.probes.base import Probe
+from dropdiag.probes.dropouts import Dropouts
 from dropdiag.probes.histograms import NetGradients, NetValues, NodeValues, WeightGradients, Weights
 from dropdiag.probes.moments import NetValueMoments, WeightMoments
 from dropdiag.probes.node_correlation import EffectiveRank, NodeCorrelation, TrainingNodeCorrelation
@@ -17,11 +18,12 @@ PROBES: Final[tuple[Probe[Any], ...]] = (
     Weights(), NetValues(), Saturation(), GradientFlow(), NodeCorrelation(), EffectiveRank(), TrainingNodeCorrelation(),
     NodeValues(), NetGradients(), WeightGradients(), WeightGradientMeans(), RawWeightGradientMeans(), WeightMoments(),
     NetValueMoments(),
+    Dropouts(),
 )  # fmt: skip
 
 PRESETS: Final[dict[str, tuple[str, ...]]] = {
     "light": ("saturation", "gradient_flow"),
-    "paper": ("weights", "net_values", "saturation", "gradient_flow", "node_correlation"),
+    "paper": ("weights", "net_values", "saturation", "gradient_flow", "node_correlation", "dropouts"),
     # Node correlation in training steps depends on the batch and its masks: it is taken only where it is asked for.
     "full": tuple(probe.name for probe in PROBES if not isinstance(probe, TrainingNodeCorrelation)),
 }

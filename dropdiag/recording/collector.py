@@ -15,6 +15,7 @@ from dropdiag.probes.base import Probe, ProbeValue, Signal, SiteInfo
 from dropdiag.recording.readable import why_unread
 from dropdiag.recording.records import Record, one_number
 from dropdiag.sketches.base import Sketch
+from dropdiag.sketches.dropout import MaskedPass
 from dropdiag.sketches.histogram import HistogramSketch, Sparse
 from dropdiag.sketches.native import PLAIN
 
@@ -122,10 +123,10 @@ class Collector:
             return None
         return new  # a None for the sketch is kept as well: the probe is not asked again in this step
 
-    def update(self, opened: list[Opened], info: SiteInfo, tensor: Tensor) -> None:
+    def update(self, opened: list[Opened], info: SiteInfo, tensor: Tensor | MaskedPass) -> None:
         """Update open sketches; keep no reference to the tensor."""
         # Checked here and not in sketches: a user's own sketch has to be kept from subclasses as well.
-        if type(tensor) not in PLAIN:
+        if type(tensor) not in PLAIN and isinstance(tensor, Tensor):
             self._fail_all([key for key, _ in opened], info, tensor)
         elif dispatch_modes():
             # The user's: what counts operations counts those of the model, what keeps results keeps those.
@@ -134,14 +135,14 @@ class Collector:
         else:
             self._update(opened, info, tensor)
 
-    def _update(self, opened: list[Opened], info: SiteInfo, tensor: Tensor) -> None:
+    def _update(self, opened: list[Opened], info: SiteInfo, tensor: Tensor | MaskedPass) -> None:
         for key, sketch in opened:
             try:
-                sketch.update(tensor)
+                sketch.update(tensor)  # type: ignore[arg-type]  # what a probe's signal is, its sketch takes
             except Exception as error:  # noqa: BLE001 - as above
                 self._fail(key, info, error)
 
-    def feed(self, signal: Signal, info: SiteInfo, call: int, tensor: Tensor) -> None:
+    def feed(self, signal: Signal, info: SiteInfo, call: int, tensor: Tensor | MaskedPass) -> None:
         """Update the sketches of a tensor; keep no reference to it."""
         self.update(self.open(signal, info, call), info, tensor)
 
@@ -173,6 +174,11 @@ class Collector:
         for key in keys:
             if reason is not None:
                 self._fail(key, info, reason)
+
+    def fail(self, signal: Signal, info: SiteInfo, error: Exception) -> None:
+        """Disable the probes of a signal at a site: what they are fed with could not be made."""
+        for probe in self._active.get(signal, ()):
+            self._fail((probe, info.site.layer, 0), info, error)
 
     def _fail(self, failed: Key, info: SiteInfo, error: Exception) -> None:
         probe, layer, _ = failed

@@ -15,15 +15,16 @@ from torch._ops import OpOverload
 from torch.overrides import TorchFunctionMode
 
 from dropdiag.model.activations import MIXES, MIXING, Activation, describe_function, is_activation
-from dropdiag.model.dropouts import DropoutKind, is_torch_dropout
 from dropdiag.model.hook_base import DropdiagHook
 from dropdiag.model.order import Place
-from dropdiag.model.sites import ACTIVATION, Site, axis_rule_inside, dropout_site
+from dropdiag.model.sites import ACTIVATION, Site, axis_rule_inside
 from dropdiag.probes.base import SiteInfo
 from dropdiag.recording.backward import backward_number
 from dropdiag.recording.calls import Call
 from dropdiag.recording.functions import DOUBTFUL, FUNCTIONS, MIXING_FUNCTIONS, Function, argument, bound
 from dropdiag.recording.layers import Layer, Layers
+from dropdiag.recording.mask_functions import MaskFunctions
+from dropdiag.recording.masks import Begun, MaskReader
 from dropdiag.recording.overhead import clock
 from dropdiag.recording.passes import PassRouter
 from dropdiag.recording.producers import Producers, Rule
@@ -47,6 +48,7 @@ class FunctionalCalls(TorchFunctionMode):
     sites : sequence of Site
         What the survey found.
     router : PassRouter
+    masks : MaskReader
     skipped : callable
         Names of a layer, the present one and the former one -> why it is not recorded, or None.
     on_failure : callable
@@ -63,6 +65,8 @@ class FunctionalCalls(TorchFunctionMode):
         model: nn.Module,
         sites: Sequence[Site],
         router: PassRouter,
+        *,
+        masks: MaskReader,
         skipped: Callable[..., str | None],
         on_failure: Callable[[str, Exception], None],
     ) -> None:
@@ -71,11 +75,11 @@ class FunctionalCalls(TorchFunctionMode):
         self._router, self._skipped, self._on_failure = router, skipped, on_failure
         self._layers = Layers(model, sites)
         self._producers = router.producers = Producers(self._layers)
+        self.masks = MaskFunctions(model, router, masks, self._dropout_layer, skipped)
         self.others: set[str] | None = None  # names of other functions that are called, where they are wanted
         self._known: dict[str, Activation | None] = {}
         self._names: dict[tuple[Layer | None, nn.Module, str], str] = {}
         self.sites: dict[str, SiteInfo] = {}
-        self.dropouts: dict[str, Site] = {}
         self.new: list[SiteInfo] = []
         self.formerly: defaultdict[str, dict[int, Place]] = defaultdict(dict)
         self._former_calls: Counter[str] = Counter()
@@ -89,10 +93,16 @@ class FunctionalCalls(TorchFunctionMode):
         self._depth = 0
         self._armed: dict[int, tuple[_Recomputation, _Recomputation]] = {}
 
+    @property
+    def needed(self) -> bool:
+        """Whether a training step has to be intercepted for the sites that are known."""
+        return bool(self.sites) or self.masks.needed
+
     def name_modules(self, sites: Sequence[Site]) -> None:
         """Name the modules of the model, and the layers of its weights, as they are now."""
         self._names.clear()
         self._layers.take(sites)
+        self.masks.look_at(self.model)
 
     @property
     def failed(self) -> bool:
@@ -156,11 +166,13 @@ class FunctionalCalls(TorchFunctionMode):
                 self._router.overhead.spent += clock() - begun
             return result
         begun = clock()
-        call = self._before(function, self._layers.nearest(sys._getframe(1)), args, keywords)
+        call = self._before(function, sys._getframe(1), args, keywords)
         self._router.overhead.spent += clock() - begun
         result = func(*args, **keywords)
         begun = clock()
-        if call is not None and isinstance(result, Tensor):
+        if function.of_masks:
+            self.masks.after(function, call, result)
+        elif isinstance(call, Call) and isinstance(result, Tensor):
             self._router.node_value(call, result)
         if self._router.following:
             self._follow(func, rule or elementwise, args, keywords, result)
@@ -189,24 +201,43 @@ class FunctionalCalls(TorchFunctionMode):
             self._router.trace.note(name, 0)
 
     def _before(
-        self, function: Function, module: nn.Module | None, args: Sequence[Any], keywords: Mapping[str, Any]
-    ) -> Call | None:
-        """Note what is called; return the call if it is an activation that is recorded."""
-        if module is None:
-            return None
-        if function.dropout is not None:
-            self._note_dropout(function, function.dropout, module, args, keywords)
-            return None
-        if module not in self._is_activation:
-            self._is_activation[module] = is_activation(module) or isinstance(module, MIXING)
-        if self._failed or self._is_activation[module]:
+        self, function: Function, frame: FrameType, args: Sequence[Any], keywords: Mapping[str, Any]
+    ) -> Call | Begun | None:
+        """Note what is called; return the call if it is an activation or a dropout that is recorded."""
+        module = self._layers.nearest(frame)
+        if module is None or self._failed:
             return None
         try:
-            return self._net_value(function, module, args, keywords)
+            if function.of_masks:
+                return self._mask(function, frame, module, args, keywords)
+            return None if self._no_site(module) else self._net_value(function, module, args, keywords)
         except Exception as error:  # noqa: BLE001 - recording must not end the training
             self._failed = True
             self._on_failure(f"{self._layers.names[id(module)]}:{function.name}", error)
             return None
+
+    def _mask(
+        self, function: Function, frame: FrameType, module: nn.Module, args: Sequence[Any], keywords: Mapping[str, Any]
+    ) -> Begun | None:
+        """Take in a call that draws a mask, or may be part of one."""
+        if module.training and not torch.is_grad_enabled() and id(module) not in self.masks.kinds:
+            self._arm(module)
+        called = self.masks.before(function, frame, module, args, keywords)
+        new, self.masks.new = self.masks.new, []
+        self.new += new
+        return called
+
+    def _dropout_layer(self, module: nn.Module, function: str, x: object) -> str:
+        """Return the name of a dropout's site: of the function that a module calls on a tensor."""
+        trail = self._producers.trail(x) if isinstance(x, Tensor) else None
+        return self._named(None if trail is None or trail.of_weight else trail.layer, module, function)
+
+    def _no_site(self, module: nn.Module) -> bool:
+        """Whether the functions that a module calls are part of an activation or a mask of its own."""
+        if module not in self._is_activation:
+            known = is_activation(module) or isinstance(module, MIXING) or self.masks.own_activations(module)
+            self._is_activation[module] = known
+        return self._is_activation[module]
 
     def _net_value(
         self, function: Function, module: nn.Module, args: Sequence[Any], keywords: Mapping[str, Any]
@@ -297,17 +328,6 @@ class FunctionalCalls(TorchFunctionMode):
         while self._armed:
             for hook in self._armed.popitem()[1]:
                 hook.remove()
-
-    def _note_dropout(
-        self, function: Function, kind: DropoutKind, module: nn.Module, args: Sequence[Any], keywords: Mapping[str, Any]
-    ) -> None:
-        rate = argument(args, keywords, *kind.argument)
-        if not rate or is_torch_dropout(module):  # which calls it itself
-            return
-        trail = self._producers.trail(args[0]) if args and kind.grain != "attention weight" else None
-        layer = self._named(None if trail is None else trail.layer, module, function.name)
-        if layer not in self.dropouts:
-            self.dropouts[layer] = dropout_site(layer, module, rate)
 
 
 def _in_compiled_graph(frame: FrameType | None) -> bool:

@@ -41,7 +41,7 @@ MIXING_FUNCTIONS: Final = ("softmax", "softmin", "log_softmax")
 
 
 class Function(NamedTuple):
-    """A function that is intercepted: an activation, or a dropout of a kind.
+    """A function that is intercepted: an activation, a dropout of a kind, or one that masks are made of by hand.
 
     Attributes
     ----------
@@ -52,12 +52,21 @@ class Function(NamedTuple):
     dropout : DropoutKind or None
     parameters : tuple of str
         Names of this spelling's settings, in their order.
+    draws, compares : bool
+        Whether it draws random numbers, or compares.
     """
 
     name: str
     inplace: bool = False
     dropout: DropoutKind | None = None
     parameters: tuple[str, ...] = ()
+    draws: bool = False
+    compares: bool = False
+
+    @property
+    def of_masks(self) -> bool:
+        """Whether it is anything but an activation."""
+        return self.dropout is not None or self.draws or self.compares
 
 
 def _every_spelling() -> dict[Callable[..., Any], Function]:
@@ -72,7 +81,7 @@ def _every_spelling() -> dict[Callable[..., Any], Function]:
             function = Function(name, bool(suffix), kind, tuple(PARAMETERS.get(spelt, ())))
             for called in _called(spelt + suffix):
                 found.setdefault(called, function)
-    return found
+    return {**found, **_of_masks()}
 
 
 def _called(name: str) -> Iterator[Callable[..., Any]]:
@@ -86,7 +95,21 @@ def _called(name: str) -> Iterator[Callable[..., Any]]:
         yield from (getattr(packet, overload) for overload in packet.overloads())
 
 
+def _of_masks() -> dict[Callable[..., Any], Function]:
+    """Return what masks are made of by hand: draws of zeros and ones, uniform numbers, comparisons."""
+    zeros_and_ones, uniform = Function("bernoulli", draws=True), Function("rand", draws=True)
+    found: dict[Callable[..., Any], Function] = {}
+    found |= dict.fromkeys((torch.bernoulli, Tensor.bernoulli, Tensor.bernoulli_), zeros_and_ones)
+    found |= dict.fromkeys((torch.rand, torch.rand_like, Tensor.uniform_), uniform)
+    for name in ("lt", "le", "gt", "ge"):
+        spellings = (getattr(torch, name), getattr(Tensor, name), getattr(Tensor, f"__{name}__"))
+        found |= dict.fromkeys(spellings, Function(name, compares=True))
+    return found
+
+
 FUNCTIONS: Final = _every_spelling()
+PYTHON_FUNCTIONS: Final = {name: kind for kind in DROPOUT_KINDS for name in kind.python_functions}
+"""Dropouts of other libraries that are functions, by the name of the function that calls ``bernoulli_``."""
 _OWN: Final[dict[str, Callable[..., Tensor]]] = {}  # functions of users, by name
 
 

@@ -7,7 +7,7 @@ would be without.
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import torch
@@ -15,14 +15,17 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from dropdiag.model.hook_base import DropdiagHook
-from dropdiag.model.sites import ACTIVATION, LAZY, OUTPUT, WEIGHT, Site
+from dropdiag.model.sites import ACTIVATION, DROPOUT, LAZY, OUTPUT, WEIGHT, Site
 from dropdiag.probes.base import Signal, SiteInfo
 from dropdiag.recording import compiled
 from dropdiag.recording.calls import Call
 from dropdiag.recording.compiled_sites import CompiledSites
 from dropdiag.recording.functional import FunctionalCalls
 from dropdiag.recording.hook_places import HookPlaces, is_last
-from dropdiag.recording.notices import Notice
+from dropdiag.recording.mask_hooks import MaskBegins, MaskEnds
+from dropdiag.recording.mask_hooks import Pending as PendingMasks
+from dropdiag.recording.masks import MaskReader
+from dropdiag.recording.nested import tensors
 from dropdiag.recording.overhead import clock
 from dropdiag.recording.passes import PassRouter
 from dropdiag.sketches.native import PLAIN
@@ -42,8 +45,8 @@ class _ForwardBegins(DropdiagHook):
 
     n_args = 3
 
-    def __init__(self, hooks: Hooks, compiled_site: compiled.CompiledSite, dropouts: Sequence[nn.Module]) -> None:
-        self.hooks, self.compiled_site, self.dropouts = hooks, compiled_site, dropouts
+    def __init__(self, hooks: Hooks, compiled_site: compiled.CompiledSite) -> None:
+        self.hooks, self.compiled_site = hooks, compiled_site
 
     def fire(self, module: nn.Module, args: Any, kwargs: Any) -> None:
         if torch.compiler.is_compiling():
@@ -58,11 +61,12 @@ class _ForwardBegins(DropdiagHook):
         self.hooks.watch_weights()
         if router.intercept:
             self.hooks.look_for_compiled_parts()
-        if router.evaluating and any(dropout.training for dropout in self.dropouts):
-            router.notices.add(Notice.MASKS_IN_EVALUATION)
+        self.hooks.masks.forward_begins()
+        if router.evaluating:
+            self.hooks.masks.draws.forward_begins()
         # Interception costs a little at every operator: where no functional call was found, most steps go without.
-        wanted = router.intercept or router.evaluating or calls.sites or router.axes.varies
-        if wanted and router.active(module.training):
+        wanted = router.intercept or calls.needed or router.axes.varies
+        if router.evaluating or (module.training and wanted):
             calls.begin()
 
 
@@ -77,6 +81,8 @@ class _ForwardEnds(DropdiagHook):
             self.hooks.watch_weights()
             if self.hooks.router.forward_ends():
                 self.hooks.calls.end()
+                if self.hooks.router.evaluating:
+                    self.hooks.masks.draws.forward_ends()
 
 
 class _NetValue(DropdiagHook):
@@ -115,7 +121,7 @@ class _NetValue(DropdiagHook):
 
     def take(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
         """Take in the net value; return its call, or None where it is not recorded."""
-        z = args[0] if args and type(args[0]) is Tensor else next(_tensors((args, kwargs)), None)
+        z = args[0] if args and type(args[0]) is Tensor else next(tensors((args, kwargs)), None)
         if z is None:
             return None
         router, info = self.router, self.info
@@ -168,7 +174,7 @@ class _Output(DropdiagHook):
                 compiled.trace_output(h, self.compiled_site, module.training, torch.is_grad_enabled())
             return
         begun = clock()
-        h = next(_tensors(h), None)
+        h = next(tensors(h), None)
         if h is not None:
             self.router.output(self.info, h, training=module.training, gradients=torch.is_grad_enabled())
         self.router.overhead.spent += clock() - begun
@@ -201,8 +207,7 @@ class Hooks:
         Activations, modules with node values alone, and weights whose gradients are wanted.
     router : PassRouter
     calls : FunctionalCalls
-    dropouts : sequence of nn.Module
-        Those that should be in evaluation mode inside evaluations.
+    masks : MaskReader
     weights : sequence of Site
         Whose place in the order of execution is wanted.
     """
@@ -213,17 +218,17 @@ class Hooks:
         sites: Sequence[SiteInfo],
         router: PassRouter,
         calls: FunctionalCalls,
-        dropouts: Sequence[nn.Module] = (),
+        masks: MaskReader,
         *,
         weights: Sequence[Site] = (),
     ) -> None:
         self._hooks: defaultdict[Site | None, list[DropdiagHook]] = defaultdict(list)  # by site, None: the model's
-        self.calls, self.router = calls, router
+        self.calls, self.router, self.masks = calls, router, masks
         self.places = HookPlaces(model)
         self._watched: dict[SiteInfo, tuple[Tensor, int] | None] = {}
         self._compiled = CompiledSites(model, router, weights)
         try:
-            self._begins = _ForwardBegins(self, self._compiled.open(None), dropouts)
+            self._begins = _ForwardBegins(self, self._compiled.open(None))
             self._add(None, model.register_forward_pre_hook, self._begins)
             for info in sites:
                 self._attach(info)
@@ -243,6 +248,12 @@ class Hooks:
         module, kind, router = info.site.module, info.site.kind, self.router
         if kind == WEIGHT:
             self._watched[info] = None
+            return
+        if kind == DROPOUT:
+            self.masks.add(info)
+            masks: PendingMasks = deque(maxlen=NESTED)
+            self._add(info, module.register_forward_pre_hook, MaskBegins(self.masks, router, info, masks))
+            self._add(info, module.register_forward_hook, MaskEnds(self.masks, router, info, masks), always_call=True)
             return
         compiled_site = self._compiled.open(info)
         if kind == ACTIVATION:
@@ -280,16 +291,16 @@ class Hooks:
         hook.attach(register, with_kwargs=True, **options)
         self._hooks[None if info is None else info.site].append(hook)
 
-    def exchange(self, gone: Sequence[SiteInfo], came: Sequence[SiteInfo], dropouts: Sequence[nn.Module]) -> None:
+    def exchange(self, gone: Sequence[SiteInfo], came: Sequence[SiteInfo]) -> None:
         """Take the hooks of some sites off, and put hooks on others: the model's modules have changed."""
         for info in gone:  # all of them first: what comes may have the name of what goes
             self._watched.pop(info, None)
             self.places.forget(info.site.module)
+            self.masks.forget(info)
             for hook in self._hooks.pop(info.site, ()):
                 hook.remove()
         for info in came:
             self._attach(info)
-        self._begins.dropouts = dropouts
 
     def begin_no_pass(self) -> None:
         """Leave forward passes alone that begin from now on; those that are open end as they would."""
@@ -317,14 +328,3 @@ def _hook_again(parameter: Tensor) -> None:
     hooks = parameter._post_accumulate_grad_hooks
     if all(isinstance(hook, DropdiagHook) for hook in hooks.values()):
         parameter._post_accumulate_grad_hooks = hooks
-
-
-def _tensors(nested: Any) -> Iterator[Tensor]:
-    """Give the tensors of nested containers, depth first; a PackedSequence is its data."""
-    if isinstance(nested, Tensor):
-        yield nested
-    elif isinstance(nested, PackedSequence):
-        yield nested.data
-    elif isinstance(nested, (dict, tuple, list)):
-        for value in nested.values() if isinstance(nested, dict) else nested:
-            yield from _tensors(value)

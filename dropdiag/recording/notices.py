@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Iterable, Set
 from enum import Enum
 from typing import Final
 
@@ -34,8 +34,17 @@ class Notice(str, Enum):  # a str, as that hashes in C: some notices are given a
         "them): call model.eval() there"
     )
     MASKS_IN_EVALUATION = (
-        "a dropout was in training mode inside evaluation {name!r}: its masks are in the numbers; call "
-        "model.eval() there, unless that is meant"
+        "a dropout was active inside evaluation {name!r}: its masks are in the numbers; call model.eval() there, and "
+        "give training=self.training to functions such as F.dropout, unless that is meant"
+    )
+    DRAWN_IN_EVALUATION = (
+        "random numbers were drawn in the forward pass inside evaluation {name!r} ({drawn}), and by no dropout that is "
+        "known: masks of your own that do not ask for self.training, or sampling (as in a VAE), are in the numbers, "
+        "which another evaluation would not repeat; draw in training mode alone, unless that is meant"
+    )
+    DRAWS_UNSEEN = (
+        "a forward pass inside evaluation {name!r} was captured into a CUDA graph: whether it drew random numbers "
+        "cannot be seen"
     )
     UNWATCHED = (
         "a net value came into a compiled graph from outside (a graph break, a compiled part) and was overwritten or "
@@ -52,7 +61,9 @@ OF_STEPS: Final = (
     Notice.CAPTURED, Notice.TRANSFORMED, Notice.NO_VALUES, Notice.SEVERAL_BACKWARDS, Notice.ONLY_ASKED_FOR,
     Notice.DIRECT_CALL, Notice.UNWATCHED, Notice.RECOMPUTED,
 )  # fmt: skip
-OF_EVALUATIONS: Final = (Notice.TRAINING_IN_EVALUATION, Notice.MASKS_IN_EVALUATION)
+OF_EVALUATIONS: Final = (
+    Notice.TRAINING_IN_EVALUATION, Notice.MASKS_IN_EVALUATION, Notice.DRAWN_IN_EVALUATION, Notice.DRAWS_UNSEEN,
+)  # fmt: skip
 
 DISK_IS_SLOW: Final = (
     "training waited for the disk, which is slower than the rows come: record less often (every=), or write to a "
@@ -116,7 +127,9 @@ def after_step(notices: Set[Notice], *, nothing_recorded: bool) -> list[str]:
     return [*shown, Notice.NOT_TRAINING.value] if nothing_recorded and Notice.NOT_TRAINING in notices else shown
 
 
-def after_evaluation(notices: Set[Notice], name: str, *, nothing_recorded: bool) -> list[str]:
+def after_evaluation(
+    notices: Set[Notice], name: str, *, nothing_recorded: bool, drawn: Iterable[str] = ()
+) -> list[str]:
     """Return the warning about the passes inside an evaluation, if there is one.
 
     Parameters
@@ -126,9 +139,11 @@ def after_evaluation(notices: Set[Notice], name: str, *, nothing_recorded: bool)
         The evaluation's.
     nothing_recorded : bool
         Whether no pass was recorded though a probe wanted one.
+    drawn : iterable of str
+        Names of the generators that no known dropout explains.
     """
     # Of several reasons the first is the one to act on: it brings the others about.
-    shown = [notice.value.format(name=name) for notice in OF_EVALUATIONS if notice in notices]
+    shown = [notice.value.format(name=name, drawn=", ".join(drawn)) for notice in OF_EVALUATIONS if notice in notices]
     if nothing_recorded:
         shown.append(f"evaluation {name!r} saw no forward pass through a recorded activation: nothing was recorded")
     return shown[:1]

@@ -16,7 +16,7 @@ from dropdiag.recording.backward import BackwardPasses, backward_number
 from dropdiag.recording.calls import Call
 from dropdiag.recording.collector import Collector, Opened
 from dropdiag.recording.loss_scale import LossScale
-from dropdiag.recording.notices import Notice
+from dropdiag.recording.notices import OF_EVALUATIONS, Notice
 from dropdiag.recording.overhead import Overhead, clock
 from dropdiag.recording.padding import PaddingLog
 from dropdiag.recording.producers import Producers
@@ -77,6 +77,8 @@ class PassRouter:
         Layers of the weights that a backward pass of this step has added a gradient to.
     before_forward : callable
         Called where a forward pass of the model begins.
+    compiled_begins : callable
+        Called where a compiled forward pass begins.
     """
 
     def __init__(
@@ -107,6 +109,7 @@ class PassRouter:
         self._leaves: list[RemovableHandle] = []
         self.passes: Counter[tuple[str, int]] = Counter()
         self.trace = ForwardTrace()
+        self.compiled_begins: Callable[[], object] = bool
         self._next: Counter[str] = Counter()
         self._recomputations = Recomputations()
         self.padding = PaddingLog()
@@ -139,6 +142,7 @@ class PassRouter:
         self._next.clear()
         self.trace.begin(wanted=self.intercept or self.evaluating)
         self.before_forward()
+        self.compiled_begins()
 
     def calls(self, layer: str) -> int:
         """Return how often a site was passed in the current forward pass."""
@@ -147,7 +151,7 @@ class PassRouter:
     def evaluation_begins(self) -> None:
         """Record passes in evaluation mode from now on."""
         self.evaluating = True
-        self.notices -= {Notice.TRAINING_IN_EVALUATION, Notice.MASKS_IN_EVALUATION}
+        self.notices -= set(OF_EVALUATIONS)
 
     def evaluation_ends(self) -> None:
         """Record passes in training mode again."""
@@ -199,11 +203,7 @@ class PassRouter:
         if type(z) not in PLAIN or not z.is_floating_point() or z.layout is not torch.strided or z.is_nested:
             self._refuse(self._train if training else self._held_out, info, z)
             return None
-        if not z.is_cpu and z.is_cuda and torch.cuda.is_current_stream_capturing():
-            self.notices.add(Notice.CAPTURED)
-            return None
-        if is_wrapped(z):
-            self.notices.add(Notice.TRANSFORMED)
+        if not self._has_values(z):
             return None
         # The usual training pass is decided here, with nothing in between: every activation of every step comes by.
         if training and gradients and not self.evaluating and not self._paused and backward_number() == -1:
@@ -217,6 +217,26 @@ class PassRouter:
         if call.collector.wants(Signal.NET_VALUE):
             self._feed(Signal.NET_VALUE, call, z if call.mask is None else call.unpadded(z))
         return call
+
+    def _has_values(self, z: Tensor) -> bool:
+        """Whether a tensor's values can be read now; if not, say why."""
+        if not z.is_cpu and z.is_cuda and torch.cuda.is_current_stream_capturing():
+            self.notices.add(Notice.CAPTURED)
+            return False
+        if is_wrapped(z):
+            self.notices.add(Notice.TRANSFORMED)
+            return False
+        return True
+
+    def masked(self, info: SiteInfo, x: Tensor | None) -> Call | None:
+        """Take in a pass through a dropout that draws; return its call, or None where the pass is not recorded."""
+        if type(x) in PLAIN and x is not None and not self._has_values(x):
+            return None
+        return self._enter(info, x.ndim if type(x) in PLAIN and x is not None else 0, True, torch.is_grad_enabled())
+
+    def count(self, info: SiteInfo) -> int:
+        """Count a pass that is not recorded, and return its call index."""
+        return self._count(info, 0)
 
     def _refuse(self, collector: Collector, info: SiteInfo, tensor: Tensor) -> None:
         """Note that a tensor of a site is not read, and why."""
@@ -373,7 +393,7 @@ class PassRouter:
             self.trace.note(layer, index)
         elif (layer, index) not in self.trace.order.places:  # it runs for the first time, in a step that is not traced
             self._extra_scans = EXTRA_SCANS
-        if self.following:
+        if self.following and ndim:  # without a dimension there is none to learn
             self.axes.learn(info, index, ndim)
         return index
 

@@ -13,9 +13,11 @@ from dropdiag.model.sites import ACTIVATION, DROPOUT, OUTPUT, WEIGHT, Patterns, 
 from dropdiag.probes.base import Probe, Signal, SiteInfo
 from dropdiag.recording import notices
 from dropdiag.recording.changes import ModuleWatch
+from dropdiag.recording.collector import Collector
 from dropdiag.recording.failures import Failures
 from dropdiag.recording.functional import FunctionalCalls
 from dropdiag.recording.hooks import Hooks
+from dropdiag.recording.masks import MaskReader
 from dropdiag.recording.metadata import describe_activations, saturation_area
 from dropdiag.recording.passes import PassRouter
 from dropdiag.recording.site_log import SiteLog
@@ -40,11 +42,14 @@ class RecordedSites:
     patterns : Patterns
         Which layers are left out.
     router : PassRouter
+    train : Collector
+        For training steps.
     failures : Failures
 
     Attributes
     ----------
     functional : FunctionalCalls
+    masks : MaskReader
     log : SiteLog
     """
 
@@ -57,14 +62,20 @@ class RecordedSites:
         probes: Sequence[Probe[Any]],
         patterns: Patterns,
         router: PassRouter,
+        train: Collector,
         failures: Failures,
     ) -> None:
         self._model, self._router, self._failures = model, router, failures
         self._activations = activations
         of_gradients = Signal.WEIGHT_GRAD, Signal.RAW_WEIGHT_GRAD
         self._weight_gradients = any(probe.signal in of_gradients for probe in probes)
-        self.functional = FunctionalCalls(model, sites, router, patterns.why_not, failures.interception)
-        self.log = SiteLog(sites, self.functional, router)
+        wanted = any(probe.signal is Signal.DROPOUT for probe in probes)
+        self.masks = MaskReader(model, router, train, wanted=wanted)
+        router.compiled_begins = self.masks.forward_begins
+        self.functional = FunctionalCalls(
+            model, sites, router, masks=self.masks, skipped=patterns.why_not, on_failure=failures.interception
+        )
+        self.log = SiteLog(sites, self.functional, router, self.masks)
         self._modules = ModuleWatch(model, patterns.why_not)
         self._hooks: Hooks | None = None
         self._changes = 0
@@ -80,8 +91,7 @@ class RecordedSites:
         self._infos = self._hooked(self.log.sites)
         infos = list(self._infos.values())
         weights = [info.site for info in self.weights]
-        dropouts = _dropouts(self.log.sites)
-        self._hooks = Hooks(self._model, infos, self._router, self.functional, dropouts, weights=weights)
+        self._hooks = Hooks(self._model, infos, self._router, self.functional, self.masks, weights=weights)
         record_before_inserted(self._model)
 
     def watch_weights(self) -> None:
@@ -105,10 +115,10 @@ class RecordedSites:
         return {id(s): SiteInfo(s, self._activations.get(s.activation or "")) for s in sites if self._has_hooks(s)}
 
     def _has_hooks(self, site: Site) -> bool:
-        """Whether a site is recorded by hooks: activations and outputs, and weights whose gradients are wanted."""
+        """Whether a site is recorded by hooks: what passes, and weights whose gradients are wanted."""
         if site.kind == WEIGHT:
             return site.recordable and self._weight_gradients
-        return site.kind in (ACTIVATION, OUTPUT) and site.skipped is None
+        return site.kind in (ACTIVATION, OUTPUT, DROPOUT) and site.skipped is None
 
     def follow(self, writer: RunWriter, step: int) -> bool:
         """Record the modules that the model has by now; return whether they are others than before.
@@ -139,7 +149,7 @@ class RecordedSites:
         gone = [self._infos.pop(id(site)) for site in change.gone if id(site) in self._infos]
         self._infos |= infos
         now = [*change.kept, *came]
-        hooks.exchange(gone, list(infos.values()), _dropouts(now))
+        hooks.exchange(gone, list(infos.values()))
         self.log.exchange(now, change.gone, step)
         self._note_change(str(change), step)
 
@@ -165,7 +175,3 @@ class RecordedSites:
         writer.meta |= {"layers": self.log.describe(), "order": self.log.order()}
         writer.meta["activations"] |= {a.name: saturation_area(a) for a in activations}
         writer.add_derivatives({a.name: a.derivative for a in activations})
-
-
-def _dropouts(sites: Iterable[Site]) -> list[nn.Module]:
-    return [site.module for site in sites if site.kind == DROPOUT]

@@ -12,7 +12,7 @@ from torch import nn
 
 from dropdiag.interventions.registry import InterventionLog
 from dropdiag.model.activations import Activation
-from dropdiag.model.sites import LayerPatterns, Patterns, Site, select, survey
+from dropdiag.model.sites import LayerPatterns, Patterns, Site, select, spare_fused, survey
 from dropdiag.probes.base import Probe, Signal
 from dropdiag.recording import notices
 from dropdiag.recording.arguments import checked_config
@@ -99,7 +99,7 @@ class Session:
         self._budget_flags: list[Record] = []
         check_name(name, resume)
         axes = NodeAxes(node_axis)
-        sites = [axes.given(site) for site in select(survey(model), *patterns)]
+        sites = [axes.given(site) for site in spare_fused(select(survey(model), *patterns), model)]
         axes.check(sites)
         path = path if name in (None, AUTO) else path / str(name)
         start = None if name == AUTO else resume_step(path, resume)
@@ -148,6 +148,7 @@ class Session:
             probes=self._probes,
             patterns=patterns,
             router=self.router,
+            train=self._train,
             failures=self._failures,
         )
         self.site_log = self._recorded.log
@@ -225,6 +226,7 @@ class Session:
         records = self._weights.read(self.completed)
         self._recorded.add_functional(self.writer, self.queue)
         self._warn_of_passes()
+        self._recorded.masks.step_ends()
         records += [*self._train.finish(), *own, *self._loss_scale.skipped(), *self._budget_flags]
         ended = clock()
         self._overhead.spent += ended - begun
@@ -259,6 +261,7 @@ class Session:
         with self.measurement(name) as (phase, records):
             self.open_evaluation = phase
             self.router.evaluation_begins()
+            self._recorded.masks.draws.begins()
             self._held_out.begin(phase, scheduled=True)
             try:
                 yield
@@ -298,7 +301,8 @@ class Session:
 
     def _warn_of_evaluation(self, name: str) -> None:
         silent = self._held_out.empty and any(probe.on_eval for probe in self._probes)
-        for warning in notices.after_evaluation(self.router.notices, name, nothing_recorded=silent):
+        drawn = self._recorded.masks.draws.drawn
+        for warning in notices.after_evaluation(self.router.notices, name, nothing_recorded=silent, drawn=drawn):
             self._failures.warn(warning)
 
     def _warn_of_passes(self) -> None:

@@ -7,11 +7,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+from torch import nn
+
 from dropdiag.model.made_weights import made_of
 from dropdiag.model.order import Place
-from dropdiag.model.sites import ACTIVATION, LAZY, OUTPUT, WEIGHT, Site
+from dropdiag.model.sites import ACTIVATION, DROPOUT, LAZY, OUTPUT, WEIGHT, Site
 from dropdiag.probes.base import SiteInfo
 from dropdiag.recording.functional import FunctionalCalls
+from dropdiag.recording.masks import MaskReader
 from dropdiag.recording.notices import Notice
 from dropdiag.recording.passes import PassRouter
 from dropdiag.recording.records import Record
@@ -27,6 +30,7 @@ class SiteLog:
         What the survey found; functional calls are added as they are seen.
     functional : FunctionalCalls
     router : PassRouter
+    masks : MaskReader
 
     Attributes
     ----------
@@ -36,10 +40,12 @@ class SiteLog:
         What else is to be said of a layer.
     """
 
-    def __init__(self, sites: Sequence[Site], functional: FunctionalCalls, router: PassRouter) -> None:
+    def __init__(
+        self, sites: Sequence[Site], functional: FunctionalCalls, router: PassRouter, masks: MaskReader
+    ) -> None:
         self.sites = list(sites)
         self._gone: list[Site] = []
-        self._functional, self._router = functional, router
+        self._functional, self._router, self._masks = functional, router, masks
         self.readings: Counter[str] = Counter()
         self.words: dict[str, str] = {}
         self._strides: dict[str, int] = {}
@@ -82,14 +88,20 @@ class SiteLog:
                 self._strides[layer] = max(self._strides.get(layer, 1), int(value))
 
     @property
+    def _called(self) -> set[str]:
+        """Layers of sites that are calls of functions."""
+        return {*self._functional.sites, *self._functional.masks.sites}
+
+    @property
     def surveyed(self) -> list[Site]:
         """The sites of modules and parameters, as they are now."""
-        return [site for site in self.sites if site.layer not in self._functional.sites]
+        called = self._called
+        return [site for site in self.sites if site.layer not in called]
 
     def exchange(self, now: Sequence[Site], gone: Sequence[Site], step: int) -> None:
         """Take these for the sites of modules and parameters; those that are gone stay in the table."""
-        called = [site for site in self.sites if site.layer in self._functional.sites]
-        self.sites = [*now, *called]
+        functions = self._called
+        self.sites = [*now, *(site for site in self.sites if site.layer in functions)]
         reason = f"no longer part of the model, found at step {step}; recorded until then"
         names = {(site.layer, site.kind) for site in self.sites}
         left = [*self._gone, *(replace(site, skipped=site.skipped or reason) for site in gone)]
@@ -103,7 +115,11 @@ class SiteLog:
 
     def coverage(self) -> Coverage:
         """Return the table of all sites."""
-        listed = [*self.sites, *self._gone, *self._functional.dropouts.values()]
+        idle = [s.layer for s in self.sites if s.kind == DROPOUT and s.skipped is None and self._masks.at_rate_0(s)]
+        counted = set(idle) if len(idle) > 1 else set()
+        listed = [site for site in self.sites if site.kind != DROPOUT or site.layer not in counted] + self._gone
+        if counted:
+            listed.append(_together(idle, self._functional.model))
         if Notice.COMPILED in self._router.notices:
             model, reason = self._functional.model, Notice.COMPILED.value
             listed.append(Site("(compiled)", ACTIVATION, model, functional=True, skipped=reason))
@@ -118,32 +134,46 @@ class SiteLog:
         for call in [0] if site.kind == WEIGHT else calls:
             fired = self.readings[site.layer] if site.kind == WEIGHT else self._router.passes[site.layer, call]
             late = site.skipped == LAZY and fired > 0  # a lazy module that has values by now
-            skipped = None if late else site.skipped or (None if fired else refused or _why_silent(site))
+            skipped = None if late else site.skipped or self._why_not_dropped(site)
+            skipped = skipped or (None if fired else refused or _why_silent(site))
             yield CoverageRow(
                 layer=site.layer,
                 call=call,
                 kind=site.kind,
                 type=type(site.module).__name__,
                 functional=site.functional,
-                expected=late or site.skipped is None,
+                expected=late or (site.skipped is None and self._why_not_dropped(site) is None),
                 fired=fired,
                 sampled=None if skipped and not fired else self._words(site, refused),
                 skipped=skipped,
                 nodes=None if site.kind == WEIGHT else self._router.axes.words(site, call),
+                dropout=None if site.dropout is None else self._masks.words(site, call),
             )
+
+    def _why_not_dropped(self, site: Site) -> str | None:
+        if site.kind != DROPOUT or site.skipped is not None:
+            return None
+        if not self._masks.wanted:
+            return "no probe of dropouts is recorded"
+        return "rate 0: it drops nothing" if self._masks.at_rate_0(site) else None
 
     def _words(self, site: Site, refused: str | None) -> str | None:
         """Return what is to be said of the values that were recorded."""
         layer, stride = site.layer, self._strides.get(site.layer)
+        made = site.kind == WEIGHT
         words = [
             None if stride is None else f"1 in {stride} values",
-            self._router.padding.word(layer, self._router.passes)
-            if site.kind != WEIGHT
-            else made_of(site.module, site.parameter),
+            made_of(site.module, site.parameter) if made else self._router.padding.word(layer, self._router.passes),
             self.words.get(layer),
             refused,
         ]
         return "; ".join(word for word in words if word) or None
+
+
+def _together(layers: Sequence[str], model: nn.Module) -> Site:
+    """Return one site in the place of dropouts that drop nothing."""
+    shown = ", ".join(layers[:3]) + (", ..." if len(layers) > 3 else "")
+    return Site(f"{len(layers)} dropouts", DROPOUT, model, skipped=f"rate 0: they drop nothing ({shown})")
 
 
 def _why_silent(site: Site) -> str:

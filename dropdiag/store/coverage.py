@@ -32,6 +32,8 @@ class CoverageRow:
         Why it is not recorded, or why nothing came.
     nodes : str or None
         Which dimension counts nodes, and why: ``dim 1, after conv1``. None where it was not seen, or does not matter.
+    dropout : str or None
+        Of a dropout: its rate and grain, and why its masks are not seen where they are not.
     """
 
     layer: str
@@ -44,6 +46,7 @@ class CoverageRow:
     sampled: str | None
     skipped: str | None
     nodes: str | None = None
+    dropout: str | None = None
 
 
 COLUMNS = tuple(field.name for field in fields(CoverageRow))
@@ -74,13 +77,14 @@ class Coverage(Sequence[CoverageRow]):
     @classmethod
     def from_dicts(cls, rows: Sequence[Mapping[str, Any]]) -> Coverage:
         """Return the table that `as_dicts` gave."""
-        # by name: a newer version may say more of a site, an older one less
+        # by name: a newer version may say more of a site, and an older one said less
         return cls([CoverageRow(**{name: row[name] for name in COLUMNS if name in row}) for row in rows])
 
     @property
     def _columns(self) -> tuple[str, ...]:
-        # Runs written before know nothing of the nodes' dimensions.
-        return COLUMNS if any(row.nodes for row in self.rows) else tuple(c for c in COLUMNS if c != "nodes")
+        """Columns that have something to show: older runs say nothing of nodes and dropouts."""
+        empty = {name for name in ("nodes", "dropout") if not any(getattr(row, name) for row in self.rows)}
+        return tuple(column for column in COLUMNS if column not in empty)
 
     def __str__(self) -> str:
         columns = self._columns

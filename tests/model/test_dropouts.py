@@ -1,5 +1,6 @@
 """The table of dropout kinds: what it says of modules, and that one entry makes a kind known everywhere."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -8,7 +9,8 @@ from torch.nn import functional as F
 import dropdiag as dd
 from dropdiag.errors import ArgumentError
 from dropdiag.model import dropouts
-from dropdiag.model.dropouts import DropoutKind, kind_of, mask_variance_of, rate_of, settable_rates
+from dropdiag.model.dropouts import DropoutKind, kind_of, layer_dropout, mask_variance_of, rate_of, settable_rates
+from dropdiag.model.rates import plain_rate
 from dropdiag.model.sites import DROPOUT, survey
 
 
@@ -69,6 +71,47 @@ def test_the_variance_of_masks_is_known_for_torchs_own_forward_alone():
         assert mask_variance_of(other) is None
 
 
+@pytest.mark.parametrize(
+    ("rate", "plain"),
+    [
+        (0.3, 0.3),
+        (1 / 3, 1 / 3),
+        (1, 1.0),
+        (np.float32(0.3), 0.3),
+        (np.float64(0.3), 0.3),
+        (np.float16(0.3), 0.3),
+        (torch.tensor(0.3), 0.3),
+        (torch.tensor([0.3], dtype=torch.bfloat16), 0.3),
+        (torch.tensor(1 / 3, dtype=torch.float64), 1 / 3),
+        (torch.linspace(0, 0.1, 12)[1].item(), 0.009090909),
+        (torch.tensor([0.3, 0.2]), None),
+        ("0.3", None),
+        (True, None),
+        (None, None),
+    ],
+)
+def test_rates_are_the_numbers_that_people_wrote(rate, plain):
+    assert plain_rate(rate) == plain
+
+
+def test_names_alone_make_no_dropout_of_what_holds_layers():
+    class DropPathBlock(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc, self.drop_prob = nn.Linear(3, 3), 0.1
+
+    class DropoutLinear(nn.Linear):
+        p = 0.1
+
+    for module in (DropPathBlock(), DropoutLinear(3, 3)):
+        assert kind_of(module) is None
+    encoder = nn.Module()
+    encoder.layers, encoder.layerdrop = nn.ModuleList([nn.Linear(3, 3)]), 0.1
+    assert (kind_of(encoder).grain, rate_of(encoder), layer_dropout(encoder).listed_as) == ("layer", 0.1, "layerdrop")
+    assert layer_dropout(nn.LSTM(3, 3, 2, dropout=0.2)).listed_as == "dropout"
+    assert layer_dropout(nn.LSTM(3, 3, 2)) is None
+
+
 def test_rates_that_can_be_set():
     model = nn.ModuleDict(
         {
@@ -89,7 +132,7 @@ def test_a_subclass_of_torchs_dropout_is_listed_once(tmp_path):
         model(torch.ones(2, 3)).sum().backward()
         rec.step()
         listed = [row for row in rec.coverage() if row.kind == DROPOUT]
-    assert [(row.layer, row.skipped) for row in listed] == [("2", "a dropout (rate 0.2) is listed, not measured")]
+    assert [(row.layer, row.fired, row.dropout) for row in listed] == [("2", 1, "rate 0.2, grain element")]
 
 
 def test_one_entry_makes_a_kind_known_everywhere(monkeypatch):
@@ -101,7 +144,7 @@ def test_one_entry_makes_a_kind_known_everywhere(monkeypatch):
     kind = DropoutKind("element", (Gate,), rates=("level",), mask_variance=lambda p: p / (1 - p))
     monkeypatch.setattr(dropouts, "DROPOUT_KINDS", (kind, *dropouts.DROPOUT_KINDS))
     (site,) = [s for s in survey(model) if s.kind == DROPOUT]
-    assert (site.layer, site.skipped) == ("2", "a dropout (rate 0.5) is listed, not measured")
+    assert (site.layer, site.rate) == ("2", 0.5)
     found = dd.measure.net_variance(model, x, masks=400, p=0.25)["4"]
     assert model[2].level == 0.5
     assert found.closed_form is not None

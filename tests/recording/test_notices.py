@@ -28,7 +28,7 @@ def test_evaluation_mode_is_told_only_where_nothing_was_recorded():
     ("notices", "nothing", "told"),
     [
         (set(Notice), True, "forward passes in training mode inside evaluation 'test' were not recorded"),
-        ({Notice.MASKS_IN_EVALUATION}, True, "a dropout was in training mode inside evaluation 'test'"),
+        ({Notice.MASKS_IN_EVALUATION}, True, "a dropout was active inside evaluation 'test'"),
         (set(), True, "evaluation 'test' saw no forward pass through a recorded activation"),
         ({Notice.COMPILED, Notice.DIRECT_CALL}, False, None),
     ],

@@ -126,7 +126,7 @@ class UNet(nn.Module):
 
 NETWORKS = (
     Network("gan", _gan, vectors, _gan_loss, step=_gan_step, parts=lambda model: dict(model.items())),
-    Network("vae", VAE, vectors, _elbo),
+    Network("vae", VAE, vectors, _elbo, warns=("random numbers were drawn in the forward pass",)),
     Network("autoencoder_tied", TiedAutoencoder, vectors, _reconstruct),
     Network("siamese", _siamese, _pairs, _contrast),
     Network("unet", UNet, lambda generator: images(generator, n=3, size=16), _reconstruct),

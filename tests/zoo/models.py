@@ -10,6 +10,7 @@ from tests.zoo import (
     functions,
     generative,
     hard,
+    masks,
     odd,
     orders,
     sequences,
@@ -26,6 +27,7 @@ ZOO = (
     *odd.NETWORKS,
     *hard.NETWORKS,
     *dropouts.NETWORKS,
+    *masks.NETWORKS,
     *orders.NETWORKS,
     *signals.NETWORKS,
 )

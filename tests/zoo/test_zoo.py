@@ -115,6 +115,8 @@ def test_nodes_are_counted_in_the_dimension_of_their_layer(zoo, slow):
             assert told["node_correlation_width"] == h.shape[dimension], f"{reading.where}: {h.shape}, dim {dimension}"
             expected = mean_correlation(h, dimension)
             np.testing.assert_allclose(told["node_correlation_abs_mean"], expected, rtol=5e-3, err_msg=reading.where)
+
+
 def test_sites_are_in_the_order_in_which_they_ran(zoo, slow):
     for part, run in zoo.runs.items():
         recorded = readings(run, zoo.network.apart)

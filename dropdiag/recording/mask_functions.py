@@ -1,0 +1,171 @@
+"""Dropouts that are called as functions, and masks that a forward method makes by hand."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from types import FrameType
+from typing import Any, Final
+
+from torch import Tensor, nn
+
+from dropdiag.model.dropouts import DropoutKind, kind_of
+from dropdiag.model.rates import plain_rate
+from dropdiag.model.sites import Site, axis_rule_inside, dropout_site
+from dropdiag.probes.base import SiteInfo
+from dropdiag.recording.functions import PYTHON_FUNCTIONS, Function, argument
+from dropdiag.recording.masks import Begun, MaskReader
+from dropdiag.recording.passes import PassRouter
+
+OWN_DRAW: Final = (
+    "random numbers of its forward method look like a mask (bernoulli, or rand < p), which is not measured: draw it by "
+    "F.dropout or nn.Dropout, or make its class known as a dropout kind"
+)
+
+
+class MaskFunctions:
+    """Takes in intercepted calls of dropouts, and of what masks are made of.
+
+    Parameters
+    ----------
+    model : nn.Module
+    router : PassRouter
+    reader : MaskReader
+    named : callable
+        (calling module, function's name, its tensor) -> name of the site.
+    skipped : callable
+        Layer name -> why it is not recorded, or None.
+
+    Attributes
+    ----------
+    kinds : dict
+        The kind of each module that is a dropout or has one inside, by the module's id.
+    sites : dict
+        By layer name.
+    new : list of SiteInfo
+        Those that were made since they were taken last.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        router: PassRouter,
+        reader: MaskReader,
+        named: Callable[[nn.Module, str, object], str],
+        skipped: Callable[[str], str | None],
+    ) -> None:
+        self._router, self._reader, self._named, self._skipped = router, reader, named, skipped
+        self.look_at(model)
+        self._uniform: Callable[[], object] = bool  # the random numbers that were drawn last, while they live
+        self.sites: dict[str, SiteInfo] = {}
+        self.new: list[SiteInfo] = []
+
+    def look_at(self, model: nn.Module) -> None:
+        """Look which modules of a model are dropouts, or have one inside."""
+        self.kinds = {id(m): kind for m in model.modules() if (kind := kind_of(m)) is not None}
+
+    @property
+    def needed(self) -> bool:
+        """Whether a training step has to be intercepted for the sites that are known."""
+        inside = self.sites or any(kind.by_functions for kind in self.kinds.values())
+        return bool(inside) and self._reader.counting
+
+    def own_activations(self, module: nn.Module) -> bool:
+        """Whether the activations that a module calls are part of drawing its mask."""
+        kind = self.kinds.get(id(module))
+        return kind is not None and kind.own_activations
+
+    def before(
+        self,
+        function: Function,
+        frame: FrameType,
+        module: nn.Module,
+        args: Sequence[Any],
+        keywords: Mapping[str, Any],
+    ) -> Begun | None:
+        """Take in a call that is about to be made from a frame; return what `after` takes."""
+        if not self._reader.listening:
+            return None
+        if function.dropout is not None:
+            return self._dropout(function, function.dropout, module, args, keywords)
+        return self._drawn(function, frame, module, args)
+
+    def after(self, function: Function, begun: object, result: object) -> None:
+        """Take in what the call gave."""
+        if isinstance(begun, Begun):
+            self._reader.ends(begun, result)
+        elif function.draws and isinstance(result, Tensor):
+            self._uniform = weakref.ref(result)
+
+    def _dropout(
+        self, function: Function, kind: DropoutKind, module: nn.Module, args: Sequence[Any], keywords: Mapping[str, Any]
+    ) -> Begun | None:
+        """Take in a call of a dropout."""
+        rate = argument(args, keywords, *kind.argument)
+        draws = kind.training is None or bool(_flag(args, keywords, *kind.training))
+        x = args[0] if args else keywords.get("input", keywords.get("query"))
+        own = self.kinds.get(id(module))
+        if own is not None and (own.grain == kind.grain or not own.inside_layer):  # the module is the site
+            return self._reader.inside(module, x, rate) if own.by_functions and draws else None
+        info = self._info(function.name, kind, module, rate, x)
+        return None if info is None else self._reader.begins(self._located(info, x), x, rate, draws=draws)
+
+    def _drawn(self, function: Function, frame: FrameType, module: nn.Module, args: Sequence[Any]) -> Begun | None:
+        """Take in what a mask may be made of: by a dropout of another library, or by nobody known."""
+        if id(module) in self.kinds:
+            return None
+        kind = PYTHON_FUNCTIONS.get(frame.f_code.co_name)
+        if function.draws and kind is not None:
+            return self._python_function(kind, function, frame, module)
+        uniform = self._uniform()
+        if function.name == "bernoulli" or (uniform is not None and any(a is uniform for a in args)):
+            self._own_draw(module)
+        return None
+
+    def _python_function(
+        self, kind: DropoutKind, function: Function, frame: FrameType, module: nn.Module
+    ) -> Begun | None:
+        """Take in the draw of a dropout that is a function of another library."""
+        given, code = frame.f_locals, frame.f_code
+        rate = next((given[name] for name in kind.rates if name in given), None)
+        x = given.get(code.co_varnames[0])
+        info = self._info(code.co_name, kind, module, rate, x)
+        if info is None:
+            return None
+        # Of samples that are kept (1) or dropped (0) the draw is the mask; of anything else it is only where it begins.
+        of_samples = kind.grain == "sample" and function.name == "bernoulli"
+        begun = self._reader.begins(self._located(info, x), x if of_samples else None, rate, draws=True)
+        if begun is not None:
+            begun.mask_alone = True
+        return begun
+
+    def _located(self, info: SiteInfo, x: object) -> SiteInfo:
+        return self._router.located(info, x) if isinstance(x, Tensor) else info
+
+    def _info(self, function: str, kind: DropoutKind, module: nn.Module, rate: object, x: object) -> SiteInfo | None:
+        """Return the site of a dropout that is called, which is made at the first call with another rate than 0."""
+        layer = self._named(module, function, x)
+        if layer not in self.sites:
+            if plain_rate(rate) == 0:
+                return None
+            site = dropout_site(layer, kind, module, rate)
+            self._add(replace(site, axis_rule=axis_rule_inside(module), skipped=self._skipped(layer)))
+        info = self.sites[layer]
+        return info if info.site.skipped is None else None
+
+    def _own_draw(self, module: nn.Module) -> None:
+        layer = self._named(module, "mask", None)
+        if layer not in self.sites:
+            self._add(replace(dropout_site(layer, DropoutKind("unknown"), module, None), skipped=OWN_DRAW))
+
+    def _add(self, site: Site) -> None:
+        self.sites[site.layer] = SiteInfo(site, None)
+        self.new.append(self.sites[site.layer])
+
+
+def _flag(args: Sequence[Any], keywords: Mapping[str, Any], position: int, names: Sequence[str], default: bool) -> Any:
+    """Return a call's argument that says whether it draws."""
+    if len(args) > position:
+        return args[position]
+    return next((keywords[name] for name in names if name in keywords), default)

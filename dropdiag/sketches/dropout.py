@@ -1,0 +1,239 @@
+"""What the masks of a dropout did: how many units they replaced, and how much noise they put on each node."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Final, NamedTuple
+
+import torch
+from torch import Tensor
+
+Number = int | float | Tensor
+"""A number, or a tensor of one element where it is on an accelerator: the host need not wait for it."""
+
+_INTEGERS: Final = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+CHUNK: Final = 2**20
+"""Values that are widened to float64 at a time."""
+
+
+class MaskedPass(NamedTuple):
+    """One pass through a dropout.
+
+    Attributes
+    ----------
+    rate : float, Tensor of shape () or None
+        Nominal; None where it is not known.
+    dropped, counted : int, Tensor of shape () or None
+        Units that the mask replaced, and those that it could have: which were not equal to the replacement already.
+        None where the mask is not seen.
+    noise : NodeNoise or None
+        Of the values before the mask; None where there is no form.
+    """
+
+    rate: float | Tensor | None
+    dropped: Number | None = None
+    counted: Number | None = None
+    noise: NodeNoise | None = None
+
+
+class MaskCounter:
+    """Counts what a mask replaces, from the values before it and those after it.
+
+    Keeps one boolean (of integers a copy) of what it was given, as the dropout may work in place.
+
+    Parameters
+    ----------
+    x : Tensor
+        Values before the mask: floats, or numbers of tokens.
+    leading : int
+        How many of the first dimensions number the units.
+    locked : bool
+        Whether one mask holds for all positions of a sequence, the first or the second dimension.
+    replacement : float
+        What a dropped unit is set to, on the scale of `x`.
+    """
+
+    __slots__ = ("ids", "leading", "live", "locked", "shape")
+
+    def __init__(self, x: Tensor, leading: int, *, locked: bool = False, replacement: float = 0.0) -> None:
+        x = x.detach()
+        self.shape, self.leading, self.locked = x.shape, leading, locked
+        self.ids = x.clone() if x.dtype in _INTEGERS else None
+        self.live = _differs(x, replacement)
+
+    def count(self, y: Tensor, replaced: float | Tensor = 0.0, prefix: int = 0) -> tuple[Number, Number] | None:
+        """Return how many units were replaced, and how many could have been; None where that cannot be seen.
+
+        Parameters
+        ----------
+        y : Tensor
+            What came out.
+        replaced : float or Tensor of shape ()
+            What a dropped unit reads in `y`.
+        prefix : int
+            Tokens at the start that are never dropped, where fewer tokens come out than went in.
+        """
+        if y.shape != self.shape:
+            return self._tokens_left_out(y, prefix)
+        if self.ids is not None:
+            return _replaced_tokens(self.ids, y)
+        live, kept = self.live, _differs(y.detach(), replaced)
+        if self.locked and y.ndim > 2:
+            return _likelier([(live.any(d), kept.any(d)) for d in (0, 1)])
+        if self.leading < y.ndim:
+            live, kept = live.flatten(self.leading).any(-1), kept.flatten(self.leading).any(-1)
+        counted, remaining = live.sum(), (live & kept).sum()
+        return number(counted - remaining), number(counted)
+
+    def _tokens_left_out(self, y: Tensor, prefix: int) -> tuple[Number, Number] | None:
+        alike = y.ndim == len(self.shape) >= 2 and y.shape[0] == self.shape[0] and y.shape[2:] == self.shape[2:]
+        if self.leading != 2 or not alike or y.shape[1] > self.shape[1]:
+            return None
+        return self.shape[0] * (self.shape[1] - y.shape[1]), self.shape[0] * (self.shape[1] - prefix)
+
+
+def _differs(tensor: Tensor, value: float | Tensor) -> Tensor:
+    """Return where a tensor differs from a value, as NaN does."""
+    # The same for 0, in an eighth of the time of a comparison.
+    return tensor.bool() if isinstance(value, float) and value == 0 else tensor != value
+
+
+def number(tensor: Tensor) -> Number:
+    """Return a tensor of one element, as a number where that does not make the host wait."""
+    return tensor.item() if tensor.is_cpu else tensor
+
+
+def _replaced_tokens(ids: Tensor, y: Tensor) -> tuple[Number, Number]:
+    changed = ids != y
+    # All are replaced by one number, that of an unknown word: tokens that have it already cannot be dropped.
+    unknown = torch.where(changed, y, torch.iinfo(ids.dtype).min).max() if ids.numel() else ids.sum()
+    return number(changed.sum()), number((ids != unknown).sum())
+
+
+def _likelier(units: list[tuple[Tensor, Tensor]]) -> tuple[Number, Number]:
+    """Return the counts along the dimension that the mask was locked along, where whole rows are gone."""
+    counts = torch.stack([torch.stack([(live & ~kept).sum(), live.sum()]) for live, kept in units])
+    # Along any other dimension a row is gone only if every mask dropped it. Picked without the host knowing which.
+    dropped, counted = counts.gather(0, counts[:, 0].argmax().reshape(1, 1).expand(1, 2))[0].unbind()
+    return number(dropped), number(counted)
+
+
+class NodeNoise:
+    """Noise that masks put on each node, beside its variance over the data, in float64.
+
+    Error: that of float64 sums about a value of each node, some 1e-14 relative; a constant node has variance 0 exactly.
+    Memory: four numbers a node.
+
+    Attributes
+    ----------
+    n : int
+        Samples.
+    shift, first, second : Tensor of float64, shape (nodes,)
+        A value s of each node, and sum (h - s), sum (h - s)**2 over the samples.
+    noise : Tensor of float64, shape (nodes,)
+        Sum over the samples of the variance over masks.
+    """
+
+    __slots__ = ("first", "n", "noise", "second", "shift")
+
+    def __init__(self, values: Tensor, axis: int | tuple[int, ...], factor: float, about: float = 0.0) -> None:
+        """Take in the values of a pass before its mask.
+
+        Parameters
+        ----------
+        values : Tensor of floats
+        axis : int or tuple of int
+            The dimension that counts nodes, or several whose combinations do.
+        factor, about : float
+            The variance over masks of a value h is ``factor * (h - about)**2``, on the scale of h.
+        """
+        axes = (axis,) if isinstance(axis, int) else axis
+        nodes = math.prod(values.shape[a] for a in axes)
+        rows = values.detach().movedim(axes, tuple(range(-len(axes), 0))).reshape(-1, nodes)
+        self.n = rows.shape[0]
+        self.shift = rows[0].double() if self.n else rows.new_zeros(rows.shape[1], dtype=torch.float64)
+        self.first, self.second = torch.zeros_like(self.shift), torch.zeros_like(self.shift)
+        for part in torch.split(rows, max(CHUNK // max(rows.shape[1], 1), 1)):
+            d = part.double() - self.shift
+            self.first += d.sum(0)
+            self.second += d.square_().sum(0)
+        off = self.shift - about
+        self.noise = factor * (self.second + 2 * off * self.first + self.n * off**2)
+
+    def merge(self, other: NodeNoise) -> None:
+        """Take in what another has seen."""
+        off = other.shift - self.shift
+        self.second = self.second + other.second + 2 * off * other.first + other.n * off**2
+        self.first = self.first + other.first + other.n * off
+        self.noise = self.noise + other.noise
+        self.n += other.n
+
+    def ratio(self) -> float | Tensor | None:
+        """Return noise over variance, averaged over the nodes that vary; None (a tensor: NaN) where none does."""
+        variance = self.second - self.first**2 / max(self.n, 1)
+        varies = variance != 0  # NaN does: a diverged node is not left out
+        mean = torch.where(varies, self.noise / variance, 0.0).sum() / varies.sum()
+        return (mean.item() if bool(varies.any()) else None) if mean.is_cpu else mean
+
+
+class DropoutSketch:
+    """What the masks of one site did in a step, pooled over its passes.
+
+    Error: counts are exact; that of `NodeNoise`. Memory: some numbers, and four a node.
+    """
+
+    __slots__ = ("_noise", "_passes", "_rates", "counted", "dropped")
+
+    def __init__(self) -> None:
+        self._passes = 0
+        self._rates: float | Tensor = 0.0
+        self.dropped: Number | None = None
+        self.counted: Number | None = None
+        self._noise: NodeNoise | None = None
+
+    # The one sketch that is fed with more than a tensor: Any, as the protocol's argument is a Tensor.
+    def update(self, values: Any) -> None:
+        """Take in a `MaskedPass`."""
+        if values.rate is not None:
+            self._passes += 1
+            self._rates = self._rates + values.rate
+        self._count(values.dropped, values.counted, values.noise)
+
+    def merge(self, other: DropoutSketch) -> None:
+        """Take in what another has seen."""
+        self._passes += other._passes
+        self._rates = self._rates + other._rates
+        self._count(other.dropped, other.counted, other._noise)
+
+    def _count(self, dropped: Number | None, counted: Number | None, noise: NodeNoise | None) -> None:
+        if dropped is not None and counted is not None:
+            self.dropped = dropped if self.dropped is None else self.dropped + dropped
+            self.counted = counted if self.counted is None else self.counted + counted
+        if noise is not None and self._noise is None:
+            self._noise = noise
+        elif noise is not None and self._noise is not None:
+            self._noise.merge(noise)
+
+    @property
+    def rate(self) -> float | Tensor | None:
+        """Nominal rate, averaged over the passes; None where it is not known."""
+        return self._rates / self._passes if self._passes else None
+
+    @property
+    def seen(self) -> bool:
+        """Whether any mask was seen."""
+        return self.dropped is not None
+
+    @property
+    def share(self) -> float | Tensor | None:
+        """Share of the units that the masks replaced; None (a tensor: NaN) where no unit could be."""
+        if self.dropped is None or self.counted is None:
+            return None
+        if isinstance(self.counted, Tensor) or isinstance(self.dropped, Tensor):
+            return torch.as_tensor(self.dropped, dtype=torch.float64) / self.counted
+        return self.dropped / self.counted if self.counted else None
+
+    @property
+    def noise_to_signal(self) -> float | Tensor | None:
+        """Noise-to-signal ratio, averaged over nodes; None where it has no form or no node varies."""
+        return None if self._noise is None else self._noise.ratio()
