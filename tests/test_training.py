@@ -782,6 +782,7 @@ def test_coverage_says_where_padding_is_counted(tmp_path):
 # Dropout that is listed, models whose modules were exchanged -------------------------------------------------
 
 
+@pytest.mark.filterwarnings("ignore:no activation function is known")
 def test_dropout_inside_attention_has_its_rate_recorded(tmp_path):
     class Attention(nn.Module):
         def __init__(self):

@@ -72,19 +72,22 @@ class ModuleWatch:
         """Survey the model again, and compare it with the sites of before."""
         known = {_key(site): site for site in before}
         refused = {name: reason for name, module, _ in self._known if (reason := why_unhookable(module))}
-        now = [known.get(_key(site)) or self._chosen(site, refused) for site in survey(self._model)]
+        now = [self._as_known(site, known, refused) for site in survey(self._model)]
         keys, modules = {_key(site) for site in now}, {id(module) for _, module, _ in self._known}
         rest = [site for site in before if _key(site) not in keys and id(site.module) in modules]
         now += [site for site in rest if _is_computed(site)]
-        keys = {_key(site) for site in now}
+        same = set(map(id, now))
         return Change(
-            kept=[site for site in now if _key(site) in known],
-            came=[site for site in now if _key(site) not in known],
-            gone=[site for site in before if _key(site) not in keys],
+            kept=[site for site in now if known.get(_key(site)) is site],
+            came=[site for site in now if known.get(_key(site)) is not site],
+            gone=[site for site in before if id(site) not in same],
         )
 
-    def _chosen(self, site: Site, refused: dict[str, str]) -> Site:
+    def _as_known(self, site: Site, known: dict[tuple[object, ...], Site], refused: dict[str, str]) -> Site:
+        """Return the site as it was before, or chosen if it is new or takes no hooks any more."""
         inside = next((why for name, why in refused.items() if f"{site.path}.".startswith(f"{name}.")), None)
+        if inside is None and _key(site) in known:
+            return known[_key(site)]
         reason = None if inside is None else f"it {inside}"
         return replace(site, skipped=site.skipped or self._why_not(site.layer) or reason)
 

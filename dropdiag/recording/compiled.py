@@ -59,7 +59,7 @@ class Order:
         self.tensor = torch.zeros_like(self.tensor)
 
 
-class CompiledSite:
+class CompiledSite(tracing.Traced):
     """What the operators of one site need at run time. They do nothing once it is closed.
 
     Attributes

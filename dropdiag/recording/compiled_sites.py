@@ -38,7 +38,7 @@ class CompiledSites:
         site = CompiledSite(self._router, info, self._order)
         self._opened.append(site.number)
         traced = self._begins if info is None else functools.partial(self._passes, info.site.layer)
-        tracing.call_when_traced(site.number, traced)
+        tracing.call_when_traced(site.number, site, traced)
         return site
 
     def _passes(self, layer: str) -> None:
@@ -72,8 +72,8 @@ class CompiledSites:
         for module, names in by_module(self._weights).items():
             number = next_number()
             self._opened.append(number)
-            tracing.call_when_traced(number, functools.partial(self._traced.runs, names))
             hook = LayerRuns(number)
+            tracing.call_when_traced(number, hook, functools.partial(self._traced.runs, names))
             hook.attach(module.register_forward_pre_hook, with_kwargs=True)
             self._layers.append(hook)
 

@@ -145,7 +145,8 @@ class MaskFunctions:
 
     def _info(self, function: str, kind: DropoutKind, module: nn.Module, rate: object, x: object) -> SiteInfo | None:
         """Return the site of a dropout that is called, which is made at the first call with another rate than 0."""
-        layer = self._named(module, function, x)
+        # The weights of attention are no layer's output: they come of a product of two.
+        layer = self._named(module, function, None if kind.grain == "attention weight" else x)
         if layer not in self.sites:
             if plain_rate(rate) == 0:
                 return None

@@ -265,8 +265,13 @@ class MaskReader:
     def at_rate_0(self, site: Site) -> bool:
         """Whether a dropout has dropped nothing so far, as its rate is 0."""
         known = [rate for (layer, _), rate in self.rates.items() if layer == site.layer]
-        now = site.rate if site.functional else plain_rate(rate_of(site.module))
-        return not any(may_draw(rate) for rate in [*known, now])
+        return not any(may_draw(rate) for rate in [*known, self._rate_now(site)])
+
+    def _rate_now(self, site: Site) -> float | Tensor | None:
+        try:
+            return site.rate if site.functional else plain_rate(rate_of(site.module))
+        except Exception:  # noqa: BLE001 - a user's own property, whose failure was reported where its rate was wanted
+            return None
 
     def words(self, site: Site, call: int) -> str:
         """Return rate and grain of a dropout in words, and why its mask is not seen if it is not."""

@@ -235,8 +235,8 @@ class PassRouter:
         return self._enter(info, x.ndim if type(x) in PLAIN and x is not None else 0, True, torch.is_grad_enabled())
 
     def count(self, info: SiteInfo) -> int:
-        """Count a pass that is not recorded, and return its call index."""
-        return self._count(info, 0)
+        """Count a pass that is not recorded, and return its call index; 0 where it is computed again for a gradient."""
+        return self._count(info, 0) if backward_number() == -1 else 0
 
     def _refuse(self, collector: Collector, info: SiteInfo, tensor: Tensor) -> None:
         """Note that a tensor of a site is not read, and why."""

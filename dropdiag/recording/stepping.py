@@ -7,7 +7,6 @@ once where a thousand passes came without a step.
 from __future__ import annotations
 
 import sys
-import weakref
 from collections.abc import Callable
 from types import FrameType
 from typing import Final, TypeAlias
@@ -52,18 +51,20 @@ class StepWatch:
     def choose(self, model: nn.Module) -> None:
         """Choose the parameters anew: a layer was exchanged, frozen or unfrozen."""
         found = list(model.parameters())
-        trainable = [p for p in found if not is_lazy(p) and p.requires_grad and not p.is_inference()]
+        tables = ((m._parameters, name, p) for m in model.modules() for name, p in m._parameters.items())
+        trainable = [place for place in tables if _can_be_watched(place[2])]
         last = max(len(trainable) - 1, 0)
         places = sorted({last * k // (WATCHED - 1) for k in range(WATCHED)})
-        # Weakly, and not by name: torch.func.functional_call puts other tensors in their place for a while.
-        self._watched = [weakref.ref(trainable[place]) for place in places if trainable]
+        # Not by name alone: torch.func.functional_call puts other tensors in their place for a while. No weak
+        # references, with which torch.utils.swap_tensors refuses a parameter.
+        self._watched = [trainable[place] for place in places if trainable]
         self._lazy = any(map(is_lazy, found))
         self._start()
 
     @property
     def stale(self) -> bool:
-        """Whether parameters should be chosen anew: some have gone, or had no values yet."""
-        return self._lazy or any(watched() is None for watched in self._watched)
+        """Whether parameters should be chosen anew, asked between passes: some have gone, or had no values yet."""
+        return self._lazy or any(table.get(name) is not known for table, name, known in self._watched)
 
     @property
     def unmarked(self) -> bool:
@@ -77,8 +78,8 @@ class StepWatch:
         self._halfway: list[Tensor] = []
         self._updates, self._passes = [0] * len(self._seen), 0
 
-    def _parameters(self) -> list[nn.Parameter]:
-        return [p for p in (watched() for watched in self._watched) if p is not None]
+    def _parameters(self) -> list[Tensor]:
+        return [parameter for _, _, parameter in self._watched if parameter is not None]
 
     def _versions(self) -> Versions:
         # Private: torch has no public count of the changes of a tensor.
@@ -152,14 +153,20 @@ class StepWatch:
         return self._tell(notices.STEP_TOO_OFTEN)
 
     def _some_values(self) -> list[Tensor]:
-        plain = [p.detach() for p in self._parameters() if type(p) in PLAIN and not p.is_meta]
-        return [p.reshape(-1)[:ELEMENTS].clone() for p in plain]
+        return [p.detach().reshape(-1)[:ELEMENTS].clone() for p in self._parameters() if not p.is_meta]
 
     def _all_zero(self) -> bool:
         found = [p.grad for p in self._parameters() if p.grad is not None]
         if any(type(g) not in PLAIN or g.is_sparse or g.is_meta for g in found):
             return False
         return bool(found) and not any(bool(g.any()) for g in found)
+
+
+def _can_be_watched(parameter: Tensor | None) -> bool:
+    # Of another class nothing is asked: its attributes may mean anything.
+    if parameter is None or type(parameter) not in PLAIN:
+        return False
+    return parameter.requires_grad and parameter.layout == torch.strided and not parameter.is_inference()
 
 
 def _inside_an_optimizer() -> bool:

@@ -59,7 +59,7 @@ class TracedOrder:
             self._calls.clear()
 
 
-class LayerRuns(DropdiagHook):
+class LayerRuns(DropdiagHook, tracing.Traced):
     """Forward pre-hook of a layer with weights; does nothing unless it is traced."""
 
     n_args = 3

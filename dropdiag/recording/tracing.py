@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import weakref
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -12,7 +13,15 @@ INSIDE: Final = "inside"
 OUTSIDE: Final = "outside"
 UNREACHABLE: Final = "unreachable"
 
-_called: dict[int, Callable[[], None]] = {}
+
+class Traced:
+    """What a graph being traced tells that it is traced."""
+
+    traced: Callable[[], None] | None = None
+
+
+# Weakly: what is told is on a model, which is freed when nobody has it any more.
+_called: weakref.WeakValueDictionary[int, Traced] = weakref.WeakValueDictionary()
 _places = itertools.count()
 # What `_look` found last, for `_answer`; fake tensors, which have no values, of net values that enter graphs, with the
 # number of times that they had been overwritten, by place.
@@ -78,13 +87,14 @@ def _note(context: Any) -> None:
     # is being traced.
     number = variable.as_python_constant() if variable.is_python_constant() else variable.as_fake().node.hint
     called = _called.get(number)
-    if called is not None:
-        called()
+    if called is not None and called.traced is not None:
+        called.traced()
 
 
-def call_when_traced(number: int, function: Callable[[], None]) -> None:
-    """Call a function whenever `note` with this number is traced: not when the graph runs."""
-    _called[number] = function
+def call_when_traced(number: int, owner: Traced, function: Callable[[], None]) -> None:
+    """Call a function whenever `note` with this number is traced (not when the graph runs), while its owner lives."""
+    owner.traced = function
+    _called[number] = owner
 
 
 def overwritten(place: int) -> bool:

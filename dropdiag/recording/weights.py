@@ -98,7 +98,7 @@ class WeightReader:
         """Return a weight's gradient if it is of this step; None if it was left by an earlier one."""
         layer, gradient = info.site.layer, _gradient(weight)
         # A gradient that users compute themselves is set, and not accumulated: it is another tensor then.
-        last, self._last[layer] = self._last[layer], _reference(gradient)
+        last, self._last[layer] = self._last.get(layer), _reference(gradient)
         stale = layer not in self._accumulated and last is not None and gradient is last()
         if gradient is None and layer in self._accumulated and _has_other_hooks(weight):
             self._site_log.words[layer] = USED_UP

@@ -126,7 +126,7 @@ def test_a_recorder_sees_node_values_before_the_mask_and_lists_the_dropout(tmp_p
                 dd.interventions.insert(model, ["1", "3"], 0.4)
             trained(model, each=lambda _, rec=rec: rec.step())
             found[name] = {row.layer for row in rec.coverage() if row.kind == "dropout"}
-    assert found == {"module": {"d1", "d3"}, "inserted": {"1:dropout", "3:dropout"}}
+    assert found == {"module": {"d1", "d3"}, "inserted": {"0:dropout", "2:dropout"}}
     runs = [dd.load(tmp_path / name) for name in ("module", "inserted")]
     a, b = (run.scalars() if callable(run.scalars) else run.scalars for run in runs)
     keys = ["step", "layer", "call", "quantity"]

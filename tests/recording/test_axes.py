@@ -13,6 +13,12 @@ from dropdiag.errors import ArgumentError
 
 PROBES = ("node_correlation", "training_node_correlation", "net_values")
 
+# Networks here are not trained, or are a dropout alone: neither is what they test.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:rec.step"),
+    pytest.mark.filterwarnings("ignore:no activation function is known"),
+]
+
 
 class Told(nn.Module):
     """Keeps what its activations give, and which dimensions count their nodes."""

@@ -106,7 +106,7 @@ CASES = {
     ),
     "settings": (
         Net(lambda self, x: F.leaky_relu(self.fc1(x), 0.2), fc1=linear()),
-        ["fc1:leaky_relu(negative_slope=0.2)"],
+        ["fc1:leaky_relu(0.2)"],
     ),
     "no layer": (Net(lambda self, x: self.fc1(F.relu(x)), fc1=linear()), ["(model):relu"]),
     "a layer of one's own": (Net(lambda self, x: F.relu(self.c1(x)), c1=Plain("kernel")), ["c1:relu"]),

@@ -21,6 +21,12 @@ from torchvision.ops import StochasticDepth, stochastic_depth  # isort: skip
 
 ALPHA = 1.7580993408473766  # of Klambauer et al. 2017: lambda times alpha
 
+# Networks here are not trained, or are a dropout alone: neither is what they test.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:rec.step"),
+    pytest.mark.filterwarnings("ignore:no activation function is known"),
+]
+
 
 class Keeps(nn.Module):
     """Applies a dropout, a module or a function of (self, x), and keeps what goes in and what comes out."""
@@ -394,7 +400,7 @@ def test_a_learned_rate_is_recorded_and_its_sigmoids_are_no_activations(tmp_path
                 model.dropout.p_logit += 0.5
             rec.step()
         activations = [row.layer for row in rec.coverage() if row.kind == "activation"]
-    assert activations == ["(model):sigmoid"]
+    assert activations == ["layer:sigmoid"]
     rates = dd.load(tmp_path / "run").scalars.query("layer == 'dropout' and quantity == 'dropout_rate'")["value"]
     np.testing.assert_allclose(rates, learned, rtol=1e-6)
     assert "dropped_share" not in numbers(dd.load(tmp_path / "run"), "dropout")
@@ -487,11 +493,12 @@ def test_a_composite_that_is_called_dropout_hides_nothing(tmp_path):
         def forward(self, x):
             return F.dropout(self.drop(F.relu(self.fc(x))), 0.2)
 
-    with dd.Recorder(MLPWithDropout(), tmp_path / "run", every=1) as rec:
-        rec._session._functional.model(ROWS).sum().backward()
+    model = MLPWithDropout()
+    with dd.Recorder(model, tmp_path / "run", every=1) as rec:
+        model(ROWS).sum().backward()
         rec.step()
         sites = {(row.layer, row.kind) for row in rec.coverage() if row.kind != "weight"}
-    assert sites == {("(model):relu", "activation"), ("drop", "dropout"), ("(model):dropout", "dropout")}
+    assert sites == {("fc:relu", "activation"), ("drop", "dropout"), ("fc:dropout", "dropout")}
 
 
 # Masks in evaluations ------------------------------------------------------------------------------------------

@@ -89,11 +89,11 @@ WAYS = {
 def state(rec):
     """Return what the router, the interception and the hooks keep, and the names of all hooks."""
     session = rec._session
-    router, modules = session.router, list(session._functional.model.modules())
+    router, modules = session.router, list(session._recorded.functional.model.modules())
     hooks = [hook for m in modules for table in (m._forward_pre_hooks, m._forward_hooks) for hook in table.values()]
     return (
         dict(router.passes), dict(router._next), router._depth, router.intercepting, set(router.notices),
-        router.axis_rule, session._functional._entered, sorted(session._functional.sites), session._train.empty,
+        session._recorded.functional.entered, sorted(session._recorded.functional.sites), session._train.empty,
         list(map(id, hooks)), [len(hook.pending) for hook in hooks if hasattr(hook, "pending")],
     )  # fmt: skip
 

@@ -16,6 +16,12 @@ from torch.utils.checkpoint import checkpoint
 
 import dropdiag as dd
 
+# Networks here are not trained, or are a dropout alone: neither is what they test.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:rec.step"),
+    pytest.mark.filterwarnings("ignore:no activation function is known"),
+]
+
 
 class Shuffled(nn.Module):
     """Declares its modules in another order than it runs them; its activations are modules or functions."""

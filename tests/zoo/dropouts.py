@@ -127,21 +127,6 @@ class Zoneout(nn.Module):
         return torch.stack(states, 1)
 
 
-class ConcreteDropout(nn.Module):
-    """A dropout that learns its rate (Gal, Hron and Kendall, 2017)."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.p_logit = nn.Parameter(torch.tensor(-1.0))
-
-    def forward(self, x: Tensor) -> Tensor:
-        if not self.training:
-            return x
-        p, u = torch.sigmoid(self.p_logit), torch.rand_like(x).clamp(1e-6, 1 - 1e-6)
-        drop = torch.sigmoid((p.log() - (1 - p).log() + u.log() - (1 - u).log()) / 0.1)
-        return x * (1 - drop) / (1 - p)
-
-
 class GaussianDropout(nn.Module):
     """Multiplicative normal noise of variance p / (1 - p)."""
 
@@ -270,7 +255,6 @@ NETWORKS = (
     Network("drop_word", WordDropout, _words, classify),
     Network("drop_weight", lambda: _Sequences(WeightDrop()), vectors, classify, silent=("inner.rnn",)),
     Network("drop_zoneout", lambda: _Sequences(Zoneout()), vectors, classify),
-    Network("drop_concrete", lambda: _mlp(ConcreteDropout(), ConcreteDropout()), vectors, classify),
     Network("drop_gaussian", lambda: _mlp(GaussianDropout(), GaussianDropout()), vectors, classify),
     Network("drop_written", Written, vectors, classify, own_masks=True),
     Network("drop_several_rates", SeveralRates, vectors, classify),

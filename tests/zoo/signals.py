@@ -214,10 +214,12 @@ def _pruned(layer: nn.Linear) -> nn.Linear:
     return prune.l1_unstructured(layer, "weight", amount=0.4)
 
 
+NO_ACTIVATION = ("no activation function is known", "saw no forward pass through a recorded activation")
+
 NETWORKS = (
     Network("siren", Siren, vectors, classify, also=("sin",)),
-    Network("maxout", Maxout, vectors, classify, warns=("no activation",)),
-    Network("spiking", Spiking, vectors, classify, warns=("no activation",)),
+    Network("maxout", Maxout, vectors, classify, warns=NO_ACTIVATION),
+    Network("spiking", Spiking, vectors, classify, warns=NO_ACTIVATION),
     Network("normalising_flow", Flow, vectors, _likelihood),
     Network("hypernetwork", Hyper, vectors, classify),
     Network("fixed_point", FixedPoint, vectors, classify),

@@ -14,6 +14,7 @@ from tests.zoo.folder import Reading, assert_same, readings
 from tests.zoo.models import ZOO
 from tests.zoo.network import STEPS
 from tests.zoo.nodes import mean_correlation, node_dimensions
+from tests.zoo.signals import NO_ACTIVATION
 from tests.zoo.sites import assert_in_order, assert_widths
 from tests.zoo.training import same_output
 
@@ -59,7 +60,7 @@ def test_coverage_has_no_unexplained_gap(zoo):
     for part, rows in zoo.recorded.coverage.items():
         kinds = {row.kind for row in rows}
         assert "weight" in kinds
-        assert kinds & {"activation", "output"} or "no activation" in zoo.network.warns
+        assert kinds & {"activation", "output"} or zoo.network.warns == NO_ACTIVATION
         assert not [(part, row.layer, row.call) for row in rows if row.expected and not row.fired and not row.skipped]
         keys = [(row.kind, row.layer, row.call) for row in rows]
         assert len(keys) == len(set(keys))
