@@ -160,7 +160,7 @@ def test_coverage_shows_every_site_of_a_run(tmp_path):
     assert code == 0
     assert "rate 0.5, grain element" in said
     assert said.splitlines()[0].split() == [
-        "layer", "call", "kind", "type", "functional", "expected", "fired", "sampled", "skipped", "dropout",
+        "layer", "call", "kind", "type", "functional", "expected", "fired", "sampled", "skipped", "nodes", "dropout",
     ]  # fmt: skip
     code, said, _ = call("coverage", tmp_path / "run", "--json")
     rows = {row["layer"]: row for row in json.loads(said)}

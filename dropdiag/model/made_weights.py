@@ -34,7 +34,10 @@ def made_weights(module: nn.Module) -> list[str]:
     names = [name for name, _ in _makers(module)] + _expected(module)
     names += [name for name, value in vars(module).items() if isinstance(value, Tensor) and _parts(module, name)]
     parametrized = getattr(module, "parametrizations", {})
-    return [name for name in dict.fromkeys(names) if own.get(name) is None and name not in parametrized]
+    # A dropout on weights gives the very parameter back in evaluation mode, and the module takes it for one of its own.
+    names += [name for name, value in own.items() if value is not None and _is_part(module, name)]
+    made = [name for name in dict.fromkeys(names) if own.get(name) is None or _is_part(module, name)]
+    return [name for name in made if name not in parametrized]
 
 
 def parts_of(module: nn.Module, made: list[str]) -> dict[str, str]:
@@ -67,7 +70,7 @@ def made_of(module: nn.Module, name: str) -> str | None:
     """Return what a weight is made of, where it is no parameter, and how it is known; None where it is one."""
     if name in getattr(module, "parametrizations", {}):
         return "made by a parametrisation: no gradient of its own"
-    if module._parameters.get(name) is not None:
+    if module._parameters.get(name) is not None and not _is_part(module, name):
         return None
     parts = ", ".join([*_parts(module, name), *(part for part in module._buffers if part.startswith(f"{name}_"))])
     computed = any(made == name for made, _ in _makers(module))
@@ -94,6 +97,12 @@ def _makers(module: nn.Module) -> Iterator[tuple[str, Callable[[Any], Tensor]]]:
             yield hook.name, functools.partial(hook.compute_weight, do_power_iteration=False)
         elif isinstance(hook, BasePruningMethod) and hook._tensor_name is not None:
             yield hook._tensor_name, hook.apply_mask
+
+
+def _is_part(module: nn.Module, name: str) -> bool:
+    """Whether a parameter is the same as one that it is made of."""
+    own = module._parameters
+    return any(own[part] is own[name] for part in _parts(module, name))
 
 
 def _expected(module: nn.Module) -> list[str]:

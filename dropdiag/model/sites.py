@@ -297,6 +297,8 @@ def _own_weights(name: str, module: nn.Module) -> Iterator[Site]:
         yield Site(weight_layer(name, "weight"), WEIGHT, module, "weight", skipped="a packed weight is not read")
     parts = parts_of(module, made)
     for parameter, value in module.named_parameters(recurse=False, remove_duplicate=False):
+        if parameter in made:
+            continue
         full = f"{name}.{parameter}" if name else parameter
         part = ".parametrizations." in f".{name}." or parameter in parts
         reason = "part of a parametrisation; the effective weight is recorded" if part else _why_no_weight(value)
