@@ -18,7 +18,7 @@ from dropdiag.errors import ArgumentError
 from dropdiag.histograms.histogram import Histogram
 from dropdiag.measure.masked_passes import CallKey, MaskedLayer, MaskedPasses
 from dropdiag.measure.rates import DroppedShares
-from dropdiag.model.activations import Activation, describe, phi_of, slope_at
+from dropdiag.model.activations import EVERYWHERE, Activation, describe, phi_of, slope_at
 from dropdiag.model.sites import Site, effective
 from dropdiag.sketches.histogram import HistogramSketch
 from dropdiag.store.net_variance import Floats, LayerNetVariance, NetVariance
@@ -208,8 +208,9 @@ class Measured:
     """
 
     def __init__(self, key: CallKey, site: Site, moments: _Moments, everywhere: bool) -> None:
-        self.key, self.site, self.activation = key, site, describe(site.module)
+        self.key, self.site = key, site
         self.mean, self.passes = moments.mean, moments.n
+        self.activation = _known_at(describe(site.module), moments.mean)
         self.variance = moments.m2 / (moments.n - 1) if moments.n > 1 else torch.full_like(moments.m2, math.nan)
         self.slope = _slope_of(site)
         self.saturated = _inside(self.activation, self.mean)
@@ -220,6 +221,7 @@ class Measured:
         # Sums stay on the values' device, so that no pass makes the host wait.
         self._absolute = torch.zeros((), dtype=torch.float64, device=self.mean.device)
         self._outside = torch.zeros((), dtype=torch.int64, device=self.mean.device)
+        self._beyond = torch.zeros((), dtype=torch.bool, device=self.mean.device)
         self._histogram = HistogramSketch()
 
     def update(self, z: Tensor) -> None:
@@ -231,7 +233,9 @@ class Measured:
         if self._some:
             self._histogram.update(chosen)
             self._absolute += (slope[self.saturated] if self._everywhere else slope).abs().mean()
-            self._outside += (~_inside(self.activation, chosen.to(torch.float64))).sum()
+            values = chosen.to(torch.float64)
+            self._outside += (~_inside(self.activation, values)).sum()
+            self._beyond |= _is_beyond(self.activation, values)
 
     @property
     def slopes(self) -> Tensor:
@@ -241,6 +245,7 @@ class Measured:
     def summary(self) -> LayerNetVariance:
         """Return the result as plain arrays."""
         known, means = self.activation, self.mean[self.saturated]
+        judged = self._some and not self._beyond.item()
         return LayerNetVariance(
             layer=self.key[0],
             call=self.key[1],
@@ -252,7 +257,7 @@ class Measured:
             left=() if known is None else known.left,
             right=() if known is None else known.right,
             masked_net_values=Histogram(*self._histogram.drain()),
-            gradient_probability=self._outside.item() / (self._n * self._some) if self._some else math.nan,
+            gradient_probability=self._outside.item() / (self._n * self._some) if judged else math.nan,
             slope_over_masks=self._absolute.item() / self._n if self._some else math.nan,
             slope_at_mean=float(self.slope(means).abs().mean()) if self._some else math.nan,
         )
@@ -300,6 +305,17 @@ def _inside(activation: Activation | None, z: Tensor) -> Tensor:
     for low, high in () if activation is None else (*activation.left, *activation.right):
         inside |= (z >= low) & (z <= high)
     return inside
+
+
+def _known_at(activation: Activation | None, means: Tensor) -> Activation | None:
+    """Return an activation whose saturation area is known at all these net values, else None: one that oscillates."""
+    return None if bool(_is_beyond(activation, means)) else activation
+
+
+def _is_beyond(activation: Activation | None, z: Tensor) -> Tensor:
+    """Whether a net value lies where the saturation area is not known; a tensor of bool, shape ()."""
+    low, high = EVERYWHERE if activation is None else activation.known
+    return ((z < low) | (z > high)).any()
 
 
 def _array(tensor: Tensor) -> Floats:

@@ -480,3 +480,20 @@ def test_log_refuses_what_is_no_name(tmp_path, options):
         rec.step()
     rows = dd.load(tmp_path / "run").scalars
     assert rows[rows["quantity"] == "value"][["layer", "value"]].to_numpy().tolist() == [["anything", 2.0]]
+
+
+@pytest.mark.parametrize(("scale", "known"), [(1.0, True), (1e4, False)])
+def test_where_the_area_of_an_oscillating_activation_is_not_known_nothing_is_judged(scale, known):
+    @dd.register_activation
+    class Sine(nn.Module):
+        def forward(self, x):
+            return torch.sin(x)
+
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Dropout(0.3), nn.Linear(6, 40), Sine())
+    with torch.no_grad():
+        model[1].weight *= scale
+    (layer,) = dd.measure.net_variance(model, torch.randn(50, 6), masks=8)
+    assert (layer.derivative is not None) is known
+    assert np.isfinite(layer.gradient_probability) == known
+    assert np.isfinite(layer.variance).all()
