@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, Protocol, TypeAlias, runtime_checkable
+from typing import Final, Protocol, TypeAlias, TypeGuard, runtime_checkable
 
 import numpy as np
 import torch
@@ -55,8 +55,13 @@ class HasReference(Protocol):
         ...
 
 
+def _has_reference(module: object) -> TypeGuard[HasReference]:
+    # isinstance() on a protocol takes longer than all other questions that the survey asks of a module.
+    return hasattr(type(module), "reference_function")
+
+
 def _reference(module: nn.Module) -> Phi | None:
-    if not isinstance(module, HasReference):
+    if not _has_reference(module):
         return None
     function = module.reference_function()
     if not isinstance(function, nn.Module):
@@ -103,7 +108,7 @@ def _entry(module: nn.Module) -> Callable[[nn.Module], Phi | None] | object | No
     for cls in type(module).__mro__:  # the nearest base class wins, so that a user's own entry is found first
         if cls in _KNOWN:
             return _KNOWN[cls]
-    if isinstance(module, HasReference):
+    if _has_reference(module):
         return _reference
     of_library = type(module).__module__.startswith(_LIBRARIES)
     return own_forward if of_library and not list(module.parameters()) else _UNKNOWN
@@ -111,7 +116,7 @@ def _entry(module: nn.Module) -> Callable[[nn.Module], Phi | None] | object | No
 
 def is_identified_by_name(module: nn.Module) -> bool:
     """Whether `activation_name` identifies the function, as it does for classes of torch and of known libraries."""
-    if isinstance(module, HasReference):
+    if _has_reference(module):
         return module.reference_is_named()
     return type(module).__module__.startswith(("torch.nn", *_LIBRARIES))
 

@@ -8,6 +8,7 @@ its rate where the entry says that this is possible.
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from numbers import Real
@@ -132,8 +133,9 @@ def _dropped_by_alpha(p: float, x: Tensor) -> Tensor:
 
 def _drops_layers(module: nn.Module) -> bool:
     """Whether a module runs a list of layers and leaves some out at random (LayerDrop), as some encoders do."""
-    rates = (_attribute(module, name) for name in _LAYER_DROP)
-    return isinstance(getattr(module, "layers", None), nn.ModuleList) and any(isinstance(r, Real) for r in rates)
+    if not isinstance(module._modules.get("layers"), nn.ModuleList):
+        return False
+    return any(isinstance(_attribute(module, name), Real) for name in _LAYER_DROP)
 
 
 def _attribute(module: nn.Module, name: str) -> Any:
@@ -217,13 +219,27 @@ DROPOUT_KINDS: Final = (
 
 def kind_of(module: nn.Module) -> DropoutKind | None:
     """Return the kind of dropout that a module is or has inside, None for any other module."""
-    return next((kind for kind in DROPOUT_KINDS if _is_of(module, kind)), None)
+    cls = type(module)
+    if cls not in _KINDS_OF:  # a network has many modules, of few classes
+        _KINDS_OF[cls] = tuple(kind for kind in DROPOUT_KINDS if _may_be(cls, kind))
+    return next((kind for kind in _KINDS_OF[cls] if _is_of(module, kind)), None)
+
+
+_KINDS_OF: Final[weakref.WeakKeyDictionary[type[nn.Module], tuple[DropoutKind, ...]]] = weakref.WeakKeyDictionary()
+
+
+def _may_be(cls: type[nn.Module], kind: DropoutKind) -> bool:
+    return issubclass(cls, kind.modules) or _is_named(cls, kind) or kind.told_by is not None
+
+
+def _is_named(cls: type[Any], kind: DropoutKind) -> bool:
+    return any(part in cls.__name__ for part in kind.class_names)
 
 
 def _is_of(module: nn.Module, kind: DropoutKind) -> bool:
     if isinstance(module, kind.modules):
         return True
-    if any(part in type(module).__name__ for part in kind.class_names):
+    if _is_named(type(module), kind):
         return kind.wraps or not (module._modules or module._parameters)
     return kind.told_by is not None and kind.told_by(module)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 import torch
@@ -13,6 +13,13 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
 _LAYERS: Final = (nn.Linear, nn.Bilinear, nn.Embedding, nn.EmbeddingBag, nn.modules.conv._ConvNd)
+
+
+def parametrizations_of(module: nn.Module) -> Mapping[str, Any]:
+    """Return what torch.nn.utils.parametrize keeps in a module: the parametrisations by the name of their weight."""
+    # Of the table: an attribute that is missing takes a module a hundred times as long to say so.
+    found: Any = module._modules.get("parametrizations")
+    return {} if found is None else found
 
 
 def made_weights(module: nn.Module) -> list[str]:
@@ -33,7 +40,7 @@ def made_weights(module: nn.Module) -> list[str]:
     own = module._parameters
     names = [name for name, _ in _makers(module)] + _expected(module)
     names += [name for name, value in vars(module).items() if isinstance(value, Tensor) and _parts(module, name)]
-    parametrized = getattr(module, "parametrizations", {})
+    parametrized = parametrizations_of(module)
     # A dropout on weights gives the very parameter back in evaluation mode, and the module takes it for one of its own.
     names += [name for name, value in own.items() if value is not None and _is_part(module, name)]
     made = [name for name in dict.fromkeys(names) if own.get(name) is None or _is_part(module, name)]
@@ -68,7 +75,7 @@ def made_weight(module: nn.Module, name: str) -> Any:
 
 def made_of(module: nn.Module, name: str) -> str | None:
     """Return what a weight is made of, where it is no parameter, and how it is known; None where it is one."""
-    if name in getattr(module, "parametrizations", {}):
+    if name in parametrizations_of(module):
         return "made by a parametrisation: no gradient of its own"
     if module._parameters.get(name) is not None and not _is_part(module, name):
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator
 from typing import Final
 
@@ -26,8 +27,14 @@ WRAPPERS: Final = {
 
 def wrapped(module: nn.Module) -> str | None:
     """Return the attribute under which a wrapper keeps the module inside, None where a module is no wrapper."""
-    classes = (f"{cls.__module__}.{cls.__qualname__}" for cls in type(module).__mro__)
-    return next((WRAPPERS[name] for name in classes if name in WRAPPERS), None)
+    cls = type(module)
+    if cls not in _KEPT_BY:
+        classes = (f"{base.__module__}.{base.__qualname__}" for base in cls.__mro__)
+        _KEPT_BY[cls] = next((WRAPPERS[name] for name in classes if name in WRAPPERS), None)
+    return _KEPT_BY[cls]
+
+
+_KEPT_BY: Final[weakref.WeakKeyDictionary[type[nn.Module], str | None]] = weakref.WeakKeyDictionary()
 
 
 def named_modules(model: nn.Module, *, every_name: bool = False) -> Iterator[tuple[str, nn.Module]]:

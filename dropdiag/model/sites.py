@@ -16,7 +16,7 @@ from dropdiag.deprecation import warn_of
 from dropdiag.errors import ArgumentError
 from dropdiag.model.activations import MIXES, MIXING, activation_name, is_activation
 from dropdiag.model.dropouts import DropoutKind, is_dropout, kind_of, layer_dropout, rate_of
-from dropdiag.model.made_weights import made_weight, made_weights, parts_of
+from dropdiag.model.made_weights import made_weight, made_weights, parametrizations_of, parts_of
 from dropdiag.model.names import ROOT, named_modules, weight_layer
 from dropdiag.model.rates import plain_rate
 
@@ -219,7 +219,7 @@ def survey(model: nn.Module) -> list[Site]:
     for name, module in named_modules(model):
         axis_rule = axis_rule_of(module) or axis_rule
         others = tuple(n for n in names[id(module)] if n != name)
-        sites.extend(replace(site, path=name) for site in _weights(name, module, raw[id(module)]))
+        sites.extend(_weights(name, module, raw[id(module)]))
         if inner := layer_dropout(module):
             layer = f"{name or ROOT}:{inner.listed_as}"
             sites.append(dropout_site(layer, inner, module, rate_of(module), path=name))
@@ -286,15 +286,16 @@ def _weights(name: str, module: nn.Module, raw: str) -> Iterator[Site]:
 
 def _own_weights(name: str, module: nn.Module) -> Iterator[Site]:
     # The tables of a module's own are private; named_parameters() would hide a second name of one parameter.
-    parametrized, made = list(getattr(module, "parametrizations", {})), made_weights(module)
+    parametrized, made = list(parametrizations_of(module)), made_weights(module)
     for parameter in parametrized:
-        yield Site(weight_layer(name, parameter), WEIGHT, module, parameter)
+        yield Site(weight_layer(name, parameter), WEIGHT, module, parameter, path=name)
     for parameter in made:
         value = vars(module).get(parameter)  # as the last pass left it, where there was one
         reason = _why_no_weight(value) if isinstance(value, Tensor) else None
-        yield Site(weight_layer(name, parameter), WEIGHT, module, parameter, skipped=reason)
+        yield Site(weight_layer(name, parameter), WEIGHT, module, parameter, path=name, skipped=reason)
     if callable(getattr(type(module), "weight", None)):  # of torch's quantised layers; a property may have effects
-        yield Site(weight_layer(name, "weight"), WEIGHT, module, "weight", skipped="a packed weight is not read")
+        reason = "a packed weight is not read"
+        yield Site(weight_layer(name, "weight"), WEIGHT, module, "weight", path=name, skipped=reason)
     parts = parts_of(module, made)
     for parameter, value in module.named_parameters(recurse=False, remove_duplicate=False):
         if parameter in made:
@@ -302,7 +303,8 @@ def _own_weights(name: str, module: nn.Module) -> Iterator[Site]:
         full = f"{name}.{parameter}" if name else parameter
         part = ".parametrizations." in f".{name}." or parameter in parts
         reason = "part of a parametrisation; the effective weight is recorded" if part else _why_no_weight(value)
-        yield Site(full if part else weight_layer(name, parameter), WEIGHT, module, parameter, skipped=reason)
+        layer = full if part else weight_layer(name, parameter)
+        yield Site(layer, WEIGHT, module, parameter, path=name, skipped=reason)
 
 
 def _why_no_weight(value: Tensor) -> str | None:
@@ -316,7 +318,7 @@ def _why_no_weight(value: Tensor) -> str | None:
 
 def effective(module: nn.Module, parameter: str) -> Any:
     """Return a parameter, or the weight that a parametrisation or a hook makes, without updating any of its state."""
-    parametrizations = getattr(module, "parametrizations", {})
+    parametrizations = parametrizations_of(module)
     if parameter not in parametrizations:
         own = module._parameters.get(parameter)
         return made_weight(module, parameter) if own is None else own

@@ -11,6 +11,7 @@ from typing import Final
 
 from torch import Tensor, nn
 
+from dropdiag.model.made_weights import parametrizations_of
 from dropdiag.model.names import ROOT, named_modules, weight_layer
 from dropdiag.model.sites import WEIGHT, Site
 
@@ -74,7 +75,7 @@ class Layers:
         self._owners: defaultdict[int, list[tuple[nn.Module, str]]] = defaultdict(list)
         self._parametrized: dict[int, tuple[nn.Module, str]] = {}
         for module in self.model.modules():
-            for name, parts in getattr(module, "parametrizations", {}).items():
+            for name, parts in parametrizations_of(module).items():
                 self._parametrized |= {id(part): (module, name) for part in parts.modules()}
             for name, parameter in module._parameters.items():
                 if parameter is not None:
