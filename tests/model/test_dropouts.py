@@ -1,5 +1,7 @@
 """The table of dropout kinds: what it says of modules, and that one entry makes a kind known everywhere."""
 
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -143,6 +145,7 @@ def test_one_entry_makes_a_kind_known_everywhere(monkeypatch):
         dd.measure.net_variance(model, x, masks=8, p=0.25)
     kind = DropoutKind("element", (Gate,), rates=("level",), mask_variance=lambda p: p / (1 - p))
     monkeypatch.setattr(dropouts, "DROPOUT_KINDS", (kind, *dropouts.DROPOUT_KINDS))
+    monkeypatch.setattr(dropouts, "_KINDS_OF", weakref.WeakKeyDictionary())  # what the table before told of classes
     (site,) = [s for s in survey(model) if s.kind == DROPOUT]
     assert (site.layer, site.rate) == ("2", 0.5)
     found = dd.measure.net_variance(model, x, masks=400, p=0.25)["4"]
