@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from dropdiag.histograms.histogram import Histogram
     from dropdiag.recorder import Recorder
     from dropdiag.recording.functions import register_activation
-    from dropdiag.recording.open_runs import detach
     from dropdiag.recording.schedules import every, log_spaced
+    from dropdiag.recording.watching.open_runs import detach
     from dropdiag.report.page import report
     from dropdiag.store.catalog import Catalog
     from dropdiag.store.reader import Run, Runs, load
@@ -78,7 +78,7 @@ _HOME = {
     "Run": "dropdiag.store.reader",
     "Runs": "dropdiag.store.reader",
     "compare": "dropdiag.analysis.comparison",
-    "detach": "dropdiag.recording.open_runs",
+    "detach": "dropdiag.recording.watching.open_runs",
     "every": "dropdiag.recording.schedules",
     "load": "dropdiag.store.reader",
     "log_spaced": "dropdiag.recording.schedules",

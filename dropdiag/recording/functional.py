@@ -21,16 +21,16 @@ from dropdiag.model.sites import ACTIVATION, Site, axis_rule_inside
 from dropdiag.probes.base import SiteInfo
 from dropdiag.recording.backward import backward_number
 from dropdiag.recording.calls import Call
+from dropdiag.recording.following.layers import Layer, Layers
+from dropdiag.recording.following.producers import Producers, Rule
+from dropdiag.recording.following.rules import LAYER_FUNCTIONS, RULES, elementwise
 from dropdiag.recording.functions import DOUBTFUL, FUNCTIONS, MIXING_FUNCTIONS, Function, argument, bound
-from dropdiag.recording.layers import Layer, Layers
-from dropdiag.recording.mask_functions import MaskFunctions
-from dropdiag.recording.masks import Begun, MaskReader
+from dropdiag.recording.masks.functions import MaskFunctions
+from dropdiag.recording.masks.reader import Begun, MaskReader
 from dropdiag.recording.overhead import clock
 from dropdiag.recording.passes import PassRouter
-from dropdiag.recording.producers import Producers, Rule
 from dropdiag.recording.readable import has_no_values
 from dropdiag.recording.recomputed import checkpoint_number
-from dropdiag.recording.rules import LAYER_FUNCTIONS, RULES, elementwise
 
 
 class FunctionalCalls(TorchFunctionMode):

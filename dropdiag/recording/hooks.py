@@ -17,14 +17,14 @@ from torch.nn.utils.rnn import PackedSequence
 from dropdiag.model.hook_base import DropdiagHook
 from dropdiag.model.sites import ACTIVATION, DROPOUT, LAZY, OUTPUT, WEIGHT, Site
 from dropdiag.probes.base import Signal, SiteInfo
-from dropdiag.recording import compiled
 from dropdiag.recording.calls import Call
-from dropdiag.recording.compiled_sites import CompiledSites
+from dropdiag.recording.compiled import operators as compiled
+from dropdiag.recording.compiled.sites import CompiledSites
 from dropdiag.recording.functional import FunctionalCalls
 from dropdiag.recording.hook_places import HookPlaces, is_last
-from dropdiag.recording.mask_hooks import MaskBegins, MaskEnds
-from dropdiag.recording.mask_hooks import Pending as PendingMasks
-from dropdiag.recording.masks import MaskReader
+from dropdiag.recording.masks.hooks import MaskBegins, MaskEnds
+from dropdiag.recording.masks.hooks import Pending as PendingMasks
+from dropdiag.recording.masks.reader import MaskReader
 from dropdiag.recording.nested import tensors
 from dropdiag.recording.overhead import clock
 from dropdiag.recording.passes import PassRouter

@@ -11,15 +11,15 @@ from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
 from dropdiag.probes.base import Signal, SiteInfo
-from dropdiag.recording.axes import NodeAxes
 from dropdiag.recording.backward import BackwardPasses, backward_number
 from dropdiag.recording.calls import Call
 from dropdiag.recording.collector import Collector, Opened
+from dropdiag.recording.following.axes import NodeAxes
+from dropdiag.recording.following.producers import Producers
 from dropdiag.recording.loss_scale import LossScale
 from dropdiag.recording.notices import OF_EVALUATIONS, Notice
 from dropdiag.recording.overhead import Overhead, clock
 from dropdiag.recording.padding import PaddingLog
-from dropdiag.recording.producers import Producers
 from dropdiag.recording.readable import dense, has_no_values, is_wrapped, why_unread
 from dropdiag.recording.recomputed import Recomputations, checkpoint_number
 from dropdiag.recording.trace import ForwardTrace

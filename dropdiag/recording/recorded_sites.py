@@ -12,16 +12,16 @@ from dropdiag.model.inserted import record_before_inserted
 from dropdiag.model.sites import ACTIVATION, DROPOUT, OUTPUT, WEIGHT, Patterns, Site
 from dropdiag.probes.base import Probe, Signal, SiteInfo
 from dropdiag.recording import notices
-from dropdiag.recording.changes import ModuleWatch
 from dropdiag.recording.collector import Collector
 from dropdiag.recording.failures import Failures
 from dropdiag.recording.functional import FunctionalCalls
 from dropdiag.recording.hooks import Hooks
-from dropdiag.recording.masks import MaskReader
+from dropdiag.recording.masks.reader import MaskReader
 from dropdiag.recording.metadata import describe_activations, saturation_area
 from dropdiag.recording.passes import PassRouter
 from dropdiag.recording.site_log import SiteLog
 from dropdiag.recording.transfer import TransferQueue
+from dropdiag.recording.watching.changes import ModuleWatch
 from dropdiag.store.writer import RunWriter
 
 TOLD_CHANGES: Final = 5

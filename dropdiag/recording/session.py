@@ -16,22 +16,22 @@ from dropdiag.model.sites import LayerPatterns, Patterns, Site, select, spare_fu
 from dropdiag.probes.base import Probe, Signal
 from dropdiag.recording import notices
 from dropdiag.recording.arguments import checked_config
-from dropdiag.recording.axes import NodeAxes
 from dropdiag.recording.backward import BackwardPasses
 from dropdiag.recording.collector import Collector
 from dropdiag.recording.failures import Failures
+from dropdiag.recording.following.axes import NodeAxes
 from dropdiag.recording.loss_scale import LossScale
 from dropdiag.recording.metadata import describe_activations, run_metadata
-from dropdiag.recording.naming import AUTO, check_name, claimed_folder
 from dropdiag.recording.notices import Notice
-from dropdiag.recording.open_runs import OpenRun, check_free
 from dropdiag.recording.overhead import Overhead, clock
 from dropdiag.recording.passes import PassRouter
 from dropdiag.recording.recorded_sites import RecordedSites
 from dropdiag.recording.records import Record, run_scalar
 from dropdiag.recording.schedules import Schedule, check_schedule
 from dropdiag.recording.transfer import TransferQueue
-from dropdiag.recording.watch import TrainingWatch
+from dropdiag.recording.watching.naming import AUTO, check_name, claimed_folder
+from dropdiag.recording.watching.open_runs import OpenRun, check_free
+from dropdiag.recording.watching.training import TrainingWatch
 from dropdiag.recording.weights import WeightReader
 from dropdiag.store.folder import evaluated_phases, resume_step
 from dropdiag.store.schema import TRAIN
@@ -189,7 +189,7 @@ class Session:
 
     @property
     def sites(self) -> list[Site]:
-        """All sites, as `dropdiag.recording.open_runs` asks for them."""
+        """All sites, as `dropdiag.recording.watching.open_runs` asks for them."""
         return self.site_log.sites
 
     @property

@@ -14,7 +14,7 @@ from dropdiag.model.order import Place
 from dropdiag.model.sites import ACTIVATION, DROPOUT, LAZY, OUTPUT, WEIGHT, Site
 from dropdiag.probes.base import SiteInfo
 from dropdiag.recording.functional import FunctionalCalls
-from dropdiag.recording.masks import MaskReader
+from dropdiag.recording.masks.reader import MaskReader
 from dropdiag.recording.notices import Notice
 from dropdiag.recording.passes import PassRouter
 from dropdiag.recording.records import Record

@@ -17,9 +17,9 @@ from torch import Tensor
 from torch._higher_order_ops.effects import _EffectType, _register_effectful_op
 
 from dropdiag.probes.base import SiteInfo
-from dropdiag.recording import tracing
 from dropdiag.recording.backward import backward_number
 from dropdiag.recording.calls import Call
+from dropdiag.recording.compiled import tracing
 from dropdiag.recording.notices import Notice
 from dropdiag.recording.overhead import clock
 from dropdiag.recording.passes import PassRouter

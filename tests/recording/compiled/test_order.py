@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import dropdiag as dd
-from dropdiag.recording.traced_order import LayerRuns
+from dropdiag.recording.compiled.order import LayerRuns
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning:torch")
 

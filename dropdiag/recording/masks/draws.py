@@ -9,9 +9,9 @@ from torch import nn
 from dropdiag.model.dropouts import has_own_forward, kind_of, rate_of
 from dropdiag.model.rates import may_draw, plain_rate
 from dropdiag.probes.base import SiteInfo
+from dropdiag.recording.masks.randomness import RandomStates, States, changed
 from dropdiag.recording.notices import Notice
 from dropdiag.recording.passes import PassRouter
-from dropdiag.recording.randomness import RandomStates, States, changed
 
 
 class EvaluationDraws:

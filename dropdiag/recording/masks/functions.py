@@ -15,7 +15,7 @@ from dropdiag.model.rates import plain_rate
 from dropdiag.model.sites import Site, axis_rule_inside, dropout_site
 from dropdiag.probes.base import SiteInfo
 from dropdiag.recording.functions import PYTHON_FUNCTIONS, Function, argument
-from dropdiag.recording.masks import Begun, MaskReader
+from dropdiag.recording.masks.reader import Begun, MaskReader
 from dropdiag.recording.passes import PassRouter
 
 OWN_DRAW: Final = (

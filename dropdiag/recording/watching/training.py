@@ -15,7 +15,7 @@ from dropdiag.recording.functional import FunctionalCalls
 from dropdiag.recording.loss_scale import LossScale
 from dropdiag.recording.notices import Notice
 from dropdiag.recording.passes import PassRouter
-from dropdiag.recording.stepping import StepWatch
+from dropdiag.recording.watching.steps import StepWatch
 
 SEEN: Final = 8
 """Functions and modules that are named where no activation is known."""

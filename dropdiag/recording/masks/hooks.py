@@ -11,11 +11,11 @@ from torch import nn
 from dropdiag.model.dropouts import kept_rate
 from dropdiag.model.hook_base import DropdiagHook
 from dropdiag.probes.base import SiteInfo
-from dropdiag.recording.masks import Begun, MaskReader
+from dropdiag.recording.masks.randomness import States
+from dropdiag.recording.masks.reader import Begun, MaskReader
 from dropdiag.recording.nested import tensors
 from dropdiag.recording.overhead import clock
 from dropdiag.recording.passes import PassRouter
-from dropdiag.recording.randomness import States
 
 Pending: TypeAlias = "deque[Begun | States | None]"
 """The passes of one module that have begun and not ended, the innermost last; in evaluations, random states."""

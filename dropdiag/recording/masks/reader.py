@@ -17,7 +17,7 @@ from dropdiag.model.sites import Site
 from dropdiag.probes.base import Signal, SiteInfo
 from dropdiag.recording.calls import Call
 from dropdiag.recording.collector import Collector
-from dropdiag.recording.evaluation_draws import EvaluationDraws
+from dropdiag.recording.masks.draws import EvaluationDraws
 from dropdiag.recording.notices import Notice
 from dropdiag.recording.passes import PassRouter
 from dropdiag.sketches.dropout import MaskCounter, MaskedPass, NodeNoise

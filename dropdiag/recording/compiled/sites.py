@@ -12,10 +12,10 @@ from torch import nn
 
 from dropdiag.model.sites import Site
 from dropdiag.probes.base import SiteInfo
-from dropdiag.recording import tracing
-from dropdiag.recording.compiled import CompiledSite, Order, forget, next_number
+from dropdiag.recording.compiled import tracing
+from dropdiag.recording.compiled.operators import CompiledSite, Order, forget, next_number
+from dropdiag.recording.compiled.order import LayerRuns, TracedOrder, by_module, is_compiled
 from dropdiag.recording.passes import PassRouter
-from dropdiag.recording.traced_order import LayerRuns, TracedOrder, by_module, is_compiled
 from dropdiag.sketches.native import PLAIN
 
 

@@ -1,6 +1,6 @@
 """Which layer made a tensor of the current forward pass, and which of its dimensions count that layer's nodes.
 
-What is known of a tensor is its *trail*. Each function of the forward pass that is known (`dropdiag.recording.rules`)
+What is known of a tensor is its *trail*. Each function of the forward pass that is known (see `rules`)
 makes the trail of its result from those of its arguments; trails are kept beside the tensors and end with the pass.
 Nothing here computes with tensors: shapes, strides and identities are all that is looked at.
 """
@@ -14,8 +14,8 @@ from typing import Any, Final, NamedTuple
 import torch
 from torch import Tensor
 
-from dropdiag.recording.following import Dims
-from dropdiag.recording.layers import Layer, Layers
+from dropdiag.recording.following.dimensions import Dims
+from dropdiag.recording.following.layers import Layer, Layers
 from dropdiag.sketches.native import PLAIN
 
 _TupleIterator: Final = type(iter(()))

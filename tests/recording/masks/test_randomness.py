@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from dropdiag.recording.randomness import RandomStates, changed
+from dropdiag.recording.masks.randomness import RandomStates, changed
 
 
 def draws():

@@ -13,7 +13,7 @@ from torch._guards import TracingContext
 
 from dropdiag.model.hook_base import DropdiagHook
 from dropdiag.model.sites import Site
-from dropdiag.recording import tracing
+from dropdiag.recording.compiled import tracing
 from dropdiag.recording.passes import PassRouter
 
 

@@ -1,0 +1,1 @@
+"""Recording inside graphs that torch.compile makes."""

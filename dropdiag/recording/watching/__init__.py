@@ -1,0 +1,1 @@
+"""What surrounds a recorded training: runs that are open, models that change, steps that are marked."""
