@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn.modules import module as every_module
 
 import dropdiag as dd
-from tests.recording.test_compiled import _fresh_compiler  # noqa: F401
+from tests.recording.compiled.test_operators import _fresh_compiler  # noqa: F401
 
 
 class Sees(nn.Tanh):
