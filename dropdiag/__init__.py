@@ -10,7 +10,7 @@ Record
     `register_activation` makes an activation of one's own known.
 Read and compare
     `load` opens one run folder as a `Run`, or several as `Runs`: frames and `Histogram` objects.
-    `Catalog` keeps the scalars of thousands of runs together and gives `Runs` of them.
+    `Catalog` opens all runs below a folder and gives `Runs` of them, by the keys of their config.
     `compare` sets conditions side by side over seeds, as a `Comparison`: effects, intervals, verdicts on claims.
     `analysis` answers the paper's questions, frame to frame; `plots` draws its figures.
     `report` writes it all into one HTML file.

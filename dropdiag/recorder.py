@@ -32,7 +32,7 @@ class Recorder:
     Parameters
     ----------
     model : nn.Module
-        Any eager module. Hooks are added to its activation modules and removed at the end; nothing else of it
+        Any eager module. Hooks are added to its modules and removed at the end; nothing else of it
         is touched, and its losses, gradients, weights and random numbers stay bit for bit what they would be.
     path : path
         The run folder, which must be new or empty. Nothing is ever overwritten.
