@@ -106,7 +106,7 @@ def test_many_parts_of_one_code_are_compiled_all(tmp_path):
         torch._dynamo.reset()
         torch.manual_seed(0)
         model = Network()
-        model.blocks.extend(Block() for _ in range(10))
+        model.blocks.extend(Block() for _ in range(2))
         rec = None if path is None else dd.Recorder(model, path, every=1)
         for block in model.blocks:
             block.compile(backend="aot_eager", fullgraph=True)  # which refuses to go on beyond the compiler's limit
@@ -116,11 +116,11 @@ def test_many_parts_of_one_code_are_compiled_all(tmp_path):
             rec.close()
         return [p.grad for p in model.parameters()]
 
-    limit = torch._dynamo.config.recompile_limit
-    assert all(map(torch.equal, trained(tmp_path / "run"), trained(None)))
-    assert torch._dynamo.config.recompile_limit == limit
+    with torch._dynamo.config.patch(recompile_limit=2):  # of 8, which four blocks of one code would not reach
+        assert all(map(torch.equal, trained(tmp_path / "run"), trained(None)))
+        assert torch._dynamo.config.recompile_limit == 2
     flow = dd.load(tmp_path / "run").scalars.query("quantity == 'net_grad_abs_mean'")
-    assert {f"blocks.{number}.gelu" for number in range(12)} <= set(flow["layer"])
+    assert {f"blocks.{number}.gelu" for number in range(4)} <= set(flow["layer"])
 
 
 def test_eager_models_pay_nothing_for_it(tmp_path):
