@@ -386,6 +386,8 @@ class Session:
             self._record_weights_alone()
         self._watch.tell_of_activations()
         self._note_the_end()
+        if unmatched := self.router.axes.unmatched:
+            self._failures.warn(f"node_axis= has patterns that matched no activation: {', '.join(unmatched)}")
         silent = self.site_log.silent()
         if silent and (self.completed > self._start or self._evaluated):
             layers = ", ".join(silent)

@@ -36,6 +36,7 @@ class NodeAxes:
 
     def __init__(self, given: Mapping[str, int]) -> None:
         self._given = dict(given)
+        self._unmatched = set(given)
         self.learned: dict[Place, tuple[SiteInfo, int]] = {}
         self.varies = False
         self._located: dict[tuple[str, Trail], SiteInfo] = {}
@@ -44,8 +45,14 @@ class NodeAxes:
         """Return a site with the dimension that the user gives for one of its names, if there is one."""
         for pattern, dim in self._given.items():
             if any(fnmatch.fnmatchcase(name, pattern) for name in (site.layer, *site.aliases, *names)):
+                self._unmatched.discard(pattern)
                 return replace(site, node_dims=(dim,), after=BY_HAND)
         return site
+
+    @property
+    def unmatched(self) -> list[str]:
+        """Patterns that have matched no site so far."""
+        return sorted(self._unmatched)
 
     def check(self, sites: Iterable[Site]) -> None:
         """Raise `ArgumentError` where a pattern matches no site (functional calls, ``*:*``, are found later)."""

@@ -260,3 +260,12 @@ def test_node_axis_is_checked(wrong, tmp_path):
 def test_a_pattern_of_node_axis_that_matches_nothing_is_refused(tmp_path):
     with pytest.raises(ArgumentError, match=r"the pattern 'thanh', which matches no activation; they are tanh, and"):
         dd.Recorder(ConvPermute(), tmp_path / "run", node_axis={"thanh": 1})
+
+
+def test_a_pattern_that_matches_no_call_is_told_at_the_end(tmp_path):
+    model = nn.Sequential(nn.Linear(3, 4), nn.ReLU())
+    rec = dd.Recorder(model, tmp_path / "run", every=1, node_axis={"1": 1, "other:relu": 0})
+    model(torch.randn(5, 3)).sum().backward()
+    rec.step()
+    with pytest.warns(dd.DropdiagWarning, match=r"matched no activation: other:relu$"):
+        rec.close()
