@@ -43,9 +43,10 @@ def test_a_layer_that_is_exchanged_is_recorded_from_then_on(tmp_path):
     assert not hooks(old)
 
 
-def test_what_is_taken_out_has_no_rows_any_more_and_what_is_added_has(tmp_path):
+@pytest.mark.parametrize("probes", ["paper", "full"])  # "full" has hooks on weights, too
+def test_what_is_taken_out_has_no_rows_any_more_and_what_is_added_has(tmp_path, probes):
     model = nn.Sequential(nn.Linear(12, 8), nn.Tanh(), nn.Linear(8, 3))
-    with dd.Recorder(model, tmp_path / "run", every=1) as rec:
+    with dd.Recorder(model, tmp_path / "run", probes=probes, every=1) as rec:
         train(model, 2, rec)
         model[1] = nn.Identity()
         model.append(nn.Sigmoid()).append(nn.Linear(3, 3))
