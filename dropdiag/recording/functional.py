@@ -86,7 +86,7 @@ class FunctionalCalls(TorchFunctionMode):
         self._held: defaultdict[tuple[str, int], deque[tuple[SiteInfo, Place]]] = defaultdict(deque)
         self._entered = False
         self._failed = False
-        self._surveyed = router.period
+        self._surveyed = self._held_in = router.period
         self._is_activation: dict[nn.Module, bool] = {}  # both take long to find out
         self._rules: dict[nn.Module, str | None] = {}
         self._thread = 0
@@ -127,7 +127,9 @@ class FunctionalCalls(TorchFunctionMode):
 
     def _pass_begins(self) -> None:
         self._former_calls.clear()
-        self._held.clear()
+        if self._held_in != self._router.period:  # one backward pass may come of several forward passes of a step
+            self._held_in = self._router.period
+            self._held.clear()
         if self._router.intercept and self._surveyed != self._router.period:  # modules may have come since
             self._surveyed = self._router.period
             self._layers.survey()
@@ -220,7 +222,8 @@ class FunctionalCalls(TorchFunctionMode):
         self, function: Function, frame: FrameType, module: nn.Module, args: Sequence[Any], keywords: Mapping[str, Any]
     ) -> Begun | None:
         """Take in a call that draws a mask, or may be part of one."""
-        if module.training and not torch.is_grad_enabled() and id(module) not in self.masks.kinds:
+        kind = self.masks.kinds.get(id(module))
+        if module.training and not torch.is_grad_enabled() and (kind is None or kind.by_functions):
             self._arm(module)
         called = self.masks.before(function, frame, module, args, keywords)
         new, self.masks.new = self.masks.new, []

@@ -238,6 +238,11 @@ class PassRouter:
         """Count a pass that is not recorded, and return its call index; 0 where it is computed again for a gradient."""
         return self._count(info, 0) if backward_number() == -1 else 0
 
+    def pass_by(self, layer: str) -> None:
+        """Count a call that has no site yet, so that the calls after it keep their indices once it has one."""
+        if self._depth:
+            self._next[layer] += 1
+
     def _refuse(self, collector: Collector, info: SiteInfo, tensor: Tensor) -> None:
         """Note that a tensor of a site is not read, and why."""
         if has_no_values(tensor):
