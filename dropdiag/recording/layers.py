@@ -11,6 +11,7 @@ from typing import Final
 
 from torch import Tensor, nn
 
+from dropdiag.model.made_weights import parts_of
 from dropdiag.model.names import ROOT, named_modules, weight_layer
 from dropdiag.model.sites import WEIGHT, Site
 
@@ -86,6 +87,8 @@ class Layers:
             own = site.module._parameters.get(site.parameter)
             for module, name in ((site.module, site.parameter), *self._owners.get(id(own), ())):
                 self._weights[id(module), name] = site.layer
+            if own is None:  # a hook makes it of others
+                self._weights |= {(id(site.module), part): site.layer for part in parts_of(site.module, [site.parameter])}
 
     def owner(self, parameter: Tensor) -> Layer | None:
         """Return the layer that a parameter belongs to; None where a tensor is no parameter of the model."""
