@@ -283,6 +283,10 @@ class FunctionalCalls(TorchFunctionMode):
             # What nothing learned leads to is arithmetic: the angles of positions have a sine, too.
             if function.name in DOUBTFUL and trail is None and not z.requires_grad:
                 return None
+            # Modules may have been exchanged since they were looked at: their functions would get other names.
+            if not (self._router.intercept or self._router.evaluating):
+                self._router.look_closer()
+                return None
             if name not in self._known:
                 self._known[name] = None if phi is None else describe_function(name, phi)
             gate = int(argument(rest, keywords, 0, "dim", -1)) if function.name == "glu" else None

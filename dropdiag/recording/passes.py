@@ -397,10 +397,14 @@ class PassRouter:
         if self.trace.on:
             self.trace.note(layer, index)
         elif (layer, index) not in self.trace.order.places:  # it runs for the first time, in a step that is not traced
-            self._extra_scans = EXTRA_SCANS
+            self.look_closer()
         if self.following and ndim:  # without a dimension there is none to learn
             self.axes.learn(info, index, ndim)
         return index
+
+    def look_closer(self) -> None:
+        """Look at the next steps more closely: something runs that was not known."""
+        self._extra_scans = EXTRA_SCANS
 
     def _call(self, collector: Collector, info: SiteInfo, index: int, *, recomputed: bool = False) -> Call:
         place = info.site.layer, index
