@@ -75,7 +75,7 @@ class FunctionalCalls(TorchFunctionMode):
         self._router, self._skipped, self._on_failure = router, skipped, on_failure
         self._layers = Layers(model, sites)
         self._producers = router.producers = Producers(self._layers)
-        self.masks = MaskFunctions(model, router, masks, self._dropout_layer, skipped)
+        self.masks = MaskFunctions(model, router, masks, self._dropout_layer, skipped, self._has_new_modules)
         self.others: set[str] | None = None  # names of other functions that are called, where they are wanted
         self._known: dict[str, Activation | None] = {}
         self._names: dict[tuple[Layer | None, nn.Module, str], str] = {}
@@ -127,6 +127,7 @@ class FunctionalCalls(TorchFunctionMode):
 
     def _pass_begins(self) -> None:
         self._former_calls.clear()
+        self._layers.pass_begins()
         if self._held_in != self._router.period:  # one backward pass may come of several forward passes of a step
             self._held_in = self._router.period
             self._held.clear()
@@ -235,6 +236,13 @@ class FunctionalCalls(TorchFunctionMode):
         trail = self._producers.trail(x) if isinstance(x, Tensor) else None
         return self._named(None if trail is None or trail.of_weight else trail.layer, module, function)
 
+    def _has_new_modules(self) -> bool:
+        """Whether modules came since they were looked at: the sites of their functions would get other names."""
+        if self._layers.complete():
+            return False
+        self._router.look_closer()
+        return True
+
     def _no_site(self, module: nn.Module) -> bool:
         """Whether the functions that a module calls are part of an activation or a mask of its own."""
         if module not in self._is_activation:
@@ -283,9 +291,7 @@ class FunctionalCalls(TorchFunctionMode):
             # What nothing learned leads to is arithmetic: the angles of positions have a sine, too.
             if function.name in DOUBTFUL and trail is None and not z.requires_grad:
                 return None
-            # Modules may have been exchanged since they were looked at: their functions would get other names.
-            if not (self._router.intercept or self._router.evaluating):
-                self._router.look_closer()
+            if self._has_new_modules():
                 return None
             if name not in self._known:
                 self._known[name] = None if phi is None else describe_function(name, phi)

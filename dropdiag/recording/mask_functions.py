@@ -40,6 +40,8 @@ class MaskFunctions:
         (calling module, function's name, its tensor) -> name of the site.
     skipped : callable
         Layer name -> why it is not recorded, or None.
+    has_new_modules : callable
+        () -> whether modules came whose functions have no names yet: no site is made then.
 
     Attributes
     ----------
@@ -58,8 +60,10 @@ class MaskFunctions:
         reader: MaskReader,
         named: Callable[[nn.Module, str, object], str],
         skipped: Callable[[str], str | None],
+        has_new_modules: Callable[[], bool],
     ) -> None:
         self._router, self._reader, self._named, self._skipped = router, reader, named, skipped
+        self._has_new_modules = has_new_modules
         self.look_at(model)
         self._uniform: Callable[[], object] = bool  # the random numbers that were drawn last, while they live
         self.sites: dict[str, SiteInfo] = {}
@@ -170,6 +174,8 @@ class MaskFunctions:
         if layer not in self.sites:
             if plain_rate(rate) == 0:
                 self._router.pass_by(layer)
+                return None
+            if self._has_new_modules():
                 return None
             site = dropout_site(layer, kind, module, rate)
             self._add(replace(site, axis_rule=axis_rule_inside(module), skipped=self._skipped(layer)))

@@ -283,3 +283,29 @@ def test_functions_and_dropouts_of_exchanged_modules_get_no_other_names_meanwhil
     parts = ["linear", "linear.bias", "linear:tanh", "linear:relu", "drop"]
     assert layers == {f"{prefix}.{part}" for prefix in ("0", "0.0") for part in parts} | {"1", "1.bias"}
     assert {call for _, call in run.order} == {0}
+
+
+class Builds(nn.Module):
+    """Builds its parts where they are first used."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.relu = nn.Linear(12, 12), nn.ReLU()
+
+    def forward(self, x):
+        if not hasattr(self, "drops"):
+            self.drops, self.last = Drops(12), nn.Linear(12, 3)
+        return self.last(self.drops(self.relu(self.first(x))))
+
+
+@pytest.mark.filterwarnings("ignore::dropdiag.errors.DropdiagWarning")  # the change is told
+def test_functions_of_modules_that_are_built_in_forward_get_no_other_names_first(tmp_path):
+    model = Builds()
+    with dd.Recorder(model, tmp_path / "run", every=1) as rec:
+        for _ in range(3):
+            model(torch.randn(5, 12)).sum().backward()
+            rec.step()
+    sites = ["first", "relu", "drops.linear", "drops.linear:tanh", "drops.drop", "drops.linear:relu", "last"]
+    assert list(dd.load(tmp_path / "run").order) == [(site, 0) for site in sites]
+    layers = {row["layer"] for row in rec._session.writer.meta["layers"] if row["kind"] != "weight"}
+    assert layers == {"relu", "drops.linear:tanh", "drops.linear:relu", "drops.drop"}
