@@ -689,7 +689,7 @@ def test_convolutions_and_linears_tell_nodes_by_what_ran_last(tmp_path):
     with dd.Recorder(model, tmp_path / "run") as rec, rec.evaluation(), torch.no_grad():
         model(torch.randn(5, 3, 20))
     widths = dd.load(tmp_path / "run").scalars.query("quantity == 'node_correlation_width'")
-    assert widths[["call", "value"]].values.tolist() == [[0, 6], [1, 4]]
+    assert widths[["call", "value"]].to_numpy().tolist() == [[0, 6], [1, 4]]
 
 
 def test_activations_of_one_name_and_two_functions_have_two_areas(tmp_path):

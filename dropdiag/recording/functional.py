@@ -75,7 +75,12 @@ class FunctionalCalls(TorchFunctionMode):
         self._router, self._skipped, self._on_failure = router, skipped, on_failure
         self._layers = Layers(model, sites)
         self._producers = router.producers = Producers(self._layers)
-        self.masks = MaskFunctions(model, router, masks, self._dropout_layer, skipped, self._has_new_modules)
+        self.masks = MaskFunctions(
+            *(model, router, masks),
+            named=self._dropout_layer,
+            skipped=skipped,
+            has_new_modules=self._has_new_modules,
+        )
         self.others: set[str] | None = None  # names of other functions that are called, where they are wanted
         self._known: dict[str, Activation | None] = {}
         self._names: dict[tuple[Layer | None, nn.Module, str], str] = {}
@@ -329,7 +334,8 @@ class FunctionalCalls(TorchFunctionMode):
     def _arm(self, module: nn.Module) -> None:
         """Intercept where this module is run again inside a backward pass as well (a reentrant checkpoint)."""
         # That pass does not go through the model's own forward, whose hooks begin and end interception otherwise.
-        if id(module) not in self._armed:
+        # Only there: torch's fused encoder layers see any hook, and then compute in another way.
+        if id(module) not in self._armed and checkpoint_number():
             before, after = _Recomputation(self, begins=True), _Recomputation(self, begins=False)
             before.attach(module.register_forward_pre_hook, with_kwargs=True)
             after.attach(module.register_forward_hook, with_kwargs=True, always_call=True)

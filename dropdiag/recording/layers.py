@@ -91,7 +91,8 @@ class Layers:
             for module, name in ((site.module, site.parameter), *self._owners.get(id(own), ())):
                 self._weights[id(module), name] = site.layer
             if own is None:  # a hook makes it of others
-                self._weights |= {(id(site.module), part): site.layer for part in parts_of(site.module, [site.parameter])}
+                parts = parts_of(site.module, [site.parameter])
+                self._weights |= dict.fromkeys([(id(site.module), part) for part in parts], site.layer)
 
     def pass_begins(self) -> None:
         """Take note that a forward pass begins: modules may have come before it."""

@@ -58,6 +58,7 @@ class MaskFunctions:
         model: nn.Module,
         router: PassRouter,
         reader: MaskReader,
+        *,
         named: Callable[[nn.Module, str, object], str],
         skipped: Callable[[str], str | None],
         has_new_modules: Callable[[], bool],
