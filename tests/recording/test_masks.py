@@ -212,6 +212,17 @@ def test_nodes_that_do_not_vary_are_left_out_of_the_noise(tmp_path):
     assert math.isnan(numbers(constant, row.layer)["dropout_noise_to_signal"])
 
 
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_no_share_is_given_where_a_dropped_unit_is_not_finite(tmp_path, value):
+    x = torch.randn(8, 6)
+    x[3] = value  # 0 times this is NaN, which no mask can be told from
+    run, (row,) = record(Keeps(nn.Dropout(0.5)), x, tmp_path / "run")
+    read = numbers(run, row.layer)
+    assert read["dropout_rate"] == 0.5
+    assert math.isnan(read["dropped_share"])
+    assert math.isnan(read["dropout_noise_to_signal"])
+
+
 def test_passes_of_a_step_are_pooled_and_rates_follow_their_schedule(tmp_path):
     model = Keeps(nn.Dropout(0.0))
     with dd.Recorder(model, tmp_path / "run", probes="paper", every=2) as rec:
