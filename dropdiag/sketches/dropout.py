@@ -230,7 +230,7 @@ class DropoutSketch:
 
     @property
     def share(self) -> float | Tensor | None:
-        """Share of the units that the masks replaced; None (a tensor: NaN) where no unit could be, or not all are seen."""
+        """Share of the units that masks replaced; None (a tensor: NaN) where none could be, or not all can be seen."""
         if self.dropped is None or self.counted is None:
             return None
         finite = None if self._noise is None else self._noise.finite()
