@@ -288,6 +288,34 @@ def test_functional_dropouts_under_checkpoints_are_those_without(tmp_path, reent
     }
 
 
+class CheckpointsItsMethod(nn.Module):
+    def __init__(self, reentrant):
+        super().__init__()
+        torch.manual_seed(0)
+        self.a, self.b, self.drop, self.reentrant = nn.Linear(12, 16), nn.Linear(16, 3), nn.Dropout(0.2), reentrant
+
+    def body(self, x):
+        return F.dropout(self.drop(torch.tanh(self.a(x))), 0.4, self.training)
+
+    def forward(self, x):
+        return self.b(checkpoint(self.body, x.clone().requires_grad_(), use_reentrant=self.reentrant))
+
+
+def test_functions_under_a_checkpoint_of_no_module_are_recorded_or_told(tmp_path):
+    model = CheckpointsItsMethod(reentrant=False)
+    _, coverage = record(model, tmp_path / "run", lambda rec: train(model, 2, rec))
+    sites = {"a:tanh": 2, "drop": 2, "a:dropout": 2}
+    assert {row.layer: row.fired for row in coverage if row.layer in sites} == sites
+    model = CheckpointsItsMethod(reentrant=True)
+    with pytest.warns(DropdiagWarning) as said:
+        _, coverage = record(model, tmp_path / "missed", lambda rec: train(model, 2, rec))
+    assert len(said) == 2
+    assert "were not seen when they ran again: they are missing; use checkpoint" in str(said[0].message)
+    assert "no recorded forward pass went through a:tanh" in str(said[1].message)
+    missing = {"a:tanh": 0, "a:dropout": 0}
+    assert {row.layer: row.fired for row in coverage if row.layer in sites} == sites | missing
+
+
 def test_optimisers_with_closures(tmp_path):
     def fit(model, rec=None):
         optimizer = torch.optim.LBFGS(model.parameters(), lr=0.5, max_iter=3)

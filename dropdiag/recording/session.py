@@ -309,6 +309,8 @@ class Session:
         seen = self.router.notices
         if self.router.backward.left_out and not self.router.backward.kept:
             seen.add(Notice.ONLY_ASKED_FOR)
+        if self.router.recomputations.missed():
+            seen.add(Notice.NOT_REPEATED)
         if seen:
             silent = Notice.NOT_TRAINING in seen and self._train.lacks(Signal.NET_VALUE, Signal.NET_GRAD)
             for warning in notices.after_step(seen, nothing_recorded=silent):
