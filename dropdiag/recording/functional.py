@@ -23,7 +23,7 @@ from dropdiag.recording.backward import backward_number
 from dropdiag.recording.calls import Call
 from dropdiag.recording.functions import DOUBTFUL, FUNCTIONS, MIXING_FUNCTIONS, Function, argument, bound
 from dropdiag.recording.layers import Layer, Layers
-from dropdiag.recording.mask_functions import MaskFunctions
+from dropdiag.recording.mask_functions import WEIGHT_DROPOUT, MaskFunctions
 from dropdiag.recording.masks import Begun, MaskReader
 from dropdiag.recording.overhead import clock
 from dropdiag.recording.passes import PassRouter
@@ -238,8 +238,10 @@ class FunctionalCalls(TorchFunctionMode):
 
     def _dropout_layer(self, module: nn.Module, function: str, x: object) -> str:
         """Return the name of a dropout's site: of the function that a module calls on a tensor."""
-        trail = self._producers.trail(x) if isinstance(x, Tensor) else None
-        return self._named(None if trail is None or trail.of_weight else trail.layer, module, function)
+        trail = next((trail for _, trail in self._producers.known((x,))), None)
+        if trail is not None and trail.of_weight:
+            return f"{trail.layer.inside}:{WEIGHT_DROPOUT}" if trail.layer else self._named(None, module, function)
+        return self._named(None if trail is None else trail.layer, module, function)
 
     def _has_new_modules(self) -> bool:
         """Whether modules came since they were looked at: the sites of their functions would get other names."""

@@ -27,6 +27,9 @@ OWN_DRAW: Final = (
     "F.dropout or nn.Dropout, or make its class known as a dropout kind"
 )
 
+WEIGHT_DROPOUT: Final = "weight_dropout"
+"""What a dropout of a layer's weight is called: its output may have one, too."""
+
 
 class MaskFunctions:
     """Takes in intercepted calls of dropouts, and of what masks are made of.
@@ -178,6 +181,8 @@ class MaskFunctions:
                 return None
             if self._has_new_modules():
                 return None
+            if layer.endswith(f":{WEIGHT_DROPOUT}"):  # no data: nothing to compare its noise with
+                kind = replace(kind, grain="weight", noise_to_signal=None)
             site = dropout_site(layer, kind, module, rate)
             self._add(replace(site, axis_rule=axis_rule_inside(module), skipped=self._skipped(layer)))
         info = self.sites[layer]
