@@ -5,6 +5,7 @@ import warnings
 from contextlib import nullcontext
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
@@ -227,6 +228,92 @@ def test_checkpointed_passes_count_once(tmp_path, reentrant):
         a, b = (run.histograms(quantity, "all", "train") for run in (expected, got))
         assert a[["step", "layer", "call"]].equals(b[["step", "layer", "call"]])
         assert all(x == y for x, y in zip(a["histogram"], b["histogram"], strict=True))
+
+
+class DropsInBlocks(nn.Module):
+    """Functional dropouts of two rates, one of them 0, in blocks that are checkpointed."""
+
+    class Block(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc1, self.fc2 = nn.Linear(12, 12), nn.Linear(12, 12)
+
+        def forward(self, x):
+            h = F.dropout(F.dropout(F.gelu(self.fc1(x)), 0.0, self.training), 0.2, self.training)
+            return x + F.dropout(self.fc2(h), 0.5, self.training)
+
+    def __init__(self, reentrant):
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.last = nn.Linear(12, 12), nn.Linear(12, 3)
+        self.blocks, self.reentrant = nn.ModuleList(self.Block() for _ in range(2)), reentrant
+
+    def forward(self, x):
+        x = self.first(x)
+        for block in (*self.blocks, *self.blocks):
+            x = block(x) if self.reentrant is None else checkpoint(block, x, use_reentrant=self.reentrant)
+        return self.last(x)
+
+
+def train_on_two_passes(model, rec):
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    torch.manual_seed(0)
+    for x, y in batches(12):  # more steps than are looked at closely
+        loss = F.cross_entropy(model(x), y) + F.cross_entropy(model(2 * x), y)  # both are open when backward begins
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        rec.step()
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_functional_dropouts_under_checkpoints_are_those_without(tmp_path, reentrant):
+    rows = []
+    for kind in (None, reentrant):
+        model = DropsInBlocks(kind)
+        run, coverage = record(model, tmp_path / f"{kind}", lambda rec, model=model: train_on_two_passes(model, rec))
+        wanted = ["dropout_rate", "dropped_share", "dropout_noise_to_signal", "net_grad_abs_mean"]
+        frame = run.scalars[run.scalars["quantity"].isin(wanted)].sort_values(["layer", "call", "quantity", "step"])
+        rows.append((frame[["layer", "call", "quantity", "step", "value"]].reset_index(drop=True), run.order))
+        assert not coverage.silent
+    pd.testing.assert_frame_equal(rows[0][0], rows[1][0], rtol=1e-6)
+    assert rows[0][1] == rows[1][1]
+    rates = rows[0][0].query("quantity == 'dropout_rate'").groupby(["layer", "call"])["value"].unique()
+    # The first call of all has no site yet, as its rate is 0: it is counted all the same.
+    assert {place: list(found) for place, found in rates.items()} == {
+        (f"blocks.{block}.{layer}:dropout", call): [rate]
+        for block in (0, 1)
+        for layer, expected in (("fc1", [0.0, 0.2, 0.0, 0.2]), ("fc2", [0.5, 0.5]))
+        for call, rate in enumerate(expected)
+    }
+
+
+class CheckpointsItsMethod(nn.Module):
+    def __init__(self, reentrant):
+        super().__init__()
+        torch.manual_seed(0)
+        self.a, self.b, self.drop, self.reentrant = nn.Linear(12, 16), nn.Linear(16, 3), nn.Dropout(0.2), reentrant
+
+    def body(self, x):
+        return F.dropout(self.drop(torch.tanh(self.a(x))), 0.4, self.training)
+
+    def forward(self, x):
+        return self.b(checkpoint(self.body, x.clone().requires_grad_(), use_reentrant=self.reentrant))
+
+
+def test_functions_under_a_checkpoint_of_no_module_are_recorded_or_told(tmp_path):
+    model = CheckpointsItsMethod(reentrant=False)
+    _, coverage = record(model, tmp_path / "run", lambda rec: train(model, 2, rec))
+    sites = {"a:tanh": 2, "drop": 2, "a:dropout": 2}
+    assert {row.layer: row.fired for row in coverage if row.layer in sites} == sites
+    model = CheckpointsItsMethod(reentrant=True)
+    with pytest.warns(DropdiagWarning) as said:
+        _, coverage = record(model, tmp_path / "missed", lambda rec: train(model, 2, rec))
+    assert len(said) == 2
+    assert "were not seen when they ran again: they are missing; use checkpoint" in str(said[0].message)
+    assert "no recorded forward pass went through a:tanh" in str(said[1].message)
+    missing = {"a:tanh": 0, "a:dropout": 0}
+    assert {row.layer: row.fired for row in coverage if row.layer in sites} == sites | missing
 
 
 def test_optimisers_with_closures(tmp_path):
@@ -630,7 +717,7 @@ def test_convolutions_and_linears_tell_nodes_by_what_ran_last(tmp_path):
     with dd.Recorder(model, tmp_path / "run") as rec, rec.evaluation(), torch.no_grad():
         model(torch.randn(5, 3, 20))
     widths = dd.load(tmp_path / "run").scalars.query("quantity == 'node_correlation_width'")
-    assert widths[["call", "value"]].values.tolist() == [[0, 6], [1, 4]]
+    assert widths[["call", "value"]].to_numpy().tolist() == [[0, 6], [1, 4]]
 
 
 def test_activations_of_one_name_and_two_functions_have_two_areas(tmp_path):

@@ -130,7 +130,7 @@ def activation_name(module: nn.Module) -> str:
     return f"{type(module).__name__}({', '.join(settings)})" if settings else type(module).__name__
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # an array has no plain answer to ``==``, and no hash
 class Activation:
     """An activation function as far as saturation is concerned.
 

@@ -25,7 +25,7 @@ from dropdiag.recording.following.layers import Layer, Layers
 from dropdiag.recording.following.producers import Producers, Rule
 from dropdiag.recording.following.rules import LAYER_FUNCTIONS, RULES, elementwise
 from dropdiag.recording.functions import DOUBTFUL, FUNCTIONS, MIXING_FUNCTIONS, Function, argument, bound
-from dropdiag.recording.masks.functions import MaskFunctions
+from dropdiag.recording.masks.functions import WEIGHT_DROPOUT, MaskFunctions
 from dropdiag.recording.masks.reader import Begun, MaskReader
 from dropdiag.recording.overhead import clock
 from dropdiag.recording.passes import PassRouter
@@ -75,7 +75,12 @@ class FunctionalCalls(TorchFunctionMode):
         self._router, self._skipped, self._on_failure = router, skipped, on_failure
         self._layers = Layers(model, sites)
         self._producers = router.producers = Producers(self._layers)
-        self.masks = MaskFunctions(model, router, masks, self._dropout_layer, skipped)
+        self.masks = MaskFunctions(
+            *(model, router, masks),
+            named=self._dropout_layer,
+            skipped=skipped,
+            has_new_modules=self._has_new_modules,
+        )
         self.others: set[str] | None = None  # names of other functions that are called, where they are wanted
         self._known: dict[str, Activation | None] = {}
         self._names: dict[tuple[Layer | None, nn.Module, str], str] = {}
@@ -86,7 +91,7 @@ class FunctionalCalls(TorchFunctionMode):
         self._held: defaultdict[tuple[str, int], deque[tuple[SiteInfo, Place]]] = defaultdict(deque)
         self._entered = False
         self._failed = False
-        self._surveyed = router.period
+        self._surveyed = self._held_in = router.period
         self._is_activation: dict[nn.Module, bool] = {}  # both take long to find out
         self._rules: dict[nn.Module, str | None] = {}
         self._thread = 0
@@ -127,7 +132,10 @@ class FunctionalCalls(TorchFunctionMode):
 
     def _pass_begins(self) -> None:
         self._former_calls.clear()
-        self._held.clear()
+        self._layers.pass_begins()
+        if self._held_in != self._router.period:  # one backward pass may come of several forward passes of a step
+            self._held_in = self._router.period
+            self._held.clear()
         if self._router.intercept and self._surveyed != self._router.period:  # modules may have come since
             self._surveyed = self._router.period
             self._layers.survey()
@@ -220,7 +228,8 @@ class FunctionalCalls(TorchFunctionMode):
         self, function: Function, frame: FrameType, module: nn.Module, args: Sequence[Any], keywords: Mapping[str, Any]
     ) -> Begun | None:
         """Take in a call that draws a mask, or may be part of one."""
-        if module.training and not torch.is_grad_enabled() and id(module) not in self.masks.kinds:
+        kind = self.masks.kinds.get(id(module))
+        if module.training and not torch.is_grad_enabled() and (kind is None or kind.by_functions):
             self._arm(module)
         called = self.masks.before(function, frame, module, args, keywords)
         new, self.masks.new = self.masks.new, []
@@ -229,8 +238,17 @@ class FunctionalCalls(TorchFunctionMode):
 
     def _dropout_layer(self, module: nn.Module, function: str, x: object) -> str:
         """Return the name of a dropout's site: of the function that a module calls on a tensor."""
-        trail = self._producers.trail(x) if isinstance(x, Tensor) else None
-        return self._named(None if trail is None or trail.of_weight else trail.layer, module, function)
+        trail = next((trail for _, trail in self._producers.known((x,))), None)
+        if trail is not None and trail.of_weight:
+            return f"{trail.layer.inside}:{WEIGHT_DROPOUT}" if trail.layer else self._named(None, module, function)
+        return self._named(None if trail is None else trail.layer, module, function)
+
+    def _has_new_modules(self) -> bool:
+        """Whether modules came since they were looked at: the sites of their functions would get other names."""
+        if self._layers.complete():
+            return False
+        self._router.look_closer()
+        return True
 
     def _no_site(self, module: nn.Module) -> bool:
         """Whether the functions that a module calls are part of an activation or a mask of its own."""
@@ -280,6 +298,8 @@ class FunctionalCalls(TorchFunctionMode):
             # What nothing learned leads to is arithmetic: the angles of positions have a sine, too.
             if function.name in DOUBTFUL and trail is None and not z.requires_grad:
                 return None
+            if self._has_new_modules():
+                return None
             if name not in self._known:
                 self._known[name] = None if phi is None else describe_function(name, phi)
             gate = int(argument(rest, keywords, 0, "dim", -1)) if function.name == "glu" else None
@@ -316,7 +336,8 @@ class FunctionalCalls(TorchFunctionMode):
     def _arm(self, module: nn.Module) -> None:
         """Intercept where this module is run again inside a backward pass as well (a reentrant checkpoint)."""
         # That pass does not go through the model's own forward, whose hooks begin and end interception otherwise.
-        if id(module) not in self._armed:
+        # Only there: torch's fused encoder layers see any hook, and then compute in another way.
+        if id(module) not in self._armed and checkpoint_number():
             before, after = _Recomputation(self, begins=True), _Recomputation(self, begins=False)
             before.attach(module.register_forward_pre_hook, with_kwargs=True)
             after.attach(module.register_forward_hook, with_kwargs=True, always_call=True)

@@ -25,6 +25,10 @@ class Notice(str, Enum):  # a str, as that hashes in C: some notices are given a
         "parts of the model were called without calling the model: their passes of a step are pooled as call 0, "
         "functional calls in them are not seen, and the order in which their layers run is not recorded"
     )
+    NOT_REPEATED = (
+        "functional calls under a reentrant checkpoint of a function that is no module's forward method were not seen "
+        "when they ran again: they are missing; use checkpoint(..., use_reentrant=False), or checkpoint a module"
+    )
     NOT_TRAINING = (
         "forward passes with gradients were in evaluation mode, so no training pass was recorded in this step: "
         "call model.train() before training"
@@ -59,7 +63,7 @@ class Notice(str, Enum):  # a str, as that hashes in C: some notices are given a
 
 OF_STEPS: Final = (
     Notice.CAPTURED, Notice.TRANSFORMED, Notice.NO_VALUES, Notice.SEVERAL_BACKWARDS, Notice.ONLY_ASKED_FOR,
-    Notice.DIRECT_CALL, Notice.UNWATCHED, Notice.RECOMPUTED,
+    Notice.DIRECT_CALL, Notice.NOT_REPEATED, Notice.UNWATCHED, Notice.RECOMPUTED,
 )  # fmt: skip
 OF_EVALUATIONS: Final = (
     Notice.TRAINING_IN_EVALUATION, Notice.MASKS_IN_EVALUATION, Notice.DRAWN_IN_EVALUATION, Notice.DRAWS_UNSEEN,

@@ -72,6 +72,8 @@ class PassRouter:
         Recorded passes by (layer, call index).
     trace : ForwardTrace
         What the current forward pass runs.
+    recomputations : Recomputations
+        Passes without gradients that are waited for inside ``backward``.
     padding : PaddingLog
     accumulated : set of str
         Layers of the weights that a backward pass of this step has added a gradient to.
@@ -111,7 +113,7 @@ class PassRouter:
         self.trace = ForwardTrace()
         self.compiled_begins: Callable[[], object] = bool
         self._next: Counter[str] = Counter()
-        self._recomputations = Recomputations()
+        self.recomputations = Recomputations()
         self.padding = PaddingLog()
         self.accumulated: set[str] = set()
 
@@ -173,7 +175,7 @@ class PassRouter:
         self._depth = 0
         self.trace.end()
         self.notices.discard(Notice.NOT_TRAINING)
-        self._recomputations.clear()
+        self.recomputations.clear()
         self.accumulated.clear()
         self.backward.step_begins()
         self.release()
@@ -237,6 +239,11 @@ class PassRouter:
     def count(self, info: SiteInfo) -> int:
         """Count a pass that is not recorded, and return its call index; 0 where it is computed again for a gradient."""
         return self._count(info, 0) if backward_number() == -1 else 0
+
+    def pass_by(self, layer: str) -> None:
+        """Count a call that has no site yet, so that the calls after it keep their indices once it has one."""
+        if self._depth:
+            self._next[layer] += 1
 
     def _refuse(self, collector: Collector, info: SiteInfo, tensor: Tensor) -> None:
         """Note that a tensor of a site is not read, and why."""
@@ -366,7 +373,7 @@ class PassRouter:
         if not gradients:
             checkpoint = checkpoint_number()
             if checkpoint:  # it comes again with gradients; other passes without gradients do not
-                self._recomputations.expect(layer, checkpoint, index)
+                self.recomputations.expect(layer, checkpoint, index)
             return None
         return self._call(self._train, info, index)
 
@@ -374,10 +381,10 @@ class PassRouter:
         # Recomputed inside backward, so recorded in the first pass already: unless that one ran without gradients, as
         # under a reentrant checkpoint, where the first pass kept the call's number for this one.
         layer, checkpoint = info.site.layer, checkpoint_number()
-        index = self._recomputations.take(layer, checkpoint)
+        index = self.recomputations.take(layer, checkpoint)
         if index is not None:
             return self._call(self._train, info, index, recomputed=True)
-        for index in self._recomputations.once_more(layer, checkpoint):  # in the backward pass of a second loss
+        for index in self.recomputations.once_more(layer, checkpoint):  # in the backward pass of a second loss
             self._spoil(Call(info, index, self._train, None))
         return None
 
@@ -392,10 +399,14 @@ class PassRouter:
         if self.trace.on:
             self.trace.note(layer, index)
         elif (layer, index) not in self.trace.order.places:  # it runs for the first time, in a step that is not traced
-            self._extra_scans = EXTRA_SCANS
+            self.look_closer()
         if self.following and ndim:  # without a dimension there is none to learn
             self.axes.learn(info, index, ndim)
         return index
+
+    def look_closer(self) -> None:
+        """Look at the next steps more closely: something runs that was not known."""
+        self._extra_scans = EXTRA_SCANS
 
     def _call(self, collector: Collector, info: SiteInfo, index: int, *, recomputed: bool = False) -> Call:
         place = info.site.layer, index

@@ -36,6 +36,11 @@ class Recomputations:
         """Return the indices of the passes that were repeated before, of which one comes again."""
         return self._repeated.get((layer, checkpoint), [])
 
+    def missed(self) -> bool:
+        """Whether of a checkpoint that was repeated some passes were not seen again."""
+        repeated = {checkpoint for _, checkpoint in self._repeated}
+        return any(waiting and checkpoint in repeated for (_, checkpoint), waiting in self._waiting.items())
+
 
 def checkpoint_number() -> int:
     """Return a number that identifies the reentrant checkpoint, the same in both of its passes; 0 outside of any."""

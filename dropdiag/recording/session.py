@@ -309,6 +309,8 @@ class Session:
         seen = self.router.notices
         if self.router.backward.left_out and not self.router.backward.kept:
             seen.add(Notice.ONLY_ASKED_FOR)
+        if self.router.recomputations.missed():
+            seen.add(Notice.NOT_REPEATED)
         if seen:
             silent = Notice.NOT_TRAINING in seen and self._train.lacks(Signal.NET_VALUE, Signal.NET_GRAD)
             for warning in notices.after_step(seen, nothing_recorded=silent):
@@ -335,11 +337,12 @@ class Session:
     def _begin_step(self) -> None:
         wanted = bool(self._schedule(self.completed + 1))
         scheduled, paused = self._overhead.plan(wanted)
-        self._scheduled = self._look = scheduled
+        self._scheduled = scheduled
         self._scans += scheduled
         # Interception costs a little at every operator, so it is on now and then; the first step of all always scans.
         scans = scheduled and (self._scans <= FIRST_SCANS or self._scans % SCAN_EVERY == 0)
         self.router.step_begins(intercept=scans or self.completed == self._start, paused=paused)
+        self._look = scheduled or self.router.intercept  # which makes sites, and names them by the modules there are
         self._loss_scale.step_begins()
         if paused:
             self._train.end()

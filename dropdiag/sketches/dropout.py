@@ -168,6 +168,10 @@ class NodeNoise:
         self.noise = self.noise + other.noise
         self.n += other.n
 
+    def finite(self) -> Tensor:
+        """Return whether all values are finite, a boolean: 0 times another value is NaN, so its mask cannot be seen."""
+        return self.first.sum().isfinite()
+
     def ratio(self) -> float | Tensor | None:
         """Return noise over variance, averaged over the nodes that vary; None (a tensor: NaN) where none does."""
         variance = self.second - self.first**2 / max(self.n, 1)
@@ -226,12 +230,14 @@ class DropoutSketch:
 
     @property
     def share(self) -> float | Tensor | None:
-        """Share of the units that the masks replaced; None (a tensor: NaN) where no unit could be."""
+        """Share of the units that masks replaced; None (a tensor: NaN) where none could be, or not all can be seen."""
         if self.dropped is None or self.counted is None:
             return None
+        finite = None if self._noise is None else self._noise.finite()
         if isinstance(self.counted, Tensor) or isinstance(self.dropped, Tensor):
-            return torch.as_tensor(self.dropped, dtype=torch.float64) / self.counted
-        return self.dropped / self.counted if self.counted else None
+            share = torch.as_tensor(self.dropped, dtype=torch.float64) / self.counted
+            return share if finite is None else torch.where(finite, share, torch.nan)
+        return self.dropped / self.counted if self.counted and (finite is None or finite) else None
 
     @property
     def noise_to_signal(self) -> float | Tensor | None:

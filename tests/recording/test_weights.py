@@ -262,3 +262,13 @@ def test_a_copy_of_a_model_has_no_hooks_of_gradients(tmp_path):
         train(model, 1, rec)
         twin = copy.deepcopy(model)
     assert not any(p._post_accumulate_grad_hooks for m in (model, twin) for p in m.parameters())
+
+
+@pytest.mark.parametrize("maker", MAKERS)
+def test_a_weight_that_a_hook_makes_has_its_place_in_the_order(tmp_path, maker):
+    model = made(maker)
+    with dd.Recorder(model, tmp_path / "run", every=1, strict=True) as rec:
+        model(torch.randn(5, 12)).sum().backward()
+        rec.step()
+    order = [layer for layer, _ in dd.load(tmp_path / "run").order if not layer.endswith("weight_orig")]
+    assert order == ["0", "1", "3", "4"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import weakref
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from typing import Final
 
 from torch import Tensor, nn
 
-from dropdiag.model.made_weights import parametrizations_of
+from dropdiag.model.made_weights import parametrizations_of, parts_of
 from dropdiag.model.names import ROOT, named_modules, weight_layer
 from dropdiag.model.sites import WEIGHT, Site
 
@@ -69,6 +70,8 @@ class Layers:
 
     def survey(self) -> None:
         """Look at the model's modules and parameters again: some may be new."""
+        self._checked = self._complete = False
+        self._strangers: weakref.WeakValueDictionary[int, nn.Module] = weakref.WeakValueDictionary()
         self._modules = dict(named_modules(self.model))  # of a wrapper and what is inside, the latter
         self.names = {id(module): name or ROOT for name, module in named_modules(self.model)}
         self.former = {id(module): name or ROOT for name, module in self.model.named_modules()}
@@ -87,6 +90,20 @@ class Layers:
             own = site.module._parameters.get(site.parameter)
             for module, name in ((site.module, site.parameter), *self._owners.get(id(own), ())):
                 self._weights[id(module), name] = site.layer
+            if own is None:  # a hook makes it of others
+                parts = parts_of(site.module, [site.parameter])
+                self._weights |= dict.fromkeys([(id(site.module), part) for part in parts], site.layer)
+
+    def pass_begins(self) -> None:
+        """Take note that a forward pass begins: modules may have come before it."""
+        self._checked = False
+
+    def complete(self) -> bool:
+        """Whether the model has no module by now that was not there when it was looked at."""
+        if not self._checked:
+            self._checked = True
+            self._complete = all(id(module) in self.former for module in self.model.modules())
+        return self._complete
 
     def owner(self, parameter: Tensor) -> Layer | None:
         """Return the layer that a parameter belongs to; None where a tensor is no parameter of the model."""
@@ -138,8 +155,12 @@ class Layers:
             code = frame.f_code
             if code.co_argcount:
                 owner = frame.f_locals.get(code.co_varnames[0])
-                if id(owner) in names and isinstance(owner, nn.Module):
-                    return owner
+                if isinstance(owner, nn.Module):
+                    if id(owner) in names:
+                        return owner
+                    if self._strangers.get(id(owner)) is not owner:  # built in this pass, or never to be a part
+                        self._strangers[id(owner)] = owner
+                        self._checked = False
             frame = frame.f_back
         return None
 

@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import weakref
+from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from types import FrameType
 from typing import Any, Final
 
+import torch
 from torch import Tensor, nn
 
 from dropdiag.model.dropouts import DropoutKind, kind_of
 from dropdiag.model.rates import plain_rate
 from dropdiag.model.sites import Site, axis_rule_inside, dropout_site
 from dropdiag.probes.base import SiteInfo
+from dropdiag.recording.backward import backward_number
 from dropdiag.recording.functions import PYTHON_FUNCTIONS, Function, argument
 from dropdiag.recording.masks.reader import Begun, MaskReader
 from dropdiag.recording.passes import PassRouter
+from dropdiag.recording.recomputed import checkpoint_number
 
 OWN_DRAW: Final = (
     "random numbers of its forward method look like a mask (bernoulli, or rand < p), which is not measured: draw it by "
     "F.dropout or nn.Dropout, or make its class known as a dropout kind"
 )
+
+WEIGHT_DROPOUT: Final = "weight_dropout"
+"""What a dropout of a layer's weight is called: its output may have one, too."""
 
 
 class MaskFunctions:
@@ -36,6 +43,8 @@ class MaskFunctions:
         (calling module, function's name, its tensor) -> name of the site.
     skipped : callable
         Layer name -> why it is not recorded, or None.
+    has_new_modules : callable
+        () -> whether modules came whose functions have no names yet: no site is made then.
 
     Attributes
     ----------
@@ -52,14 +61,19 @@ class MaskFunctions:
         model: nn.Module,
         router: PassRouter,
         reader: MaskReader,
+        *,
         named: Callable[[nn.Module, str, object], str],
         skipped: Callable[[str], str | None],
+        has_new_modules: Callable[[], bool],
     ) -> None:
         self._router, self._reader, self._named, self._skipped = router, reader, named, skipped
+        self._has_new_modules = has_new_modules
         self.look_at(model)
         self._uniform: Callable[[], object] = bool  # the random numbers that were drawn last, while they live
         self.sites: dict[str, SiteInfo] = {}
         self.new: list[SiteInfo] = []
+        self._held: defaultdict[tuple[int, str, int], deque[SiteInfo | None]] = defaultdict(deque)
+        self._held_in = router.period
 
     def look_at(self, model: nn.Module) -> None:
         """Look which modules of a model are dropouts, or have one inside."""
@@ -109,7 +123,7 @@ class MaskFunctions:
         if own is not None and (own.grain == kind.grain or not own.inside_layer):  # the module is the site
             return self._reader.inside(module, x, rate) if own.by_functions and draws else None
         info = self._info(function.name, kind, module, rate, x)
-        return None if info is None else self._reader.begins(self._located(info, x), x, rate, draws=draws)
+        return None if info is None else self._reader.begins(info, x, rate, draws=draws)
 
     def _drawn(self, function: Function, frame: FrameType, module: nn.Module, args: Sequence[Any]) -> Begun | None:
         """Take in what a mask may be made of: by a dropout of another library, or by nobody known."""
@@ -135,25 +149,46 @@ class MaskFunctions:
             return None
         # Of samples that are kept (1) or dropped (0) the draw is the mask; of anything else it is only where it begins.
         of_samples = kind.grain == "sample" and function.name == "bernoulli"
-        begun = self._reader.begins(self._located(info, x), x if of_samples else None, rate, draws=True)
+        begun = self._reader.begins(info, x if of_samples else None, rate, draws=True)
         if begun is not None:
             begun.mask_alone = True
         return begun
 
-    def _located(self, info: SiteInfo, x: object) -> SiteInfo:
-        return self._router.located(info, x) if isinstance(x, Tensor) else info
-
     def _info(self, function: str, kind: DropoutKind, module: nn.Module, rate: object, x: object) -> SiteInfo | None:
-        """Return the site of a dropout that is called, which is made at the first call with another rate than 0."""
+        """Return the site of a dropout that is called; None where it is not recorded."""
+        if backward_number() != -1:  # what enters is a copy, whose layer is not known: the first pass knew it
+            held = self._held[id(module), function, checkpoint_number()]
+            return held.popleft() if held else None
+        info = self._found(function, kind, module, rate, x)
+        if not torch.is_grad_enabled() and (checkpoint := checkpoint_number()):
+            self._hold((id(module), function, checkpoint), info)
+        return info
+
+    def _hold(self, place: tuple[int, str, int], info: SiteInfo | None) -> None:
+        """Keep the site of a call, or that it has none, for the pass of a reentrant checkpoint that repeats it."""
+        if self._held_in != self._router.period:
+            self._held_in = self._router.period
+            self._held.clear()
+        self._held[place].append(info)
+
+    def _found(self, function: str, kind: DropoutKind, module: nn.Module, rate: object, x: object) -> SiteInfo | None:
+        """Return the site of a dropout, which is made at the first call with another rate than 0."""
         # The weights of attention are no layer's output: they come of a product of two.
         layer = self._named(module, function, None if kind.grain == "attention weight" else x)
         if layer not in self.sites:
             if plain_rate(rate) == 0:
+                self._router.pass_by(layer)
                 return None
+            if self._has_new_modules():
+                return None
+            if layer.endswith(f":{WEIGHT_DROPOUT}"):  # no data: nothing to compare its noise with
+                kind = replace(kind, grain="weight", noise_to_signal=None)
             site = dropout_site(layer, kind, module, rate)
             self._add(replace(site, axis_rule=axis_rule_inside(module), skipped=self._skipped(layer)))
         info = self.sites[layer]
-        return info if info.site.skipped is None else None
+        if info.site.skipped is not None:
+            return None
+        return self._router.located(info, x) if isinstance(x, Tensor) else info
 
     def _own_draw(self, module: nn.Module) -> None:
         layer = self._named(module, "mask", None)

@@ -9,6 +9,7 @@ from typing import Final, TypeAlias
 from torch import Tensor, nn
 
 from dropdiag.model.hook_base import why_unhookable
+from dropdiag.model.made_weights import parts_of
 from dropdiag.model.sites import WEIGHT, Site, survey
 
 NAMED: Final = 5
@@ -110,7 +111,11 @@ def _key(site: Site) -> tuple[object, ...]:
 
 def _is_computed(site: Site) -> bool:
     """Whether a weight is no parameter any more, but still what its layer uses."""
-    # prune and spectral norm put a tensor that they compute in its place, FSDP does so for the time of a pass.
+    # prune and spectral norm put a tensor that they compute in its place, FSDP does so for the time of a pass. A
+    # dropout that is off gives back the raw weight itself, which is then registered under both names.
+    held = site.module._parameters.get(site.parameter)
+    if held is not None:
+        return any(site.module._parameters[part] is held for part in parts_of(site.module, [site.parameter]))
     is_parameter = site.kind != WEIGHT or site.parameter in site.module._parameters
     return not is_parameter and isinstance(site.module.__dict__.get(site.parameter), Tensor)
 

@@ -212,6 +212,17 @@ def test_nodes_that_do_not_vary_are_left_out_of_the_noise(tmp_path):
     assert math.isnan(numbers(constant, row.layer)["dropout_noise_to_signal"])
 
 
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_no_share_is_given_where_a_dropped_unit_is_not_finite(tmp_path, value):
+    x = torch.randn(8, 6)
+    x[3] = value  # 0 times this is NaN, which no mask can be told from
+    run, (row,) = record(Keeps(nn.Dropout(0.5)), x, tmp_path / "run")
+    read = numbers(run, row.layer)
+    assert read["dropout_rate"] == 0.5
+    assert math.isnan(read["dropped_share"])
+    assert math.isnan(read["dropout_noise_to_signal"])
+
+
 def test_passes_of_a_step_are_pooled_and_rates_follow_their_schedule(tmp_path):
     model = Keeps(nn.Dropout(0.0))
     with dd.Recorder(model, tmp_path / "run", probes="paper", every=2) as rec:
@@ -599,3 +610,28 @@ def test_nothing_makes_the_host_wait_for_a_device():
         assert sketch.noise_to_signal.is_meta
     ids = torch.zeros(4, 3, dtype=torch.int64, device="meta")
     assert all(number.is_meta for number in sketches.MaskCounter(ids, 2).count(ids))
+
+
+class DropsItsWeight(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear, self.kept = nn.Linear(6, 5), []
+
+    def forward(self, x):
+        weight = F.dropout(self.linear.weight, 0.4, self.training)
+        self.kept.append(weight.detach())
+        return F.dropout(torch.tanh(F.linear(x, weight, self.linear.bias)), 0.2, self.training)
+
+
+def test_a_function_that_drops_a_weight_is_told_from_one_that_drops_the_output(tmp_path):
+    model = DropsItsWeight()
+    run, rows = record(model, torch.randn(9, 6), tmp_path / "run")
+    assert {row.layer: row.dropout for row in rows} == {
+        "linear:weight_dropout": "rate 0.4, grain weight",
+        "linear:dropout": "rate 0.2, grain element",
+    }
+    read = numbers(run, "linear:weight_dropout")
+    assert read["dropped_share"] == (model.kept[0] == 0).double().mean().item()
+    assert math.isnan(read["dropout_noise_to_signal"])  # a weight has no samples
+    sites = "linear:weight_dropout", "linear", "linear:tanh", "linear:dropout"
+    assert list(run.order) == [(site, 0) for site in sites]

@@ -43,9 +43,10 @@ def test_a_layer_that_is_exchanged_is_recorded_from_then_on(tmp_path):
     assert not hooks(old)
 
 
-def test_what_is_taken_out_has_no_rows_any_more_and_what_is_added_has(tmp_path):
+@pytest.mark.parametrize("probes", ["paper", "full"])  # "full" has hooks on weights, too
+def test_what_is_taken_out_has_no_rows_any_more_and_what_is_added_has(tmp_path, probes):
     model = nn.Sequential(nn.Linear(12, 8), nn.Tanh(), nn.Linear(8, 3))
-    with dd.Recorder(model, tmp_path / "run", every=1) as rec:
+    with dd.Recorder(model, tmp_path / "run", probes=probes, every=1) as rec:
         train(model, 2, rec)
         model[1] = nn.Identity()
         model.append(nn.Sigmoid()).append(nn.Linear(3, 3))
@@ -210,7 +211,7 @@ def test_functions_of_exchanged_modules_are_seen(tmp_path):
     assert np.isfinite(run.scalars.query("quantity == 'net_grad_abs_mean' and layer in @late")["value"]).sum() == 4
 
 
-@pytest.mark.filterwarnings("ignore:the model's modules have changed")
+@pytest.mark.filterwarnings("ignore::dropdiag.errors.DropdiagWarning")  # each change is told
 def test_a_weight_that_is_computed_by_now_is_recorded_as_it_is_used(tmp_path):
     model = mlp()
     with dd.Recorder(model, tmp_path / "run", every=1) as rec:
@@ -258,3 +259,53 @@ def test_what_cannot_be_followed_is_told_and_training_goes_on(tmp_path):
         with pytest.warns(DropdiagWarning, match="what came cannot be recorded, training goes on: OSError"):
             train(model, 2, rec)
     assert steps(dd.load(tmp_path / "run"), "net_value", "4") == [1, 2, 3]
+
+
+class Drops(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.linear, self.drop = nn.Linear(width, width), nn.Dropout(0.3)
+
+    def forward(self, x):
+        return torch.relu(self.drop(torch.tanh(self.linear(x))))
+
+
+@pytest.mark.filterwarnings("ignore::dropdiag.errors.DropdiagWarning")  # each change is told
+def test_functions_and_dropouts_of_exchanged_modules_get_no_other_names_meanwhile(tmp_path):
+    model = nn.Sequential(Drops(12), nn.Linear(12, 3))
+    with dd.Recorder(model, tmp_path / "run", every=3) as rec:
+        train(model, 4, rec)  # of which one more is looked at closely, as sites were new
+        for at in range(8):  # mostly in steps that are not scheduled
+            model[0] = Drops(12) if at % 2 else nn.Sequential(Drops(12))
+            train(model, 5, rec)
+        layers = {row["layer"] for row in rec._session.writer.meta["layers"]}
+    run = dd.load(tmp_path / "run")
+    parts = ["linear", "linear.bias", "linear:tanh", "linear:relu", "drop"]
+    assert layers == {f"{prefix}.{part}" for prefix in ("0", "0.0") for part in parts} | {"1", "1.bias"}
+    assert {call for _, call in run.order} == {0}
+
+
+class Builds(nn.Module):
+    """Builds its parts where they are first used."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.relu = nn.Linear(12, 12), nn.ReLU()
+
+    def forward(self, x):
+        if not hasattr(self, "drops"):
+            self.drops, self.last = Drops(12), nn.Linear(12, 3)
+        return self.last(self.drops(self.relu(self.first(x))))
+
+
+@pytest.mark.filterwarnings("ignore::dropdiag.errors.DropdiagWarning")  # the change is told
+def test_functions_of_modules_that_are_built_in_forward_get_no_other_names_first(tmp_path):
+    model = Builds()
+    with dd.Recorder(model, tmp_path / "run", every=1) as rec:
+        for _ in range(3):
+            model(torch.randn(5, 12)).sum().backward()
+            rec.step()
+    sites = ["first", "relu", "drops.linear", "drops.linear:tanh", "drops.drop", "drops.linear:relu", "last"]
+    assert list(dd.load(tmp_path / "run").order) == [(site, 0) for site in sites]
+    layers = {row["layer"] for row in rec._session.writer.meta["layers"] if row["kind"] != "weight"}
+    assert layers == {"relu", "drops.linear:tanh", "drops.linear:relu", "drops.drop"}
