@@ -199,3 +199,22 @@ def test_a_run_says_which_interventions_it_was_under_and_when(tmp_path):
         step(model, rec)
     listed = [(one["what"], one["step"], one["until"]) for one in interventions(path)]
     assert listed == [("set", 0, 2), ("insert", 1, 2), ("off", 1, 2), ("schedule", 2, None)]
+
+
+def measured(model, p):
+    found = dd.measure.net_variance(model, torch.randn(6, 8, generator=torch.Generator().manual_seed(0)), 16, p=p)
+    return [(one.variance.tolist(), None if one.closed_form is None else one.closed_form.tolist()) for one in found]
+
+
+def test_net_variance_is_that_of_the_network_with_the_dropout_in_it():
+    """At the model's rates and at others, whatever mode the last pass was in, with the closed form."""
+    model, wanted = without(), with_dropouts()
+    handle = dd.interventions.insert(model, after=["1", "3"], p=0.4)
+    for p in (None, 0.2):
+        model.eval()(torch.ones(1, 8))
+        assert measured(model.train(), p) == measured(wanted, p)
+        assert measured(model, p)[1][1] is not None
+    model(torch.ones(1, 8))
+    with pytest.raises(ArgumentError, match="the model is in evaluation mode"):
+        measured(model.eval(), 0.2)
+    assert [(dropout.p, dropout.training) for dropout in handle.modules.values()] == [(0.4, True)] * 2
