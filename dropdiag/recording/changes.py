@@ -9,6 +9,8 @@ from typing import Final, TypeAlias
 from torch import Tensor, nn
 
 from dropdiag.model.hook_base import why_unhookable
+from dropdiag.model.inserted import named_inserted
+from dropdiag.model.names import named_modules
 from dropdiag.model.sites import WEIGHT, Site, survey
 
 NAMED: Final = 5
@@ -71,7 +73,8 @@ class ModuleWatch:
     def change(self, before: Sequence[Site]) -> Change:
         """Survey the model again, and compare it with the sites of before."""
         known = {_key(site): site for site in before}
-        refused = {name: reason for name, module, _ in self._known if (reason := why_unhookable(module))}
+        named = named_modules(self._model)  # as in Site.path, without what wrappers add
+        refused = {name: reason for name, module in named if (reason := why_unhookable(module))}
         now = [self._as_known(site, known, refused) for site in survey(self._model)]
         keys, modules = {_key(site) for site in now}, {id(module) for _, module, _ in self._known}
         rest = [site for site in before if _key(site) not in keys and id(site.module) in modules]
@@ -94,9 +97,10 @@ class ModuleWatch:
 
 def _structure(model: nn.Module) -> Structure:
     # A parameter may be None and get a value later. The table is private; named_parameters() takes three times as long.
+    modules = (*model.named_modules(), *((name, dropout) for name, _, dropout in named_inserted(model)))
     return [
         (name, module, [key for key, value in module._parameters.items() if value is not None])
-        for name, module in model.named_modules()
+        for name, module in modules
     ]
 
 
@@ -116,7 +120,8 @@ def _is_computed(site: Site) -> bool:
 
 
 def _names(sites: Sequence[Site]) -> dict[str, None]:
-    return dict.fromkeys(site.layer for site in sites if site.recordable)
+    # What an intervention put in or took out is told in run.json.
+    return dict.fromkeys(site.layer for site in sites if site.recordable and not site.inserted)
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -11,6 +11,7 @@ from typing import Final
 
 from torch import Tensor, nn
 
+from dropdiag.model.inserted import named_inserted
 from dropdiag.model.names import ROOT, named_modules, weight_layer
 from dropdiag.model.sites import WEIGHT, Site
 
@@ -70,6 +71,7 @@ class Layers:
         """Look at the model's modules and parameters again: some may be new."""
         self._modules = dict(named_modules(self.model))  # of a wrapper and what is inside, the latter
         self.names = {id(module): name or ROOT for name, module in named_modules(self.model)}
+        self.names |= {id(dropout): name for name, _, dropout in named_inserted(self.model)}
         self.former = {id(module): name or ROOT for name, module in self.model.named_modules()}
         self._owners: defaultdict[int, list[tuple[nn.Module, str]]] = defaultdict(list)
         self._parametrized: dict[int, tuple[nn.Module, str]] = {}

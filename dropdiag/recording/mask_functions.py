@@ -11,6 +11,7 @@ from typing import Any, Final
 from torch import Tensor, nn
 
 from dropdiag.model.dropouts import DropoutKind, kind_of
+from dropdiag.model.inserted import named_inserted
 from dropdiag.model.rates import plain_rate
 from dropdiag.model.sites import Site, axis_rule_inside, dropout_site
 from dropdiag.probes.base import SiteInfo
@@ -63,7 +64,8 @@ class MaskFunctions:
 
     def look_at(self, model: nn.Module) -> None:
         """Look which modules of a model are dropouts, or have one inside."""
-        self.kinds = {id(m): kind for m in model.modules() if (kind := kind_of(m)) is not None}
+        inserted = (dropout for _, _, dropout in named_inserted(model))
+        self.kinds = {id(m): kind for m in (*model.modules(), *inserted) if (kind := kind_of(m)) is not None}
 
     @property
     def needed(self) -> bool:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from dropdiag.model.dropouts import DropoutKind, kept_rate, rate_of
+from dropdiag.model.inserted import follow_modes
 from dropdiag.model.rates import may_draw, plain_rate
 from dropdiag.model.sites import Site
 from dropdiag.probes.base import Signal, SiteInfo
@@ -80,7 +81,7 @@ class MaskReader:
     """
 
     def __init__(self, model: nn.Module, router: PassRouter, train: Collector, *, wanted: bool) -> None:
-        self._router, self._train, self.wanted = router, train, wanted
+        self._model, self._router, self._train, self.wanted = model, router, train, wanted
         self._modules: dict[int, tuple[nn.Module, SiteInfo]] = {}
         self._open: dict[int, Begun] = {}  # of modules whose masks their functions draw
         self.draws = EvaluationDraws(model, router, self._modules)
@@ -235,13 +236,14 @@ class MaskReader:
 
     def forward_begins(self) -> None:
         """Keep the rates as they stand, for the dropouts that turn out to be compiled."""
-        if Notice.COMPILED not in self._router.notices:
+        if Notice.COMPILED not in self._router.notices or not (self._router.evaluating or self.counting):
             return
+        follow_modes(self._model)  # those of inserted dropouts, which compiled code sets as it runs
         at_work = [(module, info) for module, info in self._modules.values() if module.training]
         if self._router.evaluating:
             if any(may_draw(plain_rate(rate_of(module))) for module, _ in at_work):
                 self.draws.by_dropout()
-        elif self.counting:
+        else:
             self._compiled = {info.site.layer: _rate(info, module) for module, info in at_work}
 
     def step_ends(self) -> None:

@@ -126,7 +126,7 @@ def test_a_recorder_sees_node_values_before_the_mask_and_lists_the_dropout(tmp_p
                 dd.interventions.insert(model, ["1", "3"], 0.4)
             trained(model, each=lambda _, rec=rec: rec.step())
             found[name] = {row.layer for row in rec.coverage() if row.kind == "dropout"}
-    assert found == {"module": {"d1", "d3"}, "inserted": {"0:dropout", "2:dropout"}}
+    assert found == {"module": {"d1", "d3"}, "inserted": {"1:dropout", "3:dropout"}}
     runs = [dd.load(tmp_path / name) for name in ("module", "inserted")]
     a, b = (run.scalars() if callable(run.scalars) else run.scalars for run in runs)
     keys = ["step", "layer", "call", "quantity"]
@@ -218,3 +218,33 @@ def test_net_variance_is_that_of_the_network_with_the_dropout_in_it():
     with pytest.raises(ArgumentError, match="the model is in evaluation mode"):
         measured(model.eval(), 0.2)
     assert [(dropout.p, dropout.training) for dropout in handle.modules.values()] == [(0.4, True)] * 2
+
+
+def test_a_compiled_one_is_listed_with_its_rate_and_no_mask_is_told_in_evaluations(tmp_path, recwarn):
+    torch.compiler.reset()
+    model = without()
+    model.compile(backend="aot_eager")
+    dd.interventions.insert(model, ["1", "3"], 0.4)
+    with dd.Recorder(model, tmp_path, every=1) as rec:
+        step(model, rec)
+        step(model, rec)
+        model.eval()
+        with rec.evaluation():
+            model(torch.ones(4, 8))
+        found = {row.layer: (row.type, row.fired) for row in rec.coverage() if row.kind == "dropout"}
+    assert found == {"1:dropout": ("Dropout", 2), "3:dropout": ("Dropout", 2)}
+    assert not recwarn.list
+
+
+def test_put_in_and_taken_out_while_it_is_recorded_it_is_followed_and_no_change_of_the_model_is_told(tmp_path, recwarn):
+    model = without()
+    with dd.Recorder(model, tmp_path, every=1) as rec:
+        step(model, rec)
+        with dd.interventions.insert(model, "1", 0.4):
+            step(model, rec)
+            step(model, rec)
+        step(model, rec)
+        [row] = [row for row in rec.coverage() if row.kind == "dropout"]
+    assert (row.layer, row.fired) == ("1:dropout", 2)
+    assert row.skipped == "no longer part of the model, found at step 4; recorded until then"
+    assert not recwarn.list
