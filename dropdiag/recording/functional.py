@@ -75,6 +75,7 @@ class FunctionalCalls(TorchFunctionMode):
         self._router, self._skipped, self._on_failure = router, skipped, on_failure
         self._layers = Layers(model, sites)
         self._producers = router.producers = Producers(self._layers)
+        self._places = masks.places
         self.masks = MaskFunctions(model, router, masks, self._dropout_layer, skipped)
         self.others: set[str] | None = None  # names of other functions that are called, where they are wanted
         self._known: dict[str, Activation | None] = {}
@@ -145,6 +146,7 @@ class FunctionalCalls(TorchFunctionMode):
         if self._entered and self._thread == threading.get_ident():
             self._entered = self._router.intercepting = self._router.following = False
             self._producers.clear()
+            self._places.clear()
             self.__exit__(None, None, None)  # type: ignore[no-untyped-call]
 
     def __torch_function__(
@@ -197,6 +199,7 @@ class FunctionalCalls(TorchFunctionMode):
         names = [name for layer in weights if layer and (name := self._layers.weight(layer)) is not None]
         if not weights and func in LAYER_FUNCTIONS:  # a weight that is made in each pass is that of the calling module
             names = self._layers.weights_of(self._layers.nearest(sys._getframe(2)))
+        self._places.used(values, names)
         for name in names:
             self._router.trace.note(name, 0)
 

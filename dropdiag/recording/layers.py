@@ -71,7 +71,9 @@ class Layers:
         """Look at the model's modules and parameters again: some may be new."""
         self._modules = dict(named_modules(self.model))  # of a wrapper and what is inside, the latter
         self.names = {id(module): name or ROOT for name, module in named_modules(self.model)}
-        self.names |= {id(dropout): name for name, _, dropout in named_inserted(self.model)}
+        inserted = {id(dropout): name for name, _, dropout in named_inserted(self.model)}
+        self.names |= inserted
+        self._inserted = frozenset(inserted.values())
         self.former = {id(module): name or ROOT for name, module in self.model.named_modules()}
         self._owners: defaultdict[int, list[tuple[nn.Module, str]]] = defaultdict(list)
         self._parametrized: dict[int, tuple[nn.Module, str]] = {}
@@ -157,9 +159,13 @@ class Layers:
 
         ``LAYER:FUNCTION``. Where the layer, or a module around it that the caller is not in, calls such a function
         itself, that one has this name, and the caller's is ``LAYER:FUNCTION@CALLER``. Without a layer:
-        ``CALLER:FUNCTION``.
+        ``CALLER:FUNCTION``. The name of a dropout that was inserted stays its own.
         """
         called_by = self.names[id(caller)]
+        name = self._site_name(layer, caller, function, called_by)
+        return f"{name}@{called_by}" if name in self._inserted else name
+
+    def _site_name(self, layer: Layer | None, caller: nn.Module, function: str, called_by: str) -> str:
         if layer is None:
             return f"{called_by}:{function}"
         if caller is layer.module:

@@ -111,7 +111,7 @@ class MaskFunctions:
         if own is not None and (own.grain == kind.grain or not own.inside_layer):  # the module is the site
             return self._reader.inside(module, x, rate) if own.by_functions and draws else None
         info = self._info(function.name, kind, module, rate, x)
-        return None if info is None else self._reader.begins(self._located(info, x), x, rate, draws=draws)
+        return None if info is None else self._reader.begins(self._reader.located(info, x), x, rate, draws=draws)
 
     def _drawn(self, function: Function, frame: FrameType, module: nn.Module, args: Sequence[Any]) -> Begun | None:
         """Take in what a mask may be made of: by a dropout of another library, or by nobody known."""
@@ -137,13 +137,10 @@ class MaskFunctions:
             return None
         # Of samples that are kept (1) or dropped (0) the draw is the mask; of anything else it is only where it begins.
         of_samples = kind.grain == "sample" and function.name == "bernoulli"
-        begun = self._reader.begins(self._located(info, x), x if of_samples else None, rate, draws=True)
+        begun = self._reader.begins(self._reader.located(info, x), x if of_samples else None, rate, draws=True)
         if begun is not None:
             begun.mask_alone = True
         return begun
-
-    def _located(self, info: SiteInfo, x: object) -> SiteInfo:
-        return self._router.located(info, x) if isinstance(x, Tensor) else info
 
     def _info(self, function: str, kind: DropoutKind, module: nn.Module, rate: object, x: object) -> SiteInfo | None:
         """Return the site of a dropout that is called, which is made at the first call with another rate than 0."""

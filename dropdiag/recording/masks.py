@@ -19,6 +19,7 @@ from dropdiag.probes.base import Signal, SiteInfo
 from dropdiag.recording.calls import Call
 from dropdiag.recording.collector import Collector
 from dropdiag.recording.evaluation_draws import EvaluationDraws
+from dropdiag.recording.mask_places import MaskPlaces
 from dropdiag.recording.notices import Notice
 from dropdiag.recording.passes import PassRouter
 from dropdiag.sketches.dropout import MaskCounter, MaskedPass, NodeNoise
@@ -74,6 +75,7 @@ class MaskReader:
     Attributes
     ----------
     draws : EvaluationDraws
+    places : MaskPlaces
     rates : dict
         The last rate of each (layer, call) that drew, or that would have with another rate than 0.
     unseen : dict
@@ -84,6 +86,7 @@ class MaskReader:
         self._model, self._router, self._train, self.wanted = model, router, train, wanted
         self._modules: dict[int, tuple[nn.Module, SiteInfo]] = {}
         self._open: dict[int, Begun] = {}  # of modules whose masks their functions draw
+        self.places = MaskPlaces()
         self.draws = EvaluationDraws(model, router, self._modules)
         self._compiled: dict[str, float | Tensor | None] = {}
         self._seen: set[str] = set()
@@ -111,6 +114,14 @@ class MaskReader:
     def fail(self, info: SiteInfo, error: Exception) -> None:
         """Disable the probes of dropouts at a site that could not be read."""
         self._train.fail(Signal.DROPOUT, info, error)
+
+    def located(self, info: SiteInfo, x: object) -> SiteInfo:
+        """Return a site with the dimension that counts nodes in its input; note what made that."""
+        if not isinstance(x, Tensor):
+            return info
+        if self._router.trace.on and self._router.following and self._router.producers is not None:
+            self.places.takes(info.site.layer, x, self._router.producers)
+        return self._router.located(info, x)
 
     def begins(self, info: SiteInfo, x: Tensor | None, rate: object, *, draws: bool) -> Begun | None:
         """Take in what a mask is about to be applied to.
@@ -178,6 +189,8 @@ class MaskReader:
         if begun.period != begun.call.collector.period:
             return
         info = begun.call.info
+        if self._router.trace.on and self._router.following and not begun.mask_alone:
+            self.places.gives(info.site.layer, result)
         try:
             with torch._C.DisableTorchFunction():
                 masked = self._compared(begun, result)
