@@ -90,6 +90,7 @@ class MaskReader:
         self.draws = EvaluationDraws(model, router, self._modules)
         self._compiled: dict[str, float | Tensor | None] = {}
         self._seen: set[str] = set()
+        self._dropped: set[str] = set()  # layers whose rate was not 0, now or before
         self.rates: dict[tuple[str, int], float | Tensor | None] = {}
         self.unseen: dict[str, str] = {}
 
@@ -154,13 +155,18 @@ class MaskReader:
         if call is None:
             return None
         self._seen.add(layer)
-        self.rates[layer, call.number] = number
+        self._note_rate(layer, call.number, number)
         begun = Begun(call, number)
         try:
             self._prepare(begun, x)
         except Exception as error:  # noqa: BLE001 - recording must not end the training
             self.fail(info, error)
         return begun
+
+    def _note_rate(self, layer: str, call: int, rate: float | Tensor | None) -> None:
+        self.rates[layer, call] = rate
+        if may_draw(rate):
+            self._dropped.add(layer)
 
     def _prepare(self, begun: Begun, x: Tensor | None) -> None:
         kind = begun.call.info.site.dropout
@@ -272,15 +278,15 @@ class MaskReader:
     def _record_compiled(self, info: SiteInfo, rate: float | Tensor | None) -> None:
         layer = info.site.layer
         self._router.passes[layer, 0] += 1
-        self.rates[layer, 0], self.unseen[layer] = rate, COMPILED
+        self._note_rate(layer, 0, rate)
+        self.unseen[layer] = COMPILED
         self._train.feed(Signal.DROPOUT, info, 0, MaskedPass(rate))
 
     # Words for coverage ------------------------------------------------------------------------------------------
 
     def at_rate_0(self, site: Site) -> bool:
         """Whether a dropout has dropped nothing so far, as its rate is 0."""
-        known = [rate for (layer, _), rate in self.rates.items() if layer == site.layer]
-        return not any(may_draw(rate) for rate in [*known, self._rate_now(site)])
+        return site.layer not in self._dropped and not may_draw(self._rate_now(site))
 
     def _rate_now(self, site: Site) -> float | Tensor | None:
         try:
