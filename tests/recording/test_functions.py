@@ -1,5 +1,7 @@
 """Activations that are called as functions: each is known, under one name, however it is spelt."""
 
+import contextlib
+
 import numpy as np
 import pytest
 import torch
@@ -127,3 +129,33 @@ def test_the_share_of_a_sine_in_a_run_is_that_of_its_net_values(tmp_path):
 def test_no_function_is_known_under_two_names():
     assert len({id(called) for called in FUNCTIONS}) == len(FUNCTIONS)
     assert {FUNCTIONS[called].name for called in (F.celu, torch.celu, aten.celu, aten.celu_)} == {"celu"}
+
+
+@pytest.mark.parametrize("where", ["train", "eval"])
+def test_a_pass_that_is_interrupted_is_over(tmp_path, where):
+    """Where a notebook's cell is stopped: torch runs no hook after a KeyboardInterrupt."""
+
+    class Stopped(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc, self.stop = nn.Linear(4, 4), False
+
+        def forward(self, x):
+            x = torch.tanh(self.fc(x))
+            if self.stop:
+                raise KeyboardInterrupt
+            return x
+
+    model = Stopped()
+    with dd.Recorder(model, tmp_path / "run", every=1) as rec:
+        for stop in (False, True, False, False):
+            model.stop = stop
+            with contextlib.suppress(KeyboardInterrupt):
+                if stop and where == "eval":
+                    with rec.evaluation():
+                        model.eval()(torch.randn(2, 4))
+                model.train()(torch.randn(2, 4)).sum().backward()
+                assert torch._C._len_torch_function_stack() == 0
+                rec.step()
+        rows = {(row.layer, row.call) for row in rec.coverage() if row.kind == "activation"}
+    assert rows == {("fc:tanh", 0)}
