@@ -9,7 +9,7 @@ from typing import Final, TypeAlias
 from torch import Tensor, nn
 
 from dropdiag.model.hook_base import why_unhookable
-from dropdiag.model.inserted import named_inserted
+from dropdiag.model.inserted import inserted_in
 from dropdiag.model.names import named_modules
 from dropdiag.model.sites import WEIGHT, Site, survey
 
@@ -97,11 +97,11 @@ class ModuleWatch:
 
 def _structure(model: nn.Module) -> Structure:
     # A parameter may be None and get a value later. The table is private; named_parameters() takes three times as long.
-    modules = (*model.named_modules(), *((name, dropout) for name, _, dropout in named_inserted(model)))
-    return [
-        (name, module, [key for key, value in module._parameters.items() if value is not None])
-        for name, module in modules
-    ]
+    found = []
+    for name, module in model.named_modules():
+        found.append((name, module, [key for key, value in module._parameters.items() if value is not None]))
+        found += [(f"{name}:{hook.name}", hook.dropout, []) for hook in inserted_in(module)]
+    return found
 
 
 def _same(a: tuple[str, nn.Module, list[str]], b: tuple[str, nn.Module, list[str]]) -> bool:
