@@ -10,6 +10,7 @@ import sys
 import threading
 from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
+from types import FrameType
 from typing import Any, Final
 
 import torch
@@ -331,10 +332,11 @@ class Hooks:
 
 def _calls_itself(module: nn.Module) -> bool:
     """Whether a module that is about to run is running already, further up the stack."""
-    running, frame = 0, sys._getframe(1)
+    running = 0
+    frame: FrameType | None = sys._getframe(1)
     while frame is not None:  # private: torch keeps no record of which module is running
         running += frame.f_code.co_name == "_call_impl" and frame.f_locals.get("self") is module
-        frame = frame.f_back  # type: ignore[assignment]
+        frame = frame.f_back
     return running > 1
 
 
