@@ -109,11 +109,11 @@ def facts(meta: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _intervention(told: Mapping[str, Any]) -> str:
-    """Return what was done to dropouts: its plain values, and how many sites it reached."""
-    plain_values = [f"{value}" if key == "what" else f"{key} {value}" for key, value in told.items()
-             if value is not None and not isinstance(value, (list, dict))]  # fmt: skip
-    sites = told.get("sites")
-    return ", ".join([*plain_values, *([f"{len(sites)} sites"] if isinstance(sites, list) else [])])
+    """Return what was done to which dropouts, at which rates or by which schedule, and from which step to which."""
+    rates = [f"{rate:g}" for rate in dict.fromkeys(told.get("rates") or ())]
+    schedules = [f"{kind} {values}" for kind, values in (told.get("schedule") or {}).items()]
+    until = "" if told.get("until") is None else f" to {told['until']}"
+    return f"{told['what']} {some(told['sites'])} ({', '.join([*rates, *schedules])}) from step {told['step']}{until}"
 
 
 def _cost(cost: Mapping[str, Any] | None) -> str:

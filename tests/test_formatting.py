@@ -57,8 +57,12 @@ def test_whole_numbers_and_sizes():
 
 
 def test_what_was_done_to_dropouts_is_a_fact():
+    held = {"patterns": ["*"], "left": [], "step": 0, "until": None}
     meta = {"config": {}, "state": "completed", "interventions": [
-        {"what": "set", "pattern": "blocks.*.drop", "rate": 0.1, "sites": [["a", 0], ["b", 0]], "step": 0, "schedule": None},
+        {**held, "what": "set", "sites": ["a", "b", "c", "d"], "rates": [0.1, 0.1, 0.1, 0.25]},
+        {**held, "what": "schedule", "sites": ["a"], "schedule": {"early": [0.4, 0.0, 20]}, "step": 3, "until": 9},
     ]}  # fmt: skip
-    assert facts(meta)["dropouts"] == "set, pattern blocks.*.drop, rate 0.1, step 0, 2 sites"
+    assert facts(meta)["dropouts"] == (
+        "set a, b, c and 1 more (0.1, 0.25) from step 0; schedule a (early [0.4, 0.0, 20]) from step 3 to 9"
+    )
     assert "dropouts" not in facts({"config": {}, "state": "completed"})

@@ -23,6 +23,7 @@ from dropdiag.measure.rates import Rates, Unmasked, close, tensors_in
 from dropdiag.measure.working_copy import WorkingCopy
 from dropdiag.model.dropouts import inverted_variance, mask_variance_of, rate_of
 from dropdiag.model.hook_base import eager
+from dropdiag.model.inserted import follow_modes, named_inserted
 from dropdiag.model.sites import ACTIVATION, LayerPatterns, Site, select, survey
 
 CallKey: TypeAlias = tuple[str, int]
@@ -318,7 +319,8 @@ class MaskedPasses:
                 links.found[key] = layer
 
         def watch(hooks: ExitStack) -> None:
-            links.watch(self._root.modules(), hooks)
+            inserted = (dropout for _, _, dropout in named_inserted(self._root))
+            links.watch((*self._root.modules(), *inserted), hooks)
             for s in self.sites:
                 hooks.enter_context(s.module.register_forward_pre_hook(partial(link, s), with_kwargs=True))
 
@@ -350,6 +352,7 @@ class MaskedPasses:
         }
 
     def _set_modes(self) -> None:
+        follow_modes(self._root)
         for module in self.copy.found.modules.values():
             if _stays_in_evaluation(module):
                 module.training = False

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from dropdiag.measure.random_states import OwnGenerator, is_generator
 from dropdiag.model.hook_base import DropdiagHook, eager
+from dropdiag.model.inserted import named_inserted
 
 _LOCKS: Final = (type(threading.Lock()), type(threading.RLock()))
 _METHODS: Final = (types.FunctionType, types.BuiltinFunctionType, types.MethodType, staticmethod, classmethod, property)
@@ -113,6 +114,7 @@ class _Search:
     def __init__(self, model: nn.Module, batch: object) -> None:
         self.found = Reachable()
         self._names = {id(module): name or "(model)" for name, module in model.named_modules()}
+        self._names |= {id(dropout): name for name, _, dropout in named_inserted(model)}
         self._seen: dict[int, object] = {}  # held, as the id of a freed object may be given to another
         self._variables: set[tuple[int, str]] = set()
         self._methods: set[int] = set()

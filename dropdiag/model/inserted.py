@@ -61,6 +61,12 @@ def named_inserted(model: nn.Module) -> Iterator[tuple[str, nn.Module, nn.Module
             yield f"{path or '(model)'}:{hook.name}", module, hook.dropout
 
 
+def follow_modes(model: nn.Module) -> None:
+    """Give inserted dropouts the training flags of the modules before them, as the next pass through them would."""
+    for _, module, dropout in named_inserted(model):
+        dropout.training = module.training
+
+
 def record_before_inserted(model: nn.Module) -> None:
     """Let the hooks that record a module see its output as it is before an inserted dropout.
 

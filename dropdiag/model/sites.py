@@ -16,6 +16,7 @@ from dropdiag.deprecation import warn_of
 from dropdiag.errors import ArgumentError
 from dropdiag.model.activations import MIXES, MIXING, activation_name, is_activation
 from dropdiag.model.dropouts import DropoutKind, is_dropout, kind_of, layer_dropout, rate_of
+from dropdiag.model.inserted import inserted_in
 from dropdiag.model.made_weights import made_weight, made_weights, parametrizations_of, parts_of
 from dropdiag.model.names import ROOT, named_modules, weight_layer
 from dropdiag.model.rates import plain_rate
@@ -107,6 +108,11 @@ class Site:
     def recordable(self) -> bool:
         """Whether it can be recorded, now or once its lazy module has values."""
         return self.skipped in (None, LAZY)
+
+    @property
+    def inserted(self) -> bool:
+        """Whether it is a dropout that `dropdiag.interventions.insert` put behind a module."""
+        return self.kind == DROPOUT and not self.functional and self.layer != (self.path or ROOT)
 
     @property
     def hint(self) -> str | None:
@@ -224,13 +230,12 @@ def survey(model: nn.Module) -> list[Site]:
             layer = f"{name or ROOT}:{inner.listed_as}"
             sites.append(dropout_site(layer, inner, module, rate_of(module), path=name))
         found = _module_site(name or ROOT, module, axis_rule)
-        if found is None:
-            continue
-        if id(module) in inside:
+        if found is not None and id(module) in inside:
             found = replace(found, skipped="inside another activation")
-        if found.kind == ACTIVATION:
+        if found is not None and found.kind == ACTIVATION:
             inside.update(id(child) for child in module.modules())
-        sites.append(replace(found, path=name, aliases=others))
+        sites.extend([] if found is None else [replace(found, path=name, aliases=others)])
+        sites.extend(_inserted_sites(name, module, axis_rule))
     return _join_tied(sites)
 
 
@@ -269,6 +274,13 @@ def _module_site(layer: str, module: nn.Module, axis_rule: str | None) -> Site |
     if kind is None:
         return None
     return replace(dropout_site(layer, kind, module, rate_of(module)), functional=False, axis_rule=axis_rule)
+
+
+def _inserted_sites(name: str, module: nn.Module, axis_rule: str | None) -> Iterator[Site]:
+    for hook in inserted_in(module):
+        if (kind := kind_of(hook.dropout)) is not None:
+            site = dropout_site(f"{name or ROOT}:{hook.name}", kind, hook.dropout, rate_of(hook.dropout), path=name)
+            yield replace(site, functional=False, axis_rule=axis_rule)
 
 
 def dropout_site(layer: str, kind: DropoutKind, module: nn.Module, rate: object, *, path: str = "") -> Site:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch._ops import OpOverload
-from torch.overrides import TorchFunctionMode
+from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack
 
 from dropdiag.model.activations import MIXES, MIXING, Activation, describe_function, is_activation
 from dropdiag.model.hook_base import DropdiagHook
@@ -75,6 +75,7 @@ class FunctionalCalls(TorchFunctionMode):
         self._router, self._skipped, self._on_failure = router, skipped, on_failure
         self._layers = Layers(model, sites)
         self._producers = router.producers = Producers(self._layers)
+        self._places = masks.places
         self.masks = MaskFunctions(
             *(model, router, masks),
             named=self._dropout_layer,
@@ -149,11 +150,16 @@ class FunctionalCalls(TorchFunctionMode):
 
     def end(self) -> None:
         """Stop intercepting. May be called again."""
-        # Modes belong to their thread: another one would take a mode off its own stack that is not there.
-        if self._entered and self._thread == threading.get_ident():
+        # Modes belong to their thread: another one would take a mode off its own stack that is not there. A thread that
+        # has ended took its stack along, and its number may be that of another one now.
+        own = self._thread == threading.get_ident()
+        if self._entered and (own or not any(t.ident == self._thread for t in threading.enumerate())):
             self._entered = self._router.intercepting = self._router.following = False
             self._producers.clear()
-            self.__exit__(None, None, None)  # type: ignore[no-untyped-call]
+            self._places.clear()
+            # Private, as torch has no public list of modes.
+            if own and self in _get_current_function_mode_stack():  # type: ignore[no-untyped-call]
+                self.__exit__(None, None, None)  # type: ignore[no-untyped-call]
 
     def __torch_function__(
         self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
@@ -205,6 +211,7 @@ class FunctionalCalls(TorchFunctionMode):
         names = [name for layer in weights if layer and (name := self._layers.weight(layer)) is not None]
         if not weights and func in LAYER_FUNCTIONS:  # a weight that is made in each pass is that of the calling module
             names = self._layers.weights_of(self._layers.nearest(sys._getframe(2)))
+        self._places.used(values, names)
         for name in names:
             self._router.trace.note(name, 0)
 

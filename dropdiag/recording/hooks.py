@@ -6,8 +6,11 @@ would be without.
 
 from __future__ import annotations
 
+import sys
+import threading
 from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
+from types import FrameType
 from typing import Any, Final
 
 import torch
@@ -47,14 +50,18 @@ class _ForwardBegins(DropdiagHook):
 
     def __init__(self, hooks: Hooks, compiled_site: compiled.CompiledSite) -> None:
         self.hooks, self.compiled_site = hooks, compiled_site
+        self.thread = 0
 
     def fire(self, module: nn.Module, args: Any, kwargs: Any) -> None:
         if torch.compiler.is_compiling():
             compiled.trace_begin(self.compiled_site)
             return
         router, calls = self.hooks.router, self.hooks.calls
+        if router.inside_forward and self.thread == threading.get_ident() and not _calls_itself(module):
+            self.hooks.end_open_pass()
         if not router.forward_begins():
             return  # the model calls itself
+        self.thread = threading.get_ident()
         self.hooks.places.restore()
         router.backward.forward_begins()
         router.before_forward()
@@ -302,6 +309,12 @@ class Hooks:
         for info in came:
             self._attach(info)
 
+    def end_open_pass(self) -> None:
+        """End a forward pass that did not report its end: torch runs no hook after a KeyboardInterrupt."""
+        if self.router.inside_forward:
+            self.router.forward_is_over()
+            self.calls.end()
+
     def begin_no_pass(self) -> None:
         """Leave forward passes alone that begin from now on; those that are open end as they would."""
         self._begins.closed = True
@@ -315,6 +328,16 @@ class Hooks:
         self.calls.release()
         self.router.end()
         self._compiled.close()
+
+
+def _calls_itself(module: nn.Module) -> bool:
+    """Whether a module that is about to run is running already, further up the stack."""
+    running = 0
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:  # private: torch keeps no record of which module is running
+        running += frame.f_code.co_name == "_call_impl" and frame.f_locals.get("self") is module
+        frame = frame.f_back
+    return running > 1
 
 
 def _works_in_place(module: nn.Module) -> bool:

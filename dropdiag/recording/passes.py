@@ -137,6 +137,11 @@ class PassRouter:
             self.trace.end()
         return self._depth == 0
 
+    def forward_is_over(self) -> None:
+        """Take a forward pass for ended that was interrupted."""
+        self._depth = 0
+        self.trace.end()
+
     def compiled_forward_begins(self) -> None:
         """Reset the call counters for a compiled forward pass, which does not report its end."""
         self.notices.add(Notice.COMPILED)

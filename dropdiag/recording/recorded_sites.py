@@ -104,6 +104,11 @@ class RecordedSites:
         if self._hooks is not None:
             self._hooks.begin_no_pass()
 
+    def end_open_pass(self) -> None:
+        """End a forward pass that was interrupted."""
+        if self._hooks is not None:
+            self._hooks.end_open_pass()
+
     def release(self) -> None:
         """Take everything off the model; nothing of it is recorded any more. May be called again."""
         if self._hooks is not None:

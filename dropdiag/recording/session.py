@@ -272,6 +272,7 @@ class Session:
                 records.extend(self._held_out.finish())
                 self._overhead.spent += clock() - begun
             finally:
+                self._recorded.end_open_pass()
                 self._held_out.end()
                 self.router.evaluation_ends()
                 self.open_evaluation = None
@@ -335,6 +336,7 @@ class Session:
             self._recorded.tell()
 
     def _begin_step(self) -> None:
+        self._recorded.end_open_pass()
         wanted = bool(self._schedule(self.completed + 1))
         scheduled, paused = self._overhead.plan(wanted)
         self._scheduled = scheduled

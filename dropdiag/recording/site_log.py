@@ -74,7 +74,8 @@ class SiteLog:
         calls = self._functional.formerly.get(site.layer) if site.functional else None
         # By call index. One that was counted and never recorded has no earlier name: it has a null in its place.
         before = None if not calls else [calls.get(number) for number in range(max(calls) + 1)]
-        return site.describe() | ({} if before is None else {"formerly": [p and list(p) for p in before]})
+        place = self._masks.places.of(site.layer) if site.kind == DROPOUT else {}
+        return site.describe() | place | ({} if before is None else {"formerly": [p and list(p) for p in before]})
 
     def _in_order(self, sites: Iterable[Site]) -> list[Site]:
         groups = self._router.trace.order.groups()

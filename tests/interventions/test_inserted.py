@@ -126,7 +126,7 @@ def test_a_recorder_sees_node_values_before_the_mask_and_lists_the_dropout(tmp_p
                 dd.interventions.insert(model, ["1", "3"], 0.4)
             trained(model, each=lambda _, rec=rec: rec.step())
             found[name] = {row.layer for row in rec.coverage() if row.kind == "dropout"}
-    assert found == {"module": {"d1", "d3"}, "inserted": {"0:dropout", "2:dropout"}}
+    assert found == {"module": {"d1", "d3"}, "inserted": {"1:dropout", "3:dropout"}}
     runs = [dd.load(tmp_path / name) for name in ("module", "inserted")]
     a, b = (run.scalars() if callable(run.scalars) else run.scalars for run in runs)
     keys = ["step", "layer", "call", "quantity"]
@@ -199,3 +199,52 @@ def test_a_run_says_which_interventions_it_was_under_and_when(tmp_path):
         step(model, rec)
     listed = [(one["what"], one["step"], one["until"]) for one in interventions(path)]
     assert listed == [("set", 0, 2), ("insert", 1, 2), ("off", 1, 2), ("schedule", 2, None)]
+
+
+def measured(model, p):
+    found = dd.measure.net_variance(model, torch.randn(6, 8, generator=torch.Generator().manual_seed(0)), 16, p=p)
+    return [(one.variance.tolist(), None if one.closed_form is None else one.closed_form.tolist()) for one in found]
+
+
+def test_net_variance_is_that_of_the_network_with_the_dropout_in_it():
+    """At the model's rates and at others, whatever mode the last pass was in, with the closed form."""
+    model, wanted = without(), with_dropouts()
+    handle = dd.interventions.insert(model, after=["1", "3"], p=0.4)
+    for p in (None, 0.2):
+        model.eval()(torch.ones(1, 8))
+        assert measured(model.train(), p) == measured(wanted, p)
+        assert measured(model, p)[1][1] is not None
+    model(torch.ones(1, 8))
+    with pytest.raises(ArgumentError, match="the model is in evaluation mode"):
+        measured(model.eval(), 0.2)
+    assert [(dropout.p, dropout.training) for dropout in handle.modules.values()] == [(0.4, True)] * 2
+
+
+def test_a_compiled_one_is_listed_with_its_rate_and_no_mask_is_told_in_evaluations(tmp_path, recwarn):
+    torch.compiler.reset()
+    model = without()
+    model.compile(backend="aot_eager")
+    dd.interventions.insert(model, ["1", "3"], 0.4)
+    with dd.Recorder(model, tmp_path, every=1) as rec:
+        step(model, rec)
+        step(model, rec)
+        model.eval()
+        with rec.evaluation():
+            model(torch.ones(4, 8))
+        found = {row.layer: (row.type, row.fired) for row in rec.coverage() if row.kind == "dropout"}
+    assert found == {"1:dropout": ("Dropout", 2), "3:dropout": ("Dropout", 2)}
+    assert not recwarn.list
+
+
+def test_put_in_and_taken_out_while_it_is_recorded_it_is_followed_and_no_change_of_the_model_is_told(tmp_path, recwarn):
+    model = without()
+    with dd.Recorder(model, tmp_path, every=1) as rec:
+        step(model, rec)
+        with dd.interventions.insert(model, "1", 0.4):
+            step(model, rec)
+            step(model, rec)
+        step(model, rec)
+        [row] = [row for row in rec.coverage() if row.kind == "dropout"]
+    assert (row.layer, row.fired) == ("1:dropout", 2)
+    assert row.skipped == "no longer part of the model, found at step 4; recorded until then"
+    assert not recwarn.list

@@ -1,5 +1,8 @@
 """Activations that are called as functions: each is known, under one name, however it is spelt."""
 
+import contextlib
+import threading
+
 import numpy as np
 import pytest
 import torch
@@ -127,3 +130,70 @@ def test_the_share_of_a_sine_in_a_run_is_that_of_its_net_values(tmp_path):
 def test_no_function_is_known_under_two_names():
     assert len({id(called) for called in FUNCTIONS}) == len(FUNCTIONS)
     assert {FUNCTIONS[called].name for called in (F.celu, torch.celu, aten.celu, aten.celu_)} == {"celu"}
+
+
+@pytest.mark.parametrize("where", ["train", "eval"])
+def test_a_pass_that_is_interrupted_is_over(tmp_path, where):
+    """Where a notebook's cell is stopped: torch runs no hook after a KeyboardInterrupt."""
+
+    class Stopped(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc, self.stop = nn.Linear(4, 4), False
+
+        def forward(self, x):
+            x = torch.tanh(self.fc(x))
+            if self.stop:
+                raise KeyboardInterrupt
+            return x
+
+    model = Stopped()
+    with dd.Recorder(model, tmp_path / "run", every=1) as rec:
+        for stop in (False, True, False, False):
+            model.stop = stop
+            with contextlib.suppress(KeyboardInterrupt):
+                if stop and where == "eval":
+                    with rec.evaluation():
+                        model.eval()(torch.randn(2, 4))
+                model.train()(torch.randn(2, 4)).sum().backward()
+                assert torch._C._len_torch_function_stack() == 0
+                rec.step()
+        rows = {(row.layer, row.call) for row in rec.coverage() if row.kind == "activation"}
+    assert rows == {("fc:tanh", 0)}
+
+
+def test_interception_goes_on_after_a_thread_whose_pass_another_one_outlived(tmp_path):
+    inside, other_is_in, first_is_over = (threading.Event() for _ in range(3))
+
+    class Waits(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(4, 4)
+
+        def forward(self, x, wait=None):
+            x = torch.tanh(self.fc(x))
+            if wait is not None:
+                wait()
+            return x
+
+    def first():
+        model(torch.randn(2, 4), lambda: (inside.set(), other_is_in.wait(10)))
+
+    def second():
+        inside.wait(10)
+        model(torch.randn(2, 4), lambda: (other_is_in.set(), first_is_over.wait(10)))
+
+    model = Waits()
+    with dd.Recorder(model, tmp_path / "run", every=1) as rec:
+        threads = [threading.Thread(target=run) for run in (first, second)]
+        for thread in threads:
+            thread.start()
+        threads[0].join(10)
+        first_is_over.set()
+        threads[1].join(10)
+        rec.step()
+        before = [row.fired for row in rec.coverage() if row.layer == "fc:tanh"]
+        model(torch.randn(2, 4)).sum().backward()
+        rec.step()
+        after = [row.fired for row in rec.coverage() if row.layer == "fc:tanh"]
+    assert after == [fired + 1 for fired in before]

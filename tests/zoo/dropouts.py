@@ -253,7 +253,9 @@ NETWORKS = (
     Network("drop_flash", lambda: _Sequences(FlashAttention()), vectors, classify),
     Network("drop_locked", lambda: _Sequences(LockedDropout()), vectors, classify),
     Network("drop_word", WordDropout, _words, classify),
-    Network("drop_weight", lambda: _Sequences(WeightDrop()), vectors, classify, silent=("inner.rnn",)),
+    # In evaluation mode dropout gives the parameter itself, which a module takes for a new parameter of its own.
+    Network("drop_weight", lambda: _Sequences(WeightDrop()), vectors, classify, silent=("inner.rnn",),
+            warns=("gone: inner.rnn.weight_hh_l0",)),
     Network("drop_zoneout", lambda: _Sequences(Zoneout()), vectors, classify),
     Network("drop_gaussian", lambda: _mlp(GaussianDropout(), GaussianDropout()), vectors, classify),
     Network("drop_written", Written, vectors, classify, own_masks=True),

@@ -12,6 +12,7 @@ from typing import Final
 
 from torch import Tensor, nn
 
+from dropdiag.model.inserted import named_inserted
 from dropdiag.model.made_weights import parametrizations_of, parts_of
 from dropdiag.model.names import ROOT, named_modules, weight_layer
 from dropdiag.model.sites import WEIGHT, Site
@@ -74,6 +75,9 @@ class Layers:
         self._strangers: weakref.WeakValueDictionary[int, nn.Module] = weakref.WeakValueDictionary()
         self._modules = dict(named_modules(self.model))  # of a wrapper and what is inside, the latter
         self.names = {id(module): name or ROOT for name, module in named_modules(self.model)}
+        inserted = {id(dropout): name for name, _, dropout in named_inserted(self.model)}
+        self.names |= inserted
+        self._inserted = frozenset(inserted.values())
         self.former = {id(module): name or ROOT for name, module in self.model.named_modules()}
         self._owners: defaultdict[int, list[tuple[nn.Module, str]]] = defaultdict(list)
         self._parametrized: dict[int, tuple[nn.Module, str]] = {}
@@ -177,9 +181,13 @@ class Layers:
 
         ``LAYER:FUNCTION``. Where the layer, or a module around it that the caller is not in, calls such a function
         itself, that one has this name, and the caller's is ``LAYER:FUNCTION@CALLER``. Without a layer:
-        ``CALLER:FUNCTION``.
+        ``CALLER:FUNCTION``. The name of a dropout that was inserted stays its own.
         """
         called_by = self.names[id(caller)]
+        name = self._site_name(layer, caller, function, called_by)
+        return f"{name}@{called_by}" if name in self._inserted else name
+
+    def _site_name(self, layer: Layer | None, caller: nn.Module, function: str, called_by: str) -> str:
         if layer is None:
             return f"{called_by}:{function}"
         if caller is layer.module:

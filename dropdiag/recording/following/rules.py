@@ -12,8 +12,8 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from dropdiag.recording.following.dimensions import Dims
 from dropdiag.recording.following import dimensions as following
+from dropdiag.recording.following.dimensions import Dims
 from dropdiag.recording.following.layers import Layer
 from dropdiag.recording.following.producers import Done, Producers, Rule, Trail
 

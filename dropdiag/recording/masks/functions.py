@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from dropdiag.model.dropouts import DropoutKind, kind_of
+from dropdiag.model.inserted import named_inserted
 from dropdiag.model.rates import plain_rate
 from dropdiag.model.sites import Site, axis_rule_inside, dropout_site
 from dropdiag.probes.base import SiteInfo
@@ -77,7 +78,8 @@ class MaskFunctions:
 
     def look_at(self, model: nn.Module) -> None:
         """Look which modules of a model are dropouts, or have one inside."""
-        self.kinds = {id(m): kind for m in model.modules() if (kind := kind_of(m)) is not None}
+        inserted = (dropout for _, _, dropout in named_inserted(model))
+        self.kinds = {id(m): kind for m in (*model.modules(), *inserted) if (kind := kind_of(m)) is not None}
 
     @property
     def needed(self) -> bool:
@@ -188,7 +190,7 @@ class MaskFunctions:
         info = self.sites[layer]
         if info.site.skipped is not None:
             return None
-        return self._router.located(info, x) if isinstance(x, Tensor) else info
+        return self._reader.located(info, x)
 
     def _own_draw(self, module: nn.Module) -> None:
         layer = self._named(module, "mask", None)

@@ -53,8 +53,7 @@ class MaskBegins(DropdiagHook):
         if kind.by_functions:
             return reader.module_begins(self.info, rate, draws=module.training)
         x = None if kind.unseen else next(tensors((args, kwargs)), None)
-        info = self.info if x is None else self.router.located(self.info, x)
-        return reader.begins(info, x, rate, draws=module.training)
+        return reader.begins(reader.located(self.info, x), x, rate, draws=module.training)
 
 
 class MaskEnds(DropdiagHook):

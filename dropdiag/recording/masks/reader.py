@@ -12,12 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from dropdiag.model.dropouts import DropoutKind, kept_rate, rate_of
+from dropdiag.model.inserted import follow_modes
 from dropdiag.model.rates import may_draw, plain_rate
 from dropdiag.model.sites import Site
 from dropdiag.probes.base import Signal, SiteInfo
 from dropdiag.recording.calls import Call
 from dropdiag.recording.collector import Collector
 from dropdiag.recording.masks.draws import EvaluationDraws
+from dropdiag.recording.masks.places import MaskPlaces
 from dropdiag.recording.notices import Notice
 from dropdiag.recording.passes import PassRouter
 from dropdiag.sketches.dropout import MaskCounter, MaskedPass, NodeNoise
@@ -73,6 +75,7 @@ class MaskReader:
     Attributes
     ----------
     draws : EvaluationDraws
+    places : MaskPlaces
     rates : dict
         The last rate of each (layer, call) that drew, or that would have with another rate than 0.
     unseen : dict
@@ -80,12 +83,14 @@ class MaskReader:
     """
 
     def __init__(self, model: nn.Module, router: PassRouter, train: Collector, *, wanted: bool) -> None:
-        self._router, self._train, self.wanted = router, train, wanted
+        self._model, self._router, self._train, self.wanted = model, router, train, wanted
         self._modules: dict[int, tuple[nn.Module, SiteInfo]] = {}
         self._open: dict[int, Begun] = {}  # of modules whose masks their functions draw
+        self.places = MaskPlaces()
         self.draws = EvaluationDraws(model, router, self._modules)
         self._compiled: dict[str, float | Tensor | None] = {}
         self._seen: set[str] = set()
+        self._dropped: set[str] = set()  # layers whose rate was not 0, now or before
         self.rates: dict[tuple[str, int], float | Tensor | None] = {}
         self.unseen: dict[str, str] = {}
 
@@ -110,6 +115,14 @@ class MaskReader:
     def fail(self, info: SiteInfo, error: Exception) -> None:
         """Disable the probes of dropouts at a site that could not be read."""
         self._train.fail(Signal.DROPOUT, info, error)
+
+    def located(self, info: SiteInfo, x: object) -> SiteInfo:
+        """Return a site with the dimension that counts nodes in its input; note what made that."""
+        if not isinstance(x, Tensor):
+            return info
+        if self._router.trace.on and self._router.following and self._router.producers is not None:
+            self.places.takes(info.site.layer, x, self._router.producers)
+        return self._router.located(info, x)
 
     def begins(self, info: SiteInfo, x: Tensor | None, rate: object, *, draws: bool) -> Begun | None:
         """Take in what a mask is about to be applied to.
@@ -142,13 +155,18 @@ class MaskReader:
         if call is None:
             return None
         self._seen.add(layer)
-        self.rates[layer, call.number] = number
+        self._note_rate(layer, call.number, number)
         begun = Begun(call, number)
         try:
             self._prepare(begun, x)
         except Exception as error:  # noqa: BLE001 - recording must not end the training
             self.fail(info, error)
         return begun
+
+    def _note_rate(self, layer: str, call: int, rate: float | Tensor | None) -> None:
+        self.rates[layer, call] = rate
+        if may_draw(rate):
+            self._dropped.add(layer)
 
     def _prepare(self, begun: Begun, x: Tensor | None) -> None:
         kind = begun.call.info.site.dropout
@@ -177,6 +195,8 @@ class MaskReader:
         if begun.period != begun.call.collector.period:
             return
         info = begun.call.info
+        if self._router.trace.on and self._router.following and not begun.mask_alone:
+            self.places.gives(info.site.layer, result)
         try:
             with torch._C.DisableTorchFunction():
                 masked = self._compared(begun, result)
@@ -235,13 +255,14 @@ class MaskReader:
 
     def forward_begins(self) -> None:
         """Keep the rates as they stand, for the dropouts that turn out to be compiled."""
-        if Notice.COMPILED not in self._router.notices:
+        if Notice.COMPILED not in self._router.notices or not (self._router.evaluating or self.counting):
             return
+        follow_modes(self._model)  # those of inserted dropouts, which compiled code sets as it runs
         at_work = [(module, info) for module, info in self._modules.values() if module.training]
         if self._router.evaluating:
             if any(may_draw(plain_rate(rate_of(module))) for module, _ in at_work):
                 self.draws.by_dropout()
-        elif self.counting:
+        else:
             self._compiled = {info.site.layer: _rate(info, module) for module, info in at_work}
 
     def step_ends(self) -> None:
@@ -257,15 +278,15 @@ class MaskReader:
     def _record_compiled(self, info: SiteInfo, rate: float | Tensor | None) -> None:
         layer = info.site.layer
         self._router.passes[layer, 0] += 1
-        self.rates[layer, 0], self.unseen[layer] = rate, COMPILED
+        self._note_rate(layer, 0, rate)
+        self.unseen[layer] = COMPILED
         self._train.feed(Signal.DROPOUT, info, 0, MaskedPass(rate))
 
     # Words for coverage ------------------------------------------------------------------------------------------
 
     def at_rate_0(self, site: Site) -> bool:
         """Whether a dropout has dropped nothing so far, as its rate is 0."""
-        known = [rate for (layer, _), rate in self.rates.items() if layer == site.layer]
-        return not any(may_draw(rate) for rate in [*known, self._rate_now(site)])
+        return site.layer not in self._dropped and not may_draw(self._rate_now(site))
 
     def _rate_now(self, site: Site) -> float | Tensor | None:
         try:

@@ -9,7 +9,8 @@ from typing import Final, TypeAlias
 from torch import Tensor, nn
 
 from dropdiag.model.hook_base import why_unhookable
-from dropdiag.model.made_weights import parts_of
+from dropdiag.model.inserted import inserted_in
+from dropdiag.model.names import named_modules
 from dropdiag.model.sites import WEIGHT, Site, survey
 
 NAMED: Final = 5
@@ -72,7 +73,8 @@ class ModuleWatch:
     def change(self, before: Sequence[Site]) -> Change:
         """Survey the model again, and compare it with the sites of before."""
         known = {_key(site): site for site in before}
-        refused = {name: reason for name, module, _ in self._known if (reason := why_unhookable(module))}
+        named = named_modules(self._model)  # as in Site.path, without what wrappers add
+        refused = {name: reason for name, module in named if (reason := why_unhookable(module))}
         now = [self._as_known(site, known, refused) for site in survey(self._model)]
         keys, modules = {_key(site) for site in now}, {id(module) for _, module, _ in self._known}
         rest = [site for site in before if _key(site) not in keys and id(site.module) in modules]
@@ -95,10 +97,11 @@ class ModuleWatch:
 
 def _structure(model: nn.Module) -> Structure:
     # A parameter may be None and get a value later. The table is private; named_parameters() takes three times as long.
-    return [
-        (name, module, [key for key, value in module._parameters.items() if value is not None])
-        for name, module in model.named_modules()
-    ]
+    found = []
+    for name, module in model.named_modules():
+        found.append((name, module, [key for key, value in module._parameters.items() if value is not None]))
+        found += [(f"{name}:{hook.name}", hook.dropout, []) for hook in inserted_in(module)]
+    return found
 
 
 def _same(a: tuple[str, nn.Module, list[str]], b: tuple[str, nn.Module, list[str]]) -> bool:
@@ -111,17 +114,14 @@ def _key(site: Site) -> tuple[object, ...]:
 
 def _is_computed(site: Site) -> bool:
     """Whether a weight is no parameter any more, but still what its layer uses."""
-    # prune and spectral norm put a tensor that they compute in its place, FSDP does so for the time of a pass. A
-    # dropout that is off gives back the raw weight itself, which is then registered under both names.
-    held = site.module._parameters.get(site.parameter)
-    if held is not None:
-        return any(site.module._parameters[part] is held for part in parts_of(site.module, [site.parameter]))
+    # prune and spectral norm put a tensor that they compute in its place, FSDP does so for the time of a pass.
     is_parameter = site.kind != WEIGHT or site.parameter in site.module._parameters
     return not is_parameter and isinstance(site.module.__dict__.get(site.parameter), Tensor)
 
 
 def _names(sites: Sequence[Site]) -> dict[str, None]:
-    return dict.fromkeys(site.layer for site in sites if site.recordable)
+    # What an intervention put in or took out is told in run.json.
+    return dict.fromkeys(site.layer for site in sites if site.recordable and not site.inserted)
 
 
 def _listed(names: Sequence[str]) -> str:

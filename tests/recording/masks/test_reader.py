@@ -487,6 +487,17 @@ def test_a_mask_by_hand_is_listed_as_not_measured(mask, tmp_path):
     assert rows == []
 
 
+def test_a_dropout_that_was_switched_off_is_recorded_still(tmp_path):
+    model = nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.5))
+    with dd.Recorder(model, tmp_path, every=1) as rec:
+        for rate in (0.5, 0.0):
+            model[1].p = rate
+            model(torch.ones(2, 4)).sum().backward()
+            rec.step()
+        [row] = [row for row in rec.coverage() if row.kind == "dropout"]
+    assert (row.fired, row.expected, row.skipped, row.dropout) == (2, True, None, "rate 0, grain element")
+
+
 def test_dropouts_at_rate_0_are_counted_in_one_line(tmp_path):
     dropouts = [nn.Dropout(0.0) for _ in range(20)]
     run, rows = record(nn.Sequential(*dropouts, nn.Linear(6, 2), nn.Dropout(0.5)), ROWS, tmp_path / "run")
