@@ -265,6 +265,8 @@ class Session:
             self._held_out.begin(phase, scheduled=True)
             try:
                 yield
+                if self.closed:  # in the middle of the evaluation, by detach() say
+                    return
                 begun = clock()
                 self._follow_changes(self.completed)
                 self._warn_of_evaluation(name)

@@ -158,6 +158,17 @@ def test_a_recorder_that_is_held_is_in_use_and_blocks(tmp_path):
     assert json.loads((tmp_path / "run" / "run.json").read_text())["state"] == "completed"
 
 
+def test_detach_in_an_evaluation_ends_it_without_a_word(tmp_path, recwarn):
+    model = mlp()
+    rec = dd.Recorder(model, tmp_path / "run")
+    train(model, 1, rec)
+    with rec.evaluation():
+        model.eval()(torch.ones(2, 12))
+        assert dd.detach(model) == [tmp_path / "run"]
+    assert not recwarn.list
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["state"] == "interrupted"
+
+
 def test_detach_closes_what_is_on_a_model_and_its_parts(tmp_path):
     model = nn.Sequential(mlp(), nn.Sequential(nn.Linear(3, 3), nn.Tanh()))
     recs = [dd.Recorder(model[0], tmp_path / "a"), dd.Recorder(model[1], tmp_path / "b")]
