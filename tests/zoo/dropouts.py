@@ -254,8 +254,7 @@ NETWORKS = (
     Network("drop_locked", lambda: _Sequences(LockedDropout()), vectors, classify),
     Network("drop_word", WordDropout, _words, classify),
     # In evaluation mode dropout gives the parameter itself, which a module takes for a new parameter of its own.
-    Network("drop_weight", lambda: _Sequences(WeightDrop()), vectors, classify, silent=("inner.rnn",),
-            warns=("gone: inner.rnn.weight_hh_l0",)),
+    Network("drop_weight", lambda: _Sequences(WeightDrop()), vectors, classify, silent=("inner.rnn",)),
     Network("drop_zoneout", lambda: _Sequences(Zoneout()), vectors, classify),
     Network("drop_gaussian", lambda: _mlp(GaussianDropout(), GaussianDropout()), vectors, classify),
     Network("drop_written", Written, vectors, classify, own_masks=True),
