@@ -39,8 +39,7 @@ class MaskedPass(NamedTuple):
 class MaskCounter:
     """Counts what a mask replaces, from the values before it and those after it.
 
-    Keeps one boolean (of integers a copy) of what it was given, as the dropout may work in place; where it multiplies
-    each unit by 0 or by another factor, a number: what is not 0 after it was not 0 before.
+    Keeps one boolean (of integers a copy) of what it was given, as the dropout may work in place.
 
     Parameters
     ----------
@@ -52,21 +51,15 @@ class MaskCounter:
         Whether one mask holds for all positions of a sequence, the first or the second dimension.
     replacement : float
         What a dropped unit is set to, on the scale of `x`.
-    multiplies : bool
-        Whether each unit is multiplied by itself, by 0 or by another factor.
     """
 
-    __slots__ = ("before", "ids", "leading", "live", "locked", "shape")
+    __slots__ = ("ids", "leading", "live", "locked", "shape")
 
-    def __init__(
-        self, x: Tensor, leading: int, *, locked: bool = False, replacement: float = 0.0, multiplies: bool = False
-    ) -> None:
+    def __init__(self, x: Tensor, leading: int, *, locked: bool = False, replacement: float = 0.0) -> None:
         x = x.detach()
         self.shape, self.leading, self.locked = x.shape, leading, locked
         self.ids = x.clone() if x.dtype in _INTEGERS else None
-        alone = multiplies and self.ids is None and replacement == 0 and not locked and leading == x.ndim
-        self.before = torch.count_nonzero(x) if alone else None
-        self.live = None if alone else _differs(x, replacement)
+        self.live = _differs(x, replacement)
 
     def count(self, y: Tensor, replaced: float | Tensor = 0.0, prefix: int = 0) -> tuple[Number, Number] | None:
         """Return how many units were replaced, and how many could have been; None where that cannot be seen.
@@ -84,17 +77,13 @@ class MaskCounter:
             return self._tokens_left_out(y, prefix)
         if self.ids is not None:
             return _replaced_tokens(self.ids, y)
-        if self.before is not None:
-            counted = number(self.before)
-            return counted - number(torch.count_nonzero(y)), counted
-        assert self.live is not None  # noqa: S101 - one of the two is kept
         live, kept = self.live, _differs(y.detach(), replaced)
         if self.locked and y.ndim > 2:
             return _likelier([(live.any(d), kept.any(d)) for d in (0, 1)])
         if self.leading < y.ndim:
             live, kept = live.flatten(self.leading).any(-1), kept.flatten(self.leading).any(-1)
-        those, remaining = live.sum(), (live & kept).sum()
-        return number(those - remaining), number(those)
+        counted, remaining = live.sum(), (live & kept).sum()
+        return number(counted - remaining), number(counted)
 
     def _tokens_left_out(self, y: Tensor, prefix: int) -> tuple[Number, Number] | None:
         alike = y.ndim == len(self.shape) >= 2 and y.shape[0] == self.shape[0] and y.shape[2:] == self.shape[2:]
@@ -132,19 +121,20 @@ def _likelier(units: list[tuple[Tensor, Tensor]]) -> tuple[Number, Number]:
 class NodeNoise:
     """Noise that masks put on each node, beside its variance over the data, in float64.
 
-    Error: that of float64, some 1e-14 relative; a constant node has variance 0 exactly. Memory: three numbers a node.
+    Error: that of float64 sums about a value of each node, some 1e-14 relative; a constant node has variance 0 exactly.
+    Memory: four numbers a node.
 
     Attributes
     ----------
     n : int
         Samples.
-    mean, m2 : Tensor of float64, shape (nodes,)
-        Mean over the samples, and sum of squares about it.
+    shift, first, second : Tensor of float64, shape (nodes,)
+        A value s of each node, and sum (h - s), sum (h - s)**2 over the samples.
     noise : Tensor of float64, shape (nodes,)
         Sum over the samples of the variance over masks.
     """
 
-    __slots__ = ("m2", "mean", "n", "noise")
+    __slots__ = ("first", "n", "noise", "second", "shift")
 
     def __init__(self, values: Tensor, axis: int | tuple[int, ...], factor: float, about: float = 0.0) -> None:
         """Take in the values of a pass before its mask.
@@ -160,40 +150,34 @@ class NodeNoise:
         axes = (axis,) if isinstance(axis, int) else axis
         nodes = math.prod(values.shape[a] for a in axes)
         rows = values.detach().movedim(axes, tuple(range(-len(axes), 0))).reshape(-1, nodes)
-        self.n, parts = 0, torch.split(rows, max(CHUNK // max(nodes, 1), 1))
-        self.mean = self.m2 = rows.new_zeros(nodes, dtype=torch.float64)
-        for part in parts if rows.numel() else ():  # widened a part at a time
-            variance, mean = torch.var_mean(part.double(), 0, correction=0)
-            self._add(part.shape[0], mean, variance.mul_(part.shape[0]))
-        off = self.mean - about if about else self.mean
-        self.noise = (self.m2 + off.square().mul_(self.n)).mul_(factor)
-
-    def _add(self, n: int, mean: Tensor, m2: Tensor) -> None:
-        """Take in the moments of other samples (Chan, Golub and LeVeque, 1979)."""
-        if not self.n:
-            self.n, self.mean, self.m2 = n, mean, m2
-            return
-        off, total = mean - self.mean, self.n + n
-        self.m2 = self.m2 + m2 + off.square() * (self.n * n / total)
-        self.mean, self.n = self.mean + off * (n / total), total
+        self.n = rows.shape[0]
+        self.shift = rows[0].double() if self.n else rows.new_zeros(rows.shape[1], dtype=torch.float64)
+        self.first, self.second = torch.zeros_like(self.shift), torch.zeros_like(self.shift)
+        for part in torch.split(rows, max(CHUNK // max(rows.shape[1], 1), 1)):
+            d = part.double() - self.shift
+            self.first += d.sum(0)
+            self.second += d.square_().sum(0)
+        off = self.shift - about
+        self.noise = factor * (self.second + 2 * off * self.first + self.n * off**2)
 
     def merge(self, other: NodeNoise) -> None:
         """Take in what another has seen."""
-        self._add(other.n, other.mean, other.m2)
+        off = other.shift - self.shift
+        self.second = self.second + other.second + 2 * off * other.first + other.n * off**2
+        self.first = self.first + other.first + other.n * off
         self.noise = self.noise + other.noise
+        self.n += other.n
 
     def finite(self) -> Tensor:
         """Return whether all values are finite, a boolean: 0 times another value is NaN, so its mask cannot be seen."""
-        return self.mean.sum().isfinite()
+        return self.first.sum().isfinite()
 
     def ratio(self) -> float | Tensor | None:
         """Return noise over variance, averaged over the nodes that vary; None (a tensor: NaN) where none does."""
-        varies = self.m2 != 0  # NaN does: a diverged node is not left out
-        # Both are sums over the same samples.
-        mean = torch.where(varies, self.noise / self.m2, 0.0).sum() / torch.count_nonzero(varies)
-        if not mean.is_cpu:
-            return mean
-        return None if (found := mean.item()) != found and not bool(varies.any()) else found
+        variance = self.second - self.first**2 / max(self.n, 1)
+        varies = variance != 0  # NaN does: a diverged node is not left out
+        mean = torch.where(varies, self.noise / variance, 0.0).sum() / varies.sum()
+        return (mean.item() if bool(varies.any()) else None) if mean.is_cpu else mean
 
 
 class DropoutSketch:

@@ -185,8 +185,7 @@ class MaskReader:
         if begun.unpads:
             x, whole = begun.call.unpadded(x), x
             leading = max(leading - (whole.ndim - x.ndim), 1)
-        multiplies = kind.grain == "element" and kind.mask_variance is not None
-        begun.counter = MaskCounter(x, leading, locked=kind.locked, replacement=kind.replacement, multiplies=multiplies)
+        begun.counter = MaskCounter(x, leading, locked=kind.locked, replacement=kind.replacement)
         p = begun.rate
         if kind.noise_to_signal is not None and isinstance(p, float) and 0 < p < 1 and x.ndim and x.is_floating_point():
             begun.noise = NodeNoise(x, site.node_axis(axis), kind.noise_to_signal(p), kind.replacement)
