@@ -111,7 +111,7 @@ class PassRouter:
         self._leaves: list[RemovableHandle] = []
         self.passes: Counter[tuple[str, int]] = Counter()
         self.trace = ForwardTrace()
-        self.compiled_begins: Callable[[], object] = bool
+        self.compiled_begins: Callable[[], object] = _nothing
         self._next: Counter[str] = Counter()
         self.recomputations = Recomputations()
         self.padding = PaddingLog()
@@ -200,10 +200,6 @@ class PassRouter:
         self.backward.node = None
         while self._leaves:
             self._leaves.pop().remove()
-
-    def active(self, training: bool) -> bool:
-        """Whether passes in this mode can be recorded at all right now."""
-        return training is not self.evaluating
 
     def net_value(self, info: SiteInfo, z: Tensor, *, training: bool, gradients: bool) -> Call | None:
         """Take in a net value; return the call it belongs to, or None where the pass is not recorded."""

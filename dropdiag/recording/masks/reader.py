@@ -25,7 +25,6 @@ from dropdiag.recording.passes import PassRouter
 from dropdiag.sketches.dropout import MaskCounter, MaskedPass, NodeNoise
 from dropdiag.sketches.native import PLAIN
 
-NESTED: Final = 64
 COMPILED: Final = "the mask is drawn inside torch.compile"
 SUBCLASS: Final = "its input is a tensor subclass, nested or sparse, which is not read"
 OTHER_SHAPE: Final = "what comes out is not what goes in under a mask"
