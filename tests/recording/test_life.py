@@ -19,6 +19,7 @@ from torch import nn
 
 import dropdiag as dd
 from dropdiag.errors import ArgumentError, DropdiagWarning, RunError
+from dropdiag.recording.session import Session
 from dropdiag.recording.watching import open_runs
 from tests.networks import batches, mlp, train
 from tests.test_training import histogram
@@ -35,6 +36,10 @@ def ended(path, seconds=20.0):
     while (meta := json.loads((path / "run.json").read_text()))["state"] == "running" and time.monotonic() < until:
         time.sleep(0.01)
     return meta
+
+
+def threads(name):
+    return [thread for thread in threading.enumerate() if thread.name.startswith(name)]
 
 
 def flow_steps(path):
@@ -188,7 +193,15 @@ def test_detach_closes_what_is_on_a_model_and_its_parts(tmp_path):
         dd.detach(3)
 
 
-def test_a_recorder_lost_in_the_middle_of_a_forward_pass_leaves_no_mode_behind(tmp_path):
+def test_a_recorder_lost_in_the_middle_of_a_forward_pass_leaves_no_mode_behind(tmp_path, monkeypatch):
+    seen, asked = threading.Event(), Session.in_forward_pass.fget
+
+    def sees(session):
+        seen.set()
+        return asked(session)
+
+    monkeypatch.setattr(Session, "in_forward_pass", property(sees))
+
     class Careless(nn.Module):
         def __init__(self):
             super().__init__()
@@ -197,7 +210,7 @@ def test_a_recorder_lost_in_the_middle_of_a_forward_pass_leaves_no_mode_behind(t
         def forward(self, x):
             h = torch.tanh(self.body(x))
             self.held.clear()
-            time.sleep(0.2)  # long enough for the thread that closes the run
+            assert seen.wait(60)  # until the thread that closes the run waits for this pass
             return torch.tanh(h)
 
     model = Careless()
@@ -216,10 +229,9 @@ def test_no_thread_stays_when_nothing_is_open(tmp_path):
     rec = dd.Recorder(mlp(), tmp_path / "run")
     assert "dropdiag-closer" in {thread.name for thread in threading.enumerate()}
     rec.close()
-    deadline = time.monotonic() + 10
-    while any(t.name.startswith("dropdiag") for t in threading.enumerate()) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert not [t.name for t in threading.enumerate() if t.name.startswith("dropdiag")]
+    for thread in threads("dropdiag"):
+        thread.join(60)
+    assert not threads("dropdiag")
     assert not open_runs._runs
 
 
@@ -281,11 +293,9 @@ def test_a_recorder_that_cannot_begin_leaves_nothing(tmp_path, monkeypatch):
     assert [p.name for p in tmp_path.iterdir()] == ["empty"]
     assert not any((tmp_path / "empty").iterdir())
     monkeypatch.undo()
-    for _ in range(500):
-        if not [t for t in threading.enumerate() if t.name.startswith("dropdiag-writer")]:
-            break
-        time.sleep(0.01)
-    assert not [t for t in threading.enumerate() if t.name.startswith("dropdiag-writer")]
+    for thread in threads("dropdiag-writer"):
+        thread.join(60)
+    assert not threads("dropdiag-writer")
     dd.Recorder(model, tmp_path / "run").close()
 
 
