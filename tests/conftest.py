@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
+import torch
 from hypothesis import settings
 
 settings.register_profile("dropdiag", deadline=None)  # a busy machine is no error
@@ -11,3 +14,11 @@ settings.load_profile("dropdiag")
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(7)
+
+
+@pytest.fixture
+def fresh_compiler() -> Iterator[None]:
+    """No graph of another test counts, and none of this one stays."""
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()

@@ -16,16 +16,10 @@ import dropdiag as dd
 from dropdiag.errors import DropdiagWarning
 from tests.zoo.from_timm import VisionTransformer  # the module makes torchvision importable, as transformers tries
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning:torch"
-)
-
-
-@pytest.fixture(autouse=True)
-def _fresh_compiler():
-    torch._dynamo.reset()
-    yield
-    torch._dynamo.reset()
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning:torch"),
+    pytest.mark.usefixtures("fresh_compiler"),
+]
 
 
 @dataclasses.dataclass

@@ -7,7 +7,8 @@ from torch import nn
 from torch.nn.modules import module as every_module
 
 import dropdiag as dd
-from tests.recording.compiled.test_operators import _fresh_compiler  # noqa: F401
+
+pytestmark = pytest.mark.usefixtures("fresh_compiler")
 
 
 class Sees(nn.Tanh):

@@ -7,7 +7,7 @@ import pytest
 from tests.recording import test_compiled_outputs
 from tests.recording.test_compiled_outputs import assert_outputs_are_the_same, language_model, token_classifier, vision
 
-pytestmark = [test_compiled_outputs.pytestmark, pytest.mark.slow]
+pytestmark = [*test_compiled_outputs.pytestmark, pytest.mark.slow]
 
 
 @pytest.mark.parametrize("build", [token_classifier, language_model, vision])

@@ -7,14 +7,10 @@ from torch import nn
 import dropdiag as dd
 from dropdiag.recording.compiled.order import LayerRuns
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning:torch")
-
-
-@pytest.fixture(autouse=True)
-def _fresh_compiler():
-    torch._dynamo.reset()
-    yield
-    torch._dynamo.reset()
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning:torch"),
+    pytest.mark.usefixtures("fresh_compiler"),
+]
 
 
 class Block(nn.Module):
