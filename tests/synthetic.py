@@ -162,6 +162,7 @@ def _held_out(made: Content, steps: int, phase: str, *, shares: bool) -> list[Sc
             ("participation_ratio", ratio),
             ("effective_rank", (90 + ratio) / 2),
             ("node_correlation_samples", SAMPLES),
+            ("node_correlation_items", SAMPLES),
             ("node_correlation_nodes", 90),
             ("constant_nodes", 2),
         ):

@@ -11,6 +11,7 @@ import pandas as pd
 
 from dropdiag.analysis.baseline import certain
 from dropdiag.analysis.claims.claims import Claims, claims
+from dropdiag.analysis.compare.copies import distinct
 from dropdiag.analysis.compare.gather import gather
 from dropdiag.analysis.compare.lenient import Problems, opened
 from dropdiag.analysis.compare.matching import (
@@ -83,9 +84,10 @@ def compare(
     baseline: str | None = None,
     layers: Sequence[str] | None = None,
     match: Mapping[str, str] | None = None,
-    confidence: float = 0.95,
+    alpha: float = 0.05,
     seed: int = 0,
     on_unreadable: str = "warn",
+    confidence: float = _UNSET,
     n_boot: int = _UNSET,
 ) -> Comparison:
     """Compare conditions with a baseline: how large each effect is, and how sure over seeds.
@@ -103,12 +105,14 @@ def compare(
         Layers of the baseline; all by default.
     match : mapping of str to str, optional
         Layer of the baseline -> layer of the other conditions, where neither name nor position tells.
-    confidence : float
-        Of the intervals, in (0, 1).
+    alpha : float
+        The one level, in (0, 1): intervals cover 1 - alpha, and alpha is the greatest p of a claim's verdict.
     seed : int
         Of all that is drawn: the same runs give the same numbers.
     on_unreadable : {"warn", "raise", "ignore"}
         What to do with what is named in ``problems``.
+    confidence : float
+        Former name of 1 - alpha.
     n_boot : int
         Ignored, and gone in the next version: intervals are Student's t whatever the number of runs.
 
@@ -118,17 +122,19 @@ def compare(
         Its ``table`` has columns condition, baseline; layer (None for scalars of the network), call; quantity,
         measure; scale ("log ratio", "difference" or "distance"), unit; effect, low, high, interval ("t", "none");
         value, baseline_value (means over runs); null, baseline_null (what independent nodes would give);
-        p, p_attainable (the smallest that so many seeds can give), p_holm (over layers), test ("sign flip",
-        "permutation", "none"); n, n_baseline, paired; steps (last training step of the gradient flow); note.
+        p, p_attainable (the smallest that so many seeds can give), p_t (Student's or Welch's), p_holm (of p, over
+        layers), test ("sign flip", "permutation", "none"); n, n_baseline, paired; steps (last training step of the
+        gradient flow); note.
 
         Measures: gradient_flow (log ratio of the means over the training steps that the completed runs of the two
         conditions share; runs that have not reached the last of them, or diverged, are left out and named),
-        saturation_share, abs_correlation, participation_ratio, effective_rank, weight_excess_kurtosis,
-        weight_ks_normal, weight_shape_distance (differences), weight_w1, net_value_w1 (distances between the seeds'
-        pooled distributions), and of each scalar of the network final:NAME, best:NAME and epochs_to_best:NAME
-        (differences). Every other quantity that a probe records, your own too, comes under its own name on the scale
-        that it carries (`Quantity.scale`): a scalar of layers by its last value, or in training by the mean over the
-        last tenth of its rows, a histogram as NAME_w1.
+        saturation_share, abs_correlation, correlation_squared and correlation_variance (corrected for the number of
+        samples), correlation_sd, participation_ratio, effective_rank, excess_net_variance, weight_excess_kurtosis,
+        weight_ks_normal, weight_shape_distance, weight_scale_distance, weight_w1_from_start (differences), weight_w1,
+        net_value_w1 (distances between the seeds' pooled distributions), and of each scalar of the network final:NAME,
+        best:NAME and epochs_to_best:NAME (differences). Every other quantity that a probe records, your own too, comes
+        under its own name on the scale that it carries (`Quantity.scale`): a scalar of layers by its last value, or in
+        training by the mean over the last tenth of its rows, a histogram as NAME_w1.
 
     Raises
     ------
@@ -149,7 +155,7 @@ def compare(
     effect, no interval and no p. Intervals are Student's t over seeds. docs/claims.md has the formulas, the measured
     coverage, and how each number misleads.
     """
-    settings = _settings(n_boot, confidence, seed, on_unreadable)
+    settings = _settings(alpha, confidence, n_boot, seed, on_unreadable)
     every, problems = opened(runs)
     base = _baseline(every, baseline, problems)
     check_match(every, base, match)
@@ -161,7 +167,8 @@ def compare(
     matches = {name: matched(every, base, name, match) for name in every.conditions if name != base}
     ranges, quantities = step_ranges(every), quantities_of_runs(every)
     found = gather(every, quantities, problems, {one.until for one in ranges.values()})
-    values, histograms = (_as_in_baseline(frame, matches) for frame in found)
+    every, *frames = distinct(every, *found, problems)
+    values, histograms = (_as_in_baseline(frame, matches) for frame in frames)
     names = tuple(name for name in known if name in wanted)  # in network order, whatever order they were asked for in
     called = {name: beside.layers for name, beside in matches.items()}
     places = of_condition(every, base).places
@@ -173,15 +180,19 @@ def compare(
     return Comparison(**vars(measurements), table=as_table(rows), unmatched=as_frame(matches), problems=tuple(problems))
 
 
-def _settings(n_boot: Any, confidence: float, seed: int, on_unreadable: str) -> CompareSettings:
+def _settings(alpha: float, confidence: Any, n_boot: Any, seed: int, on_unreadable: str) -> CompareSettings:
     if n_boot is not _UNSET:
         message = "compare(n_boot=) is ignored: intervals are Student's t. Leave it out; the next version refuses it"
         warnings.warn(message, DeprecationWarning, stacklevel=3)
-    if not 0.0 < confidence < 1.0:
-        raise ArgumentError(f"confidence must lie between 0 and 1, got {confidence!r}")
+    if confidence is not _UNSET:
+        message = f"compare(confidence={confidence!r}) is now alpha=, the one level: write 1 - {confidence!r}"
+        warnings.warn(message, DeprecationWarning, stacklevel=3)
+        if not 0.0 < confidence < 1.0:
+            raise ArgumentError(f"confidence must lie between 0 and 1, got {confidence!r}")
+        alpha = 1.0 - confidence
     if on_unreadable not in ("warn", "raise", "ignore"):
         raise ArgumentError(f"on_unreadable must be 'warn', 'raise' or 'ignore', got {on_unreadable!r}")
-    return CompareSettings(confidence, seed)
+    return CompareSettings(alpha, seed)
 
 
 def _baseline(runs: Runs, baseline: str | None, problems: Problems) -> str:

@@ -9,6 +9,7 @@ not small.
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -132,6 +133,54 @@ def null_effective_rank(nodes: float, samples: float) -> float:
         return float("nan")
     least, most = sorted((nodes, samples - 1.0))
     return float(least * np.exp(-least / (2.0 * most)))
+
+
+class PairMoments(NamedTuple):
+    """Moments of r over the pairs of one layer's nodes.
+
+    Attributes
+    ----------
+    mean, mean_abs, square : float
+        Means of r, |r| and r^2; NaN without a pair.
+    """
+
+    mean: float
+    mean_abs: float
+    square: float
+
+    @classmethod
+    def of(cls, low: NDArray[np.float64], high: NDArray[np.float64], counts: NDArray[np.int64]) -> PairMoments:
+        """Take them from a histogram; each r lies at its bin's centre, within 1/128 of itself."""
+        if not counts.size:
+            return cls(float("nan"), float("nan"), float("nan"))
+        share, r = counts / counts.sum(), 0.5 * (low + high)
+        return cls(float(share @ r), float(share @ np.abs(r)), float(share @ (r * r)))
+
+    @property
+    def sd(self) -> float:
+        """Standard deviation of r over pairs: the width of its distribution."""
+        return float(np.sqrt(max(self.square - self.mean**2, 0.0)))
+
+    def corrected_square(self, items: float) -> float:
+        """Mean r^2 without what finitely many samples add: ``1 - (1 - r^2) (n - 1) / (n - 2)`` (Ezekiel 1930).
+
+        Parameters
+        ----------
+        items : float
+            Number n of independent samples.
+
+        Returns
+        -------
+        float
+            0 on average for independent nodes, whatever n is, so it may be negative; NaN below 3 samples or where
+            their number is not known. Positions of one item count as one sample: where they are in fact independent of
+            each other, too much is taken off, the same from all runs of one held-out set.
+        """
+        return float(1.0 - (1.0 - self.square) * (items - 1.0) / (items - 2.0)) if items >= 3 else float("nan")
+
+    def corrected_variance(self, items: float) -> float:
+        """Variance of r over pairs, corrected in the same way: `corrected_square` less the square of the mean."""
+        return self.corrected_square(items) - self.mean**2
 
 
 def mean_abs(low: NDArray[np.float64], high: NDArray[np.float64], counts: NDArray[np.int64]) -> float:

@@ -10,7 +10,7 @@ from typing import TypeAlias
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import stdtrit
+from scipy.special import stdtr, stdtrit
 
 from dropdiag.store.reader import Runs
 
@@ -46,6 +46,63 @@ def over_seeds(frame: pd.DataFrame, by: Sequence[str], values: Sequence[str]) ->
     return pd.DataFrame({**columns, "seeds": groups.size(), "missing": missing}).reset_index()
 
 
+@dataclass(frozen=True)
+class Estimate:
+    """A mean, or a difference of independent means, with its standard error.
+
+    Attributes
+    ----------
+    effect : float
+    error : float
+        Standard error; NaN where a sample has fewer than two values.
+    degrees : float
+        Degrees of freedom: Student's n - 1, or those of Welch and Satterthwaite.
+    """
+
+    effect: float
+    error: float = float("nan")
+    degrees: float = float("nan")
+
+    @classmethod
+    def of(cls, effect: float, squares: Sequence[float], sizes: Sequence[int]) -> Estimate:
+        """Take an effect that is a sum or difference of independent means.
+
+        Parameters
+        ----------
+        effect : float
+        squares : sequence of float
+            Squared standard error of each mean.
+        sizes : sequence of int
+            Number of values behind each, at least 2.
+        """
+        total = sum(squares)
+        if total == 0.0:  # the degrees of freedom would be 0 / 0
+            return cls(effect, 0.0, float(sum(sizes) - len(sizes)))
+        parts = (square**2 / (size - 1) for square, size in zip(squares, sizes, strict=True))
+        return cls(effect, float(total**0.5), float(total**2 / sum(parts)))
+
+    @classmethod
+    def of_means(cls, samples: Sequence[Floats]) -> Estimate:
+        """Take the sum of the means of independent samples; NaN where one is empty."""
+        if not all(x.size for x in samples):
+            return cls(float("nan"))
+        effect = float(sum(x.mean() for x in samples))
+        if min(x.size for x in samples) < 2:
+            return cls(effect)
+        return cls.of(effect, [float(x.var(ddof=1)) / x.size for x in samples], [x.size for x in samples])
+
+    def interval(self, level: float) -> tuple[float, float]:
+        """Return the two-sided t interval; ``level`` is its coverage, if the values are normal."""
+        half = float(stdtrit(self.degrees, 0.5 + level / 2.0)) * self.error if self.error else self.error
+        return self.effect - half, self.effect + half
+
+    def p(self, threshold: float = 0.0) -> float:
+        """Return Student's (Welch's) two-sided p that the truth is the threshold; NaN without an error of its own."""
+        if not self.error > 0.0:  # values that do not differ: t would be infinite, or 0 / 0
+            return float("nan")
+        return float(2.0 * stdtr(self.degrees, -abs(self.effect - threshold) / self.error))
+
+
 def t_interval(values: ArrayLike, level: float = 0.95) -> tuple[float, float, float]:
     """Mean and its two-sided Student t interval.
 
@@ -62,48 +119,12 @@ def t_interval(values: ArrayLike, level: float = 0.95) -> tuple[float, float, fl
         The interval is NaN for fewer than two replicates, the mean for none.
     """
     x = np.asarray(values, dtype=np.float64)
-    return _of_means([x[~np.isnan(x)]], level)
+    estimate = Estimate.of_means([x[~np.isnan(x)]])
+    return estimate.effect, *estimate.interval(level)
 
 
-def _of_means(samples: Sequence[Floats], level: float) -> tuple[float, float, float]:
-    """Sum of the means of independent samples, and its t interval."""
-    if not all(x.size for x in samples):
-        return float("nan"), float("nan"), float("nan")
-    effect = float(sum(x.mean() for x in samples))
-    if min(x.size for x in samples) < 2:
-        return effect, float("nan"), float("nan")
-    squares = [float(x.var(ddof=1)) / x.size for x in samples]
-    return effect, *interval_about(effect, squares, [x.size for x in samples], level)
-
-
-def interval_about(effect: float, squares: Sequence[float], sizes: Sequence[int], level: float) -> tuple[float, float]:
-    """Return a t interval about an effect that is a sum or difference of independent means.
-
-    Parameters
-    ----------
-    effect : float
-    squares : sequence of float
-        Squared standard error of each mean.
-    sizes : sequence of int
-        Number of values behind each, at least 2.
-    level : float
-        Coverage, if the values are normal.
-
-    Returns
-    -------
-    low, high : float
-        With the degrees of freedom of Welch and Satterthwaite, which for one mean are Student's n - 1.
-    """
-    total = sum(squares)
-    if total == 0.0:  # the degrees of freedom would be 0 / 0
-        return effect, effect
-    degrees = total**2 / sum(square**2 / (size - 1) for square, size in zip(squares, sizes, strict=True))
-    half = float(stdtrit(degrees, 0.5 + level / 2.0)) * total**0.5
-    return effect - half, effect + half
-
-
-def difference(condition: Floats, baseline: Floats, *, paired: bool, level: float = 0.95) -> tuple[float, float, float]:
-    """Difference of two means and its t interval: Student's of the paired differences, or Welch's.
+def difference(condition: Floats, baseline: Floats, *, paired: bool) -> Estimate:
+    """Difference of two means: of the paired differences, or of independent samples (Welch).
 
     Parameters
     ----------
@@ -111,15 +132,13 @@ def difference(condition: Floats, baseline: Floats, *, paired: bool, level: floa
         One finite value a run.
     paired : bool
         Whether value i of both is of the same seed.
-    level : float
-        Coverage, if the values are normal.
 
     Returns
     -------
-    difference, low, high : float
-        The interval is NaN for fewer than two values on a side, the difference for none.
+    Estimate
+        Without an error for fewer than two values on a side.
     """
-    return t_interval(condition - baseline, level) if paired else _of_means([condition, -baseline], level)
+    return Estimate.of_means([condition - baseline] if paired else [condition, -baseline])
 
 
 @dataclass(frozen=True)
@@ -234,6 +253,7 @@ def ratio_to_baseline(values: Mapping[str, float], pairing: SeedPairing) -> dict
         runs are not paired and both sides are taken as independent samples, as `dropdiag.compare` does).
     """
     used, mine, theirs = sides_of(values, pairing, logs=True)
-    ratio, low, high = np.exp(difference(mine, theirs, paired=used.paired))
+    found = difference(mine, theirs, paired=used.paired)
+    ratio, low, high = np.exp([found.effect, *found.interval(0.95)])
     pairs = len(used.condition) if used.paired else 0
     return {"ratio": float(ratio), "ratio_low": float(low), "ratio_high": float(high), "pairs": pairs}

@@ -15,7 +15,7 @@ import pandas as pd
 from dropdiag.analysis.phases import common, keep, listed
 from dropdiag.errors import ArgumentError, DropdiagWarning, NotRecordedError
 from dropdiag.histograms.histogram import Histogram
-from dropdiag.store.histogram_rows import chooser, phases_of
+from dropdiag.store.histogram_rows import chooser, phases_of, with_start
 from dropdiag.store.naming import layers_formerly
 from dropdiag.store.order import Places
 from dropdiag.store.read_ahead import read_ahead
@@ -97,6 +97,7 @@ def read_histograms(
     conditions: Collection[str],
     step: int | str | None = None,
     phase: str | None = None,
+    starts: Collection[str] = (),
 ) -> ReadHistograms:
     """Read histograms of several quantities at once; `of_one_phase` then gives those of one.
 
@@ -111,6 +112,8 @@ def read_histograms(
         Runs of others are not read.
     step, phase
         As in `histograms`.
+    starts : collection of str
+        Quantities of which those of step 0 are read too.
 
     Returns
     -------
@@ -126,7 +129,7 @@ def read_histograms(
     wanted = [place for place, run in enumerate(every) if run.condition in conditions]
     held: dict[str, dict[str, list[str]]] = {quantity: {} for quantity in quantities}
     frames = []
-    choose = chooser(quantities, step, phase)
+    choose = with_start(chooser(quantities, step, phase), starts)
     for place, found in read_ahead(lambda place: every[place].recorded(choose), wanted):
         found.warn()  # here and not in the reading thread, where it would be told of another line
         frames.append(every[place].frame_of(found, quantities, every.places))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
@@ -164,6 +164,17 @@ def chooser(quantities: Sequence[str], step: int | str | None, phase: str | None
 def lasts(steps: Steps, until: int | None = None) -> Steps:
     """Choose the last step of each quantity and phase; with ``until``, the last one up to that."""
     return {key: [one for one in some if until is None or one <= until][-1:] for key, some in steps.items()}
+
+
+def with_start(choose: Choose, quantities: Collection[str]) -> Choose:
+    """Choose step 0 of some quantities too, where it was recorded in the phase that was chosen."""
+
+    def both(steps: Steps) -> Steps:
+        found = dict(choose(steps))
+        begun = {key for key in found if key[0] in quantities and 0 in steps.get(key, ())}
+        return {key: sorted({0, *some}) if key in begun else some for key, some in found.items()}
+
+    return both if quantities else choose
 
 
 def phases_of(steps: Steps, quantity: str) -> list[str]:

@@ -80,4 +80,5 @@ def test_what_has_no_logarithm_is_left_out_with_its_partner() -> None:
     assert (got["ratio"], got["pairs"]) == (pytest.approx(3.0), 1)
     assert np.isnan(got["ratio_low"])
     assert np.isnan(ratio_to_baseline({"a0": 1.0, "a1": np.nan}, pairs)["ratio"])
-    assert np.isnan(difference(np.array([]), np.array([1.0]), paired=False)).all()
+    found = difference(np.array([]), np.array([1.0]), paired=False)
+    assert np.isnan([found.effect, *found.interval(0.95)]).all()

@@ -1,14 +1,13 @@
-"""What a claim is, and the case that it is put to: two conditions, and the ways to judge what they differ by."""
+"""What a claim is, and the case that it is put to: two conditions, and what they differ by."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import TypeAlias
 
-from dropdiag.analysis.claims.effects import ABOVE, ZERO, Bounds, ClaimEffect, PairEffects
-from dropdiag.analysis.claims.rules import UNDECIDED, Numbers, equivalent, one_sided, over_layers
+from dropdiag.analysis.claims.effects import ClaimEffect, PairEffects
+from dropdiag.analysis.claims.questions import Directional, Equivalence, Question
 from dropdiag.errors import ArgumentError
 
 
@@ -27,10 +26,12 @@ class Options:
     published_factor: float = 5.0
     flow_margin: float = 1.5
     share_margin: float = 0.1
+    far_probability: float = 0.05
 
     def __post_init__(self) -> None:
-        if not 0.0 < self.alpha < 1.0:
-            raise ArgumentError(f"alpha must lie between 0 and 1, got {self.alpha!r}")
+        for name in ("alpha", "far_probability"):
+            if not 0.0 < getattr(self, name) < 1.0:
+                raise ArgumentError(f"{name} must lie between 0 and 1, got {getattr(self, name)!r}")
         # written as "not right" so that NaN, which compares as false, is refused too
         for name in ("correlation_margin", "share_margin"):
             if not getattr(self, name) >= 0.0:
@@ -38,31 +39,6 @@ class Options:
         for name in ("published_factor", "flow_margin"):
             if not getattr(self, name) > 1.0:
                 raise ArgumentError(f"{name} is a factor and must be above 1, got {getattr(self, name)!r}")
-
-
-@dataclass(frozen=True)
-class Part:
-    """One number of a claim, with its verdict.
-
-    Attributes
-    ----------
-    verdict : str
-        Of the part as a whole.
-    effect : ClaimEffect or None
-        The average over layers, the slope, or the scalar of the network; None where there is none.
-    judged : tuple of (ClaimEffect, str)
-        Each number behind the verdict with its own, layers first.
-    margin : float or None
-        Of an equivalence, which is judged by its interval, without a p.
-    contrary : tuple of str
-        Layers that keep the verdict on the average from being that of the whole.
-    """
-
-    verdict: str
-    effect: ClaimEffect | None
-    judged: tuple[tuple[ClaimEffect, str], ...] = ()
-    margin: float | None = None
-    contrary: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -82,58 +58,32 @@ class Case:
     options: Options
     scalar: str | None = None
 
-    def layers(self, measure: str, side: int, bounds: Bounds = ZERO) -> Part:
-        """Judge whether a measure is on the claimed side, `ABOVE` or `BELOW`: each layer, and their average."""
-        return self._whole(measure, bounds, self._on(side))
+    def over_layers(self, name: str, phrase: str, measure: str, side: int, *, missing: str) -> Directional:
+        """Ask on which side of 0 a measure lies, `ABOVE` or `BELOW`: on average over layers, and in each."""
+        effect, layers = self.effects.average(measure), self.effects.layers(measure)
+        return Directional(name, phrase, effect, "" if effect else missing, layers, side=side)
 
-    def equivalence(self, measure: str, margin: float) -> Part:
-        """Judge whether a measure differs by no more than a margin: each layer, and their average."""
-        return replace(self._whole(measure, ZERO, lambda one: equivalent(*one.joint, margin)), margin=margin)
+    def single(
+        self, name: str, phrase: str, found: ClaimEffect | str, side: int, *, bound: float = 0.0
+    ) -> Directional:  # fmt: skip
+        """Ask on which side of a bound one number lies; a text says why there is none."""
+        effect, why_not = (None, found) if isinstance(found, str) else (found, "")
+        return Directional(name, phrase, effect, why_not, side=side, bound=bound)
 
-    def single(self, effect: ClaimEffect | None, side: int) -> Part:
-        """Judge one effect: a slope over layers, or a scalar of the network."""
-        if effect is None:
-            return Part(UNDECIDED, None)
-        verdict = self._on(side)(effect)
-        return Part(verdict, effect, ((effect, verdict),))
+    def equivalence(self, name: str, phrase: str, measure: str, margin: float, *, missing: str) -> Equivalence:
+        """Ask whether a measure differs by no more than a margin in any layer, from a baseline with an effect."""
+        effect, layers = self.effects.average(measure), self.effects.layers(measure)
+        gate = self._of_baseline.average(measure)
+        return Equivalence(name, phrase, effect, "" if effect else missing, layers, margin=margin, gate=gate)
 
-    def baseline_has_effect(self, measure: str) -> bool:
-        """Whether this case's baseline (dropout, for GAAF) has an effect itself, either way, averaged over layers."""
-        effect = self._of_baseline.average(measure)
-        return effect is not None and self._on(ABOVE)(effect) != UNDECIDED
+    def beside_the_baseline_of_all(self, condition: str) -> PairEffects:
+        """Return the effects of a condition beside the baseline of the whole comparison."""
+        every = self.effects.measurements
+        return PairEffects(every, condition, every.baseline)
 
     @cached_property
     def _of_baseline(self) -> PairEffects:
-        every = self.effects.measurements
-        return PairEffects(every, self.effects.baseline, every.baseline)
-
-    def _whole(self, measure: str, bounds: Bounds, judge: Callable[[ClaimEffect], str]) -> Part:
-        layers = [(one, judge(one)) for one in self.effects.layers(measure, bounds)]
-        average = self.effects.average(measure, bounds)
-        if average is None:
-            return Part(UNDECIDED, None, tuple(layers))
-        verdict = judge(average)
-        whole = over_layers(verdict, [said for _, said in layers])
-        opposed = [str(one.layer) for one, said in layers if said not in (verdict, UNDECIDED)]
-        contrary = tuple(opposed) if whole != verdict else ()
-        return Part(whole, average, (*layers, (average, verdict)), contrary=contrary)
-
-    def _on(self, side: int) -> Callable[[ClaimEffect], str]:
-        def judge(one: ClaimEffect) -> str:
-            # where so few seeds cannot reach alpha the interval decides alone, widened for the number of layers
-            tested = one.attainable <= self.options.alpha
-            ends = (one.effect.low, one.effect.high) if tested else one.joint
-            # "below" is judged as "above", mirrored
-            low, high = sorted(side * end for end in ends)
-            threshold, against = (side * bound for bound in one.bounds)
-            numbers = Numbers(low, high, threshold, against, one.p_holm, one.p_against, one.attainable)
-            return one_sided(numbers, self.options.alpha)
-
-        return judge
-
-
-Judgement: TypeAlias = tuple[Sequence[Part], Sequence[str]]
-"""Parts of a claim, and the numbers in words; the claim's verdict is that of its parts jointly."""
+        return self.beside_the_baseline_of_all(self.effects.baseline)
 
 
 @dataclass(frozen=True)
@@ -148,17 +98,20 @@ class Claim:
         What is claimed, one sentence.
     rule : str
         When it is supported and when contradicted, in words; ``{alpha:g}`` and the like stand for numbers of `Options`.
-    judge : callable
-        `Case` -> its parts, and the reason: phrases that state the numbers.
+    ask : callable
+        `Case` -> its parts.
     of_gaaf : bool
         Whether it is put to GAAF beside dropout, in place of each condition beside the baseline.
+    alone : callable, optional
+        Parts of a claim on GAAF that can be put to a condition beside the baseline, where nobody plays GAAF or dropout.
     """
 
     letter: str
     statement: str
     rule: str
-    judge: Callable[[Case], Judgement]
+    ask: Callable[[Case], Sequence[Question]]
     of_gaaf: bool = False
+    alone: Callable[[Case], Sequence[Question]] | None = None
 
     def rule_of(self, options: Options) -> str:
         """Return the rule with the numbers in force."""

@@ -3,31 +3,38 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from typing import Any, Final, TypeAlias
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from dropdiag.analysis.claims import reasons
-from dropdiag.analysis.claims.case import Case, Claim, Options, Part
+from dropdiag.analysis.claims.case import Case, Claim, Options
 from dropdiag.analysis.claims.effects import ClaimEffect, PairEffects
+from dropdiag.analysis.claims.family import decide
 from dropdiag.analysis.claims.paper import CLAIMS
+from dropdiag.analysis.claims.questions import Answer, Equivalence, Question
 from dropdiag.analysis.claims.roles import Roles, infer_roles
 from dropdiag.analysis.claims.rules import UNDECIDED, jointly
 from dropdiag.analysis.compare.measurements import Measurements
 from dropdiag.analysis.compare.measures import less_is_better
+from dropdiag.deprecation import warn_of
 from dropdiag.errors import ArgumentError
 
-TABLE: Final = ["claim", "statement", "condition", "baseline", "verdict", "reason", "n"]
-PARTS: Final = [
-    "claim", "statement", "condition", "baseline", "layer", "call", "measure", "effect", "low", "high", "interval",
-    "joint_low", "joint_high", "threshold", "p", "p_holm", "p_attainable", "verdict", "n", "n_baseline", "paired",
-    "scale",
+TABLE: Final = ["claim", "statement", "condition", "baseline", "verdict", "provisional", "reason", "n"]
+NUMBERS: Final = [
+    "measure", "scale", "effect", "low", "high", "interval", "threshold", "p", "p_attainable", "test", "n",
+    "n_baseline", "paired", "verdict",
 ]  # fmt: skip
-_Evaluation: TypeAlias = tuple[dict[str, Any], list[dict[str, Any]]]
-"""A claim on one condition: its row of the table, and its numbers."""
+PARTS: Final = [
+    "claim", "condition", "baseline", "part", "counts", "provisional", "p_family", "reason", *NUMBERS,
+]  # fmt: skip
+LAYERS: Final = [
+    "claim", "statement", "condition", "baseline", "part", "layer", "call", "joint_low", "joint_high", "p_holm",
+    *NUMBERS,
+]  # fmt: skip
 VALIDATION: Final = re.compile(r"(?<![a-z])(val|valid|validation|dev)(?![a-z])", re.IGNORECASE)
 """A scalar of images that were held out to choose by: what test images say is not chosen by them."""
 
@@ -40,25 +47,40 @@ class Claims:
     ----------
     table : DataFrame
         One row a claim and condition: claim ("a" to "f"), statement, condition, baseline, verdict ("supported",
-        "contradicted", "undecided"), reason (with numbers), n (runs of the condition). Where no condition plays
-        dropout or GAAF, (e) and (f) have a row with an empty condition or baseline.
+        "contradicted", "in part", "undecided"), provisional (whether so few seeds leave it to Student's t), reason
+        (with numbers), n (runs of the condition). Where no condition plays dropout or GAAF, (e) has a row with an empty
+        condition or baseline.
+    parts : DataFrame
+        One row a claim, condition and part: part (its name), counts (whether it enters the claim's verdict),
+        provisional, p_family (p, adjusted over the family), reason, measure, scale ("log ratio": exp of effect,
+        interval and threshold are factors; "difference"), effect, low, high, interval, threshold, p, p_attainable,
+        test, n, n_baseline, paired, verdict ("not recorded" where there is no number).
     layers : DataFrame
-        One row a claim, condition, layer and measure: effect, low, high, interval; joint_low, joint_high (the interval
-        for all layers together); threshold, p (of the threshold), p_holm (over layers), p_attainable, verdict, n,
-        n_baseline, paired, scale ("log ratio": exp of effect, interval and threshold are factors; "difference").
-    overall : DataFrame
-        The same for what is taken over all layers (average, slope) or belongs to the network; layer is missing.
+        The same for each layer, with layer, call; joint_low, joint_high (the interval for all layers together) and
+        p_holm (over layers).
     rules : dict of str to str
         The rule of each claim, in words.
     roles : Roles
         Which condition plays dropout and which play GAAF.
+    alpha : float
+        The one level: intervals cover 1 - alpha, and the family of all verdicts is tested at alpha.
+    headline : str
+        Who is compared with whom.
     """
 
     table: pd.DataFrame
+    parts: pd.DataFrame
     layers: pd.DataFrame
-    overall: pd.DataFrame
     rules: dict[str, str]
     roles: Roles
+    alpha: float
+    headline: str
+
+    @property
+    def overall(self) -> pd.DataFrame:
+        """Former name of `parts`, of those that have a number."""
+        warn_of("Claims.overall", "Claims.parts")
+        return self.parts[self.parts["effect"].notna()].reset_index(drop=True)
 
     def __repr__(self) -> str:
         told = ", ".join(f"({row.claim}) {row.condition}: {row.verdict}" for row in self.table.itertuples())
@@ -68,14 +90,16 @@ class Claims:
 def claims(
     measurements: Measurements,
     *,
+    claims: str | Sequence[str] | None = None,
     dropout: str | None = None,
     gaaf: str | None = None,
     scalar: str | None = None,
-    alpha: float = 0.05,
+    alpha: float | None = None,
     correlation_margin: float = 0.02,
     published_factor: float = 5.0,
     flow_margin: float = 1.5,
     share_margin: float = 0.1,
+    far_probability: float = 0.05,
 ) -> Claims:
     """Put the paper's claims to the test.
 
@@ -83,6 +107,9 @@ def claims(
     ----------
     measurements : Measurements
         Of a `Comparison`, whose method ``claims`` gives them.
+    claims : sequence of str, optional
+        Letters of the claims that are asked, as ["c", "d"] or "cd"; all by default. They and the conditions are one family:
+        the fewer are asked, the fewer seeds it takes.
     dropout, gaaf : str, optional
         Conditions that play these parts in (e) and (f); inferred from their names, which the reason states. Where
         several conditions have "gaaf" in their name, the claims are put to each. Claims (a) to (d) are put to every
@@ -90,16 +117,18 @@ def claims(
     scalar : str, optional
         Scalar whose best held-out value ends the counting of epochs in (f); by default an accuracy, best one of
         validation data (``val`` in its name), else the first there is.
-    alpha : float
-        Greatest p of a verdict.
+    alpha : float, optional
+        Level of intervals, p and verdicts alike; that of the comparison by default.
     correlation_margin : float
-        In (b), a mean |r| that is lower by no more than this is not lower.
+        In (b), a mean |r| that is lower by no more than this is read as not lower.
     published_factor : float
         What the factor of (c) is set beside.
     flow_margin : float
         In (e), greatest factor between two gradient flows that resemble each other.
     share_margin : float
         In (e), greatest difference of two saturation shares that do.
+    far_probability : float
+        In (d), gradient probability below which dropout gives no gradient far out.
 
     Returns
     -------
@@ -108,74 +137,147 @@ def claims(
     Raises
     ------
     ArgumentError
-        For an unknown condition or scalar, or a number that cannot be.
+        For an unknown claim, condition or scalar, or a number that cannot be.
 
     Notes
     -----
     The rules are in docs/claims.md and in ``Claims.rules``. A verdict is about the seeds, data and networks of these
     runs. "Undecided" is no evidence for the contrary.
     """
-    options = Options(alpha, correlation_margin, published_factor, flow_margin, share_margin)
+    settings = measurements.settings if alpha is None else replace(measurements.settings, alpha=alpha)
+    options = Options(
+        settings.alpha, correlation_margin, published_factor, flow_margin, share_margin, far_probability
+    )  # fmt: skip
+    asked = _asked(claims)
     roles = infer_roles(measurements.conditions, dropout, gaaf)
-    found = list(_evaluations(measurements, roles, options, _scalar(measurements, scalar)))
-    order = {claim.letter: i for i, claim in enumerate(CLAIMS)}
-    table = pd.DataFrame([row for row, _ in found], columns=TABLE)
-    table = table.sort_values("claim", key=lambda letters: letters.map(order), kind="stable", ignore_index=True)
-    numbers = [number for _, several in found for number in several]
-    layers, overall = (pd.DataFrame([one for one in numbers if (one["layer"] is None) == whole], columns=PARTS)
-                       for whole in (False, True))  # fmt: skip
-    return Claims(table, layers, overall, {claim.letter: claim.rule_of(options) for claim in CLAIMS}, roles)
+    # one level governs everything: effects are taken anew where another one is asked for
+    level = measurements if settings == measurements.settings else replace(measurements, settings=settings)
+    found = [*_put(asked, level, roles, options, _scalar(measurements, scalar))]
+    found.sort(key=lambda one: [claim.letter for claim in CLAIMS].index(one.claim.letter))
+    answers = decide([one.questions for one in found], options.alpha)
+    rows = [_row(one, several, roles) for one, several in zip(found, answers, strict=True)]
+    parts = [row for one, several in zip(found, answers, strict=True) for row in _parts(one, several)]
+    layers = [row for one, several in zip(found, answers, strict=True) for row in _layers(one, several)]
+    return Claims(
+        pd.DataFrame(rows, columns=TABLE), pd.DataFrame(parts, columns=PARTS), pd.DataFrame(layers, columns=LAYERS),
+        {claim.letter: claim.rule_of(options) for claim in asked}, roles, options.alpha,
+        _headline(measurements, found),
+    )  # fmt: skip
 
 
-def _evaluations(
-    measurements: Measurements, roles: Roles, options: Options, scalar: str | None
-) -> Iterator[_Evaluation]:
+class _Asked(NamedTuple):
+    """A claim put to two conditions; without a case where no condition has a role that it needs."""
+
+    claim: Claim
+    condition: str
+    baseline: str
+    questions: Sequence[Question]
+    case: Case | None
+
+
+def _asked(letters: str | Sequence[str] | None) -> tuple[Claim, ...]:
+    """Return the claims that are asked, in the order of the table."""
+    if letters is None:
+        return CLAIMS
+    known = [claim.letter for claim in CLAIMS]
+    wanted = re.findall(r"[^\s,]", letters) if isinstance(letters, str) else list(letters)
+    unknown = [letter for letter in wanted if letter not in known]
+    if unknown or not wanted:
+        raise ArgumentError(f"claims= takes letters out of {', '.join(known)}, as 'cd', got {letters!r}")
+    return tuple(claim for claim in CLAIMS if claim.letter in wanted)
+
+
+def _put(
+    asked: Sequence[Claim], measurements: Measurements, roles: Roles, options: Options, scalar: str | None
+) -> Iterator[_Asked]:
     """Put each claim to the conditions that it speaks of."""
-    pairs = [(condition, measurements.baseline, False) for condition in measurements.conditions[1:]]
-    pairs += [(gaaf, roles.dropout, True) for gaaf in roles.gaafs if roles.dropout is not None]
-    for condition, baseline, of_gaaf in pairs:
+    beside = [(condition, measurements.baseline) for condition in measurements.conditions[1:]]
+    gaafs = [(gaaf, roles.dropout) for gaaf in roles.gaafs if roles.dropout is not None]
+    for condition, baseline in [*beside, *gaafs]:
         # one case for all of them: what its effects are taken from is gathered once
         case = Case(PairEffects(measurements, condition, baseline), options, scalar)
-        yield from (_evaluate(claim, case, roles) for claim in CLAIMS if claim.of_gaaf == of_gaaf)
-    if roles.dropout is None or not roles.gaafs:
-        yield from (_without_role(claim, roles, gaaf) for claim in CLAIMS if claim.of_gaaf
-                    for gaaf in roles.gaafs or ("",))  # fmt: skip
+        for claim in asked:
+            alone = claim.alone if claim.of_gaaf and not gaafs and (condition, baseline) in beside else None
+            ask = alone or (claim.ask if claim.of_gaaf == ((condition, baseline) in gaafs) else None)
+            if ask is not None:
+                yield _Asked(claim, condition, baseline, ask(case), case)
+    if not gaafs:
+        yield from (_Asked(claim, gaaf, roles.dropout or "", (), None) for claim in asked
+                    if claim.of_gaaf and claim.alone is None for gaaf in roles.gaafs or ("",))  # fmt: skip
 
 
-def _evaluate(claim: Claim, case: Case, roles: Roles) -> _Evaluation:
-    condition, baseline = case.effects.condition, case.effects.baseline
-    parts, words = claim.judge(case)
-    said = [*words, *map(reasons.contrary, parts)]
+def _row(asked: _Asked, answers: Sequence[Answer], roles: Roles) -> dict[str, Any]:
+    claim, case = asked.claim, asked.case
+    head = {
+        "claim": claim.letter,
+        "statement": claim.statement,
+        "condition": asked.condition,
+        "baseline": asked.baseline,
+    }
+    if case is None:
+        lacking = [role for role in ("dropout", "gaaf") if getattr(roles, role) is None]
+        names = ", ".join(f"{role}=" for role in lacking)
+        reason = f"No condition plays {' or '.join(lacking)} by its name; name it with {names}."
+        return head | {"verdict": UNDECIDED, "provisional": False, "reason": reason, "n": 0}
+    parts = list(zip(asked.questions, answers, strict=True))
+    counted = [one for question, answer in parts if (one := question.counts_as(answer)) is not None]
     # the numbers first, then what limits them: people read the start of a sentence
+    said = list(dict.fromkeys(reasons.of_part(*part) for part in parts))
     said += reasons.caveats(parts, case.options.alpha)
-    said += roles.guesses(condition) if claim.of_gaaf else []
-    head = {"claim": claim.letter, "statement": claim.statement, "condition": condition, "baseline": baseline}
-    n = min((part.effect.effect.n for part in parts if part.effect is not None), default=0)
+    said += roles.guesses(asked.condition) if claim.of_gaaf else []
+    n = min((question.effect.effect.n for question in asked.questions if question.effect is not None), default=0)
+    provisional = any(answer.provisional for question, answer in parts
+                      if question.counts_as(answer) not in (None, UNDECIDED))  # fmt: skip
     reason = "; ".join(filter(None, said)) + "."
-    row = {"verdict": jointly([part.verdict for part in parts]), "reason": reason[0].upper() + reason[1:], "n": n}
-    return head | row, [head | _numbers(case, part, *judged) for part in parts for judged in part.judged]
+    reason = reason[0].upper() + reason[1:]
+    return head | {"verdict": jointly(counted), "provisional": provisional, "reason": reason, "n": n}
 
 
-def _numbers(case: Case, part: Part, one: ClaimEffect, verdict: str) -> dict[str, Any]:
-    """Return the numbers of one verdict; an equivalence is judged by its interval, without a p."""
-    low, high = one.joint
-    numbers = {
-        **asdict(one.effect), "layer": one.layer, "call": one.call, "measure": one.measure, "joint_low": low,
-        "joint_high": high, "threshold": one.bounds.threshold, "p_holm": one.p_holm, "verdict": verdict,
-        "scale": case.effects.measurements.measure(one.measure).scale,
+def _parts(asked: _Asked, answers: Sequence[Answer]) -> Iterator[dict[str, Any]]:
+    for question, answer in zip(asked.questions, answers, strict=True):
+        yield {
+            "claim": asked.claim.letter, "condition": asked.condition, "baseline": asked.baseline,
+            "part": question.name, "counts": question.counts_as(answer) is not None,
+            "provisional": answer.provisional and answer.verdict != UNDECIDED, "p_family": answer.p_family,
+            "reason": reasons.of_part(question, answer), **_numbers(question, question.effect, answer.verdict),
+            "p": answer.p,
+        }  # fmt: skip
+
+
+def _layers(asked: _Asked, answers: Sequence[Answer]) -> Iterator[dict[str, Any]]:
+    for question, answer in zip(asked.questions, answers, strict=True):
+        tested = max(sum(one.testable for one in question.layers), 1)
+        for one, (verdict, p_holm) in zip(question.layers, answer.layers, strict=True):
+            low, high = one.interval(1.0 - one.settings.alpha / tested)
+            yield {
+                "claim": asked.claim.letter, "statement": asked.claim.statement, "condition": asked.condition,
+                "baseline": asked.baseline, "part": question.name, "layer": one.layer, "call": one.call,
+                "joint_low": low, "joint_high": high, **_numbers(question, one, verdict), "p_holm": p_holm,
+                "p_attainable": one.effect.p_attainable * tested,
+            }  # fmt: skip
+
+
+def _numbers(question: Question, one: ClaimEffect | None, verdict: str) -> dict[str, Any]:
+    """Return the numbers of one verdict."""
+    if one is None:
+        return {"verdict": verdict, "n": 0, "n_baseline": 0, "test": "none", "interval": "none"}
+    numbers = asdict(one.effect)
+    if isinstance(question, Equivalence):
+        # one p for two sides of a margin would be two tests
+        numbers["p"] = np.nan
+    return numbers | {
+        "measure": one.measure, "scale": one.scale, "threshold": question.threshold, "verdict": verdict,
+        "n_baseline": 0 if one.own else one.effect.n_baseline,
     }  # fmt: skip
-    if part.margin is not None:
-        # one p for two sides of a margin would be two tests: the interval says both at once
-        numbers |= {"threshold": part.margin, "p": np.nan, "p_holm": np.nan, "p_attainable": np.nan}
-    return numbers
 
 
-def _without_role(claim: Claim, roles: Roles, gaaf: str) -> _Evaluation:
-    """Return an undecided row, because no condition has a role that the claim needs."""
-    who = [role for role in ("dropout", "gaaf") if getattr(roles, role) is None]
-    reason = f"No condition plays {' or '.join(who)} by its name; name it with {', '.join(f'{w}=' for w in who)}."
-    values = claim.letter, claim.statement, gaaf, roles.dropout or "", UNDECIDED, reason, 0
-    return dict(zip(TABLE, values, strict=True)), []
+def _headline(measurements: Measurements, found: Iterable[_Asked]) -> str:
+    """Say who is compared with whom."""
+    others = ", ".join(map(repr, measurements.conditions[1:]))
+    said = f"{others} compared with {measurements.baseline!r}"
+    pairs = dict.fromkeys((one.condition, one.baseline) for one in found if one.case and one.claim.of_gaaf)
+    beside = [f"{one!r} with {other!r}" for one, other in pairs if other != measurements.baseline]
+    return said + (f"; {', '.join(beside)}" if beside else "")
 
 
 def _scalar(measurements: Measurements, wanted: str | None) -> str | None:

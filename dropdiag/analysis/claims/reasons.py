@@ -6,44 +6,45 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dropdiag.analysis.claims.case import Part
 from dropdiag.analysis.claims.effects import ClaimEffect
-from dropdiag.analysis.claims.rules import SUPPORTED
+from dropdiag.analysis.claims.questions import Answer, Question
+from dropdiag.analysis.claims.rules import OPPOSITE, SUPPORTED, UNDECIDED
 from dropdiag.formatting import some
+from dropdiag.store.schema import LOG_RATIO
+
+Answered = tuple[Question, Answer]
 
 
-def joined(*phrases: str) -> str:
-    """Join phrases with commas; empty ones are left out."""
-    return ", ".join(filter(None, phrases))
-
-
-def change(what: str, part: Part, missing: str) -> str:
-    """Say by how much a number differs, and what that comes to; else why there is none."""
-    return missing if part.effect is None else f"{size(what, part.effect, missing)} ({part.verdict})"
-
-
-def size(what: str, one: ClaimEffect | None, missing: str) -> str:
-    """Say by how much a number differs; else why there is none."""
+def of_part(question: Question, answer: Answer) -> str:
+    """Say of one part what its number is and what that comes to, or why there is none."""
+    one = question.effect
     if one is None:
-        return missing
-    return f"{what} {one.effect.effect:+.3g}" + interval(one.effect.low, one.effect.high)
+        return question.why_not
+    family = "" if np.isnan(answer.p_family) else f", p = {answer.p:.2g}, over the family {answer.p_family:.2g}"
+    mark = ", provisional" if answer.provisional and answer.verdict != UNDECIDED else ""
+    # another reading has the number of the question before it
+    size, interval = _number(one)
+    said = question.name if question.reading else f"{question.phrase} {size}{question.unit}{interval}{question.remark}"
+    parts = [f"{said} ({answer.verdict}{mark}{family})", _contrary(question, answer), answer.why, one.note]
+    return "; ".join(filter(None, parts))
 
 
-def interval(low: float, high: float) -> str:
-    """Write an interval in brackets; nothing where there is none."""
-    return "" if np.isnan(low) else f" [{low:.3g}, {high:.3g}]"
+def number(one: ClaimEffect) -> str:
+    """Write an effect with its interval; a log ratio as the factor that it stands for."""
+    return "".join(_number(one))
 
 
-def flow_factor(one: ClaimEffect, whose: str, steps: int | None) -> str:
-    """Say by what factor the gradient flow differs, and over which training steps."""
-    # a log ratio is told as the factor that it stands for
-    effect, low, high = np.exp([one.effect.effect, one.effect.low, one.effect.high])
-    over = f" over the first {steps:,} training steps" if steps else ""
-    return f"gradient flow is {effect:.3g} times {whose}{interval(low, high)}{over}"
+def _number(one: ClaimEffect) -> tuple[str, str]:
+    values = np.array([one.effect.effect, one.effect.low, one.effect.high])
+    size, low, high = np.exp(values) if one.scale == LOG_RATIO else values
+    shown = f"{size:.3g}" if one.scale == LOG_RATIO or one.own else f"{size:+.3g}"
+    return shown, "" if np.isnan(low) else f" [{low:.3g}, {high:.3g}]"
 
 
-def beside_published(one: ClaimEffect, published: float) -> str:
+def beside_published(one: ClaimEffect | None, published: float) -> str:
     """Say where the published factor of the gradient flow lies."""
+    if one is None:
+        return ""
     low, high = np.exp([one.effect.low, one.effect.high])
     if np.isnan(low):
         return f" (published: about {published:g})"
@@ -51,38 +52,37 @@ def beside_published(one: ClaimEffect, published: float) -> str:
     return f", {where} the published {published:g}"
 
 
-def contrary(part: Part) -> str:
-    """Say which layers keep a verdict on the average from being that of the whole; nothing where none does."""
-    if not part.contrary:
-        return ""
-    average, verdict = part.judged[-1]
-    does, opposes = ("supports", "contradict") if verdict == SUPPORTED else ("contradicts", "support")
-    ending = "s" if len(part.contrary) == 1 else ""
-    layers = some(list(map(repr, part.contrary)))
-    return f"on average {average.measure.replace('_', ' ')} {does} the claim, but {layers} {opposes}{ending} it"
-
-
-def caveats(parts: Sequence[Part], alpha: float) -> list[str]:
-    """Say how many seeds there are, what p came out, and what so few could not show."""
-    known = [part.effect for part in parts if part.effect is not None]
+def caveats(parts: Sequence[Answered], alpha: float) -> list[str]:
+    """Say how many seeds there are, and what so few could not show."""
+    known = [(question.effect, answer) for question, answer in parts if question.effect is not None]
     if not known:
         return []
-    effect = known[0].effect
-    what = f"{effect.n} pairs of seeds" if effect.paired else f"{effect.n} and {effect.n_baseline} seeds"
-    if effect.test == "none":
+    if all(not one.testable for one, _ in known):
         return ["one seed on a side: undecided, whatever the effect"]
-    if any(one.effect.without_spread for one in known):
-        return [what, "the seeds do not differ at all, so they say nothing about chance"]
-    if any(part.margin is not None for part in parts):
-        # an equivalence is judged by its interval alone
-        return [what]
-    p = ", ".join(f"{_p(one):.2g}" for one in known)
-    least = max(one.effect.p_attainable for one in known)
-    alone = f", the attainable p is {least:.2g}: the interval alone decides" if least > alpha else ""
-    return [f"{what}, p = {p}{alone}"]
+    said = [_seeds(known[0][0])]
+    if any(one.effect.without_spread for one, _ in known):
+        said.append("the seeds do not differ at all, so they say nothing about chance")
+    least = max((one.effect.p_attainable for one, answer in known if answer.provisional), default=0.0)
+    if least:
+        said.append(f"the attainable p of relabelled seeds is {least:.2g}, too great for this family at {alpha:g}: "
+                    "Student's t decides, and a verdict is provisional")  # fmt: skip
+    return said
 
 
-def _p(one: ClaimEffect) -> float:
-    """Return the p of the bound that the interval lies beyond: that which contradicts, where it is below that alone."""
-    below = one.effect.low <= one.bounds.threshold < one.bounds.against and one.effect.high < one.bounds.against
-    return one.p_against if below else one.effect.p
+def _seeds(one: ClaimEffect) -> str:
+    effect = one.effect
+    if one.own:
+        return f"{effect.n} seeds"
+    return f"{effect.n} pairs of seeds" if effect.paired else f"{effect.n} and {effect.n_baseline} seeds"
+
+
+def _contrary(question: Question, answer: Answer) -> str:
+    """Say which layers keep a verdict on the average from being that of the whole; nothing where none does."""
+    if not answer.contrary or question.effect is None:
+        return ""
+    places = {id(one): said for one, (said, _) in zip(question.layers, answer.layers, strict=True)}
+    average = OPPOSITE[places[id(answer.contrary[0])]]
+    does, opposes = ("supports", "contradict") if average == SUPPORTED else ("contradicts", "support")
+    ending = "s" if len(answer.contrary) == 1 else ""
+    layers = some([repr(one.layer) for one in answer.contrary])
+    return f"on average {question.effect.measure.replace('_', ' ')} {does} the claim, but {layers} {opposes}{ending} it"

@@ -1,90 +1,87 @@
-"""From an interval and a p to a verdict, and from layers and parts to the whole."""
+"""From p to a verdict: of one number, of a claim's parts, and over the family of all that is asked at once."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from dropdiag.analysis.seeds import Floats
 
 SUPPORTED: Final = "supported"
 CONTRADICTED: Final = "contradicted"
+IN_PART: Final = "in part"
 UNDECIDED: Final = "undecided"
+UNRECORDED: Final = "not recorded"
+OPPOSITE: Final = {SUPPORTED: CONTRADICTED, CONTRADICTED: SUPPORTED}
 
 ONE_SIDE: Final = (
-    "A number is on the claimed side when its whole interval over seeds is, and its p (over layers: Holm's) is at most "
-    "alpha; where so few seeds could not give such a p, the interval alone decides (over layers: Bonferroni's), and "
-    "the attainable p is stated. One seed, or seeds that do not differ, decide nothing."
+    "A number is on the claimed side when its interval over seeds (1 - {alpha:g}) is, and its p, adjusted over the "
+    "family of all claims and conditions that are asked at once (Holm's, weighted: each claim has one share, divided "
+    "among its parts), is at most {alpha:g}. p is that of the relabelled seeds where so many seeds can give one that "
+    "is small enough, else Student's t, and the verdict is then provisional. One seed decides nothing."
 )
 WHOLE: Final = (
-    "The claim is supported when the average over layers is on the claimed side and no layer is on the other, "
-    "contradicted when the average is on the other side and no layer is on the claimed one, else undecided."
+    "A part is supported when the average over layers is on the claimed side and no layer is decidedly on the other, "
+    "contradicted when the average is on the other side and no layer is decidedly on the claimed one, else undecided."
 )
-BOTH: Final = "Of its two parts both must be supported; one that is contradicted contradicts it."
+PARTS: Final = (
+    "The claim is supported when all of its parts are, in part when some are and others not, contradicted when none is "
+    "supported and one is contradicted, else undecided."
+)
 
 
-@dataclass(frozen=True)
-class Numbers:
-    """What a verdict is made of, turned so that the claimed side is above.
+class Family(NamedTuple):
+    """Several tests that are made at once.
 
     Attributes
     ----------
-    low, high : float
-        Interval; NaN where there is none.
-    threshold : float
-        Supported above it.
-    against : float
-        Contradicted below it (and not above the threshold): the same, but for non-inferiority.
-    p, p_against : float
-        p (over layers: Holm's) of either.
-    attainable : float
-        Smallest p that could have come out (times the number of layers).
+    adjusted : ndarray of float64
+        p, adjusted: at most alpha where the test rejects.
+    level : ndarray of float64
+        Level at which each test is made in the end.
     """
 
-    low: float
-    high: float
-    threshold: float
-    against: float
-    p: float
-    p_against: float
-    attainable: float
+    adjusted: Floats
+    level: Floats
 
 
-def one_sided(numbers: Numbers, alpha: float) -> str:
-    """Verdict of one number; see `ONE_SIDE`."""
-    if not _has_width(numbers.low, numbers.high):
-        return UNDECIDED
-    # a p that so few seeds could never give must not be asked of them
-    testable = numbers.attainable <= alpha
-    if numbers.low > numbers.threshold:
-        return SUPPORTED if not testable or numbers.p <= alpha else UNDECIDED
-    if numbers.high < numbers.against:
-        return CONTRADICTED if not testable or numbers.p_against <= alpha else UNDECIDED
-    return UNDECIDED
+def weighted_holm(p: ArrayLike, weights: ArrayLike, alpha: float) -> Family:
+    """Holm's step-down test with weights: the probability of any false rejection is at most alpha (Holm 1979).
 
+    Parameters
+    ----------
+    p : array_like of float, shape (k,)
+    weights : array_like of float, shape (k,)
+        Positive. Equal ones make it Holm's own.
+    alpha : float
 
-def equivalent(low: float, high: float, margin: float) -> str:
-    """Verdict of an equivalence: the interval within, or wholly outside, ±margin."""
-    if not _has_width(low, high):
-        return UNDECIDED
-    if -margin <= low and high <= margin:
-        return SUPPORTED
-    return CONTRADICTED if low > margin or high < -margin else UNDECIDED
-
-
-def over_layers(average: str, layers: Sequence[str]) -> str:
-    """Verdict of an average over layers, unless a layer says the opposite."""
-    opposite = {SUPPORTED: CONTRADICTED, CONTRADICTED: SUPPORTED}.get(average)
-    return UNDECIDED if opposite in layers else average
+    Returns
+    -------
+    Family
+    """
+    x, w = np.asarray(p, dtype=np.float64), np.asarray(weights, dtype=np.float64)
+    order = np.argsort(x / w, kind="stable")
+    # what is still to be tested shares alpha by its weights; what was rejected leaves its share to the others
+    left = np.cumsum(w[order][::-1])[::-1]
+    adjusted, level = np.empty_like(x), np.empty_like(x)
+    adjusted[order] = np.minimum(np.maximum.accumulate(x[order] * left / w[order]), 1.0)
+    kept = np.flatnonzero(adjusted[order] > alpha)
+    # from the first test that does not reject all others are made beside it
+    reached = np.minimum(np.arange(x.size), kept[0] if kept.size else x.size)
+    level[order] = alpha * w[order] / left[reached] if x.size else level
+    return Family(adjusted, level)
 
 
 def jointly(parts: Sequence[str]) -> str:
     """Verdict of a claim with several parts."""
-    if CONTRADICTED in parts:
-        return CONTRADICTED
-    return SUPPORTED if parts and all(part == SUPPORTED for part in parts) else UNDECIDED
+    if SUPPORTED in parts:
+        return SUPPORTED if set(parts) == {SUPPORTED} else IN_PART
+    return CONTRADICTED if CONTRADICTED in parts else UNDECIDED
 
 
-def _has_width(low: float, high: float) -> bool:
-    """Whether an interval says anything: false for NaN, and for seeds that do not differ but by rounding."""
-    # copies of one run differ by rounding alone; taken for a narrow interval they would "prove" anything
-    return high - low > 1e-10 * max(abs(high), abs(low))
+def over_layers(average: str, layers: Sequence[str]) -> str:
+    """Verdict of an average over layers, unless a layer says the opposite."""
+    return UNDECIDED if OPPOSITE.get(average) in layers else average

@@ -13,7 +13,7 @@ from dropdiag.analysis.compare.lenient import Problems, attempt
 from dropdiag.analysis.compare.measures import generic, measure_of
 from dropdiag.analysis.compare.reading import asked, of_quantity, read_histograms, read_scalars, relabelled
 from dropdiag.analysis.compare.step_ranges import diverged, flows
-from dropdiag.analysis.compare.values import COLUMNS, SAMPLES, SHARES, layer_values, network_values, rows
+from dropdiag.analysis.compare.values import COLUMNS, SAMPLES, SHARES, START, layer_values, network_values, rows
 from dropdiag.analysis.phases import common
 from dropdiag.analysis.select import ReadHistograms
 from dropdiag.store.reader import Runs
@@ -44,8 +44,9 @@ def gather(
     -------
     values : DataFrame
         Columns condition, seed, run, layer (None for the network), call, quantity, measure, value (NaN for a run
-        that is left out), null (what independent nodes would give; NaN where there is none), until (last step of the
-        gradient flow; NaN is all), note (why a value is missing, or what it may hide).
+        that is left out), null (what independent nodes would give; NaN where there is none), items (independent samples
+        behind a correlation), until (last step of the gradient flow; NaN is all), note (why a value is missing, or what
+        it may hide).
     histograms : DataFrame
         Columns condition, seed, run, layer, call, quantity, histogram (all values finite), of which distances are.
     """
@@ -69,7 +70,7 @@ def gather(
 
 def _histograms(runs: Runs, names: Sequence[str], problems: Problems) -> dict[str, pd.DataFrame]:
     """Read histograms of one phase; add whether all values are finite, and leave out those that hold no value."""
-    read, found = read_histograms(runs, names, problems), {}
+    read, found = read_histograms(runs, names, problems, starts=["weight"]), {}
     recorded = {*EXPECTED, *read.frame["quantity"]}
     for name in filter(recorded.__contains__, names):
         frame = asked(problems, partial(_of_one_phase, read, name, runs.conditions))
@@ -78,7 +79,17 @@ def _histograms(runs: Runs, names: Sequence[str], problems: Problems) -> dict[st
             sizes = np.array([(h.n, h.n_finite) for h in frame["histogram"]])
             frame = frame.assign(whole=sizes[:, 0] == sizes[:, 1])
             found[name] = frame[sizes[:, 0] > 0].reset_index(drop=True)
+    if "weight" in found:
+        found |= _ends(found["weight"])
     return found
+
+
+def _ends(weights: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Tell the weights before training from those at a run's end."""
+    last = weights.groupby(["run", "layer", "call"], sort=False)["step"].transform("max")
+    start = weights[(weights["step"] == 0) & (last > 0)].reset_index(drop=True)
+    ends = {"weight": weights[weights["step"] == last].reset_index(drop=True)}
+    return ends | ({START: start} if len(start) else {})
 
 
 def _of_one_phase(read: ReadHistograms, name: str, conditions: list[str]) -> pd.DataFrame:

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, Final, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from dropdiag.analysis.compare.effects import Effect, mean_difference
-from dropdiag.analysis.compare.measures import Measure, measure_of
+from dropdiag.analysis.compare.measures import SAMPLED, Measure, measure_of
 from dropdiag.analysis.compare.step_ranges import StepRange, StepRanges, within
 from dropdiag.analysis.seeds import SeedPairing, pair_by_seed, sides_of
+from dropdiag.errors import ArgumentError
 from dropdiag.store.order import Key, Places
 from dropdiag.store.reader import Runs
 from dropdiag.store.schema import QUANTITIES, Quantity
+
+SAMPLES_ALIKE: Final = 2.0
+"""Greatest factor between numbers of independent samples over which correlations are compared."""
 
 
 @dataclass(frozen=True)
@@ -24,14 +29,34 @@ class CompareSettings:
 
     Attributes
     ----------
-    confidence : float
-        Of the intervals.
+    alpha : float
+        Greatest p of a verdict; intervals cover 1 - alpha.
     seed : int
         Of the labellings, where they are drawn.
+
+    Raises
+    ------
+    ArgumentError
+        If alpha is no probability.
     """
 
-    confidence: float = 0.95
+    alpha: float = 0.05
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        # written as "not right" so that NaN, which compares as false, is refused too
+        if not 0.0 < self.alpha < 1.0:
+            raise ArgumentError(f"alpha must lie between 0 and 1, got {self.alpha!r}")
+
+    @property
+    def confidence(self) -> float:
+        """What intervals cover: 1 - alpha."""
+        return 1.0 - self.alpha
+
+    @property
+    def of_effects(self) -> dict[str, Any]:
+        """Options of `mean_difference` and `assess`."""
+        return {"confidence": self.confidence, "seed": self.seed}
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -47,8 +72,8 @@ class Measurements:
         Layers of the baseline that are compared, in network order.
     measured : DataFrame
         One row a run, layer and measure: condition, seed, run, layer (called as in the baseline), call, quantity,
-        measure, value (NaN for a run that is left out), null, until (last step that counts; of the gradient flow
-        there is a row a step range), note (why a value is missing).
+        measure, value (NaN for a run that is left out), null, items (independent samples behind a correlation), until
+        (last step that counts; of the gradient flow there is a row a step range), note (why a value is missing).
     histograms : DataFrame
         What distances are taken from: condition, seed, run, layer (called as in the baseline), call, quantity,
         histogram (all values finite).
@@ -106,6 +131,7 @@ class Value(NamedTuple):
     condition: str
     value: float
     null: float
+    items: float
     note: str
 
 
@@ -154,7 +180,12 @@ class Pair:
         known = [
             site for site in found if site.layer in layers and {one.condition for one in found[site].values()} == both
         ]
-        return {site: found[site] for site in sorted(known, key=lambda site: self.measurements.key(*site[1:]))}
+        known.sort(key=lambda site: self.measurements.key(*site[1:]))
+        return {site: _comparable(found[site]) if site.measure in SAMPLED else found[site] for site in known}
+
+    def sites_of(self, name: str) -> list[tuple[Site, dict[str, Value]]]:
+        """Return the sites of one measure with their values."""
+        return [(site, values) for site, values in self.sites.items() if site.measure == name]
 
     def effect(
         self, measure: Measure, values: Mapping[str, float], *, threshold: float = 0.0
@@ -179,7 +210,20 @@ class Pair:
         used, mine, theirs = sides_of(values, self.pairing, logs=measure.logs)
         if not mine.size or not theirs.size:
             return None, used
-        found = mean_difference(mine - threshold, theirs, paired=used.paired, **asdict(self.measurements.settings))
+        found = mean_difference(mine - threshold, theirs, paired=used.paired, **self.measurements.settings.of_effects)
         # the threshold was taken off for the sake of p alone
         ends = {name: getattr(found, name) + threshold for name in ("effect", "low", "high")}
         return replace(found, **ends), used
+
+
+def _comparable(values: dict[str, Value]) -> dict[str, Value]:
+    """Leave out the correlations of all runs where they rest on unlike numbers of independent samples."""
+    items = [one.items for one in values.values() if np.isfinite(one.value) and np.isfinite(one.items)]
+    if not items or max(items) <= SAMPLES_ALIKE * min(items):
+        return values
+    # the fewer samples, the greater |r| is by chance alone: identical networks would differ
+    why = (
+        f"not compared, for they rest on {min(items):,.0f} to {max(items):,.0f} independent samples; evaluate all runs "
+        "on the same held-out set"
+    )
+    return {run: one._replace(value=float("nan"), note=why) for run, one in values.items()}

@@ -45,12 +45,23 @@ SPECIAL: Final = {
         Measure("gradient_flow", "net_grad_abs_mean", LOG_RATIO, "1"),
         Measure("saturation_share", "net_value", DIFFERENCE, "1"),
         Measure("abs_correlation", "node_correlation", DIFFERENCE, "1"),
+        Measure("correlation_squared", "node_correlation", DIFFERENCE, "1"),
+        Measure("correlation_sd", "node_correlation", DIFFERENCE, "1"),
+        Measure("correlation_variance", "node_correlation", DIFFERENCE, "1"),
         Measure("weight_excess_kurtosis", "weight", DIFFERENCE, "1"),
         Measure("weight_ks_normal", "weight", DIFFERENCE, "1"),
         Measure("weight_shape_distance", "weight", DIFFERENCE, "standard deviations"),
+        Measure("weight_scale_distance", "weight", DIFFERENCE, "1"),
+        Measure("weight_w1_from_start", "weight", DIFFERENCE, "standard deviations at step 0"),
+        Measure("excess_net_variance", "net_variance_mean", DIFFERENCE, "net-value units squared"),
     )
 }
 """Measures that take more than a quantity's last value: over training, of two sides, of a histogram's shape."""
+SAMPLED: Final = frozenset({
+    "abs_correlation", "correlation_squared", "correlation_sd", "correlation_variance", "participation_ratio",
+    "effective_rank",
+})  # fmt: skip
+"""Measures that depend on the number of samples they rest on."""
 _IN_SPECIAL: Final = frozenset({"net_grad_abs_mean", "node_correlation", "weight_excess_kurtosis"})
 # `weight_excess_kurtosis` of the moments probe is what the measure of that name takes from the histogram
 

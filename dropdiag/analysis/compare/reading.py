@@ -22,7 +22,9 @@ TAIL: Final = 0.1
 _SERIES: Final = ["run", "quantity", "phase", "layer", "call"]
 
 
-def read_histograms(runs: Runs, quantities: Sequence[str], problems: Problems) -> ReadHistograms:
+def read_histograms(
+    runs: Runs, quantities: Sequence[str], problems: Problems, starts: Collection[str] = ()
+) -> ReadHistograms:
     """Read the last histograms of several quantities, each run's file opened once.
 
     Parameters
@@ -32,6 +34,8 @@ def read_histograms(runs: Runs, quantities: Sequence[str], problems: Problems) -
         Those that a run does not hold are no problem.
     problems : list of str
         Runs that cannot be read are added, and left out.
+    starts : collection of str
+        Quantities of which those of step 0 are read too.
 
     Returns
     -------
@@ -40,7 +44,7 @@ def read_histograms(runs: Runs, quantities: Sequence[str], problems: Problems) -
     """
 
     def ask(some: Runs) -> ReadHistograms:
-        read = select.read_histograms(some, quantities, conditions=runs.conditions)
+        read = select.read_histograms(some, quantities, conditions=runs.conditions, starts=starts)
         return read._replace(frame=relabelled(read.frame, some, runs))
 
     return attempt(runs, ask, problems) or ReadHistograms({}, pd.DataFrame(columns=HISTOGRAM_COLUMNS))

@@ -22,7 +22,7 @@ from dropdiag.store.schema import DISTANCE
 
 COLUMNS: Final = [
     "condition", "baseline", "layer", "call", "quantity", "measure", "scale", "unit", "effect", "low", "high",
-    "interval", "value", "baseline_value", "null", "baseline_null", "p", "p_attainable", "p_holm", "test", "n",
+    "interval", "value", "baseline_value", "null", "baseline_null", "p", "p_attainable", "p_t", "p_holm", "test", "n",
     "n_baseline", "paired", "steps", "note",
 ]  # fmt: skip
 FLOW: Final = "gradient_flow"
@@ -77,7 +77,7 @@ def _distances(pair: Pair) -> Iterator[_Found]:
             continue
         # seeds are pooled by their counts; a run that recorded more values weighs more
         pooled = PooledCounts([histograms[run] for run in used.runs])
-        settings = asdict(pair.measurements.settings)
+        settings = pair.measurements.settings.of_effects
         effect = assess(pooled.wasserstein, pooled.counts, _design(used), floor=0.0, **settings)
         quantity, layer, call = key
         yield _Found(Site(f"{quantity}{W1}", layer, int(call)), effect, used, {})

@@ -14,19 +14,26 @@ from dropdiag.analysis.compare.lenient import Problems
 from dropdiag.analysis.compare.measures import COUNTERS, Measure, less_is_better, measure_of
 from dropdiag.analysis.compare.reading import asked, of_quantity
 from dropdiag.analysis.compare.step_ranges import NOT_FINITE
-from dropdiag.analysis.compare.weight_shapes import SHAPE_NUMBERS, shape_numbers
+from dropdiag.analysis.compare.weight_shapes import SHAPE_NUMBERS, distance_from_start, shape_numbers
 from dropdiag.analysis.phases import common
 from dropdiag.analysis.select import KEYS
 from dropdiag.store.schema import TRAIN, Quantity
 
-COLUMNS: Final = ["condition", "seed", "run", "layer", "call", "quantity", "measure", "value", "null", "until", "note"]
+COLUMNS: Final = [
+    "condition", "seed", "run", "layer", "call", "quantity", "measure", "value", "null", "items", "until", "note",
+]  # fmt: skip
 SHARES: Final = ("saturation_share_left", "saturation_share_right")
-SAMPLES: Final = ("node_correlation_samples", "node_correlation_nodes")
+SAMPLES: Final = ("node_correlation_samples", "node_correlation_nodes", "node_correlation_items")
+START: Final = "weight at step 0"
+"""Histograms of weights before training, beside those at a run's end."""
+MASKED: Final = ("net_variance_mean", "net_variance_closed_form_mean")
 _NULLS: Final[Mapping[str, Callable[[float, float], float]]] = {
     "participation_ratio": correlation.null_participation_ratio,
     "effective_rank": correlation.null_effective_rank,
 }
 """What independent nodes would give, of so many nodes and samples."""
+CORRECTED: Final = ("correlation_squared", "correlation_variance")
+UNKNOWN_ITEMS: Final = "the number of independent samples is not known"
 LAST: Final = "the best is the last evaluation"
 """Note of a run that may have become better yet, had training gone on."""
 _SITE: Final = ["run", "layer", "call"]
@@ -35,7 +42,7 @@ _SITE: Final = ["run", "layer", "call"]
 def rows(frame: pd.DataFrame, measure: Measure) -> pd.DataFrame:
     """Return a frame of values as rows of what was measured (`COLUMNS`)."""
     named = frame.assign(measure=measure.name, quantity=measure.quantity)
-    for column, missing in (("null", np.nan), ("until", np.nan), ("note", "")):
+    for column, missing in (("null", np.nan), ("items", np.nan), ("until", np.nan), ("note", "")):
         named = named if column in named else named.assign(**{column: missing})
     return named[COLUMNS].astype({"layer": "object"})
 
@@ -54,7 +61,7 @@ def layer_values(
     scalars : DataFrame
         As `dropdiag.analysis.compare.reading.read_scalars` returns it.
     histograms : mapping of str to DataFrame
-        Quantity -> its histograms in one phase, with a column ``whole``: whether all values are finite.
+        Quantity, or `START` -> its histograms in one phase, with a column ``whole``: whether all values are finite.
     quantities : mapping of str to Quantity
         Those of the runs.
     conditions : sequence of str
@@ -77,8 +84,12 @@ def layer_values(
     for name in [*filter(recorded.__contains__, quantities), *sorted(recorded - quantities.keys())]:
         measure = measure_of(name, quantities)
         yield asked(problems, partial(_last_scalars, measure, scalars, correlated, conditions))
+    if recorded.issuperset(MASKED):
+        yield asked(problems, partial(_excess, scalars, conditions))
     if "weight" in histograms:
         yield _weights(histograms["weight"])
+    if START in histograms:
+        yield _from_start(histograms["weight"], histograms[START])
 
 
 def _saturation(scalars: pd.DataFrame, net_values: pd.DataFrame | None, conditions: Sequence[str]) -> pd.DataFrame:
@@ -106,12 +117,35 @@ def _correlations(
     samples = asked([], partial(of_quantity, scalars, SAMPLES[0], conditions))
     # a network that is NaN has no |r|, and its last finite one would speak for a network that is gone
     late = frame["step"] < frame["run"].map(_last_steps(frame, samples, net_values))
-    values = [correlation.mean_abs(*h.bounds()) for h in frame["histogram"]]
+    r = [correlation.PairMoments.of(*h.bounds()) for h in frame["histogram"]]
     notes = [f"its last |r| is of step {step:,}, before its last evaluation" if old else ""
              for step, old in zip(frame["step"], late, strict=True)]  # fmt: skip
-    frame = frame.assign(value=pd.Series(values, index=frame.index, dtype="float64").mask(late), note=notes)
-    null = [correlation.null_mean_abs(n) for n in _beside(frame, samples)]
-    return rows(frame.assign(null=null), measure_of("abs_correlation"))
+    n, items = _beside(frame, samples), _items(frame, scalars, conditions)
+    frame = frame.assign(note=notes, items=items.fillna(n))
+    parts = {
+        "abs_correlation": [one.mean_abs for one in r],
+        "correlation_squared": [one.corrected_square(m) for one, m in zip(r, items, strict=True)],
+        "correlation_sd": [one.sd for one in r],
+        "correlation_variance": [one.corrected_variance(m) for one, m in zip(r, items, strict=True)],
+    }
+    if items.isna().all():
+        # runs of before do not say how many of their samples are independent
+        parts = {name: values for name, values in parts.items() if name not in CORRECTED}
+    null = {"abs_correlation": [correlation.null_mean_abs(m) for m in n]}
+    unknown = frame.assign(
+        note=[note or (UNKNOWN_ITEMS if np.isnan(m) else "") for note, m in zip(notes, items, strict=True)]
+    )
+    return pd.concat([
+        rows((unknown if name in CORRECTED else frame).assign(
+            value=pd.Series(values, index=frame.index, dtype="float64").mask(late), null=null.get(name, np.nan)
+        ), measure_of(name))
+        for name, values in parts.items()
+    ])  # fmt: skip
+
+
+def _items(frame: pd.DataFrame, scalars: pd.DataFrame, conditions: Sequence[str]) -> pd.Series[float]:
+    """Independent samples behind each correlation; NaN where the run does not say."""
+    return _beside(frame, asked([], partial(of_quantity, scalars, SAMPLES[2], conditions)))
 
 
 def _last_steps(frame: pd.DataFrame, *others: pd.DataFrame | None) -> pd.Series[int]:
@@ -138,12 +172,31 @@ def _last_scalars(
     if null is None:
         training = frame["phase"] == TRAIN
         return rows(frame.assign(value=frame["tail"].where(training, frame["value"])), measure)
-    samples, nodes = (_beside(frame, asked([], partial(of_quantity, scalars, name, conditions)))
-                      for name in SAMPLES)  # fmt: skip
-    frame = frame.assign(null=[null(m, n) for m, n in zip(nodes, samples, strict=True)])
+    samples, nodes, items = (_beside(frame, asked([], partial(of_quantity, scalars, name, conditions)))
+                             for name in SAMPLES)  # fmt: skip
+    expected = [null(m, n) for m, n in zip(nodes, samples, strict=True)]
+    frame = frame.assign(null=expected, items=items.fillna(samples))
     if correlated is not None:
         frame = frame.assign(note=_beside(frame, correlated, "note").fillna(""))
     return rows(frame[frame["value"].notna()], measure)
+
+
+def _excess(scalars: pd.DataFrame, conditions: Sequence[str]) -> pd.DataFrame:
+    """Net variance beyond that of the masks right before a layer: what comes to it from the layers below."""
+    measured, closed = (of_quantity(scalars, name, conditions) for name in MASKED)
+    both = measured.merge(closed, on=KEYS, suffixes=("", "_closed"))
+    both = both[both["value_closed"].notna()]
+    return rows(both.assign(value=both["value"] - both["value_closed"]), measure_of("excess_net_variance"))
+
+
+def _from_start(frame: pd.DataFrame, start: pd.DataFrame) -> pd.DataFrame:
+    """How far each run's weights have come since step 0; missing where they are not all finite."""
+    both = frame.merge(start[[*_SITE, "histogram", "whole"]], on=_SITE, suffixes=("", "_start"))
+    whole = both["whole"] & both["whole_start"]
+    pairs = zip(both["histogram_start"], both["histogram"], whole, strict=True)
+    values = [distance_from_start(before, now) if finite else np.nan for before, now, finite in pairs]
+    notes = np.where(whole, "", f"the weights are {NOT_FINITE}")
+    return rows(both.assign(value=values, note=notes), measure_of("weight_w1_from_start"))
 
 
 def _weights(frame: pd.DataFrame) -> pd.DataFrame:

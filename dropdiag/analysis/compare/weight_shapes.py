@@ -1,4 +1,4 @@
-"""How normal are a layer's weights, and how alike are the layers? Numbers of one run's histograms."""
+"""How normal are a layer's weights, how alike are the layers, how far have they come? Of one run's histograms."""
 
 from __future__ import annotations
 
@@ -12,7 +12,12 @@ from scipy.special import ndtr
 from dropdiag.analysis.compare.resampling import Floats
 from dropdiag.histograms.histogram import Histogram
 
-SHAPE_NUMBERS: Final = ("weight_excess_kurtosis", "weight_ks_normal", "weight_shape_distance")
+SHAPE_NUMBERS: Final = (
+    "weight_excess_kurtosis",
+    "weight_ks_normal",
+    "weight_shape_distance",
+    "weight_scale_distance",
+)
 LEVELS: Final = 512
 """Quantiles, at the middle of equal shares, by which two shapes are told apart."""
 
@@ -27,11 +32,12 @@ def shape_numbers(histograms: Sequence[Histogram]) -> Floats:
 
     Returns
     -------
-    ndarray of float64, shape (layers, 3)
-        Columns as `SHAPE_NUMBERS`: `Histogram.excess_kurtosis`, `ks_normal`, `shape_distances`.
+    ndarray of float64, shape (layers, 4)
+        Columns as `SHAPE_NUMBERS`: `Histogram.excess_kurtosis`, `ks_normal`, `shape_distances`, `scale_distances`.
     """
     kurtosis = [histogram.excess_kurtosis() for histogram in histograms]
-    return np.column_stack([kurtosis, [ks_normal(histogram) for histogram in histograms], shape_distances(histograms)])
+    normal = [ks_normal(histogram) for histogram in histograms]
+    return np.column_stack([kurtosis, normal, shape_distances(histograms), scale_distances(histograms)])
 
 
 def ks_normal(histogram: Histogram) -> float:
@@ -94,7 +100,61 @@ def shape_distances(histograms: Sequence[Histogram]) -> Floats:
         return np.empty(0)
     shapes = np.array([standardised(histogram) for histogram in histograms])
     # W1 of two distributions is the mean distance of their quantiles at the same levels
-    apart = np.array([np.abs(shapes - one).mean(axis=1) for one in shapes])
+    return _over_others(np.array([np.abs(shapes - one).mean(axis=1) for one in shapes]))
+
+
+def scale_distances(histograms: Sequence[Histogram]) -> Floats:
+    """How far each layer's standard deviation is from those of the others, on average, as a logarithm.
+
+    Parameters
+    ----------
+    histograms : sequence of Histogram
+        One a layer, of one run.
+
+    Returns
+    -------
+    ndarray of float64, shape (layers,)
+        Mean over the other layers of |ln(sd / sd')|: exp of it is a factor, 0 is one width. NaN without another layer,
+        and for values that do not vary.
+    """
+    if not histograms:
+        return np.empty(0)
+    sd = np.array([histogram.std() if histogram.bounds()[2].size > 1 else np.nan for histogram in histograms])
+    logs = np.log(sd)
+    return _over_others(np.abs(logs[:, None] - logs))
+
+
+def distance_from_start(start: Histogram, now: Histogram) -> float:
+    """How far the distribution of weights has moved from where training began, in standard deviations at that time.
+
+    Parameters
+    ----------
+    start, now : Histogram
+        Of one layer's weights: at step 0, and later.
+
+    Returns
+    -------
+    float
+        W1 between the two over the standard deviation at step 0, at least 0. NaN where either holds no finite value or
+        the first ones do not vary (a bias that begins at 0).
+
+    Notes
+    -----
+    A layer whose weights have only changed places shows 0: the distance of the distributions is the least that weights
+    have moved on average, not how far each has.
+    """
+    sides = [histogram.bounds() for histogram in (start, now)]
+    if sides[0][2].size < 2 or not sides[1][2].size:
+        return float("nan")
+    centres, shares = [0.5 * (low + high) for low, high, _ in sides], [n / n.sum() for *_, n in sides]
+    every = np.concatenate(centres)
+    order = np.argsort(every, kind="stable")
+    apart = np.abs(np.cumsum(np.concatenate([shares[0], -shares[1]])[order]))
+    return float(apart[:-1] @ np.diff(every[order])) / start.std()
+
+
+def _over_others(apart: Floats) -> Floats:
+    """Mean of each row without its diagonal; NaN where nothing is left."""
     np.fill_diagonal(apart, np.nan)
     # pandas leaves NaN out and gives NaN for a row of nothing else, without numpy's warning
     return pd.DataFrame(apart).mean(axis=1).to_numpy()

@@ -29,6 +29,8 @@ class Scene:
     """Part of the weights that is normal; the rest is uniform."""
     apart: float = 0.4
     """How much of a layer's normal part is missing in the layer below."""
+    widths: float = 0.3
+    """How much wider the weights of a layer are than those of the first, a layer."""
     best: int = 8
     """Evaluation at which the accuracy is best, of 20."""
     spread: float = 1.0
@@ -42,7 +44,9 @@ def content(scene: Scene, seed: int, salt: int = 0, size: int = 4000) -> Content
         name = f"layer{i + 1}"
         part = np.clip(scene.normal + scene.apart * i / (LAYERS - 1), 0.0, 1.0)
         bell = rng.random(size) < part
-        made.weight[f"{name}.linear"] = np.where(bell, rng.normal(0, 0.05, size), rng.uniform(-0.09, 0.09, size))
+        made.weight[f"{name}.linear"] = (1.0 + scene.widths * i) * np.where(
+            bell, rng.normal(0, 0.05, size), rng.uniform(-0.09, 0.09, size)
+        )
         share = np.clip(scene.share + scene.slope * i + 0.01 * scene.spread * rng.normal(), 0.0, 1.0)
         inside = rng.random(size) >= share
         made.net_value[f"{name}.activation"] = np.where(inside, 0.5, BORDER + 0.5) * rng.choice([-1.0, 1.0], size)

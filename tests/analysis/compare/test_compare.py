@@ -24,8 +24,9 @@ COLUMNS = {
     "condition", "baseline", "layer", "call", "quantity", "measure", "scale", "unit", "effect", "low", "high", "interval",
     "value", "baseline_value", "p", "p_attainable", "p_holm", "test", "n", "n_baseline", "paired", "note",
 }  # fmt: skip
-LAYER = ["gradient_flow", "saturation_share", "abs_correlation", "participation_ratio", "effective_rank",
-         "weight_excess_kurtosis", "weight_ks_normal", "weight_shape_distance", "weight_w1", "net_value_w1"]  # fmt: skip
+LAYER = ["gradient_flow", "saturation_share", "abs_correlation", "correlation_squared", "correlation_sd",
+         "correlation_variance", "participation_ratio", "effective_rank", "weight_excess_kurtosis", "weight_ks_normal",
+         "weight_shape_distance", "weight_scale_distance", "weight_w1", "net_value_w1"]  # fmt: skip
 NETWORK = ["final:accuracy", "best:accuracy", "epochs_to_best:accuracy", "final:loss"]
 
 
@@ -62,7 +63,7 @@ def test_the_table_has_a_row_a_condition_layer_and_measure(comparison):
     assert comparison.problems == ()
     assert comparison.unmatched.empty
     assert list(comparison.unmatched.columns) == ["condition", "layer", "reason"]
-    assert repr(comparison) == "<Comparison of 'Dropout', 'GAAF' with 'No dropout': 68 effects, 9 runs>"
+    assert repr(comparison) == "<Comparison of 'Dropout', 'GAAF' with 'No dropout': 92 effects, 9 runs>"
 
 
 def test_gradient_flow_is_the_log_ratio_of_means_over_training(comparison):
@@ -125,7 +126,7 @@ def test_holm_is_over_the_layers_of_a_condition_and_measure(comparison):
 
 
 def test_other_baseline_layers_and_confidence(runs):
-    turned = dd.compare(runs, baseline="GAAF", layers=["layer2.activation"], confidence=0.5)
+    turned = dd.compare(runs, baseline="GAAF", layers=["layer2.activation"], alpha=0.5)
     assert turned.conditions == ("GAAF", "No dropout", "Dropout")
     assert set(turned.table["layer"].dropna()) == {"layer2.activation"}
     straight = dd.compare(runs)
@@ -173,7 +174,7 @@ def test_one_seed_has_effects_and_no_p(tmp_path):
     comparison = dd.compare(write_runs(tmp_path, seeds=[0]))
     table = comparison.table
     assert table["effect"].notna().all()
-    assert table[["low", "high", "p", "p_attainable", "p_holm"]].isna().all(axis=None)
+    assert table[["low", "high", "p", "p_attainable", "p_holm", "p_t"]].isna().all(axis=None)
     assert set(table["interval"]) == set(table["test"]) == {"none"}
     assert table["note"].str.contains("one seed on a side: no interval, no p").all()
 
@@ -409,7 +410,7 @@ def test_gradient_flow_is_taken_over_the_steps_of_the_two_conditions_whatever_th
     assert "over the first 200 training steps" in table["c", "Dropout"]
     assert "over the first 100 training steps" in table["c", "GAAF"]
     assert "over the first 100 training steps" in table["e", "GAAF"], "beside Dropout's 400"
-    overall = claims.overall[(claims.overall["claim"] == "e") & (claims.overall["measure"] == "gradient_flow")]
+    overall = claims.parts[(claims.parts["claim"] == "e") & (claims.parts["measure"] == "gradient_flow")]
     layers = [flow_effect(of, "GAAF", "Dropout", 100, f"layer{i}.activation") for i in (1, 2, 3)]
     assert overall["effect"].item() == pytest.approx(np.mean(layers))
 
@@ -571,7 +572,8 @@ def test_runs_that_share_a_folder_name_stay_apart(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"confidence": 1.0}, "confidence must lie between 0 and 1, got 1.0"),
+        ({"alpha": 1.0}, "alpha must lie between 0 and 1, got 1.0"),
+        ({"alpha": float("nan")}, "alpha must lie between 0 and 1, got nan"),
         ({"on_unreadable": "skip"}, "on_unreadable must be 'warn', 'raise' or 'ignore'"),
         ({"baseline": "Nothing"}, "no condition 'Nothing'; there are 'No dropout', 'Dropout', 'GAAF'"),
         ({"layers": ["layer9"]}, "no layer 'layer9'; there are 'layer1.linear'"),
@@ -587,6 +589,9 @@ def test_former_names_work_for_one_version(runs, comparison):
     with pytest.warns(DeprecationWarning, match=r"compare\(n_boot=\) is ignored"):
         again = dd.compare(runs, n_boot=100)
     pd.testing.assert_frame_equal(again.table, comparison.table)
+    with pytest.warns(DeprecationWarning, match=r"compare\(confidence=0.9\) is now alpha="):
+        wider = dd.compare(runs, confidence=0.9)
+    pd.testing.assert_frame_equal(wider.table, dd.compare(runs, alpha=1 - 0.9).table)
     with pytest.warns(DeprecationWarning, match="now called step_ranges"):
         assert comparison.windows is comparison.step_ranges
 

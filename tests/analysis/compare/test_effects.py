@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from dropdiag.analysis.compare.effects import assess, holm, jackknife_interval, mean_difference
+from dropdiag.analysis.compare.effects import assess, holm, jackknife, mean_difference
 from dropdiag.analysis.compare.resampling import LABELLINGS, Design
 from dropdiag.errors import ArgumentError
 
@@ -28,15 +28,46 @@ def test_the_interval_is_students_for_pairs_and_welchs_otherwise(rng):
     assert paired.effect == pytest.approx(np.mean(a - b))
 
 
+def test_p_of_t_is_scipys_at_any_threshold(rng):
+    a, b = rng.normal(1.0, 2.0, 6), rng.normal(0.0, 1.0, 6)
+    assert mean_difference(a, b, paired=True).p_t == pytest.approx(stats.ttest_rel(a, b).pvalue, rel=1e-10)
+    found = mean_difference(a, b[:4], paired=False)
+    assert found.p_t == pytest.approx(stats.ttest_ind(a, b[:4], equal_var=False).pvalue, rel=1e-10)
+    shifted = stats.ttest_ind(a - 0.3, b[:4], equal_var=False).pvalue
+    assert found.estimate.p(0.3) == pytest.approx(shifted, rel=1e-10)
+
+
 def difference(x, y):
     return abs(np.mean(x) - np.mean(y))
 
 
-def test_p_is_scipys_permutation_test_over_all_labellings(rng):
+def welch(x, y):
+    return abs(stats.ttest_ind(x, y, equal_var=False).statistic)
+
+
+@pytest.mark.parametrize(("n", "m"), [(5, 6), (3, 9), (2, 7)])
+def test_p_is_scipys_permutation_test_over_all_labellings(rng, n, m):
+    a, b = rng.normal(0.8, 1.0, n), rng.normal(0.0, 1.0, m)
+    found = mean_difference(a, b, paired=False)
+    peer = stats.permutation_test((a, b), welch, n_resamples=np.inf, alternative="greater")
+    assert found.p == pytest.approx(peer.pvalue, rel=1e-12)
+
+
+def test_with_equal_numbers_it_is_the_permutation_test_of_the_difference(rng):
+    a, b = rng.normal(0.8, 1.0, 5), rng.normal(0.0, 3.0, 5)
+    peer = stats.permutation_test((a, b), difference, n_resamples=np.inf, alternative="greater")
+    assert mean_difference(a, b, paired=False).p == pytest.approx(peer.pvalue, rel=1e-12)
+
+
+def test_p_beside_the_numbers_that_a_large_offset_leaves(rng):
+    a, b = rng.normal(0.5, 1.0, 5), rng.normal(0.0, 1.0, 6)
+    plain, moved = (mean_difference(a + offset, b + offset, paired=False).p for offset in (0.0, 1e6))
+    assert moved == plain
+
+
+def test_p_is_scipys_for_pairs_and_says_what_so_many_can_give(rng):
     a, b = rng.normal(0.8, 1.0, 5), rng.normal(0.0, 1.0, 6)
     found = mean_difference(a, b, paired=False)
-    peer = stats.permutation_test((a, b), difference, n_resamples=np.inf, alternative="greater")
-    assert found.p == pytest.approx(peer.pvalue, rel=1e-12)
     assert (found.test, found.p_attainable) == ("permutation", pytest.approx(1 / 462))
     found = mean_difference(a, b[:5], paired=True)
     peer = stats.permutation_test((a, b[:5]), difference, permutation_type="samples", n_resamples=np.inf,
@@ -46,7 +77,7 @@ def test_p_is_scipys_permutation_test_over_all_labellings(rng):
 
 
 @pytest.mark.parametrize(
-    ("n", "m", "paired"), [(3, 3, True), (5, 5, True), (3, 3, False), (5, 5, False), (2, 4, False)]
+    ("n", "m", "paired"), [(3, 3, True), (5, 5, True), (3, 3, False), (5, 5, False), (2, 4, False), (3, 6, False)]
 )
 def test_the_attainable_p_is_what_the_clearest_effect_gives(n, m, paired):
     a, b = 100.0 + 3.0 ** np.arange(n), 3.0 ** -np.arange(m)
@@ -55,10 +86,12 @@ def test_the_attainable_p_is_what_the_clearest_effect_gives(n, m, paired):
     values = np.concatenate([a, b])
     if paired:
         nulls = [abs(np.mean(np.array(signs) * (a - b))) for signs in product([1, -1], repeat=n)]
+        least = np.mean(np.array(nulls) >= abs(found.effect) * (1 - 1e-9))
     else:
         chosen = [list(some) for some in combinations(range(n + m), n)]
-        nulls = [abs(values[some].mean() - np.delete(values, some).mean()) for some in chosen]
-    assert found.p_attainable == pytest.approx(np.mean(np.array(nulls) >= abs(found.effect) * (1 - 1e-9)))
+        nulls = [welch(values[some], np.delete(values, some)) for some in chosen]
+        least = np.mean(np.array(nulls) >= welch(a, b) * (1 - 1e-9))
+    assert found.p_attainable == pytest.approx(least)
 
 
 def test_many_labellings_are_drawn_and_counted_with_the_one_there_was(rng):
@@ -86,8 +119,9 @@ def test_the_jackknife_of_a_mean_is_students_and_welchs(rng, paired):
     means = [(sums / number)[:, 0] for sums, number in zip(fewer, counts, strict=True)]
     np.testing.assert_allclose(fewer.condition[:7, 0], left_out(a))
     expected = mean_difference(a, b, paired=paired)
-    ends = jackknife_interval(means[0] - means[1], design, expected.effect, 0.95)
-    np.testing.assert_allclose(ends, [expected.low, expected.high], rtol=1e-10)
+    found = jackknife(means[0] - means[1], design, expected.effect)
+    np.testing.assert_allclose(found.interval(0.95), [expected.low, expected.high], rtol=1e-10)
+    assert found.p() == pytest.approx(expected.p_t)
 
 
 def test_one_seed_gives_an_effect_and_nothing_invented():
