@@ -154,6 +154,8 @@ def _held_out(made: Content, steps: int, phase: str, *, shares: bool) -> list[Sc
     rows = []
     for layer, values in made.net_value.items() if shares else ():
         z = values.astype(np.float64)
+        if not z.size:  # a layer that the run did not record
+            continue
         rows.append(ScalarRow(steps, phase, layer, 0, "saturation_share_left", float((z <= -BORDER).mean())))
         rows.append(ScalarRow(steps, phase, layer, 0, "saturation_share_right", float((z >= BORDER).mean())))
     for layer, r in made.node_correlation.items():

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 
 from dropdiag.analysis.claims.effects import ClaimEffect, PairEffects
@@ -52,16 +52,25 @@ class Case:
     options : Options
     scalar : str or None
         Scalar of held-out data that epochs are counted by.
+    pairs : mapping of (str, str) to PairEffects
+        A condition and its baseline -> effects that were gathered already.
     """
 
     effects: PairEffects
     options: Options
     scalar: str | None = None
+    pairs: Mapping[tuple[str, str], PairEffects] = field(default_factory=dict)
 
-    def over_layers(self, name: str, phrase: str, measure: str, side: int, *, missing: str) -> Directional:
-        """Ask on which side of 0 a measure lies, `ABOVE` or `BELOW`: on average over layers, and in each."""
+    def over_layers(
+        self, name: str, phrase: str, measure: str, side: int, *, what: str = "", alone: str = ""
+    ) -> Directional:  # fmt: skip
+        """Ask on which side of 0 a measure lies, `ABOVE` or `BELOW`: on average over layers, and in each.
+
+        Where there is no effect, ``what`` is said to be missing, or ``alone``.
+        """
         effect, layers = self.effects.average(measure), self.effects.layers(measure)
-        return Directional(name, phrase, effect, "" if effect else missing, layers, side=side)
+        missing = "" if effect else alone or f"{what} {self.effects.missing(measure)}"
+        return Directional(name, phrase, effect, missing, layers, side=side)
 
     def single(
         self, name: str, phrase: str, found: ClaimEffect | str, side: int, *, bound: float = 0.0
@@ -70,16 +79,18 @@ class Case:
         effect, why_not = (None, found) if isinstance(found, str) else (found, "")
         return Directional(name, phrase, effect, why_not, side=side, bound=bound)
 
-    def equivalence(self, name: str, phrase: str, measure: str, margin: float, *, missing: str) -> Equivalence:
+    def equivalence(self, name: str, phrase: str, measure: str, margin: float) -> Equivalence:
         """Ask whether a measure differs by no more than a margin in any layer, from a baseline with an effect."""
         effect, layers = self.effects.average(measure), self.effects.layers(measure)
         gate = self._of_baseline.average(measure)
-        return Equivalence(name, phrase, effect, "" if effect else missing, layers, margin=margin, gate=gate)
+        missing = "" if effect else f"{measure.replace('_', ' ')} {self.effects.missing(measure)}"
+        return Equivalence(name, phrase, effect, missing, layers, margin=margin, gate=gate)
 
     def beside_the_baseline_of_all(self, condition: str) -> PairEffects:
         """Return the effects of a condition beside the baseline of the whole comparison."""
         every = self.effects.measurements
-        return PairEffects(every, condition, every.baseline)
+        pair = condition, every.baseline
+        return self.pairs.get(pair) or PairEffects(every, *pair)
 
     @cached_property
     def _of_baseline(self) -> PairEffects:

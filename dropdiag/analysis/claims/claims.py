@@ -108,8 +108,8 @@ def claims(
     measurements : Measurements
         Of a `Comparison`, whose method ``claims`` gives them.
     claims : sequence of str, optional
-        Letters of the claims that are asked, as ["c", "d"] or "cd"; all by default. They and the conditions are one family:
-        the fewer are asked, the fewer seeds it takes.
+        Letters of the claims that are asked, as ["c", "d"] or "cd"; all by default. They and the conditions are one
+        family: the fewer are asked, the fewer seeds it takes.
     dropout, gaaf : str, optional
         Conditions that play these parts in (e) and (f); inferred from their names, which the reason states. Where
         several conditions have "gaaf" in their name, the claims are put to each. Claims (a) to (d) are put to every
@@ -193,9 +193,10 @@ def _put(
     """Put each claim to the conditions that it speaks of."""
     beside = [(condition, measurements.baseline) for condition in measurements.conditions[1:]]
     gaafs = [(gaaf, roles.dropout) for gaaf in roles.gaafs if roles.dropout is not None]
-    for condition, baseline in [*beside, *gaafs]:
-        # one case for all of them: what its effects are taken from is gathered once
-        case = Case(PairEffects(measurements, condition, baseline), options, scalar)
+    # one of each for all claims: what effects are taken from is gathered once
+    pairs = {pair: PairEffects(measurements, *pair) for pair in [*beside, *gaafs]}
+    for (condition, baseline), effects in pairs.items():
+        case = Case(effects, options, scalar, pairs)
         for claim in asked:
             alone = claim.alone if claim.of_gaaf and not gaafs and (condition, baseline) in beside else None
             ask = alone or (claim.ask if claim.of_gaaf == ((condition, baseline) in gaafs) else None)

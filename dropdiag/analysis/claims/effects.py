@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Final
+from typing import Final, NamedTuple
 
 import numpy as np
-import pandas as pd
+from numpy.typing import NDArray
 
 from dropdiag.analysis.compare.effects import Effect, mean_difference
 from dropdiag.analysis.compare.execution import unordered
@@ -23,8 +23,6 @@ from dropdiag.store.schema import DIFFERENCE
 
 ABOVE: Final = 1
 BELOW: Final = -1
-FEW: Final = 5
-"""With fewer runs on a side, and sides of unlike sizes, a permutation needs Welch's t beside it: see docs/claims.md."""
 
 
 @dataclass(frozen=True)
@@ -81,14 +79,22 @@ class ClaimEffect:
         ----------
         threshold : float
         relabelled : bool
-            By the relabelled seeds, else by Student's (Welch's) t, which is NaN for seeds that do not differ.
+            By the relabelled seeds, else by Student's t, which is NaN for seeds that do not differ. Of independent
+            seeds the t is Welch's, with the degrees of freedom of the smaller side; sides of unlike sizes need both.
         """
         found = self.effect if threshold == 0.0 else self._about(threshold)
         if not relabelled:
+            return self._by_t(found)
+        # sides of unlike sizes and variances: a permutation alone rejects too often (docs/claims.md)
+        unlike = not self.paired and found.n != found.n_baseline and not found.without_spread
+        return max(found.p, self._by_t(found)) if unlike else found.p
+
+    def _by_t(self, found: Effect) -> float:
+        if self.paired or np.isnan(found.p_t):
             return found.p_t
-        # few runs beside many, of unlike variances: a permutation alone rejects too often (docs/claims.md)
-        unlike = not self.paired and found.n != found.n_baseline and min(found.n, found.n_baseline) < FEW
-        return max(found.p, found.p_t) if unlike and not np.isnan(found.p_t) else found.p
+        # Welch's degrees of freedom are estimated, and far out in the tails too many: those of the smaller side keep
+        # the level whatever the variances (Mickey and Brown 1966)
+        return replace(found.estimate, degrees=min(found.n, found.n_baseline) - 1.0).p()
 
     def side(self, threshold: float) -> int:
         """Return on which side of a threshold the effect lies: `ABOVE`, `BELOW` or 0."""
@@ -124,17 +130,17 @@ class PairEffects(Pair):
         Places count the layers of the measure alone. None for a single layer, or where layers are in no one order
         (`unordered`).
         """
-        frame, _ = self._by_run(name)
-        if frame.shape[1] < 2 or self.unordered(name):
+        held = self._by_run(name)
+        if len(held.places) < 2 or self.unordered(name):
             return None
-        place = _centred(frame.columns)
+        place = held.centred
         return self._over_layers(name, f"{name}_slope", lambda x: np.asarray(x @ place / (place @ place)))
 
     def unordered(self, name: str) -> str:
         """Say why there is no slope over the layers of a measure; nothing where there is one, or one layer alone."""
-        (frame, _), sites = self._by_run(name), self._sites(name)
-        held = [(str(site.layer), site.call) for site, _ in (sites[int(place)] for place in frame.columns)]
-        return unordered(self.measurements, held, list(map(str, frame.index))) if len(held) > 1 else ""
+        held, sites = self._by_run(name), self._sites(name)
+        known = [(str(sites[place][0].layer), sites[place][0].call) for place in held.places]
+        return unordered(self.measurements, known, held.runs) if len(known) > 1 else ""
 
     def network(self, name: str) -> ClaimEffect | None:
         """Return the effect on a scalar of the network."""
@@ -169,19 +175,20 @@ class PairEffects(Pair):
             return f"was not recorded of {condition!r}"
         sites = sorted({(str(one), int(call)) for one, call in zip(rows["layer"], rows["call"], strict=True)},
                        key=lambda site: self.measurements.key(*site))  # fmt: skip
-        known = rows["run"].unique().tolist()
-        wide = rows.pivot_table(index="run", columns=["layer", "call"], values="value", aggfunc="last")
-        wide = wide.reindex(index=known, columns=pd.MultiIndex.from_tuples(sites)).set_axis(range(len(sites)), axis=1)
-        frame, note = _held_by_most(wide, [known], [site_name(*site) for site in sites])
-        held = [sites[int(place)] for place in frame.columns]
-        if len(held) < least:
-            return f"needs {least} layers, and {condition!r} has {len(held)}"
-        if len(held) > 1 and (why := unordered(self.measurements, held, list(map(str, frame.index)))):
+        runs = rows["run"].unique().tolist()
+        table = np.full((len(runs), len(sites)), np.nan)
+        for run, layer, call, value in zip(*(rows[one] for one in ("run", "layer", "call", "value")), strict=True):
+            table[runs.index(run), sites.index((str(layer), int(call)))] = value
+        held = _held_by_most(table, runs, [runs], [site_name(*site) for site in sites])
+        known = [sites[place] for place in held.places]
+        if len(known) < least:
+            return f"needs {least} layers, and {condition!r} has {len(known)}"
+        if len(known) > 1 and (why := unordered(self.measurements, known, held.runs)):
             return f"is not judged: {why}"
-        values = reduce(frame.to_numpy(), _centred(frame.columns))
+        values = reduce(held.values, held.centred)
         return ClaimEffect(
             called, None, 0, values, np.zeros(len(values)), paired=True, settings=self.measurements.settings,
-            own=condition, note=note,
+            own=condition, note=held.note,
         )  # fmt: skip
 
     def missing(self, name: str) -> str:
@@ -210,25 +217,28 @@ class PairEffects(Pair):
 
     def _over_layers(self, name: str, called: str, reduce: Callable[[Floats], Floats]) -> ClaimEffect | None:
         """Reduce the layers that most runs of both conditions hold to one number a run."""
-        frame, note = self._by_run(name)
-        if frame.empty:
+        held = self._by_run(name)
+        if not held.runs or not held.places:
             return None
-        numbers = dict(zip(map(str, frame.index), reduce(frame.to_numpy()), strict=True))
+        numbers = dict(zip(held.runs, reduce(held.values).tolist(), strict=True))
         scale = self.measurements.measure(name).scale
-        return self._effect(called, Measure(name, name, DIFFERENCE, "1"), numbers, note=note, scale=scale)
+        return self._effect(called, Measure(name, name, DIFFERENCE, "1"), numbers, note=held.note, scale=scale)
 
-    def _by_run(self, name: str) -> tuple[pd.DataFrame, str]:
-        """Return the values of the layers that most runs hold: a row a run, a column a place among `_sites`.
+    def _by_run(self, name: str) -> Held:
+        """Return the values of the layers that most runs hold, places counted among `_sites`."""
+        if name not in self._held:
+            sites, runs = self._sites(name), self.pairing.runs
+            table = np.array([[values.get(run, np.nan) for _, values in sites] for run in runs], dtype=np.float64)
+            table = table.reshape(len(runs), len(sites))
+            if self.measurements.measure(name).logs:
+                table = np.log(np.where(table > 0.0, table, np.nan))
+            labels = [site_name(str(site.layer), site.call) for site, _ in sites]
+            self._held[name] = _held_by_most(table, runs, [self.pairing.condition, self.pairing.baseline], labels)
+        return self._held[name]
 
-        Beside it, in words, what was left out.
-        """
-        sites = self._sites(name)
-        frame = pd.DataFrame([values for _, values in sites], dtype="float64").T
-        frame = frame.loc[[run for run in self.pairing.runs if run in frame.index]]
-        if self.measurements.measure(name).logs:
-            frame = frame.where(frame > 0.0).transform("log")
-        labels = [site_name(str(site.layer), site.call) for site, _ in sites]
-        return _held_by_most(frame.where(np.isfinite(frame)), [self.pairing.condition, self.pairing.baseline], labels)
+    @cached_property
+    def _held(self) -> dict[str, Held]:
+        return {}
 
     def _effect(
         self, name: str, measure: Measure, values: Mapping[str, float], *, layer: str | None = None, call: int = 0,
@@ -241,29 +251,50 @@ class PairEffects(Pair):
         return ClaimEffect(name, layer, call, mine, theirs, used.paired, self.measurements.settings, scale, note=note)
 
 
-def _centred(places: pd.Index[Any]) -> Floats:
-    """Return places, centred: a slope over them is then a plain product."""
-    place = np.array(list(places), dtype=np.float64)
-    return np.asarray(place - place.mean())
+class Held(NamedTuple):
+    """Values of runs and layers without a gap.
+
+    Attributes
+    ----------
+    values : ndarray of float64, shape (runs, layers)
+    runs : list of str
+    places : list of int
+        Of the layers among all.
+    note : str
+        What was left out, in words.
+    """
+
+    values: Floats
+    runs: list[str]
+    places: list[int]
+    note: str
+
+    @property
+    def centred(self) -> Floats:
+        """Places, centred: a slope over them is then a plain product."""
+        place = np.array(self.places, dtype=np.float64)
+        return np.asarray(place - place.mean())
 
 
 def _held_by_most(
-    frame: pd.DataFrame, sides: Collection[Collection[str]], labels: Collection[str]
-) -> tuple[pd.DataFrame, str]:
+    table: Floats, runs: Sequence[str], sides: Collection[Collection[str]], labels: Sequence[str]
+) -> Held:
     """Return runs and layers without a gap, and in words what was left out.
 
     A mean or a slope over other layers is another quantity: a run that lacks a layer which at least half of the runs of
     every side hold is left out, and so is a layer that fewer hold.
     """
-    frame = frame.dropna(axis="index", how="all")
-    if frame.empty:
-        return frame, ""
-    held, names = frame.notna(), list(labels)
-    parts = [held[held.index.isin(list(side))] for side in sides]
-    most = np.logical_and.reduce([part.mean(axis=0).to_numpy() >= 0.5 for part in parts if len(part)])
-    layers = [names[place] for place, kept in enumerate(most) if not kept and held.iloc[:, place].any()]
-    whole = frame.iloc[:, np.flatnonzero(most)].dropna(axis="index")
-    runs = [str(run) for run in frame.index if run not in whole.index]
-    said = [f"{some(runs)} left out of what is taken over layers, for a layer is missing there" if runs else "",
+    finite: NDArray[np.bool_] = np.isfinite(table)
+    # a run that has nothing is missed by the measure as a whole, not by its layers
+    some_of = np.asarray(finite.any(axis=1))
+    parts = [finite[[i for i, run in enumerate(runs) if run in side and some_of[i]]] for side in map(set, sides)]
+    most: NDArray[np.bool_] = np.ones(table.shape[1], np.bool_)
+    for part in filter(len, parts):
+        most &= part.mean(axis=0) >= 0.5
+    kept = np.asarray(finite[:, most].all(axis=1)) & some_of
+    lacking = [run for i, run in enumerate(runs) if some_of[i] and not kept[i]]
+    layers = [labels[i] for i in np.flatnonzero(~most & finite.any(axis=0)).tolist()]
+    said = [f"{some(lacking)} left out of what is taken over layers, for a layer is missing there" if lacking else "",
             f"without {some(layers)}, which most runs lack" if layers else ""]  # fmt: skip
-    return whole if whole.shape[1] else whole.iloc[:0], ", ".join(filter(None, said))
+    known = [run for i, run in enumerate(runs) if kept[i]]
+    return Held(table[kept][:, most], known, np.flatnonzero(most).tolist(), ", ".join(filter(None, said)))

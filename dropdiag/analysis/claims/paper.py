@@ -66,12 +66,12 @@ EPOCHS_RULE: Final = (
 
 
 def _gaussian(case: Case) -> list[Question]:
-    missing = f"the weights' distribution {case.effects.missing(KS)}"
+    missing = "the weights' distribution"
     alone = "there are no two layers whose weights could be compared"
     return [
-        case.over_layers("more Gaussian", "distance to the normal changes by", KS, BELOW, missing=missing),
-        case.over_layers("more alike in shape", "distance between the layers' shapes by", SHAPE, BELOW, missing=alone),
-        case.over_layers("more alike in scale", "|ln| of the ratio of their widths by", SCALE, BELOW, missing=alone),
+        case.over_layers("more Gaussian", "distance to the normal changes by", KS, BELOW, what=missing),
+        case.over_layers("more alike in shape", "distance between the layers' shapes by", SHAPE, BELOW, alone=alone),
+        case.over_layers("more alike in scale", "|ln| of the ratio of their widths by", SCALE, BELOW, alone=alone),
         _top_layer(case),
     ]
 
@@ -103,7 +103,7 @@ def _correlation(case: Case) -> list[Question]:
 
 def _of_samples(case: Case, name: str, phrase: str, measure: str, corrected: str) -> Directional:
     """Ask whether a correlation is higher; by the corrected one as well, where unlike numbers of samples are behind."""
-    asked = case.over_layers(name, phrase, measure, ABOVE, missing=f"node correlation {case.effects.missing(measure)}")
+    asked = case.over_layers(name, phrase, measure, ABOVE, what="node correlation")
     if asked.effect is None or len(case.effects.items(measure)) <= 1:
         return asked
     beside = case.effects.average(corrected)
@@ -115,7 +115,7 @@ def _of_samples(case: Case, name: str, phrase: str, measure: str, corrected: str
 
 def _flow(case: Case) -> list[Question]:
     asked = case.over_layers("more gradient", "gradient flow is", FLOW, ABOVE,
-                             missing=f"gradient flow {case.effects.missing(FLOW)}")  # fmt: skip
+                             what="gradient flow")  # fmt: skip
     published = reasons.beside_published(asked.effect, case.options.published_factor)
     return [replace(asked, unit=" times the baseline's", remark=published + _over(case))]
 
@@ -126,10 +126,11 @@ def _over(case: Case) -> str:
 
 
 def _saturation(case: Case) -> list[Question]:
-    missing = f"saturation share {case.effects.missing(SHARE)}"
-    share = case.over_layers("more saturated", "saturation share changes by", SHARE, ABOVE, missing=missing)
+    share = case.over_layers("more saturated", "saturation share changes by", SHARE, ABOVE, what="saturation share")
     why = case.effects.unordered(SHARE)
-    order = f"more so in higher layers is undecided: {why}" if why else missing if share.effect is None else ONE_LAYER
+    order = (
+        f"more so in higher layers is undecided: {why}" if why else share.why_not if share.effect is None else ONE_LAYER
+    )
     slope = case.single("more so in higher layers", "from a layer to the next that change grows by",
                         case.effects.slope(SHARE) or order, ABOVE)  # fmt: skip
     return [share, slope, *(replace(one, extra=True) for one in _under_masks(case))]
@@ -160,9 +161,8 @@ def _above_the_first(values: Floats, _: Floats) -> Floats:
 
 def _resemblance(case: Case) -> list[Question]:
     margins = {FLOW: float(np.log(case.options.flow_margin)), SHARE: case.options.share_margin}
-    missing = {name: f"{name.replace('_', ' ')} {case.effects.missing(name)}" for name in margins}
-    flow = case.equivalence("gradient flow", "gradient flow is", FLOW, margins[FLOW], missing=missing[FLOW])
-    share = case.equivalence("saturation", "saturation share differs by", SHARE, margins[SHARE], missing=missing[SHARE])
+    flow = case.equivalence("gradient flow", "gradient flow is", FLOW, margins[FLOW])
+    share = case.equivalence("saturation", "saturation share differs by", SHARE, margins[SHARE])
     return [replace(flow, unit=" times dropout's", remark=_over(case)), share]
 
 

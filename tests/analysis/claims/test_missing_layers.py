@@ -1,0 +1,46 @@
+"""A layer that one run lacks changes neither the averages nor the slopes of the others."""
+
+import numpy as np
+import pytest
+
+import dropdiag as dd
+from tests.analysis.compare.scenes import Scene, content
+from tests.synthetic import write
+
+SHARES = Scene(share=0.1, slope=0.1), Scene(share=0.2, slope=0.2)
+
+
+def parts(folder, lacking, *, layers=3):
+    """Compare five seeds, of which some lack a layer's net values: ``lacking`` is condition, seed, layer."""
+    for salt, (condition, scene) in enumerate(zip(("plain", "treated"), SHARES, strict=True)):
+        for seed in range(5):
+            made = content(scene, seed, salt)
+            for name in [f"layer{i}.activation" for c, s, i in lacking if (c, s) == (condition, seed)]:
+                made.net_value[name] = np.empty(0)
+            write(folder / f"{condition}-{seed}", made, condition, seed)
+    found = dd.compare({name: str(folder / f"{name}-*") for name in ("plain", "treated")}, on_unreadable="ignore")
+    claims = found.claims(claims="d").parts.set_index("part")
+    return claims.loc["more saturated"], claims.loc["more so in higher layers"]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    return parts(tmp_path_factory.mktemp("whole"), [])
+
+
+@pytest.mark.parametrize("lacking", [("treated", 3, 1), ("treated", 3, 3), ("plain", 0, 2)])
+def test_the_run_is_left_out_and_named_and_the_effects_of_the_others_stay(tmp_path, whole, lacking):
+    share, slope = parts(tmp_path, [lacking])
+    condition, seed, _ = lacking
+    for found, before in zip((share, slope), whole, strict=True):
+        assert found["effect"] == pytest.approx(before["effect"], abs=0.01)
+        assert (found["n"], found["n_baseline"]) == (4, 4)  # its partner goes with it
+        assert f"{condition}-{seed} left out of what is taken over layers" in found["reason"]
+
+
+def test_a_layer_that_most_runs_of_a_side_lack_is_left_out_and_the_slope_keeps_its_places(tmp_path, whole):
+    share, slope = parts(tmp_path, [("treated", seed, 2) for seed in (0, 1, 2)])
+    assert (share["n"], slope["n"]) == (5, 5)
+    assert "without layer2.activation, which most runs lack" in share["reason"]
+    # from the first to the third layer there are two steps
+    assert slope["effect"] == pytest.approx(whole[1]["effect"], abs=0.01)
