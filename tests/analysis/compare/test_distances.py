@@ -112,3 +112,25 @@ def test_a_layer_without_another_or_without_spread_has_no_shape_distance():
     assert np.isnan(shapes.shape_distances([x])).all()
     assert np.isnan(shapes.shape_distances([x, constant])).all()
     assert shapes.shape_distances([]).shape == (0,)
+
+
+def test_the_distance_from_the_start_is_w1_over_the_spread_there(raw):
+    before, now = (Histogram.from_values(x) for x in raw)
+    (x, n), (y, m) = centred(before), centred(now)
+    expected = stats.wasserstein_distance(x, y, n, m) / before.std()
+    assert shapes.distance_from_start(before, now) == pytest.approx(expected, rel=1e-10)
+    assert shapes.distance_from_start(before, before) == 0.0
+    bias = Histogram.from_values(np.zeros(10))
+    assert np.isnan(shapes.distance_from_start(bias, now))
+    assert np.isnan(shapes.distance_from_start(before, Histogram.from_values([np.nan])))
+
+
+def test_scales_are_alike_whatever_the_shape():
+    rng = np.random.default_rng(3)
+    layers = [rng.normal(0, 1, 20_000), rng.uniform(-1, 1, 20_000) * np.sqrt(3), rng.normal(5, 2, 20_000)]
+    found = shapes.scale_distances([Histogram.from_values(x) for x in [*layers, np.full(9, 0.3)]])
+    expected = [np.mean([abs(np.log(a.std() / b.std())) for b in layers if b is not a]) for a in layers]
+    np.testing.assert_allclose(found[:3], expected, atol=2e-3)
+    assert np.isnan(found[3])  # values that do not vary have no scale
+    assert np.isnan(shapes.scale_distances([Histogram.from_values(layers[0])])).all()
+    assert shapes.scale_distances([]).size == 0

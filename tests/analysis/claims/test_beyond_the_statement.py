@@ -1,0 +1,83 @@
+"""Claims of the paper's text that are parts of others: who trained more, and what masks do, on recorded trainings."""
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from torch import nn
+
+import dropdiag as dd
+
+
+def train(path, p, seed, *, faster=3, masks=True):
+    """Train a small network; its layers learn the faster the higher they are."""
+    torch.manual_seed(seed)
+    layers = [nn.Sequential(nn.Dropout(p), nn.Linear(16, 16), nn.Tanh()) for _ in range(3)]
+    model = nn.Sequential(*layers, nn.Linear(16, 4))
+    for layer in layers:
+        nn.init.normal_(layer[1].weight, std=0.5)
+    groups = [{"params": layer.parameters(), "lr": 0.05 * faster**i} for i, layer in enumerate(layers)]
+    optimiser = torch.optim.SGD(groups, lr=0.1)
+    weights = {}
+    with dd.Recorder(model, path, config={"condition": f"p={p}", "seed": seed}) as recorder:
+        before = [layer[1].weight.detach().numpy().copy() for layer in layers]
+        for _ in range(8):
+            optimiser.zero_grad()
+            x = torch.randn(64, 16)
+            nn.functional.cross_entropy(3.0 * model(x), (x[:, 0] > 0).long()).backward()
+            optimiser.step()
+            recorder.step()
+        if masks and p:
+            recorder.net_variance(torch.randn(32, 16), masks=24)
+    for i, layer in enumerate(layers):
+        weights[f"{i}.1"] = before[i], layer[1].weight.detach().numpy()
+    return weights
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    weights = {(p, seed): train(folder / f"{p}-{seed}", p, seed) for p in (0.0, 0.5) for seed in range(3)}
+    return folder, weights
+
+
+@pytest.fixture(scope="module")
+def compared(trained):
+    folder, _ = trained
+    return dd.compare([str(folder / "*")], on_unreadable="ignore")
+
+
+def test_how_far_weights_have_come_is_that_of_the_weights_themselves(trained, compared):
+    _, weights = trained
+    measured = compared.measured[compared.measured["measure"] == "weight_w1_from_start"]
+    assert len(measured) == 6 * 4  # the biases begin at a spread of their own; the last layer is there too
+    for (p, seed), layers in weights.items():
+        for name, (before, now) in layers.items():
+            row = measured[(measured["run"] == f"{p}-{seed}") & (measured["layer"] == name)]
+            expected = stats.wasserstein_distance(before.ravel(), now.ravel()) / before.std()
+            assert row["value"].item() == pytest.approx(expected, rel=0.02, abs=2e-3)  # bins are 1 % wide
+
+
+def test_the_top_layer_is_trained_more_in_both_networks(compared):
+    part = compared.claims(claims="a").parts.set_index("part").loc["top layer trained more"]
+    measured = compared.measured[compared.measured["measure"] == "weight_w1_from_start"]
+    slopes = {}
+    for run, rows in measured.groupby("run"):
+        values = rows.set_index("layer")["value"]
+        slopes[run] = np.polyfit(np.arange(4), [values[name] for name in ("0.1", "1.1", "2.1", "3")], 1)[0]
+    means = [np.mean([slope for run, slope in slopes.items() if run.startswith(p)]) for p in ("0.0", "0.5")]
+    assert part["effect"] == pytest.approx(min(means))
+    assert "least in 'p=0." in part["reason"]
+
+
+def test_what_comes_to_higher_layers_is_more_than_their_own_masks_give(compared):
+    claims = compared.claims(claims="d", dropout="p=0.5").parts.set_index("part")
+    part = claims.loc["variance transferred upward"]
+    scalars = compared.measured[compared.measured["measure"] == "excess_net_variance"]
+    assert set(scalars["condition"]) == {"p=0.5"}
+    above = scalars[scalars["layer"] != "0.2"].groupby("run")["value"].mean()
+    assert part["effect"] == pytest.approx(above.mean())
+    assert part["effect"] > 0.0
+    interval = stats.ttest_1samp(above, 0.0).confidence_interval(0.95)
+    assert (part["low"], part["high"]) == pytest.approx(tuple(interval))
+    assert (part["n"], part["n_baseline"]) == (3, 0)
