@@ -51,7 +51,7 @@ class NodeCorrelation(_Correlation):
     """Pearson r of every pair of a layer's nodes over a held-out set in evaluation mode (Figure 2).
 
     Taken from node values before dropout, so that no mask lowers it, over all samples of the set or, of more
-    than 2,048, over an even selection of that many (`dropdiag.sketches.Covariance`). Constant nodes have no r:
+    than 2,048, over so many that a hash chooses (`dropdiag.sketches.Covariance`). Constant nodes have no r:
     they are excluded and counted. With n samples, independent nodes still show a mean |r| of sqrt(2 / (pi n)).
     Of the same matrix: the participation ratio (`dropdiag.sketches.spectrum`).
     """
