@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dropdiag.errors import ArgumentError
+from dropdiag.sketches.items import ItemLog, Source
 from dropdiag.sketches.mixing import mixed
 
 MAX_NODES: Final = 1024
@@ -56,8 +57,12 @@ class Covariance:
     -----
     A dropout mask on the node values itself lowers their correlation (with inverted dropout and keep
     probability q, a zero-mean r becomes q r): feed node values from before the mask, or from evaluation mode.
-    Samples that are not independent (tokens of a text, positions of an image) carry less than their number suggests.
+    Samples that are not independent (tokens of a text, positions of an image) carry less than their number suggests:
+    `items` says of how many items of the batches they are.
     """
+
+    takes_source = True
+    """Whether `update` is told which batch the values come from."""
 
     def __init__(
         self,
@@ -77,14 +82,17 @@ class Covariance:
         self._keys: NDArray[np.uint64] = np.empty(0, np.uint64)
         self._room: Tensor = torch.empty(0, 0)
         self._limit: np.uint64 | None = None
+        self._items = ItemLog()
 
-    def update(self, values: Tensor) -> None:
+    def update(self, values: Tensor, source: Source | None = None) -> None:
         """Take in a batch of node values.
 
         Parameters
         ----------
         values : Tensor of floats
             One dimension counts nodes (``node_axis``), the others samples.
+        source : Source, optional
+            Tells which samples belong to one item. Without it the number of items is not known.
 
         Raises
         ------
@@ -100,13 +108,16 @@ class Covariance:
             values, axis = values.movedim(axis, last).flatten(-len(axis)), -1
         axis %= values.ndim
         self._check_width(values.shape[axis], values.device)
+        dims = tuple(values.shape[:axis] + values.shape[axis + 1 :])
         samples = values.numel() // self.width
         keys = mixed(self.seen + 1, samples)
         self.seen += samples
         chosen = np.arange(samples) if self._limit is None else np.flatnonzero(keys <= self._limit)
+        self._items.begin(source)
         for start in range(0, chosen.size, self._max_samples):
             some = chosen[start : start + self._max_samples]
             self._add(_rows(values, axis, some, self._subset), keys[some])
+            self._items.add(source, dims, some)
 
     def merge(self, other: Covariance) -> None:
         """Take in what another (of the same nodes) has seen."""
@@ -122,6 +133,7 @@ class Covariance:
             )
         self.seen += other.seen
         self._add(other.samples(), other._keys)
+        self._items.extend(other._items)
 
     def _check_width(self, width: int, device: torch.device) -> None:
         if self.width == 0:
@@ -159,6 +171,7 @@ class Covariance:
         self._room.index_copy_(0, _index(holes, device), self._room.index_select(0, _index(movers, device)))
         self._keys[holes] = self._keys[movers]
         self._keys = self._keys[: self._max_samples]
+        self._items.move(movers, holes, self._max_samples)
 
     def samples(self) -> Tensor:
         """Return the node values that are kept, in no particular order.
@@ -174,6 +187,12 @@ class Covariance:
     def n(self) -> int:
         """Number of samples that are used: all that came, up to ``max_samples``."""
         return min(int(self._keys.size), self._max_samples)
+
+    @property
+    def items(self) -> int | None:
+        """Number of items of the batches that the samples used belong to; None where that is not known of each."""
+        self._thin()
+        return self._items.count()
 
     @property
     def nodes(self) -> int:

@@ -109,6 +109,7 @@ QUANTITIES: Final = {
         Quantity("participation_ratio", "scalar", "nodes", "participation ratio"),
         Quantity("effective_rank", "scalar", "nodes", "effective rank"),
         Quantity("node_correlation_samples", "scalar", "samples", "samples", UNCOMPARED),
+        Quantity("node_correlation_items", "scalar", "items", "items that the samples are of", UNCOMPARED),
         Quantity("node_correlation_nodes", "scalar", "nodes", "nodes correlated", UNCOMPARED),
         Quantity("node_correlation_width", "scalar", "nodes", "nodes of the layer", UNCOMPARED),
         Quantity("constant_nodes", "scalar", "nodes", "constant nodes", UNCOMPARED),
