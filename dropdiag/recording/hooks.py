@@ -54,7 +54,7 @@ class _ForwardBegins(DropdiagHook):
 
     def fire(self, module: nn.Module, args: Any, kwargs: Any) -> None:
         if torch.compiler.is_compiling():
-            compiled.trace_begin(self.compiled_site)
+            compiled.trace_begin(self.compiled_site, args, kwargs)
             return
         router, calls = self.hooks.router, self.hooks.calls
         if router.inside_forward and self.thread == threading.get_ident() and not _calls_itself(module):
