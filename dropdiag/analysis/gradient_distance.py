@@ -17,7 +17,7 @@ from dropdiag.analysis.net_variance import Measured, Source, areas, read
 from dropdiag.analysis.seeds import over_seeds
 from dropdiag.analysis.select import GROUP, SITE
 from dropdiag.errors import ArgumentError
-from dropdiag.histograms.grid import NEGATIVE_ZERO, POSITIVE_INFINITY, bin_bounds, bin_magnitude_edges
+from dropdiag.histograms.grid import NEGATIVE_ZERO, POSITIVE_INFINITY, bin_bounds, bin_magnitude_edges, bin_numbers
 from dropdiag.histograms.histogram import Histogram
 
 Floats: TypeAlias = NDArray[np.float64]
@@ -27,6 +27,8 @@ FAR: Final = 0.1
 """Share of the saturated means that are called far out."""
 NEARLY_ALL: Final = 0.98
 """Share of a side's means that the bins of equal width hold; the last bin takes the others."""
+A_BIN: Final = 10
+"""Means that there are for each bin, of all runs, or there are fewer bins."""
 LEFT, RIGHT = "left", "right"
 _MAGNITUDE: Final = np.uint16(0x3FFF)
 
@@ -175,8 +177,10 @@ def gradient_by_distance(
     source, layers, conditions, phase
         As in `dropdiag.analysis.net_variance.table`.
     bins : int
-        On each side, of abs(z): of equal width (but for the bounds of the recorded bins, to which they are rounded) up
-        to where 98 % of the side's means lie, and one more to the farthest. All conditions and runs have the same.
+        At most so many on each side, fewer where there are not ten means for each: of abs(z), of equal width (but for
+        the bounds of the recorded bins, to which they are rounded) up to where 98 % of the side's means lie, and one
+        more to the farthest. They are cut where a part of the saturation area ends as well, so that none reaches over
+        what lies between two parts (GELU's). All conditions and runs have the same.
     runs : bool
         Whether to return each run by itself.
 
@@ -201,7 +205,7 @@ def gradient_by_distance(
     found = read(source, layers=layers, conditions=conditions, phase=phase)
     known = [(row, saturated, leaving, masks) for row, saturated, leaving, masks in _recorded(found)
              if leaving is not None and masks >= 1]  # fmt: skip
-    cut = _cuts([(row, saturated) for row, saturated, _, _ in known], bins)
+    cut = _cuts([(row, saturated) for row, saturated, _, _ in known], _areas(found), bins)
     parts = [_of_run(row, saturated, leaving, masks, cut) for row, saturated, leaving, masks in known]
     key = [*GROUP, "side", "low", "high", "distance"]
     columns = ["run", *key, "means", "gradient_probability"]
@@ -216,14 +220,29 @@ _Cut: TypeAlias = dict[tuple[Any, ...], tuple[NDArray[np.int64], Floats]]
 """Layer, call and side -> magnitudes of bins at which the side is cut, and the mean abs(z) of each part."""
 
 
-def _cuts(known: Sequence[tuple[dict[Any, Any], Histogram]], bins: int) -> _Cut:
-    """Cut each side of each site by all its means."""
+def _cuts(
+    known: Sequence[tuple[dict[Any, Any], Histogram]], ends: dict[tuple[Any, ...], list[tuple[float, float]]], bins: int
+) -> _Cut:
+    """Cut each side of each site by all its means, and at the ends of its areas."""
     sides: dict[tuple[Any, ...], NDArray[np.int64]] = {}
+    borders: dict[tuple[Any, ...], set[int]] = {}
     for row, saturated in known:
+        site = tuple(row[name] for name in SITE)
         for side, counts in _sides(saturated).items():
-            key = (*(row[name] for name in SITE), side)
-            sides[key] = sides.get(key, 0) + counts
-    return {key: _cut(counts, bins) for key, counts in sides.items() if counts.any()}
+            sides[(*site, side)] = sides.get((*site, side), 0) + counts
+            at = _ends(ends.get((row["condition"], *site), []), side)
+            borders.setdefault((*site, side), set()).update(at)
+    return {key: _cut(counts, bins, borders[key]) for key, counts in sides.items() if counts.any()}
+
+
+def _ends(areas: Areas, side: str) -> set[int]:
+    """Return the magnitudes at which one side of an area begins, and those behind which it ends."""
+    found = set()
+    for low, high in areas if side == RIGHT else [(-high, -low) for low, high in areas]:
+        for border, behind in ((low, 0), (high, 1)):
+            if np.isfinite(border) and border > 0.0:
+                found.add(int(bin_numbers(np.array([border]))[0]) + behind)
+    return found
 
 
 def _sides(histogram: Histogram) -> dict[str, NDArray[np.int64]]:
@@ -236,13 +255,17 @@ def _sides(histogram: Histogram) -> dict[str, NDArray[np.int64]]:
     return counts
 
 
-def _cut(counts: NDArray[np.int64], bins: int) -> tuple[NDArray[np.int64], Floats]:
+def _cut(counts: NDArray[np.int64], bins: int, borders: set[int]) -> tuple[NDArray[np.int64], Floats]:
     edges, taken = bin_magnitude_edges(), np.flatnonzero(counts)
     first, last = int(taken[0]), int(taken[-1]) + 1
+    bins = max(min(bins, int(counts.sum()) // A_BIN), 1)
     reached = np.cumsum(counts)
     most = int(np.searchsorted(reached, NEARLY_ALL * reached[-1])) + 1
     inner = np.searchsorted(edges, np.linspace(edges[first], edges[most], bins + 1)[1:])
-    cut = np.unique(np.concatenate([[first], np.minimum(inner, last), [last]]))
+    cut = np.unique(
+        np.concatenate([[first], np.minimum(inner, last), [b for b in borders if first < b < last], [last]])
+    )
+    cut = cut.astype(np.int64)
     centres = 0.5 * (edges[:-1] + edges[1:])
     centres[0] = 0.0  # zeros have the first bin
     weights, totals = (np.add.reduceat(values, cut[:-1]) for values in (counts * centres, counts))

@@ -17,7 +17,7 @@ from dropdiag.analysis.kde import Limits
 from dropdiag.analysis.select import GROUP
 from dropdiag.plots.gradient_distance import gradient_by_distance as draw_distances
 from dropdiag.plots.layered import by_panel, by_site, one_look, sites
-from dropdiag.plots.layout import begin, finish, panels
+from dropdiag.plots.layout import COLUMNS, MANY, begin, finish, panels
 from dropdiag.plots.saturation import shade
 from dropdiag.plots.style import GREY, SHADE, Look, Panels, Styles, context, looks
 from dropdiag.plots.words import Conditions, Layers, Titles, layer_names, site_titles
@@ -82,23 +82,43 @@ def net_variance(
         if isinstance(source, (Run, Runs)):
             numbers, slopes = (by_panel(source, frame, names) for frame in (numbers, slopes))
         far = gradient_by_distance(found)
-        known, each = list(by_site(slopes)), 2 if len(far) else 1
-        figure, axes = panels(1 + each * len(known), height=2.5 + 0.12 * len(styles))
+        known = list(by_site(slopes))
+        figure, axes = _grid(len(known), height=2.5 + 0.12 * len(styles), pairs=bool(len(far)))
         variance(measured.spread(found), numbers, ax=axes[0], styles=styles, titles=titles)
         parts = [by_site(frame) for frame in (masked, slopes, measured.areas(found), numbers)]
         distances = by_site(far)
-        for (site, title), ax, below in zip(
-            site_titles(known, titles).items(), axes[1::each], axes[each::each], strict=True
-        ):
-            masked_densities(*(part[site] for part in parts), ax=ax, styles=styles)
-            ax.set_title(title)
-            if each > 1:
-                draw_distances(distances[site], parts[2][site], ax=below, styles=styles)
+        for place, (site, title) in enumerate(site_titles(known, titles).items(), start=1):
+            masked_densities(*(part[site] for part in parts), ax=axes[place], styles=styles)
+            axes[place].set_title(title)
+            if len(far):
+                below = axes[len(known) + place]
+                draw_distances(distances[site], parts[2][site], parts[3][site], ax=below, styles=styles)
                 below.set_title(f"{title}, by distance")
         if isinstance(source, NetVariance):  # one model has no condition to name in the legend
             nodes = Line2D([], [], color=styles[measured.ONE_MODEL].colour, label="the same nodes, mask by mask")
-            return finish(figure, axes, {}, extra=[*_explained(), nodes])
-        return finish(figure, axes, styles, extra=_explained())
+            return finish(figure, figure.axes, {}, extra=[*_explained(), nodes])
+        return finish(figure, figure.axes, styles, extra=_explained())
+
+
+def _grid(layers: int, *, height: float, pairs: bool) -> tuple[Panels, list[Axes]]:
+    """Figure with a panel for the net variance, one for each layer and, where wanted, another one for each below it.
+
+    Returns
+    -------
+    figure : Panels
+    axes : list of Axes
+        The first panel, those of the layers, and those below them.
+    """
+    if not pairs or layers == 1:  # of one layer, both stand beside each other
+        return panels(1 + (layers if not pairs else 2 * layers), height=height)
+    across = min(1 + layers, COLUMNS if 2 * (1 + layers) <= MANY else 2 * COLUMNS)
+    bands = -(-(1 + layers) // across)
+    figure, grid = panels(2 * bands * across, height=height, across=across)
+    above = [2 * across * (cell // across) + cell % across for cell in range(1 + layers)]
+    chosen = [*above, *(place + across for place in above[1:])]
+    for ax in (ax for place, ax in enumerate(grid) if place not in set(chosen)):
+        ax.set_axis_off()
+    return figure, [grid[place] for place in chosen]
 
 
 def _explained() -> list[Line2D | Patch]:

@@ -226,6 +226,16 @@ def test_far_out_by_hand():
         distance.gradient_by_distance(dd.measure.net_variance(network(0), torch.randn(4, 10), 2), bins=0)
 
 
+def test_a_layer_without_saturated_means_says_so():
+    net = network(0)
+    with torch.no_grad():
+        net[3].weight *= 1e-3
+    net.append(nn.Tanh())
+    figure = dd.plots.net_variance(dd.measure.net_variance(net, torch.randn(20, 10), 5), layers=["1", "4"])
+    title, text = [(ax.get_title(), ax.texts[0].get_text()) for ax in figure.axes if ax.get_title()][-1]
+    assert (title, text) == ("4, by distance", "no mean in the saturation area")
+
+
 def test_the_figure_draws_it(runs):
     figure = dd.plots.net_variance(runs[0], layers={"4": "Second"})
     assert [ax.get_title() for ax in figure.axes] == ["Net variance", "Second", "Second, by distance"]
@@ -240,3 +250,18 @@ def test_the_figure_draws_it(runs):
     ])  # fmt: skip
     key = np.lexsort(points.T), np.lexsort(expected.T)
     np.testing.assert_allclose(points[key[0]], expected[key[1]])
+
+
+def test_no_bin_reaches_over_what_lies_between_two_parts_of_the_area():
+    found = dd.measure.net_variance(network(0, nn.GELU), torch.randn(60, 10), 10)
+    layer = found["4"]
+    ends = sorted(-end for end in np.ravel(layer.left) if np.isfinite(end))  # 0.53 to 1.17, and from 1.73 on
+    assert len(ends) == 3
+    frame = distance.gradient_by_distance(found, layers=["4"], bins=4)
+    held = frame[frame["means"] > 0]
+    grain = 1 / 64
+    for row in held.itertuples():
+        assert row.high <= ends[1] * (1 + grain) or row.low >= ends[2] * (1 - grain)
+    assert (held["high"] <= ends[1] * (1 + grain)).any()
+    assert (held["low"] >= ends[2] * (1 - grain)).any()
+    assert held["means"].sum() == layer.saturated.sum()
