@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dropdiag.errors import ArgumentError
+from dropdiag.sketches.devices import sent
 from dropdiag.sketches.items import ItemLog, Source
 from dropdiag.sketches.mixing import mixed
 
@@ -141,7 +142,7 @@ class Covariance:
             if width > self._max_nodes:
                 generator = torch.Generator().manual_seed(self._seed)
                 chosen = torch.randperm(width, generator=generator)[: self._max_nodes]
-                self._subset = _sent(chosen.sort().values, device)
+                self._subset = sent(chosen.sort().values, device)
         if width != self.width:
             raise ArgumentError(f"the layer had {self.width} nodes and now has {width}")
 
@@ -313,9 +314,4 @@ def _rows(values: Tensor, axis: int, chosen: NDArray[np.int64], subset: Tensor |
 
 
 def _index(positions: NDArray[np.int64], device: torch.device) -> Tensor:
-    return _sent(torch.from_numpy(positions), device)
-
-
-def _sent(tensor: Tensor, device: torch.device) -> Tensor:
-    """Copy a tensor to a device; the host does not wait for a GPU."""
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+    return sent(torch.from_numpy(positions), device)

@@ -44,11 +44,9 @@ class ItemLog:
 
     def __init__(self) -> None:
         self._numbers: Numbers = np.empty(0, np.int64)  # of items, or of samples where the item is yet to be asked for
-        self._waits: Numbers = np.empty(0, np.int64)  # for which of `_waiting`; 0: for none
-        self._waiting: dict[int, tuple[Source, tuple[int, ...]]] = {}
+        self._waiting: list[tuple[Source, tuple[int, ...], Numbers | slice]] = []  # and at which places these are
         self._last: object = None
         self._block = 0
-        self._asked = 0
 
     def begin(self, source: Source | None) -> None:
         """Take note that samples of a batch follow."""
@@ -60,37 +58,36 @@ class ItemLog:
 
     def add(self, source: Source | None, dims: tuple[int, ...], samples: Numbers) -> None:
         """Append samples of the batch that was begun."""
+        start = self._numbers.size
         if source is None:
-            numbers, waits = np.full(samples.size, UNKNOWN, np.int64), 0
+            samples = np.full(samples.size, UNKNOWN, np.int64)
         else:
-            self._asked += 1
-            self._waiting[self._asked] = source, dims
-            numbers, waits = samples, self._asked
-        self._numbers = np.concatenate([self._numbers, numbers])
-        self._waits = np.concatenate([self._waits, np.full(samples.size, waits, np.int64)])
+            self._waiting.append((source, dims, slice(start, start + samples.size)))
+        self._numbers = np.concatenate([self._numbers, samples])
 
     def move(self, source: Numbers, target: Numbers, keep: int) -> None:
         """Move samples to other places, and keep the first ones alone."""
-        for numbers in (self._numbers, self._waits):
-            numbers[target] = numbers[source]
-        self._numbers, self._waits = self._numbers[:keep], self._waits[:keep]
+        if self._waiting:
+            now = np.arange(self._numbers.size)
+            now[target], now[keep:] = -1, -1
+            now[source] = target
+            places = [(of, dims, now[at]) for of, dims, at in self._waiting]
+            self._waiting = [(of, dims, at[at >= 0]) for of, dims, at in places]
+        self._numbers[target] = self._numbers[source]
+        self._numbers = self._numbers[:keep]
 
     def _settle(self) -> None:
-        for number, (source, dims) in self._waiting.items():
-            chosen = self._waits == number
-            items = source.items(dims, self._numbers[chosen])
-            self._numbers[chosen] = UNKNOWN if items is None else self._block * _BLOCK + items
+        for source, dims, at in self._waiting:
+            items = source.items(dims, self._numbers[at])
+            self._numbers[at] = UNKNOWN if items is None else self._block * _BLOCK + items
         self._waiting.clear()
-        self._waits[:] = 0
 
     def extend(self, other: ItemLog) -> None:
         """Append the samples of another log; none of its items is one of these."""
         self._settle()
         other._settle()
-        known = other._numbers != UNKNOWN
-        moved = np.where(known, other._numbers + (self._block + 1) * _BLOCK, UNKNOWN)
+        moved = np.where(other._numbers == UNKNOWN, UNKNOWN, other._numbers + (self._block + 1) * _BLOCK)
         self._numbers = np.concatenate([self._numbers, moved])
-        self._waits = np.concatenate([self._waits, np.zeros_like(moved)])
         self._block += other._block + 1
         self._last = None
 

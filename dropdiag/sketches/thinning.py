@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dropdiag.sketches.devices import sent
 from dropdiag.sketches.mixing import mixed
 
 CACHED: Final = 16
@@ -55,4 +56,4 @@ def _table(stride: int, n: int, device: torch.device) -> Tensor:
     places += np.arange(n, dtype=np.int64) * stride
     small = n * stride <= np.iinfo(np.int32).max
     with torch.inference_mode(False):
-        return torch.from_numpy(places.astype(np.int32) if small else places).to(device)
+        return sent(torch.from_numpy(places.astype(np.int32) if small else places), device)

@@ -250,8 +250,22 @@ def test_few_of_many_positions_are_of_fewer_items_and_merged_logs_add_up():
         assert sketch.items == sketch.samples()[:, 0].unique().numel() < 50
     a.merge(b)
     assert a.items == a.samples()[:, 0].unique().numel()
-    b.update(torch.randn(5, 3))  # of no batch that is known, and of those that are kept
-    assert b.items is None or b.samples()[:, 1].unique().numel() == b.items
+    b.update(torch.randn(500, 3))  # of no batch that is known: some are kept
+    assert b.items is None
+
+
+def test_what_is_thinned_in_the_middle_of_a_pass_waits_for_its_end():
+    # two updates of one pass and more samples than are kept, before a layer says that the second dimension counts items
+    sketch = Covariance(max_samples=40)
+    for first in (0, 1000):
+        batch = Batch((25, 10), lambda: True)
+        number = first + torch.arange(10.0)[None, :, None].expand(25, 10, 3)
+        sketch.update(number, batch)
+        sketch.update(number, batch)
+        batch.ran(10, 25)
+    assert sketch.n == 40
+    assert sketch.items == sketch.samples()[:, 0].unique().numel()
+    assert sketch.items > 10
 
 
 @pytest.mark.parametrize(
