@@ -17,7 +17,16 @@ from dropdiag.analysis.correlation import recorded_with
 from dropdiag.analysis.kde import Limits, Wanted
 from dropdiag.analysis.saturation import activation_of, areas_of, by_label
 from dropdiag.analysis.seeds import over_seeds
-from dropdiag.analysis.select import GROUP, SITE, check, of_one_phase, pooled, read_histograms
+from dropdiag.analysis.select import (
+    GROUP,
+    KEYS,
+    SITE,
+    ReadHistograms,
+    check,
+    of_one_phase,
+    pooled,
+    read_histograms,
+)
 from dropdiag.deprecation import renamed
 from dropdiag.errors import ArgumentError, NotRecordedError
 from dropdiag.histograms.grid import line_centres
@@ -32,6 +41,7 @@ MEASURES: Final = (
     "gradient_probability", "slope_over_masks", "slope_at_mean",
 )  # fmt: skip
 HISTOGRAMS: Final = ("net_variance", "masked_net_mean", "wandering_net_value")
+DISTANCES: Final = {"saturated_net_mean": "saturated", "gradient_net_mean": "leaving"}
 QUANTILES: Final = {"lowest": 0.05, "low": 0.25, "median": 0.5, "high": 0.75, "highest": 0.95}
 MASKS: Final = "masks"
 """The phase in which `Recorder.net_variance` records unless told otherwise."""
@@ -50,7 +60,10 @@ class Measured:
         Histograms of the net variance, of the net values' means over masks, and of the net values (mask by mask) whose
         mean is saturated: one row a run and site, columns condition, run, layer, call, histogram among others.
     numbers : DataFrame
-        One row a run and site: condition, run, layer, call and a column for each of `MEASURES`.
+        One row a run and site: condition, run, layer, call and a column for each of `MEASURES`, and dropout_masks.
+    distances : DataFrame
+        The same with two histograms more, saturated and leaving: the means that lie in the saturation area, and each of
+        them once for every mask that takes its net value out of it. Missing where the run does not hold them.
     """
 
     source: Run | Runs | NetVariance
@@ -58,6 +71,7 @@ class Measured:
     means: pd.DataFrame
     masked: pd.DataFrame
     numbers: pd.DataFrame
+    distances: pd.DataFrame
 
 
 Source: TypeAlias = Run | Runs | NetVariance | Measured
@@ -232,14 +246,17 @@ def _of_model(source: NetVariance, layers: Wanted, conditions: Wanted) -> Measur
     keys = pd.DataFrame([(ONE_MODEL, ONE_MODEL, a.layer, a.call) for a in measured], columns=["run", *GROUP])
     held = pd.DataFrame([a.histograms() for a in measured], dtype=object)
     variances, means, masked = (keys.assign(histogram=held[quantity]) for quantity in HISTOGRAMS)
-    return Measured(source, variances, means, masked, keys.merge(source.table, on=SITE))
+    numbers = keys.assign(dropout_masks=[float(a.masks) for a in measured]).merge(source.table, on=SITE)
+    more = held.reindex(columns=list(DISTANCES)).rename(columns=DISTANCES)
+    return Measured(source, variances, means, masked, numbers, pd.concat([numbers, more], axis=1))
 
 
 def _of_runs(source: Run | Runs, layers: Wanted, conditions: Wanted, phase: str | None) -> Measured:
     names = check("condition", conditions, as_runs(source).conditions)
-    read = read_histograms(source, HISTOGRAMS, conditions=names, phase=phase or MASKS)
+    wanted = [*HISTOGRAMS, *DISTANCES]
+    read = read_histograms(source, wanted, conditions=names, phase=phase or MASKS)
     if phase is None and not any(MASKS in phases for phases in read.phases["net_variance"].values()):
-        read = read_histograms(source, HISTOGRAMS, conditions=names)  # recorded under another name: the default phase
+        read = read_histograms(source, wanted, conditions=names)  # recorded under another name: the default phase
     else:
         phase = phase or MASKS
     chosen: dict[str, Any] = {"conditions": conditions, "phase": phase}
@@ -248,7 +265,18 @@ def _of_runs(source: Run | Runs, layers: Wanted, conditions: Wanted, phase: str 
         masked = of_one_phase(source, read, HISTOGRAMS[2], **chosen)
     except NotRecordedError:
         masked = means[:0]
-    return Measured(source, variances, means, masked, recorded_with(source, variances, MEASURES))
+    numbers = recorded_with(source, variances, (*MEASURES, "dropout_masks"))
+    return Measured(source, variances, means, masked, numbers, _with_distances(numbers, read))
+
+
+def _with_distances(numbers: pd.DataFrame, read: ReadHistograms) -> pd.DataFrame:
+    """Rows of the numbers with the histograms that not every run holds, of the same step and phase."""
+    frame = numbers.drop(columns="histogram")
+    key = [name for name in KEYS if name != "seed"]  # a run may have no seed, and a missing key joins nothing
+    for quantity, name in DISTANCES.items():
+        held = read.frame[read.frame["quantity"] == quantity].rename(columns={"histogram": name})
+        frame = frame.merge(held[[*key, name]], on=key, how="left")
+    return frame
 
 
 def _pooled(frame: pd.DataFrame) -> dict[Any, Histogram]:

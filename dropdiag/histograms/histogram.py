@@ -55,16 +55,21 @@ class Histogram:
         object.__setattr__(self, "counts", counts)
 
     @classmethod
-    def from_values(cls, values: ArrayLike) -> Histogram:
+    def from_values(cls, values: ArrayLike, times: ArrayLike | None = None) -> Histogram:
         """Histogram of raw values.
 
         Parameters
         ----------
         values : array_like of floats, any shape
             Rounded to float32 first.
+        times : array_like of int, same shape, optional
+            How often each counts; by default once.
         """
         numbers = grid.bin_numbers(np.asarray(values, dtype=np.float64).ravel())
-        bins, counts = np.unique(numbers, return_counts=True)
+        bins, place, counts = np.unique(numbers, return_inverse=True, return_counts=True)
+        if times is not None:
+            counts = np.zeros(bins.size, dtype=np.int64)
+            np.add.at(counts, place, np.asarray(times, dtype=np.int64).ravel())
         return cls(bins, counts)
 
     @property

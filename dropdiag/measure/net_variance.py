@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -82,7 +83,8 @@ def net_variance(
     with it where no mask is drawn further up; where one is, x varies as well and the measured variance comes to more.
 
     The gradient probability is the share of masks, over the net values whose *mean over masks* lies in the saturation
-    area, in which phi'(z) leaves it. The saturation area is that of the base function for GAAF.
+    area, in which phi'(z) leaves it. The saturation area is that of the base function for GAAF. As a function of the
+    mean it is in `LayerNetVariance.gradient_net_means` beside ``saturated_net_means``.
 
     While it is measured, the modules work on copies of what they hold: parameters, buffers, Python attributes and all
     that these lead to, closures of hooks, variables of the user's classes and Python modules that their methods name.
@@ -220,7 +222,7 @@ class Measured:
         self._slopes = torch.zeros_like(self.mean if everywhere else self.mean[self.saturated])
         # Sums stay on the values' device, so that no pass makes the host wait.
         self._absolute = torch.zeros((), dtype=torch.float64, device=self.mean.device)
-        self._outside = torch.zeros((), dtype=torch.int64, device=self.mean.device)
+        self._leaves = torch.zeros(self._some, dtype=torch.int32, device=self.mean.device)  # in how many passes, each
         self._beyond = torch.zeros((), dtype=torch.bool, device=self.mean.device)
         self._histogram = HistogramSketch()
 
@@ -234,7 +236,7 @@ class Measured:
             self._histogram.update(chosen)
             self._absolute += (slope[self.saturated] if self._everywhere else slope).abs().mean()
             values = chosen.to(torch.float64)
-            self._outside += (~_inside(self.activation, values)).sum()
+            self._leaves += ~_inside(self.activation, values)
             self._beyond |= _is_beyond(self.activation, values)
 
     @property
@@ -245,7 +247,7 @@ class Measured:
     def summary(self) -> LayerNetVariance:
         """Return the result as plain arrays."""
         known, means = self.activation, self.mean[self.saturated]
-        judged = self._some and not self._beyond.item()
+        judged, leaves = self._some and not self._beyond.item(), self._leaves.cpu().numpy()
         return LayerNetVariance(
             layer=self.key[0],
             call=self.key[1],
@@ -257,9 +259,10 @@ class Measured:
             left=() if known is None else known.left,
             right=() if known is None else known.right,
             masked_net_values=Histogram(*self._histogram.drain()),
-            gradient_probability=self._outside.item() / (self._n * self._some) if judged else math.nan,
+            gradient_probability=int(leaves.sum(dtype=np.int64)) / (self._n * self._some) if judged else math.nan,
             slope_over_masks=self._absolute.item() / self._n if self._some else math.nan,
             slope_at_mean=float(self.slope(means).abs().mean()) if self._some else math.nan,
+            gradient_net_means=Histogram.from_values(_array(means), leaves) if judged else None,
         )
 
 

@@ -12,10 +12,12 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from dropdiag.analysis import net_variance as measured
+from dropdiag.analysis.gradient_distance import gradient_by_distance
 from dropdiag.analysis.kde import Limits
 from dropdiag.analysis.select import GROUP
+from dropdiag.plots.gradient_distance import gradient_by_distance as draw_distances
 from dropdiag.plots.layered import by_panel, by_site, one_look, sites
-from dropdiag.plots.layout import begin, finish, panels
+from dropdiag.plots.layout import COLUMNS, MANY, begin, finish, panels
 from dropdiag.plots.saturation import shade
 from dropdiag.plots.style import GREY, SHADE, Look, Panels, Styles, context, looks
 from dropdiag.plots.words import Conditions, Layers, Titles, layer_names, site_titles
@@ -40,10 +42,13 @@ def net_variance(
     5 % to the 95 % quantile, a bar from quartile to quartile, the mean as a dot, and a cross where the closed form says
     that the mean should be (for the dropout right before the layer alone).
 
-    Each further panel is a layer: abs(phi') dotted; grey, the net values whose mean over masks lies in the saturation
-    area (shaded); in colour, where masks take these same nodes. Above it stand the gradient probability (share of masks
-    in which they leave the area) and the mean of abs(phi') over masks, beside that at the means. The densities have no
-    scale of their own: each has its greatest height at nine tenths of the panel.
+    Then come two panels a layer. In the first: abs(phi') dotted; grey, the net values whose mean over masks lies in the
+    saturation area (shaded); in colour, where masks take these same nodes. Above it stand the gradient probability
+    (share of masks in which they leave the area) and the mean of abs(phi') over masks, beside that at the means. The
+    densities have no scale of their own: each has its greatest height at nine tenths of the panel. In the second: the
+    gradient probability against the mean net value, a mean over seeds with a band of one standard deviation; pale where
+    fewer than ten means lie. It shows whether masks give gradient near the border alone, or far out as well. Of runs
+    that were recorded before this could be there is no such panel.
 
     Parameters
     ----------
@@ -76,17 +81,44 @@ def net_variance(
         slopes = measured.slopes(found, (float(masked["left"].min()), float(masked["right"].max())))
         if isinstance(source, (Run, Runs)):
             numbers, slopes = (by_panel(source, frame, names) for frame in (numbers, slopes))
+        far = gradient_by_distance(found)
         known = list(by_site(slopes))
-        figure, axes = panels(1 + len(known), height=2.5 + 0.12 * len(styles))
+        figure, axes = _grid(len(known), height=2.5 + 0.12 * len(styles), pairs=bool(len(far)))
         variance(measured.spread(found), numbers, ax=axes[0], styles=styles, titles=titles)
         parts = [by_site(frame) for frame in (masked, slopes, measured.areas(found), numbers)]
-        for (site, title), ax in zip(site_titles(known, titles).items(), axes[1:], strict=True):
-            masked_densities(*(part[site] for part in parts), ax=ax, styles=styles)
-            ax.set_title(title)
+        distances = by_site(far)
+        for place, (site, title) in enumerate(site_titles(known, titles).items(), start=1):
+            masked_densities(*(part[site] for part in parts), ax=axes[place], styles=styles)
+            axes[place].set_title(title)
+            if len(far):
+                below = axes[len(known) + place]
+                draw_distances(distances[site], parts[2][site], parts[3][site], ax=below, styles=styles)
+                below.set_title(f"{title}, by distance")
         if isinstance(source, NetVariance):  # one model has no condition to name in the legend
             nodes = Line2D([], [], color=styles[measured.ONE_MODEL].colour, label="the same nodes, mask by mask")
-            return finish(figure, axes, {}, extra=[*_explained(), nodes])
-        return finish(figure, axes, styles, extra=_explained())
+            return finish(figure, figure.axes, {}, extra=[*_explained(), nodes])
+        return finish(figure, figure.axes, styles, extra=_explained())
+
+
+def _grid(layers: int, *, height: float, pairs: bool) -> tuple[Panels, list[Axes]]:
+    """Figure with a panel for the net variance, one for each layer and, where wanted, another one for each below it.
+
+    Returns
+    -------
+    figure : Panels
+    axes : list of Axes
+        The first panel, those of the layers, and those below them.
+    """
+    if not pairs or layers == 1:  # of one layer, both stand beside each other
+        return panels(1 + (layers if not pairs else 2 * layers), height=height)
+    across = min(1 + layers, COLUMNS if 2 * (1 + layers) <= MANY else 2 * COLUMNS)
+    bands = -(-(1 + layers) // across)
+    figure, grid = panels(2 * bands * across, height=height, across=across)
+    above = [2 * across * (cell // across) + cell % across for cell in range(1 + layers)]
+    chosen = [*above, *(place + across for place in above[1:])]
+    for ax in (ax for place, ax in enumerate(grid) if place not in set(chosen)):
+        ax.set_axis_off()
+    return figure, [grid[place] for place in chosen]
 
 
 def _explained() -> list[Line2D | Patch]:

@@ -11,7 +11,7 @@ from dropdiag.sketches.histogram import HistogramSketch
 from dropdiag.store.schema import quantities as own
 
 MAX_VALUES: Final = 2**18
-"""Values of a site and pass that enter a histogram; of more, a sample at a fixed stride does."""
+"""Values of a site and pass that enter a histogram; of more, a sample does."""
 
 
 class _HistogramProbe(Probe[HistogramSketch]):

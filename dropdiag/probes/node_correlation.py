@@ -24,7 +24,7 @@ class _OfNodes(Probe[Covariance]):
 class _Correlation(_OfNodes):
     quantities = own(
         "node_correlation", "node_correlation_abs_mean", "participation_ratio", "node_correlation_samples",
-        "node_correlation_nodes", "node_correlation_width", "constant_nodes",
+        "node_correlation_items", "node_correlation_nodes", "node_correlation_width", "constant_nodes",
     )  # fmt: skip
 
     def values(self, sketch: Covariance) -> Iterable[tuple[str, ProbeValue]]:
@@ -34,12 +34,13 @@ class _Correlation(_OfNodes):
         histogram = HistogramSketch()
         histogram.update(pairs)
         histogram.forget_nan()  # on an accelerator, the pairs of constant nodes
-        constant = sketch.constant().sum()
+        constant, items = sketch.constant().sum(), sketch.items
         return [
             ("node_correlation", histogram),
             ("node_correlation_abs_mean", pairs.abs().nanmean()),
             ("participation_ratio", participation_ratio(r)),
             ("node_correlation_samples", float(sketch.n)),
+            ("node_correlation_items", None if items is None else float(items)),
             # Counts that are on an accelerator stay tensors: as numbers they would make the host wait.
             ("node_correlation_nodes", (sketch.nodes - constant).to(torch.float64)),
             ("node_correlation_width", float(sketch.width)),
@@ -51,9 +52,10 @@ class NodeCorrelation(_Correlation):
     """Pearson r of every pair of a layer's nodes over a held-out set in evaluation mode (Figure 2).
 
     Taken from node values before dropout, so that no mask lowers it, over all samples of the set or, of more
-    than 2,048, over an even selection of that many (`dropdiag.sketches.Covariance`). Constant nodes have no r:
-    they are excluded and counted. With n samples, independent nodes still show a mean |r| of sqrt(2 / (pi n)).
-    Of the same matrix: the participation ratio (`dropdiag.sketches.spectrum`).
+    than 2,048, over so many that a hash chooses (`dropdiag.sketches.Covariance`). Constant nodes have no r:
+    they are excluded and counted. Of how many items of the batches the samples are is counted as well: positions of
+    one image and tokens of one text are not independent. With n independent samples, independent nodes still show a
+    mean |r| of sqrt(2 / (pi n)). Of the same matrix: the participation ratio (`dropdiag.sketches.spectrum`).
     """
 
     name = "node_correlation"

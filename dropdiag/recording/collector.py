@@ -17,6 +17,7 @@ from dropdiag.recording.records import Record, one_number
 from dropdiag.sketches.base import Sketch
 from dropdiag.sketches.dropout import MaskedPass
 from dropdiag.sketches.histogram import HistogramSketch, Sparse
+from dropdiag.sketches.items import Source
 from dropdiag.sketches.native import PLAIN
 
 Plan: TypeAlias = dict[Signal, tuple[Probe[Any], ...]]
@@ -123,28 +124,35 @@ class Collector:
             return None
         return new  # a None for the sketch is kept as well: the probe is not asked again in this step
 
-    def update(self, opened: list[Opened], info: SiteInfo, tensor: Tensor | MaskedPass) -> None:
-        """Update open sketches; keep no reference to the tensor."""
+    def update(
+        self, opened: list[Opened], info: SiteInfo, tensor: Tensor | MaskedPass, source: Source | None = None
+    ) -> None:
+        """Update open sketches; keep no reference to the tensor. Those that take it are told which batch it is of."""
         # Checked here and not in sketches: a user's own sketch has to be kept from subclasses as well.
         if type(tensor) not in PLAIN and isinstance(tensor, Tensor):
             self._fail_all([key for key, _ in opened], info, tensor)
         elif dispatch_modes():
             # The user's: what counts operations counts those of the model, what keeps results keeps those.
             with _disable_current_modes():
-                self._update(opened, info, tensor)
+                self._update(opened, info, tensor, source)
         else:
-            self._update(opened, info, tensor)
+            self._update(opened, info, tensor, source)
 
-    def _update(self, opened: list[Opened], info: SiteInfo, tensor: Tensor | MaskedPass) -> None:
+    def _update(self, opened: list[Opened], info: SiteInfo, tensor: Tensor | MaskedPass, source: Source | None) -> None:
         for key, sketch in opened:
             try:
-                sketch.update(tensor)  # type: ignore[arg-type]  # what a probe's signal is, its sketch takes
+                if source is not None and getattr(sketch, "takes_source", False):
+                    sketch.update(tensor, source)  # type: ignore[call-arg, arg-type]
+                else:
+                    sketch.update(tensor)  # type: ignore[arg-type]  # what a probe's signal is, its sketch takes
             except Exception as error:  # noqa: BLE001 - as above
                 self._fail(key, info, error)
 
-    def feed(self, signal: Signal, info: SiteInfo, call: int, tensor: Tensor | MaskedPass) -> None:
+    def feed(
+        self, signal: Signal, info: SiteInfo, call: int, tensor: Tensor | MaskedPass, source: Source | None = None
+    ) -> None:
         """Update the sketches of a tensor; keep no reference to it."""
-        self.update(self.open(signal, info, call), info, tensor)
+        self.update(self.open(signal, info, call), info, tensor, source)
 
     def refeed(self, signal: Signal, info: SiteInfo, call: int, tensor: Tensor) -> None:
         """Replace what was fed before by a tensor."""

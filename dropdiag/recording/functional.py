@@ -20,6 +20,7 @@ from dropdiag.model.order import Place
 from dropdiag.model.sites import ACTIVATION, Site, axis_rule_inside
 from dropdiag.probes.base import SiteInfo
 from dropdiag.recording.backward import backward_number
+from dropdiag.recording.batch import SEEN_BY
 from dropdiag.recording.calls import Call
 from dropdiag.recording.following.layers import Layer, Layers
 from dropdiag.recording.following.producers import Producers, Rule
@@ -197,6 +198,8 @@ class FunctionalCalls(TorchFunctionMode):
         """Note where the result of a function comes from, and which weights it uses."""
         try:
             self._producers.follow(rule, args, keywords, result)
+            if func in SEEN_BY and (batch := self._router.batches.now) is not None:
+                SEEN_BY[func](batch, args, keywords)
             if self._router.trace.on:
                 self._note_weights(func, (*args, *keywords.values()), result)
         except Exception as error:  # noqa: BLE001 - recording must not end the training

@@ -54,7 +54,7 @@ class _ForwardBegins(DropdiagHook):
 
     def fire(self, module: nn.Module, args: Any, kwargs: Any) -> None:
         if torch.compiler.is_compiling():
-            compiled.trace_begin(self.compiled_site)
+            compiled.trace_begin(self.compiled_site, args, kwargs)
             return
         router, calls = self.hooks.router, self.hooks.calls
         if router.inside_forward and self.thread == threading.get_ident() and not _calls_itself(module):
@@ -65,6 +65,7 @@ class _ForwardBegins(DropdiagHook):
         self.hooks.places.restore()
         router.backward.forward_begins()
         router.before_forward()
+        router.batch_begins(args, kwargs)
         self.hooks.watch_weights()
         if router.intercept:
             self.hooks.look_for_compiled_parts()
@@ -181,6 +182,7 @@ class _Output(DropdiagHook):
                 compiled.trace_output(h, self.compiled_site, module.training, torch.is_grad_enabled())
             return
         begun = clock()
+        self.router.batches.returned(module, output)
         h = next(tensors(h), None)
         if h is not None:
             self.router.output(self.info, h, training=module.training, gradients=torch.is_grad_enabled())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import torch
@@ -12,6 +12,7 @@ from torch.utils.hooks import RemovableHandle
 
 from dropdiag.probes.base import Signal, SiteInfo
 from dropdiag.recording.backward import BackwardPasses, backward_number
+from dropdiag.recording.batch import Batches
 from dropdiag.recording.calls import Call
 from dropdiag.recording.collector import Collector, Opened
 from dropdiag.recording.following.axes import NodeAxes
@@ -24,6 +25,7 @@ from dropdiag.recording.readable import dense, has_no_values, is_wrapped, why_un
 from dropdiag.recording.recomputed import Recomputations, checkpoint_number
 from dropdiag.recording.trace import ForwardTrace
 from dropdiag.recording.views import Part, watched
+from dropdiag.sketches.items import Source
 from dropdiag.sketches.native import PLAIN
 
 EXTRA_SCANS: Final = 10
@@ -48,6 +50,8 @@ class PassRouter:
     axes : NodeAxes
     backward : BackwardPasses
         Tells which backward passes train.
+    batches : Batches
+        The items of the pass that runs.
 
     Attributes
     ----------
@@ -92,9 +96,10 @@ class PassRouter:
         *,
         axes: NodeAxes,
         backward: BackwardPasses,
+        batches: Batches,
     ) -> None:
         self._train, self._held_out, self._loss_scale, self.overhead = train, held_out, loss_scale, overhead
-        self.backward = backward
+        self.backward, self.batches = backward, batches
         self.scaled = loss_scale.active
         self.evaluating = False
         self.mask: Tensor | None = None
@@ -125,6 +130,11 @@ class PassRouter:
             self.trace.begin(wanted=self.intercept or self.evaluating)
         return self._depth == 1
 
+    def batch_begins(self, args: Sequence[object], keywords: Mapping[str, object]) -> None:
+        """Take in what the model is called with, where anybody asks for its items."""
+        if (self._held_out if self.evaluating else self._train).wants(Signal.NODE_VALUE):
+            self.batches.begin(args, keywords)
+
     @property
     def inside_forward(self) -> bool:
         """Whether the model itself was called, and not a part of it."""
@@ -135,11 +145,13 @@ class PassRouter:
         self._depth = max(self._depth - 1, 0)
         if self._depth == 0:
             self.trace.end()
+            self.batches.end()
         return self._depth == 0
 
     def forward_is_over(self) -> None:
         """Take a forward pass for ended that was interrupted."""
         self._depth = 0
+        self.batches.end()
         self.trace.end()
 
     def compiled_forward_begins(self) -> None:
@@ -158,6 +170,7 @@ class PassRouter:
     def evaluation_begins(self) -> None:
         """Record passes in evaluation mode from now on."""
         self.evaluating = True
+        self.batches.forget()
         self.notices -= set(OF_EVALUATIONS)
 
     def evaluation_ends(self) -> None:
@@ -178,6 +191,7 @@ class PassRouter:
         self._extra_scans = max(self._extra_scans - 1, 0)
         self._next.clear()
         self._depth = 0
+        self.batches.forget()
         self.trace.end()
         self.notices.discard(Notice.NOT_TRAINING)
         self.recomputations.clear()
@@ -325,16 +339,17 @@ class PassRouter:
     def node_value(self, call: Call, h: Tensor) -> None:
         """Take in the node value of a call."""
         if call.collector.wants(Signal.NODE_VALUE):
-            self._feed(Signal.NODE_VALUE, call, h if call.mask is None else call.unpadded(h))
+            values = h if call.mask is None else call.unpadded(h)
+            self._feed(Signal.NODE_VALUE, call, values, self.batches.source(None if values is h else call.mask))
 
-    def _feed(self, signal: Signal, call: Call, tensor: Tensor) -> None:
+    def _feed(self, signal: Signal, call: Call, tensor: Tensor, source: Source | None = None) -> None:
         if self.intercepting:
             # What sketches compute is not to be intercepted as the model's own functions. Private: it is the one switch
             # that turns modes off as well; DisableTorchFunctionSubclass leaves them on.
             with torch._C.DisableTorchFunction():
-                call.collector.feed(signal, call.info, call.number, tensor)
+                call.collector.feed(signal, call.info, call.number, tensor, source)
         else:
-            call.collector.feed(signal, call.info, call.number, tensor)
+            call.collector.feed(signal, call.info, call.number, tensor, source)
 
     def weight_grad(self, info: SiteInfo, gradient: Tensor | None) -> None:
         """Take in a weight's gradient each time a backward pass adds to it: the last one of a step counts."""

@@ -17,6 +17,7 @@ from dropdiag.probes.base import Probe, Signal
 from dropdiag.recording import notices
 from dropdiag.recording.arguments import checked_config
 from dropdiag.recording.backward import BackwardPasses
+from dropdiag.recording.batch import Batches
 from dropdiag.recording.collector import Collector
 from dropdiag.recording.failures import Failures
 from dropdiag.recording.following.axes import NodeAxes
@@ -140,7 +141,10 @@ class Session:
         self._train = Collector(self._probes, self._failures.probe)
         self._held_out = Collector(self._probes, self._failures.probe)
         self.router = PassRouter(
-            self._train, self._held_out, self._loss_scale, self._overhead, axes=axes, backward=BackwardPasses(model)
+            *(self._train, self._held_out, self._loss_scale, self._overhead),
+            axes=axes,
+            backward=BackwardPasses(model),
+            batches=Batches(model),
         )
         self.router.trace.order.restore(self.writer.meta["order"])
         self._recorded = RecordedSites(

@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dropdiag.errors import ArgumentError
+from dropdiag.sketches.devices import sent
+from dropdiag.sketches.items import ItemLog, Source
+from dropdiag.sketches.mixing import mixed
 
 MAX_NODES: Final = 1024
 MAX_SAMPLES: Final = 2048
@@ -19,7 +22,6 @@ ROWS: Final = 2048
 """Samples that enter one matrix product; the products are added in float64."""
 BLOCK: Final = 128
 """Nodes of a block of products; only blocks on and above the diagonal are computed."""
-_GOLDEN: Final = np.uint64(0x9E3779B97F4A7C15)  # 2**64 over the golden ratio: i times it, modulo 2**64, is a key
 
 
 class Covariance:
@@ -27,11 +29,11 @@ class Covariance:
 
     Error: samples are centred before the product is taken, so a large offset does not cancel; for float32
     values about 3e-7 of the product of two standard deviations, for float64 values 1e-15. Of more samples than
-    ``max_samples`` an even selection is kept: sample i (counted over all batches) by the fractional part of i
-    times the golden ratio, the lowest ones. So it does not matter how the samples are split into batches, no
-    period of the data is met, and no random number is drawn. A Pearson r over n samples has a standard error of
-    (1 - r**2) / sqrt(n): 0.022 at most for 2,048. Memory: 8 d max_samples bytes (8 MB for 512 nodes). Time: a copy
-    of the samples that are kept, and one matrix product at the end.
+    ``max_samples`` those are kept whose running number (over all batches) has the lowest hashes (splitmix64). So it
+    does not matter how the samples are split into batches, no random number is drawn, and whatever period the data
+    have (positions of an image, tokens of a text), its phases come about as often as in a random sample. A Pearson r
+    over n samples has a standard error of (1 - r**2) / sqrt(n): 0.022 at most for 2,048. Memory: 8 d max_samples bytes
+    (8 MB for 512 nodes). Time: a copy of the samples that are kept, and one matrix product at the end.
 
     Parameters
     ----------
@@ -56,8 +58,12 @@ class Covariance:
     -----
     A dropout mask on the node values itself lowers their correlation (with inverted dropout and keep
     probability q, a zero-mean r becomes q r): feed node values from before the mask, or from evaluation mode.
-    Samples that are not independent (tokens of a text, positions of an image) carry less than their number suggests.
+    Samples that are not independent (tokens of a text, positions of an image) carry less than their number suggests:
+    `items` says of how many items of the batches they are.
     """
+
+    takes_source = True
+    """Whether `update` is told which batch the values come from."""
 
     def __init__(
         self,
@@ -77,14 +83,17 @@ class Covariance:
         self._keys: NDArray[np.uint64] = np.empty(0, np.uint64)
         self._room: Tensor = torch.empty(0, 0)
         self._limit: np.uint64 | None = None
+        self._items = ItemLog()
 
-    def update(self, values: Tensor) -> None:
+    def update(self, values: Tensor, source: Source | None = None) -> None:
         """Take in a batch of node values.
 
         Parameters
         ----------
         values : Tensor of floats
             One dimension counts nodes (``node_axis``), the others samples.
+        source : Source, optional
+            Tells which samples belong to one item. Without it the number of items is not known.
 
         Raises
         ------
@@ -100,13 +109,16 @@ class Covariance:
             values, axis = values.movedim(axis, last).flatten(-len(axis)), -1
         axis %= values.ndim
         self._check_width(values.shape[axis], values.device)
+        dims = tuple(values.shape[:axis] + values.shape[axis + 1 :])
         samples = values.numel() // self.width
-        keys = np.arange(self.seen + 1, self.seen + samples + 1, dtype=np.uint64) * _GOLDEN
+        keys = mixed(self.seen + 1, samples)
         self.seen += samples
         chosen = np.arange(samples) if self._limit is None else np.flatnonzero(keys <= self._limit)
+        self._items.begin(source)
         for start in range(0, chosen.size, self._max_samples):
             some = chosen[start : start + self._max_samples]
             self._add(_rows(values, axis, some, self._subset), keys[some])
+            self._items.add(source, dims, some)
 
     def merge(self, other: Covariance) -> None:
         """Take in what another (of the same nodes) has seen."""
@@ -122,6 +134,7 @@ class Covariance:
             )
         self.seen += other.seen
         self._add(other.samples(), other._keys)
+        self._items.extend(other._items)
 
     def _check_width(self, width: int, device: torch.device) -> None:
         if self.width == 0:
@@ -129,7 +142,7 @@ class Covariance:
             if width > self._max_nodes:
                 generator = torch.Generator().manual_seed(self._seed)
                 chosen = torch.randperm(width, generator=generator)[: self._max_nodes]
-                self._subset = _sent(chosen.sort().values, device)
+                self._subset = sent(chosen.sort().values, device)
         if width != self.width:
             raise ArgumentError(f"the layer had {self.width} nodes and now has {width}")
 
@@ -159,6 +172,7 @@ class Covariance:
         self._room.index_copy_(0, _index(holes, device), self._room.index_select(0, _index(movers, device)))
         self._keys[holes] = self._keys[movers]
         self._keys = self._keys[: self._max_samples]
+        self._items.move(movers, holes, self._max_samples)
 
     def samples(self) -> Tensor:
         """Return the node values that are kept, in no particular order.
@@ -174,6 +188,12 @@ class Covariance:
     def n(self) -> int:
         """Number of samples that are used: all that came, up to ``max_samples``."""
         return min(int(self._keys.size), self._max_samples)
+
+    @property
+    def items(self) -> int | None:
+        """Number of items of the batches that the samples used belong to; None where that is not known of each."""
+        self._thin()
+        return self._items.count()
 
     @property
     def nodes(self) -> int:
@@ -294,9 +314,4 @@ def _rows(values: Tensor, axis: int, chosen: NDArray[np.int64], subset: Tensor |
 
 
 def _index(positions: NDArray[np.int64], device: torch.device) -> Tensor:
-    return _sent(torch.from_numpy(positions), device)
-
-
-def _sent(tensor: Tensor, device: torch.device) -> Tensor:
-    """Copy a tensor to a device; the host does not wait for a GPU."""
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+    return sent(torch.from_numpy(positions), device)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -14,6 +12,7 @@ from torch import Tensor
 from dropdiag.errors import ArgumentError
 from dropdiag.histograms.grid import BINS, NEGATIVE_INFINITY, NEGATIVE_ZERO, POSITIVE_INFINITY, SHIFT
 from dropdiag.sketches import native
+from dropdiag.sketches.thinning import thinned
 
 Sparse = tuple[NDArray[np.uint16], NDArray[np.int64]]
 """Ascending numbers of the bins that are not empty, and their counts."""
@@ -32,14 +31,14 @@ class HistogramSketch:
     Parameters
     ----------
     max_values : int, optional
-        Batches of more values are thinned to at most so many, at a fixed stride that draws no random number.
+        Batches of more values are thinned to at most so many, with no random number (see `thinned`).
 
     Attributes
     ----------
     counts : Tensor of int64, shape (32768,), or None
         On the values' device; None before the first.
     stride : int
-        The largest stride taken; 1 where every value was counted.
+        One in so many values was counted, of the largest batch; 1 where every value was.
 
     Notes
     -----
@@ -48,7 +47,7 @@ class HistogramSketch:
     bins of their own, so they never spoil the others.
     """
 
-    __slots__ = ("_most", "counts", "max_values", "stride")
+    __slots__ = ("_most", "_thinned", "counts", "max_values", "stride")
 
     def __init__(self, max_values: int | None = None) -> None:
         self.counts: Tensor | None = None
@@ -56,6 +55,7 @@ class HistogramSketch:
         # What the compiled loop takes in one call: of more values a sample is counted, or several threads count.
         self._most = native.PARALLEL if max_values is None else min(max_values, native.PARALLEL)
         self.stride = 1
+        self._thinned = 0
 
     def update(self, values: Tensor) -> None:
         """Count a batch of values.
@@ -81,9 +81,9 @@ class HistogramSketch:
         ):
             return
         if self.max_values is not None and values.numel() > self.max_values:
-            stride = stride_for(values.shape, self.max_values)
+            values, stride = thinned(values, self.max_values, self._thinned)
             self.stride = max(self.stride, stride)
-            values = values.detach().reshape(-1)[::stride]
+            self._thinned += 1
         add_counts(values, table)
 
     def merge(self, other: HistogramSketch) -> None:
@@ -125,27 +125,6 @@ class HistogramSketch:
         if table is None:
             return np.empty(0, np.uint16), np.empty(0, np.int64)
         return drained(table if table.is_cpu else table.cpu())
-
-
-def stride_for(shape: Sequence[int], max_values: int) -> int:
-    """Stride that thins a tensor to at most ``max_values`` and walks through every dimension.
-
-    Parameters
-    ----------
-    shape : sequence of int
-    max_values : int
-
-    Returns
-    -------
-    int
-        The least sufficient number that shares no factor with any dimension, so that no column or channel is
-        passed over for good.
-    """
-    total = math.prod(shape)
-    stride = -(-total // max_values)
-    while stride > 1 and math.gcd(stride, total) != 1:
-        stride += 1
-    return stride
 
 
 def add_counts(values: Tensor, counts: Tensor) -> None:

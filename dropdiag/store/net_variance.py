@@ -45,6 +45,11 @@ class LayerNetVariance:
         Share of those net values with phi' outside the saturation area; NaN where no mean lies in it.
     slope_over_masks, slope_at_mean : float
         Mean of |phi'| over those net values, and at their means.
+    gradient_net_means : Histogram or None
+        The saturated means, each counted once for every mask that takes its net value out of the saturation area: so
+        many, divided by the masks and by the count of `saturated_net_means` in the same bin, is the gradient
+        probability there. None where no mean lies in the area, or where masks lead to net values at which it is not
+        known.
     """
 
     layer: str
@@ -60,6 +65,7 @@ class LayerNetVariance:
     gradient_probability: float
     slope_over_masks: float
     slope_at_mean: float
+    gradient_net_means: Histogram | None = None
 
     @property
     def wandering(self) -> Histogram:
@@ -75,6 +81,11 @@ class LayerNetVariance:
             inside |= (self.mean >= low) & (self.mean <= high)
         return inside
 
+    @property
+    def saturated_net_means(self) -> Histogram:
+        """The means that lie in the saturation area."""
+        return Histogram.from_values(self.mean[self.saturated])
+
     def scalars(self) -> dict[str, float]:
         """Return what is recorded of the layer as numbers, by quantity; NaN where there is none."""
         closed = np.nan if self.closed_form is None else float(self.closed_form.mean())
@@ -89,10 +100,13 @@ class LayerNetVariance:
 
     def histograms(self) -> dict[str, Histogram]:
         """Return what is recorded of the layer as distributions, by quantity."""
+        gradient = self.gradient_net_means
         return {
             "net_variance": Histogram.from_values(self.variance),
             "masked_net_mean": Histogram.from_values(self.mean),
             "wandering_net_value": self.masked_net_values,
+            "saturated_net_mean": self.saturated_net_means,
+            **({} if gradient is None else {"gradient_net_mean": gradient}),
         }
 
 

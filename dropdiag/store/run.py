@@ -96,6 +96,12 @@ class Run:
         return self.path.name if plain else self.path.resolve().name
 
     @property
+    def id(self) -> str | None:
+        """Random identifier that the run got when it began, in every copy of it; None for runs that have none yet."""
+        found = self.meta.get("id")
+        return None if found is None else str(found)
+
+    @property
     def condition(self) -> str:
         """Group of the run: as given to `load`, else ``config["condition"]`` (0 is one), else the run's name."""
         given = self.meta["config"].get("condition") if self._condition is None else self._condition

@@ -67,7 +67,7 @@ def test_what_does_not_fit_is_refused():
         Covariance(max_samples=0)
 
 
-def test_of_many_samples_an_even_selection_is_kept_however_they_are_split():
+def test_of_many_samples_the_same_are_kept_however_they_are_split():
     x = torch.arange(10_000, dtype=torch.float32)[:, None].repeat(1, 2)
     whole, parts = Covariance(max_samples=500), Covariance(max_samples=500)
     whole.update(x)
@@ -77,12 +77,9 @@ def test_of_many_samples_an_even_selection_is_kept_however_they_are_split():
     kept = whole.samples()[:, 0].sort().values
     assert torch.equal(kept, parts.samples()[:, 0].sort().values)
     assert kept.unique().numel() == 500
-    per_tenth = torch.histc(kept, 10, 0, 10_000)
-    assert per_tenth.min() >= 48
-    assert per_tenth.max() <= 52
-    for period in (2, 3, 7, 10, 28, 100, 128):  # no period of the data is met
-        phase = torch.bincount(kept.long() % period, minlength=period)
-        assert phase.min() >= 500 // period - 3
+    per_tenth = torch.histc(kept, 10, 0, 10_000)  # 50 each, with a standard deviation of 6.5
+    assert per_tenth.min() >= 50 - 4 * 6.5
+    assert per_tenth.max() <= 50 + 4 * 6.5
 
 
 def test_two_sketches_that_sampled_merge_to_a_sample_of_both():
@@ -91,7 +88,7 @@ def test_two_sketches_that_sampled_merge_to_a_sample_of_both():
     b.update(torch.ones(4_000, 3))
     a.merge(b)
     assert (a.seen, a.n) == (8_000, 400)
-    assert 180 <= a.samples()[:, 0].sum() <= 220
+    assert 180 <= a.samples()[:, 0].sum() <= 220  # their numbers, and so their hashes, are the same
 
 
 def test_channels_are_taken_out_of_any_layout():

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import weakref
-from typing import Final
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -24,6 +24,7 @@ from dropdiag.recording.notices import Notice
 from dropdiag.recording.overhead import clock
 from dropdiag.recording.passes import PassRouter
 from dropdiag.recording.views import part_of
+from dropdiag.sketches.native import PLAIN
 
 OPEN_CALLS: Final = 4096
 """Passes of a site whose gradients are still waited for; older ones are assumed to have none."""
@@ -121,10 +122,13 @@ class CompiledSite(tracing.Traced):
         return waiting[0]
 
 
-def trace_begin(site: CompiledSite) -> None:
-    """Put the operator that begins a forward pass into the graph being traced."""
+def trace_begin(site: CompiledSite, args: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+    """Put the operator that begins a forward pass into the graph being traced, with what the model is called with."""
     tracing.note(site.number)
-    torch.ops.dropdiag.forward_begins(site.order.tensor, site.number)
+    named = keywords if not args else args[0] if isinstance(args[0], dict) else None
+    given = args[:1] if named is None else named.values()
+    inputs, by_name = [value.detach() for value in given if type(value) in PLAIN], named is not None
+    torch.ops.dropdiag.forward_begins(site.order.tensor, site.number, inputs, by_name)
 
 
 def trace_net_value(z: Tensor, site: CompiledSite, training: bool, gradients: bool, inplace: bool) -> None:
@@ -156,11 +160,13 @@ def trace_output(h: Tensor, site: CompiledSite, training: bool, gradients: bool)
 
 
 @torch.library.custom_op("dropdiag::forward_begins", mutates_args={"order"})
-def _forward_begins(order: Tensor, number: int) -> None:
+def _forward_begins(order: Tensor, number: int, inputs: list[Tensor], by_name: bool) -> None:
     site = _sites.get(number)
     if site is not None:
         site.order.renew()
         site.router.compiled_forward_begins()
+        named = {str(at): value for at, value in enumerate(inputs)} if by_name else {}
+        site.router.batch_begins(() if by_name else inputs, named)
 
 
 @torch.library.custom_op("dropdiag::net_value", mutates_args={"order"})
@@ -255,5 +261,6 @@ def _output(h: Tensor, order: Tensor, number: int, training: bool, gradients: bo
     if site is not None and site.info is not None:
         begun = clock()
         site.order.renew()
+        site.router.batches.returned(site.info.site.module, h)
         site.router.output(site.info, h, training=training, gradients=gradients)
         site.router.overhead.spent += clock() - begun
