@@ -63,7 +63,10 @@ def typeset(value: Any, digits: str = ".3g") -> str:
 
 def whole(value: Any) -> str:
     """Format a whole number for a page, with thin spaces between the thousands."""
-    return NOTHING if missing(value) else f"{round(float(value)):,}".replace(",", "\u202f").replace("-", "−")
+    if missing(value):
+        return NOTHING
+    exact = value if isinstance(value, int) else round(float(value))  # a float has no room for a seed of 64 bits
+    return f"{exact:,}".replace(",", "\u202f").replace("-", "−")
 
 
 def words(label: str) -> str:

@@ -6,13 +6,16 @@ import json
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 from typer.models import OptionInfo
 
 from dropdiag.errors import ArgumentError, DropdiagError
-from dropdiag.formatting import jsonable
+from dropdiag.formatting import jsonable, some
+
+if TYPE_CHECKING:
+    from dropdiag.store.run import Run
 
 GROUPS_HELP = (
     "NAME=PATTERN: a condition and its runs, a run folder or a quoted glob pattern; a name may come again. "
@@ -74,6 +77,25 @@ def groups(arguments: Sequence[str]) -> dict[str, list[str]] | list[str | Path]:
     if named and plain:
         raise ArgumentError(f"{plain[0]!r} has no condition and others have; name all of them (NAME=PATTERN), or none")
     return named or plain
+
+
+def one_run(path: Path) -> Run:
+    """Open the run that a command takes: of a folder, the only one below it.
+
+    Raises
+    ------
+    ArgumentError
+        If there are several.
+    """
+    from dropdiag.store.reader import Run, load  # noqa: PLC0415 - --help needs none
+
+    found = load(path)
+    if isinstance(found, Run):
+        return found
+    if len(found) > 1:
+        names = some([str(run.path) for run in found])
+        raise ArgumentError(f"{path} stands for {len(found)} runs and this command takes one: {names}")
+    return found[0]
 
 
 def echo_json(value: object) -> None:

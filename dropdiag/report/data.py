@@ -20,6 +20,7 @@ from dropdiag.report.distributions import Distributions
 from dropdiag.report.series import Scalars
 from dropdiag.report.verdicts import Headline, Verdict, effects, headlines, verdicts
 from dropdiag.store.reader import Run, Runs, as_runs
+from dropdiag.store.seeds import in_javascript
 from dropdiag.titles import short
 
 Keep: TypeAlias = Callable[[str], bool]
@@ -156,7 +157,7 @@ def _baseline(runs: Runs, comparison: Any, asked: str | None) -> str:
         raise ArgumentError(
             f"the comparison's baseline is {own!r}, got baseline={asked!r}; compare() anew with that one"
         )
-    return asked or own
+    return own if asked is None else asked
 
 
 def _keep(runs: Runs, layers: Sequence[str] | None) -> Keep:
@@ -219,7 +220,8 @@ def _read(content: Content, keep: Keep, comparison: Any, cache: RunCache | None)
         "ordered": all(run.meta.get("order") for run in runs),
         "conditions": [{"name": name, "dash": dashes(i), "runs": sum(run.condition == name for run in runs)}
                        for i, name in enumerate(runs.conditions)],
-        "runs": [{"name": run.name, "condition": runs.conditions.index(run.condition), "seed": run.seed}
+        "runs": [{"name": run.name, "condition": runs.conditions.index(run.condition),
+                  "seed": in_javascript(run.seed)}
                  for run in runs],
         "sections": {one.section.name: one.figure for one in content.diagnostics if one.figure},
     }  # fmt: skip

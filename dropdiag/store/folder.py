@@ -33,6 +33,7 @@ def joined_meta(old: dict[str, Any], new: dict[str, Any], resume_from: int) -> d
     gap = f"steps {old['steps'] + 1} to {resume_from} were lost: the run was resumed beyond its last flushed step"
     return {
         **new,
+        "id": old.get("id"),  # a run that began without one goes on without: copies of it would get others
         "created": old["created"],
         "order": new.get("order") or old.get("order", []),
         "activations": {**old["activations"], **new["activations"]},

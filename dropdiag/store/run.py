@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from dropdiag.errors import DropdiagWarning, NotRecordedError
+from dropdiag.errors import ArgumentError, DropdiagWarning, NotRecordedError, RunError
 from dropdiag.histograms.histogram import Histogram
 from dropdiag.store.coverage import Coverage
 from dropdiag.store.folder import check_ranks, read_meta
 from dropdiag.store.naming import NO_NAMES, Names, former, today
 from dropdiag.store.order import Places, Site, listed, ranks, recorded
 from dropdiag.store.schema import Quantity, quantities_of
+from dropdiag.store.seeds import seed_of
 from dropdiag.store.selection import Layers, Selection, Steps
 from dropdiag.store.selection import Names as Chosen
 
@@ -96,16 +97,38 @@ class Run:
         return self.path.name if plain else self.path.resolve().name
 
     @property
+    def id(self) -> str | None:
+        """Random identifier that the run got when it began, in every copy of it; None for runs that have none yet."""
+        found = self.meta.get("id")
+        return None if found is None else str(found)
+
+    @property
     def condition(self) -> str:
-        """Group of the run: as given to `load`, else ``config["condition"]`` (0 is one), else the run's name."""
+        """Group of the run: as given to `load`, else ``config["condition"]`` as text, else the run's name.
+
+        What Python takes for false is a condition as any other: 0, 0.0, False and "" are "0", "0.0", "False" and "".
+        """
         given = self.meta["config"].get("condition") if self._condition is None else self._condition
-        return self.name if given is None or given == "" else str(given)
+        return self.name if given is None else str(given)
+
+    @property
+    def names_condition(self) -> bool:
+        """Whether the condition was given, to `load` or in the config, and is not the run's name for want of one."""
+        return self._condition is not None or self.meta["config"].get("condition") is not None
 
     @cached_property
     def seed(self) -> int | None:
-        """``config["seed"]``, the unit of replication; None where the config has none."""
-        seed = self.meta["config"].get("seed")
-        return None if seed is None else int(seed)
+        """``config["seed"]``, the unit of replication; None where the config has none.
+
+        Raises
+        ------
+        RunError
+            If it is no integer.
+        """
+        try:
+            return seed_of(self.meta["config"])
+        except ArgumentError as error:
+            raise RunError(f"{self.path / 'run.json'}: {error}") from None
 
     @cached_property
     def layers(self) -> pd.DataFrame:

@@ -14,6 +14,7 @@ from dropdiag.store.naming import Names as SiteNames
 from dropdiag.store.naming import guides, names_beside, today
 from dropdiag.store.order import Places, joined
 from dropdiag.store.run import Run
+from dropdiag.store.seeds import seed_column
 from dropdiag.store.selection import Layers, Names, Selection, Steps
 
 if TYPE_CHECKING:
@@ -196,7 +197,7 @@ class Runs(Sequence[Run]):
     def _run_columns(self) -> pd.DataFrame:
         import pandas as pd  # noqa: PLC0415
 
-        seeds = pd.array([run.seed for run in self.runs], dtype="Int64")  # some may have none
+        seeds = seed_column([run.seed for run in self.runs])
         columns = {"condition": [run.condition for run in self.runs], "seed": seeds, "run": self.labels()}
         return pd.DataFrame(columns).astype({"condition": "str", "run": "str"})
 

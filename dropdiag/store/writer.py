@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -83,7 +84,8 @@ class RunWriter:
             session["first_segment"] = self._last_number() + 1
             meta = joined_meta(old, meta, resume_from)
         self.meta: dict[str, Any] = {
-            "format": FORMAT, "schema": SCHEMA_VERSION, "name": path.name, "created": now(),
+            # of the system's randomness: no random state of a training is touched
+            "format": FORMAT, "schema": SCHEMA_VERSION, "name": path.name, "id": uuid.uuid4().hex, "created": now(),
             "ended": None, "state": "running", "error": None, **meta, "sessions": [*sessions, session],
         }  # fmt: skip
         self._layers: tuple[object, str] = None, ""
