@@ -167,7 +167,7 @@ def _is_several(where: Any) -> bool:
     """Whether it is a collection of what may be opened."""
     if isinstance(where, (str, bytes, Path, Run)):
         return False
-    if isinstance(where, Iterable):
+    if isinstance(where, Iterable) and not isinstance(where, Mapping):
         return True
     raise ArgumentError(
         f"dropdiag takes runs, a path or pattern, a list of them or a dict condition -> paths, got {where!r}"

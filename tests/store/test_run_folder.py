@@ -24,7 +24,7 @@ META = {
     "config": {"condition": "Dropout", "seed": 3},
     "steps": 0,
     "versions": {},
-    "layers": [{"layer": "b", "call": 0}, {"layer": "a", "call": 0}],
+    "layers": [{"layer": name, "call": 0, "kind": "activation"} for name in "ba"],
     "activations": {},
 }
 
