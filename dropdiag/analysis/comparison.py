@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import pandas as pd
 
-from dropdiag.analysis.baseline import certain
+from dropdiag.analysis.baseline import baseline_of
 from dropdiag.analysis.claims.claims import Claims, claims
 from dropdiag.analysis.compare.gather import gather
 from dropdiag.analysis.compare.lenient import Problems, opened
@@ -96,9 +96,9 @@ def compare(
         A dict condition -> paths or patterns, a list of paths, or one path or pattern. Runs that cannot be read are
         left out and named.
     baseline : str, optional
-        Condition that the others are compared with. By default the one whose name says so: "no", "without", "base",
-        "baseline" or "none" as a word, or a rate of 0 (``dropdiag.analysis.baseline``); where none does, the first one
-        of a dict of conditions.
+        Condition that the others are compared with. By default the one whose name says so ("no", "without", "base",
+        "baseline" or "none" as a word, or a rate of 0), else the only one whose runs recorded no dropout above 0, else
+        the smallest of names that are rates; else the first one of a dict (``dropdiag.analysis.baseline``).
     layers : sequence of str, optional
         Layers of the baseline; all by default.
     match : mapping of str to str, optional
@@ -195,7 +195,7 @@ def _baseline(runs: Runs, baseline: str | None, problems: Problems) -> str:
     if baseline is not None and baseline not in runs.conditions and problems:
         raise RunError(f"no run of the baseline {baseline!r} can be read.{told}")
     if baseline is None:
-        return certain(runs.conditions, ordered=runs.ordered)
+        return baseline_of(runs)
     return check("condition", [baseline], runs.conditions)[0]
 
 

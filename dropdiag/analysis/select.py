@@ -154,9 +154,8 @@ def of_one_phase(
     frame = frame.drop(columns="quantity").reset_index(drop=True)
     for label in set(kept) - set(frame["run"]):  # nothing at that step: asked alone, the run says what it has
         every[every.labels().index(label)].histograms(quantity, step, phase)
-    return chosen(
-        frame, quantity, layers=today(every, layers), conditions=conditions, known=every.conditions, places=every.places
-    )
+    named = today(every, layers)
+    return chosen(frame, quantity, layers=named, conditions=conditions, known=every.conditions, places=every.places)
 
 
 def scalars(

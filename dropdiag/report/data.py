@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from inspect import signature
 from typing import Any, Final, TypeAlias
 
-from dropdiag.analysis.baseline import likely
+from dropdiag.analysis.baseline import baseline_of
 from dropdiag.analysis.select import check, today
 from dropdiag.errors import ArgumentError, BaselineError, DropdiagError, warned
 from dropdiag.plots.style import LINES
@@ -37,7 +37,8 @@ class Content:
     Attributes
     ----------
     runs : Runs
-    baseline : str
+    baseline : str or None
+        None where nothing says which of several conditions it is.
     verdicts, headlines
         What a comparison found; empty without one.
     diagnostics : list of Diagnostic
@@ -56,7 +57,7 @@ class Content:
     """
 
     runs: Runs
-    baseline: str
+    baseline: str | None
     verdicts: list[Verdict] = field(default_factory=list)
     headlines: list[Headline] = field(default_factory=list)
     diagnostics: list[Diagnostic] = field(default_factory=list)
@@ -151,8 +152,11 @@ def _compared(what: Any, baseline: str | None, layers: Sequence[str] | None) -> 
         return runs, None, f"The runs could not be compared: {error}"
 
 
-def _baseline(runs: Runs, comparison: Any, asked: str | None) -> str:
-    own = likely(runs.conditions) if comparison is None else str(comparison.baseline)
+def _baseline(runs: Runs, comparison: Any, asked: str | None) -> str | None:
+    try:
+        own = baseline_of(runs) if comparison is None else str(comparison.baseline)
+    except BaselineError:  # the page says so, where it says why nothing is compared
+        return asked
     if comparison is not None and asked is not None and asked != own:
         raise ArgumentError(
             f"the comparison's baseline is {own!r}, got baseline={asked!r}; compare() anew with that one"
