@@ -27,7 +27,7 @@ ENDS = "0.1–99.9 %"
 LAYER = 32  # longer names lose what all share; what is left goes on in the next line
 
 
-@clear_errors(options=["phase"])
+@clear_errors()
 def show(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder; it may still be recorded.")],
     *,

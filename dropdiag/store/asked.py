@@ -122,7 +122,7 @@ def close(name: object, names: Sequence[str]) -> list[str]:
     own = name.lower()
     slips, spelt = (difflib.get_close_matches(own, lower, n=3, cutoff=cutoff) for cutoff in (0.8, 0.6))
     # "acc" is part of "accuracy", "fc1" of "fc1.relu"
-    parts = [one for one in lower if own in one or (len(one) >= 3 and one in own)]
+    parts = sorted((one for one in lower if own in one or (len(one) >= 3 and one in own)), key=len)
     return [lower[one] for one in dict.fromkeys([*slips, *parts, *spelt])][:3]
 
 

@@ -28,8 +28,8 @@ def runs_at(where: PathLike, *, lenient: bool = False) -> Iterator[Path]:
         ``**`` stands for any number of folders and ``~`` for the home folder. A path that exists is never taken for a
         pattern, whatever its name, nor is the part of a pattern before its first slash that exists.
     lenient : bool
-        Whether a folder that lost its run.json is yielded, too, where a pattern matches it: for who names it as a
-        problem.
+        Whether a folder that lost its run.json, or all that it held, is yielded, too, where a pattern matches it: for
+        who names it as a problem.
 
     Yields
     ------
@@ -74,11 +74,16 @@ def _matching(pattern: str, *, lenient: bool) -> Iterator[Path]:
             found.append(Path(name))
         elif not deep and os.path.isdir(name):  # noqa: PTH112 - of thousands
             below = run_folders(Path(name))
-            lost = lenient and os.path.isdir(os.path.join(name, rank_name()))  # noqa: PTH112, PTH118
-            found += below or ([Path(name)] if lost else [])
+            found += below or ([Path(name)] if lenient and _lost_its_run(name) else [])
     if not found:
         raise RunError(_nothing(pattern))
     yield from (path.absolute() for path in found)
+
+
+def _lost_its_run(folder: str) -> bool:
+    """Whether a folder without run.json was one of a run: nothing is left in it, or a rank is."""
+    inside = os.listdir(folder)  # noqa: PTH208 - of thousands
+    return not inside or rank_name() in inside
 
 
 def _globbed(pattern: str) -> list[str]:

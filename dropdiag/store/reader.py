@@ -251,7 +251,7 @@ def _paths(where: Any, problems: list[str] | None) -> Iterator[Path]:
         except RunError as error:
             if problems is None:
                 raise
-            add_problem(problems, f"{error}.")
+            add_problem(problems, str(error) if str(error).endswith("?") else f"{error}.")
         return
     if not _is_several(where) or isinstance(where, Mapping):
         raise ArgumentError(f"dropdiag takes paths and patterns of runs as text or Path, got {where!r}")

@@ -129,7 +129,7 @@ class Run:
         try:
             return seed_of(self.meta["config"])
         except ArgumentError as error:
-            raise RunError(f"{self.path / 'run.json'}: {error}") from None
+            raise RunError(f"{self.path / 'run.json'} is damaged: {error}") from None
 
     @cached_property
     def layers(self) -> pd.DataFrame:
