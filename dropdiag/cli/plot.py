@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from enum import Enum
 from fnmatch import fnmatchcase
@@ -104,8 +105,8 @@ def plot(
     - `dropdiag plot runs --out flow.pdf --figure gradient_flow --layer 'layer[12].*'`
     - `dropdiag plot runs --out figures --figure weights --figure effective_rank --format png --format svg`
     """
-    chosen = [name.replace("-", "_") for name in figure or FIGURES]
-    target, endings = _target(out, chosen if figure else [], [one.value for one in formats or ()])
+    chosen = [dashed if (dashed := name.replace("-", "_")) in FIGURES else name for name in figure or FIGURES]
+    target, endings, is_file = _target(out, chosen if figure else [], [one.value for one in formats or ()])
     with warned() as problems:
         from dropdiag import plots  # noqa: PLC0415 - matplotlib is not paid for --help
         from dropdiag.analysis.compare.lenient import opened  # noqa: PLC0415
@@ -121,7 +122,8 @@ def plot(
             except NotRecordedError as error:
                 absent[name] = str(error)
                 continue
-            where = target if target.suffix[1:].lower() in endings else target / name
+            # a quantity may be called "loss/train"; its file is not to lie in a folder of that name
+            where = target if is_file else target / re.sub(r"[^\w.+=]+", "-", name)
             files += [str(file) for file in plots.save(drawn, where, endings)]
         if not files:
             reasons = "; ".join(f"{name}: {reason}" for name, reason in absent.items())
@@ -135,17 +137,17 @@ def plot(
         raise typer.Exit(1)
 
 
-def _target(out: Path, chosen: Sequence[str], formats: list[str]) -> tuple[Path, list[str]]:
-    """Return the file or folder to write, and the formats."""
+def _target(out: Path, chosen: Sequence[str], formats: list[str]) -> tuple[Path, list[str], bool]:
+    """Return the file or folder to write, the formats, and whether it is a file."""
     ending = out.suffix[1:].lower()
     if ending not in [one.value for one in Format] or out.is_dir():
-        return check_folder(out), formats or [Format.png.value]
+        return check_folder(out), formats or [Format.png.value], False
     if len(set(chosen)) != 1:
         raise ArgumentError(f"{out} is one file and {len(set(chosen)) or 'many'} figures are asked for; "
-                            "give a folder, or choose one with figure=")  # fmt: skip
+                            "give a folder, or choose one with --figure")  # fmt: skip
     if formats and set(formats) != {ending}:
-        raise ArgumentError(f"{out} ends in {ending!r} and format= says {', '.join(formats)}; leave one out")
-    return check_file(out), [ending]
+        raise ArgumentError(f"{out} ends in {ending!r} and --format says {', '.join(formats)}; leave one out")
+    return check_file(out), [ending], True
 
 
 def _check_patterns(runs: Runs, patterns: Sequence[str]) -> None:

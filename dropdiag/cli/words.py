@@ -67,6 +67,7 @@ def _groups(given: str) -> str:
     """Return a dict of conditions as NAME=PATTERN arguments; nothing where it is none."""
     try:
         conditions = ast.literal_eval(given)
-        return " ".join(f'"{name}={pattern}"' for name, pattern in conditions.items())
     except (ValueError, SyntaxError):
         return ""
+    pairs = conditions.items() if isinstance(conditions, dict) else ()
+    return " ".join(f'"{name}={pattern}"' for name, pattern in pairs)
