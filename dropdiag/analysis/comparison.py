@@ -79,7 +79,7 @@ class Comparison(Measurements):
 
 def compare(
     runs: Any,
-    *,
+    *more: Any,
     baseline: str | None = None,
     layers: Sequence[str] | None = None,
     match: Mapping[str, str] | None = None,
@@ -94,7 +94,9 @@ def compare(
     ----------
     runs : Runs, or what `load` takes
         A dict condition -> paths or patterns, a list of paths, or one path or pattern. Runs that cannot be read are
-        left out and named.
+        left out and named, copies count once.
+    *more
+        Further runs, paths or patterns, as if all were given as one list: ``compare("a-*", "b-*")``.
     baseline : str, optional
         Condition that the others are compared with. By default the one whose name says so ("no", "without", "base",
         "baseline" or "none" as a word, or a rate of 0), else the only one whose runs recorded no dropout above 0, else
@@ -150,7 +152,7 @@ def compare(
     coverage, and how each number misleads.
     """
     settings = _settings(n_boot, confidence, seed, on_unreadable)
-    every, problems = opened(runs)
+    every, problems = opened([runs, *more] if more else runs)
     base = _baseline(every, baseline, problems)
     check_match(every, base, match)
     known = sites(every, base)

@@ -66,8 +66,9 @@ def seed_column(seeds: Sequence[int | None]) -> ExtensionArray:
     -------
     ExtensionArray
         Of pandas' ``Int64`` where all of them fit; else ``UInt64`` where those do; else (a negative seed beside one
-        from 2^63 on, or one from 2^64 on) Arrow's decimal numbers without decimals, which sort and group as integers do and
-        go into Parquet and CSV files as they are; one from 2^63 on is compared with ``decimal.Decimal(seed)``. A missing seed is ``<NA>``.
+        from 2^63 on, or one from 2^64 on) Arrow's decimal numbers without decimals, which sort and group as integers
+        do and go into Parquet and CSV files as they are; one from 2^63 on is compared with ``decimal.Decimal(seed)``.
+        A missing seed is ``<NA>``.
     """
     import pandas as pd  # noqa: PLC0415 - opening runs needs no pandas
 
