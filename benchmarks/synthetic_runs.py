@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,8 @@ def copy_run(source: Path, target: Path, seed: int) -> None:
     """Copy a run under another name and seed."""
     (target / "rank-0").mkdir(parents=True)
     meta = json.loads((source / "run.json").read_text())
-    meta["name"], meta["config"]["seed"] = target.name, seed
+    # they stand for runs of their own: with one identifier they would count once
+    meta["name"], meta["id"], meta["config"]["seed"] = target.name, uuid.uuid4().hex, seed
     (target / "run.json").write_text(json.dumps(meta, indent=1))
     for file in (source / "rank-0").iterdir():
         place = shutil.copyfile if file.name.startswith("scalars") else os.link

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from typing import Any, Final
 
 NOTHING: Final = "–"
@@ -63,7 +64,10 @@ def typeset(value: Any, digits: str = ".3g") -> str:
 
 def whole(value: Any) -> str:
     """Format a whole number for a page, with thin spaces between the thousands."""
-    return NOTHING if missing(value) else f"{round(float(value)):,}".replace(",", "\u202f").replace("-", "−")
+    if missing(value):
+        return NOTHING
+    exact = value if isinstance(value, int) else round(float(value))  # a float has no room for a seed of 64 bits
+    return f"{exact:,}".replace(",", "\u202f").replace("-", "−")
 
 
 def words(label: str) -> str:
@@ -93,6 +97,23 @@ def size(number: int) -> str:
     return f"{amount:,.1f} TB"
 
 
+def moment(when: Any, *, seconds: bool = True) -> str:
+    """Return a time of ``run.json`` with its zone: ``2026-11-24 12:00:40 UTC``; what is no time stays as it is.
+
+    Parameters
+    ----------
+    when : str or None
+        ISO 8601. One without a zone is written by no Recorder; "zone unknown" then stands behind it.
+    seconds : bool
+    """
+    try:
+        known = datetime.fromisoformat(str(when).replace("Z", "+00:00"))
+    except ValueError:
+        return text(when)
+    shown = known.strftime("%Y-%m-%d %H:%M:%S" if seconds else "%Y-%m-%d %H:%M")
+    return f"{shown} {known.tzname() or '(zone unknown)'}"
+
+
 def facts(meta: Mapping[str, Any]) -> dict[str, str]:
     """Return what a ``run.json`` says of its run, by name: state, when, probes, cost, and config if there is one."""
     config = ", ".join(f"{key}={value}" for key, value in meta["config"].items() if key not in ("condition", "seed"))
@@ -100,7 +121,8 @@ def facts(meta: Mapping[str, Any]) -> dict[str, str]:
     every = f"; histograms at {meta['every']}" if "every" in meta else ""
     known = {
         "state": f"{meta['state']}{error}, {meta.get('steps', 0):,} steps",
-        "when": f"{meta.get('created', 'unknown')}" + (f" to {meta['ended']}" if meta.get("ended") else ", not ended"),
+        "when": moment(meta.get("created") or "unknown")
+        + (f" to {moment(meta['ended'])}" if meta.get("ended") else ", not ended"),
         "probes": ", ".join(meta.get("probes", ())) + every,
         "cost": _cost(meta.get("cost")),
     }

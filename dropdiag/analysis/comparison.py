@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import pandas as pd
 
-from dropdiag.analysis.baseline import certain
+from dropdiag.analysis.baseline import baseline_of
 from dropdiag.analysis.claims.claims import Claims, claims
 from dropdiag.analysis.compare.copies import distinct
 from dropdiag.analysis.compare.gather import gather
@@ -80,7 +80,7 @@ class Comparison(Measurements):
 
 def compare(
     runs: Any,
-    *,
+    *more: Any,
     baseline: str | None = None,
     layers: Sequence[str] | None = None,
     match: Mapping[str, str] | None = None,
@@ -96,11 +96,13 @@ def compare(
     ----------
     runs : Runs, or what `load` takes
         A dict condition -> paths or patterns, a list of paths, or one path or pattern. Runs that cannot be read are
-        left out and named.
+        left out and named, copies count once.
+    *more
+        Further runs, paths or patterns, as if all were given as one list: ``compare("a-*", "b-*")``.
     baseline : str, optional
-        Condition that the others are compared with. By default the one whose name says so: "no", "without", "base",
-        "baseline" or "none" as a word, or a rate of 0 (``dropdiag.analysis.baseline``); where none does, the first one
-        of a dict of conditions.
+        Condition that the others are compared with. By default the one whose name says so ("no", "without", "base",
+        "baseline" or "none" as a word, or a rate of 0), else the only one whose runs recorded no dropout above 0, else
+        the smallest of names that are rates; else the first one of a dict (``dropdiag.analysis.baseline``).
     layers : sequence of str, optional
         Layers of the baseline; all by default.
     match : mapping of str to str, optional
@@ -156,7 +158,7 @@ def compare(
     coverage, and how each number misleads.
     """
     settings = _settings(alpha, confidence, n_boot, seed, on_unreadable)
-    every, problems = opened(runs)
+    every, problems = opened([runs, *more] if more else runs)
     base = _baseline(every, baseline, problems)
     check_match(every, base, match)
     known = sites(every, base)
@@ -206,7 +208,7 @@ def _baseline(runs: Runs, baseline: str | None, problems: Problems) -> str:
     if baseline is not None and baseline not in runs.conditions and problems:
         raise RunError(f"no run of the baseline {baseline!r} can be read.{told}")
     if baseline is None:
-        return certain(runs.conditions, ordered=runs.ordered)
+        return baseline_of(runs)
     return check("condition", [baseline], runs.conditions)[0]
 
 

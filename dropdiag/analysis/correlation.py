@@ -204,7 +204,7 @@ def recorded_with(runs: Run | Runs, frame: pd.DataFrame, quantities: Collection[
         The rows of the frame; NaN where a scalar is missing at that step.
     """
     names, phases, wanted = list(quantities), frame["phase"].unique().tolist(), frame["condition"].unique().tolist()
-    rows = as_runs(runs).select(names, condition=wanted, phase=phases)
+    rows = as_runs(runs).select(names, condition=wanted, phase=phases, missing_ok=True)
     # where a step was recorded twice, the later row counts
     wide = rows.pivot_table(index=_RECORD, columns="quantity", values="value", aggfunc="last")
     return frame.merge(wide.reindex(columns=names).reset_index(), on=_RECORD, how="left")

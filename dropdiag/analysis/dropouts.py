@@ -123,7 +123,7 @@ def _word(told: Any) -> str | None:
 
 def _measured(runs: Runs, conditions: list[str], until: int | None) -> pd.DataFrame:
     """Return rate_first, rate_last, scheduled and the means of each run and site."""
-    batches = runs.batches(QUANTITIES, condition=conditions, phase=TRAIN, steps=(None, until))
+    batches = runs.batches(QUANTITIES, condition=conditions, phase=TRAIN, steps=(None, until), missing_ok=True)
     found = [_of_runs(as_text(batch)) for batch in batches]
     columns = [*_RUN, "rate_first", "rate_last", "scheduled", *MEANS.values()]
     return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=columns)

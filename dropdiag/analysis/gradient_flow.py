@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Collection, Sequence
 
 import numpy as np
 import pandas as pd
 
-from dropdiag.analysis.baseline import likely
+from dropdiag.analysis.baseline import baseline_of
 from dropdiag.analysis.scalar import of_one_phase
 from dropdiag.analysis.seeds import over_seeds, pair_by_seed, ratio_to_baseline
 from dropdiag.analysis.select import GROUP, SITE, check, in_order, pushed_down
 from dropdiag.analysis.training import Part, finite, parts, sums
+from dropdiag.errors import BaselineError, DropdiagWarning
 from dropdiag.store.reader import Run, Runs, as_runs
 from dropdiag.store.schema import TRAIN
 from dropdiag.store.selection import Names, NamesOrAll
@@ -36,8 +38,8 @@ def table(
     layers, conditions : sequence of str, optional
         All, or these in this order.
     baseline : str, optional
-        Condition that the ratios refer to; by default the one whose name says so, as in `dropdiag.compare`, else the
-        first one.
+        Condition that the ratios refer to; by default as in `dropdiag.compare`. Where that leaves it open, there are
+        no ratios.
     quantity : str
         ``"net_grad_abs_mean"`` (mean |dL/dz|) or another positive scalar that was recorded in training.
     until : int, optional
@@ -48,7 +50,8 @@ def table(
     DataFrame
         One row a condition and layer, columns condition, layer, call; mean (over steps, then over runs; loss
         units per net-value unit) and mean_sd (over runs); seeds; missing (runs without any value); steps
-        (recorded, of one run on average); dropped (missing values left out, of all runs); baseline; ratio
+        (recorded, of one run on average); dropped (missing values left out, of all runs); baseline (None where it is
+        not known, and ratio, ratio_low and ratio_high are then NaN, pairs 0); ratio
         (of the geometric means over seeds), ratio_low, ratio_high (95 % t interval on the log ratio, NaN for fewer
         than two runs on a side), pairs (of seeds; 0 where the seeds do not pair and the runs are taken as independent
         samples, as in `dropdiag.compare`).
@@ -58,6 +61,11 @@ def table(
     ArgumentError, NotRecordedError
         As in `dropdiag.analysis.select.scalars`; also for an unknown baseline.
 
+    Warns
+    -----
+    DropdiagWarning
+        If nothing says which of several conditions is the baseline.
+
     Notes
     -----
     A mean over training depends on how long training lasted: the gradient falls as the loss does. Compare
@@ -65,22 +73,33 @@ def table(
     loss is averaged over it.
     """
     frame = per_run(runs, layers=layers, conditions=conditions, quantity=quantity, until=until)
-    known = list(as_runs(runs).conditions)
-    base = likely(known) if baseline is None else check("condition", [baseline], known)[0]
-    if (frame["condition"] == base).any():
-        reference = frame[frame["condition"] == base]
-    else:
-        reference = per_run(runs, layers=layers, conditions=[base], quantity=quantity, until=until)
+    base = _baseline(as_runs(runs), baseline)
     # the spread over runs is on the means themselves, the ratio on their logarithms
     summary = over_seeds(frame, GROUP, ["mean"])
     counts = frame.groupby(GROUP, sort=False).agg(steps=("steps", "mean"), dropped=("dropped", "sum"))
     summary = summary.merge(counts.reset_index(), on=GROUP).assign(baseline=base)
+    if base is None:
+        return summary.assign(ratio=np.nan, ratio_low=np.nan, ratio_high=np.nan, pairs=0)
+    if (frame["condition"] == base).any():
+        reference = frame[frame["condition"] == base]
+    else:
+        reference = per_run(runs, layers=layers, conditions=[base], quantity=quantity, until=until)
     pairings = {name: pair_by_seed(as_runs(runs), name, base) for name in summary["condition"].unique()}
     both = pd.concat([reference, frame]).groupby(SITE, sort=False)
     values = {site: dict(zip(part["run"], part["mean"], strict=True)) for site, part in both}
     ratios = [ratio_to_baseline(values[layer, call], pairings[condition])
               for condition, layer, call in summary[GROUP].itertuples(index=False)]  # fmt: skip
     return pd.concat([summary, pd.DataFrame(ratios)], axis=1)
+
+
+def _baseline(runs: Runs, asked: str | None) -> str | None:
+    if asked is not None:
+        return check("condition", [asked], runs.conditions)[0]
+    try:
+        return baseline_of(runs)
+    except BaselineError as error:
+        warnings.warn(f"no ratios of the gradient flow: {error}", DropdiagWarning, stacklevel=3)
+        return None
 
 
 def shared_steps(runs: Run | Runs, conditions: Sequence[str]) -> int | None:

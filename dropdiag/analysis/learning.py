@@ -137,7 +137,7 @@ def best_per_run(
     every = as_runs(runs)
     names = check("condition", conditions, every.conditions)
     wanted = quantity if by is None else [quantity, by]
-    batches = every.batches(wanted, condition=names, phase=phase, layer=NETWORK)
+    batches = every.batches(wanted, condition=names, phase=phase, layer=NETWORK, missing_ok=True)
     found = [best for batch in batches if len(best := as_text(_best(batch, mode, quantity, by)))]
     if not found:
         _refuse(runs, quantity, phase, conditions)

@@ -155,7 +155,7 @@ def sites(
     """
     table = _sites_of(run, layer)
     at, found = _histograms(run, step, phase)
-    scalars = run.select([FLOW, LEFT, RIGHT], steps=(None, step))  # together: the file is opened once
+    scalars = run.select([FLOW, LEFT, RIGHT], steps=(None, step), missing_ok=True)  # together: the file is opened once
     flows, shares = _flows(scalars, bins), _shares(scalars, at[NET_VALUE])
     result = []
     for site in table:

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Mapping
 import pandas as pd
 
 from dropdiag.errors import DropdiagWarning, NotRecordedError
+from dropdiag.store.asked import did_you_mean
 from dropdiag.store.phases import default_phase
 
 
@@ -80,7 +81,8 @@ def common(held: Mapping[str, Collection[str]], quantity: str, phase: str | None
         raise NotRecordedError(f"no run holds {quantity!r}; record it with a probe (or step/log) that writes it")
     if phase is not None:
         if phase not in every:
-            raise NotRecordedError(f"no run holds {quantity!r} in phase {phase!r}; recorded are {listed(every)}")
+            meant = did_you_mean(phase, every)
+            raise NotRecordedError(f"no run holds {quantity!r} in phase {phase!r}{meant} recorded are {listed(every)}")
         return phase
     return default_phase(every, quantity)
 

@@ -106,7 +106,7 @@ def _recorded(runs: Run | Runs, layers: Wanted, conditions: Wanted) -> pd.DataFr
     every = as_runs(runs)
 
     def gather(layer: Names, condition: Names) -> pd.DataFrame:
-        found = every.batches([LEFT, RIGHT], condition=condition, layer=layer)
+        found = every.batches([LEFT, RIGHT], condition=condition, layer=layer, missing_ok=True)
         return in_order(every, [_last_shares(batch) for batch in found])
 
     return pushed_down(runs, LEFT, gather, layers=layers, conditions=conditions)

@@ -61,7 +61,7 @@ def curves(
     """
     every = as_runs(runs)
     names = check("condition", conditions, every.conditions)
-    held = held_phases(every.batches(quantity, condition=names, columns=["phase"]))
+    held = held_phases(every.batches(quantity, condition=names, columns=["phase"], missing_ok=True))
     one = common(held, quantity, phase)
     keep(held, quantity, one)
     result = of_one_phase(every, quantity, one, layers=layers, conditions=conditions, log=log, bins=bins)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Collection, Container, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import compress
 from typing import TypeAlias
 
@@ -12,6 +13,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import stdtr, stdtrit
 
+from dropdiag.formatting import some
 from dropdiag.store.reader import Runs
 
 Floats: TypeAlias = NDArray[np.float64]
@@ -152,12 +154,16 @@ class SeedPairing:
     paired : bool
     alone : tuple of str
         Runs left out of the pairs because no run of the other side has their seed.
+    note : str
+        Why they are not paired, and which seeds are in both conditions: a sentence without its full stop. Empty where
+        they are paired.
     """
 
     condition: tuple[str, ...]
     baseline: tuple[str, ...]
     paired: bool
     alone: tuple[str, ...] = ()
+    note: str = field(default="", compare=False)  # words, which make no other pairing
 
     @property
     def runs(self) -> tuple[str, ...]:
@@ -198,10 +204,35 @@ def pair_by_seed(runs: Runs, condition: str, baseline: str) -> SeedPairing:
     whole = None not in left.keys() | right.keys() and (len(left), len(right)) == (len(mine), len(theirs))
     common = [seed for seed in right if seed in left]
     # seeds that overlap only in part are independent runs: pairing a few of them would throw most away
-    if not whole or len(common) < min(len(left), len(right)):
-        return SeedPairing(tuple(mine), tuple(theirs), paired=False)
+    if not whole or not common or len(common) < min(len(left), len(right)):
+        note = _why_not({condition: list(mine.values()), baseline: list(theirs.values())})
+        return SeedPairing(tuple(mine), tuple(theirs), paired=False, note=note)
     alone = [label for side in (left, right) for seed, label in side.items() if seed not in right or seed not in left]
     return SeedPairing(tuple(left[s] for s in common), tuple(right[s] for s in common), paired=True, alone=tuple(alone))
+
+
+def _why_not(seeds: Mapping[str, Sequence[int | None]]) -> str:
+    """Say why two conditions are not paired by their seeds."""
+    one, other = (set(side) - {None} for side in seeds.values())
+    reasons = []
+    for name, side in seeds.items():
+        twice = [seed for seed, times in Counter(side).items() if times > 1 and seed is not None]
+        reasons += [f"{_seeds(twice)} {'comes' if len(twice) == 1 else 'come'} twice in {name!r}"] if twice else []
+        reasons += [f"{side.count(None)} of {len(side)} runs of {name!r} have no seed"] if None in side else []
+    shared = f"{_seeds(one & other)} {'is' if len(one & other) == 1 else 'are'} in both" if one & other else ""
+    if not reasons:
+        alone = [
+            f"{_seeds(mine)} in {name!r} alone" for name, mine in zip(seeds, (one - other, other - one), strict=True)
+        ]
+        reasons = [", ".join([shared, *alone])] if shared else ["no seed is in both"]
+    elif shared:
+        reasons.append(shared)
+    return f"not paired by seed: {'; '.join(reasons)}; all runs are taken as independent"
+
+
+def _seeds(seeds: Collection[int | None]) -> str:
+    names = [str(seed) for seed in sorted(seed for seed in seeds if seed is not None)]
+    return f"{'seed' if len(names) == 1 else 'seeds'} {some(names, 8)}"
 
 
 def sides_of(

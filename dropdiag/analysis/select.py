@@ -15,6 +15,7 @@ import pandas as pd
 from dropdiag.analysis.phases import common, keep, listed
 from dropdiag.errors import ArgumentError, DropdiagWarning, NotRecordedError
 from dropdiag.histograms.histogram import Histogram
+from dropdiag.store.asked import did_you_mean
 from dropdiag.store.histogram_rows import chooser, phases_of, with_start
 from dropdiag.store.naming import layers_formerly
 from dropdiag.store.order import Places
@@ -156,9 +157,8 @@ def of_one_phase(
     frame = frame.drop(columns="quantity").reset_index(drop=True)
     for label in set(kept) - set(frame["run"]):  # nothing at that step: asked alone, the run says what it has
         every[every.labels().index(label)].histograms(quantity, step, phase)
-    return chosen(
-        frame, quantity, layers=today(every, layers), conditions=conditions, known=every.conditions, places=every.places
-    )
+    named = today(every, layers)
+    return chosen(frame, quantity, layers=named, conditions=conditions, known=every.conditions, places=every.places)
 
 
 def scalars(
@@ -190,7 +190,7 @@ def scalars(
     """
 
     def gather(layer: Names, condition: Names) -> pd.DataFrame:
-        return as_runs(runs).select(quantity, condition=condition, phase=phase, layer=layer)
+        return as_runs(runs).select(quantity, condition=condition, phase=phase, layer=layer, missing_ok=True)
 
     return pushed_down(runs, quantity, gather, layers=layers, conditions=conditions)
 
@@ -352,7 +352,7 @@ def check(kind: str, wanted: NamesOrAll, known: Iterable[str]) -> list[str]:
         raise ArgumentError(f"{kind}s must be a list of names, got the string {wanted!r}; write [{wanted!r}]")
     unknown = [name for name in wanted if name not in names]
     if unknown:
-        raise ArgumentError(f"no {kind} {listed(unknown)}; there are {listed(names)}")
+        raise ArgumentError(f"no {kind} {listed(unknown)}{did_you_mean(unknown[0], names)} there are {listed(names)}")
     if not list(wanted):
         raise ArgumentError(f"{kind}s is empty; leave it out for all of {listed(names)}")
     return list(wanted)

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Sequence
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 from typer.models import OptionInfo
 
-from dropdiag.errors import ArgumentError, DropdiagError
-from dropdiag.formatting import jsonable
+from dropdiag.cli.words import in_shell_terms
+from dropdiag.errors import ArgumentError, DropdiagError, RunError
+from dropdiag.formatting import jsonable, some
+
+if TYPE_CHECKING:
+    from dropdiag.store.run import Run
 
 GROUPS_HELP = (
-    "NAME=PATTERN: a condition and its runs, a run folder or a quoted glob pattern; a name may come again. "
-    "Run folders without a name go by the condition in their config."
+    "NAME=PATTERN: a condition and its runs, a run folder, a folder with runs below it or a quoted glob pattern "
+    "(`runs/**/s?`); a name may come again. Without names, runs go by the condition in their config; where no config "
+    "names any, each of two or more patterns or folders is a condition."
 )
 
 
@@ -31,7 +38,9 @@ RootArgument: TypeAlias = Annotated[
     Path, typer.Argument(metavar="ROOT", help="A folder with run folders in it, at any depth.")
 ]
 GroupsArgument: TypeAlias = Annotated[list[str], typer.Argument(metavar="[NAME=]PATTERN...", help=GROUPS_HELP)]
-Baseline: TypeAlias = Annotated[str | None, _named("Condition to compare with.", "by its name; else the first NAME=")]
+Baseline: TypeAlias = Annotated[
+    str | None, _named("Condition to compare with.", "by its name or recorded rates; else the first NAME=")
+]
 Dropout: TypeAlias = Annotated[
     str | None, _named("Condition that is dropout in claims (e) and (f).", "inferred from the name")
 ]
@@ -60,12 +69,14 @@ def groups(arguments: Sequence[str]) -> dict[str, list[str]] | list[str | Path]:
     ArgumentError
         If only some have a name, or a name or a pattern is empty.
     """
+    from dropdiag.store.paths import existing  # noqa: PLC0415 - --help needs none
+
     named: dict[str, list[str]] = {}
     plain: list[str | Path] = []
     for argument in arguments:
         name, equals, pattern = argument.partition("=")
         # "runs/lr=0.1-s0" is a path, though it has a "="; so is a folder "lr=0.1" that exists.
-        if not equals or "/" in name or Path(argument).exists():
+        if not equals or "/" in name or existing(argument) is not None:
             plain.append(argument)
         elif name.strip() and pattern:
             named.setdefault(name.strip(), []).append(pattern)
@@ -74,6 +85,25 @@ def groups(arguments: Sequence[str]) -> dict[str, list[str]] | list[str | Path]:
     if named and plain:
         raise ArgumentError(f"{plain[0]!r} has no condition and others have; name all of them (NAME=PATTERN), or none")
     return named or plain
+
+
+def one_run(path: Path) -> Run:
+    """Open the run that a command takes: of a folder, the only one below it.
+
+    Raises
+    ------
+    ArgumentError
+        If there are several.
+    """
+    from dropdiag.store.reader import Run, load  # noqa: PLC0415 - --help needs none
+
+    found = load(path)
+    if isinstance(found, Run):
+        return found
+    if len(found) > 1:
+        names = some([str(run.path) for run in found])
+        raise ArgumentError(f"{path} stands for {len(found)} runs and this command takes one: {names}")
+    return found[0]
 
 
 def echo_json(value: object) -> None:
@@ -105,22 +135,64 @@ def finish(problems: Sequence[str], what: str = "left out") -> None:
 
 
 def _one_line(text: object) -> str:
-    return " ".join(str(text).split())
+    return in_shell_terms(" ".join(str(text).split()))
+
+
+def check_file(out: Path) -> Path:
+    """Return where a file is to be written, "~" expanded; raise where it cannot be, before anything is computed.
+
+    Raises
+    ------
+    RunError
+        If it is a folder, or no file can be made there.
+    """
+    out = _expanded(out)
+    if out.is_dir():
+        raise RunError(f"{out} is a folder; give the file to write, such as {out / 'report.html'}")
+    _check_writable(out.parent, out)
+    return out
+
+
+def check_folder(out: Path) -> Path:
+    """Return where a folder is to be made or filled, "~" expanded; raise where it cannot be, as `check_file` does.
+
+    Raises
+    ------
+    RunError
+        If it is a file, or no file can be made in it.
+    """
+    out = _expanded(out)
+    _check_writable(out, out)
+    return out
+
+
+def _expanded(out: Path) -> Path:
+    return Path(os.path.expanduser(out))  # noqa: PTH111 - Path's raises where there is no such user
+
+
+def _check_writable(folder: Path, out: Path) -> None:
+    """Make a file without a name in a folder, or in the nearest one above it that is there."""
+    while not os.path.lexists(folder) and folder != folder.parent:
+        folder = folder.parent
+    try:
+        # to try it is the one question whose answer holds: permissions say little to root, or of what is mounted
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        what = "is a file, no folder" if folder.is_file() else f"cannot be written to ({error.strerror or error})"
+        raise RunError(f"{out} cannot be made: {folder} {what}; choose another place for --out") from error
 
 
 @contextmanager
-def clear_errors(out: Path | None = None, *, options: Collection[str] = ()) -> Iterator[None]:
+def clear_errors(out: Path | None = None) -> Iterator[None]:
     """Turn an error into one line and code 2, Ctrl-C into code 130.
 
-    Messages speak to users of Python: ``options`` that they tell them to give are written as ``--name``.
+    Messages speak to users of Python: they are put in the terms of the command (`in_shell_terms`).
     """
     try:
         yield
     except DropdiagError as error:  # any other error is a bug, and keeps its traceback
-        said = _one_line(error)
-        for name in options:
-            said = said.replace(f"with {name}=", f"with --{name}")
-        typer.echo(f"error: {said}", err=True)
+        typer.echo(f"error: {_one_line(error)}", err=True)
         raise typer.Exit(2) from None
     except KeyboardInterrupt:
         kept = "" if out is None else f"; finished runs are kept, and the same command goes on from {out}"

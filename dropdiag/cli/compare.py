@@ -17,6 +17,7 @@ from dropdiag.cli.common import (
     Gaaf,
     GroupsArgument,
     Scalar,
+    check_file,
     claim_options,
     clear_errors,
     echo_json,
@@ -55,16 +56,18 @@ def compare(
     An effect stands with its 95 % interval over seeds and its p, Holm-adjusted over layers; **least p** is the
     smallest p that so many seeds can give. Of the gradient flow it is a factor; `--json` has its logarithm. One
     seed gives an effect and no p. The baseline is the condition whose name has "no", "without", "base" or a 0 in it;
-    where none has, the first NAME=. Runs that cannot be read or have diverged are named, the others are compared,
-    and the exit code is then 1.
+    else the only one whose runs recorded no dropout above 0, else the smallest of rates, else the first NAME=. Runs
+    that cannot be read or have diverged are named, copies of a run count once, and the exit code is then 1.
 
     **Examples**
 
     - `dropdiag compare "No dropout=runs/base-*" "Dropout=runs/drop-*" --out report.html`
-    - `dropdiag compare runs/* --baseline A` : each run under the condition in its config
+    - `dropdiag compare runs --baseline A` : all runs below a folder, each under the condition in its config
+    - `dropdiag compare "a-*" "b-*" --baseline a` : the same, or where no config names one, conditions "a" and "b"
     - `dropdiag compare "A=runs/a-*" "B=runs/b-*" --baseline B --measure gradient_flow`
     - `dropdiag compare "A=runs/a-*" "B=runs/b-*" --json | jq '.claims[] | {claim, verdict}'`
     """
+    out = None if out is None else check_file(out)
     with warned() as problems:
         from dropdiag.analysis.comparison import compare as compared  # noqa: PLC0415 - pandas is not paid for --help
 

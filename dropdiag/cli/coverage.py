@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dropdiag.cli.common import AsJson, RunArgument, answer, clear_errors
+from dropdiag.cli.common import AsJson, RunArgument, answer, clear_errors, one_run
 
 
 @clear_errors()
@@ -13,7 +13,5 @@ def coverage(run: RunArgument, *, as_json: AsJson = False) -> None:
 
     - `dropdiag coverage runs/dropout-s0`
     """
-    from dropdiag.store.reader import load  # noqa: PLC0415
-
-    table = load(run).coverage()
+    table = one_run(run).coverage()
     answer(table.as_dicts(), str(table), as_json=as_json)

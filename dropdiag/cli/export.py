@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from dropdiag.cli.common import AsJson, RunArgument, answer, clear_errors, finish
+from dropdiag.cli.common import AsJson, RunArgument, answer, check_folder, clear_errors, finish, one_run
 from dropdiag.errors import warned
 
 
@@ -38,10 +38,9 @@ def export(
     - `dropdiag export runs/dropout-s0 --to csv --out csv/dropout-s0`
     - `dropdiag export runs/dropout-s0 --to tensorboard --out tb/dropout-s0`, then `tensorboard --logdir tb`
     """
+    out = check_folder(out)
     with warned() as problems:
-        from dropdiag.store.reader import load  # noqa: PLC0415
-
-        opened = load(run)
+        opened = one_run(run)
         # each format's module is imported by itself: tensorboard is an optional package
         if to is Format.csv:
             from dropdiag.integrations.csv import to_csv  # noqa: PLC0415

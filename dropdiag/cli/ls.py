@@ -10,7 +10,7 @@ import typer
 from dropdiag.cli.common import AsJson, RootArgument, clear_errors, echo_json, finish, tell
 from dropdiag.cli.terminal import Page
 from dropdiag.errors import ArgumentError, warned
-from dropdiag.formatting import size
+from dropdiag.formatting import moment, size
 
 if TYPE_CHECKING:
     from dropdiag.store.listing import Listed
@@ -79,7 +79,7 @@ def _print(runs: list[Listed]) -> None:
                "size": "right", "when": "left"}  # fmt: skip
     rows = [
         [run.name, run.condition, "" if run.seed is None else str(run.seed), f"{run.steps:,}", run.state,
-         size(run.size), run.when[:16].replace("T", " ")]
+         size(run.size), moment(run.when, seconds=False)]
         for run in runs
     ]  # fmt: skip
     page.table(columns, rows)

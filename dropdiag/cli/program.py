@@ -14,10 +14,12 @@ from dropdiag.cli.compare import compare
 from dropdiag.cli.coverage import coverage
 from dropdiag.cli.export import export
 from dropdiag.cli.ls import ls
+from dropdiag.cli.plot import plot
 from dropdiag.cli.report import report
 from dropdiag.cli.reproduce import reproduce
 from dropdiag.cli.show import show
 from dropdiag.cli.watch import watch
+from dropdiag.cli.words import Command, running
 
 # In the order in which --help lists them.
 COMMANDS = (
@@ -27,6 +29,7 @@ COMMANDS = (
     coverage,
     compare,
     report,
+    plot,
     watch,
     export,
     catalog,
@@ -65,6 +68,7 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def main(
+    ctx: typer.Context,
     _version: Annotated[
         bool, typer.Option("--version", help="Show the version and leave.", callback=_version, is_eager=True)
     ] = False,
@@ -76,6 +80,12 @@ def main(
     **Exit codes**: 0 all is well; 1 done in part, and what is missing is named; 2 wrong input, nothing was written;
     130 interrupted.
     """
+    group: Any = ctx.command
+    if ctx.invoked_subcommand is not None:
+        command = group.get_command(ctx, ctx.invoked_subcommand)
+        parameters = [(str(param.name), param.opts) for param in command.params]
+        token = running.set(Command.of(f"dropdiag {command.name}", parameters))
+        ctx.call_on_close(lambda: running.reset(token))
 
 
 for _command in COMMANDS:

@@ -15,6 +15,7 @@ from dropdiag.cli.common import (
     GroupsArgument,
     Scalar,
     answer,
+    check_file,
     claim_options,
     clear_errors,
     finish,
@@ -45,6 +46,7 @@ def report(
     - `dropdiag report "No dropout=runs/base-*" "Dropout=runs/drop-*" --out report.html`
     - `dropdiag report runs/* --title "Dropout on our transformer"`
     """
+    out = check_file(out)
     with warned() as problems:
         from dropdiag.analysis.compare.lenient import opened  # noqa: PLC0415 - pandas is not paid for --help
         from dropdiag.report.page import report as written  # noqa: PLC0415

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import typer
 
+from dropdiag.cli.common import check_folder
 from dropdiag.cli.common import clear_errors as _clear_errors
 from dropdiag.experiments.data.datasets import DATASETS
 
@@ -113,6 +114,7 @@ def reproduce(
     given = _given(ctx)
     out = Path(given.pop("out", Path("out") / experiment))
     with _clear_errors(out):
+        out = check_folder(out)
         # Imported late: torch is not paid for --help.
         from dropdiag.experiments import reproduce as experiments  # noqa: PLC0415
 

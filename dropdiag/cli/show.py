@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dropdiag.cli.common import AsJson, clear_errors, echo_json, finish
+from dropdiag.cli.common import AsJson, clear_errors, echo_json, finish, one_run
 from dropdiag.cli.terminal import Page, grouped, histogram, spark
 from dropdiag.errors import warned
 from dropdiag.formatting import disabled, facts, plain, size, text
@@ -27,7 +27,7 @@ ENDS = "0.1–99.9 %"
 LAYER = 32  # longer names lose what all share; what is left goes on in the next line
 
 
-@clear_errors(options=["phase"])
+@clear_errors()
 def show(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder; it may still be recorded.")],
     *,
@@ -62,9 +62,8 @@ def show(
         from dropdiag.analysis.last_values import last_values  # noqa: PLC0415
         from dropdiag.analysis.overview import sites  # noqa: PLC0415
         from dropdiag.store.listing import folder_size  # noqa: PLC0415
-        from dropdiag.store.reader import load  # noqa: PLC0415
 
-        opened = load(run)
+        opened = one_run(run)
         found = sites(opened, layer=layer, step=step, phase=phase)
         dropouts = of_run(opened, layer=layer, step=step)
         others = last_values(opened, layer=layer, step=step, phase=phase)

@@ -53,7 +53,7 @@ def _over_shared_steps(runs: Runs, layers: list[str], baseline: str | None) -> p
     """Return each condition's ratio to the baseline over the steps that all runs of the two have."""
     parts = []
     for name in runs.conditions:
-        pair = [name, baseline or runs.conditions[0]]
+        pair = [name, runs.conditions[0] if baseline is None else baseline]
         last = gradient_flow.shared_steps(runs, pair)
         part = gradient_flow.table(runs, layers=layers, conditions=[name], baseline=pair[1], until=last)
         steps = int(part["steps"].max()) if last is None else last

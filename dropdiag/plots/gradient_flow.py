@@ -98,7 +98,7 @@ def averages(means: pd.DataFrame, *, ax: Axes | None = None, styles: Styles = No
         for row in part.itertuples(index=False):
             _numbers(ax, row, styles[str(name)].colour)
     _rows(ax, list(place), height, titles)
-    compared = bool((means["condition"] != means["baseline"]).any())
+    compared = bool((means["baseline"].notna() & (means["condition"] != means["baseline"])).any())
     _head(ax, str(means["baseline"].iloc[0]) if compared else None)
     ax.set_xscale("log")
     _decades(ax, means)

@@ -59,7 +59,7 @@ def _recorded(
 ) -> list[tuple[str, pd.DataFrame]]:
     """Return the rows of each quantity asked for, or of the usual ones that there are."""
     wanted = [quantities] if isinstance(quantities, str) else list(quantities or USUAL)
-    rows = as_runs(runs).select(wanted, condition=conditions, layer=[None])
+    rows = as_runs(runs).select(wanted, condition=conditions, layer=[None], missing_ok=True)
     if quantities is None and rows.empty:
         raise NotRecordedError(
             f"no run holds {' or '.join(map(repr, USUAL))}; give them to step() or log(), "

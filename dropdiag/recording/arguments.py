@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from dropdiag.errors import ArgumentError
 from dropdiag.store.folder import as_json
 from dropdiag.store.schema import TRAIN
+from dropdiag.store.seeds import seed_of
 
 
 def checked_config(config: object) -> dict[str, Any]:
@@ -25,11 +27,20 @@ def checked_config(config: object) -> dict[str, Any]:
         return {}
     if not isinstance(config, dict) or not all(isinstance(key, str) for key in config):
         raise ArgumentError(f"config= takes a dict with text keys, got {config!r}")
-    as_json(config)  # refuses what JSON cannot hold: here, not where run.json is written after the first steps
-    seed = config.get("seed")
-    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int)):
-        raise ArgumentError(f"config['seed'] must be an integer, got {seed!r}; it pairs runs across conditions")
-    return dict(config)
+    own = {key: _plain(value) for key, value in config.items()}
+    as_json(own)  # refuses what JSON cannot hold: here, not where run.json is written after the first steps
+    seed = seed_of(own)
+    return own if seed is None else {**own, "seed": seed}
+
+
+def _plain(value: Any) -> Any:
+    """Return numbers of numpy and torch as Python's, at any depth: a seed or a rate often comes out of an array."""
+    if isinstance(value, dict):
+        return {key: _plain(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(one) for one in value]
+    single = isinstance(value, np.generic) or (isinstance(value, (np.ndarray, Tensor)) and value.ndim == 0)
+    return value.item() if single else value
 
 
 def checked_node_axis(node_axis: object) -> dict[str, int]:

@@ -88,7 +88,10 @@ def text(given: Any) -> Cell:
 
 def integer(given: Any) -> Cell:
     """Cell of a whole number."""
-    return Cell(whole(given), str(round(float(given))), numeric=True) if _finite(given) else ABSENT
+    if not _finite(given):
+        return ABSENT
+    exact = given if isinstance(given, int) else round(float(given))  # a seed may have more digits than a float
+    return Cell(whole(exact), str(exact), numeric=True)
 
 
 def number(given: Any, digits: str = ".3g", sd: Any = None) -> Cell:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from inspect import signature
 from typing import Any, Final, TypeAlias
 
-from dropdiag.analysis.baseline import likely
+from dropdiag.analysis.baseline import baseline_of
 from dropdiag.analysis.select import check, today
 from dropdiag.errors import ArgumentError, BaselineError, DropdiagError, warned
 from dropdiag.plots.style import LINES
@@ -20,6 +20,7 @@ from dropdiag.report.distributions import Distributions
 from dropdiag.report.series import Scalars
 from dropdiag.report.verdicts import Headline, Verdict, effects, headlines, verdicts
 from dropdiag.store.reader import Run, Runs, as_runs
+from dropdiag.store.seeds import in_javascript
 from dropdiag.titles import short
 
 Keep: TypeAlias = Callable[[str], bool]
@@ -36,7 +37,8 @@ class Content:
     Attributes
     ----------
     runs : Runs
-    baseline : str
+    baseline : str or None
+        None where nothing says which of several conditions it is.
     verdicts, headlines
         What a comparison found; empty without one.
     diagnostics : list of Diagnostic
@@ -55,7 +57,7 @@ class Content:
     """
 
     runs: Runs
-    baseline: str
+    baseline: str | None
     verdicts: list[Verdict] = field(default_factory=list)
     headlines: list[Headline] = field(default_factory=list)
     diagnostics: list[Diagnostic] = field(default_factory=list)
@@ -150,13 +152,16 @@ def _compared(what: Any, baseline: str | None, layers: Sequence[str] | None) -> 
         return runs, None, f"The runs could not be compared: {error}"
 
 
-def _baseline(runs: Runs, comparison: Any, asked: str | None) -> str:
-    own = likely(runs.conditions) if comparison is None else str(comparison.baseline)
+def _baseline(runs: Runs, comparison: Any, asked: str | None) -> str | None:
+    try:
+        own = baseline_of(runs) if comparison is None else str(comparison.baseline)
+    except BaselineError:  # the page says so, where it says why nothing is compared
+        return asked
     if comparison is not None and asked is not None and asked != own:
         raise ArgumentError(
             f"the comparison's baseline is {own!r}, got baseline={asked!r}; compare() anew with that one"
         )
-    return asked or own
+    return own if asked is None else asked
 
 
 def _keep(runs: Runs, layers: Sequence[str] | None) -> Keep:
@@ -219,7 +224,8 @@ def _read(content: Content, keep: Keep, comparison: Any, cache: RunCache | None)
         "ordered": all(run.meta.get("order") for run in runs),
         "conditions": [{"name": name, "dash": dashes(i), "runs": sum(run.condition == name for run in runs)}
                        for i, name in enumerate(runs.conditions)],
-        "runs": [{"name": run.name, "condition": runs.conditions.index(run.condition), "seed": run.seed}
+        "runs": [{"name": run.name, "condition": runs.conditions.index(run.condition),
+                  "seed": in_javascript(run.seed)}
                  for run in runs],
         "sections": {one.section.name: one.figure for one in content.diagnostics if one.figure},
     }  # fmt: skip

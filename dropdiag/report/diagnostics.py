@@ -66,7 +66,7 @@ class Material:
 
     runs: Runs
     comparison: Any
-    baseline: str
+    baseline: str | None
     keep: Callable[[str], bool]
     quantities: Mapping[str, Quantity]
     scalars: Scalars

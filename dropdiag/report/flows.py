@@ -17,7 +17,7 @@ NAME: Final = "gradient_flow"
 ALL: Final = "Over all recorded training steps."
 
 
-def table(runs: Runs, comparison: Any, baseline: str, keep: Callable[[str], bool]) -> Table:
+def table(runs: Runs, comparison: Any, baseline: str | None, keep: Callable[[str], bool]) -> Table:
     """Return means and ratios of the gradient flow, and say over which steps.
 
     Parameters
@@ -25,7 +25,7 @@ def table(runs: Runs, comparison: Any, baseline: str, keep: Callable[[str], bool
     runs : Runs
     comparison : Comparison or None
         Its effects are taken, where it has this measure.
-    baseline : str
+    baseline : str or None
     keep : callable
         Whether a layer is wanted.
 
@@ -40,7 +40,9 @@ def table(runs: Runs, comparison: Any, baseline: str, keep: Callable[[str], bool
             return _compared(rows[rows["layer"].map(keep).astype(bool)], str(comparison.baseline))
     # a run that stopped early would otherwise be averaged over its steep beginning alone
     until = gradient_flow.shared_steps(runs, runs.conditions)
-    frame = gradient_flow.table(runs, until=until, baseline=baseline)
+    # no ratio is shown here, so any condition will do where the baseline is not known
+    beside = runs.conditions[0] if baseline is None else baseline
+    frame = gradient_flow.table(runs, until=until, baseline=beside)
     frame = frame[frame["layer"].map(keep).astype(bool)]
     columns = [*SITE, numbers("Mean", "mean", ".2e"), integers("Seeds", "seeds"), integers("Steps", "steps")]
     shared = f"Over the first {whole(until)} training steps, which all completed runs have."

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from dropdiag.errors import ArgumentError, DropdiagWarning, RunError
+from dropdiag.store.copies import counted_once
 from dropdiag.store.listing import is_run, run_folders
 from dropdiag.store.reader import check_disjoint, open_runs
 from dropdiag.store.run import PathLike, Run
 from dropdiag.store.runs import Runs
+from dropdiag.store.seeds import seed_column
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -93,7 +95,7 @@ class Catalog:
         rows = [(path, run.condition, run.seed, run.meta["state"], run.meta.get("steps", 0))
                 for path, run in runs.items()]  # fmt: skip
         frame = pd.DataFrame(rows, columns=names)
-        frame["seed"] = frame["seed"].astype("Int64")
+        frame["seed"] = seed_column([run.seed for run in runs.values()])
         configs = pd.DataFrame([run.meta["config"] for run in runs.values()], index=frame.index)
         configs = configs.drop(columns=["condition", "seed"], errors="ignore")
         return frame.join(configs.rename(columns={name: f"config.{name}" for name in names}))
@@ -122,22 +124,28 @@ class Catalog:
         RunError
             If no run is left.
         ArgumentError
-            If a run is under two conditions, or a key is in no run's config.
+            If a run, or a copy of it, is under two conditions, a key is in no run's config, or ``conditions`` or a
+            part of it is empty.
 
         Warns
         -----
         DropdiagWarning
-            For each run that cannot be read; it is left out.
+            For each run that cannot be read, which is left out, and for each copy of another, which counts once.
         """
         found = _filtered(self._opened(), where)
         if not found:
             raise RunError(f"no run below {self.root} is left with where={where!r}")
         if isinstance(conditions, Mapping):
-            return Runs(_by_pattern(found, conditions), ordered=True)
-        return Runs(list(found.values()) if conditions is None else _by_keys(found, conditions))
+            chosen = _by_pattern(found, conditions)
+        else:
+            chosen = list(found.values()) if conditions is None else _by_keys(found, conditions)
+        runs, problems = counted_once(chosen)  # after the choice: whoever chooses a copy has that one
+        for problem in problems:
+            warnings.warn(problem, DropdiagWarning, stacklevel=2)
+        return Runs(runs, ordered=isinstance(conditions, Mapping))
 
     def _opened(self) -> _Found:
-        runs, problems = open_runs(run_folders(self.root), on_error="collect")
+        runs, problems = open_runs(run_folders(self.root), on_error="collect", copies="keep")
         for problem in problems:
             warnings.warn(problem, DropdiagWarning, stacklevel=3)
         return {run.path.relative_to(self.root).as_posix(): run for run in runs or ()}
@@ -149,14 +157,22 @@ def _filtered(found: _Found, where: Mapping[str, Any] | None) -> _Found:
         _check_key(key, found)
         values = value if isinstance(value, (list, tuple)) else [value]
         found = {path: run for path, run in found.items()
-                 if key in run.meta["config"] and run.meta["config"][key] in values}  # fmt: skip
+                 if key in run.meta["config"] and _among(run.meta["config"][key], values)}  # fmt: skip
     return found
+
+
+def _among(value: Any, wanted: Sequence[Any]) -> bool:
+    """Whether a value is one of those; to Python, but to nobody who asks for a rate, 0 is False and 1 is True."""
+    return any(isinstance(value, bool) == isinstance(one, bool) and value == one for one in wanted)
 
 
 def _by_pattern(found: _Found, conditions: Conditions) -> list[Run]:
     """Group runs by the patterns of their paths, in the order of the conditions."""
     chosen: dict[str, dict[str, str]] = {}
-    for name, patterns in conditions.items():
+    _check_some(conditions)
+    for key, patterns in conditions.items():
+        name = str(key)
+        _check_some(patterns)
         several = [patterns] if isinstance(patterns, str) else list(patterns)
         chosen[name] = {path: path for path in found if any(_matches(path, pattern) for pattern in several)}
         if not chosen[name]:
@@ -168,9 +184,15 @@ def _by_pattern(found: _Found, conditions: Conditions) -> list[Run]:
 def _by_keys(found: _Found, keys: str | Sequence[str]) -> list[Run]:
     """Make each run's condition of values of its config."""
     several = [keys] if isinstance(keys, str) else list(keys)
+    _check_some(several)
     for key in several:
         _check_key(key, found)
     return [run.under(", ".join(f"{key}={run.meta['config'].get(key)}" for key in several)) for run in found.values()]
+
+
+def _check_some(given: Sequence[Any] | Conditions) -> None:
+    if not given:
+        raise ArgumentError(f"conditions= is empty, or a part of it is: got {given!r}; leave it out for all runs")
 
 
 def _check_key(key: str, found: _Found) -> None:

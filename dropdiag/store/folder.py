@@ -117,8 +117,9 @@ def read_meta(path: Path) -> dict[str, Any]:
     file = path / "run.json"
     try:
         meta = json.loads(file.read_bytes())  # bytes: UTF-8 whatever the locale is
-    except FileNotFoundError:
-        raise RunError(f"{path} is not a run: it has no run.json") from None
+    except (FileNotFoundError, NotADirectoryError):
+        what = "it has no run.json" if path.is_dir() else "it is a file" if path.exists() else "there is no such folder"
+        raise RunError(f"{path} is not a run: {what}") from None
     except (OSError, ValueError) as error:
         raise RunError(f"{file} cannot be read: {error}") from error
     found = meta.get("format") if isinstance(meta, dict) else type(meta).__name__

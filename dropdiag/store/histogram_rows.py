@@ -14,8 +14,10 @@ import pyarrow as pa
 
 from dropdiag.errors import ArgumentError, DropdiagWarning, NotRecordedError
 from dropdiag.histograms.histogram import Histogram
+from dropdiag.store.asked import did_you_mean
 from dropdiag.store.phases import default_phase
 from dropdiag.store.reading import Sessions, read_histograms
+from dropdiag.store.schema import QUANTITIES
 from dropdiag.store.selection import Selection
 
 if TYPE_CHECKING:
@@ -66,13 +68,18 @@ class Recorded(NamedTuple):
             warnings.warn(problem, DropdiagWarning, stacklevel=4)
 
     def check(self, run: object, quantities: Sequence[str], step: int | str | None, phase: str | None) -> None:
-        """Raise `NotRecordedError` if nothing was found, and `ArgumentError` where the phase was not clear."""
+        """Raise `NotRecordedError` if nothing was found or a name is none, `ArgumentError` if no phase was clear."""
         phases = [phase or default_phase(phases_of(self.steps, quantity), quantity) for quantity in quantities]
-        if not self.table.num_rows:
+        held = {quantity for quantity, _ in self.steps}
+        # of several, those that the run does not hold are left out; what no run could hold is misspelt
+        unknown = [one for one in quantities if one not in held and one not in QUANTITIES]
+        if unknown or not self.table.num_rows:
             at = "" if step in (None, "all") else f" at step {step}"
             have = ", ".join(f"{q} ({p})" for q, p in sorted(self.steps)) or "no histograms"
-            asked = " or ".join(map(repr, quantities))
-            raise NotRecordedError(f"{run} has no {asked} in phase {phases[0]!r}{at}; it has {have}")
+            asked = " or ".join(map(repr, unknown or quantities))
+            phases_held = sorted({one for _, one in self.steps})
+            meant = did_you_mean(unknown[0], sorted(held)) if unknown else did_you_mean(phase, phases_held)
+            raise NotRecordedError(f"{run} has no {asked} in phase {phases[0]!r}{at}{meant} it has {have}")
 
 
 def rows_of(table: pa.Table) -> Iterator[RecordedHistogram]:

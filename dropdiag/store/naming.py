@@ -225,3 +225,14 @@ def today(layers: Layers, places: Places, metas: Iterable[Mapping[str, Any]]) ->
         message = f"{name!r} is the name that an earlier version gave to {', '.join(map(repr, new))}: taken as these"
         warnings.warn(message, DropdiagWarning, stacklevel=4)
     return [one for name in several for one in instead.get(name or "", [name])] if instead else layers
+
+
+def site_today(layer: str, call: int, places: Places, meta: Mapping[str, Any]) -> Site:
+    """Return a site of a run under its name of today, with a warning where it is asked for by a former one."""
+    site = (layer, call) if places.has(layer) else former(meta).get((layer, call), (layer, call))
+    if site != (layer, call):
+        message = (
+            f"{layer!r}, call {call}, is what an earlier version called {site[0]!r}, call {site[1]}: taken as this"
+        )
+        warnings.warn(message, DropdiagWarning, stacklevel=3)
+    return site

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import gc
-import glob
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple, TypeAlias, overload
 
-from dropdiag.errors import ArgumentError, DropdiagError, RunError
-from dropdiag.store.listing import is_run
+from dropdiag.errors import ArgumentError, DropdiagError, DropdiagWarning, RunError
+from dropdiag.store.copies import counted_once
+from dropdiag.store.paths import WILD, existing, is_several, runs_at
 from dropdiag.store.run import PathLike, Run
 from dropdiag.store.runs import Runs, as_runs
 
@@ -22,6 +23,8 @@ Where: TypeAlias = PathLike | Sequence[PathLike]
 # What a damaged folder can make the reader raise: pyarrow's errors are OSError, ValueError and LookupError.
 DAMAGE: Final = (DropdiagError, OSError, ValueError, LookupError, TypeError, AttributeError)
 
+_NO_WILD: Final = dict.fromkeys(map(ord, [*WILD, "]"]))
+
 
 class Opened(NamedTuple):
     """What `open_runs` found.
@@ -31,7 +34,7 @@ class Opened(NamedTuple):
     runs : Runs or None
         Those that can be read; None where there is none.
     problems : list of str
-        A sentence for each run that cannot be, and for each pattern that no run matches.
+        A sentence for each run that cannot be, for each that is a copy, and for each pattern that no run matches.
     """
 
     runs: Runs | None
@@ -39,50 +42,65 @@ class Opened(NamedTuple):
 
 
 @overload
-def load(where: PathLike) -> Run: ...
+def load(where: PathLike) -> Run | Runs: ...
 @overload
-def load(where: list[PathLike] | tuple[PathLike, ...] | Mapping[str, Where]) -> Runs: ...
-def load(where: PathLike | list[PathLike] | tuple[PathLike, ...] | Mapping[str, Where]) -> Run | Runs:
+def load(where: Iterable[Any] | Mapping[str, Where]) -> Runs: ...
+def load(where: PathLike | Iterable[Any] | Mapping[str, Where]) -> Run | Runs:
     """Open recorded runs.
 
     Parameters
     ----------
-    where : path, list of paths, or dict
-        A path opens one run. A list opens several, each under the condition its config names. A dict opens
-        condition -> path, glob pattern, or list of them. Patterns are ``glob``'s, in sorted order.
+    where : path, pattern, list of them, or dict
+        The path of a run opens it. A folder opens all runs below it, at any depth; a pattern those that match: ``*``
+        within a name, ``**`` across folders, ``~`` the home folder. A list opens several. Each run is under the
+        condition that its config names; where a list has two or more patterns or folders and no config names any,
+        each of them is a condition. A dict opens condition -> path, folder, pattern, or list of them. A path that
+        exists is never taken for a pattern, whatever its name. Runs come in sorted order.
 
     Returns
     -------
     Run or Runs
-        A `Run` for a path; `Runs` for a list or a dict (also of one).
+        A `Run` for the path of a run; else `Runs`, also of one.
 
     Raises
     ------
     RunError
-        If a path is no run, or a pattern matches none.
+        If a path is no run and has none below it, or a pattern matches none; the message says what is there instead.
     ArgumentError
-        If ``where`` is empty or of another type, or a run is given under two conditions.
+        If ``where`` or a part of it is empty or of another type, or a run, or a copy of it, is given under two
+        conditions.
+
+    Warns
+    -----
+    DropdiagWarning
+        For each run that is a copy of another (`dropdiag.store.copies`): they count once.
     """
     if isinstance(where, (str, Path)):
-        return Run(where)
-    if not isinstance(where, (list, tuple, Mapping)):
+        path = existing(where)
+        if path is not None and not is_several(path):
+            return Run(next(runs_at(path)))
+    elif not isinstance(where, (Iterable, Mapping)) or isinstance(where, (bytes, Run)):
         raise ArgumentError(f"load() takes a path, a list of paths or a dict condition -> paths, got {where!r}")
     runs = open_runs(where).runs
     return Runs([]) if runs is None else runs  # of an empty list: Runs says what is wrong
 
 
-def open_runs(where: Any, on_error: Literal["raise", "collect"] = "raise") -> Opened:
+def open_runs(
+    where: Any, on_error: Literal["raise", "collect"] = "raise", *, copies: Literal["once", "keep"] = "once"
+) -> Opened:
     """Open recorded runs, in the one way in which all of dropdiag does.
 
     Parameters
     ----------
     where : Run, Runs, path, list or dict
-        Runs that are open; a path or glob pattern, or a list of them, each run under the condition that its config
-        names; or a dict condition -> path, pattern, or list of them. A path that exists is never taken for a
-        pattern, whatever its name. Paths to one run count once, also where patterns overlap or links lead to it.
+        Runs that are open, or what `load` takes; also lists of both. Paths to one run count once, also where patterns
+        overlap or links lead to it.
     on_error : {"raise", "collect"}
         What a run that cannot be read, or a pattern that matches none, leads to: an error, or a sentence among the
-        problems, so that it stops no other run.
+        problems, so that it stops no other run. Copies of a run are warned of, or named among the problems.
+    copies : {"once", "keep"}
+        Whether copies of a run are left out (`dropdiag.store.copies.counted_once`); "keep" is for who chooses among
+        the runs first.
 
     Returns
     -------
@@ -91,14 +109,26 @@ def open_runs(where: Any, on_error: Literal["raise", "collect"] = "raise") -> Op
     Raises
     ------
     ArgumentError
-        If ``where`` is of another type, or a run is given under two conditions.
+        If ``where`` is of another type, a condition has no path, or a run is given under two conditions.
     RunError
         If a run cannot be read or a pattern matches none, with ``on_error="raise"``.
+
+    Warns
+    -----
+    DropdiagWarning
+        For each copy, with ``on_error="raise"``.
     """
     problems: list[str] | None = [] if on_error == "collect" else None
     with _no_garbage():
-        runs = [run for run in _each(where, problems) if problems is None or _is_whole(run, problems)]
-    ordered = where.ordered if isinstance(where, Runs) else isinstance(where, Mapping)
+        found, ordered = _each(where, problems)
+        runs = [run for run in found if problems is None or _is_whole(run, problems)]
+        if copies == "once" and len(runs) > 1:
+            runs, said = counted_once(runs)
+            for sentence in said:
+                if problems is None:
+                    warnings.warn(sentence, DropdiagWarning, stacklevel=3)
+                else:
+                    add_problem(problems, sentence)
     return Opened(Runs(runs, ordered=ordered) if runs else None, problems or [])
 
 
@@ -117,28 +147,76 @@ def _no_garbage() -> Iterator[None]:
             gc.enable()
 
 
-def _each(where: Any, problems: list[str] | None) -> list[Run]:
-    if isinstance(where, Run):
-        return [where]
+def _each(where: Any, problems: list[str] | None) -> tuple[list[Run], bool]:
+    """Return the runs, copies among them, and whether their conditions are in an order that the user gave."""
     if isinstance(where, Runs):
-        return list(where)
-    if isinstance(where, (str, Path)):
-        where = [where]
-    if isinstance(where, (list, tuple)):
-        if where and all(isinstance(one, Run) for one in where):
-            return list(where)
-        return [run for path in _once(where, problems).values() for run in _opened(path, None, problems)]
+        return list(where), where.ordered
     if isinstance(where, Mapping):
-        found = {str(name): _once(at, problems) for name, at in where.items()}
-        check_disjoint(found)
-        return [run for name, paths in found.items() for path in paths.values()
-                for run in _opened(path, name, problems)]  # fmt: skip
+        return list(_of_conditions(where, problems)), True
+    if not isinstance(where, (list, tuple)):
+        where = list(where) if _is_several(where) else [where]
+    found = _in_list(where, problems)
+    if len(where) > 1 and found and not any(run.names_condition for run in found):
+        parts = [part for part in where if isinstance(part, (str, Path)) and is_several(part)]
+        if len(parts) == len(where):  # nobody writes two patterns who means one group
+            return list(_of_conditions(dict(zip(_names(parts), parts, strict=True)), problems)), True
+    return found, False
+
+
+def _is_several(where: Any) -> bool:
+    """Whether it is a collection of what may be opened."""
+    if isinstance(where, (str, bytes, Path, Run)):
+        return False
+    if isinstance(where, Iterable) and not isinstance(where, Mapping):
+        return True
     raise ArgumentError(
         f"dropdiag takes runs, a path or pattern, a list of them or a dict condition -> paths, got {where!r}"
     )
 
 
-def _once(where: Where, problems: list[str] | None) -> dict[object, Path]:
+def _in_list(where: Any, problems: list[str] | None) -> list[Run]:
+    """Return the runs of a list: those of paths once, in the order in which they come."""
+    runs: list[Run] = []
+    paths: list[PathLike] = []
+    for part in where:
+        if isinstance(part, (Run, Runs)):
+            runs += _each(part, problems)[0] if isinstance(part, Runs) else [part]
+        else:
+            paths.append(part)
+    return runs + [run for path in _once(paths, problems).values() for run in _opened(path, None, problems)]
+
+
+def _of_conditions(where: Mapping[Any, Any], problems: list[str] | None) -> Iterator[Run]:
+    """Yield the runs of a dict of conditions, each under its own."""
+    found: dict[str, dict[object, Path]] = {}
+    opened: dict[str, list[Run]] = {}
+    for key, at in where.items():
+        name = str(key)  # 0 and False are conditions
+        if name in found:
+            raise ArgumentError(f"two conditions are called {name!r}; give all of its runs as one list")
+        parts = at if isinstance(at, (list, tuple, Runs)) else list(at) if _is_several(at) else [at]
+        if not parts:
+            raise ArgumentError(
+                f"the condition {name!r} has no run: it is given {at!r}; leave it out, or name its runs"
+            )
+        found[name] = _once([part for part in parts if not isinstance(part, (Run, Runs))], problems)
+        opened[name] = _in_list([part for part in parts if isinstance(part, (Run, Runs))], problems)
+    check_disjoint(found)
+    for name, paths in found.items():
+        yield from (run.under(name) for run in opened[name])
+        yield from (run for path in paths.values() for run in _opened(path, name, problems))
+
+
+def _names(parts: Sequence[PathLike]) -> list[str]:
+    """Name conditions as their patterns or folders are called, where they differ: of "a/s*" and "b/s*", "a" and "b"."""
+    known = [[name for one in Path(part).parts if (name := one.translate(_NO_WILD).strip("-_. /"))] for part in parts]
+    while all(len(names) > 1 for names in known) and len({names[-1] for names in known}) == 1:
+        known = [names[:-1] for names in known]
+    found = [names[-1] for names in known if names]
+    return found if len(set(found)) == len(parts) else [str(part) for part in parts]
+
+
+def _once(where: Any, problems: list[str] | None) -> dict[object, Path]:
     """Return paths by what identifies their folder: a run is no second seed of itself."""
     found: dict[object, Path] = {}
     for path in _paths(where, problems):
@@ -166,30 +244,22 @@ def check_disjoint(found: Mapping[str, Mapping[Any, PathLike]]) -> None:
                 raise ArgumentError(f"{path} is given as {owner!r} and as {name!r}; a run belongs to one condition")
 
 
-def _paths(where: Where, problems: list[str] | None) -> Iterator[Path]:
-    if not isinstance(where, (str, Path)):
-        for one in where:
-            yield from _paths(one, problems)
+def _paths(where: Any, problems: list[str] | None) -> Iterator[Path]:
+    if isinstance(where, (str, Path)):
+        try:
+            yield from runs_at(where, lenient=problems is not None)
+        except RunError as error:
+            if problems is None:
+                raise
+            add_problem(problems, str(error) if str(error).endswith("?") else f"{error}.")
         return
-    # before patterns: a run may be called "lr=[0.1]", or "~old", which is nobody's home
-    for path in (Path(where), Path(os.path.expanduser(where))):  # noqa: PTH111 - Path's raises where there is no such user
-        if path.exists():
-            yield path.absolute()
-            return
-    yield from _matching(where, problems)
-
-
-def _matching(pattern: PathLike, problems: list[str] | None) -> Iterator[Path]:
-    # where problems are collected, a folder that lost its run.json is one of them
-    fits = is_run if problems is None else os.path.isdir
-    names = glob.glob(os.path.expanduser(pattern))  # noqa: PTH111, PTH207 - a pattern is no path
-    found = [name for name in sorted(names) if fits(name)]
-    if not found:
-        problem = f"no run matches {str(pattern)!r}; a run is a folder with a run.json"
-        if problems is None:
-            raise RunError(problem)
-        add_problem(problems, f"{problem}.")
-    yield from map(Path, found)
+    if not _is_several(where) or isinstance(where, Mapping):
+        raise ArgumentError(f"dropdiag takes paths and patterns of runs as text or Path, got {where!r}")
+    parts = list(where)
+    for one in parts:
+        if _is_several(one) and not list(one):
+            raise ArgumentError(f"one of the paths is an empty list: {where!r}; leave it out")
+        yield from _paths(one, problems)
 
 
 def _opened(path: Path, condition: str | None, problems: list[str] | None) -> list[Run]:
@@ -210,7 +280,8 @@ def _is_whole(run: Run, problems: list[str]) -> bool:
         _ = run.condition, run.seed, run.name, meta["sessions"], meta["state"], int(meta.get("steps", 0))
         _ = [(site["layer"], site["kind"]) for site in meta["layers"]]
     except DAMAGE as error:
-        add_problem(problems, f"{run.path / 'run.json'} is damaged ({error!r}); the run is left out.")
+        what = str(error) if isinstance(error, DropdiagError) else f"{run.path / 'run.json'} is damaged ({error!r})"
+        add_problem(problems, f"{what}; the run is left out.")
         return False
     return True
 

@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from dropdiag.errors import DropdiagWarning, NotRecordedError
+from dropdiag.errors import ArgumentError, DropdiagWarning, NotRecordedError, RunError
 from dropdiag.histograms.histogram import Histogram
+from dropdiag.store.asked import Asked, did_you_mean
 from dropdiag.store.coverage import Coverage
 from dropdiag.store.folder import check_ranks, read_meta
-from dropdiag.store.naming import NO_NAMES, Names, former, today
+from dropdiag.store.naming import NO_NAMES, Names, site_today, today
 from dropdiag.store.order import Places, Site, listed, ranks, recorded
 from dropdiag.store.schema import Quantity, quantities_of
+from dropdiag.store.seeds import seed_of
 from dropdiag.store.selection import Layers, Selection, Steps
 from dropdiag.store.selection import Names as Chosen
 
@@ -103,15 +105,31 @@ class Run:
 
     @property
     def condition(self) -> str:
-        """Group of the run: as given to `load`, else ``config["condition"]`` (0 is one), else the run's name."""
+        """Group of the run: as given to `load`, else ``config["condition"]`` as text, else the run's name.
+
+        What Python takes for false is a condition as any other: 0, 0.0, False and "" are "0", "0.0", "False" and "".
+        """
         given = self.meta["config"].get("condition") if self._condition is None else self._condition
-        return self.name if given is None or given == "" else str(given)
+        return self.name if given is None else str(given)
+
+    @property
+    def names_condition(self) -> bool:
+        """Whether the condition was given, to `load` or in the config, and is not the run's name."""
+        return self._condition is not None or self.meta["config"].get("condition") is not None
 
     @cached_property
     def seed(self) -> int | None:
-        """``config["seed"]``, the unit of replication; None where the config has none."""
-        seed = self.meta["config"].get("seed")
-        return None if seed is None else int(seed)
+        """``config["seed"]``, the unit of replication; None where the config has none.
+
+        Raises
+        ------
+        RunError
+            If it is no integer.
+        """
+        try:
+            return seed_of(self.meta["config"])
+        except ArgumentError as error:
+            raise RunError(f"{self.path / 'run.json'} is damaged: {error}") from None
 
     @cached_property
     def layers(self) -> pd.DataFrame:
@@ -159,8 +177,9 @@ class Run:
         return self.select()
 
     def select(
-        self, quantity: Chosen = None, *, phase: Chosen = None, layer: Layers = None, steps: Steps = None
-    ) -> pd.DataFrame:
+        self, quantity: Chosen = None, *, phase: Chosen = None, layer: Layers = None, steps: Steps = None,
+        missing_ok: bool = False,
+    ) -> pd.DataFrame:  # fmt: skip
         """Return some of the scalars: what is not asked for is not kept in memory.
 
         Parameters
@@ -169,16 +188,20 @@ class Run:
             Names; None is all of them. ``layer=[None]`` is the run's own scalars, which belong to no layer.
         steps : int or (int or None, int or None), optional
             A step, or the first and last one, both inclusive; None is an open end.
+        missing_ok : bool
+            Whether a name that the run does not know selects nothing, in place of an error.
 
         Returns
         -------
         DataFrame
-            As `scalars`: the same rows in the same order.
+            As `scalars`: the same rows in the same order. Empty where the names are known and have no rows together.
 
         Raises
         ------
         ArgumentError
-            If a name or a step is none.
+            If a name or a step is none, or a list of names is empty.
+        NotRecordedError
+            If the run knows no such quantity, phase or layer; the message says what there is.
         RunError
             If the run is gone.
 
@@ -193,7 +216,12 @@ class Run:
         table, problems, _ = self.read_scalars(selection)
         for problem in problems:
             warnings.warn(problem, DropdiagWarning, stacklevel=2)
-        frame: pd.DataFrame = decoded(selection.apply(table)).to_pandas()
+        table = selection.apply(table)
+        if not missing_ok:
+            asked = Asked(selection)
+            asked.see(table)
+            asked.check(f"{self} has no", [self.meta], (self.read_scalars(Selection()).table for _ in range(1)))
+        frame: pd.DataFrame = decoded(table).to_pandas()
         return frame
 
     def read_scalars(self, selection: Selection, known: KnownKeys | None = None) -> Rows:
@@ -241,23 +269,14 @@ class Run:
         NotRecordedError
             If there is none; the message lists what there is.
         """
-        layer, call = self._today(layer, call)
+        layer, call = site_today(layer, call, self.places, self.meta)
         rows = list(self._found([quantity], "all" if step is None else step, phase).rows())
         found = [row for row in rows if row.layer == layer and row.call == call]
         if not found:
             have = sorted({(row.layer, row.call) for row in rows})
-            raise NotRecordedError(f"{self} has no {quantity!r} of layer {layer!r}, call {call}; recorded are {have}")
+            meant = f"call {call}{did_you_mean(layer, [name for name, _ in have])}"
+            raise NotRecordedError(f"{self} has no {quantity!r} of layer {layer!r}, {meant} recorded are {have}")
         return max(found, key=lambda row: row.step).histogram
-
-    def _today(self, layer: str, call: int) -> Site:
-        """Return a site under its name of today, with a warning where it is asked for by a former one."""
-        site = (layer, call) if self.places.has(layer) else former(self.meta).get((layer, call), (layer, call))
-        if site != (layer, call):
-            message = (
-                f"{layer!r}, call {call}, is what an earlier version called {site[0]!r}, call {site[1]}: taken as this"
-            )
-            warnings.warn(message, DropdiagWarning, stacklevel=3)
-        return site
 
     def histograms(
         self, quantity: str | Sequence[str], step: int | str | None = None, phase: str | None = None
@@ -267,7 +286,7 @@ class Run:
         Parameters
         ----------
         quantity : str or sequence of str
-            Of several, those that the run does not hold are left out.
+            Of several, those that the run does not hold are left out, if dropdiag knows such a quantity.
         step : int, "all" or None
             None: the last recorded step (of each quantity).
         phase : str, optional

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, overload
 import numpy as np
 
 from dropdiag.errors import ArgumentError
+from dropdiag.store.asked import Asked, check_conditions
 from dropdiag.store.naming import Names as SiteNames
 from dropdiag.store.naming import guides, names_beside, today
 from dropdiag.store.order import Places, joined
 from dropdiag.store.run import Run
+from dropdiag.store.seeds import seed_column
 from dropdiag.store.selection import Layers, Names, Selection, Steps
 
 if TYPE_CHECKING:
@@ -93,7 +95,7 @@ class Runs(Sequence[Run]):
 
     def select(
         self, quantity: Names = None, *, condition: Names = None,
-        phase: Names = None, layer: Layers = None, steps: Steps = None,
+        phase: Names = None, layer: Layers = None, steps: Steps = None, missing_ok: bool = False,
     ) -> pd.DataFrame:  # fmt: skip
         """As `Run.select`, with columns condition, seed, run before; run by run, in their order.
 
@@ -103,24 +105,34 @@ class Runs(Sequence[Run]):
             Runs of other conditions are not read.
         quantity, phase, layer, steps
             As in `Run.select`.
+        missing_ok : bool
+            Whether a name that none of the runs knows selects nothing, in place of an error. One that some of them
+            know selects nothing of the others.
+
+        Raises
+        ------
+        ArgumentError
+            If there is no such condition, or as `Run.select`.
+        NotRecordedError
+            If none of the runs, of whatever condition, knows a quantity, phase or layer.
         """
         from dropdiag.store.batches import batches, joined  # noqa: PLC0415
         from dropdiag.store.reading import decoded  # noqa: PLC0415
 
-        found = self.blocks(quantity, condition=condition, phase=phase, layer=layer, steps=steps)
+        found = self._blocks(quantity, condition, phase, layer, steps, check=not missing_ok)
         return _with_runs(decoded(joined(batches(found))), self._run_columns)
 
     def batches(
         self, quantity: Names = None, *, condition: Names = None,
         phase: Names = None, layer: Layers = None, steps: Steps = None,
-        columns: Sequence[str] | None = None,
+        columns: Sequence[str] | None = None, missing_ok: bool = False,
     ) -> Iterator[pd.DataFrame]:  # fmt: skip
         """Yield the scalars that `select` returns, a bounded number of rows at a time: for many or long runs.
 
         Parameters
         ----------
-        quantity, condition, phase, layer, steps
-            As in `select`.
+        quantity, condition, phase, layer, steps, missing_ok
+            As in `select`; that a name is unknown shows, and is raised, after the last frame.
         columns : sequence of str, optional
             Columns of `Run.scalars` to return after condition, seed and run; None is all of them.
 
@@ -134,7 +146,7 @@ class Runs(Sequence[Run]):
 
         from dropdiag.store.batches import batches  # noqa: PLC0415
 
-        found = self.blocks(quantity, condition=condition, phase=phase, layer=layer, steps=steps)
+        found = self._blocks(quantity, condition, phase, layer, steps, check=not missing_ok)
         who = self._run_columns
         # categories in the order given, not sorted: groupby(sort=False) and figures then keep it
         coded = {name: pd.Categorical(who[name], categories=who[name].unique()) for name in ("condition", "run")}
@@ -155,14 +167,31 @@ class Runs(Sequence[Run]):
         Yields
         ------
         Block
-            Of a bounded size, run by run; `run_columns` says of its positions which runs they are.
+            Of a bounded size, run by run; `run_columns` says of its positions which runs they are. A name that no run
+            knows selects nothing.
         """
+        return self._blocks(quantity, condition, phase, layer, steps, check=False)
+
+    def _blocks(
+        self, quantity: Names, condition: Names, phase: Names, layer: Layers, steps: Steps, *, check: bool
+    ) -> Iterator[Block]:
         from dropdiag.store.batches import blocks  # noqa: PLC0415
 
         selection = Selection.of(quantity, phase, self.today(layer), steps)
-        names = {condition} if isinstance(condition, str) else condition
+        names = [condition] if isinstance(condition, str) else condition
+        check_conditions(names, self.conditions)
         wanted = [i for i, run in enumerate(self.runs) if names is None or run.condition in names]
-        return blocks(self.runs, wanted, selection, self._cache)
+        found = blocks(self.runs, wanted, selection, self._cache)
+        return self._checked(found, selection) if check else found
+
+    def _checked(self, found: Iterator[Block], selection: Selection) -> Iterator[Block]:
+        """Yield blocks, and raise after the last one if a name is none that the runs know."""
+        asked = Asked(selection)
+        for block in found:
+            asked.see(block.keys)
+            yield block
+        everything = (block.keys for block in self._blocks(None, None, None, None, None, check=False))
+        asked.check("no run holds", (run.meta for run in self.runs), everything)
 
     def run_columns(self, positions: Sequence[int] | NDArray[np.int32]) -> pd.DataFrame:
         """Return condition, seed and run of runs, a row each, as frames of scalars have them."""
@@ -196,7 +225,7 @@ class Runs(Sequence[Run]):
     def _run_columns(self) -> pd.DataFrame:
         import pandas as pd  # noqa: PLC0415
 
-        seeds = pd.array([run.seed for run in self.runs], dtype="Int64")  # some may have none
+        seeds = seed_column([run.seed for run in self.runs])
         columns = {"condition": [run.condition for run in self.runs], "seed": seeds, "run": self.labels()}
         return pd.DataFrame(columns).astype({"condition": "str", "run": "str"})
 

@@ -43,7 +43,7 @@ class Selection:
         Raises
         ------
         ArgumentError
-            If a name is no text, or ``steps`` is neither.
+            If a name is no text, a list of names is empty, or ``steps`` is neither.
         """
         layers = None if layer is None else _layers(layer)
         return cls(_names("quantity", quantity), _names("phase", phase), layers, _steps(steps))
@@ -102,6 +102,8 @@ def _among(column: pa.ChunkedArray, names: tuple[str | None, ...]) -> pa.Chunked
 def _layers(given: Any) -> tuple[str | None, ...]:
     # in a list, None is a layer: the network as a whole; alone it is all of them, as for the other names
     several = not isinstance(given, str) and isinstance(given, Sequence)
+    if several and None in given and not any(name is not None for name in given):
+        return (None,)
     named = _names("layer", [name for name in given if name is not None] if several else given) or ()
     return (*named, None) if several and None in given else named
 
@@ -111,6 +113,8 @@ def _names(kind: str, given: Any) -> tuple[str, ...] | None:
         return None
     names = (given,) if isinstance(given, str) else tuple(given) if isinstance(given, Sequence) else (given,)
     wrong = [name for name in names if not isinstance(name, str)]
+    if not names:
+        raise ArgumentError(f"{kind}= is empty; leave it out for all of them")
     if wrong:
         raise ArgumentError(f"{kind}= takes a name, a list of names or None for all, got {wrong[0]!r}")
     return names

@@ -77,7 +77,9 @@ def test_further_calls_of_a_dropout_are_sites_of_their_own(tmp_path):
 def test_no_dropout_and_unknown_names_are_told(runs):
     with pytest.raises(NotRecordedError, match="no run of 'No dropout' has a dropout site"):
         dropouts.table(runs, conditions=["No dropout"])
-    with pytest.raises(ArgumentError, match="no layer 'drop9'; there are 'c1:dropout', 'fc1.drop'"):
+    with pytest.raises(
+        ArgumentError, match="no layer 'drop9'; did you mean 'fc1.drop'. there are 'c1:dropout', 'fc1.drop'"
+    ):
         dropouts.table(runs, layers=["drop9"])
 
 

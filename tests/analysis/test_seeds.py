@@ -53,6 +53,33 @@ def test_conditions_are_paired_where_their_seeds_allow_it(seeds, expected) -> No
     assert pair_by_seed(Recorded(**seeds), "a", "b") == expected
 
 
+@pytest.mark.parametrize(
+    ("seeds", "note"),
+    [
+        ({"a": [0, 1], "b": [1, 0]}, ""),
+        ({"a": [0, 1, 5], "b": [1, 0]}, ""),
+        (
+            {"a": [0, 1], "b": [1, 2**63 + 1]},
+            f"not paired by seed: seed 1 is in both, seed 0 in 'a' alone, seed {2**63 + 1} in 'b' alone; "
+            "all runs are taken as independent",
+        ),
+        ({"a": [0, 1], "b": [2, 3]}, "not paired by seed: no seed is in both; all runs are taken as independent"),
+        ({"a": [0, None], "b": [0, 1]}, "1 of 2 runs of 'a' have no seed; seed 0 is in both"),
+        ({"a": [0, 0], "b": [0, 1]}, "seed 0 comes twice in 'a'; seed 0 is in both"),
+        ({"a": [None], "b": [None]}, "1 of 1 runs of 'a' have no seed; 1 of 1 runs of 'b' have no seed; all"),
+        (
+            {"a": [*range(20), 99], "b": [*range(20), 98, 97]},
+            "seeds 0, 1, 2, 3, 4, 5, 6, 7 and 12 more are in both, seed 99",
+        ),
+    ],
+)
+def test_why_conditions_are_not_paired_is_said(seeds, note) -> None:
+    found = pair_by_seed(Recorded(**seeds), "a", "b")
+    assert found.paired == (not note)
+    assert note in found.note
+    assert not note or found.having(set(found.runs)).note == found.note
+
+
 def test_a_condition_beside_itself_is_paired_run_by_run() -> None:
     runs = Recorded(a=[None, None])
     pairing = pair_by_seed(runs, "a", "a")

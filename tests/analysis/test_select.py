@@ -26,7 +26,10 @@ def test_pooling_is_the_exact_union_of_the_seeds(runs) -> None:
 def test_unknown_names_are_refused_with_those_that_exist(runs) -> None:
     with pytest.raises(ArgumentError, match=r"no layer 'l9'; there are 'layer1.linear', 'layer2.linear'"):
         histograms(runs, "weight", layers=["l9"])
-    with pytest.raises(ArgumentError, match="no condition 'Drop'; there are 'No dropout', 'Dropout', 'GAAF'"):
+    with pytest.raises(
+        ArgumentError,
+        match="no condition 'Drop'; did you mean 'Dropout' or 'No dropout'. there are 'No dropout', 'Dropout', 'GAAF'",
+    ):
         scalars(runs, "loss", conditions=["Drop"])
     with pytest.raises(ArgumentError, match=r"got the string 'GAAF'; write \['GAAF'\]"):
         scalars(runs, "loss", conditions="GAAF")

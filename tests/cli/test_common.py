@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import typer
 
-from dropdiag.cli.common import clear_errors, echo_json, groups
+from dropdiag.cli.common import check_file, check_folder, clear_errors, echo_json, groups
 from dropdiag.errors import ArgumentError, DropdiagWarning, RunError, warned
 
 from .conftest import call
@@ -56,10 +56,41 @@ def test_errors_are_one_line(capsys):
     assert capsys.readouterr().err == "error: first second\n"
 
 
-def test_errors_name_the_options_of_the_command(capsys):
-    with pytest.raises(typer.Exit), clear_errors(options=["phase"]):
-        raise ArgumentError("several phases, 'a', 'b'; choose one with phase=")
-    assert capsys.readouterr().err == "error: several phases, 'a', 'b'; choose one with --phase\n"
+@pytest.mark.parametrize("where", ["file/report.html", "file", "/proc/nowhere/report.html"])
+@pytest.mark.parametrize("command", ["compare", "report", "plot", "export", "reproduce"])
+def test_an_output_that_cannot_be_written_is_refused_before_anything_is_read(tmp_path, monkeypatch, command, where):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("in the way")
+    if where == "file":
+        if command in ("compare", "report"):
+            return  # a file is replaced
+        where = "file/below"
+    options = {"export": ["nothing", "--to", "csv"], "reproduce": ["mnist", "--epochs", "1"]}.get(command, ["nothing"])
+    code, out, err = call(command, *options, "--out", where)
+    assert (code, out) == (2, "")
+    assert "cannot be made" in err
+    assert "choose another place for --out" in err, "and not that there is no run called 'nothing'"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file"]
+
+
+def test_a_folder_is_no_file_to_write(tmp_path):
+    for command in ("compare", "report"):
+        code, _, err = call(command, "nothing", "--out", tmp_path)
+        assert code == 2
+        assert f"{tmp_path} is a folder; give the file to write" in err
+
+
+def test_where_a_file_can_be_made_nothing_is_left(tmp_path):
+    assert check_file(tmp_path / "new" / "er" / "report.html") == tmp_path / "new" / "er" / "report.html"
+    assert check_folder(tmp_path / "new") == tmp_path / "new"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_command_of_one_run_takes_a_folder_with_one(runs):
+    assert call("show", runs)[0] == 2
+    assert "stands for 4 runs and this command takes one: " in call("coverage", runs)[2]
+    assert call("show", f"{runs}/dropout-s0*")[0] == 0
+    assert "did you mean" in call("show", f"{runs}/dropuot-s0")[2]
 
 
 def test_ctrl_c_is_130(capsys):
@@ -77,7 +108,7 @@ def test_own_warnings_are_gathered_and_others_pass():
 
 
 @pytest.mark.parametrize(
-    "command", ["reproduce", "ls", "show", "coverage", "compare", "report", "watch", "export", "catalog"]
+    "command", ["reproduce", "ls", "show", "coverage", "compare", "report", "plot", "watch", "export", "catalog"]
 )
 def test_every_command_teaches(command):
     code, out, _ = call(command, "--help", columns=160)
@@ -91,7 +122,7 @@ def test_the_program_explains_its_exit_codes():
     assert "Exit codes: 0 all is well; 1 done in part" in out
 
 
-@pytest.mark.parametrize("command", ["show", "compare", "watch", "export", "ls"])
+@pytest.mark.parametrize("command", ["show", "compare", "plot", "watch", "export", "ls"])
 def test_help_imports_nothing_heavy(command):
     code = (
         "import sys\nfrom dropdiag.cli import app\n"

@@ -49,7 +49,9 @@ def one_by_one(runs, **asked):
 
 
 @pytest.mark.parametrize("rows", [400_000, 80, 1])
-@pytest.mark.parametrize("asked", [{}, {"quantity": FLOW, "steps": (2, 8)}, {"layer": [None]}, {"quantity": "none"}])
+@pytest.mark.parametrize(
+    "asked", [{}, {"quantity": FLOW, "steps": (2, 8)}, {"layer": [None]}, {"quantity": "none", "missing_ok": True}]
+)
 def test_rows_are_those_of_each_run_in_their_order(runs, monkeypatch, rows, asked):
     monkeypatch.setattr(batches, "ROWS", rows)
     expected = one_by_one(runs, **asked)

@@ -24,7 +24,7 @@ META = {
     "config": {"condition": "Dropout", "seed": 3},
     "steps": 0,
     "versions": {},
-    "layers": [{"layer": "b", "call": 0}, {"layer": "a", "call": 0}],
+    "layers": [{"layer": name, "call": 0, "kind": "activation"} for name in "ba"],
     "activations": {},
 }
 
@@ -166,10 +166,10 @@ def test_a_run_whose_compaction_fails_is_completed_and_loses_no_row(tmp_path, mo
     ({"condition": 0, "seed": 0}, "0", 0),
     ({"condition": 0.0, "seed": 0}, "0.0", 0),
     ({"condition": False, "seed": 0}, "False", 0),
-    ({"condition": "", "seed": None}, "run", None),
+    ({"condition": "", "seed": None}, "", None),
     ({"condition": None, "seed": None}, "run", None),
 ])  # fmt: skip
-def test_a_condition_or_seed_of_0_is_one_and_an_empty_condition_is_none(tmp_path, config, condition, seed):
+def test_a_condition_or_seed_that_python_takes_for_false_is_one(tmp_path, config, condition, seed):
     RunWriter(tmp_path / "run", meta(**config)).close("completed")
     run = load(tmp_path / "run")
     assert (run.condition, run.seed) == (condition, seed)
@@ -284,8 +284,9 @@ def test_what_is_not_there_is_said_with_what_is(tmp_path):
         run.derivative("Tanh")
     with pytest.raises(RunError, match="no run matches"):
         load({"x": str(tmp_path / "nothing-*")})
+    (tmp_path / "folder").mkdir()
     with pytest.raises(RunError, match=r"is not a run: it has no run\.json"):
-        load(tmp_path)
+        load(tmp_path / "folder")
     with pytest.raises(ArgumentError, match="no runs were given"):
         load([])
     with pytest.raises(ArgumentError, match="takes a path, a list of paths or a dict"):

@@ -602,7 +602,7 @@ def test_what_is_no_comparison_is_refused(folder):
     with pytest.raises(ArgumentError, match="takes runs, a path or pattern, a list of them or a dict"):
         dd.compare(3)
     with pytest.raises(RunError, match="no run can be read"):
-        dd.compare(str(folder))
+        dd.compare(str(folder / "none"))
     with pytest.raises(ArgumentError, match="is given as 'A' and as 'B'"):
         dd.compare({"A": str(folder / "dropout-s0"), "B": str(folder / "dropout-s0")})
 

@@ -1,0 +1,171 @@
+"""Copies of one run: they are no replicates, whatever their seeds and conditions say."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Sequence
+from pathlib import Path
+from typing import Final, NamedTuple, TypeAlias
+
+from dropdiag.errors import ArgumentError
+from dropdiag.store.run import Run
+from dropdiag.store.segments import rank_folder
+
+ONE_IDENTIFIER: Final = "they have one identifier"
+ONE_CONTENT: Final = "their files are the same, byte by byte"
+TABLES: Final = ("scalars-", "histograms-")  # of any two models with one activation, the derivatives are the same
+_Files: TypeAlias = tuple[tuple[str, int], ...]
+
+
+class Once(NamedTuple):
+    """Runs without copies.
+
+    Attributes
+    ----------
+    runs : list of Run
+        One of each group of copies, at the place of the first: that which went furthest, of several the first.
+    problems : list of str
+        A sentence on each that is left out.
+    """
+
+    runs: list[Run]
+    problems: list[str]
+
+
+def counted_once(runs: Sequence[Run], *, by_content: bool = True) -> Once:
+    """Leave out runs that are copies of others.
+
+    A run that was copied and whose seed or condition was then changed is still the same run: a test over seeds that
+    counted it twice would find more than there is. Runs are one where they have one identifier (the Recorder gives
+    each run a random one, which a copy takes along), or one folder, or, where one of them was recorded before runs had
+    any, where their scalars and histograms are the same, byte by byte: two trainings never are, for they hold times.
+
+    Parameters
+    ----------
+    runs : sequence of Run
+    by_content : bool
+        Whether to compare the files of runs without an identifier: names and sizes first, and only where these are the
+        same the content.
+
+    Raises
+    ------
+    ArgumentError
+        If copies are given under two conditions. Which of the two the run belongs to nobody can tell, and either choice
+        would decide what comes out.
+    """
+    groups = _Groups(len(runs))
+    named: dict[Hashable, int] = {}
+    for place, run in enumerate(runs):
+        for key in (run.path, run.id):
+            if key is not None:
+                groups.join(named.setdefault(key, place), place, ONE_IDENTIFIER)
+    if by_content:
+        for same in _same_content(runs):
+            for place in same[1:]:
+                groups.join(same[0], place, ONE_CONTENT)
+    return Once(*_kept(runs, groups))
+
+
+class _Groups:
+    """Which places belong together, and why: each points to an earlier one of its group, or to itself."""
+
+    def __init__(self, size: int) -> None:
+        self._first = list(range(size))
+        self.why: dict[int, str] = {}
+
+    def root(self, place: int) -> int:
+        while self._first[place] != place:
+            place = self._first[place]
+        return place
+
+    def join(self, one: int, other: int, why: str) -> None:
+        one, other = sorted((self.root(one), self.root(other)))
+        if one != other:
+            self._first[other] = one
+            self.why[one] = why
+
+    def members(self) -> Iterable[tuple[int, list[int]]]:
+        found: dict[int, list[int]] = {}
+        for place in range(len(self._first)):
+            found.setdefault(self.root(place), []).append(place)
+        return found.items()
+
+
+def _kept(runs: Sequence[Run], groups: _Groups) -> tuple[list[Run], list[str]]:
+    if not groups.why:
+        return list(runs), []
+    kept, problems = [], []
+    for first, members in groups.members():
+        # a copy may have been made while the run was recorded: the one that went furthest is the run
+        best = runs[max(members, key=lambda place: (int(runs[place].meta.get("steps", 0)), -place))]
+        kept.append(best)
+        for one in (runs[place] for place in members):
+            if one is not best:
+                _check_conditions(best, one, groups.why[first])
+                # one folder given twice is no news, as with paths
+                problems += [] if one.path == best.path else [
+                    f"{one.path} is a copy of {best.path} ({groups.why[first]}): they are counted once."
+                ]  # fmt: skip
+    return kept, problems
+
+
+def _check_conditions(one: Run, other: Run, why: str) -> None:
+    """Raise `ArgumentError` where one run is under two conditions, unless these are names of folders alone."""
+    named = one.names_condition or other.names_condition
+    if one.condition == other.condition or not named:
+        return
+    copied = one.path != other.path
+    told = f"{other.path} is a copy of {one.path} ({why}), and they are" if copied else f"{other.path} is"
+    raise ArgumentError(
+        f"{told} given as {one.condition!r} and as {other.condition!r}; a run belongs to one condition: leave one out"
+    )
+
+
+def _same_content(runs: Sequence[Run]) -> Iterable[list[int]]:
+    """Yield the places of runs with the same files, where one of them has no identifier."""
+    by_steps = defaultdict[object, list[int]](list)
+    for place, run in enumerate(runs):
+        by_steps[run.meta.get("steps")].append(place)
+    for alike in by_steps.values():
+        if len(alike) > 1 and any(runs[place].id is None for place in alike):
+            yield from _same_files(runs, alike)
+
+
+def _same_files(runs: Sequence[Run], places: Sequence[int]) -> Iterable[list[int]]:
+    by_sizes = defaultdict[_Files, list[int]](list)
+    for place in places:
+        sizes = _sizes(rank_folder(runs[place].path))
+        if sizes:  # runs that hold nothing yet are no copies of each other
+            by_sizes[sizes].append(place)
+    for sizes, alike in by_sizes.items():
+        if len(alike) > 1 and any(runs[place].id is None for place in alike):
+            by_digest = defaultdict[bytes | int, list[int]](list)
+            for place in alike:
+                by_digest[_digest(rank_folder(runs[place].path), sizes) or place].append(place)
+            yield from (same for same in by_digest.values() if len(same) > 1)
+
+
+def _sizes(folder: Path) -> _Files:
+    """Return names and sizes of a run's scalars and histograms."""
+    try:
+        with os.scandir(folder) as entries:
+            found = [(entry.name, entry.stat().st_size) for entry in entries
+                     if entry.name.startswith(TABLES) and entry.name.endswith(".parquet")]  # fmt: skip
+    except OSError:  # it is gone, or being compacted: reading it says so
+        return ()
+    return tuple(sorted(found))
+
+
+def _digest(folder: Path, files: _Files) -> bytes | None:
+    """Return a digest of files; None where one cannot be read, so that it is the same as none."""
+    digest = hashlib.blake2b(digest_size=32)
+    try:
+        for name, _ in files:
+            with (folder / name).open("rb") as file:
+                while part := file.read(1 << 20):
+                    digest.update(part)
+    except OSError:
+        return None
+    return digest.digest()
