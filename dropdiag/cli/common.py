@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 from typer.models import OptionInfo
@@ -53,9 +53,21 @@ Scalar: TypeAlias = Annotated[
 ]
 
 
-def claim_options(dropout: str | None, gaaf: str | None, scalar: str | None) -> dict[str, str]:
+Letters: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--claims", metavar="LETTERS", show_default="all",
+        help="Claims to put to the test, as in 'cd': the fewer are asked, the fewer seeds it takes.",
+    ),
+]  # fmt: skip
+Alpha: TypeAlias = Annotated[
+    float | None,
+    typer.Option(help="The one level of intervals, p and verdicts.", show_default="0.05"),
+]
+
+
+def claim_options(**given: Any) -> dict[str, Any]:
     """Return the options of `Comparison.claims` that were given."""
-    given = {"dropout": dropout, "gaaf": gaaf, "scalar": scalar}
     return {name: value for name, value in given.items() if value is not None}
 
 

@@ -11,11 +11,13 @@ import typer
 from rich.text import Text
 
 from dropdiag.cli.common import (
+    Alpha,
     AsJson,
     Baseline,
     Dropout,
     Gaaf,
     GroupsArgument,
+    Letters,
     Scalar,
     check_file,
     claim_options,
@@ -31,7 +33,7 @@ from dropdiag.formatting import effect, notes, text
 if TYPE_CHECKING:
     import pandas as pd
 
-STYLES = {"supported": "green", "contradicted": "red", "undecided": "yellow"}
+STYLES = {"supported": "green", "contradicted": "red", "in part": "cyan", "undecided": "yellow"}
 
 
 @clear_errors()
@@ -49,12 +51,15 @@ def compare(
     dropout: Dropout = None,
     gaaf: Gaaf = None,
     scalar: Scalar = None,
+    claims: Letters = None,
+    alpha: Alpha = None,
     as_json: AsJson = False,
 ) -> None:
     """Compare conditions over seeds: a verdict on each of the paper's claims, and every effect behind it.
 
-    An effect stands with its 95 % interval over seeds and its p, Holm-adjusted over layers; **least p** is the
-    smallest p that so many seeds can give. Of the gradient flow it is a factor; `--json` has its logarithm. One
+    Verdicts are one family: any false one has a probability of at most alpha. One that so few seeds leave to Student's
+    t is provisional. An effect stands with its interval over seeds and its p, Holm-adjusted over layers; **least p** is
+    the smallest p that so many seeds can give. Of the gradient flow it is a factor; `--json` has its logarithm. One
     seed gives an effect and no p. The baseline is the condition whose name has "no", "without", "base" or a 0 in it;
     else the only one whose runs recorded no dropout above 0, else the smallest of rates, else the first NAME=. Runs
     that cannot be read or have diverged are named, copies of a run count once, and the exit code is then 1.
@@ -71,9 +76,10 @@ def compare(
     with warned() as problems:
         from dropdiag.analysis.comparison import compare as compared  # noqa: PLC0415 - pandas is not paid for --help
 
-        found = compared(groups(runs), baseline=baseline, on_unreadable="ignore")
-        asked = claim_options(dropout, gaaf, scalar)
-        claims = found.claims(**asked)
+        level = claim_options(alpha=alpha)
+        found = compared(groups(runs), baseline=baseline, on_unreadable="ignore", **level)
+        asked = claim_options(dropout=dropout, gaaf=gaaf, scalar=scalar, claims=claims)
+        judged = found.claims(**asked)
         effects = _chosen(_chosen(found.table, "layer", layer), "measure", measure)
         if out is not None:
             from dropdiag.report.page import report  # noqa: PLC0415
@@ -83,14 +89,14 @@ def compare(
     if as_json:
         echo_json({
             "baseline": found.baseline, "conditions": found.conditions, "runs": [str(run.path) for run in found.runs],
-            "claims": claims.table.to_dict("records"), "claims_by_layer": claims.layers.to_dict("records"),
-            "claims_overall": claims.overall.to_dict("records"),
-            "rules": claims.rules, "effects": effects.to_dict("records"),
+            "alpha": judged.alpha, "headline": judged.headline,
+            "claims": judged.table.to_dict("records"), "claims_by_part": judged.parts.to_dict("records"),
+            "claims_by_layer": judged.layers.to_dict("records"), "rules": judged.rules, "effects": effects.to_dict("records"),
             "unmatched": found.unmatched.to_dict("records"), "problems": problems,
             "report": None if out is None else str(out),
         })  # fmt: skip
     else:
-        _print(repr(found.runs), claims, effects, found.unmatched)
+        _print(repr(found.runs), judged, effects, found.unmatched)
         if out is not None:
             typer.echo(f"report:  {out}")
     finish(problems)
@@ -109,14 +115,16 @@ def _chosen(table: pd.DataFrame, column: str, pattern: str | None) -> pd.DataFra
 def _print(runs: str, claims: Any, effects: pd.DataFrame, unmatched: pd.DataFrame) -> None:
     page = Page()
     page.line(runs.strip("<>"), style="bold")
+    page.line(claims.headline)
     page.line()
     for row in claims.table.itertuples():
         verdict = text(row.verdict)
         beside = f"{row.condition} / {row.baseline}: " if text(row.condition) else ""
-        page.line(Text.assemble((f"{row.claim}  ", "bold"), (verdict, STYLES.get(verdict, "")), f"  {row.statement}"))
+        said = (verdict, STYLES.get(verdict, "")), (" (provisional)" if row.provisional else "", "dim")
+        page.line(Text.assemble((f"{row.claim}  ", "bold"), *said, f"  {row.statement}"))
         page.line(f"{beside}{text(row.reason)}", indent=3)
     page.line()
-    columns = {"measure, layer": "left", "effect": "right", "95 % interval": "right", "p (Holm)": "right",
+    columns = {"measure, layer": "left", "effect": "right", f"{100 * (1 - claims.alpha):g} % interval": "right", "p (Holm)": "right",
                "least p": "right", "n": "right"}  # fmt: skip
     # the tables are as wide as a terminal of 80 columns: one a condition, in place of a column for it
     for (condition, baseline), part in effects.groupby(["condition", "baseline"], sort=False):

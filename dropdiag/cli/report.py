@@ -8,11 +8,13 @@ from typing import Annotated
 import typer
 
 from dropdiag.cli.common import (
+    Alpha,
     AsJson,
     Baseline,
     Dropout,
     Gaaf,
     GroupsArgument,
+    Letters,
     Scalar,
     answer,
     check_file,
@@ -34,6 +36,8 @@ def report(
     dropout: Dropout = None,
     gaaf: Gaaf = None,
     scalar: Scalar = None,
+    claims: Letters = None,
+    alpha: Alpha = None,
     as_json: AsJson = False,
 ) -> None:
     """Write one self-contained HTML page about runs: verdicts, figures, tables, coverage, cost.
@@ -52,7 +56,7 @@ def report(
         from dropdiag.report.page import report as written  # noqa: PLC0415
 
         found, unreadable = opened(groups(runs))
-        asked = claim_options(dropout, gaaf, scalar)
+        asked = claim_options(dropout=dropout, gaaf=gaaf, scalar=scalar, claims=claims, alpha=alpha)
         path = written(found, out, title=title, baseline=baseline, claims=asked)
     problems[:0] = unreadable  # found first, so said first
     document = {"report": str(path), "runs": [str(run.path) for run in found], "problems": problems}

@@ -54,6 +54,7 @@ SPECIAL: Final = {
         Measure("weight_scale_distance", "weight", DIFFERENCE, "1"),
         Measure("weight_w1_from_start", "weight", DIFFERENCE, "standard deviations at step 0"),
         Measure("excess_net_variance", "net_variance_mean", DIFFERENCE, "net-value units squared"),
+        Measure("far_gradient_probability", "gradient_probability", DIFFERENCE, "1"),
     )
 }
 """Measures that take more than a quantity's last value: over training, of two sides, of a histogram's shape."""

@@ -114,6 +114,7 @@ def _notes(pair: Pair, measure: Measure, effect: Effect | None, used: SeedPairin
     if measure.name == FLOW:
         yield pair.step_range.note
     alone, had, have = len(pair.pairing.alone), len(pair.pairing.runs), len(used.runs)
+    yield pair.pairing.note
     if alone:
         yield f"{alone} runs left out, for no run has their seed on the other side"
     if have < had:
