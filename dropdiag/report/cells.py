@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any, Final, TypeAlias
 
 from dropdiag.formatting import NOTHING, bounds, factor, magnitude, site, typeset, whole
@@ -53,6 +54,11 @@ def texts(head: str, name: str) -> Column:
     return head, lambda record: text(record.get(name))
 
 
+def times(head: str, name: str) -> Column:
+    """Column of times, from ISO 8601 texts; each with its zone, for a page is read in another one than it was made in."""
+    return head, lambda record: moment(record.get(name))
+
+
 def integers(head: str, name: str) -> Column:
     """Column of whole numbers."""
     return head, lambda record: integer(record.get(name))
@@ -84,6 +90,17 @@ def text(given: Any) -> Cell:
     """Cell of a text."""
     shown = "" if given is None else str(given)
     return Cell(shown or NOTHING, shown)
+
+
+def moment(given: Any) -> Cell:
+    """Cell of a time: ``2026-11-25 23:51:53 UTC``; its full value is the text as it was recorded."""
+    told = "" if given is None else str(given)
+    try:
+        time = datetime.fromisoformat(told.replace("Z", "+00:00"))  # Python 3.10 knows no "Z"
+    except ValueError:
+        return text(told)
+    zone = "(zone not recorded)" if time.tzinfo is None else (time.tzname() or "")
+    return Cell(f"{time:%Y-%m-%d %H:%M:%S} {zone}", told)
 
 
 def integer(given: Any) -> Cell:

@@ -10,15 +10,26 @@ from typing import Any, Final, TypeAlias
 from dropdiag.analysis.baseline import likely
 from dropdiag.analysis.select import check, today
 from dropdiag.errors import ArgumentError, BaselineError, DropdiagError, warned
-from dropdiag.plots.style import LINES
+from dropdiag.pages import isolating
 from dropdiag.report import run_tables
+from dropdiag.report.appearances import appearances
 from dropdiag.report.binary import Blob
 from dropdiag.report.cache import RunCache
 from dropdiag.report.cells import Table, table, texts
-from dropdiag.report.diagnostics import DROPOUTS, OTHER_SCALARS, Diagnostic, Material, diagnostics, measures_of
+from dropdiag.report.diagnostics import (
+    DROPOUTS,
+    OTHER_SCALARS,
+    Diagnostic,
+    Material,
+    diagnostics,
+    measures_of,
+    not_finite,
+)
 from dropdiag.report.distributions import Distributions
+from dropdiag.report.headlines import Card, cards, headline
+from dropdiag.report.outcomes import outcomes
 from dropdiag.report.series import Scalars
-from dropdiag.report.verdicts import Headline, Verdict, effects, headlines, verdicts
+from dropdiag.report.verdicts import Judged, Verdict, by_claim, effects, verdicts
 from dropdiag.store.reader import Run, Runs, as_runs
 from dropdiag.titles import short
 
@@ -37,8 +48,14 @@ class Content:
     ----------
     runs : Runs
     baseline : str
-    verdicts, headlines
+    headline : str
+        Who is compared with whom.
+    alpha : float
+        The level of the verdicts.
+    verdicts, cards
         What a comparison found; empty without one.
+    outcomes : Table or None
+        Scores on held-out data and in training.
     diagnostics : list of Diagnostic
         Those of which anything was recorded.
     absent : list of str
@@ -57,7 +74,10 @@ class Content:
     runs: Runs
     baseline: str
     verdicts: list[Verdict] = field(default_factory=list)
-    headlines: list[Headline] = field(default_factory=list)
+    cards: list[Card] = field(default_factory=list)
+    headline: str = ""
+    alpha: float = ALPHA
+    outcomes: Table | None = None
     diagnostics: list[Diagnostic] = field(default_factory=list)
     absent: list[str] = field(default_factory=list)
     facts: dict[str, Table] = field(default_factory=dict)
@@ -70,8 +90,24 @@ class Content:
 
     @property
     def judged(self) -> list[str]:
-        """Conditions with a verdict."""
-        return list(dict.fromkeys(verdict.condition for verdict in self.verdicts if verdict.condition))
+        """Conditions with a verdict on a claim that the runs can test, in the order of the tables."""
+        found = {one.condition for claim in self.tested for one in claim.verdicts if one.condition}
+        return [name for name in self.runs.conditions if name in found]
+
+    @property
+    def tested(self) -> list[Judged]:
+        """Claims that the runs can test for some condition."""
+        return [one for one in by_claim(self.verdicts) if one.tested]
+
+    @property
+    def untested(self) -> list[Judged]:
+        """Claims that nobody can test with these runs."""
+        return [one for one in by_claim(self.verdicts) if not one.tested]
+
+    def isolating(self) -> Callable[[Any], Any]:
+        """Return what sets the names of these runs apart in a text; see `dropdiag.pages.isolating`."""
+        layers = (str(site["layer"]) for run in self.runs for site in run.meta["layers"])
+        return isolating({*self.runs.conditions, *layers, *(run.name for run in self.runs)})
 
 
 def gather(
@@ -197,8 +233,10 @@ def _comparison(content: Content, comparison: Any, options: Mapping[str, Any]) -
         content.problems.append(f"The claims could not be judged: {error}")
     if claims is not None:
         scales = dict(zip(comparison.table["measure"], comparison.table["scale"], strict=True))
-        content.verdicts = verdicts(claims, scales, float(options.get("alpha", ALPHA)))
-    content.headlines = headlines(comparison.table, claims)
+        content.alpha = float(getattr(claims, "alpha", options.get("alpha", ALPHA)))
+        content.verdicts = verdicts(claims, scales, content.alpha)
+    content.headline = headline(comparison, claims)
+    content.cards = cards(comparison.table, claims, comparison.conditions)
 
 
 def _read(content: Content, keep: Keep, comparison: Any, cache: RunCache | None) -> dict[tuple[str, str], float]:
@@ -210,6 +248,8 @@ def _read(content: Content, keep: Keep, comparison: Any, cache: RunCache | None)
     scalars = Scalars(runs, quantities)
     given = Material(runs, comparison, content.baseline, keep, quantities, scalars, distributions, content.blob)
     found = diagnostics(given)
+    content.outcomes = outcomes(scalars, runs)
+    content.problems += not_finite(given)
     content.diagnostics = [one for one in found if one.shown]
     content.absent = [f"{one.section.title}: {one.reason or 'nothing was recorded'}." for one in found
                       if not one.shown and (one.reason or one.section not in (OTHER_SCALARS, DROPOUTS))]  # fmt: skip
@@ -217,8 +257,8 @@ def _read(content: Content, keep: Keep, comparison: Any, cache: RunCache | None)
         "baseline": content.baseline,
         "titles": _titles(runs),
         "ordered": all(run.meta.get("order") for run in runs),
-        "conditions": [{"name": name, "dash": dashes(i), "runs": sum(run.condition == name for run in runs)}
-                       for i, name in enumerate(runs.conditions)],
+        "conditions": [{"name": name, **look, "runs": sum(run.condition == name for run in runs)}
+                       for name, look in zip(runs.conditions, appearances(runs.conditions), strict=True)],
         "runs": [{"name": run.name, "condition": runs.conditions.index(run.condition), "seed": run.seed}
                  for run in runs],
         "sections": {one.section.name: one.figure for one in content.diagnostics if one.figure},
@@ -230,9 +270,3 @@ def _titles(runs: Runs) -> dict[str, str]:
     """Return the short titles of the layers that have one."""
     made = short(dict.fromkeys(str(row["layer"]) for run in runs for row in run.meta["layers"]), TITLE)
     return {name: title for name, title in made.items() if title != name}
-
-
-def dashes(i: int) -> str:
-    """Return the line of the i-th condition as ``plots.style`` has it, as an SVG dash array for a 2 px line."""
-    line = LINES[i % len(LINES)]
-    return "" if isinstance(line, str) else " ".join(format(2.0 * length, "g") for length in line[1])

@@ -8,13 +8,13 @@ from typing import Any, Final
 
 from dropdiag.errors import NotRecordedError
 from dropdiag.formatting import whole
-from dropdiag.report.cells import Table, integers, numbers, table, texts
+from dropdiag.report.cells import Table, integers, numbers, table, texts, times
 from dropdiag.report.series import TIMES
 from dropdiag.store.reader import Runs
 
 RUNS: Final = (
     texts("Condition", "condition"), texts("Run", "name"), integers("Seed", "seed"), integers("Steps", "steps"),
-    texts("State", "state"), texts("Started", "created"), texts("Ended", "ended"), texts("Histograms", "every"),
+    texts("State", "state"), times("Started", "created"), times("Ended", "ended"), texts("Histograms", "every"),
     texts("Versions", "versions"),
 )  # fmt: skip
 COVERAGE: Final = (

@@ -82,11 +82,14 @@ def interpolated(values: Floats, recorded: NDArray[np.bool_], steps: Floats, own
 
     Of a sweep nearly all runs are recorded at the same steps, or end early at them: a look costs a tenth.
     """
+    valued = ~np.isnan(values)
+    if valued.all() and own is None:
+        return values
     recorded = np.broadcast_to(recorded, values.shape)
-    first, last = recorded.argmax(axis=-1), recorded.shape[-1] - 1 - recorded[..., ::-1].argmax(axis=-1)
-    wanted = (recorded.sum(axis=-1) < last - first + 1) & recorded.any(axis=-1)
+    first, last = valued.argmax(axis=-1), valued.shape[-1] - 1 - valued[..., ::-1].argmax(axis=-1)
+    wanted = valued.any(axis=-1) & (valued.sum(axis=-1) < last - first + 1)
     if own is not None:
-        wanted |= (recorded & (own != steps)).any(axis=-1)
+        wanted |= (valued & (own != steps)).any(axis=-1)
     if not wanted.any():
         return values
     found = values.copy()
@@ -138,6 +141,23 @@ class Track:
         np.add.at(self._steps, place, self._step[step[usable]])
         np.add.at(self._counts, place, 1)
         self._dropped += np.bincount(site[~usable], minlength=len(self.sites))
+
+    @property
+    def steps(self) -> Floats:
+        """The step that stands for each bin, shape (bins,)."""
+        return self._common
+
+    @property
+    def counts(self) -> NDArray[np.int32]:
+        """Usable values of each site, run and bin."""
+        return self._counts
+
+    @property
+    def means(self) -> Floats:
+        """Their mean (of a track on the log scale the geometric one), NaN where there is none."""
+        with np.errstate(invalid="ignore"):  # 0 / 0 where a run has no value in a bin
+            means = self._sums / self._counts
+        return np.exp(means) if self.log else means
 
     def series(self, keep: Callable[[str], bool] = lambda _: True, *, unit: str = "") -> Series | None:
         """Return the quantity over training at the layers that are wanted; None where it has no value there."""
