@@ -20,6 +20,8 @@ class Cell:
     numeric: bool = False
 
 
+WORD: Final = 12
+"""Characters of a word that always has room in a column of a printed table."""
 ABSENT = Cell(NOTHING, "", numeric=True)
 
 
@@ -37,6 +39,11 @@ class Table:
         """Whether each column is aligned as numbers: all of its cells are."""
         columns = zip(*self.rows, strict=True) if self.rows else [()] * len(self.heads)
         return [bool(column) and all(cell.numeric for cell in column) for column in columns]
+
+    @staticmethod
+    def long(shown: str) -> bool:
+        """Whether a text has a word so long that paper has no room for it: it may then be broken anywhere."""
+        return len(shown) > WORD and max(map(len, shown.split()), default=0) > WORD
 
 
 Column: TypeAlias = tuple[str, Callable[[Mapping[Any, Any]], Cell]]

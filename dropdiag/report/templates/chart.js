@@ -96,6 +96,7 @@ report.Chart = class {
     if (!this.dirty || !this.figure.isConnected || !width) return;
     this.dirty = false;
     this.spec = this.make(width);
+    if (!this.spec.vertical && report.crowded(this.spec.lines) && this.spec.lines.some((line) => line.low?.some(Number.isFinite))) this.spec.sub += "; no bands, for so many conditions";
     this.sub.textContent = this.spec.sub || "";
     this.svg = report.drawn(this.spec, width);
     const label = `${report.bare(this.title)}. ${this.spec.sub || ""} ${this.spec.lines.map((line) => line.summary || line.name).join("; ")}`;

@@ -29,13 +29,16 @@ report.stretches = function (line, dots) {
   return found;
 };
 
+/* Bands of so many conditions would hide their lines. */
+report.crowded = (lines) => lines.length > 8;
+
 /* A line with its band; pale, and broken off, where fewer runs are averaged than have the quantity. */
 report.drawLine = function (marks, line, spec, positive) {
   const stroke = report.colour(line.c), strokeDasharray = report.meta.conditions[line.c].dash || undefined;
   const y = positive(line.y), parts = report.stretches(line, spec.dots);
   for (const { from, to, full } of parts) {
     const data = { length: to - from + 1 }, of = (values) => Array.from(values).slice(from, to + 1), opacity = full ? 1 : 0.4;
-    if (line.low && of(line.low).some(Number.isFinite))
+    if (!report.crowded(spec.lines) && line.low && of(line.low).some(Number.isFinite))
       marks.push(Plot.areaY(data, { x: of(line.x), y1: of(positive(line.low)), y2: of(positive(line.high)), fill: stroke, fillOpacity: 0.17 * (full ? 1 : 0.6) }));
     marks.push(Plot.lineY(data, { x: of(line.x), y: of(y), stroke, strokeWidth: full ? 2 : 1.5, strokeOpacity: opacity, strokeDasharray }));
     if (from === to && !spec.dots && line.x.length >= 3) marks.push(Plot.dot(data, { x: of(line.x), y: of(y), fill: stroke, r: 1.6, fillOpacity: opacity }));

@@ -88,7 +88,7 @@ report.effectSpec = function (measure, width = 700) {
   return {
     vertical: true, lines, zero: true, height: 70 + sites.length * tall, marginLeft: 22 + room,
     bands: lanes > 1 ? sites.flatMap((_, i) => (i % 2 ? [] : [[i + 0.5, i + 1.5]])) : [],
-    xLabel: common.label, yLabel: null, xTick: common.tick, xDomain: common.domain, xTicks: width < 500 && !common.ratio ? 4 : common.ticks,
+    xLabel: common.label, yLabel: null, xTick: common.tick, xDomain: common.domain, xTicks: report.spaced(common.ticks, common.domain, width - room - 40),
     yTicks: sites.map((_, i) => i + 1), yTick: (i) => titles[i - 1] ?? "", yDomain: [0.5, sites.length + 0.5],
     xName: whole, sub: common.sub, rows: () => report.effectCsv(rows.filter((row) => names.includes(row.condition))),
   };
@@ -105,6 +105,13 @@ report.effectProfile = function (measure, name) {
     xTick: (i) => (Number.isInteger(i) && sites[i - 1] !== undefined ? String(i) : ""), xName: (i) => `${i}: ${report.effectName(sites[i - 1])}`,
     sub: common.sub.replace("an arrow: the interval goes on beyond the axis", "some intervals go on beyond the axis"), rows: () => report.effectCsv(rows.filter((row) => row.condition === name)),
   };
+};
+
+/* Those of some ticks whose labels have room beside each other; of a number of ticks as many as have. */
+report.spaced = function (ticks, [first, last], pixels) {
+  if (!Array.isArray(ticks)) return Math.max(2, Math.min(ticks, Math.floor(pixels / 70)));
+  const apart = ticks.slice(1).map((tick, i) => ((tick - ticks[i]) / (last - first)) * pixels), each = Math.ceil(44 / Math.max(1, Math.min(...apart, 44)));
+  return ticks.filter((_, i) => i % each === 0);
 };
 
 /* The conditions of some rows that are switched on, in the page's order. */
@@ -126,7 +133,7 @@ report.effectTable = function (measure) {
   const numeric = new Set([2, 3, 4, 5, 6, 7]), caption = `Effects on ${measure} against ${report.meta.baseline}`;
   const table = element("table", {}, element("caption", {}, caption),
     element("thead", {}, element("tr", {}, ...heads.map((head, i) => element("th", { scope: "col", class: numeric.has(i) ? "n" : "" }, head)))),
-    element("tbody", {}, ...rows.map((row, k) => element("tr", {}, ...cells(row, k).map((cell, i) => element("td", { class: numeric.has(i) ? "n" : i > 7 && i < 10 ? "s" : "" }, cell))))));
+    element("tbody", {}, ...rows.map((row, k) => element("tr", {}, ...cells(row, k).map((cell, i) => element("td", { class: numeric.has(i) ? "n" : i > 7 && i < 10 ? "s" : "long" }, cell))))));
   const box = element("div", { class: `table${rows.length > 25 ? " tall" : ""}`, tabindex: "0", role: "group", "aria-label": caption }, table);
   return [box, ...(notes.length ? [element("ol", { class: "notes" }, ...notes.map((one) => element("li", {}, one)))] : [])];
 };

@@ -126,6 +126,9 @@ if (typeof DecompressionStream !== "undefined" && typeof Plot !== "undefined") r
 let resized = null;
 window.addEventListener("resize", () => { clearTimeout(resized); resized = setTimeout(() => { report.measureBar(); report.redraw(); }, 120); });
 window.addEventListener("beforeprint", () => {
+  // on paper the names of the lines must stand by the charts: there is nothing to hover
+  for (const host of document.querySelectorAll(".legend"))
+    host.replaceChildren(...report.shown().map((c) => report.element("span", { class: "condition" }, report.swatch(c), report.nameOf(c))));
   for (const one of document.querySelectorAll("main details:not(.chooser):not(.untested)")) one.open = true;
   for (const figure of document.querySelectorAll(".chart")) figure.chart.draw();
 });

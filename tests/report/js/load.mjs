@@ -36,7 +36,7 @@ export function load() {
     DecompressionStream, URL, setTimeout, clearTimeout, setInterval, clearInterval,
   });
   for (const name of SCRIPTS) vm.runInContext(source(name), context, { filename: name });
-  return vm.runInContext("report", context);
+  return Object.assign(vm.runInContext("report", context), { document });
 }
 
 export const plain = (value) => structuredClone(value);
