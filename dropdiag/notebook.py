@@ -52,7 +52,9 @@ def run(one: Any) -> str:
     layers = Table(("layer", "call", "kind", "type", "shape", "not recorded, because"), sites, numbers=(1,))
     warnings = *disabled(meta), *meta.get("warnings", ())
     names = {one.name, one.condition, *(str(site["layer"]) for site in meta["layers"])}
-    return _page(f"Run {one.name}", names=names, facts=known, warnings=warnings, folded={f"Sites: {len(sites)}": layers})
+    return _page(
+        f"Run {one.name}", names=names, facts=known, warnings=warnings, folded={f"Sites: {len(sites)}": layers}
+    )
 
 
 def runs(several: Any) -> str:

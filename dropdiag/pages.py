@@ -48,8 +48,8 @@ def turned(text: str) -> bool:
 def isolating(names: Iterable[str]) -> Callable[[Any], Markup]:
     """Return what escapes a text and sets the names in it apart, so that none reorders the words around it.
 
-    A browser writes a name from right to left as one stretch with the numbers and brackets beside it: ``NAME × 3`` would
-    be read ``3 × NAME``. A ``<bdi>`` around the name keeps it to itself.
+    A browser writes a name from right to left as one stretch with the numbers and brackets beside it: ``NAME × 3``
+    would be read ``3 × NAME``. A ``<bdi>`` around the name keeps it to itself.
 
     Parameters
     ----------

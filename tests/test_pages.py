@@ -22,7 +22,9 @@ def test_what_does_not(text):
 
 def test_a_known_name_is_set_apart_from_the_words_around_it():
     named = isolating([HEBREW, ARABIC, "Dropout"])
-    assert str(named(f"{HEBREW} × 3 and {ARABIC}, Dropout")) == f"<bdi>{HEBREW}</bdi> × 3 and <bdi>{ARABIC}</bdi>, Dropout"
+    assert (
+        str(named(f"{HEBREW} × 3 and {ARABIC}, Dropout")) == f"<bdi>{HEBREW}</bdi> × 3 and <bdi>{ARABIC}</bdi>, Dropout"
+    )
 
 
 def test_a_name_within_a_longer_one_is_not_cut_out_of_it():

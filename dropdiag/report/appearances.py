@@ -8,15 +8,21 @@ from typing import Any, Final, TypeVar
 
 from dropdiag.plots.style import COLOURS, LINES, looks
 
-MARKS: Final = {"o": "circle", "s": "square", "D": "diamond", "^": "triangle", "v": "triangle-down", "P": "plus", "X": "times",
-                "*": "star", "p": "pentagon", "<": "triangle-left", ">": "triangle-right", "h": "hexagon"}  # fmt: skip
+MARKS: Final = {
+    "o": "circle", "s": "square", "D": "diamond", "^": "triangle", "v": "triangle-down", "P": "plus", "X": "times",
+    "*": "star", "p": "pentagon", "<": "triangle-left", ">": "triangle-right", "h": "hexagon",
+}  # fmt: skip
 """Markers of matplotlib -> the page's marks, all of them filled."""
-STROKES: Final = {"-": "", "solid": "", "--": "7.4 3.2", "dashed": "7.4 3.2", ":": "2 3.3", "dotted": "2 3.3",
-                  "-.": "12.8 3.2 2 3.2", "dashdot": "12.8 3.2 2 3.2"}  # fmt: skip
+STROKES: Final = {
+    "-": "", "solid": "", "--": "7.4 3.2", "dashed": "7.4 3.2", ":": "2 3.3", "dotted": "2 3.3",
+    "-.": "12.8 3.2 2 3.2", "dashdot": "12.8 3.2 2 3.2",
+}  # fmt: skip
 MORE: Final = ("16 3", "10 3 2 3 2 3", "2 6", "16 3 6 3", "6 6")
 """Dashes for when those of the figures are used up."""
-DARK: Final = {"#0072B2": "#56A9E8", "#D55E00": "#F08A3C", "#009E73": "#2DBE91", "#CC79A7": "#E39AC4", "#56B4E9": "#8CCFF5",
-               "#E69F00": "#F2BD4B", "#000000": "#E8E8E8"}  # fmt: skip
+DARK: Final = {
+    "#0072B2": "#56A9E8", "#D55E00": "#F08A3C", "#009E73": "#2DBE91", "#CC79A7": "#E39AC4", "#56B4E9": "#8CCFF5",
+    "#E69F00": "#F2BD4B", "#000000": "#E8E8E8",
+}  # fmt: skip
 """The figures' colours, lighter, for a dark page."""
 LIGHT_ENOUGH: Final = 0.62
 

@@ -62,7 +62,7 @@ def texts(head: str, name: str) -> Column:
 
 
 def times(head: str, name: str) -> Column:
-    """Column of times, from ISO 8601 texts; each with its zone, for a page is read in another one than it was made in."""
+    """Column of times, from ISO 8601 texts; each with its zone, for a page is read in another one."""
     return head, lambda record: moment(record.get(name))
 
 

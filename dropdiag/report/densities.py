@@ -163,7 +163,8 @@ class Densities:
     last_steps : list of int
         That step; -1 for a run that does not hold the quantity.
     lost : ndarray of float64, shape (sites, all steps)
-        Share of values that are not finite (NaN, infinite), mean over the runs that hold any value; NaN where none does.
+        Share of values that are not finite (NaN, infinite), mean over the runs that hold any value; NaN for
+        none.
     last_lost : ndarray of float64, shape (sites, runs)
         The same of each run at the last step that is shown of it.
     outside : float

@@ -141,11 +141,12 @@ def not_finite(given: Material) -> list[str]:
         for condition, site, share in made.losses():
             losses.setdefault(condition, []).append((share, site_name(*site)))
         for condition, found in losses.items():
-            share, layer = max(found)
-            more = f" (and of {len(found) - 1} more layers)" if len(found) > 1 else ""
+            (share, layer), label = max(found), words(given.described(quantity).label)
+            others = len(found) - 1
+            more = f" (and some of {others} more layer{'s' if others > 1 else ''})" if others else ""
             said.append(
-                f"{condition}: up to {typeset(100.0 * share)} % of the values of {words(given.described(quantity).label)} "
-                f"of {layer}{more} are NaN or infinite; curves and numbers are of the finite ones alone."
+                f"{condition}: up to {typeset(100.0 * share)} % of the values of {label} of {layer}{more} are NaN or "
+                "infinite; curves and numbers are of the finite ones alone."
             )
     return said
 

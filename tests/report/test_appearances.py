@@ -36,7 +36,10 @@ def test_more_conditions_than_there_are_pairs_still_have_a_look():
 def test_every_marker_of_the_figures_is_known_and_drawn_by_the_page():
     drawn = NAMES.read_text(encoding="utf-8")
     assert set(MARKERS) <= set(MARKS)
-    assert all(name == "circle" or f'"{name}": ' in drawn or f"{name}: " in drawn or f"{name}," in drawn for name in MARKS.values())
+    assert all(
+        name == "circle" or f'"{name}": ' in drawn or f"{name}: " in drawn or f"{name}," in drawn
+        for name in MARKS.values()
+    )
 
 
 def test_lines_of_matplotlib_as_dash_arrays():

@@ -86,9 +86,14 @@ def test_a_provisional_verdict_never_looks_like_a_firm_one(made):
     assert looks == {"a": "in-part", "b": "supported provisional", "c": "supported", "d": "undecided", "e": "undecided"}
     page = render(made)
     assert '<span class="badge supported"><span aria-hidden="true">✔</span> supported</span>' in page
-    assert '<span class="badge supported provisional"><span aria-hidden="true">✔</span> supported, provisional</span>' in page
+    assert (
+        '<span class="badge supported provisional"><span aria-hidden="true">✔</span> supported, provisional</span>'
+        in page
+    )
     css = page[page.index("<style>") : page.index("</style>")]
-    firm, early = (re.search(rf"\.badge\.{name} {{ color: var\((--\w+)\)", css)[1] for name in ("supported", "provisional"))
+    firm, early = (
+        re.search(rf"\.badge\.{name} {{ color: var\((--\w+)\)", css)[1] for name in ("supported", "provisional")
+    )
     colours = [re.findall(rf"{name}: (#\w+);", css) for name in (firm, early)]
     assert len(colours[0]) == len(colours[1]) == 2, "one for a light page, one for a dark one"
     assert not set(colours[0]) & set(colours[1])
@@ -163,8 +168,14 @@ def score_runs(folder, *, training=True, nan=False):
                 rows = [ScalarRow(step, "train", None, 0, "loss", 1.0 - 0.01 * step + c)] if training else []
                 if step % 25 == 0:
                     held = float("nan") if nan and seed == 2 else 0.5 + seed
-                    rows += [ScalarRow(step, "eval", None, 0, "loss", held), ScalarRow(step, "eval", None, 0, "accuracy", 0.9 + 0.01 * seed)]
-                    rows += [ScalarRow(step, "train", None, 0, "train_acc", 0.95), ScalarRow(step, "train", None, 0, "lr", 0.1)]
+                    rows += [
+                        ScalarRow(step, "eval", None, 0, "loss", held),
+                        ScalarRow(step, "eval", None, 0, "accuracy", 0.9 + 0.01 * seed),
+                    ]
+                    rows += [
+                        ScalarRow(step, "train", None, 0, "train_acc", 0.95),
+                        ScalarRow(step, "train", None, 0, "lr", 0.1),
+                    ]
                 writer.add_scalars(rows)
             writer.close("completed")
     return load(paths)
@@ -194,13 +205,27 @@ def test_an_accuracy_under_a_name_of_its_own_has_its_gap(tmp_path):
     (tmp_path / "x").mkdir()
     paths = []
     for seed in (0, 1):
-        writer = RunWriter(tmp_path / "x" / f"s{seed}", {"config": {"condition": "A", "seed": seed}, "versions": {}, "layers": [], "activations": {}})
+        writer = RunWriter(
+            tmp_path / "x" / f"s{seed}",
+            {"config": {"condition": "A", "seed": seed}, "versions": {}, "layers": [], "activations": {}},
+        )
         for step in (10, 20):
-            writer.add_scalars([ScalarRow(step, "train", None, 0, "train_acc", 0.9), ScalarRow(step, "train", None, 0, "val_acc", 0.5 + 0.1 * seed)])
+            writer.add_scalars(
+                [
+                    ScalarRow(step, "train", None, 0, "train_acc", 0.9),
+                    ScalarRow(step, "train", None, 0, "val_acc", 0.5 + 0.1 * seed),
+                ]
+            )
         writer.close("completed")
         paths.append(tmp_path / "x" / f"s{seed}")
     table = gather(load(paths)).outcomes
-    assert list(table.heads) == ["Condition", "val_acc, logged in training", "train_acc, training", "gap: val_acc", "Runs"]
+    assert list(table.heads) == [
+        "Condition",
+        "val_acc, logged in training",
+        "train_acc, training",
+        "gap: val_acc",
+        "Runs",
+    ]
     assert float(column(table, "gap: val_acc")[0].value) == pytest.approx(0.35)
     assert len(runs) == 6
 
@@ -244,4 +269,6 @@ def scalars(runs):
 def test_the_claims_of_today_are_shown_as_well(runs):
     content = gather(dd.compare(runs))
     assert {one.claim for one in content.tested} >= {"b", "c", "d", "e"}
-    assert all(one.provisional for one in content.verdicts if one.verdict == "supported"), "three seeds decide nothing firmly"
+    assert all(one.provisional for one in content.verdicts if one.verdict == "supported"), (
+        "three seeds decide nothing firmly"
+    )
