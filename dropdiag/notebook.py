@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from dropdiag.errors import DropdiagError
 from dropdiag.formatting import disabled, effect, facts, notes, text
-from dropdiag.pages import template
+from dropdiag.pages import isolating, template
 
 RUNS: Final = 30
 """Runs that are listed one by one; the others are counted."""
@@ -51,7 +51,10 @@ def run(one: Any) -> str:
     known = {"condition": one.condition, "seed": seed, **facts(meta), "path": one.path}
     layers = Table(("layer", "call", "kind", "type", "shape", "not recorded, because"), sites, numbers=(1,))
     warnings = *disabled(meta), *meta.get("warnings", ())
-    return _page(f"Run {one.name}", facts=known, warnings=warnings, folded={f"Sites: {len(sites)}": layers})
+    names = {one.name, one.condition, *(str(site["layer"]) for site in meta["layers"])}
+    return _page(
+        f"Run {one.name}", names=names, facts=known, warnings=warnings, folded={f"Sites: {len(sites)}": layers}
+    )
 
 
 def runs(several: Any) -> str:
@@ -78,7 +81,7 @@ def runs(several: Any) -> str:
     more = f"; the first {RUNS} of {len(several):,}" if len(several) > RUNS else ""
     title = f"{len(several):,} {'run' if len(several) == 1 else 'runs'}"
     shown = Table(("condition", "runs", "seeds"), conditions, numbers=(1,))
-    return _page(title, shown=shown, folded={f"Each run{more}": each})
+    return _page(title, names={*by, *several.labels()}, shown=shown, folded={f"Each run{more}": each})
 
 
 def comparison(one: Any) -> str:
@@ -106,7 +109,9 @@ def comparison(one: Any) -> str:
         folded[f"Notes: {len(said)}"] = Table((), said)
     title, beside = f"Comparison of {others} with {one.baseline}", f", {len(one.runs):,} runs"
     claims, problems = _claims(one)
-    return _page(title, beside, shown=claims, warnings=[*problems, *one.problems], folded=folded)
+    names = {*one.conditions, *one.table["layer"].dropna(), *one.unmatched["layer"].dropna()}
+    warnings = [*problems, *one.problems]
+    return _page(title, beside, names=map(str, names), shown=claims, warnings=warnings, folded=folded)
 
 
 def _claims(one: Any) -> tuple[Table | None, list[str]]:
@@ -115,7 +120,10 @@ def _claims(one: Any) -> tuple[Table | None, list[str]]:
         found = one.claims().table
     except DropdiagError as error:
         return None, [f"no verdicts: {error}"]
-    rows = [[row.claim, row.statement, row.condition, row.verdict, row.reason] for row in found.itertuples()]
+    # so few runs that the interval alone decides: that is said wherever the verdict is
+    rows = [[row["claim"], row["statement"], row["condition"],
+             row["verdict"] + (", provisional" if text(row.get("provisional")) == "True" else ""), row["reason"]]
+            for row in found.to_dict("records")]  # fmt: skip
     return Table(("", "claim", "condition", "verdict", "why"), rows, dots=3), []
 
 
@@ -123,6 +131,7 @@ def _page(
     title: str,
     beside: str = "",
     *,
+    names: Iterable[str] = (),
     facts: Mapping[str, Any] | None = None,
     shown: Table | None = None,
     warnings: Iterable[str] = (),
@@ -130,8 +139,14 @@ def _page(
 ) -> str:
     page = template("dropdiag", "notebook.html.j2")
     return page.render(
-        title=title, beside=beside, facts=facts, shown=shown, warnings=warnings, folded=folded, text=text
-    )
+        title=title, beside=beside, facts=facts, shown=shown, warnings=warnings, folded=folded, text=text, look=_look,
+        named=isolating(names),
+    )  # fmt: skip
+
+
+def _look(verdict: Any) -> str:
+    """Return the classes of a verdict's dot: one each for what it says, and for how sure it is."""
+    return " ".join(word.strip().replace(" ", "-") for word in text(verdict).split(","))
 
 
 def _seeds(found: Sequence[Any]) -> str:

@@ -91,9 +91,9 @@ def compare(
             "baseline": found.baseline, "conditions": found.conditions, "runs": [str(run.path) for run in found.runs],
             "alpha": judged.alpha, "headline": judged.headline,
             "claims": judged.table.to_dict("records"), "claims_by_part": judged.parts.to_dict("records"),
-            "claims_by_layer": judged.layers.to_dict("records"), "rules": judged.rules, "effects": effects.to_dict("records"),
-            "unmatched": found.unmatched.to_dict("records"), "problems": problems,
-            "report": None if out is None else str(out),
+            "claims_by_layer": judged.layers.to_dict("records"), "rules": judged.rules,
+            "effects": effects.to_dict("records"), "unmatched": found.unmatched.to_dict("records"),
+            "problems": problems, "report": None if out is None else str(out),
         })  # fmt: skip
     else:
         _print(repr(found.runs), judged, effects, found.unmatched)
@@ -124,8 +124,9 @@ def _print(runs: str, claims: Any, effects: pd.DataFrame, unmatched: pd.DataFram
         page.line(Text.assemble((f"{row.claim}  ", "bold"), *said, f"  {row.statement}"))
         page.line(f"{beside}{text(row.reason)}", indent=3)
     page.line()
-    columns = {"measure, layer": "left", "effect": "right", f"{100 * (1 - claims.alpha):g} % interval": "right", "p (Holm)": "right",
-               "least p": "right", "n": "right"}  # fmt: skip
+    level = f"{100 * (1 - claims.alpha):g} % interval"
+    columns = {"measure, layer": "left", "effect": "right", level: "right", "p (Holm)": "right", "least p": "right",
+               "n": "right"}  # fmt: skip
     # the tables are as wide as a terminal of 80 columns: one a condition, in place of a column for it
     for (condition, baseline), part in effects.groupby(["condition", "baseline"], sort=False):
         page.table(columns, grouped(_by_measure(part)), title=f"{condition}, beside {baseline}")

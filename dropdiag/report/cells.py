@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeAlias
 
 from dropdiag.formatting import NOTHING, bounds, factor, magnitude, site, typeset, whole
+from dropdiag.formatting import moment as with_zone
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,8 @@ class Cell:
     numeric: bool = False
 
 
+WORD: Final = 12
+"""Characters of a word that always has room in a column of a printed table."""
 ABSENT = Cell(NOTHING, "", numeric=True)
 
 
@@ -37,6 +40,11 @@ class Table:
         columns = zip(*self.rows, strict=True) if self.rows else [()] * len(self.heads)
         return [bool(column) and all(cell.numeric for cell in column) for column in columns]
 
+    @staticmethod
+    def long(shown: str) -> bool:
+        """Whether a text has a word so long that paper has no room for it: it may then be broken anywhere."""
+        return len(shown) > WORD and max(map(len, shown.split()), default=0) > WORD
+
 
 Column: TypeAlias = tuple[str, Callable[[Mapping[Any, Any]], Cell]]
 """Heading, and the cell of a record."""
@@ -51,6 +59,11 @@ def table(caption: str, records: Iterable[Mapping[Any, Any]], columns: Sequence[
 def texts(head: str, name: str) -> Column:
     """Column of texts, from a field of the records."""
     return head, lambda record: text(record.get(name))
+
+
+def times(head: str, name: str) -> Column:
+    """Column of times, from ISO 8601 texts; each with its zone, for a page is read in another one."""
+    return head, lambda record: moment(record.get(name))
 
 
 def integers(head: str, name: str) -> Column:
@@ -84,6 +97,12 @@ def text(given: Any) -> Cell:
     """Cell of a text."""
     shown = "" if given is None else str(given)
     return Cell(shown or NOTHING, shown)
+
+
+def moment(given: Any) -> Cell:
+    """Cell of a time with its zone; its full value is the text as it was recorded."""
+    told = "" if given is None else str(given)
+    return Cell(with_zone(told), told) if told else text(told)
 
 
 def integer(given: Any) -> Cell:

@@ -10,15 +10,26 @@ from typing import Any, Final, TypeAlias
 from dropdiag.analysis.baseline import baseline_of
 from dropdiag.analysis.select import check, today
 from dropdiag.errors import ArgumentError, BaselineError, DropdiagError, warned
-from dropdiag.plots.style import LINES
+from dropdiag.pages import isolating
 from dropdiag.report import run_tables
+from dropdiag.report.appearances import appearances
 from dropdiag.report.binary import Blob
 from dropdiag.report.cache import RunCache
 from dropdiag.report.cells import Table, table, texts
-from dropdiag.report.diagnostics import DROPOUTS, OTHER_SCALARS, Diagnostic, Material, diagnostics, measures_of
+from dropdiag.report.diagnostics import (
+    DROPOUTS,
+    OTHER_SCALARS,
+    Diagnostic,
+    Material,
+    diagnostics,
+    measures_of,
+    not_finite,
+)
 from dropdiag.report.distributions import Distributions
+from dropdiag.report.headlines import Card, cards
+from dropdiag.report.outcomes import outcomes
 from dropdiag.report.series import Scalars
-from dropdiag.report.verdicts import Headline, Verdict, effects, headlines, verdicts
+from dropdiag.report.verdicts import Judged, Verdict, by_claim, effects, verdicts
 from dropdiag.store.reader import Run, Runs, as_runs
 from dropdiag.store.seeds import in_javascript
 from dropdiag.titles import short
@@ -26,8 +37,6 @@ from dropdiag.titles import short
 Keep: TypeAlias = Callable[[str], bool]
 TITLE: Final = 26
 """Characters of a layer's title: longer names lose what all of them share."""
-ALPHA: Final = 0.05
-"""Greatest p of a verdict where no option says another: that of `Comparison.claims`."""
 
 
 @dataclass
@@ -39,8 +48,14 @@ class Content:
     runs : Runs
     baseline : str or None
         None where nothing says which of several conditions it is.
-    verdicts, headlines
+    headline : str
+        Who is compared with whom.
+    alpha : float
+        The level of the verdicts.
+    verdicts, cards
         What a comparison found; empty without one.
+    outcomes : Table or None
+        Scores on held-out data and in training.
     diagnostics : list of Diagnostic
         Those of which anything was recorded.
     absent : list of str
@@ -59,7 +74,10 @@ class Content:
     runs: Runs
     baseline: str | None
     verdicts: list[Verdict] = field(default_factory=list)
-    headlines: list[Headline] = field(default_factory=list)
+    cards: list[Card] = field(default_factory=list)
+    headline: str = ""
+    alpha: float = 0.0
+    outcomes: Table | None = None
     diagnostics: list[Diagnostic] = field(default_factory=list)
     absent: list[str] = field(default_factory=list)
     facts: dict[str, Table] = field(default_factory=dict)
@@ -72,8 +90,24 @@ class Content:
 
     @property
     def judged(self) -> list[str]:
-        """Conditions with a verdict."""
-        return list(dict.fromkeys(verdict.condition for verdict in self.verdicts if verdict.condition))
+        """Conditions with a verdict on a claim that the runs can test, in the order of the tables."""
+        found = {one.condition for claim in self.tested for one in claim.verdicts if one.condition}
+        return [name for name in self.runs.conditions if name in found]
+
+    @property
+    def tested(self) -> list[Judged]:
+        """Claims that the runs can test for some condition."""
+        return [one for one in by_claim(self.verdicts) if one.tested]
+
+    @property
+    def untested(self) -> list[Judged]:
+        """Claims that nobody can test with these runs."""
+        return [one for one in by_claim(self.verdicts) if not one.tested]
+
+    def isolating(self) -> Callable[[Any], Any]:
+        """Return what sets the names of these runs apart in a text; see `dropdiag.pages.isolating`."""
+        layers = (str(site["layer"]) for run in self.runs for site in run.meta["layers"])
+        return isolating({*self.runs.conditions, *layers, *(run.name for run in self.runs)})
 
 
 def gather(
@@ -110,7 +144,7 @@ def gather(
     """
     options = _options(claims)
     with warned() as said:
-        runs, comparison, uncompared = _compared(what, baseline, layers)
+        runs, comparison, uncompared = _compared(what, baseline, layers, options.get("alpha"))
         content = Content(runs, _baseline(runs, comparison, baseline), uncompared=uncompared)
         content.figures["effects"] = None
         keep = _keep(runs, layers)
@@ -127,7 +161,9 @@ def gather(
     return content
 
 
-def _compared(what: Any, baseline: str | None, layers: Sequence[str] | None) -> tuple[Runs, Any, str]:
+def _compared(
+    what: Any, baseline: str | None, layers: Sequence[str] | None, alpha: float | None
+) -> tuple[Runs, Any, str]:
     """Return the runs, their comparison where there is one, and why there is none."""
     if not isinstance(what, (Run, Runs)):
         if not all(hasattr(what, name) for name in ("runs", "table", "claims")):
@@ -144,7 +180,9 @@ def _compared(what: Any, baseline: str | None, layers: Sequence[str] | None) -> 
 
     try:
         # the verdicts and the table of the gradient flow are this comparison's: nothing is computed twice
-        return runs, compare(runs, baseline=baseline, layers=layers), ""
+        if alpha is None:
+            return runs, compare(runs, baseline=baseline, layers=layers), ""
+        return runs, compare(runs, baseline=baseline, layers=layers, alpha=alpha), ""
     except DropdiagError as error:
         # what was asked for cannot be met; where only a baseline is missing, the rest of the page is right without
         if isinstance(error, ArgumentError) and not isinstance(error, BaselineError):
@@ -201,9 +239,9 @@ def _comparison(content: Content, comparison: Any, options: Mapping[str, Any]) -
             raise
         content.problems.append(f"The claims could not be judged: {error}")
     if claims is not None:
-        scales = dict(zip(comparison.table["measure"], comparison.table["scale"], strict=True))
-        content.verdicts = verdicts(claims, scales, float(options.get("alpha", ALPHA)))
-    content.headlines = headlines(comparison.table, claims)
+        content.alpha, content.headline = claims.alpha, f"{claims.headline}."
+        content.verdicts = verdicts(claims)
+    content.cards = cards(comparison.table, claims, comparison.conditions)
 
 
 def _read(content: Content, keep: Keep, comparison: Any, cache: RunCache | None) -> dict[tuple[str, str], float]:
@@ -215,6 +253,8 @@ def _read(content: Content, keep: Keep, comparison: Any, cache: RunCache | None)
     scalars = Scalars(runs, quantities)
     given = Material(runs, comparison, content.baseline, keep, quantities, scalars, distributions, content.blob)
     found = diagnostics(given)
+    content.outcomes = outcomes(scalars, runs)
+    content.problems += not_finite(given)
     content.diagnostics = [one for one in found if one.shown]
     content.absent = [f"{one.section.title}: {one.reason or 'nothing was recorded'}." for one in found
                       if not one.shown and (one.reason or one.section not in (OTHER_SCALARS, DROPOUTS))]  # fmt: skip
@@ -222,10 +262,9 @@ def _read(content: Content, keep: Keep, comparison: Any, cache: RunCache | None)
         "baseline": content.baseline,
         "titles": _titles(runs),
         "ordered": all(run.meta.get("order") for run in runs),
-        "conditions": [{"name": name, "dash": dashes(i), "runs": sum(run.condition == name for run in runs)}
-                       for i, name in enumerate(runs.conditions)],
-        "runs": [{"name": run.name, "condition": runs.conditions.index(run.condition),
-                  "seed": in_javascript(run.seed)}
+        "conditions": [{"name": name, **look, "runs": sum(run.condition == name for run in runs)}
+                       for name, look in zip(runs.conditions, appearances(runs.conditions), strict=True)],
+        "runs": [{"name": run.name, "condition": runs.conditions.index(run.condition), "seed": in_javascript(run.seed)}
                  for run in runs],
         "sections": {one.section.name: one.figure for one in content.diagnostics if one.figure},
     }  # fmt: skip
@@ -236,9 +275,3 @@ def _titles(runs: Runs) -> dict[str, str]:
     """Return the short titles of the layers that have one."""
     made = short(dict.fromkeys(str(row["layer"]) for run in runs for row in run.meta["layers"]), TITLE)
     return {name: title for name, title in made.items() if title != name}
-
-
-def dashes(i: int) -> str:
-    """Return the line of the i-th condition as ``plots.style`` has it, as an SVG dash array for a 2 px line."""
-    line = LINES[i % len(LINES)]
-    return "" if isinstance(line, str) else " ".join(format(2.0 * length, "g") for length in line[1])

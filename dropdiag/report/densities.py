@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from dropdiag.analysis.recordings import Recording, Site
 from dropdiag.histograms.histogram import Histogram
 from dropdiag.report.binary import Blob
-from dropdiag.report.series import Series
+from dropdiag.report.series import Series, interpolated
 from dropdiag.store.histogram_rows import Key
 from dropdiag.store.reader import Runs
 
@@ -106,26 +106,33 @@ class Plan:
         """Take the density at each site and step of one run, and the numbers of each."""
         place, sites = ({one: i for i, one in enumerate(many)} for many in (steps, self.sites))
         shape = len(self.sites), len(steps)
-        density = np.full((*shape, self.bins), np.nan, np.float32)
+        density, lost = np.full((*shape, self.bins), np.nan, np.float32), np.full(shape, np.nan)
         numbers, outside = {name: np.full(shape, np.nan) for name in self.through}, 0.0
         grids = [np.linspace(low, high, self.bins + 1) for low, high in self.edges]
         for step, site, histogram in rows:
             # runs that train may have gained steps and layers since the plan was made
-            if site in sites and step in place and histogram.n_finite:
-                at = sites[site], place[step]
+            if site not in sites or step not in place:
+                continue
+            at = sites[site], place[step]
+            lost[at] = not_finite(histogram)
+            if histogram.n_finite:
                 grid = grids[at[0]]
                 density[at] = made = histogram.density(grid)
                 outside = max(outside, float(1.0 - made.sum() * (grid[1] - grid[0])))
                 for name, measure in self.through.items():
                     numbers[name][at] = measure(histogram)
-        return Taken(density, numbers, outside)
+        return Taken(density, lost, numbers, outside)
 
 
 @dataclass(frozen=True)
 class Taken:
-    """What is shown of one run: densities of shape (sites, steps, bins), NaN where there is none, and numbers."""
+    """What is shown of one run: densities of shape (sites, steps, bins), NaN where there is none, and numbers.
+
+    ``lost`` has the share of values that are not finite, which a density leaves out.
+    """
 
     density: NDArray[np.float32]
+    lost: Floats
     numbers: dict[str, Floats]
     outside: float
 
@@ -155,6 +162,11 @@ class Densities:
         Each run at the last step that is shown of it.
     last_steps : list of int
         That step; -1 for a run that does not hold the quantity.
+    lost : ndarray of float64, shape (sites, all steps)
+        Share of values that are not finite (NaN, infinite), mean over the runs that hold any value; NaN for
+        none.
+    last_lost : ndarray of float64, shape (sites, runs)
+        The same of each run at the last step that is shown of it.
     outside : float
         Largest share of values of any site and step that lies outside the edges.
     """
@@ -172,7 +184,10 @@ class Densities:
         self.n = np.zeros((sites, len(places)), np.int64)
         self._mean, self._squares = (np.zeros((sites, len(places), plan.bins)) for _ in range(2))
         self.last, self.last_steps = np.full((sites, many, plan.bins), np.nan), [-1] * many
+        self._lost, self._held = (np.zeros((sites, len(places))) for _ in range(2))
+        self.last_lost = np.full((sites, many), np.nan)
         self._numbers = {name: np.full((sites, many, len(self._every)), np.nan) for name in plan.through}
+        self._recorded = np.zeros((many, len(self._every)), np.bool_)
         self.outside = 0.0
 
     def shown(self, label: str) -> list[int]:
@@ -185,8 +200,13 @@ class Densities:
         steps, number, condition = self.shown(label), self._number[label], self._runs[label].condition
         self.last_steps[number], self.last[:, number] = steps[-1], taken.density[:, -1]
         self.outside = max(self.outside, taken.outside)
-        self._update([self._column[condition, step] for step in steps], taken.density.astype(np.float64))
+        columns = [self._column[condition, step] for step in steps]
+        self._update(columns, taken.density.astype(np.float64))
+        self._lost[:, columns] += np.nan_to_num(taken.lost)
+        self._held[:, columns] += ~np.isnan(taken.lost)
+        self.last_lost[:, number] = taken.lost[:, -1]
         at = np.searchsorted(self._every, steps)
+        self._recorded[number, at] = True
         for name, values in taken.numbers.items():
             self._numbers[name][:, number, at] = values
 
@@ -214,7 +234,23 @@ class Densities:
     def measures(self) -> dict[str, Series]:
         """The plan's numbers of each run through training."""
         steps = np.asarray(self._every, dtype=np.float64)
-        return {name: Series(self.sites, steps, values, self.phase) for name, values in self._numbers.items()}
+        return {name: Series(self.sites, steps, interpolated(values, self._recorded, steps), self.phase)
+                for name, values in self._numbers.items()}  # fmt: skip
+
+    @property
+    def lost(self) -> Floats:
+        """Share of values that are not finite, mean over runs, shape (sites, all steps); NaN where there is no run."""
+        return self._lost / np.where(self._held > 0, self._held, np.nan)
+
+    def losses(self) -> list[tuple[str, Site, float]]:
+        """Return for each condition and site with values that are not finite their largest share at any shown step."""
+        found, first = [], 0
+        for name, steps in self.plan.steps.items():
+            shares = np.nan_to_num(self.lost[:, first : first + len(steps)])
+            first += len(steps)
+            worst = shares.max(axis=1, initial=0.0)
+            found += [(name, self.sites[i], float(worst[i])) for i in np.flatnonzero(worst > 0.0)]
+        return found
 
     @cached_property
     def table(self) -> pd.DataFrame:
@@ -246,7 +282,14 @@ class Densities:
                                                ("last", "height", self.last, 65_535, "u2")):  # fmt: skip
             whole, unit = _scaled(values, top)
             head |= {name: blob.add(whole, kind), scale: blob.add(unit, "f4")}
+        if (self._lost > 0.0).any():
+            head |= {"lost": blob.add(self.lost, "f4"), "last_lost": blob.add(self.last_lost, "f4")}
         return head | {"last_steps": self.last_steps}
+
+
+def not_finite(histogram: Histogram) -> float:
+    """Share of values that are NaN or infinite; NaN of no value at all."""
+    return 1.0 - histogram.n_finite / histogram.n if histogram.n else float("nan")
 
 
 def _scaled(values: Floats, top: int) -> tuple[NDArray[np.int64], Floats]:

@@ -16,12 +16,14 @@ from dropdiag.analysis import dropouts as dropout_sites
 from dropdiag.analysis.compare.measures import COUNTERS
 from dropdiag.analysis.seeds import over_seeds
 from dropdiag.errors import DropdiagError, NotRecordedError
-from dropdiag.formatting import words
+from dropdiag.formatting import site as site_name
+from dropdiag.formatting import typeset, words
 from dropdiag.histograms.histogram import Histogram
 from dropdiag.report import cells, flows
 from dropdiag.report.binary import Blob
 from dropdiag.report.cells import Table, integers, numbers, texts, with_interval
 from dropdiag.report.densities import Densities
+from dropdiag.report.densities import not_finite as not_finite_share
 from dropdiag.report.distributions import Distributions, Measures
 from dropdiag.report.series import Scalars, Series, Track
 from dropdiag.store.reader import Runs
@@ -127,6 +129,28 @@ DROPOUTS: Final = Section("dropouts", "Dropouts", "dropout")
 OTHER_SCALARS: Final = Section("other_scalars", "Other measures of layers", "other")
 
 
+def not_finite(given: Material) -> list[str]:
+    """Say of which distributions a part is missing, because it is not finite: a curve of the rest alone hides it."""
+    said = []
+    for quantity in given.distributions.quantities:
+        try:
+            made = given.distributions.of(quantity)
+        except DropdiagError:
+            continue  # the section says why it is not shown
+        losses: dict[str, list[tuple[float, str]]] = {}
+        for condition, site, share in made.losses():
+            losses.setdefault(condition, []).append((share, site_name(*site)))
+        for condition, found in losses.items():
+            (share, layer), label = max(found), words(given.described(quantity).label)
+            others = len(found) - 1
+            more = f" (and some of {others} more layer{'s' if others > 1 else ''})" if others else ""
+            said.append(
+                f"{condition}: up to {typeset(100.0 * share)} % of the values of {label} of {layer}{more} are NaN or "
+                "infinite; curves and numbers are of the finite ones alone."
+            )
+    return said
+
+
 def _own_section(quantity: Quantity) -> Section:
     """Return the section of a distribution that no section of its own describes, as a user's own probe records it."""
     label, name = words(quantity.label), "distribution-" + re.sub(r"[^\w-]", "-", quantity.name)
@@ -182,6 +206,7 @@ def distribution(section: Section, given: Material, name: str) -> Diagnostic:
     figure = given.figure(made)
     if section.label:
         figure["density"]["label"] = section.label
+    columns = (*columns, LOST) if (frame["not_finite"] > 0.0).any() else columns
     return Diagnostic(section, figure, _table(f"{section.title} at the last step", frame, *columns))
 
 
@@ -280,7 +305,13 @@ def _share_table(given: Material, made: Densities | None) -> Table | None:
         lost = pd.MultiIndex.from_frame(made.table.loc[made.table["not_finite"] > 0, site])
         frame.loc[pd.MultiIndex.from_frame(frame[site]).isin(lost), names] = np.nan
     columns = [*(numbers(name.capitalize(), name) for name in names), SEEDS]
-    return _table("Saturation share at the last step", over_seeds(frame, SITE, names), *columns)
+    table = over_seeds(frame, SITE, names)
+    if made is not None and (made.table["not_finite"] > 0.0).any():
+        table = table.merge(
+            over_seeds(made.table, SITE, ["not_finite"]).drop(columns=["seeds", "missing"]), on=SITE, how="left"
+        )
+        columns.append(LOST)
+    return _table("Saturation share at the last step", table, *columns)
 
 
 def _areas(made: Densities, runs: Runs) -> list[list[list[float | None]]]:
@@ -320,19 +351,22 @@ def _mean_abs(histogram: Histogram) -> float:
 
 SPREAD: Final = {"standard deviation": Histogram.std}
 MOMENTS: Final = {"mean": Histogram.mean, "sd": Histogram.std}
+SIZE: Final[dict[str, Callable[[Histogram], float]]] = {"not_finite": not_finite_share, "n": lambda h: h.n}
+LOST: Final = numbers("Not finite", "not_finite", ".3g")
+"""Column of the share of values that are NaN or infinite, in tables of distributions that have any."""
 # "through" is taken of every histogram that is shown, so it must be cheap; "last" once a run and layer.
 MEASURES: Final = {
     "weight": Measures(
         {"excess kurtosis": Histogram.excess_kurtosis, **SPREAD},
-        {**MOMENTS, "excess_kurtosis": Histogram.excess_kurtosis, "peak_density": _peak, "n": lambda h: h.n},
+        {**MOMENTS, "excess_kurtosis": Histogram.excess_kurtosis, "peak_density": _peak, **SIZE},
     ),
     "node_correlation": Measures(
         {"mean |r|": _mean_abs, "sd of r": Histogram.std}, {"mean_abs_r": _mean_abs, "sd_r": Histogram.std},
         correlation.SUPPORT,
     ),
-    "net_value": Measures(SPREAD, {"not_finite": lambda h: h.n - h.n_finite}),
+    "net_value": Measures(SPREAD, {"not_finite": not_finite_share}),
 }  # fmt: skip
-OTHERS: Final = Measures({"mean": Histogram.mean, **SPREAD}, {**MOMENTS, "n": lambda h: h.n})
+OTHERS: Final = Measures({"mean": Histogram.mean, **SPREAD}, {**MOMENTS, **SIZE})
 # columns of the tables of "last"
 SHAPE: Final = (numbers("Mean", "mean", ".3g"), numbers("Standard deviation", "sd", ".3g"), SEEDS,
                 integers("Values", "n"))  # fmt: skip

@@ -14,16 +14,14 @@ from markupsafe import Markup
 
 from dropdiag.errors import ArgumentError
 from dropdiag.pages import template
-from dropdiag.plots.style import COLOURS
+from dropdiag.report.appearances import dark_palette, palette
 from dropdiag.report.binary import safe_json
 from dropdiag.report.data import Content, gather
-from dropdiag.report.verdicts import MARKS
 from dropdiag.store.files import put_in_place
 
-SCRIPTS: Final = ("vendor/d3.min.js", "vendor/plot.umd.min.js", "templates/data.js", "templates/chart.js",
-                  "templates/sections.js", "templates/effects.js", "templates/page.js")  # fmt: skip
-DARK: Final = ("#56A9E8", "#F08A3C", "#2DBE91", "#E39AC4", "#8CCFF5", "#F2BD4B", "#E8E8E8")
-"""The colours of `dropdiag.plots.style`, lighter, for a dark page."""
+SCRIPTS: Final = ("vendor/d3.min.js", "vendor/plot.umd.min.js", "templates/data.js", "templates/names.js",
+                  "templates/drawing.js", "templates/chart.js", "templates/sections.js", "templates/effects.js",
+                  "templates/page.js")  # fmt: skip
 TITLE: Final = "What the runs say"
 
 
@@ -103,9 +101,9 @@ def render(content: Content, *, title: str | None = None, live: int | None = Non
         content=content,
         title=title or TITLE,
         css=Markup(_text("templates/report.css")),  # noqa: S704
-        light=COLOURS,
-        dark=DARK,
-        marks=MARKS,
+        light=palette(),
+        dark=dark_palette(),
+        named=content.isolating(),
         policy=policy(connect=live is not None),
         scripts=scripts,
         meta=Markup(safe_json(content.figures)),  # noqa: S704 - safe_json leaves no sign that ends a script

@@ -7,14 +7,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from dropdiag.errors import NotRecordedError
-from dropdiag.formatting import moment, whole
-from dropdiag.report.cells import Table, integers, numbers, table, texts
+from dropdiag.formatting import whole
+from dropdiag.report.cells import Table, integers, numbers, table, texts, times
 from dropdiag.report.series import TIMES
 from dropdiag.store.reader import Runs
 
 RUNS: Final = (
     texts("Condition", "condition"), texts("Run", "name"), integers("Seed", "seed"), integers("Steps", "steps"),
-    texts("State", "state"), texts("Started", "created"), texts("Ended", "ended"), texts("Histograms", "every"),
+    texts("State", "state"), times("Started", "created"), times("Ended", "ended"), texts("Histograms", "every"),
     texts("Versions", "versions"),
 )  # fmt: skip
 COVERAGE: Final = (
@@ -40,7 +40,6 @@ def runs_table(runs: Runs) -> Table:
     for run in runs:
         versions = ", ".join(f"{name} {version}" for name, version in (run.meta.get("versions") or {}).items())
         own = {"condition": run.condition, "name": run.name, "seed": run.seed, "versions": versions}
-        own |= {key: moment(run.meta[key]) for key in ("created", "ended") if run.meta.get(key)}
         records.append({**run.meta, "state": run.meta.get("state") or "unknown", **own})
     return table("The runs", records, RUNS)
 

@@ -1,4 +1,4 @@
-"""All scalars of the runs, read once: over training in bins of steps, and each run's last values."""
+"""All scalars of the runs, read once: over training at common steps, and each run's last values."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from dropdiag.analysis.common_steps import at_common_steps, mean_steps
 from dropdiag.analysis.phases import common
 from dropdiag.analysis.training import step_bins
 from dropdiag.report.binary import Blob
@@ -41,7 +42,8 @@ class Series:
     steps : ndarray of float64, shape (bins,)
         Mean step of each bin.
     values : ndarray of float64, shape (sites, runs, bins)
-        NaN where there is none.
+        A run that was recorded at other steps is interpolated to these, between its first and its last. NaN where there
+        is none.
     phase : str
     log : bool
         Whether runs are averaged on the log scale.
@@ -75,6 +77,26 @@ class Series:
         }  # fmt: skip
 
 
+def interpolated(values: Floats, recorded: NDArray[np.bool_], steps: Floats, own: Floats | None = None) -> Floats:
+    """Bring runs to common steps, as `at_common_steps` does, and look only at those that need it.
+
+    Of a sweep nearly all runs are recorded at the same steps, or end early at them: a look costs a tenth.
+    """
+    valued = ~np.isnan(values)
+    if valued.all() and own is None:
+        return values
+    recorded = np.broadcast_to(recorded, values.shape)
+    first, last = valued.argmax(axis=-1), valued.shape[-1] - 1 - valued[..., ::-1].argmax(axis=-1)
+    wanted = valued.any(axis=-1) & (valued.sum(axis=-1) < last - first + 1)
+    if own is not None:
+        wanted |= (valued & (own != steps)).any(axis=-1)
+    if not wanted.any():
+        return values
+    found = values.copy()
+    found[wanted] = at_common_steps(values[wanted], recorded[wanted], steps, None if own is None else own[wanted])
+    return found
+
+
 class Track:
     """One scalar quantity in one phase, filled batch by batch.
 
@@ -94,7 +116,9 @@ class Track:
         most = min(BINS, max(FEWEST, CELLS // (len(sites) * len(labels))))
         self._bin = pd.factorize(step_bins(pd.Series(steps), most))[0]
         shape = len(sites), len(labels), int(self._bin.max()) + 1
-        self._sums, self._counts = np.zeros(shape), np.zeros(shape, np.int32)
+        self._common = mean_steps(steps, self._bin)
+        self._sums, self._steps, self._counts = np.zeros(shape), np.zeros(shape), np.zeros(shape, np.int32)
+        self._recorded = np.zeros(shape, np.bool_)
         self._dropped = np.zeros(len(sites), np.int64)
         self.last, self.last_steps = np.full(shape[:2], np.nan), np.full(shape[:2], -1, np.int64)
 
@@ -111,23 +135,43 @@ class Track:
         self.last[site, run], self.last_steps[site, run] = values, self._step[step]
         # what has no value, or no logarithm, is left out and counted, never taken for zero
         usable = np.isfinite(values) & ((values > 0.0) | (not self.log))
+        self._recorded[site, run, self._bin[step]] = True
         place = site[usable], run[usable], self._bin[step[usable]]
         np.add.at(self._sums, place, np.log(values[usable]) if self.log else values[usable])
+        np.add.at(self._steps, place, self._step[step[usable]])
         np.add.at(self._counts, place, 1)
         self._dropped += np.bincount(site[~usable], minlength=len(self.sites))
+
+    @property
+    def steps(self) -> Floats:
+        """The step that stands for each bin, shape (bins,)."""
+        return self._common
+
+    @property
+    def counts(self) -> NDArray[np.int32]:
+        """Usable values of each site, run and bin."""
+        return self._counts
+
+    @property
+    def means(self) -> Floats:
+        """Their mean (of a track on the log scale the geometric one), NaN where there is none."""
+        with np.errstate(invalid="ignore"):  # 0 / 0 where a run has no value in a bin
+            means = self._sums / self._counts
+        return np.exp(means) if self.log else means
 
     def series(self, keep: Callable[[str], bool] = lambda _: True, *, unit: str = "") -> Series | None:
         """Return the quantity over training at the layers that are wanted; None where it has no value there."""
         kept = [i for i, (layer, _) in enumerate(self.sites) if keep(layer)]
+        counts = self._counts[kept]
         with np.errstate(invalid="ignore"):  # 0 / 0 where a run has no value in a bin
-            means = self._sums[kept] / self._counts[kept]
+            means, own = self._sums[kept] / counts, self._steps[kept] / counts
+        means = interpolated(means, self._recorded[kept], self._common, np.where(counts > 0, own, self._common))
         filled = np.flatnonzero(~np.isnan(means).all(axis=(0, 1))) if kept else np.empty(0, np.int64)
         if not filled.size:
             return None
-        steps = np.bincount(self._bin, self._step) / np.bincount(self._bin)
         values = np.exp(means[..., filled]) if self.log else means[..., filled]
         dropped = int(self._dropped[kept].sum())
-        return Series([self.sites[i] for i in kept], steps[filled], values, self.phase, self.log, dropped, unit)
+        return Series([self.sites[i] for i in kept], self._common[filled], values, self.phase, self.log, dropped, unit)
 
     def last_rows(self, runs: Runs, keep: Callable[[str], bool]) -> pd.DataFrame:
         """Return the value at each run's last step, of the layers that are wanted: by condition, site, run.

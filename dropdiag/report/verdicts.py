@@ -1,20 +1,20 @@
-"""The top of a report: claims with their verdicts and what these rest on, each measure's effect in one line."""
+"""The claims of a report: their verdicts, the parts of each, and the numbers that these rest on."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-import numpy as np
 import pandas as pd
 
+from dropdiag.analysis.claims.claims import Claims
 from dropdiag.analysis.compare.measures import COUNTERS
-from dropdiag.formatting import LOG_RATIO, magnitude, minus, site, text, typeset, whole
-from dropdiag.report.cells import Cell, Table, effect, interval, number
+from dropdiag.formatting import LOG_RATIO, minus, site, text, whole
+from dropdiag.report.cells import ABSENT, Cell, Table, effect, interval, number
 from dropdiag.report.cells import text as cell
 
-MARKS: Final = {"supported": "✔", "contradicted": "✘", "undecided": "?"}
+MARKS: Final = {"supported": "✔", "contradicted": "✘", "in part": "◐", "undecided": "?", "not recorded": "–"}
 EFFECTS: Final = (
     "condition", "layer", "call", "measure", "quantity", "scale", "unit", "effect", "low", "high", "interval", "value",
     "baseline_value", "p", "p_attainable", "p_holm", "test", "n", "n_baseline", "paired", "note",
@@ -23,20 +23,33 @@ HEADS: Final = (
     "Layer", "Measure", "Effect [interval]", "Joint interval", "Threshold", "p", "p, Holm", "Attainable p", "Verdict",
 )  # fmt: skip
 SLOPE: Final = "_slope"
-HEADLINES: Final = {
-    "gradient_flow": "gradient flow",
-    "saturation_share": "saturation share",
-    "abs_correlation": "mean |r| of nodes",
-    "weight_excess_kurtosis": "excess kurtosis of weights",
-}
+UNDECIDED, NOT_RECORDED = "undecided", "not recorded"
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of a claim: what it says in short, its verdict, and the numbers of that verdict in words.
+
+    ``counts`` says whether the claim's verdict rests on it.
+    """
+
+    name: str
+    verdict: str
+    mark: str
+    look: str
+    provisional: bool
+    counts: bool
+    numbers: str
+    reason: str
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """One claim for one condition, and what decides it, over all layers and layer by layer.
+    """One claim for one condition, and what decides it: part by part, over all layers and layer by layer.
 
-    ``condition`` is empty where no condition plays the part that the claim speaks of. ``alone`` says that so few
-    seeds could give no p that decides: the interval alone does.
+    ``condition`` is empty where no condition plays the part that the claim speaks of. ``provisional`` says that so few
+    seeds leave the decision to Student's t. ``tested`` is False where nothing was recorded that
+    could decide. ``look`` is the page's class for it.
     """
 
     claim: str
@@ -45,68 +58,96 @@ class Verdict:
     baseline: str
     verdict: str
     mark: str
+    look: str
     reason: str
     n: str
     rule: str
     layers: Table
     anchor: str
-    alone: bool = False
+    parts: list[Part]
+    provisional: bool
+    tested: bool
 
 
 @dataclass(frozen=True)
-class Headline:
-    """An effect over all layers of one condition, in words."""
+class Judged:
+    """A claim with its verdicts, a condition each; ``why`` says why it cannot be tested, where no verdict is tested."""
 
-    condition: str
-    measure: str
-    effect: str
-    detail: str
+    claim: str
+    statement: str
+    rule: str
+    verdicts: list[Verdict]
+
+    @property
+    def tested(self) -> bool:
+        """Whether the runs could decide it for any condition."""
+        return any(one.tested for one in self.verdicts)
+
+    @property
+    def why(self) -> str:
+        """Reasons of its verdicts, each once."""
+        return " ".join(dict.fromkeys(one.reason for one in self.verdicts))
 
 
-def verdicts(claims: Any, scales: Mapping[str, str], alpha: float) -> list[Verdict]:
-    """Rows of ``Claims.table``, each with its parts of ``Claims.overall`` and ``Claims.layers``.
-
-    Parameters
-    ----------
-    claims : Claims
-    scales : mapping of str to str
-        Measure -> scale, as in the table of effects.
-    alpha : float
-        Greatest p of a verdict.
-    """
+def verdicts(claims: Claims) -> list[Verdict]:
+    """Rows of ``Claims.table``, each with its parts of ``Claims.parts`` and ``Claims.layers``."""
     made: list[Verdict] = []
     for row in claims.table.to_dict("records"):
-        claim, verdict = str(row["claim"]), str(row["verdict"])
-        overall, layers = (_parts(claims, claim, row["condition"], name) for name in ("overall", "layers"))
+        claim, verdict, condition = str(row["claim"]), str(row["verdict"]), row["condition"]
+        layers, parts = (_of(frame, claim, condition) for frame in (claims.layers, claims.parts))
+        own = [_part(part) for part in parts.to_dict("records")]
+        # a claim of which nothing was measured has no number that stands behind it
+        measured = any(part.verdict != NOT_RECORDED for part in own)
         made.append(Verdict(
-            claim, str(row["statement"]), text(row["condition"]), text(row["baseline"]), verdict,
-            MARKS.get(verdict, "?"), minus(str(row["reason"])), whole(row.get("n")),
-            minus(str(claims.rules.get(claim, ""))), _evidence(overall, layers, scales), f"claim-{len(made) + 1}",
-            verdict != "undecided" and _untestable(overall if len(overall) else layers, alpha),
+            claim, str(row["statement"]), text(condition), text(row["baseline"]), verdict, MARKS.get(verdict, "?"),
+            look(verdict, bool(row["provisional"])), minus(str(row["reason"])), whole(row["n"]),
+            minus(claims.rules[claim]), _evidence(parts[parts["effect"].notna()], layers), f"claim-{len(made) + 1}",
+            own, bool(row["provisional"]), bool(text(condition)) and measured,
         ))  # fmt: skip
     return made
 
 
-def _parts(claims: Any, claim: str, condition: Any, name: str) -> pd.DataFrame:
-    """Rows of ``Claims.layers`` or ``Claims.overall`` that belong to one claim and condition."""
-    frame = getattr(claims, name, None)
-    if frame is None or not len(frame):
-        return pd.DataFrame()
+def by_claim(made: Sequence[Verdict]) -> list[Judged]:
+    """Gather verdicts by claim, in the order in which the claims come."""
+    names = dict.fromkeys(one.claim for one in made)
+    groups = [[one for one in made if one.claim == name] for name in names]
+    return [Judged(own[0].claim, own[0].statement, own[0].rule, own) for own in groups]
+
+
+def look(verdict: str, provisional: bool) -> str:
+    """Return the classes that a page gives to a verdict: a provisional one never looks like a firm one."""
+    return verdict.replace(" ", "-") + (" provisional" if provisional else "")
+
+
+def _part(row: Mapping[Any, Any]) -> Part:
+    """Return one row of ``Claims.parts``, with what it has of effect, p and test in one line."""
+    verdict, ratio, provisional = str(row["verdict"]), row["scale"] == LOG_RATIO, bool(row["provisional"])
+    shown = effect(row, ratio=ratio)
+    told = [f"{row['measure']} {shown.shown}".replace("_", " ")] if shown is not ABSENT else []
+    told += (
+        [f"threshold {effect({'effect': row['threshold']}, ratio=ratio).shown}"] if told and row["threshold"] else []
+    )
+    for name, words in (("p_family", "p over the family"), ("p", "p"), ("p_attainable", "attainable p")):
+        value = number(row[name])
+        told += [f"{words} = {value.shown}"] if value is not ABSENT else []
+    told += [str(row["test"])] if row["test"] != "none" else []
+    runs = [whole(row[name]) for name in ("n", "n_baseline") if row[name]]
+    told += [f"n = {' and '.join(runs)}"] if runs else []
+    return Part(
+        str(row["part"]), verdict, MARKS.get(verdict, "?"), look(verdict, provisional), provisional,
+        bool(row["counts"]), ", ".join(told), minus(text(row["reason"])),
+    )  # fmt: skip
+
+
+def _of(frame: pd.DataFrame, claim: str, condition: Any) -> pd.DataFrame:
+    """Rows of one claim and condition."""
     own: pd.DataFrame = frame[(frame["claim"] == claim) & (frame["condition"] == condition)]
     return own
 
 
-def _evidence(overall: pd.DataFrame, layers: pd.DataFrame, scales: Mapping[str, str]) -> Table:
-    """Return the numbers of one verdict as a table: over all layers first.
-
-    Parameters
-    ----------
-    overall, layers : DataFrame
-        As `_parts` returns them.
-    scales : mapping of str to str
-        Measure -> scale. The numbers of a log ratio are shown as factors.
-    """
-    rows = [_row(row, scales) for frame in (overall, layers) for row in frame.to_dict("records")]
+def _evidence(parts: pd.DataFrame, layers: pd.DataFrame) -> Table:
+    """Return the numbers of one verdict as a table: over all layers first; those of a log ratio as factors."""
+    rows = [_row(row) for frame in (parts, layers) for row in frame.to_dict("records")]
     note = (
         "The joint interval holds for all layers together (Bonferroni); Holm’s p is over layers. What is taken over "
         "all layers is one number, which needs neither."
@@ -114,16 +155,13 @@ def _evidence(overall: pd.DataFrame, layers: pd.DataFrame, scales: Mapping[str, 
     return Table("Over all layers, and layer by layer", HEADS, rows, note if len(layers) else "")
 
 
-def _row(row: Mapping[Any, Any], scales: Mapping[str, str]) -> list[Cell]:
-    measure = str(row.get("measure") or "")
-    ratio = scales.get(measure) == LOG_RATIO
-    # one number over all layers is one test: a joint interval and Holm's p would correct for nothing
-    whole = not isinstance(row.get("layer"), str)
-    joint = interval(None if whole else row.get("joint_low"), row.get("joint_high"), ratio=ratio)
+def _row(row: Mapping[Any, Any]) -> list[Cell]:
+    measure, ratio = str(row["measure"]), row["scale"] == LOG_RATIO
+    joint = interval(row.get("joint_low"), row.get("joint_high"), ratio=ratio)
     return [
         cell(_place(row, measure)), cell(measure.replace("_", " ")), effect(row, ratio=ratio), joint,
-        effect({"effect": row.get("threshold")}, ratio=ratio), number(row.get("p")),
-        number(None if whole else row.get("p_holm")), number(row.get("p_attainable")), cell(row.get("verdict")),
+        effect({"effect": row["threshold"]}, ratio=ratio), number(row["p"]), number(row.get("p_holm")),
+        number(row["p_attainable"]), cell(row["verdict"]),
     ]  # fmt: skip
 
 
@@ -134,56 +172,6 @@ def _place(row: Mapping[Any, Any], measure: str) -> str:
     if ":" in measure:  # of a scalar, which belongs to the network
         return "network"
     return "slope over layers" if measure.endswith(SLOPE) else "mean over layers"
-
-
-def _untestable(parts: pd.DataFrame, alpha: float) -> bool:
-    """Whether the seeds can give no p of at most alpha in some part; a part without any p is not tested by one."""
-    return bool("p_attainable" in parts and (parts["p_attainable"].astype(float) > alpha).any())
-
-
-def headlines(table: pd.DataFrame, claims: Any = None) -> list[Headline]:
-    """Describe the main measures: the mean effect over layers and its range.
-
-    The mean is that of claims where they take one, with its interval: on the scale of the effect, so the geometric
-    mean of ratios.
-
-    Parameters
-    ----------
-    table : DataFrame
-        Of a comparison.
-    claims : Claims, optional
-    """
-    known = table[np.isfinite(table["effect"].astype(float))]
-    made: list[Headline] = []
-    for condition, rows in known.groupby("condition", sort=False):
-        for measure in HEADLINES:
-            part = rows[rows["measure"] == measure]
-            if len(part):
-                made.append(_headline(str(condition), measure, part, getattr(claims, "overall", None)))
-    return made
-
-
-def _headline(condition: str, measure: str, part: pd.DataFrame, overall: pd.DataFrame | None) -> Headline:
-    size = part["effect"].astype(float)
-    ratio = bool((part["scale"] == LOG_RATIO).all())
-    # the claims' own number has an interval; where they take none, the mean stands alone
-    over_all: Mapping[Any, Any] = {"effect": size.mean()}
-    if overall is not None and len(overall):
-        base = part["baseline"].iloc[0]
-        # claim (e) sets GAAF beside dropout: that is no effect against the baseline
-        same = overall[(overall["condition"] == condition) & (overall["measure"] == measure)
-                       & (overall["baseline"] == base)]  # fmt: skip
-        over_all = same.iloc[0].to_dict() if len(same) else over_all
-    least, most = (magnitude(value, ratio=ratio, form=typeset, sign=True) for value in (size.min(), size.max()))
-    low, high = part["low"].astype(float), part["high"].astype(float)
-    known = int((low.notna() & high.notna()).sum())
-    clear = int(((low > 0.0) | (high < 0.0)).sum())
-    layers = f"{len(part)} layer" + ("" if len(part) == 1 else "s")
-    detail = f"{'geometric mean' if ratio else 'mean'} over {layers}, from {least} to {most}"
-    told = f"; {clear} of {known} intervals {'lies' if clear == 1 else 'lie'} wholly on one side of no effect"
-    seeds = f"; n = {int(part['n'].min())} and {int(part['n_baseline'].min())}"
-    detail += (told if known else "; no interval with so few seeds") + seeds
-    return Headline(condition, HEADLINES[measure], effect(over_all, ratio=ratio).shown, detail)
 
 
 def effects(table: pd.DataFrame) -> dict[str, list[Any]]:

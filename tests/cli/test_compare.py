@@ -26,7 +26,7 @@ EFFECTS = pd.DataFrame([
            "high": np.nan, "p_holm": np.nan, "n_baseline": 4},
 ])  # fmt: skip
 CLAIMS = pd.DataFrame([{"claim": "c", "statement": "gradient flow is larger", "condition": "Dropout",
-                        "baseline": "No dropout", "verdict": "supported", "reason": "factor 3.4", "n": 5}])  # fmt: skip
+                        "baseline": "No dropout", "verdict": "supported", "provisional": False, "reason": "factor 3.4", "n": 5}])  # fmt: skip
 
 
 class StandIns:
@@ -42,7 +42,10 @@ class StandIns:
         self.asked.append(("compare", runs, options))
         if options["baseline"] == "wrong":
             raise ArgumentError("no condition 'wrong'; there are 'No dropout', 'Dropout'")
-        claims = SimpleNamespace(table=CLAIMS, layers=CLAIMS, overall=CLAIMS, rules={"c": "the rule"})
+        claims = SimpleNamespace(
+            table=CLAIMS, layers=CLAIMS, parts=CLAIMS, rules={"c": "the rule"}, alpha=0.05,
+            headline="'Dropout' compared with 'No dropout'",
+        )  # fmt: skip
         return SimpleNamespace(
             runs=self.runs, baseline="No dropout", conditions=("No dropout", "Dropout"), table=EFFECTS,
             unmatched=self.unmatched, problems=self.problems, claims=lambda **asked: self.asked.append(("claims", asked)) or claims,
@@ -126,7 +129,7 @@ def test_json(stand_ins):
     assert found["claims"][0]["verdict"] == "supported"
     assert found["effects"][0]["effect"] == 1.2345
     assert found["effects"][1]["low"] is None
-    assert found["claims_overall"][0]["claim"] == "c"
+    assert found["claims_by_part"][0]["claim"] == "c"
     assert found["rules"] == {"c": "the rule"}
     assert (found["report"], found["runs"]) == ("r.html", ["runs/a"])
 

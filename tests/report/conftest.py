@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -36,7 +37,9 @@ def page_file(runs: Runs, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def deep_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """50 layers, three conditions, 100 steps, one seed; made once for all workers."""
-    shared = tmp_path_factory.getbasetemp().parent
+    # without workers the folder above is that of all runs of the tests: a page of an earlier one would be taken
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
     file = shared / "deep.html"
     with FileLock(shared / "deep.lock"):
         if not file.exists():

@@ -9,17 +9,12 @@ import numpy as np
 import pandas as pd
 
 from dropdiag.analysis import gradient_flow, saturation
+from dropdiag.analysis.claims.claims import LAYERS, PARTS, TABLE, Claims
+from dropdiag.analysis.claims.roles import Roles
 from dropdiag.analysis.seeds import t_interval
 from dropdiag.store.reader import Runs
 
 RULES = {"c": "Supported where the interval of the log ratio lies above 0 in every layer."}
-
-
-@dataclass(frozen=True)
-class Claims:
-    table: pd.DataFrame
-    layers: pd.DataFrame
-    rules: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -32,7 +27,7 @@ class Comparison:
     problems: tuple[str, ...] = ()
 
     def claims(self, **_options: Any) -> Claims:
-        rows, layers = [], []
+        rows, parts, layers = [], [], []
         for condition, part in self.table[self.table["measure"] == "gradient_flow"].groupby("condition", sort=False):
             each = ["supported" if low > 0 else "contradicted" if high < 0 else "undecided"
                     for low, high in zip(part["low"], part["high"], strict=True)]  # fmt: skip
@@ -40,14 +35,18 @@ class Comparison:
             reason = (
                 f"The factor lies between {np.exp(part['effect'].min()):.2f} and {np.exp(part['effect'].max()):.2f}."
             )
-            rows.append(
-                ("c", "Gradient flow is larger.", condition, self.baseline, verdict, reason, int(part["n"].min()))
-            )
-            for row, own in zip(part.to_dict("records"), each, strict=True):
-                layers.append({"claim": "c", "condition": condition, "layer": row["layer"], "effect": row["effect"], "low": row["low"],
-                               "high": row["high"], "threshold": 0.0, "p": row["p"], "p_attainable": row["p_attainable"], "verdict": own})  # fmt: skip
-        heads = ["claim", "statement", "condition", "baseline", "verdict", "reason", "n"]
-        return Claims(pd.DataFrame(rows, columns=heads), pd.DataFrame(layers), RULES)
+            provisional = verdict != "undecided" and float(part["p_attainable"].max()) > 0.05
+            head = {"claim": "c", "statement": "Gradient flow is larger.", "condition": condition,
+                    "baseline": self.baseline, "provisional": provisional, "n": int(part["n"].min()),
+                    "part": "more gradient", "measure": "gradient_flow", "scale": "log ratio", "threshold": 0.0,
+                    "test": part["test"].iloc[0], "reason": reason}  # fmt: skip
+            rows.append(head | {"verdict": verdict})
+            means = part[["effect", "low", "high", "p", "p_attainable", "n_baseline"]].mean().to_dict()
+            parts.append(head | means | {"verdict": verdict, "counts": True, "p_family": means["p"]})
+            layers += [head | row | {"verdict": own} for row, own in zip(part.to_dict("records"), each, strict=True)]
+        table, parts_, layers_ = (pd.DataFrame(some, columns=columns) for some, columns in
+                                  ((rows, TABLE), (parts, PARTS), (layers, LAYERS)))  # fmt: skip
+        return Claims(table, parts_, layers_, RULES, Roles(None, (), ()), 0.05, f"compared with {self.baseline!r}")
 
 
 def comparison(runs: Runs, baseline: str | None = None, **options: Any) -> Comparison:

@@ -237,7 +237,7 @@ def test_verdicts_lead_to_their_reasons(visit, page_file):
         page.locator(".matrix a").first.click()
         assert page.evaluate("location.hash") == "#claim-1"
         page.locator("#claim-1 summary").click()
-        assert page.locator("#claim-1-table tbody tr").count() == 3
+        assert page.locator("#claim-1-table tbody tr").count() == 4  # three layers and their mean
 
 
 @pytest.mark.parametrize("size", ["desktop", "phone"])

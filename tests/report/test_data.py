@@ -12,6 +12,8 @@ import dropdiag as dd
 from dropdiag import analysis
 from dropdiag.analysis import correlation
 from dropdiag.analysis import gradient_flow as flow
+from dropdiag.analysis.claims.claims import LAYERS, PARTS, TABLE, Claims
+from dropdiag.analysis.claims.roles import Roles
 from dropdiag.errors import ArgumentError, NotRecordedError
 from dropdiag.report import data, series
 from dropdiag.report.binary import Blob, read
@@ -201,14 +203,14 @@ def test_claims_that_cannot_be_judged_are_a_problem(deep):
     made = comparison(deep)
     found = gather(Unjudged(made.runs, made.baseline, made.conditions, made.table))
     assert "The claims could not be judged: no claim applies" in found.problems
-    assert found.headlines
+    assert found.cards
 
 
 def test_headlines_say_the_geometric_mean_and_its_range(runs):
-    made = {(one.condition, one.measure): one for one in gather(comparison(runs)).headlines}
+    made = {(one.condition, one.measure): one for card in gather(comparison(runs)).cards for one in card.lines}
     ratios = flow.table(runs, conditions=["Dropout"])["ratio"]
     one = made["Dropout", "gradient flow"]
-    assert float(one.effect.removeprefix("×")) == pytest.approx(np.exp(np.log(ratios).mean()), rel=5e-3)
+    assert float(one.effect.split()[0].removeprefix("×")) == pytest.approx(np.exp(np.log(ratios).mean()), rel=5e-3)
     assert one.detail.startswith("geometric mean over 3 layers, from ×")
     assert one.detail.endswith("3 of 3 intervals lie wholly on one side of no effect; n = 3 and 3")
 
@@ -233,20 +235,22 @@ def test_options_of_claims_are_passed_on_and_unknown_ones_refused(runs):
     made = comparison(runs)
     gather(Asked(made.runs, made.baseline, made.conditions, made.table), claims={"gaaf": "GAAF"})
     assert taken == {"gaaf": "GAAF"}
-    with pytest.raises(ArgumentError, match="claims have no option 'gaff'; there are dropout, gaaf, scalar"):
+    with pytest.raises(ArgumentError, match="claims have no option 'gaff'; there are claims, dropout, gaaf, scalar"):
         gather(made, claims={"gaff": "GAAF"})
 
 
 def test_a_claim_that_no_condition_plays_has_no_condition():
-    columns = ["claim", "statement", "condition", "baseline", "verdict", "reason", "n"]
-    rows = [("c", "More.", "Dropout", "Base", "supported", "It is -0.5.", 3), ("e", "Alike.", None, np.nan, "undecided", "None.", 0)]  # fmt: skip
-    parts = {"claim": "c", "condition": "Dropout", "baseline": "Base", "measure": "gradient_flow", "effect": np.log(2.0), "low": 0.0, "high": np.log(4.0), "p_attainable": 0.25}  # fmt: skip
-    layers = pd.DataFrame([{**parts, "layer": "fc1", "call": 0, "p_holm": 0.75, "joint_low": np.log(0.5), "joint_high": np.log(8.0)}])  # fmt: skip
-    overall = pd.DataFrame([{**parts, "layer": None}])
-    claims = SimpleNamespace(table=pd.DataFrame(rows, columns=columns), layers=layers, overall=overall, rules={})
-    first, second = verdicts(claims, {"gradient_flow": "log ratio"}, 0.05)
+    rows = [("c", "More.", "Dropout", "Base", "supported", True, "It is -0.5.", 3), ("e", "Alike.", "", np.nan, "undecided", False, "None.", 0)]  # fmt: skip
+    part = {"claim": "c", "condition": "Dropout", "baseline": "Base", "measure": "gradient_flow", "scale": "log ratio", "verdict": "supported",
+            "effect": np.log(2.0), "low": 0.0, "high": np.log(4.0), "p_attainable": 0.25, "threshold": 0.0, "provisional": True, "counts": True,
+            "test": "sign flip", "n": 3, "n_baseline": 3}  # fmt: skip
+    layer = {**part, "layer": "fc1", "call": 0, "p_holm": 0.75, "joint_low": np.log(0.5), "joint_high": np.log(8.0)}
+    frames = [pd.DataFrame(some, columns=columns) for some, columns in (([dict(zip(TABLE, row, strict=True)) for row in rows], TABLE),
+                                                                        ([part], PARTS), ([layer], LAYERS))]  # fmt: skip
+    first, second = verdicts(Claims(*frames, {"c": "Rule.", "e": "Rule."}, Roles(None, (), ()), 0.05, ""))
     assert (second.condition, second.baseline) == ("", "")
-    assert (first.reason, first.alone) == ("It is −0.5.", True)
+    assert (first.reason, first.provisional, first.tested) == ("It is −0.5.", True, True)
+    assert (second.provisional, second.tested) == (False, False)
     shown = [[cell.shown for cell in row] for row in first.layers.rows]
     assert [row[0] for row in shown] == ["mean over layers", "fc1"]
     assert [row[2] for row in shown] == ["×2 [1, 4]"] * 2

@@ -15,8 +15,7 @@ import pandas as pd
 import pytest
 
 import dropdiag as dd
-from dropdiag.plots.style import COLOURS
-from dropdiag.report.page import DARK
+from dropdiag.report.appearances import dark_palette, palette
 from dropdiag.store.reader import load
 from tests.report.stand_in import Comparison, comparison
 from tests.synthetic import content, write
@@ -67,7 +66,7 @@ def hostile_file(hostile, tmp_path_factory):
 
 def test_names_are_text_and_never_markup(hostile_file):
     tags = Tags(hostile_file.read_text(encoding="utf-8"))
-    assert len(tags.scripts) == 9
+    assert len(tags.scripts) == 11
     assert not [tag for tag, _ in tags.found if tag == "img"]
     assert not [attrs for _, attrs in tags.found if any(name.startswith("on") for name in attrs)]
     figures = json.loads(tags.scripts[0])
@@ -81,7 +80,7 @@ def test_nothing_is_fetched_and_scripts_are_named_by_their_hash(page_file):
     policy = next(attrs["content"] for tag, attrs in tags.found if attrs.get("http-equiv"))
     assert policy.startswith("default-src 'none'; script-src 'sha256-")
     assert "connect-src 'none'" in policy
-    assert policy.count("sha256-") == 7
+    assert policy.count("sha256-") == 9
     assert "unsafe-inline" not in policy.split("style-src")[0]
 
 
@@ -159,9 +158,9 @@ def test_lines_stand_out_on_both_backgrounds():
         low, high = sorted([luminance(a), luminance(b)])
         return (high + 0.05) / (low + 0.05)
 
-    assert len(DARK) == len(COLOURS)
-    assert min(contrast(colour, "#14171a") for colour in DARK) >= 3
-    assert min(contrast(colour, "#ffffff") for colour in COLOURS[:3]) >= 3
+    assert len(dark_palette()) == len(palette())
+    assert min(contrast(colour, "#14171a") for colour in dark_palette()) >= 3
+    assert min(contrast(colour, "#ffffff") for colour in palette()[:3]) >= 3
 
 
 def test_tables_hold_full_values_beside_rounded_ones(page_file):

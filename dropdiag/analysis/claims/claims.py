@@ -35,6 +35,8 @@ LAYERS: Final = [
     "claim", "statement", "condition", "baseline", "part", "layer", "call", "joint_low", "joint_high", "p_holm",
     *NUMBERS,
 ]  # fmt: skip
+NAMED: Final = 4
+"""So many conditions are named one by one in the headline."""
 VALIDATION: Final = re.compile(r"(?<![a-z])(val|valid|validation|dev)(?![a-z])", re.IGNORECASE)
 """A scalar of images that were held out to choose by: what test images say is not chosen by them."""
 
@@ -274,8 +276,9 @@ def _numbers(question: Question, one: ClaimEffect | None, verdict: str) -> dict[
 
 def _headline(measurements: Measurements, found: Iterable[_Asked]) -> str:
     """Say who is compared with whom."""
-    others = ", ".join(map(repr, measurements.conditions[1:]))
-    said = f"{others} compared with {measurements.baseline!r}"
+    others = measurements.conditions[1:]
+    names = ", ".join(map(repr, others)) if len(others) <= NAMED else f"{len(others)} conditions"
+    said = f"{names} compared with {measurements.baseline!r}"
     pairs = dict.fromkeys((one.condition, one.baseline) for one in found if one.case and one.claim.of_gaaf)
     beside = [f"{one!r} with {other!r}" for one, other in pairs if other != measurements.baseline]
     return said + (f"; {', '.join(beside)}" if beside else "")

@@ -32,11 +32,6 @@ report.format = function (value) {
 /* Whole numbers, however large, with thin spaces between the thousands: steps. */
 report.whole = (value) => String(Math.round(value)).replace(/\B(?=(\d{3})+$)/g, "\u202f");
 
-report.siteName = (site) => (site[1] ? `${site[0]}, call ${site[1] + 1}` : site[0]);
-
-/* A short name, which no other layer of the page has. */
-report.siteTitle = (site) => report.siteName([report.meta.titles?.[site[0]] ?? site[0], site[1]]);
-
 report.nearest = function (sorted, wanted) {
   let best = -1;
   for (let i = 0; i < sorted.length; i++)
@@ -72,8 +67,7 @@ report.overTraining = function (series, site, c) {
       if (Number.isFinite(at(run, bin))) { own.x.push(series.steps[bin]); own.y.push(at(run, bin)); }
     return own;
   });
-  const most = Math.max(0, ...n);
-  return { x, y, low, high, n, pale: n.lastIndexOf(most) + 1, singles }; // from `pale` on fewer runs are averaged
+  return { x, y, low, high, n, of: singles.filter((one) => one.x.length).length, singles }; // `of` runs have it at all
 };
 
 /* Which places to draw: at the end of the slider (step null) each run's own last one; else the nearest of those at
@@ -102,6 +96,18 @@ report.atStep = function (series, site, c, step) {
   }
   const made = report.summary(own, series.log);
   return made.n ? { steps, runs: own, ...made } : null;
+};
+
+/* The share of values that are not finite, which a density leaves out: at a step, or of each run's last one. */
+report.lost = function (density, site, c, step) {
+  if (!density.lost) return 0;
+  if (step === null) {
+    const last = report.array(density.last_lost), runs = report.meta.runs.length;
+    return report.summary(report.members[c].map((run) => last[site * runs + run]), false).mean || 0;
+  }
+  const total = density.steps.reduce((sum, part) => sum + part.length, 0);
+  const first = density.steps.slice(0, c).reduce((sum, part) => sum + part.length, 0);
+  return report.array(density.lost)[site * total + first + report.nearest(density.steps[c], step)] || 0;
 };
 
 /* The density of one site and condition at a step, or at the end. */

@@ -24,9 +24,9 @@ report.allSteps = function () {
 
 report.controls = function () {
   const { element, state, meta } = report, host = document.getElementById("controls");
-  const changed = () => { report.redraw(); report.effectsTable?.(); };
+  const changed = () => { report.redraw(); report.effectsChanged?.(); };
   const boxes = meta.conditions.map((one, c) => {
-    const label = report.checkbox(`condition-${c}`, one.name, !state.hidden.has(one.name), (on) => { if (on) state.hidden.delete(one.name); else state.hidden.add(one.name); changed(); });
+    const label = report.checkbox(`condition-${c}`, report.nameOf(c), !state.hidden.has(one.name), (on) => { if (on) state.hidden.delete(one.name); else state.hidden.add(one.name); changed(); });
     label.insertBefore(report.swatch(c), label.lastChild);
     return label;
   });
@@ -77,7 +77,7 @@ report.build = async function (root = document) {
   clearInterval(report.playing);
   report.playing = null;
   report.groups = [];
-  report.effectsTable = null;
+  report.effectsChanged = null;
   report.steps = report.allSteps();
   for (const host of document.querySelectorAll("header .swatch")) report.paintSwatch(host, Number(host.dataset.condition));
   report.controls();
@@ -126,6 +126,9 @@ if (typeof DecompressionStream !== "undefined" && typeof Plot !== "undefined") r
 let resized = null;
 window.addEventListener("resize", () => { clearTimeout(resized); resized = setTimeout(() => { report.measureBar(); report.redraw(); }, 120); });
 window.addEventListener("beforeprint", () => {
-  for (const one of document.querySelectorAll("main details:not(.chooser)")) one.open = true;
+  // on paper the names of the lines must stand by the charts: there is nothing to hover
+  for (const host of document.querySelectorAll(".legend"))
+    host.replaceChildren(...report.shown().map((c) => report.element("span", { class: "condition" }, report.swatch(c), report.nameOf(c))));
+  for (const one of document.querySelectorAll("main details:not(.chooser):not(.untested)")) one.open = true;
   for (const figure of document.querySelectorAll(".chart")) figure.chart.draw();
 });

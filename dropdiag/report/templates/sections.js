@@ -15,7 +15,7 @@ report.whereWords = function (parts) {
   const known = parts.filter((one) => one.n.length), told = known.map(words);
   if (!known.length) return "nothing recorded";
   if (new Set(told).size === 1) return `at ${told[0]}`;
-  return known.map((one, i) => `${report.meta.conditions[one.c].name}: ${told[i]}`).join("; ");
+  return known.map((one, i) => `${report.nameOf(one.c)}: ${told[i]}`).join("; ");
 };
 
 /* All layers at the chosen step. */
@@ -37,13 +37,13 @@ report.profile = function (name, series, options) {
     parts.push({ c, steps, n: line.n });
   }
   const names = series.sites.map(report.siteName), few = names.length <= 6 && names.every((one) => one.length <= 18);
-  const plain = names.map((one) => one.replace(/\.(activation|linear)$/, "")), ticks = new Set(plain).size === names.length ? plain : names;
+  const plain = names.map((one) => one.replace(/\.(activation|linear)$/, "")), ticks = (new Set(plain).size === names.length ? plain : names).map(report.apart);
   const known = options.chance?.map((y, i) => [i + 1, y]).filter(([, y]) => Number.isFinite(y)) || [];
   return {
     lines, singles, dots: names.length, xLabel: report.meta.ordered === false ? "layer, as listed (no order of execution)" : "layer, in order of execution", yLabel: report.labelled(name, series.unit), yLog: state.log[options.section] === true,
     xDomain: [0.7, names.length + 0.3], xTicks: few ? names.map((_, i) => i + 1) : Math.min(names.length, 10),
     xTick: (i) => (Number.isInteger(i) && names[i - 1] !== undefined ? (few && names.length <= 4 ? ticks[i - 1] : String(i)) : ""),
-    xName: (i) => names[i - 1], nameOf: (i) => names[i - 1], xCsv: "layer_number", nameCsv: "layer",
+    xName: (i) => report.siteShown(series.sites[i - 1]), nameOf: (i) => names[i - 1], xCsv: "layer_number", nameCsv: "layer",
     sub: `${report.whereWords(parts)}${series.log ? "; geometric mean over seeds" : ""}`,
     reference: known.length ? { x: known.map(([x]) => x), y: known.map(([, y]) => y) } : undefined,
   };
@@ -61,13 +61,25 @@ report.curve = function (name, series, site, options) {
   return {
     lines, singles, at: options.at ? report.step() : undefined, xLabel: "training step", yLabel: report.labelled(name, series.unit), xCsv: "step",
     yLog: report.state.log[options.section] === true, xName: (x) => `step ${report.whole(x)}`,
-    sub: `${series.phase === "train" ? "in training" : series.phase === "eval" ? "on held-out data" : `phase ${series.phase}`}${lines.some((line) => line.pale < line.x.length) ? "; pale where some runs have ended" : ""}`,
+    sub: `${series.phase === "train" ? "in training" : series.phase === "eval" ? "on held-out data" : `phase ${series.phase}`}${report.howMany(lines)}`,
   };
+};
+
+/* Of how many runs the lines are: said once where that is the same for all; and where there are fewer. */
+report.howMany = function (lines) {
+  if (!lines.length) return "";
+  const most = lines.map((line) => line.of), same = new Set(most).size === 1;
+  const words = same ? most[0] : lines.length > 4 ? `${Math.min(...most)} to ${Math.max(...most)}` : lines.map((line) => `${report.nameOf(line.c)} ${line.of}`).join(", ");
+  const fewer = lines.some((line) => line.n.some((n) => n < line.of));
+  return `; n = ${words}${fewer ? ", pale and broken off where fewer runs have values" : ""}`;
 };
 
 report.distribution = function (part, site, section) {
   const { density } = part, lines = [], singles = [], parts = [];
+  const missing = [];
   for (const c of report.shown()) {
+    const lost = report.lost(density, site, c, report.state.at);
+    if (lost > 0) missing.push(`${report.nameOf(c)} ${report.format(100 * lost)} %`);
     const line = report.density(density, site, c, report.state.at);
     if (!line) continue;
     const top = line.x[line.y.indexOf(Math.max(...line.y))];
@@ -80,9 +92,9 @@ report.distribution = function (part, site, section) {
   const heights = lines.flatMap((line) => [...line.y, ...line.high.filter(Number.isFinite)]);
   const most = Math.max(...heights, Number.MIN_VALUE);
   return {
-    lines, singles, xLabel: report.words[density.quantity] || density.label || density.quantity, yLabel: "density", yLog: log,
+    lines, singles, xLabel: report.words[density.quantity] || density.label || density.quantity, yLabel: missing.length ? "density of the finite values" : "density", yLog: log,
     xDomain: density.edges[site], yDomain: log ? [most * 1e-5, most * 1.5] : [0, most * 1.05],
-    shade: part.areas?.[site], sub: report.whereWords(parts), xCsv: density.quantity,
+    shade: part.areas?.[site], sub: `${report.whereWords(parts)}${missing.length ? `; NaN or infinite: ${missing.join(", ")}` : ""}`, xCsv: density.quantity,
   };
 };
 
@@ -114,7 +126,7 @@ report.chooser = function (section, group, sites) {
         if (box.checked) now.add(JSON.stringify(site)); else now.delete(JSON.stringify(site));
         set([...now]);
       } });
-      return element("li", { hidden: !report.siteName(site).toLowerCase().includes(search.value.toLowerCase()) }, element("label", {}, box, element("span", {}, report.siteName(site))));
+      return element("li", { hidden: !report.siteName(site).toLowerCase().includes(search.value.toLowerCase()) }, element("label", {}, box, element("span", {}, report.siteShown(site))));
     }));
     told();
   };
@@ -141,7 +153,12 @@ report.buildSection = function (name, part) {
   const local = host.querySelector(".local"), profiles = host.querySelector(".profiles"), sitesHost = host.querySelector(".sites");
   local.hidden = false;
   local.append(report.checkbox(`${name}-log`, "log scale", state.log[name] === true, (on) => { state.log[name] = on; report.redraw(host); }));
+  const left = (several) => {
+    const dropped = several.reduce((sum, series) => sum + series.dropped, 0), logs = several.some((series) => series.log && series.dropped);
+    return dropped ? `${report.format(dropped)} values are left out: missing, infinite${logs ? ", or not above 0 where the mean is geometric" : ""}.` : "";
+  };
   if (name === "learning") {
+    host.querySelector(".remark").textContent = left(part.curves);
     for (const one of part.curves) new Chart(sitesHost, `${one.quantity}, ${{ train: "training", eval: "held out" }[one.phase] || one.phase}`, () => report.curve(one.quantity, one, 0, { section: name }));
     return;
   }
@@ -154,7 +171,7 @@ report.buildSection = function (name, part) {
   const draw = () => {
     sitesHost.replaceChildren();
     for (const i of report.chosen(group, sites)) {
-      const title = report.siteTitle(sites[i]), whole = report.siteName(sites[i]), view = state.view[name];
+      const title = report.siteTitle(sites[i]), whole = report.siteShown(sites[i]), view = state.view[name];
       if (view === "distribution") { new Chart(sitesHost, title, () => report.distribution(part, i, name), whole); continue; }
       const series = part.measures[view], at = series.sites.findIndex((site) => site[0] === sites[i][0] && site[1] === sites[i][1]);
       if (at >= 0) new Chart(sitesHost, `${title}: ${view}`, () => report.curve(view, series, at, { section: name, at: true }), whole);
@@ -170,10 +187,8 @@ report.buildSection = function (name, part) {
   const remarks = [];
   if (density?.left_out) remarks.push(`${report.format(density.left_out)} recorded steps are left out of the slider, evenly, to keep the page small.`);
   if (density && density.outside > 0.0005) remarks.push(`Up to ${report.format(100 * density.outside)} % of the values of a layer and step lie beyond the ends of its axis.`);
-  const dropped = measures.reduce((sum, [, series]) => sum + series.dropped, 0);
-  const logs = measures.some(([, series]) => series.log && series.dropped);
-  if (dropped) remarks.push(`${report.format(dropped)} values are left out: missing, infinite${logs ? ", or not above 0 where the mean is geometric" : ""}.`);
-  host.querySelector(".remark").textContent = remarks.join(" ");
+  remarks.push(left(measures.map(([, series]) => series)));
+  host.querySelector(".remark").textContent = remarks.filter(Boolean).join(" ");
   report.groups.push({ group, refresh: () => { chooser.refill(); draw(); } });
   draw();
 };

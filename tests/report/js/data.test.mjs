@@ -37,12 +37,6 @@ test("numbers are written with true minus signs, short exponents and thin spaces
   assert.equal(whole(12), "12");
 });
 
-test("a site is named by its layer, and by its call where that is not the first", () => {
-  const { siteName } = load();
-  assert.equal(siteName(["fc1", 0]), "fc1");
-  assert.equal(siteName(["rnn", 2]), "rnn, call 3");
-});
-
 test("the nearest of some steps; of equally near ones the first", () => {
   const { nearest } = load();
   assert.equal(nearest([1, 5, 9], 6), 1);
@@ -60,14 +54,14 @@ test("a mean over seeds leaves out what is missing, and says of how many it is",
   close([summary([1, 4], true).mean], [2]); // on the log scale the mean is the geometric one
 });
 
-test("a series over training: means by bin, gaps left out, pale where runs have ended", async () => {
+test("a series over training: means by bin, gaps left out, and of how many of the runs that have it", async () => {
   const values = [1, 2, NaN, /* b0 */ 10, NaN, NaN, /* a1 */ 3, 4, 8];
   const [report, series] = await loaded((pack) => ({ sites: [["fc1", 0]], steps: [1, 2, 3], log: false, values: pack.add(values, "f4") }));
   const made = report.overTraining(series, 0, 0);
   assert.deepEqual(plain(made.x), [1, 2, 3]);
   close(made.y, [2, 3, 8]);
   assert.deepEqual(plain(made.n), [2, 2, 1]);
-  assert.equal(made.pale, 2, "from the third point on one of two runs is left");
+  assert.equal(made.of, 2, "two runs have it: at the third point one of them is left");
   assert.deepEqual(plain(made.singles.map((one) => one.x)), [[1, 2], [1, 2, 3]]);
   assert.deepEqual(plain(report.overTraining(series, 0, 1).x), [1]);
 });
@@ -101,6 +95,13 @@ test("a density at a step is its share of the curve's peak, with a band where th
   close(at.high, [0.9, 0.4]);
   assert.deepEqual(plain(at.singles.map((one) => one.run)), [2], "only the run whose last step is drawn");
   close(report.density(density, 0, 1, 100).y, [0.5, 0.5]);
+});
+
+test("the share of values that are not finite, at a step and at the end", async () => {
+  const [report, density] = await loaded((pack) => ({ ...packed(pack), lost: pack.add([0.25, 0.5, 0], "f4"), last_lost: pack.add([0.5, 0, NaN], "f4") }));
+  assert.deepEqual([report.lost(density, 0, 0, 2), report.lost(density, 0, 0, 9), report.lost(density, 0, 1, 1)], [0.25, 0.5, 0]);
+  assert.equal(report.lost(density, 0, 0, null), 0.5, "of the run that has values");
+  assert.equal(report.lost({ ...density, lost: undefined }, 0, 0, 2), 0);
 });
 
 test("a density at the end is the mean of each run's own last one", async () => {

@@ -7,7 +7,7 @@ import { readFileSync } from "node:fs";
 import vm from "node:vm";
 
 const TEMPLATES = new URL("../../../dropdiag/report/templates/", import.meta.url);
-export const SCRIPTS = ["data.js", "chart.js", "sections.js", "effects.js", "page.js"];
+export const SCRIPTS = ["data.js", "names.js", "drawing.js", "chart.js", "sections.js", "effects.js", "page.js"];
 export const source = (name) => readFileSync(new URL(name, TEMPLATES), "utf8");
 
 class Element {
@@ -36,7 +36,7 @@ export function load() {
     DecompressionStream, URL, setTimeout, clearTimeout, setInterval, clearInterval,
   });
   for (const name of SCRIPTS) vm.runInContext(source(name), context, { filename: name });
-  return vm.runInContext("report", context);
+  return Object.assign(vm.runInContext("report", context), { document });
 }
 
 export const plain = (value) => structuredClone(value);

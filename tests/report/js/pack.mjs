@@ -19,6 +19,6 @@ export class Pack {
 /* Two conditions: A has runs 0 and 2, B has run 1. */
 export const META = {
   baseline: "A", effects: null, sections: {},
-  conditions: [{ name: "A", dash: "", runs: 2 }, { name: "B", dash: "4 2", runs: 1 }],
+  conditions: [{ name: "A", colour: 0, dash: "", symbol: "circle", runs: 2 }, { name: "B", colour: 1, dash: "4 2", symbol: "square", runs: 1 }],
   runs: [{ name: "a0", condition: 0, seed: 0 }, { name: "b0", condition: 1, seed: 0 }, { name: "a1", condition: 0, seed: 1 }],
 };

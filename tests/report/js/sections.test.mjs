@@ -44,9 +44,41 @@ test("single seeds are drawn when they are asked for", async () => {
 test("a curve names its phase and unit", async () => {
   const [report, made] = await loaded(series);
   const spec = report.curve("rank", made, 0, { section: "x", at: true });
-  assert.deepEqual([spec.yLabel, spec.sub, spec.at], ["rank, nodes", "on held-out data", 3]);
+  assert.deepEqual([spec.yLabel, spec.sub, spec.at], ["rank, nodes", "on held-out data; n = A 2, B 1", 3]);
   assert.equal(report.curve("loss", { ...made, phase: "train", unit: "" }, 0, {}).yLabel, "loss");
-  assert.equal(report.curve("loss", { ...made, phase: "validation" }, 0, {}).sub, "phase validation");
+  assert.equal(report.curve("loss", { ...made, phase: "validation" }, 0, {}).sub, "phase validation; n = A 2, B 1");
+});
+
+test("of how many runs lines are is said, and where there are fewer", () => {
+  const report = load();
+  report.meta = META;
+  assert.equal(report.howMany([{ c: 0, of: 3, n: [3, 3] }, { c: 1, of: 3, n: [3] }]), "; n = 3");
+  assert.equal(report.howMany([{ c: 0, of: 3, n: [2, 3] }]), "; n = 3, pale and broken off where fewer runs have values");
+  assert.equal(report.howMany([0, 1, 0, 1, 0].map((c, i) => ({ c, of: i + 1, n: [i + 1] }))), "; n = 1 to 5");
+  assert.equal(report.howMany([]), "");
+});
+
+test("what is left out of learning curves is told too", async () => {
+  const [report] = await loaded(() => null);
+  const remark = report.element("p"), other = report.element("div");
+  const host = { dataset: { group: "" }, querySelector: (name) => (name === ".remark" ? remark : other) };
+  const { getElementById } = report.document;
+  report.document.getElementById = () => host;
+  report.Chart = class {};
+  report.buildSection("learning", { curves: [{ quantity: "loss", phase: "train", dropped: 3 }, { quantity: "loss", phase: "eval", dropped: 4 }] });
+  report.document.getElementById = getElementById;
+  assert.equal(remark.textContent, "7 values are left out: missing, infinite.");
+});
+
+test("a distribution says what part of its values is not finite", async () => {
+  const [report, part] = await loaded((pack) => ({ density: {
+    quantity: "net_value", phase: "train", bins: 2, sites: [["fc1", 0]], edges: [[0, 1]], steps: [[1], [1]], last_steps: [1, 1, 1],
+    n: pack.add([2, 0], "u2"), mean: pack.add([9, 65535, 0, 0], "u2"), peak: pack.add([1, NaN], "f4"), sd: pack.add([0, 0, 0, 0], "u1"), most: pack.add([0, 0], "f4"),
+    last: pack.add([0, 65535, 0, 0, 0, 65535], "u2"), height: pack.add([1, NaN, 1], "f4"), lost: pack.add([0.5, 1], "f4"), last_lost: pack.add([0.25, 1, 0.75], "f4"),
+  } }));
+  const spec = report.distribution(part, 0, "net_values");
+  assert.deepEqual([spec.lines.length, spec.yLabel], [1, "density of the finite values"], "of B no value is finite, so it has no curve");
+  assert.equal(spec.sub, "at step 1, n = 2; NaN or infinite: A 50 %, B 100 %");
 });
 
 test("where numbers are from is said once if it is the same for all", () => {
