@@ -210,6 +210,16 @@ def test_parts_that_are_called_alone_have_no_known_items(tmp_path):
     assert dd.load(tmp_path / "run").select("node_correlation_items")["value"].isna().all()
 
 
+def test_compiled_models_count_theirs(tmp_path):
+    net = nn.Sequential(nn.Linear(D, 5), nn.Tanh()).eval()
+    compiled = torch.compile(net, backend="eager")
+    with dd.Recorder(net, tmp_path / "run", strict=True) as rec, rec.evaluation(), torch.no_grad():
+        for n in (6, 6, 3):  # of another size: another graph
+            compiled(torch.randn(n, T, D))
+    frame = dd.load(tmp_path / "run").select(["node_correlation_samples", "node_correlation_items"])
+    assert frame["value"].tolist() == [15 * T, 15]
+
+
 def test_training_steps_count_theirs(tmp_path):
     net = nn.Sequential(nn.Conv1d(3, 4, 3), nn.Tanh(), nn.Flatten(), nn.Linear(32, 2))
     with dd.Recorder(net, tmp_path / "run", probes=["training_node_correlation"], every=1) as rec:
