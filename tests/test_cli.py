@@ -165,7 +165,7 @@ def test_coverage_shows_every_site_of_a_run(tmp_path):
     code, said, _ = call("coverage", tmp_path / "run", "--json")
     rows = {row["layer"]: row for row in json.loads(said)}
     assert rows["1"]["fired"] == 2
-    code, _, error = call("coverage", tmp_path)
+    code, _, error = call("coverage", tmp_path / "none")
     assert code == 2
     assert "is not a run" in error
 

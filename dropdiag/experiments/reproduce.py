@@ -188,4 +188,4 @@ def finished(plan: Plan, names: Sequence[str], failed: Mapping[str, str]) -> Run
         raise RunError(f"every run failed, so there is nothing to draw ({reasons})")
     # As they are to be drawn, not as they were trained: colours and baselines go by the first condition.
     jobs.sort(key=lambda job: (names.index(job.settings.condition), job.settings.seed))
-    return load([job.path for job in jobs])
+    return Runs(load([job.path for job in jobs]), ordered=True)

@@ -12,6 +12,7 @@ from typing import Any, Final
 import pandas as pd
 
 from dropdiag.analysis import correlation, gradient_flow, learning, net_variance, saturation, weights
+from dropdiag.analysis.baseline import baseline_of
 from dropdiag.analysis.seeds import t_interval
 from dropdiag.analysis.select import GROUP, scalars
 from dropdiag.experiments.experiment import Layers
@@ -29,7 +30,7 @@ def gradient_flow_table(runs: Runs, layers: Layers, wanted: str, *, over_shared_
     runs : Runs
     layers : Layers
     wanted : str
-        The baseline. If no run has this condition, ratios are to the first condition there is.
+        The baseline. If no run has this condition, it is what `dropdiag.compare` takes.
     over_shared_steps : bool
         Add common_ratio, common_ratio_low, common_ratio_high: the ratio over the first common_steps, which all
         runs of the two conditions have.
@@ -41,7 +42,7 @@ def gradient_flow_table(runs: Runs, layers: Layers, wanted: str, *, over_shared_
         nodes, steps and seeds; loss units per net-value unit), gradient_flow_sd (over seeds), ratio
         (geometric mean over paired seeds), ratio_low, ratio_high (95 % interval), pairs, seeds, missing.
     """
-    baseline = wanted if wanted in runs.conditions else None
+    baseline = wanted if wanted in runs.conditions else baseline_of(runs)
     frame = gradient_flow.table(runs, layers=list(layers.activations), baseline=baseline)
     if over_shared_steps:
         frame = frame.merge(_over_shared_steps(runs, list(layers.activations), baseline), on=GROUP, how="left")
@@ -49,11 +50,11 @@ def gradient_flow_table(runs: Runs, layers: Layers, wanted: str, *, over_shared_
     return _ordered(frame, layers.activations)
 
 
-def _over_shared_steps(runs: Runs, layers: list[str], baseline: str | None) -> pd.DataFrame:
+def _over_shared_steps(runs: Runs, layers: list[str], baseline: str) -> pd.DataFrame:
     """Return each condition's ratio to the baseline over the steps that all runs of the two have."""
     parts = []
     for name in runs.conditions:
-        pair = [name, runs.conditions[0] if baseline is None else baseline]
+        pair = [name, baseline]
         last = gradient_flow.shared_steps(runs, pair)
         part = gradient_flow.table(runs, layers=layers, conditions=[name], baseline=pair[1], until=last)
         steps = int(part["steps"].max()) if last is None else last

@@ -11,7 +11,7 @@ from dropdiag.experiments.mnist.experiment import MNIST
 from dropdiag.experiments.mnist.network import CONDITIONS
 from dropdiag.experiments.mnist.train import MnistSettings, train
 from dropdiag.formatting import typeset as number
-from dropdiag.store.reader import load
+from dropdiag.store.reader import Runs, load
 
 from .conftest import write_mnist
 
@@ -52,7 +52,8 @@ def test_gradient_flow_is_the_mean_over_all_steps_beside_table_2(runs):
 
 
 def test_without_the_baseline_there_is_no_published_ratio(runs):
-    frame = table("gradient_flow", load([run.path for run in runs if run.condition != "No dropout"]))
+    others = [run for run in runs if run.condition != "No dropout"]
+    frame = table("gradient_flow", Runs(others, ordered=True))
     assert set(frame["baseline"]) == {"Dropout"}
     assert "paper_ratio" not in frame
 

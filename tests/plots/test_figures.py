@@ -297,7 +297,7 @@ def test_a_layer_frozen_in_one_condition_alone(tmp_path) -> None:
     made = content("GAAF", 0)
     made.gradient_flow["layer1.activation"][:] = np.nan
     paths = [write(tmp_path / "a", made, "GAAF", 0), write(tmp_path / "b", content("Dropout", 0), "Dropout", 0)]
-    figure = plots.gradient_flow(load(paths))
+    figure = plots.gradient_flow(load(paths), baseline="GAAF")
     assert [list(drawn(ax)) for ax in figure.axes[:3]] == [["Dropout"], ["GAAF", "Dropout"], ["GAAF", "Dropout"]]
     assert written(figure.axes[-1]).count("–") == 1
     assert written(figure.axes[0]) == []
@@ -387,9 +387,9 @@ def test_dollar_signs_are_drawn_as_they_are(tmp_path, name: str) -> None:
         values = part.pop(key)
         values[: len(values) // 2] = 0.0 if part is not made.node_correlation else values[0]
         part[odd + key[-7:]] = values
-    figure = getattr(plots, name)(load([
-        write(tmp_path / "a", made, odd, 0), write(tmp_path / "b", plain, "$x_1$", 0),
-    ]))  # fmt: skip
+    figure = getattr(plots, name)(load({
+        odd: write(tmp_path / "a", made, odd, 0), "$x_1$": write(tmp_path / "b", plain, "$x_1$", 0),
+    }))  # fmt: skip
     figure.draw_without_rendering()
     texts = list(figure.legends[0].get_texts())
     assert [text.get_text() for text in texts[:2]] == ["\\$\\foo\\$", "\\$x_1\\$"]

@@ -62,7 +62,7 @@ def test_panels_of_sites_that_one_condition_alone_has_stand_in_their_place(tmp_p
     more = [ScalarRow(step, "train", "mid:relu", 0, "net_grad_abs_mean", 1.0) for step in range(1, STEPS + 1)]
     order = one_rank_each("c1", "c1:relu", "mid:relu", "c2", "c2:relu", "fc1", "fc1:relu")
     write_run(tmp_path / "deep", condition="Deep", order=order, scalars=more)
-    figure = dd.plots.gradient_flow(load([tmp_path / "plain", tmp_path / "deep"]))
+    figure = dd.plots.gradient_flow(load([tmp_path / "plain", tmp_path / "deep"]), baseline="Plain")
     assert [ax.get_title() for ax in figure.axes][:4] == ["c1:relu", "mid:relu", "c2:relu", "fc1:relu"]
 
 
@@ -93,7 +93,7 @@ def test_orders_that_contradict_each_other_stand_in_that_of_the_first_and_it_is_
     with pytest.warns(
         DropdiagWarning, match="one and two executed their layers in different orders: 'c1' comes before"
     ):
-        table = gradient_flow.table(runs)
+        table = gradient_flow.table(runs, baseline="One")
     assert table["layer"].tolist() == [f"{name}:relu" for name in WEIGHTS] * 2
     problems = dd.compare(runs, baseline="One", on_unreadable="ignore").problems
     assert any("in different orders" in problem for problem in problems)
