@@ -124,9 +124,8 @@ def _part(row: Mapping[Any, Any]) -> Part:
     verdict, ratio, provisional = str(row["verdict"]), row["scale"] == LOG_RATIO, bool(row["provisional"])
     shown = effect(row, ratio=ratio)
     told = [f"{row['measure']} {shown.shown}".replace("_", " ")] if shown is not ABSENT else []
-    told += (
-        [f"threshold {effect({'effect': row['threshold']}, ratio=ratio).shown}"] if told and row["threshold"] else []
-    )
+    margin = effect({"effect": row["threshold"]}, ratio=ratio)
+    told += [f"threshold {margin.shown}"] if told and margin is not ABSENT and row["threshold"] else []
     for name, words in (("p_family", "p over the family"), ("p", "p"), ("p_attainable", "attainable p")):
         value = number(row[name])
         told += [f"{words} = {value.shown}"] if value is not ABSENT else []

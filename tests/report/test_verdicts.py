@@ -147,7 +147,8 @@ def test_the_wide_matrix_has_a_row_a_condition_in_their_order(claimed):
     names = ["z", "a", "M", "b", "Dropout"]
     frame = claimed.table[claimed.table["claim"] == "c"]
     table = pd.concat([frame.assign(condition=name) for name in names])
-    given = claims_of(table.to_dict("records"))
+    parts = [part | {"condition": name} for part in PARTS if part["claim"] == "c" for name in names]
+    given = claims_of(table.to_dict("records"), parts)
     run = SimpleNamespace(meta={"layers": []}, name="r", condition="")
     runs = type("Some", (list,), {"conditions": ["Base", *names], "runs": []})([run])
     content = Content(runs, "Base", verdicts=verdicts(given))

@@ -13,7 +13,7 @@ from dropdiag.analysis.compare.lenient import Problems, attempt
 from dropdiag.analysis.compare.measures import generic, measure_of
 from dropdiag.analysis.compare.reading import asked, of_quantity, read_histograms, read_scalars, relabelled
 from dropdiag.analysis.compare.step_ranges import diverged, flows
-from dropdiag.analysis.compare.values import COLUMNS, SAMPLES, SHARES, START, layer_values, network_values, rows
+from dropdiag.analysis.compare.values import BESIDE, COLUMNS, FAR, START, layer_values, network_values, rows
 from dropdiag.analysis.phases import common
 from dropdiag.analysis.select import ReadHistograms
 from dropdiag.store.reader import Runs
@@ -54,8 +54,8 @@ def gather(
     distances = [measure.quantity for measure in measures.values() if measure.scale == DISTANCE]
     # in this order problems are told, and rows of the table follow each other
     flow = attempt(runs, lambda some: relabelled(flows(some, untils), some, runs), problems)
-    histograms = _histograms(runs, [*dict.fromkeys([*EXPECTED, *distances])], problems)
-    taken = {measure.quantity for measure in measures.values()} | {*SHARES, *SAMPLES}
+    histograms = _histograms(runs, [*dict.fromkeys([*EXPECTED, *distances, *FAR])], problems)
+    taken = {measure.quantity for measure in measures.values()} | BESIDE
     scalars = read_scalars(runs, quantities.keys() - taken, problems)
     found = [None if flow is None else rows(flow, measure_of("gradient_flow"))]
     found += layer_values(scalars, histograms, quantities, conditions, problems)

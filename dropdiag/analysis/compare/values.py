@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -15,8 +15,10 @@ from dropdiag.analysis.compare.measures import COUNTERS, Measure, less_is_better
 from dropdiag.analysis.compare.reading import asked, of_quantity
 from dropdiag.analysis.compare.step_ranges import NOT_FINITE
 from dropdiag.analysis.compare.weight_shapes import SHAPE_NUMBERS, distance_from_start, shape_numbers
+from dropdiag.analysis.gradient_distance import far_gradient_probability
 from dropdiag.analysis.phases import common
 from dropdiag.analysis.select import KEYS
+from dropdiag.histograms.histogram import Histogram
 from dropdiag.store.schema import TRAIN, Quantity
 
 COLUMNS: Final = [
@@ -24,8 +26,13 @@ COLUMNS: Final = [
 ]  # fmt: skip
 SHARES: Final = ("saturation_share_left", "saturation_share_right")
 SAMPLES: Final = ("node_correlation_samples", "node_correlation_nodes", "node_correlation_items")
+MASKS: Final = "dropout_masks"
+BESIDE: Final = frozenset({*SHARES, *SAMPLES, MASKS})
+"""Scalars that measures are taken with, and that are none themselves."""
 START: Final = "weight at step 0"
 """Histograms of weights before training, beside those at a run's end."""
+FAR: Final = ("saturated_net_mean", "gradient_net_mean")
+"""Histograms of which the gradient probability far out is taken."""
 MASKED: Final = ("net_variance_mean", "net_variance_closed_form_mean")
 _NULLS: Final[Mapping[str, Callable[[float, float], float]]] = {
     "participation_ratio": correlation.null_participation_ratio,
@@ -34,6 +41,8 @@ _NULLS: Final[Mapping[str, Callable[[float, float], float]]] = {
 """What independent nodes would give, of so many nodes and samples."""
 CORRECTED: Final = ("correlation_squared", "correlation_variance")
 UNKNOWN_ITEMS: Final = "the number of independent samples is not known"
+EVERYWHERE: Final = ((-np.inf, np.inf),)
+"""What was recorded as saturated lies in the saturation area already."""
 LAST: Final = "the best is the last evaluation"
 """Note of a run that may have become better yet, had training gone on."""
 _SITE: Final = ["run", "layer", "call"]
@@ -79,13 +88,15 @@ def layer_values(
     if "node_correlation" in histograms:
         correlated = _correlations(histograms["node_correlation"], scalars, net_values, conditions)
         yield correlated
-    recorded = set(scalars.loc[scalars["layer"].notna(), "quantity"]) - {*SHARES, *SAMPLES}
+    recorded = set(scalars.loc[scalars["layer"].notna(), "quantity"]) - BESIDE
     # those that a probe declares in the order in which it does, then those of which nothing is known but the name
     for name in [*filter(recorded.__contains__, quantities), *sorted(recorded - quantities.keys())]:
         measure = measure_of(name, quantities)
         yield asked(problems, partial(_last_scalars, measure, scalars, correlated, conditions))
     if recorded.issuperset(MASKED):
         yield asked(problems, partial(_excess, scalars, conditions))
+    if FAR[0] in histograms:
+        yield _far(histograms, scalars, conditions)
     if "weight" in histograms:
         yield _weights(histograms["weight"])
     if START in histograms:
@@ -187,6 +198,22 @@ def _excess(scalars: pd.DataFrame, conditions: Sequence[str]) -> pd.DataFrame:
     both = measured.merge(closed, on=KEYS, suffixes=("", "_closed"))
     both = both[both["value_closed"].notna()]
     return rows(both.assign(value=both["value"] - both["value_closed"]), measure_of("excess_net_variance"))
+
+
+def _far(
+    histograms: Mapping[str, pd.DataFrame], scalars: pd.DataFrame, conditions: Sequence[str]
+) -> pd.DataFrame:  # fmt: skip
+    """Gradient probability of the saturated net values that lie farthest out, in each run."""
+    saturated = histograms[FAR[0]]
+    masks, alone = (_beside(saturated, asked([], partial(of_quantity, scalars, name, conditions)))
+                    for name in (MASKS, "gradient_probability"))  # fmt: skip
+    found: list[Any] = _beside(saturated, histograms.get(FAR[1]), "histogram").tolist()
+    empty, values = Histogram.from_values([]), []
+    for means, leaving, probability, number in zip(saturated["histogram"], found, alone, masks, strict=True):
+        # a histogram that nothing entered is not written
+        known = leaving if isinstance(leaving, Histogram) else empty if probability == 0.0 else None
+        values.append(far_gradient_probability(means, known, EVERYWHERE, float(number)))
+    return rows(saturated.assign(value=values), measure_of("far_gradient_probability"))
 
 
 def _from_start(frame: pd.DataFrame, start: pd.DataFrame) -> pd.DataFrame:

@@ -8,6 +8,9 @@ from torch import nn
 
 import dropdiag as dd
 
+MEASURED = {}
+"""Run -> what `Recorder.net_variance` returned."""
+
 
 def train(path, p, seed, *, faster=3, masks=True):
     """Train a small network; its layers learn the faster the higher they are."""
@@ -18,7 +21,7 @@ def train(path, p, seed, *, faster=3, masks=True):
         nn.init.normal_(layer[1].weight, std=0.5)
     groups = [{"params": layer.parameters(), "lr": 0.05 * faster**i} for i, layer in enumerate(layers)]
     optimiser = torch.optim.SGD(groups, lr=0.1)
-    weights = {}
+    weights, measured = {}, MEASURED
     with dd.Recorder(model, path, config={"condition": f"p={p}", "seed": seed}) as recorder:
         before = [layer[1].weight.detach().numpy().copy() for layer in layers]
         for _ in range(8):
@@ -28,7 +31,7 @@ def train(path, p, seed, *, faster=3, masks=True):
             optimiser.step()
             recorder.step()
         if masks and p:
-            recorder.net_variance(torch.randn(32, 16), masks=24)
+            measured[path.name] = recorder.net_variance(torch.randn(32, 16), masks=24)
     for i, layer in enumerate(layers):
         weights[f"{i}.1"] = before[i], layer[1].weight.detach().numpy()
     return weights
@@ -81,3 +84,21 @@ def test_what_comes_to_higher_layers_is_more_than_their_own_masks_give(compared)
     interval = stats.ttest_1samp(above, 0.0).confidence_interval(0.95)
     assert (part["low"], part["high"]) == pytest.approx(tuple(interval))
     assert (part["n"], part["n_baseline"]) == (3, 0)
+
+
+def test_the_gradient_far_out_is_that_of_the_outermost_tenth_of_the_means(compared):
+    part = compared.claims(claims="d").parts.set_index("part").loc["no gradient far out"]
+    rows = compared.measured[compared.measured["measure"] == "far_gradient_probability"]
+    assert len(rows) == 3 * 3
+    for row in rows.itertuples():
+        layer = MEASURED[row.run][row.layer]
+        size = np.sort(np.abs(layer.mean[layer.saturated]))
+        counts, with_gradient = (h.counts.sum() for h in (layer.saturated_net_means, layer.gradient_net_means))
+        assert counts == size.size
+        # no more than all of the gradient can be far out, and none of it more than the masks
+        assert 0.0 <= row.value <= min(1.0, with_gradient / (24 * 0.1 * size.size) + 1e-9)
+    whole = rows.groupby("run")["value"].mean()
+    assert part["effect"] == pytest.approx(whole.mean())
+    assert part["threshold"] == 0.05
+    expected = "supported" if part["high"] < 0.05 else "contradicted" if part["low"] > 0.05 else "undecided"
+    assert part["verdict"] in (expected, "undecided")
