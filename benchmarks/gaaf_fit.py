@@ -60,7 +60,9 @@ def main() -> None:
             texts = []
             for cell in cells:
                 gain, height = cell[:, layer].T
-                texts.append(f"{gain.mean():+.1f} ± {gain.std(ddof=1):.1f}, {height.mean():+.1f} ± {height.std(ddof=1):.1f}")
+                texts.append(
+                    f"{gain.mean():+.1f} ± {gain.std(ddof=1):.1f}, {height.mean():+.1f} ± {height.std(ddof=1):.1f}"
+                )
             print(f"| {name}, {layer + 1} | " + " | ".join(texts) + " |", flush=True)
 
 

@@ -300,4 +300,3 @@ def _root(function: Callable[[float], float]) -> tuple[float, bool]:
     from scipy.optimize import brentq  # noqa: PLC0415 - who only uses GAAF need not wait for scipy
 
     return brentq(function, low, high, xtol=1e-10), True
-
