@@ -28,6 +28,8 @@ WIDTHS: Final = (1 / 16, 16.0)
 """Between which factors the width is looked for."""
 LEAST: Final = 10
 """So many net values in the saturation area are needed."""
+ENOUGH: Final = 500
+"""With fewer net values in the saturation area, halves of the masks would add more scatter than they take off bias."""
 MOVED: Final = 0.25
 """If half of the masks put by this share more net values (or fewer) into the saturation area, there is no telling how
 many belong there: their number is then not corrected for."""
@@ -159,12 +161,12 @@ def fit(
     and its width is solved from the first equation alone; ``note`` says so.
 
     Means over net values are those of very many masks, as far as `masks` tell: what a few masks bias is taken off to
-    first order in 1/masks (see `dropdiag.measure.gains`). Measured over networks and activation functions, the height
-    is then off by up to 4 % on average with 4 masks and by less than 1 % with 16 or more, beside a scatter from one
-    seed to the next, which more net values make smaller too (``docs/gaaf.md`` has the table). Where the corrections are
-    too large to be trusted, since half as many masks would put a quarter more net values into the saturation area or
-    fewer, only values are set apart from their means and ``note`` says so: take more masks. With two or three masks
-    there are no halves to compare, and ``note`` says nothing of it.
+    first order in 1/masks (see `dropdiag.measure.gains`). The mean gain is then within 2 % of its value under very many
+    masks from 16 masks on, beside a scatter from one seed to the next that more net values make smaller; ``docs/gaaf.md``
+    has the table. Where the correction would be too large to be trusted, since half as many masks would put a quarter
+    more net values into the saturation area or fewer, values are only set apart from their means and ``note`` says so:
+    take more masks. So it is, without a note, for fewer than 500 net values in the area, whose scatter is larger, and
+    with two or three masks, of which there are no halves to compare.
 
     The net variance changes as the weights do: fit again, say, before every epoch. A layer that no mask reaches, or
     without net values in its saturation area, gets the height 0: there dropout makes no gradient that GAAF could
@@ -247,6 +249,7 @@ def _together(parts: Sequence[Gains]) -> tuple[_NetValues, Tensor, int, str]:
     few = ""
     if len(samples) > len(whole) and abs(by_halves - number) > MOVED * number:
         few = f"too few masks to correct for their number: half of them put {by_halves:.0f} net values into the area"
+    if few or number < ENOUGH:
         samples = whole
 
     def joined(values: Callable[[Sample], Tensor]) -> Tensor:
