@@ -139,9 +139,9 @@ def estimate(
     done. All rules take the values as independent, which pairs of nodes, or net values of one layer, are not:
     ``isj`` may then show ripples that another seed would not have.
 
-    One bandwidth serves the whole curve. A peak that is narrower than it, as beside a wide part whose bins are wide or in a
-    density over many octaves (lognormal with sigma 3), is drawn with the right area but as wide as the bandwidth, and so too
-    low: ``floored`` is True there.
+    One bandwidth serves the whole curve. A peak that is narrower than it, as beside a wide part whose bins are wide or
+    in a density over many octaves (lognormal with sigma 3), is drawn with the right area but as wide as the bandwidth,
+    and so too low: ``floored`` is True there.
 
     Values very far out (see `bulk`; none in a normal, a Laplace or a bounded sample of any size) take no part
     in the bandwidth. Those that lie within ``x`` are drawn all the same, on a grid that is then as coarse as

@@ -93,9 +93,9 @@ def net_variance(
     with it where no mask is drawn further up; where one is, x varies as well and the measured variance comes to more.
 
     The gradient probability is the share of masks, over the net values whose *mean over masks* lies in the saturation
-    area, in which phi'(z) leaves it. The saturation area is that of the base function for GAAF. A mean over few masks is
-    nearer to its values than the true mean, so that the probability falls short: for ReLU on net values with as much
-    variance over masks as over samples by 16 % at 4 masks, 4 % at 16 and 1 % at 64.
+    area, in which phi'(z) leaves it. The saturation area is that of the base function for GAAF. A mean over few masks
+    is nearer to its values than the true mean, so that the probability falls short: for ReLU on net values with as
+    much variance over masks as over samples by 16 % at 4 masks, 4 % at 16 and 1 % at 64.
 
     While it is measured, the modules work on copies of what they hold: parameters, buffers, Python attributes and all
     that these lead to, closures of hooks, variables of the user's classes and Python modules that their methods name.

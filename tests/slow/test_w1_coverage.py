@@ -7,6 +7,7 @@ the distance between the averages of 40,000 seeds.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -88,7 +89,7 @@ def test_the_table_of_coverage(n: int, m: int, paired: bool, monkeypatch: pytest
     }
     cells = [f"{min(found[key]):.2f}-{max(found[key]):.2f}" for key in found]
     with capsys.disabled():
-        print(f"\n| {f'{n} pairs' if paired else f'{n} and {m}'} | " + " | ".join(cells) + " |", end="")
+        sys.stdout.write(f"\n| {f'{n} pairs' if paired else f'{n} and {m}'} | {' | '.join(cells)} |")
     least = LEAST["equal" if n == m else "unequal"]
     error = 3 * np.sqrt(least * (1 - least) / TIMES)
     for key, values in found.items():
