@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from dropdiag.analysis.select import GROUP, SITE, histograms, pooled
 from dropdiag.errors import ArgumentError
 from dropdiag.histograms.histogram import Histogram
+from dropdiag.histograms.kde import KDE
+from dropdiag.histograms.points import points_between
 from dropdiag.store.reader import Run, Runs
 
 Support: TypeAlias = tuple[float | None, float | None]
@@ -47,7 +49,8 @@ def curves(
         Length of a curve.
     limits : (float, float), optional
         First and last x. By default the 0.1 % and 99.9 % quantiles over the conditions of a layer, a little
-        widened, so that the conditions of one layer share their x.
+        widened, so that the conditions of one layer share their x: equal steps, unless a curve's peak would lie between
+        two of them.
     per_seed : bool
         One curve a run in place of the pooled one.
 
@@ -119,7 +122,11 @@ def curves_of(
     DataFrame
         As returned by `curves`.
     """
-    rows = [_curve(row, x, bandwidth, support) for row, x in _on_grids(groups, support, limits, points)]
+    rows: list[dict[str, Any]] = []
+    for site, ends in _within(groups, support, limits):
+        made = [row["histogram"].kde(bandwidth, support=support, x=ends) for row in site]
+        x = points_between(*ends, points, [one.curve() for one in made])
+        rows += [_curve(row, one.at(x)) for row, one in zip(site, made, strict=True)]
     return _long(rows, ["x", "density"], groups)
 
 
@@ -140,7 +147,9 @@ def bars_of(groups: pd.DataFrame, *, support: Support = OPEN, bins: int = 48, li
     """
     rows = [
         {**_key(row), "left": edges[:-1], "right": edges[1:], "density": row["histogram"].density(edges)}
-        for row, edges in _on_grids(groups, support, limits, bins + 1)
+        for site, ends in _within(groups, support, limits)
+        for edges in [np.linspace(*ends, bins + 1)]
+        for row in site
     ]
     return _long(rows, ["left", "right", "density"], groups)
 
@@ -160,7 +169,7 @@ def common_limits(parts: Sequence[Histogram], support: Support = OPEN) -> tuple[
         From the least 0.1 % to the greatest 99.9 % quantile, widened by 6 % of it at each side; one apart
         where all values are equal, and (-1, 1) where there are none.
     """
-    return widened(np.array([part.quantile([0.001, 0.999]) for part in parts if part.n_finite]), support)
+    return widened(np.array([part.extent() for part in parts if part.n_finite]), support)
 
 
 def widened(ends: NDArray[np.float64], support: Support = OPEN) -> tuple[float, float]:
@@ -192,22 +201,22 @@ def _groups(
     return frame.assign(runs=1) if per_seed else pooled(frame)
 
 
-def _on_grids(
-    groups: pd.DataFrame, support: Support, limits: Limits, points: int
-) -> Iterator[tuple[dict[Any, Any], NDArray[np.float64]]]:
-    """Rows whose histogram holds a finite value, each with the points that the conditions of its layer share."""
+def _within(
+    groups: pd.DataFrame, support: Support, limits: Limits
+) -> Iterator[tuple[list[dict[Any, Any]], tuple[float, float]]]:
+    """Rows of each layer whose histogram holds a finite value, and the limits that its conditions share."""
     for _, site in groups.groupby(SITE, sort=False):
-        grid = np.linspace(*(limits or common_limits(list(site["histogram"]), support)), points)
-        yield from ((row, grid) for row in site.to_dict("records") if row["histogram"].n_finite)
+        rows = [row for row in site.to_dict("records") if row["histogram"].n_finite]
+        if rows:
+            yield rows, limits or common_limits(list(site["histogram"]), support)
 
 
 def _key(row: dict[Any, Any]) -> dict[str, Any]:
     return {name: row[name] for name in (*GROUP, "seed", "run") if name in row}
 
 
-def _curve(row: dict[Any, Any], x: NDArray[np.float64], bandwidth: str | float, support: Support) -> dict[str, Any]:
+def _curve(row: dict[Any, Any], kde: KDE) -> dict[str, Any]:
     histogram: Histogram = row["histogram"]
-    kde = histogram.kde(bandwidth, support=support, x=x)
     return {
         **_key(row), "x": kde.x, "density": kde.density, "bandwidth": kde.bandwidth, "point_mass": kde.point_mass,
         "n": kde.n, "dropped": histogram.n - kde.n, "runs": row["runs"],

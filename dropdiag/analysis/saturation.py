@@ -287,6 +287,8 @@ def _flat_parts(
 
 def _below(one: NDArray[np.float64], other: NDArray[np.float64], limit: float) -> NDArray[np.float64]:
     """Part of a straight line between two heights that is not above the limit."""
-    least, rise = np.minimum(one, other), np.abs(one - other)
-    whole = (least <= limit).astype(np.float64)
-    return np.clip(np.divide(limit - least, rise, out=whole, where=rise > 0.0), 0.0, 1.0)
+    least, highest = np.minimum(one, other), np.maximum(one, other)
+    part = (highest <= limit).astype(np.float64)
+    # only where the line crosses the limit: then it rises by more than it has to, however little that is
+    crosses = (least <= limit) & (limit < highest)
+    return np.asarray(np.divide(limit - least, highest - least, out=part, where=crosses))

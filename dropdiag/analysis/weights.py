@@ -39,7 +39,7 @@ def table(
     DataFrame
         One row a condition and layer, columns condition, layer, call; mean, sd, excess_kurtosis (0 for a
         normal, -1.2 for a uniform density), peak_density (per weight unit), each with its ``_sd`` over runs;
-        seeds; missing (runs in which one of them is undefined); weights (in one run).
+        seeds; missing (runs in which one of them is undefined, as the shape of equal weights is); weights (in one run).
 
     Raises
     ------
@@ -68,12 +68,10 @@ def curves(
 
 
 def _measured(histogram: Histogram, bandwidth: str | float) -> dict[str, float]:
-    finite = histogram.n_finite > 0
     return {
         "mean": histogram.mean(),
         "sd": histogram.std(),
         "excess_kurtosis": histogram.excess_kurtosis(),
-        # of no finite value there is no density
-        "peak_density": float(histogram.kde(bandwidth).density.max()) if finite else float("nan"),
+        "peak_density": histogram.peak_density(bandwidth),
         "weights": histogram.n,
     }

@@ -135,6 +135,10 @@ class GAAF(nn.Module):
     s(x) and g(x) are computed in float32 (float64 for float64 input), also under autocast, and the sum is rounded
     to the dtype that phi returns. ``state_dict`` holds neither height nor width; pickles and copies do.
 
+    At ±Inf the derivative is that of phi, as torch has it, plus the limit of s (0 of a gaussian, 1 of a shifted
+    sigmoid), so it is finite wherever phi's own is; of GELU and SiLU torch's own is NaN there. NaN gives NaN, except
+    where neither phi' nor s depends on x.
+
     Examples
     --------
     >>> activation = GAAF("tanh")
@@ -164,8 +168,13 @@ class GAAF(nn.Module):
         self.k, self.height, self.width, self.exact_forward = k, float(height), float(width), exact_forward
 
     def s(self, x: Tensor) -> Tensor:
-        """Return the shape function, ``height * shape(x / width)``, of `x`; same shape and dtype."""
-        s = self.shape(x if self.width == 1 else x / self.width)
+        """Return the shape function, ``height * shape(x / width)``, of `x`; same shape and dtype.
+
+        Far out (from 4e9 in float32), infinities included, it is constant: there a shape has its limits, while the
+        slope of its formula is easily 0 times Inf.
+        """
+        scaled = x if self.width == 1 else x / self.width
+        s = self.shape(_not_far(scaled) if x.is_floating_point() else scaled)
         return s if self.height == 1 else self.height * s
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's activations call it so
@@ -196,6 +205,13 @@ class GAAF(nn.Module):
         parts += [f"{name}={getattr(self, name):.4g}" for name in ("height", "width") if getattr(self, name) != 1]
         parts += [] if self.exact_forward is None else [f"exact_forward={self.exact_forward}"]
         return ", ".join(parts)
+
+
+def _not_far(x: Tensor) -> Tensor:
+    """Return x without what is so far out that its fourth power overflows; NaN stays."""
+    largest = torch.finfo(x.dtype).max
+    far = largest if x.dtype == torch.float16 else largest**0.25  # of float16 that would be 16, which is not far
+    return x.clamp(-far, far)
 
 
 def _shape(shape: str | Function | None, phi: str | Function, base: Function) -> Function:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from dropdiag.errors import ArgumentError
 from dropdiag.gaaf.activation import GAAF
 from dropdiag.gaaf.shapes import Function
-from dropdiag.measure.net_variance import Measured, measure
+from dropdiag.measure.gains import Gains, Sample, gains
 from dropdiag.model.activations import Activation
 
 if TYPE_CHECKING:
@@ -28,6 +28,11 @@ WIDTHS: Final = (1 / 16, 16.0)
 """Between which factors the width is looked for."""
 LEAST: Final = 10
 """So many net values in the saturation area are needed."""
+ENOUGH: Final = 500
+"""With fewer net values in the saturation area, halves of the masks would add more scatter than they take off bias."""
+MOVED: Final = 0.25
+"""If half of the masks put by this share more net values (or fewer) into the saturation area, there is no telling how
+many belong there: their number is then not corrected for."""
 NO_GAIN: Final = 1e-9
 """A mean gain of derivative that is no more than this is rounding."""
 
@@ -44,7 +49,7 @@ class LayerFit:
     net_variance : float
         Mean over net values of the variance that dropout gives, net-value units squared.
     saturated : int
-        Net values in the saturation area: those of the fit.
+        Net values whose mean over all masks lies in the saturation area: those of the fit.
     dropout_gain, gaaf_gain : float
         Mean over them of ``E phi'(z) - phi'(m)``, and of s(m). Equal, unless `note` says why not.
     dropout_reach, gaaf_reach : float
@@ -53,7 +58,7 @@ class LayerFit:
         The same means over the net values outside the saturation area, which take no part in the fit. There dropout
         lowers the derivative of most activation functions, and no shape of this family follows it.
     note : str
-        Empty, or what kept the equations from being solved.
+        Empty, or what kept the equations from being solved, or the gain from being corrected for the number of masks.
     """
 
     layer: str
@@ -153,9 +158,15 @@ def fit(
 
     where s is to be nowhere above sup |phi'|, as the paper's shapes are not. A shape that could follow both
     equations only by being higher (dropout's gain reaches no further than the border of the area) takes that height,
-    and its width is solved from the first equation alone; ``note`` says so. E is over the same masks as the mean, so
-    that e_i falls short by a share 1/masks (a sample's mean is nearer to it than the true one); it is divided by
-    (1 - 1/masks).
+    and its width is solved from the first equation alone; ``note`` says so.
+
+    Means over net values are those of very many masks, as far as `masks` tell: what a few masks bias is taken off to
+    first order in 1/masks (see `dropdiag.measure.gains`). The mean gain is then within about 2 % of its value under
+    very many masks from 16 masks on, beside a scatter from one seed to the next that more net values make smaller;
+    ``docs/gaaf.md`` has the table. Where the correction would be too large to be trusted, since half as many masks would put a quarter
+    more net values into the saturation area or fewer, values are only set apart from their means and ``note`` says so:
+    take more masks. So it is, without a note, for fewer than 500 net values in the area, whose scatter is larger, and
+    with two or three masks, of which there are no halves to compare.
 
     The net variance changes as the weights do: fit again, say, before every epoch. A layer that no mask reaches, or
     without net values in its saturation area, gets the height 0: there dropout makes no gradient that GAAF could
@@ -166,13 +177,13 @@ def fit(
         raise ArgumentError(
             "the model has no GAAF to fit; dropdiag.gaaf.replace(model) puts it in the activations' place"
         )
-    chosen: dict[str, list[Measured]] = {}
-    for part in measure(model, batch, masks, p=p, include=include, exclude=exclude, seed=seed, everywhere=True):
+    chosen: dict[str, list[Gains]] = {}
+    for part in gains(model, batch, masks, p=p, include=include, exclude=exclude, seed=seed):
         if isinstance(part.site.module, GAAF):
             chosen.setdefault(part.site.layer, []).append(part)
     if not chosen:
         raise ArgumentError("none of the chosen layers is a GAAF, or none was called")
-    layers = tuple(_fit_layer(layer, parts, masks) for layer, parts in chosen.items())
+    layers = tuple(_fit_layer(layer, parts) for layer, parts in chosen.items())
     if apply:
         for found, parts in zip(layers, chosen.values(), strict=True):
             module = parts[0].site.module
@@ -180,31 +191,73 @@ def fit(
     return Fit(layers=layers, p=p, masks=masks)
 
 
-def _fit_layer(layer: str, parts: Sequence[Measured], masks: int) -> LayerFit:
+@dataclass(frozen=True)
+class _NetValues:
+    """Means of net values over masks, their gains and the weights with which they count; one-dimensional.
+
+    Those of all masks count more than once and those of halves of the masks less than none, see
+    `dropdiag.measure.gains`.
+    """
+
+    means: Tensor
+    gains: Tensor
+    weights: Tensor
+
+    def where(self, chosen: Tensor) -> _NetValues:
+        return _NetValues(self.means[chosen], self.gains[chosen], self.weights[chosen])
+
+    def mean(self, values: Tensor) -> float:
+        """Mean of a value for each; NaN where none counts."""
+        return (self.weights @ values / self.weights.sum()).item()
+
+    def reach(self, gains: Tensor) -> float:
+        """Mean distance from 0, weighted by a gain for each; NaN where there is none."""
+        total = self.weights @ gains
+        return (self.weights @ (self.means.abs() * gains) / total).item() if total > 0 else math.nan
+
+
+def _fit_layer(layer: str, parts: Sequence[Gains]) -> LayerFit:
     """Fit one GAAF to all calls of it."""
-    module = parts[0].site.module
-    everywhere = torch.cat([part.mean.flatten() for part in parts])
-    # (1 - 1/masks): a sample's mean is nearer to its net values than the true one, see `fit`.
-    gain = torch.cat([(part.slopes - part.slope(part.mean)).flatten() for part in parts]) / (1 - 1 / masks)
-    saturated = torch.cat([part.saturated.flatten() for part in parts])
-    means, gains = everywhere[saturated], gain[saturated]
+    module, variance = parts[0].site.module, torch.cat([part.variance.flatten() for part in parts])
+    every, saturated, number, few = _together(parts)
+    inside, outside = every.where(saturated), every.where(~saturated)
     shape: Function = module.shape  # type: ignore[assignment]
-    height, width, note = _solve(shape, means, gains, _cap(shape, parts[0].activation))
-    s = shape(means / width)
+    height, width, note = _solve(shape, inside, number, _cap(shape, parts[0].activation))
+    s = shape(inside.means / width)
     return LayerFit(
         layer=layer,
         height=height,
         width=width,
-        net_variance=torch.cat([part.variance.flatten() for part in parts]).mean().item(),
-        saturated=means.numel(),
-        dropout_gain=gains.mean().item(),
-        gaaf_gain=height * s.mean().item(),
-        dropout_reach=_reach(means, gains),
-        gaaf_reach=_reach(means, s),
-        dropout_gain_elsewhere=gain[~saturated].mean().item(),
-        gaaf_gain_elsewhere=height * shape(everywhere[~saturated] / width).mean().item(),
-        note=note,
+        net_variance=variance.mean().item(),
+        saturated=number,
+        dropout_gain=inside.mean(inside.gains),
+        gaaf_gain=height * inside.mean(s),
+        dropout_reach=inside.reach(inside.gains),
+        gaaf_reach=inside.reach(s),
+        dropout_gain_elsewhere=outside.mean(outside.gains),
+        gaaf_gain_elsewhere=height * outside.mean(shape(outside.means / width)),
+        note="; ".join(filter(None, (note, few if height else ""))),
     )
+
+
+def _together(parts: Sequence[Gains]) -> tuple[_NetValues, Tensor, int, str]:
+    """Return the net values of all calls, which are saturated, how many under all masks, and why no halves count."""
+    samples = [sample for part in parts for sample in part.samples()]
+    whole = [sample for sample in samples if sample.weight > 0]
+    number = sum(int(sample.saturated.sum()) for sample in whole)
+    by_halves = sum(-sample.weight * int(sample.saturated.sum()) for sample in samples if sample.weight < 0)
+    few = ""
+    if len(samples) > len(whole) and abs(by_halves - number) > MOVED * number:
+        few = f"too few masks to correct for their number: half of them put {by_halves:.0f} net values into the area"
+    if few or number < ENOUGH:
+        samples = whole
+
+    def joined(values: Callable[[Sample], Tensor]) -> Tensor:
+        return torch.cat([values(sample).flatten() for sample in samples])
+
+    weights = joined(lambda sample: torch.full_like(sample.mean, sample.weight))
+    every = _NetValues(joined(lambda sample: sample.mean), joined(lambda sample: sample.gain), weights)
+    return every, joined(lambda sample: sample.saturated), number, few
 
 
 def _cap(shape: Function, activation: Activation | None) -> float:
@@ -214,11 +267,11 @@ def _cap(shape: Function, activation: Activation | None) -> float:
     return (1.0 if activation is None else activation.sup) / highest if highest > 0 else math.inf
 
 
-def _solve(shape: Function, means: Tensor, gains: Tensor, cap: float) -> tuple[float, float, str]:
-    """Return height and width for the gains at the means, and what kept both equations from holding, if so."""
-    if means.numel() < LEAST:
-        return 0.0, 1.0, f"{means.numel()} net values in the saturation area, fewer than {LEAST}: height 0"
-    gain = gains.mean().item()
+def _solve(shape: Function, inside: _NetValues, number: int, cap: float) -> tuple[float, float, str]:
+    """Return height and width for the gains in the area, and what kept both equations from holding, if so."""
+    if number < LEAST:
+        return 0.0, 1.0, f"{number} net values in the saturation area, fewer than {LEAST}: height 0"
+    means, gain = inside.means, inside.mean(inside.gains)
     if not shape(means).any() and math.isinf(cap):
         return 0.0, 1.0, "the shape is zero everywhere: height 0"
     if not gain > NO_GAIN:
@@ -227,13 +280,13 @@ def _solve(shape: Function, means: Tensor, gains: Tensor, cap: float) -> tuple[f
     def of(log_width: float) -> Tensor:
         return shape(means / math.exp(log_width))
 
-    wanted = _reach(means, gains)
-    log_width, found = _root(lambda u: _reach(means, of(u)) - wanted)
-    height = gain / max(of(log_width).mean().item(), 1e-300)  # a shape of 0 everywhere: too high for any cap
+    wanted = inside.reach(inside.gains)
+    log_width, found = _root(lambda u: inside.reach(of(u)) - wanted)
+    height = gain / max(inside.mean(of(log_width)), 1e-300)  # a shape of 0 everywhere: too high for any cap
     if height <= cap:
         note = "" if found else "no width reaches as far as dropout's gain: the nearest one"
         return height, math.exp(log_width), note
-    log_width, found = _root(lambda u: cap * of(u).mean().item() - gain)
+    log_width, found = _root(lambda u: cap * inside.mean(of(u)) - gain)
     if found:
         return cap, math.exp(log_width), "reach left open: it would take a shape higher than sup |phi'|"
     return cap, math.exp(log_width), "gain out of reach for a shape no higher than sup |phi'|"
@@ -250,8 +303,3 @@ def _root(function: Callable[[float], float]) -> tuple[float, bool]:
     from scipy.optimize import brentq  # noqa: PLC0415 - who only uses GAAF need not wait for scipy
 
     return brentq(function, low, high, xtol=1e-10), True
-
-
-def _reach(means: Tensor, gains: Tensor) -> float:
-    total = gains.sum()
-    return ((means.abs() * gains).sum() / total).item() if total != 0 else math.nan

@@ -81,8 +81,8 @@ def _excess(t: float, n: int, table: Floats, k2: Floats) -> float:
 
 def _norm(s: int, t: float, table: Floats, k2: Floats) -> float:
     """Squared norm of the s-th derivative of the density smoothed to t, on the unit interval."""
-    # beyond k pi sqrt(t) = 9 the terms are below 1e-20 of the largest
-    used = min(k2.size, max(int(9.0 / (np.pi * np.sqrt(t))) + 1, 16))
+    # beyond k pi sqrt(t) = 9 the terms are below 1e-20 of the largest; with none left there is no roughness
+    used = min(k2.size, int(9.0 / (np.pi * np.sqrt(t))))
     return float(2.0 * np.pi ** (2 * s) * (table[s, :used] @ np.exp(-k2[:used] * (np.pi**2 * t))))
 
 

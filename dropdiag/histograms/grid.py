@@ -49,13 +49,13 @@ def bin_numbers(values: NDArray[np.floating]) -> NDArray[np.uint16]:
     Parameters
     ----------
     values : ndarray of floats, any shape
-        Rounded to float32 first; beyond its range they become infinite.
+        Rounded to float32 first; beyond its range they become infinite, or zero.
 
     Returns
     -------
     ndarray of uint16, same shape
     """
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", under="ignore"):  # rounding is what is wanted
         bits = np.ascontiguousarray(values, dtype=np.float32).view(np.uint32)
     return (bits >> SHIFT).astype(np.uint16)
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dropdiag.errors import ArgumentError
 from dropdiag.histograms import grid
+from dropdiag.histograms.extent import bulk
 from dropdiag.histograms.grid import cumulative
 
 if TYPE_CHECKING:
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from dropdiag.histograms.kde import KDE
 
 Floats = NDArray[np.float64]
+ENDS: Final = (0.001, 0.999)
+RESOLVED: Final = 0.02
+"""Greatest part of the variance that may lie within bins: with more, the kurtosis would be off by more than a tenth."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,7 +187,7 @@ class Histogram:
         grid, total = _edges(edges), self.n_finite
         if total == 0:
             return np.full(grid.size - 1, np.nan)
-        return self.rebin(grid) / (np.diff(grid) * total)
+        return self.rebin(grid) / total / np.diff(grid)  # their product may be beyond float64
 
     def quantile(self, q: ArrayLike) -> Floats:
         """Quantiles of the finite values, within one bin (1/64 of the value) of the exact ones.
@@ -209,6 +213,21 @@ class Histogram:
         i = np.minimum(np.searchsorted(after, target, side="left"), counts.size - 1)
         within = (target - (after[i] - counts[i])) / counts[i]
         return np.asarray(low[i] + np.clip(within, 0.0, 1.0) * (high[i] - low[i]))
+
+    def extent(self) -> tuple[float, float]:
+        """Return where nearly all finite values lie: their 0.1 % and 99.9 % quantiles, without values far out.
+
+        Of a few hundred values these quantiles are the least and the greatest one; where such a one lies far from all
+        others (`dropdiag.histograms.extent.bulk`), the next one takes its place. NaN without a finite value.
+        """
+        low, high, counts = self.bounds()
+        if counts.size == 0:
+            return float("nan"), float("nan")
+        first, last = bulk(low, high, counts)
+        centre = 0.5 * (low + high)
+        near = np.flatnonzero((centre >= first) & (centre <= last))
+        ends = np.clip(self.quantile(ENDS), low[near[0]], high[near[-1]])
+        return float(ends[0]), float(ends[1])
 
     def share(self, low: float, high: float) -> float:
         """Share of the finite values in (low, high]; outside it is 1 minus this.
@@ -250,39 +269,50 @@ class Histogram:
 
     def mean(self) -> float:
         """Mean of the finite values, each known to half a bin: the error is at most mean |x| / 128."""
-        return self._moments[0]
+        return self._moments.mean
 
     def std(self) -> float:
         """Return the standard deviation (divisor n) of the finite values.
 
         For a density that is smooth over a bin the relative error is about 3e-5; it is exact (up to sampling)
-        for one that is flat over a bin, and never above rms(x) / 128.
+        for one that is flat over a bin, and never above rms(x) / 128. Values in one bin are taken to be equal: 0.
         """
-        return float(np.sqrt(self._moments[1]))
+        return float(np.sqrt(self._moments.variance)) if self._moments.bins != 1 else 0.0
 
     def excess_kurtosis(self) -> float:
         """Fourth central moment over the squared variance, minus 3 (no bias correction).
 
         0 for a normal, -1.2 for a uniform density. The error is about 1e-3 of the kurtosis (fourth moment
-        over squared variance) or less. NaN where all values are equal. A few outliers decide it: look at the
-        curve too.
+        over squared variance) or less where bins are narrow beside the spread, and at most a tenth of it. NaN
+        where bins do not resolve the shape (`resolves_shape`), so where all values are equal. A few outliers decide
+        it: look at the curve too.
         """
-        _, variance, fourth = self._moments
-        return fourth / variance**2 - 3.0 if variance > 0.0 else float("nan")
+        found = self._moments
+        return found.fourth / found.variance**2 - 3.0 if self.resolves_shape() else float("nan")
 
-    @cached_property  # three numbers, which mean, sd and kurtosis each rest on
-    def _moments(self) -> tuple[float, float, float]:
-        """Mean, variance and fourth central moment of the finite values, spread evenly over each bin."""
+    def resolves_shape(self) -> bool:
+        """Whether bins are narrow beside the spread of the finite values, so that these have a shape at all.
+
+        Not for values that are all equal, nor for those that differ by a few bins, whose standard deviation is below
+        a fiftieth of their size or so (1 ± 0.01, as gains of normalisation layers after some steps): what is spread
+        evenly over bins then says more of the bins than of the values.
+        """
+        found = self._moments
+        return bool(found.within <= RESOLVED * found.variance and found.variance > 0.0)
+
+    @cached_property  # what mean, sd and kurtosis each rest on
+    def _moments(self) -> _Moments:
+        """Moments of the finite values, spread evenly over each bin."""
         low, high, counts = self.bounds()
         if counts.size == 0:
-            return (float("nan"),) * 3
+            return _Moments(0, *(float("nan"),) * 4)
         p = counts / counts.sum()
         centre, width2 = 0.5 * (low + high), (high - low) ** 2
         mean = float(p @ centre)
         d2 = (centre - mean) ** 2
-        variance = float(p @ (d2 + width2 / 12.0))
+        within = float(p @ width2) / 12.0
         fourth = float(p @ (d2**2 + d2 * width2 / 2.0 + width2**2 / 80.0))
-        return mean, variance, fourth
+        return _Moments(counts.size, mean, float(p @ d2) + within, fourth, within)
 
     def kde(
         self,
@@ -304,7 +334,8 @@ class Histogram:
             Hard bounds of the quantity, such as ``(-1, 1)`` for a correlation; the density is reflected
             there.
         x : array_like of float, optional
-            Where to evaluate the curve, in place of ``points`` equal steps over all values but a few far out.
+            Where to evaluate the curve, in place of ``points`` steps over all values but a few far out: equal ones,
+            unless a peak would lie between two of them.
 
         Returns
         -------
@@ -314,6 +345,23 @@ class Histogram:
 
         low, high, counts = self.bounds()
         return estimate(low, high, counts, bandwidth=bandwidth, points=points, support=support, x=x)
+
+    def peak_density(self, bandwidth: str | float = "isj") -> float:
+        """Return the greatest density of the finite values, per unit of value.
+
+        NaN where there is none, or where all of them lie in one bin: of equal values it would be the bandwidth's.
+        """
+        return self.kde(bandwidth).peak if self._moments.bins > 1 else float("nan")
+
+
+class _Moments(NamedTuple):
+    """Number of occupied bins, mean, variance, fourth central moment, and the part of the variance within bins."""
+
+    bins: int
+    mean: float
+    variance: float
+    fourth: float
+    within: float
 
 
 def _checked(bins: Any, counts: Any) -> tuple[NDArray[np.uint16], NDArray[np.int64]]:

@@ -13,7 +13,7 @@ grid come from the rest, and their share is missing below the curve, told as ``o
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import numpy as np
@@ -22,7 +22,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from dropdiag.errors import ArgumentError
 from dropdiag.histograms.bandwidth import improved_sheather_jones
+from dropdiag.histograms.extent import bulk
 from dropdiag.histograms.grid import cumulative
+from dropdiag.histograms.points import points_between
 
 Floats = NDArray[np.float64]
 RULES: Final = ("isj", "silverman", "scott")
@@ -30,11 +32,9 @@ RULES: Final = ("isj", "silverman", "scott")
 PAD: Final = 6.0  # bandwidths between the outermost value and the end of the grid
 FINEST: Final = 12  # log2 of the smallest grid
 LARGEST: Final = 16  # log2 of the largest grid
+WIDEST: Final = 1e100  # values are float32, so that no wider one has a meaning; the square of this one is a float64
+NOTHING: Final = 80.0  # exp(-80) is 1e-35
 CELLS_PER_BANDWIDTH: Final = 48.0  # of Silverman's, so that one 48 times narrower is still resolved
-
-TAIL: Final = 0.001  # share of the values at each end that may be set aside as far out
-FAR: Final = 3.0  # ... if they lie so many widths of the range of all others beyond it
-ENOUGH: Final = 100  # with fewer values than this, none is set aside
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +44,8 @@ class KDE:
     Attributes
     ----------
     x : ndarray of float64, shape (points,)
-        In the values' unit, equally spaced.
+        In the values' unit: equally spaced, or where heavy tails would hide the peak between two equal steps, denser
+        where the values are and where the curve bends (`dropdiag.histograms.points`).
     density : ndarray of float64, shape (points,)
         Share of the values per unit of x; over the whole line it integrates to ``1 - point_mass - outside``.
     bandwidth : float
@@ -61,6 +62,8 @@ class KDE:
         True if the bandwidth was raised to what the bins (or the grid) can resolve.
     outside : float
         Share of the values that are set aside because they lie far out, and beyond x.
+    peak : float
+        The greatest density of the curve, at x or between. 0 where there are only exact zeros.
     """
 
     x: Floats
@@ -72,6 +75,21 @@ class KDE:
     fallback: bool = False
     floored: bool = False
     outside: float = 0.0
+    peak: float = 0.0
+    _curve: _Curve | None = field(default=None, repr=False)
+    _share: float = 1.0
+
+    def at(self, x: ArrayLike) -> KDE:
+        """Return the same estimate at other points; beyond those of `estimate` and far-out values it is 0."""
+        where = np.asarray(x, dtype=np.float64)
+        density = np.zeros(where.shape) if self._curve is None else self._share * self._curve(where)
+        return replace(self, x=where, density=density)
+
+    def curve(self) -> tuple[Floats, Floats]:
+        """Return the estimate as it was made: all points on the grid, and the density there."""
+        if self._curve is None:
+            return self.x, self.density
+        return self._curve.centres(), self._share * self._curve.density
 
 
 def estimate(
@@ -102,7 +120,8 @@ def estimate(
         Hard bounds, at which the density is reflected; None is an open end. Bins that reach over a bound
         are cut there.
     x : array_like of float, optional
-        Where to evaluate the curve, in place of ``points`` equal steps over all values but those far out.
+        Where to evaluate the curve, in place of ``points`` steps over all values but those far out, equal ones
+        where these follow the curve.
 
     Returns
     -------
@@ -119,6 +138,10 @@ def estimate(
     the width over the values): below that the bins' own stairs would show. ``floored`` says when that was
     done. All rules take the values as independent, which pairs of nodes, or net values of one layer, are not:
     ``isj`` may then show ripples that another seed would not have.
+
+    One bandwidth serves the whole curve. A peak that is narrower than it, as beside a wide part whose bins are wide or
+    in a density over many octaves (lognormal with sigma 3), is drawn with the right area but as wide as the bandwidth,
+    and so too low: ``floored`` is True there.
 
     Values very far out (see `bulk`; none in a normal, a Laplace or a bounded sample of any size) take no part
     in the bandwidth. Those that lie within ``x`` are drawn all the same, on a grid that is then as coarse as
@@ -138,8 +161,9 @@ def estimate(
     curve = _curve(left, right, counts[~point], bandwidth, (lower, upper), window=_window(x))
     at = curve.points(points) if x is None else np.asarray(x, dtype=np.float64)
     outside = (total - zeros - curve.n) / total
-    return KDE(at, curve.n / total * curve(at), curve.bandwidth, zeros / total, total,
-               curve.rule, curve.fallback, curve.floored, outside)  # fmt: skip
+    share = curve.n / total
+    return KDE(at, share * curve(at), curve.bandwidth, zeros / total, total, curve.rule, curve.fallback, curve.floored,
+               outside, share * float(curve.density.max()), curve, share)  # fmt: skip
 
 
 def silverman(sd: float, n: int) -> float:
@@ -154,33 +178,6 @@ def standard_deviation(low: Floats, high: Floats, counts: NDArray[np.int64]) -> 
     mean = counts @ centre / n
     squares = counts @ ((centre - mean) ** 2 + (high - low) ** 2 / 12.0)
     return float(np.sqrt(squares / max(n - 1, 1)))
-
-
-def bulk(low: Floats, high: Floats, counts: NDArray[np.int64]) -> tuple[float, float]:
-    """Limits beyond which a value lies far out.
-
-    Parameters
-    ----------
-    low, high, counts : ndarray, shape (m,)
-        Bins in order.
-
-    Returns
-    -------
-    first, last : float
-        The range from the 0.1 % to the 99.9 % quantile (or, of a few values, without the outermost one at each
-        end), widened by three times itself at each side; infinite for fewer than 100 values. So at most 0.2 %
-        (or 2) of the values can lie beyond, and only those that are far from all others: the limits are 21
-        standard deviations from the middle of a normal density, 43 scales from that of a Laplace density.
-    """
-    n = int(counts.sum())
-    if n < ENOUGH:
-        return -np.inf, np.inf
-    tail = max(TAIL * n, 1.0)
-    after = np.cumsum(counts)
-    first = float(low[np.searchsorted(after, tail, side="right")])
-    last = float(high[np.searchsorted(after, n - tail, side="left")])
-    margin = FAR * (last - first)
-    return first - margin, last + margin
 
 
 def resolution(low: Floats, high: Floats, counts: NDArray[np.int64]) -> float:
@@ -230,15 +227,19 @@ class _Curve:
 
     def __call__(self, x: Floats) -> Floats:
         """Density at x, 0 off the grid."""
-        step = (self.stop - self.start) / self.density.size
-        centres = self.start + (np.arange(self.density.size) + 0.5) * step
         inside = (x >= self.start) & (x <= self.stop)
-        return np.where(inside, np.interp(x, centres, self.density), 0.0)
+        return np.where(inside, np.interp(x, self.centres(), self.density), 0.0)
+
+    def centres(self) -> Floats:
+        """Where the density is known."""
+        step = (self.stop - self.start) / self.density.size
+        return np.asarray(self.start + (np.arange(self.density.size) + 0.5) * step)
 
     def points(self, count: int) -> Floats:
-        """Equal steps over the values and four bandwidths more."""
+        """Points over the values and four bandwidths more."""
         margin = 4.0 * self.bandwidth
-        return np.linspace(max(self.start, self.first - margin), min(self.stop, self.last + margin), count)
+        low, high = max(self.start, self.first - margin), min(self.stop, self.last + margin)
+        return points_between(low, high, count, [(self.centres(), self.density)])
 
 
 def _curve(
@@ -306,11 +307,13 @@ def _bandwidth(
 
 def _smoothed(wave: Floats, h: float, width: float) -> Floats:
     """Density at the cells' centres: the cosine series damped by the Gaussian's transform."""
-    cell = width / wave.size
-    variance = max(h**2 - cell**2 / 12.0, 0.0)  # a cell has already smoothed by its own width
-    k = np.arange(wave.size)
-    damped = wave * np.exp(-0.5 * variance * (np.pi * k / width) ** 2)
-    return np.asarray(np.clip(scipy.fft.idct(damped, type=2), 0.0, None) / cell)
+    # in units of the grid's width, whose square may be beyond float64; a cell has already smoothed by its own width
+    variance = max((h / width) ** 2 - 1.0 / (12.0 * wave.size**2), 0.0)
+    exponent = 0.5 * variance * (np.pi * np.arange(wave.size)) ** 2
+    used = int(np.searchsorted(exponent, NOTHING))  # beyond, nothing is left that float64 could add
+    damped = np.zeros(wave.size)
+    damped[:used] = wave[:used] * np.exp(-exponent[:used])
+    return np.asarray(np.clip(scipy.fft.idct(damped, type=2), 0.0, None) / (width / wave.size))
 
 
 def _cells(bandwidths: float) -> int:
@@ -346,7 +349,7 @@ def _check(counts: NDArray[Any], bandwidth: str | float, points: int) -> None:
     if isinstance(bandwidth, str):
         if bandwidth not in RULES:
             raise ArgumentError(f"bandwidth must be one of {', '.join(RULES)} or a number, got {bandwidth!r}")
-    elif not (np.isfinite(bandwidth) and bandwidth > 0.0):
-        raise ArgumentError(f"a bandwidth must be a finite positive number, got {bandwidth!r}")
+    elif not 0.0 < bandwidth <= WIDEST:
+        raise ArgumentError(f"a bandwidth must be a finite positive number, got {bandwidth!r}; at most {WIDEST:g}")
     if points < 2:
         raise ArgumentError(f"a curve needs at least 2 points, got {points}")

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,8 +21,6 @@ from dropdiag.store.reader import Runs
 
 Floats = NDArray[np.float64]
 Numbers = Mapping[str, Callable[[Histogram], float]]
-TAILS: Final = (0.001, 0.999)
-"""Quantiles between which the axis of a distribution reaches at least."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +32,7 @@ class Glance:
     steps : dict of list of int
         Ascending.
     ends : dict of dict of Site to list of (float, float)
-        Quantiles `TAILS` at the first, middle and last step.
+        Their `Histogram.extent` at the first, middle and last step.
     last : dict of dict of Site to dict of str to float
         The numbers of the page's tables, at the last step.
     problems : list of str
@@ -63,8 +61,7 @@ def glance(recorded: Mapping[Key, Recording], problems: list[str], numbers: Call
         ends, last = found.ends.setdefault(key, {}), found.last.setdefault(key, {})
         for step, site, histogram in one.rows:
             if step in wanted:
-                low, high = histogram.quantile(TAILS)
-                ends.setdefault(site, []).append((float(low), float(high)))
+                ends.setdefault(site, []).append(histogram.extent())
             if step == one.steps[-1]:
                 last[site] = {name: take(histogram) for name, take in numbers(key[0]).items()}
     return found

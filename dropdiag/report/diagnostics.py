@@ -341,10 +341,6 @@ def _table(caption: str, frame: pd.DataFrame, *columns: cells.Column) -> Table:
     return cells.table(f"{caption}, mean (sd over seeds)", frame.to_dict("records"), [*cells.SITE, *columns])
 
 
-def _peak(histogram: Histogram) -> float:
-    return float(histogram.kde().density.max()) if histogram.n_finite else float("nan")
-
-
 def _mean_abs(histogram: Histogram) -> float:
     return correlation.mean_abs(*histogram.bounds())
 
@@ -358,7 +354,12 @@ LOST: Final = numbers("Not finite", "not_finite", ".3g")
 MEASURES: Final = {
     "weight": Measures(
         {"excess kurtosis": Histogram.excess_kurtosis, **SPREAD},
-        {**MOMENTS, "excess_kurtosis": Histogram.excess_kurtosis, "peak_density": _peak, **SIZE},
+        {
+            **MOMENTS,
+            "excess_kurtosis": Histogram.excess_kurtosis,
+            "peak_density": Histogram.peak_density,
+            **SIZE,
+        },
     ),
     "node_correlation": Measures(
         {"mean |r|": _mean_abs, "sd of r": Histogram.std}, {"mean_abs_r": _mean_abs, "sd_r": Histogram.std},

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import math
+from typing import Final
 
 import torch
 from torch import Tensor
 
 from dropdiag.sketches import native
+
+EPS: Final = torch.finfo(torch.float64).eps
+SMALLEST: Final = 1e-290
+"""A fourth power below this has lost digits."""
 
 
 class AbsMean:
@@ -139,13 +144,26 @@ class Moments:
 
     @property
     def sd(self) -> Tensor:
-        """Standard deviation, divided by n (not n - 1)."""
-        return (self._get(1) / max(self.n, 1)).sqrt()
+        """Standard deviation, divided by n (not n - 1); exactly 0 for a constant."""
+        sd = (self._get(1) / max(self.n, 1)).sqrt()
+        return torch.where(self._is_constant, 0.0, sd)
 
     @property
     def excess_kurtosis(self) -> Tensor:
-        """Return ``n M4 / M2**2 - 3``: 0 for a normal, -1.2 for a uniform distribution; NaN for a constant."""
-        return self.n * self._get(3) / self._get(1).square() - 3.0
+        """Return ``n M4 / M2**2 - 3``: 0 for a normal, -1.2 for a uniform distribution; NaN for a constant.
+
+        NaN also where float64 cannot hold the powers: of values that differ by less than 1e-15 of themselves, or by
+        less than 1e-72.
+        """
+        m2, m4 = self._get(1), self._get(3)
+        # what the mean is rounded by stands in every deviation from it
+        rounding = (4.0 * EPS * self._get(4)).square() * self.n
+        known = ~self._is_constant & (m2 > rounding) & (m2.square() > SMALLEST)
+        return torch.where(known, self.n * m4 / m2.square() - 3.0, torch.nan)
+
+    @property
+    def _is_constant(self) -> Tensor:
+        return self._get(5) == self._get(6)
 
     def _get(self, k: int) -> Tensor:
         return torch.tensor(torch.nan, dtype=torch.float64) if self.state is None else self.state[k]

@@ -169,3 +169,41 @@ def test_it_is_frozen_and_shows_itself() -> None:
     assert h != 3
     with pytest.raises(TypeError):
         h + 1
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0, -1.0, 0.1, 3e-39, 3e38, -7.3e-20])
+@pytest.mark.parametrize("n", [1, 2, 1000])
+def test_equal_values_have_no_spread_and_no_shape(value: float, n: int) -> None:
+    h = Histogram.from_values(np.full(n, value))
+    assert h.std() == 0.0
+    assert np.isnan(h.excess_kurtosis())
+    assert not h.resolves_shape()
+    assert h.mean() == pytest.approx(value, rel=1 / 128)
+
+
+@pytest.mark.parametrize("sd", [1e-6, 1e-3, 1e-2])
+@pytest.mark.parametrize("mean", [1.0, -1.3, 1e30])
+def test_a_shape_that_bins_do_not_resolve_is_missing(mean: float, sd: float, rng: np.random.Generator) -> None:
+    h = Histogram.from_values(mean * rng.normal(1.0, sd, 10_000))
+    assert np.isnan(h.excess_kurtosis())
+    assert h.std() <= abs(mean) / 64  # what the documentation allows
+
+
+@pytest.mark.parametrize("draw", ["normal", "laplace", "uniform"])
+@pytest.mark.parametrize("mean", [1.0, 1.3, 1.9])
+def test_a_kurtosis_that_is_given_is_within_a_tenth(draw: str, mean: float, rng: np.random.Generator) -> None:
+    given = 0
+    for sd in (0.015, 0.02, 0.025, 0.03, 0.04, 0.05, 0.06):
+        x = {"normal": rng.normal, "laplace": rng.laplace, "uniform": rng.uniform}[draw](size=100_000)
+        x = mean + sd * (x - x.mean()) / x.std()
+        found, true = Histogram.from_values(x).excess_kurtosis(), ((x - x.mean()) ** 4).mean() / x.var() ** 2 - 3
+        given += np.isfinite(found)
+        assert np.isnan(found) or abs(found - true) < 0.1 * (true + 3)
+    assert given >= 2
+
+
+@pytest.mark.parametrize("values", [[1.0, 2.0], [-1.0, 1.0, 1.0], [0.0, 0.0, 5.0], [0.0, 1e-38], [-3e38, 3e38]])
+def test_few_distinct_values_have_the_shape_that_they_have(values: list[float]) -> None:
+    x, h = np.array(values), Histogram.from_values(values)
+    d = x - x.mean()
+    assert h.excess_kurtosis() == pytest.approx((d**4).mean() / (d**2).mean() ** 2 - 3, abs=0.01)

@@ -15,9 +15,37 @@ def test_kurtosis_and_sd_are_scipys():
     np.testing.assert_allclose(sketch.sd.item(), x.numpy().std(), rtol=1e-9)
 
 
+@pytest.mark.parametrize("value", [0.0, 1.0, 0.1, -1e-45, 3.4e38, 1 / 3])
+@pytest.mark.parametrize("parts", [[1], [7], [1000], [3, 1, 500]])
+def test_constant_values_have_no_spread_and_no_kurtosis(value, parts):
+    sketch = Moments()
+    for n in parts:
+        part = Moments()
+        part.update(torch.full((n,), value))
+        sketch.merge(part)
+    assert sketch.sd == 0
+    assert torch.isnan(sketch.excess_kurtosis)
+
+
+def test_what_float64_cannot_tell_apart_has_no_kurtosis():
+    sketch = Moments()
+    sketch.update(1 + 2.0**-52 * torch.arange(3, dtype=torch.float64))
+    assert torch.isnan(sketch.excess_kurtosis)
+    tiny = Moments()
+    tiny.update(1e-90 * torch.arange(9, dtype=torch.float64))
+    assert torch.isnan(tiny.excess_kurtosis)
+    # the smallest and the largest float32 are well within
+    for scale in (2.0**-149, 2.0**120):
+        whole, x = Moments(), scale * torch.arange(9)
+        whole.update(x)
+        assert whole.excess_kurtosis.item() == pytest.approx(stats.kurtosis(np.arange(9)), rel=1e-12)
+
+
 def test_no_values_give_nan_and_not_zero():
     assert np.isnan(AbsMean().mean())
     assert torch.isnan(Moments().mean)
+    assert torch.isnan(Moments().sd)
+    assert torch.isnan(Moments().excess_kurtosis)
     assert np.isnan(IntervalCounts([[(0.0, 1.0)]]).shares()).all()
 
 

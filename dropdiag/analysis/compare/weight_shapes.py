@@ -51,15 +51,16 @@ def ks_normal(histogram: Histogram) -> float:
     -------
     float
         The greatest |F - Phi|, in [0, 1], taken at the bins' edges: at most the share of the fullest bin below
-        that of the raw values. NaN where all values lie in one bin or none is finite.
+        that of the raw values. NaN where bins do not resolve the shape (`Histogram.resolves_shape`): of values that are
+        all equal, or none of them finite.
 
     Notes
     -----
     A distance, not a test: the mean and standard deviation are fitted, and a layer's weights are no sample.
     """
-    low, high, counts = histogram.bounds()
-    if counts.size < 2:
+    if not histogram.resolves_shape():
         return float("nan")
+    low, high, counts = histogram.bounds()
     after = np.cumsum(counts) / counts.sum()
     before = np.concatenate([[0.0], after[:-1]])
     mean, sd = histogram.mean(), histogram.std()
@@ -74,9 +75,9 @@ def standardised(histogram: Histogram) -> Floats:
     Returns
     -------
     ndarray of float64, shape (LEVELS,)
-        NaN where all values lie in one bin or none is finite.
+        NaN where bins do not resolve the shape (`Histogram.resolves_shape`).
     """
-    if histogram.bounds()[2].size < 2:
+    if not histogram.resolves_shape():
         return np.full(LEVELS, np.nan)
     values = histogram.quantile((np.arange(LEVELS) + 0.5) / LEVELS)
     return np.asarray((values - histogram.mean()) / histogram.std())

@@ -92,6 +92,10 @@ def test_ks_distance_is_that_of_the_raw_values(raw):
         assert shapes.ks_normal(Histogram.from_values(x)) == pytest.approx(expected, abs=2e-3)
     assert np.isnan(shapes.ks_normal(Histogram.from_values(np.ones(5))))
     assert np.isnan(shapes.ks_normal(Histogram.from_values([])))
+    # on both sides of a bin's edge: what is measured would be the bins
+    for rng in map(np.random.default_rng, range(3)):
+        assert np.isnan(shapes.ks_normal(Histogram.from_values(rng.normal(1.0, 1e-3, 5000))))
+        assert np.isnan(shapes.standardised(Histogram.from_values(rng.normal(1.0, 1e-3, 5000)))).all()
 
 
 def test_shape_distance_is_w1_of_standardised_values_and_blind_to_place_and_width():
