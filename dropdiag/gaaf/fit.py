@@ -163,10 +163,10 @@ def fit(
     Means over net values are those of very many masks, as far as `masks` tell: what a few masks bias is taken off to
     first order in 1/masks (see `dropdiag.measure.gains`). The mean gain is then within about 2 % of its value under
     very many masks from 16 masks on, beside a scatter from one seed to the next that more net values make smaller;
-    ``docs/gaaf.md`` has the table. Where the correction would be too large to be trusted, since half as many masks would put a quarter
-    more net values into the saturation area or fewer, values are only set apart from their means and ``note`` says so:
-    take more masks. So it is, without a note, for fewer than 500 net values in the area, whose scatter is larger, and
-    with two or three masks, of which there are no halves to compare.
+    ``docs/gaaf.md`` has the table. Where the correction would be too large to be trusted, since half as many masks
+    would put a quarter more net values into the saturation area or fewer, values are only set apart from their means
+    and ``note`` says so: take more masks. So it is, without a note, for fewer than 500 net values in the area, whose
+    scatter is larger, and with two or three masks, of which there are no halves to compare.
 
     The net variance changes as the weights do: fit again, say, before every epoch. A layer that no mask reaches, or
     without net values in its saturation area, gets the height 0: there dropout makes no gradient that GAAF could
