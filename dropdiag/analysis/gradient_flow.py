@@ -171,12 +171,12 @@ def curves(
     DataFrame
         Columns condition, layer, call, step (mean of the bin), value (geometric mean over the bin's steps,
         then over runs), low, high (value times and divided by the geometric standard deviation over runs; NaN
-        for one run), seeds, dropped (missing, infinite or not positive values, which have no logarithm),
-        by step. Bins without any value, such as those of a frozen layer, have no row.
+        for one run), seeds, runs (see `dropdiag.analysis.scalar.curves`), dropped (missing, infinite or not positive
+        values, which have no logarithm), by step. Bins without any value, such as those of a frozen layer, have no row.
     """
     result = of_one_phase(runs, quantity, TRAIN, layers=layers, conditions=conditions, log=True, bins=bins)
     result = result[result["seeds"] > 0].reset_index(drop=True)
-    return result[[*GROUP, "step", "value", "low", "high", "seeds", "dropped"]]
+    return result[[*GROUP, "step", "value", "low", "high", "seeds", "runs", "dropped"]]
 
 
 def _averaged(

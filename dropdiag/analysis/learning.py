@@ -46,8 +46,9 @@ def curves(
     -------
     DataFrame
         Columns condition, phase, step (mean of the bin), value (mean over the bin's steps, then over runs),
-        low, high (one standard deviation over runs below and above; NaN for one run), seeds, dropped (missing
-        and infinite values, left out), by step. Bins without any finite value have no row.
+        low, high (one standard deviation over runs below and above; NaN for one run), seeds (runs with a value there,
+        or between their values before and after it), runs (those of the condition that hold the quantity in this
+        phase), dropped (missing and infinite values, left out), by step. Bins without any finite value have no row.
 
     Raises
     ------
@@ -55,6 +56,11 @@ def curves(
         For an unknown condition.
     NotRecordedError
         If no run holds the quantity in that phase.
+
+    Notes
+    -----
+    Runs that were recorded at different steps are interpolated to common ones, never beyond their first and last.
+    Where ``seeds`` is less than ``runs``, the mean is of some of them, and may differ from that of all by who they are.
     """
     every = as_runs(runs)
     names = check("condition", conditions, every.conditions)
@@ -65,7 +71,7 @@ def curves(
         _refuse(runs, quantity, phase, conditions)
     result = by_condition(with_band(result[result["seeds"] > 0]), names)
     result = by_step(result, ["condition", "phase"])
-    return result[["condition", "phase", "step", "value", "low", "high", "seeds", "dropped"]]
+    return result[["condition", "phase", "step", "value", "low", "high", "seeds", "runs", "dropped"]]
 
 
 def best(

@@ -43,9 +43,10 @@ def curves(
     DataFrame
         Columns condition, layer (``""`` for a scalar of the network as a whole), call, phase, step (mean of the bin);
         value (mean over the bin's steps, then over runs; NaN where there is none), low, high (one standard deviation
-        over runs below and above; NaN for one run); seeds, dropped (values left out: missing, infinite, or without a
-        logarithm); by step. With ``log`` the mean is geometric, and low and high are the value divided and multiplied
-        by the geometric standard deviation.
+        over runs below and above; NaN for one run); seeds (runs with a value there, or between their values before and
+        after it), runs (those of the condition that hold the quantity in this phase, at any layer), dropped (values
+        left out: missing, infinite, or without a logarithm); by step. With ``log`` the mean is geometric, and low and
+        high are the value divided and multiplied by the geometric standard deviation.
 
     Raises
     ------
@@ -66,7 +67,7 @@ def curves(
     keep(held, quantity, one)
     result = of_one_phase(every, quantity, one, layers=layers, conditions=conditions, log=log, bins=bins)
     result["layer"] = result["layer"].fillna("")  # `groupby` would leave out a missing name
-    return result.assign(phase=one)[[*GROUP, "phase", "step", "value", "low", "high", "seeds", "dropped"]]
+    return result.assign(phase=one)[[*GROUP, "phase", "step", "value", "low", "high", "seeds", "runs", "dropped"]]
 
 
 def of_one_phase(
@@ -84,7 +85,7 @@ def of_one_phase(
     -------
     DataFrame
         Columns condition, layer (None for a scalar of the network as a whole), call, step, value, low, high, seeds,
-        dropped ... as in `curves`.
+        runs, dropped ... as in `curves`.
     """
 
     def gather(layer: Names, condition: Names) -> pd.DataFrame:

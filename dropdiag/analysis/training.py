@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from dropdiag.analysis.common_steps import at_common_steps, mean_steps
 from dropdiag.analysis.select import as_text
 from dropdiag.store.reader import Runs
 
@@ -121,8 +122,19 @@ def logs(values: Floats) -> Floats:
     return np.log(values, out=np.full(values.shape, np.nan), where=usable)
 
 
+class Steps(NamedTuple):
+    """The steps of a phase, ascending, the bin of each, and the step that stands for each bin."""
+
+    known: Integers
+    bins: Integers
+    common: Floats
+
+
 def over_training(read: Read, by: Sequence[str], bins: int) -> pd.DataFrame:
     """Average values in bins of steps, per run and then over runs.
+
+    A run that was recorded at other steps than others is interpolated to the steps of all, between its first and its
+    last (`dropdiag.analysis.common_steps`).
 
     Parameters
     ----------
@@ -136,20 +148,29 @@ def over_training(read: Read, by: Sequence[str], bins: int) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Columns ``by``, bin, step (mean of the bin over rows, then over runs), mean and sd (of the runs' means;
-        NaN for fewer than two), seeds (runs with a value), dropped (values left out). Empty where nothing was read.
+        Columns ``by``, bin, step (mean of the bin's different steps in all runs), mean and sd (of the runs' means; NaN
+        for fewer than two), seeds (runs with a value, interpolated or not), runs (those of the condition that hold
+        the scalar in this phase: where there are fewer seeds, the mean is of some of them), dropped (values left out).
+        Empty where nothing was read.
     """
     # read twice, for bins need the last step of all runs: keeping the rows until it is known would take their memory
-    steps = _steps(read())
-    numbers = {phase: step_bins(pd.Series(known), bins).to_numpy() for phase, known in steps.items()}
-    keys, found = [*by, "bin"], list[pd.DataFrame]()
+    steps = {phase: _binned(known, bins) for phase, known in _steps(read()).items()}
+    keys, found, held = [*by, "bin"], list[pd.DataFrame](), list[pd.DataFrame]()
+    named = [name for name in by if name in RUN]
     for part in read():
-        found += _over_runs(part, by, _bins(part.keys, steps, numbers))
+        for phase, of_phase in steps.items():
+            rows = part.rows((part.keys["phase"] == phase).to_numpy())
+            if len(rows.keys):
+                for frame, runs in _over_runs(rows, by, of_phase):
+                    found.append(frame.assign(_phase=phase))
+                    held.append(frame[:1][[*named]].assign(_phase=phase, runs=runs))
         if sum(map(len, found)) > MERGED_ROWS:
-            found = [_merged(pd.concat(found, ignore_index=True), keys)]
+            found = [_merged(pd.concat(found, ignore_index=True), [*keys, "_phase"])]
     if not found:
         return pd.DataFrame(columns=[*keys, "layer"])
-    return _means(_merged(pd.concat(found, ignore_index=True), keys))
+    result = _means(_merged(pd.concat(found, ignore_index=True), [*keys, "_phase"]))
+    counted = pd.concat(held, ignore_index=True).groupby([*named, "_phase"], sort=False, dropna=False)["runs"].sum()
+    return result.merge(counted.reset_index(), on=[*named, "_phase"], how="left").drop(columns="_phase")
 
 
 def with_band(result: pd.DataFrame, *, log: bool = False) -> pd.DataFrame:
@@ -197,44 +218,74 @@ def _steps(found: Iterable[Part]) -> dict[str, Integers]:
     return steps
 
 
-def _bins(keys: pd.DataFrame, steps: dict[str, Integers], numbers: dict[str, Integers]) -> Integers:
-    """Return the bin of each row; -1 for steps that came after they were listed, which are left for the next time."""
-    bins = np.full(len(keys), -1, np.int64)
-    for phase, known in steps.items():
-        here = np.flatnonzero(keys["phase"] == phase)
-        values = keys["step"].to_numpy()[here]
-        place = np.searchsorted(known, values).clip(max=len(known) - 1)
-        bins[here] = np.where(known[place] == values, numbers[phase][place], -1)
-    return bins
+def _binned(known: Integers, bins: int) -> Steps:
+    numbers = pd.factorize(step_bins(pd.Series(known), bins))[0].astype(np.int64)
+    return Steps(known, numbers, mean_steps(known, numbers))
 
 
-def _over_runs(part: Part, by: Sequence[str], bins: Integers) -> Iterator[pd.DataFrame]:
-    """Yield for the runs of each condition (or each run): how many they are, and sums of their means in each bin."""
-    # a run that is still being recorded may have gained steps since they were listed
-    part = part._replace(keys=part.keys.assign(bin=bins)).rows(bins >= 0)
-    found = sums(part, [*(name for name in by if name not in RUN), "bin"])
+def _over_runs(part: Part, by: Sequence[str], steps: Steps) -> Iterator[tuple[pd.DataFrame, int]]:
+    """Yield for the runs of each condition (or each run) sums of their means in each bin, and how many runs there are.
+
+    The part is of one phase.
+    """
+    # a run that is still being recorded may have gained steps since they were listed: left for the next time
+    values = part.keys["step"].to_numpy()
+    place = np.searchsorted(steps.known, values).clip(max=len(steps.known) - 1)
+    part = part._replace(keys=part.keys.assign(bin=steps.bins[place])).rows(steps.known[place] == values)
+    curve = [name for name in by if name not in RUN]
+    found = sums(part, [*curve, "bin"])
+    if not len(found.keys):
+        return
+    whole = _whole(found, curve, steps.common)
     names = [name for name in by if name in RUN]
     for label, members in part.runs.reset_index().groupby(names, sort=False, dropna=False).indices.items():
         called = dict(zip(names, label if isinstance(label, tuple) else (label,), strict=True))
-        yield _summed(found.of(np.asarray(members)), len(members)).assign(**called)
+        frame, runs = _summed(whole.of(np.asarray(members)), len(members))
+        yield frame.assign(step=steps.common[frame["bin"]], **called), runs
 
 
-def _summed(found: Sums, runs: int) -> pd.DataFrame:
-    """Count the runs with rows and those with a value in each bin; sum their means, and the squared deviations."""
+def _whole(found: Sums, curve: list[str], common: Floats) -> Sums:
+    """Return sums with a group for every bin of each curve, and in ``total`` the means at the common steps.
+
+    A run's mean is thus where the others' are: in a bin in which it was not recorded, it lies between those of its
+    neighbours.
+    """
+    if curve:
+        number = found.keys.groupby(curve, sort=False, dropna=False).ngroup().to_numpy()
+    else:
+        number = np.zeros(len(found.keys), np.int64)
+    curves, bins = int(number.max()) + 1, common.size
+    place = number * bins + found.keys["bin"].to_numpy()
+
+    def dense(array: Floats) -> Floats:
+        made = np.zeros((len(array), curves * bins))
+        made[:, place] = array
+        return made.reshape(len(array), curves, bins)
+
+    rows, known, total, step = (dense(array) for array in found[1:])
+    with np.errstate(invalid="ignore"):
+        means = at_common_steps(total / known, np.broadcast_to(rows > 0, total.shape), common, step / rows)
+    first = found.keys.loc[~found.keys.duplicated(curve) if curve else [0], curve].reset_index(drop=True)
+    keys = first.loc[first.index.repeat(bins)].reset_index(drop=True).assign(bin=np.tile(np.arange(bins), curves))
+    return Sums(keys, *(array.reshape(len(array), -1) for array in (rows, known, means, step)))
+
+
+def _summed(found: Sums, runs: int) -> tuple[pd.DataFrame, int]:
+    """Count the runs with a value in each bin; sum their means, and the squared deviations. Count all with a row."""
 
     def add(array: NDArray[Any]) -> NDArray[Any]:
         return np.asarray(array.sum(axis=0) * (runs // len(array)))  # one row for all runs, or one each
 
-    here, some = found.rows > 0, found.known > 0
+    means, some = found.total, ~np.isnan(found.total)
+    own, seeds, total = add(found.known > 0), add(some), add(np.where(some, means, 0.0))
     with np.errstate(invalid="ignore"):
-        step, means = found.steps / found.rows, found.total / found.known
-        seeds, total = add(some), add(np.where(some, means, 0.0))
         squares = add(np.where(some, (means - total / seeds) ** 2, 0.0))
     frame = found.keys.assign(
-        runs=add(here), step=add(np.where(here, step, 0.0)), seeds=seeds, total=total, squares=squares,
+        own=own, seeds=seeds, total=total, squares=squares,
         dropped=(add(found.rows) - add(found.known)).astype(np.int64),
     )  # fmt: skip
-    return frame[frame["runs"] > 0]
+    here = np.asarray((found.rows > 0).any(axis=1))
+    return frame[(add(found.rows) > 0) | (seeds > 0)], int(here.sum() * (runs // len(here)))
 
 
 def _merged(found: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
@@ -243,15 +294,18 @@ def _merged(found: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     sums = groups[["seeds", "total"]].transform("sum")
     between = found["seeds"] * (found["total"] / found["seeds"] - sums["total"] / sums["seeds"]) ** 2
     found = found.assign(squares=found["squares"] + between.fillna(0.0))
-    columns = ["runs", "step", "seeds", "total", "dropped", "squares"]
-    result: pd.DataFrame = found.groupby(keys, sort=False, dropna=False)[columns].sum().reset_index()
+    columns = ["own", "seeds", "total", "dropped", "squares"]
+    merged = found.groupby(keys, sort=False, dropna=False)
+    result: pd.DataFrame = merged[columns].sum().assign(step=merged["step"].first()).reset_index()
     return result
 
 
 def _means(result: pd.DataFrame) -> pd.DataFrame:
-    seeds = result["seeds"]
+    """Return means and standard deviations; none at a step at which no run has a value of its own."""
+    result = result[(result["own"] > 0) | (result["dropped"] > 0)].reset_index(drop=True)
+    seeds = result["seeds"].where(result["own"] > 0, 0)
     return result.assign(
-        step=result["step"] / result["runs"],
+        seeds=seeds,
         mean=result["total"] / seeds.where(seeds > 0),
         sd=np.sqrt(result["squares"] / (seeds - 1).where(seeds > 1)),
-    ).drop(columns=["runs", "total", "squares"])
+    ).drop(columns=["own", "total", "squares"])
