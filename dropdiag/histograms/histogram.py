@@ -286,6 +286,7 @@ class Histogram:
         points: int = 512,
         support: Sequence[float | None] = (None, None),
         x: ArrayLike | None = None,
+        independent: float = 1.0,
     ) -> KDE:
         """Kernel density estimate of the finite values (see `dropdiag.histograms.kde.estimate`).
 
@@ -300,6 +301,8 @@ class Histogram:
             there.
         x : array_like of float, optional
             Where to evaluate the curve, in place of ``points`` equal steps over all values but a few far out.
+        independent : float
+            How many independent values stand behind each value, at most 1.
 
         Returns
         -------
@@ -308,7 +311,9 @@ class Histogram:
         from dropdiag.histograms.kde import estimate  # noqa: PLC0415  (reading runs should not pay for scipy.fft)
 
         low, high, counts = self.bounds()
-        return estimate(low, high, counts, bandwidth=bandwidth, points=points, support=support, x=x)
+        return estimate(
+            low, high, counts, bandwidth=bandwidth, points=points, support=support, x=x, independent=independent
+        )
 
 
 def _checked(bins: Any, counts: Any) -> tuple[NDArray[np.uint16], NDArray[np.int64]]:

@@ -8,20 +8,24 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from dropdiag.analysis import net_variance as measured
 from dropdiag.analysis.kde import Limits
 from dropdiag.analysis.select import GROUP
+from dropdiag.errors import ArgumentError, NotRecordedError
+from dropdiag.plots.heat import height, name_rows, profile
 from dropdiag.plots.layered import by_panel, by_site, one_look, sites
-from dropdiag.plots.layout import begin, finish, panels
+from dropdiag.plots.layout import MANY, begin, finish, panels
 from dropdiag.plots.saturation import shade
-from dropdiag.plots.style import GREY, SHADE, Look, Panels, Styles, context, looks
+from dropdiag.plots.style import GREY, SHADE, Look, Styles, context, looks, styled
 from dropdiag.plots.words import Conditions, Layers, Titles, layer_names, site_titles
 from dropdiag.store.net_variance import NetVariance
 from dropdiag.store.reader import Run, Runs
 
+ADVICE: Final = "draw one with variance() or masked_densities() of dropdiag.plots.net_variance"
 SLOPE: Final = "#000000"
 DOTTED: Final = (0, (1.2, 1.2))
 
@@ -33,7 +37,8 @@ def net_variance(
     conditions: Conditions = None,
     phase: str | None = None,
     limits: Limits = None,
-) -> Panels:
+    ax: Axes | None = None,
+) -> Figure:
     """Draw the net variance under dropout, and for each layer what it does to saturated nodes (Figure 4).
 
     The first panel shows, for each layer, the distribution of the net variance over its net values: a line from the
@@ -55,11 +60,14 @@ def net_variance(
         As in `dropdiag.analysis.net_variance.table`.
     limits : (float, float), optional
         First and last net value.
+    ax : Axes, optional
+        Refused, for this figure has a panel for all layers and one for each: `variance` and `masked_densities` in this
+        file draw one.
 
     Returns
     -------
-    Panels
-        A matplotlib Figure.
+    Figure
+        With more than 32 layers the first panel alone, as lines over the layers.
 
     Raises
     ------
@@ -71,22 +79,44 @@ def net_variance(
     names, titles = layer_names(layers)
     with context():
         styles = looks([measured.ONE_MODEL]) if isinstance(source, NetVariance) else one_look(source, conditions)
-        found = measured.read(source, layers=names, conditions=list(styles), phase=phase)
+        found = _read(source, names, list(styles), phase)
         numbers, masked = measured.table(found), measured.masked_net_values(found, limits=limits)
         slopes = measured.slopes(found, (float(masked["left"].min()), float(masked["right"].max())))
         if isinstance(source, (Run, Runs)):
             numbers, slopes = (by_panel(source, frame, names) for frame in (numbers, slopes))
         known = list(by_site(slopes))
-        figure, axes = panels(1 + len(known), height=2.5 + 0.12 * len(styles))
+        if len(sites(numbers)) > MANY:
+            figure, axes = panels(1, width=6.0, height=height(len(sites(numbers))), ax=ax, advice=ADVICE)
+            variance(measured.spread(found), numbers, ax=axes[0], styles=styles, titles=titles)
+            return finish(figure, axes, {} if isinstance(source, NetVariance) else styles)
+        figure, axes = panels(1 + len(known), height=2.5 + 0.12 * len(styles), ax=ax, advice=ADVICE)
         variance(measured.spread(found), numbers, ax=axes[0], styles=styles, titles=titles)
         parts = [by_site(frame) for frame in (masked, slopes, measured.areas(found), numbers)]
-        for (site, title), ax in zip(site_titles(known, titles).items(), axes[1:], strict=True):
-            masked_densities(*(part[site] for part in parts), ax=ax, styles=styles)
-            ax.set_title(title)
+        for (site, title), one in zip(site_titles(known, titles).items(), axes[1:], strict=True):
+            masked_densities(*(part[site] for part in parts), ax=one, styles=styles)
+            one.set_title(title)
         if isinstance(source, NetVariance):  # one model has no condition to name in the legend
             nodes = Line2D([], [], color=styles[measured.ONE_MODEL].colour, label="the same nodes, mask by mask")
             return finish(figure, axes, {}, extra=[*_explained(), nodes])
         return finish(figure, axes, styles, extra=_explained())
+
+
+def _read(source: Run | Runs | NetVariance, layers: list[str] | None, conditions: list[str],
+          phase: str | None) -> measured.Measured:  # fmt: skip
+    if not isinstance(source, (Run, Runs, NetVariance)):
+        raise ArgumentError(
+            "plots.net_variance takes runs or what dropdiag.measure.net_variance() returned, "
+            f"got {type(source).__name__}"
+        )
+    try:
+        return measured.read(source, layers=layers, conditions=conditions, phase=phase)
+    except NotRecordedError as error:
+        if phase is not None:
+            raise
+        raise NotRecordedError(
+            f"{error}. No probe records the net variance by itself: call rec.net_variance(x) on held-out inputs before "
+            "the Recorder is closed, or draw what dropdiag.measure.net_variance(model, x) returns"
+        ) from error
 
 
 def _explained() -> list[Line2D | Patch]:
@@ -98,6 +128,7 @@ def _explained() -> list[Line2D | Patch]:
     ]
 
 
+@styled
 def variance(
     spread: pd.DataFrame, numbers: pd.DataFrame, *, ax: Axes | None = None, styles: Styles = None, titles: Titles = None
 ) -> Axes:
@@ -118,6 +149,12 @@ def variance(
     """
     ax, styles = begin(ax, styles, numbers)
     found = sites(numbers)
+    if len(found) > MANY:
+        name_rows(ax, found, titles)
+        profile(ax, found, numbers, "net_variance_mean", styles)
+        ax.set_xlim(left=0.0)
+        ax.set(xlabel="mean net variance", title="Net variance")
+        return ax
     shift = dict(zip(styles, np.linspace(-0.5, 0.5, len(styles) + 2)[1:-1], strict=True))
     for name, part in spread.merge(numbers, on=GROUP).groupby("condition", sort=False):
         look = styles[str(name)]
@@ -134,6 +171,7 @@ def variance(
     return ax
 
 
+@styled
 def masked_densities(
     masked: pd.DataFrame,
     slopes: pd.DataFrame,
