@@ -15,6 +15,8 @@ from dropdiag.plots.layout import begin, note
 from dropdiag.plots.style import Look, Styles, styled
 from dropdiag.plots.words import names_cut, percent, plain
 
+FILLED: Final = 8
+"""With more conditions than this, bars are outlines alone."""
 ZEROS: Final = 0.005
 """Share of exact zeros that is told."""
 OUTSIDE: Final = 0.01
@@ -94,7 +96,8 @@ def _shares(ax: Axes, what: str, shares: Mapping[str, float], styles: Mapping[st
 def _bars(ax: Axes, bars: pd.DataFrame, styles: Mapping[str, Look]) -> None:
     # Laid over each other, filled bars mix to a colour that is nobody's: the more there are, the fainter. The outline
     # is each one's own, and lighter than its curve.
-    fill = max(0.36 / bars["condition"].nunique(), 0.05)
+    many = bars["condition"].nunique()
+    fill = 0.3 / many if many <= FILLED else 0.0
     for name, part in bars.groupby("condition", sort=False):
         colour, edges = styles[str(name)].colour, [*part["left"], part["right"].iloc[-1]]
         light = 0.5 + 0.5 * np.array(to_rgba(colour))

@@ -83,7 +83,7 @@ def dropouts(
             by_dropout(found, column, ax=one, styles=styles, titles=titles)
             one.set_xlabel(LABELS[quantity])
             one.tick_params(axis="y", labelleft=one is axes[0])
-        return finish(figure, axes, styles, marks=not many)
+        return finish(figure, axes, styles, lines=many, marks=not many)
 
 
 @styled

@@ -89,7 +89,7 @@ def gradient_flow(
             remarks(one, Part(title, parts[site], held[site], log=True), styles)
         share_log_y(grid)
         averages(means, ax=foot, styles=styles, titles=titles, numbers=numbers)
-        return finish(figure, grid, styles, label=LABEL)
+        return finish(figure, grid, styles, label=LABEL, marks=True)
 
 
 def _maps(lines: pd.DataFrame, means: pd.DataFrame, styles: Mapping[str, Look], titles: Titles) -> Figure:

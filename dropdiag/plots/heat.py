@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from dropdiag.analysis.select import SITE
 from dropdiag.plots.layout import MANY, note, panels
 from dropdiag.plots.style import SHADE, Look, Panels
-from dropdiag.plots.words import Titles, names_cut, percent, plain, site_titles
+from dropdiag.plots.words import Titles, names_cut, percent, plain, site_titles, wrapped
 from dropdiag.store.order import Site
 
 ADVICE: Final = "choose one condition with conditions=[...], or at most 32 layers with layers=[...]"
@@ -133,13 +133,13 @@ def maps(
     """
     figure, axes = panels(len(styles) + more, width=3.2, height=height(len(rows)), ax=ax, advice=ADVICE)
     colours = _colours()
-    told = names_cut(styles, 40)
+    told = names_cut(styles, 60)
     for name, one in zip(styles, axes, strict=False):
         edges, values = matrix(name)
         # as pixels, not as a shape for each cell: files stay small
         one.pcolormesh(edges, np.arange(len(rows) + 1) - 0.5, np.ma.masked_invalid(values), norm=norm, cmap=colours,
                        rasterized=True)  # fmt: skip
-        one.set(title=told[name], xlabel=label)
+        one.set(title="\n".join(wrapped(told[name], 2.6, 9.5)), xlabel=label)
         one.locator_params(axis="x", nbins=5)
         if np.isnan(values).all(axis=1).any():
             note(

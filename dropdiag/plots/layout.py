@@ -151,6 +151,7 @@ def finish(
     label: str = "",
     extra: Sequence[Any] = (),
     ax: Axes | None = None,
+    lines: bool = True,
     marks: bool = False,
 ) -> Figure:
     """Return the figure with room for what its panels say, a y label at each row, and a legend: last in every figure.
@@ -169,10 +170,10 @@ def finish(
     ax : Axes, optional
         The one panel, where it was given: nothing but itself is then changed in its figure, and the legend stands in
         it.
-    marks : bool
-        Whether the legend shows the conditions' marks in place of their lines.
+    lines, marks : bool
+        Whether the legend shows the conditions' lines, and their marks.
     """
-    handles = [*_handles(styles, marks=marks), *extra]
+    handles = [*_handles(styles, lines=lines, marks=marks), *extra]
     for one in axes:
         if label and (ax is not None or _leads_row(one)):
             one.set_ylabel(label)
@@ -190,10 +191,10 @@ def ink(ax: Axes) -> Any:
     return INK if isinstance(ax.figure, Panels) else ax.xaxis.label.get_color()
 
 
-def _handles(wanted: Mapping[str, Look], *, marks: bool) -> list[Any]:
+def _handles(wanted: Mapping[str, Look], *, lines: bool, marks: bool) -> list[Any]:
     names = names_cut(wanted, 40)
     return [
-        Line2D([], [], color=look.colour, label=names[name], ms=5.0, linestyle="none" if marks else look.line,
+        Line2D([], [], color=look.colour, label=names[name], ms=5.0, linestyle=look.line if lines else "none",
                marker=look.marker if marks else "") for name, look in wanted.items()
     ]  # fmt: skip
 

@@ -133,12 +133,13 @@ def over_steps(
         ax.text(0.5, 0.5, empty, transform=ax.transAxes, ha="center", va="center", color=GREY)
         ax.set_xticks([])
         return ax
+    opacity = min(0.2, 0.9 / lines["condition"].nunique())  # many bands over each other would hide all
     for name, part in lines.groupby("condition", sort=False):
         look, label = styles[str(name)], plain(str(name))
         for piece, whole in _pieces(part):
             # one run alone has no band, and a line of one point is not seen
             band = piece[piece["low"].notna()]
-            ax.fill_between(band["step"], band["low"], band["high"], color=look.colour, alpha=0.2 if whole else 0.08,
+            ax.fill_between(band["step"], band["low"], band["high"], color=look.colour, alpha=opacity if whole else PALE * opacity,
                             lw=0)  # fmt: skip
             alone = len(piece) == 1
             ax.plot(piece["step"], piece["value"], color=look.colour, linestyle=look.line, lw=1.4, label=label,
