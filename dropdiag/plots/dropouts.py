@@ -145,7 +145,7 @@ def _over_training(
             over_steps(lines[site], ax=one, styles=styles, empty="not recorded")
             one.set(title=title, ylabel=LABELS[quantity])
             one.set_ylim(bottom=0.0)
-            remarks(one, Part(title, lines[site], held[site], log=False), dict(styles))
+            remarks(one, Part(title, lines[site], held[site], log=False), styles, logs=False)
     return finish(figure, axes, styles)
 
 

@@ -86,7 +86,7 @@ def gradient_flow(
         for (site, title), one in zip(called.items(), grid, strict=True):
             over_steps(parts[site], ax=one, styles=styles, log=True, empty="no gradient")
             one.set_title(title)
-            remarks(one, Part(title, parts[site], held[site], log=True), styles)
+            remarks(one, Part(title, parts[site], held[site], log=True), styles, logs=True)
         share_log_y(grid)
         averages(means, ax=foot, styles=styles, titles=titles, numbers=numbers)
         return finish(figure, grid, styles, label=LABEL, marks=True)

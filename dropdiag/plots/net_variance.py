@@ -15,7 +15,7 @@ from matplotlib.patches import Patch
 from dropdiag.analysis import net_variance as measured
 from dropdiag.analysis.kde import Limits
 from dropdiag.analysis.select import GROUP
-from dropdiag.errors import ArgumentError, NotRecordedError
+from dropdiag.errors import NotRecordedError
 from dropdiag.plots.heat import height, name_rows, profile
 from dropdiag.plots.layered import by_panel, by_site, one_look, sites
 from dropdiag.plots.layout import MANY, begin, finish, panels
@@ -103,11 +103,6 @@ def net_variance(
 
 def _read(source: Run | Runs | NetVariance, layers: list[str] | None, conditions: list[str],
           phase: str | None) -> measured.Measured:  # fmt: skip
-    if not isinstance(source, (Run, Runs, NetVariance)):
-        raise ArgumentError(
-            "plots.net_variance takes runs or what dropdiag.measure.net_variance() returned, "
-            f"got {type(source).__name__}"
-        )
     try:
         return measured.read(source, layers=layers, conditions=conditions, phase=phase)
     except NotRecordedError as error:

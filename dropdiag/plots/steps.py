@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -49,7 +49,7 @@ def figure_over_steps(
     label : str
         Y label of all panels.
     shared : bool
-        Whether all have one log y axis.
+        Whether all have one log y axis; their means are then those of logarithms.
     ax, advice
         As in `dropdiag.plots.layout.panels`.
 
@@ -61,14 +61,24 @@ def figure_over_steps(
     for part, one in zip(parts, axes, strict=True):
         over_steps(part.lines, ax=one, styles=styles, log=part.log)
         one.set_title(part.title)
-        remarks(one, part, styles)
+        remarks(one, part, styles, logs=shared)
     if shared:
         share_log_y(axes)
     return finish(figure, axes, styles, label=label, ax=ax)
 
 
-def remarks(ax: Axes, part: Part, styles: dict[str, Look]) -> None:
-    """Say below a panel which conditions it does not show, which means are of fewer runs, and what was left out."""
+def remarks(ax: Axes, part: Part, styles: Mapping[str, Look], *, logs: bool) -> None:
+    """Say below a panel which conditions it does not show, which means are of fewer runs, and what was left out.
+
+    Parameters
+    ----------
+    ax : Axes
+    part : Part
+    styles : mapping of str to Look
+        Conditions of the figure.
+    logs : bool
+        Whether the means are those of logarithms.
+    """
     valued = part.lines[part.lines["value"].notna()]
     absent(ax, styles, drawn=set(valued["condition"]), held=part.held)
     told = names_cut(styles, 18)
@@ -80,7 +90,7 @@ def remarks(ax: Axes, part: Part, styles: dict[str, Look]) -> None:
     lost = [f"{told[str(name)]} {percent(row.dropped / row.recorded)}" for name, row in groups.iterrows()
             if row.dropped and str(name) in set(valued["condition"])]  # fmt: skip
     if lost:
-        note(ax, f"not finite{' or not positive' if part.log else ''}: {', '.join(lost)}")
+        note(ax, f"not finite{' or not positive' if logs else ''}: {', '.join(lost)}")
 
 
 def _counts(rows: pd.DataFrame) -> str:
@@ -139,8 +149,8 @@ def over_steps(
         for piece, whole in _pieces(part):
             # one run alone has no band, and a line of one point is not seen
             band = piece[piece["low"].notna()]
-            ax.fill_between(band["step"], band["low"], band["high"], color=look.colour, alpha=opacity if whole else PALE * opacity,
-                            lw=0)  # fmt: skip
+            shade = opacity if whole else PALE * opacity
+            ax.fill_between(band["step"], band["low"], band["high"], color=look.colour, alpha=shade, lw=0)
             alone = len(piece) == 1
             ax.plot(piece["step"], piece["value"], color=look.colour, linestyle=look.line, lw=1.4, label=label,
                     alpha=1.0 if whole else PALE, marker=look.marker if alone else "",
