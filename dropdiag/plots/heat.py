@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from dropdiag.analysis.select import SITE
-from dropdiag.plots.layout import MANY, note, panels
+from dropdiag.plots.layout import note, panels
 from dropdiag.plots.style import SHADE, Look, Panels
 from dropdiag.plots.words import Titles, names_cut, percent, plain, site_titles, wrapped
 from dropdiag.store.order import Site
@@ -23,6 +23,10 @@ from dropdiag.store.order import Site
 ADVICE: Final = "choose one condition with conditions=[...], or at most 32 layers with layers=[...]"
 MAP: Final = "viridis"
 """Seen alike with any colour vision, and in grey."""
+CROWD: Final = 12
+"""With more maps than this they are smaller."""
+PAGES: Final = 20.0
+"""Height in inches of a figure of many maps."""
 NAME: Final = 0.15
 """Height of a layer's name, in inches."""
 
@@ -131,7 +135,13 @@ def maps(
     axes : list of Axes
         Those of the conditions, then the further ones.
     """
-    figure, axes = panels(len(styles) + more, width=3.2, height=height(len(rows)), ax=ax, advice=ADVICE)
+    count, tall = len(styles) + more, height(len(rows))
+    across = 6 if count > CROWD else 0
+    if across:  # a page or two in all
+        tall = max(min(tall, PAGES / -(-count // across)), 2.6)
+    figure, axes = panels(count, width=2.5 if across else 3.2, height=tall, across=across, cells=False, ax=ax,
+                          advice=ADVICE)  # fmt: skip
+    wide = 1.7 if across else 2.3  # letters of titles are bold, a tenth wider than they are measured
     colours = _colours()
     told = names_cut(styles, 60)
     for name, one in zip(styles, axes, strict=False):
@@ -139,33 +149,42 @@ def maps(
         # as pixels, not as a shape for each cell: files stay small
         one.pcolormesh(edges, np.arange(len(rows) + 1) - 0.5, np.ma.masked_invalid(values), norm=norm, cmap=colours,
                        rasterized=True)  # fmt: skip
-        one.set(title="\n".join(wrapped(told[name], 2.6, 9.5)), xlabel=label)
+        one.set(title="\n".join(wrapped(told[name], wide, 10.5)), xlabel=label)
         one.locator_params(axis="x", nbins=5)
         if np.isnan(values).all(axis=1).any():
             note(
                 one, f"grey: {int(np.isnan(values).all(axis=1).sum())} layers that it does not have, or without values"
             )
     for one in axes:
-        name_rows(one, rows, titles)
-    if isinstance(figure, Panels) and len(axes) <= MANY:
+        name_rows(one, rows, titles, tall)
+    if isinstance(figure, Panels):
         shown = figure.colorbar(ScalarMappable(norm, colours), ax=axes, location="right", fraction=0.03, pad=0.01)
         shown.set_label(scale)
     return figure, axes
 
 
-def name_rows(ax: Axes, rows: Sequence[Site], titles: Titles) -> None:
-    """Give a panel a row for each layer from top to bottom, with as many of their names as have room."""
+def name_rows(ax: Axes, rows: Sequence[Site], titles: Titles, tall: float | None = None) -> None:
+    """Give a panel a row for each layer from top to bottom, with as many of their names as have room.
+
+    Parameters
+    ----------
+    ax : Axes
+    rows : sequence of (layer, call)
+    titles : mapping of str to str, optional
+        Layer -> what the reader calls it.
+    tall : float, optional
+        Height of the panel in inches; by default that for so many rows.
+    """
     ax.set_ylim(len(rows) - 0.5, -0.5)
     spec = ax.get_subplotspec()
     if isinstance(ax.figure, Panels) and spec is not None and not spec.is_first_col():
         ax.set_yticks([])
         return
-    room = height(len(rows)) - 0.9
+    room = (tall or height(len(rows))) - 0.9
     every = max(int(np.ceil(len(rows) * NAME / room)), 1)
     shown = list(range(0, len(rows), every))
-    known = site_titles(rows, titles, width=200)
-    short = names_cut(known.values(), 24)
-    ax.set_yticks(shown, [f"{short[known[rows[i]]]}" for i in shown], fontsize=7.5)
+    known = {site: title.replace("\n", "") for site, title in site_titles(rows, titles, width=26).items()}
+    ax.set_yticks(shown, [known[rows[i]] for i in shown], fontsize=7.5)
     ax.tick_params(axis="y", length=2.0)
     if every > 1:
         ax.set_ylabel(f"layer (every {every}th named)" if every > 3 else "layer (some named)")

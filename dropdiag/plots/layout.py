@@ -32,6 +32,7 @@ def panels(
     height: float = 2.35,
     below: float = 0.0,
     across: int = 0,
+    cells: bool = True,
     ax: Axes | None = None,
     advice: str = "choose one layer with layers=[...]",
 ) -> tuple[Figure, list[Axes]]:
@@ -46,6 +47,8 @@ def panels(
         Height in inches of one more panel at the foot, as wide as the figure; 0 for none.
     across : int
         Panels in a row; 0: as many as look well.
+    cells : bool
+        Whether `Cells` may place many panels.
     ax : Axes, optional
         The one panel, in place of a figure.
     advice : str
@@ -66,7 +69,7 @@ def panels(
     """
     if ax is not None:
         return one_panel(ax, count + bool(below), advice)
-    many = count > MANY
+    many = count > MANY and cells
     rows = -(-count // (across or (2 * COLUMNS if many else COLUMNS)))
     across = across or -(-count // rows)
     # one narrow panel still needs the width of a legend, and the one at the foot that of its columns of numbers
@@ -280,10 +283,11 @@ def make_room(figure: Figure, axes: Sequence[Axes]) -> None:
         row = spec.rowspan.start if spec is not None else 0
         remarks[row] = max(remarks[row], ax.get_xlabel().count("\n"))
         titles[row] = max(titles[row], ax.get_title().count("\n"))
-    if len(axes) > MANY:  # `Cells` gives all rows one height
+    placed = isinstance(figure.get_layout_engine(), Cells)
+    if placed:  # `Cells` gives all rows one height
         remarks[:], titles[:] = remarks.max(), titles.max()
     figure.set_figheight(figure.get_figheight() + float(0.17 * remarks.sum() + 0.16 * titles.sum()))
-    if len(axes) > MANY:
+    if placed:
         for ax in axes:
             _simplify(ax)
 

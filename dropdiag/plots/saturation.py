@@ -109,7 +109,7 @@ def _finish_maps(made: Densities, drawn: Chosen, borders: pd.DataFrame, ax: Axes
     shares = _shares(drawn)
     shares = shares.assign(share=shares["left"].fillna(0.0) + shares["right"].fillna(0.0))
     profile(beside, made.rows, shares[shares[["left", "right"]].notna().any(axis=1)], "share", drawn.styles)
-    beside.set(title="share in the saturation area", xlabel="share of net values", xlim=(0.0, None))
+    beside.set(title="saturated share", xlabel="share of net values", xlim=(0.0, None))
     border = Line2D([], [], color=BORDER_LINE, lw=1.0, label="border of the saturation area")
     return finish(made.figure, made.axes, drawn.styles, extra=[border], ax=ax)
 
