@@ -176,16 +176,16 @@ def finish(
     lines, marks : bool
         Whether the legend shows the conditions' lines, and their marks.
     """
-    handles = [*_handles(styles, lines=lines, marks=marks), *extra]
     for one in axes:
         if label and (ax is not None or _leads_row(one)):
             one.set_ylabel(label)
     if ax is not None:
+        handles = [*_handles(styles, lines=lines, marks=marks), *extra]
         if handles:
             ax.legend(handles=handles, fontsize=7.5, labelcolor=ink(ax))
         return figure
     make_room(figure, axes)
-    legend(figure, handles)
+    legend(figure, styles, extra, lines=lines, marks=marks)
     return figure
 
 
@@ -202,8 +202,22 @@ def _handles(wanted: Mapping[str, Look], *, lines: bool, marks: bool) -> list[An
     ]  # fmt: skip
 
 
-def legend(figure: Figure, handles: Sequence[Any]) -> None:
-    """Legend above all panels; the figure grows by the rows that its width asks for."""
+def legend(
+    figure: Figure, wanted: Mapping[str, Look], extra: Sequence[Any] = (), *, lines: bool = True, marks: bool = False
+) -> None:
+    """Legend of the conditions, and what else is to be in it, above all panels; the figure grows by its rows.
+
+    Parameters
+    ----------
+    figure : Figure
+    wanted : mapping of str to Look
+        Conditions.
+    extra : sequence of Artist
+        Further entries.
+    lines, marks : bool
+        As in `finish`.
+    """
+    handles = [*_handles(wanted, lines=lines, marks=marks), *extra]
     if not handles:
         return
     widths = [width(str(handle.get_label()), 9.0) + 0.66 for handle in handles]
