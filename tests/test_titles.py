@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from dropdiag.titles import lines, short
+from dropdiag.titles import cut, lines, short, span
 
 
 def test_a_name_that_fits_stays():
@@ -51,3 +51,36 @@ def test_lines_are_broken_after_a_separator_and_lose_nothing():
     broken = lines("encoder.layers.11.feed_forward.activation (call 2)", 18)
     assert broken == "encoder.layers.11.\nfeed_forward.\nactivation (call\n2)"
     assert lines("a" * 5, 2) == "aa\naa\na"
+
+
+@pytest.mark.parametrize("width", [8, 18, 40])
+@pytest.mark.parametrize(
+    "names",
+    [
+        [f"the same beginning of every name, {i} of them, the same end as well" for i in range(40)],
+        [f"{'x' * 60}{i}{'y' * 60}" for i in range(120)],
+        [f"{i}{'x' * 90}" for i in range(12)] + [f"{'x' * 90}{i}" for i in range(12)],
+        ["aaaa" * k for k in range(1, 30)],
+        [f"辍学正则化的条件编号{i}的很长的名字以及更多的字" for i in range(12)],
+        ["a" * 30 + "b" * 30, "a" * 31 + "b" * 29, "a" * 29 + "b" * 31],
+        ["", "a", "a" * 100],
+    ],
+)
+def test_cut_names_stay_different(names, width: int) -> None:
+    made = cut(names, width)
+    assert list(made) == names
+    assert len(set(made.values())) == len(set(names))
+    for name, title in made.items():
+        assert title == name if span(name) <= width else len(title) <= len(name)
+        # what is left stands in the name, in its order
+        at = 0
+        for piece in title.split("…"):
+            at = name.index(piece, at) + len(piece)
+
+
+def test_cut_names_fit_where_they_can() -> None:
+    names = [f"the same beginning of every name, {i} of them, the same end as well" for i in range(40)]
+    assert max(map(span, cut(names, 18).values())) <= 18
+    assert cut(["a" * 10 + "b" * 10], 9) == {"a" * 10 + "b" * 10: "aaaa…bbbb"}
+    assert cut(["辍学" * 10], 9) == {"辍学" * 10: "辍学…辍学"}
+    assert span("é") == span("e\u0301") == 1

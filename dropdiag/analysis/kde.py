@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from dropdiag.analysis.select import GROUP, SITE, histograms, pooled
+from dropdiag.analysis.bandwidth import Bandwidth, each_run, of_panel, pooled_groups
+from dropdiag.analysis.limits import of_panel as limits_of_panel
+from dropdiag.analysis.limits import widened
+from dropdiag.analysis.select import GROUP, SITE, histograms
 from dropdiag.errors import ArgumentError
 from dropdiag.histograms.histogram import Histogram
 from dropdiag.histograms.kde import KDE
 from dropdiag.histograms.points import points_between
+from dropdiag.store.order import Site
 from dropdiag.store.reader import Run, Runs
 
 Support: TypeAlias = tuple[float | None, float | None]
 Limits: TypeAlias = tuple[float, float] | None
+SiteLimits: TypeAlias = Limits | Mapping[Site, tuple[float, float]]
 Wanted: TypeAlias = Sequence[str] | None
 """Names of layers or of conditions, in this order; None is all of them."""
 OPEN: Final[Support] = (None, None)
@@ -44,13 +48,15 @@ def curves(
     runs, quantity, layers, conditions, step, phase
         As in `dropdiag.analysis.select.histograms`.
     bandwidth, support
-        As in `dropdiag.histograms.kde.estimate`.
+        As in `dropdiag.histograms.kde.estimate`. A rule gives all conditions of a layer one bandwidth, so that no two
+        look different for being smoothed differently; that of correlations knows that pairs share nodes (see
+        `dropdiag.analysis.bandwidth`).
     points : int
         Length of a curve.
     limits : (float, float), optional
         First and last x. By default the 0.1 % and 99.9 % quantiles over the conditions of a layer, a little
         widened, so that the conditions of one layer share their x: equal steps, unless a curve's peak would lie between
-        two of them.
+        two of them. A condition that reaches over eight times the usual range is cut.
     per_seed : bool
         One curve a run in place of the pooled one.
 
@@ -106,16 +112,18 @@ def curves_of(
     bandwidth: str | float = "isj",
     support: Support = OPEN,
     points: int = 512,
-    limits: Limits = None,
+    limits: SiteLimits = None,
 ) -> pd.DataFrame:
     """Density curves of histograms at hand.
 
     Parameters
     ----------
     groups : DataFrame
-        As returned by `dropdiag.analysis.select.pooled`.
-    bandwidth, support, points, limits
+        As returned by `dropdiag.analysis.bandwidth.pooled_groups`.
+    bandwidth, support, points
         As in `curves`.
+    limits : (float, float) or mapping of (layer, call) to (float, float), optional
+        As in `curves`, of all layers or of each.
 
     Returns
     -------
@@ -124,13 +132,16 @@ def curves_of(
     """
     rows: list[dict[str, Any]] = []
     for site, ends in _within(groups, support, limits):
-        made = [row["histogram"].kde(bandwidth, support=support, x=ends) for row in site]
+        width = of_panel(site, bandwidth, support)
+        made = [row["histogram"].kde(width.width, support=support, x=ends) for row in site.to_dict("records")]
         x = points_between(*ends, points, [one.curve() for one in made])
-        rows += [_curve(row, one.at(x)) for row, one in zip(site, made, strict=True)]
+        rows += [_curve(row, one.at(x), width) for row, one in zip(site.to_dict("records"), made, strict=True)]
     return _long(rows, ["x", "density"], groups)
 
 
-def bars_of(groups: pd.DataFrame, *, support: Support = OPEN, bins: int = 48, limits: Limits = None) -> pd.DataFrame:
+def bars_of(
+    groups: pd.DataFrame, *, support: Support = OPEN, bins: int = 48, limits: SiteLimits = None
+) -> pd.DataFrame:
     """Bars of histograms at hand.
 
     Parameters
@@ -138,7 +149,7 @@ def bars_of(groups: pd.DataFrame, *, support: Support = OPEN, bins: int = 48, li
     groups : DataFrame
         As returned by `dropdiag.analysis.select.pooled`.
     support, bins, limits
-        As in `bars`.
+        As in `bars`; limits also of each layer.
 
     Returns
     -------
@@ -149,7 +160,7 @@ def bars_of(groups: pd.DataFrame, *, support: Support = OPEN, bins: int = 48, li
         {**_key(row), "left": edges[:-1], "right": edges[1:], "density": row["histogram"].density(edges)}
         for site, ends in _within(groups, support, limits)
         for edges in [np.linspace(*ends, bins + 1)]
-        for row in site
+        for row in site.to_dict("records")
     ]
     return _long(rows, ["left", "right", "density"], groups)
 
@@ -172,55 +183,37 @@ def common_limits(parts: Sequence[Histogram], support: Support = OPEN) -> tuple[
     return widened(np.array([part.extent() for part in parts if part.n_finite]), support)
 
 
-def widened(ends: NDArray[np.float64], support: Support = OPEN) -> tuple[float, float]:
-    """Return `common_limits` from the histograms' quantiles.
-
-    Parameters
-    ----------
-    ends : ndarray of float64, shape (m, 2)
-        The 0.1 % and the 99.9 % quantile of each; rows of NaN are those of histograms without values.
-    support
-        As in `common_limits`.
-    """
-    ends = ends[~np.isnan(ends).any(axis=1)] if ends.size else ends
-    if ends.size == 0:
-        return -1.0, 1.0
-    low, high = float(ends[:, 0].min()), float(ends[:, 1].max())
-    # where all values are equal the limits must still lie apart
-    margin = 0.06 * (high - low) if high > low else 0.5 * (abs(high) or 1.0)
-    first, last = -np.inf if support[0] is None else support[0], np.inf if support[1] is None else support[1]
-    return max(low - margin, first), min(high + margin, last)
-
-
 def _groups(
     runs: Run | Runs, quantity: str, step: int | None, *, per_seed: bool = False, **chosen: Any
 ) -> pd.DataFrame:
     if isinstance(step, str):  # "all" would pool the steps of a run as though they were runs
         raise ArgumentError(f"step must be one step (or None for the last), got {step!r}")
     frame = histograms(runs, quantity, step=step, **chosen)
-    return frame.assign(runs=1) if per_seed else pooled(frame)
+    return (each_run if per_seed else pooled_groups)(frame, quantity)
 
 
 def _within(
-    groups: pd.DataFrame, support: Support, limits: Limits
-) -> Iterator[tuple[list[dict[Any, Any]], tuple[float, float]]]:
+    groups: pd.DataFrame, support: Support, limits: SiteLimits
+) -> Iterator[tuple[pd.DataFrame, tuple[float, float]]]:
     """Rows of each layer whose histogram holds a finite value, and the limits that its conditions share."""
-    for _, site in groups.groupby(SITE, sort=False):
-        rows = [row for row in site.to_dict("records") if row["histogram"].n_finite]
-        if rows:
-            yield rows, limits or common_limits(list(site["histogram"]), support)
+    key: Any
+    for key, site in groups.groupby(SITE, sort=False):
+        given = limits.get((str(key[0]), int(key[1]))) if isinstance(limits, Mapping) else limits
+        known = site[[histogram.n_finite > 0 for histogram in site["histogram"]]]
+        if len(known):
+            yield known, given or limits_of_panel(list(site["histogram"]), support)
 
 
 def _key(row: dict[Any, Any]) -> dict[str, Any]:
     return {name: row[name] for name in (*GROUP, "seed", "run") if name in row}
 
 
-def _curve(row: dict[Any, Any], kde: KDE) -> dict[str, Any]:
+def _curve(row: dict[Any, Any], kde: KDE, bandwidth: Bandwidth) -> dict[str, Any]:
     histogram: Histogram = row["histogram"]
     return {
         **_key(row), "x": kde.x, "density": kde.density, "bandwidth": kde.bandwidth, "point_mass": kde.point_mass,
         "n": kde.n, "dropped": histogram.n - kde.n, "runs": row["runs"],
-        "rule": kde.rule, "fallback": kde.fallback, "floored": kde.floored,
+        "rule": bandwidth.rule, "fallback": bandwidth.fallback, "floored": kde.floored,
     }  # fmt: skip
 
 

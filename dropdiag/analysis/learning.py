@@ -62,6 +62,19 @@ def curves(
     Runs that were recorded at different steps are interpolated to common ones, never beyond their first and last.
     Where ``seeds`` is less than ``runs``, the mean is of some of them, and may differ from that of all by who they are.
     """
+    result = binned(runs, quantity, phase=phase, conditions=conditions, bins=bins)
+    result = result[result["seeds"] > 0].reset_index(drop=True)
+    return result[["condition", "phase", "step", "value", "low", "high", "seeds", "runs", "dropped"]]
+
+
+def binned(
+    runs: Run | Runs, quantity: str, *, phase: str | None = None, conditions: NamesOrAll = None, bins: int = 120
+) -> pd.DataFrame:
+    """Return `curves` with a row also for bins without any finite value, and the column recorded (values, dropped too).
+
+    Parameters, errors
+        As in `curves`.
+    """
     every = as_runs(runs)
     names = check("condition", conditions, every.conditions)
 
@@ -69,9 +82,7 @@ def curves(
     result = over_training(read, ["condition", "phase"], bins)
     if result.empty:
         _refuse(runs, quantity, phase, conditions)
-    result = by_condition(with_band(result[result["seeds"] > 0]), names)
-    result = by_step(result, ["condition", "phase"])
-    return result[["condition", "phase", "step", "value", "low", "high", "seeds", "runs", "dropped"]]
+    return by_step(by_condition(with_band(result), names), ["condition", "phase"])
 
 
 def best(
@@ -143,7 +154,7 @@ def best_per_run(
     every = as_runs(runs)
     names = check("condition", conditions, every.conditions)
     wanted = quantity if by is None else [quantity, by]
-    batches = every.batches(wanted, condition=names, phase=phase, layer=NETWORK, missing_ok=True)
+    batches = every.batches(wanted, condition=names, phase=phase, layer=NETWORK)
     found = [best for batch in batches if len(best := as_text(_best(batch, mode, quantity, by)))]
     if not found:
         _refuse(runs, quantity, phase, conditions)

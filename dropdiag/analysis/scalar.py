@@ -60,14 +60,23 @@ def curves(
     DropdiagWarning
         If runs are left out because they do not hold the quantity in that phase.
     """
+    result = binned(runs, quantity, layers=layers, conditions=conditions, phase=phase, log=log, bins=bins)
+    return result[[*GROUP, "phase", "step", "value", "low", "high", "seeds", "runs", "dropped"]]
+
+
+def binned(
+    runs: Run | Runs, quantity: str, *, layers: NamesOrAll = None, conditions: NamesOrAll = None,
+    phase: str | None = None, log: bool = False, bins: int = 80,
+) -> pd.DataFrame:  # fmt: skip
+    """Return `curves` with the column recorded (values, those that are left out too)."""
     every = as_runs(runs)
     names = check("condition", conditions, every.conditions)
-    held = held_phases(every.batches(quantity, condition=names, columns=["phase"], missing_ok=True))
+    held = held_phases(every.batches(quantity, condition=names, columns=["phase"]))
     one = common(held, quantity, phase)
     keep(held, quantity, one)
     result = of_one_phase(every, quantity, one, layers=layers, conditions=conditions, log=log, bins=bins)
     result["layer"] = result["layer"].fillna("")  # `groupby` would leave out a missing name
-    return result.assign(phase=one)[[*GROUP, "phase", "step", "value", "low", "high", "seeds", "runs", "dropped"]]
+    return result.assign(phase=one)
 
 
 def of_one_phase(

@@ -150,8 +150,8 @@ def over_training(read: Read, by: Sequence[str], bins: int) -> pd.DataFrame:
     DataFrame
         Columns ``by``, bin, step (mean of the bin's different steps in all runs), mean and sd (of the runs' means; NaN
         for fewer than two), seeds (runs with a value, interpolated or not), runs (those of the condition that hold
-        the scalar in this phase: where there are fewer seeds, the mean is of some of them), dropped (values left out).
-        Empty where nothing was read.
+        the scalar in this phase: where there are fewer seeds, the mean is of some of them), recorded (values), dropped
+        (those left out). Empty where nothing was read.
     """
     # read twice, for bins need the last step of all runs: keeping the rows until it is known would take their memory
     steps = {phase: _binned(known, bins) for phase, known in _steps(read()).items()}
@@ -282,10 +282,10 @@ def _summed(found: Sums, runs: int) -> tuple[pd.DataFrame, int]:
         squares = add(np.where(some, (means - total / seeds) ** 2, 0.0))
     frame = found.keys.assign(
         own=own, seeds=seeds, total=total, squares=squares,
-        dropped=(add(found.rows) - add(found.known)).astype(np.int64),
+        recorded=add(found.rows).astype(np.int64), dropped=(add(found.rows) - add(found.known)).astype(np.int64),
     )  # fmt: skip
     here = np.asarray((found.rows > 0).any(axis=1))
-    return frame[(add(found.rows) > 0) | (seeds > 0)], int(here.sum() * (runs // len(here)))
+    return frame[(frame["recorded"] > 0) | (seeds > 0)], int(here.sum() * (runs // len(here)))
 
 
 def _merged(found: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
@@ -294,7 +294,7 @@ def _merged(found: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     sums = groups[["seeds", "total"]].transform("sum")
     between = found["seeds"] * (found["total"] / found["seeds"] - sums["total"] / sums["seeds"]) ** 2
     found = found.assign(squares=found["squares"] + between.fillna(0.0))
-    columns = ["own", "seeds", "total", "dropped", "squares"]
+    columns = ["own", "seeds", "total", "recorded", "dropped", "squares"]
     merged = found.groupby(keys, sort=False, dropna=False)
     result: pd.DataFrame = merged[columns].sum().assign(step=merged["step"].first()).reset_index()
     return result

@@ -321,6 +321,7 @@ class Histogram:
         points: int = 512,
         support: Sequence[float | None] = (None, None),
         x: ArrayLike | None = None,
+        independent: float = 1.0,
     ) -> KDE:
         """Kernel density estimate of the finite values (see `dropdiag.histograms.kde.estimate`).
 
@@ -336,6 +337,8 @@ class Histogram:
         x : array_like of float, optional
             Where to evaluate the curve, in place of ``points`` steps over all values but a few far out: equal ones,
             unless a peak would lie between two of them.
+        independent : float
+            How many independent values stand behind each value, at most 1.
 
         Returns
         -------
@@ -344,7 +347,9 @@ class Histogram:
         from dropdiag.histograms.kde import estimate  # noqa: PLC0415  (reading runs should not pay for scipy.fft)
 
         low, high, counts = self.bounds()
-        return estimate(low, high, counts, bandwidth=bandwidth, points=points, support=support, x=x)
+        return estimate(
+            low, high, counts, bandwidth=bandwidth, points=points, support=support, x=x, independent=independent
+        )
 
     def peak_density(self, bandwidth: str | float = "isj") -> float:
         """Return the greatest density of the finite values, per unit of value.

@@ -101,6 +101,7 @@ def estimate(
     points: int = 512,
     support: Sequence[float | None] = (None, None),
     x: ArrayLike | None = None,
+    independent: float = 1.0,
 ) -> KDE:
     """Kernel density estimate of binned values.
 
@@ -122,6 +123,9 @@ def estimate(
     x : array_like of float, optional
         Where to evaluate the curve, in place of ``points`` steps over all values but those far out, equal ones
         where these follow the curve.
+    independent : float
+        How many independent values stand behind each value, at most 1: with fewer than there are values, the rules take
+        that part of them for their N. Behind m (m - 1) / 2 pairs of nodes stand about m.
 
     Returns
     -------
@@ -136,7 +140,7 @@ def estimate(
     -----
     The bandwidth is at least half the width of the bins that hold the bulk of the values (the 0.9 quantile of
     the width over the values): below that the bins' own stairs would show. ``floored`` says when that was
-    done. All rules take the values as independent, which pairs of nodes, or net values of one layer, are not:
+    done. All rules take the values as independent, but for ``independent``; net values of one layer are not:
     ``isj`` may then show ripples that another seed would not have.
 
     One bandwidth serves the whole curve. A peak that is narrower than it, as beside a wide part whose bins are wide or
@@ -149,7 +153,7 @@ def estimate(
     bulk without ``x``, are in ``outside``.
     """
     lower, upper = _support(support)
-    _check(counts, bandwidth, points)
+    _check(counts, bandwidth, points, independent)
     total = int(counts.sum())
     point = (low == high) & (low == 0.0)
     zeros = int(counts[point].sum())
@@ -158,7 +162,7 @@ def estimate(
         rule = bandwidth if isinstance(bandwidth, str) else "given"
         return KDE(at, np.zeros(at.shape), float("nan"), 1.0, total, rule)
     left, right = _clipped(low[~point], high[~point], lower, upper)
-    curve = _curve(left, right, counts[~point], bandwidth, (lower, upper), window=_window(x))
+    curve = _curve(left, right, counts[~point], bandwidth, (lower, upper), window=_window(x), independent=independent)
     at = curve.points(points) if x is None else np.asarray(x, dtype=np.float64)
     outside = (total - zeros - curve.n) / total
     share = curve.n / total
@@ -250,9 +254,10 @@ def _curve(
     support: tuple[float, float],
     *,
     window: tuple[float, float],
+    independent: float,
 ) -> _Curve:
     limits = bulk(low, high, counts)
-    guess, floor = _guess(*_between(low, high, counts, limits), bandwidth)
+    guess, floor = _guess(*_between(low, high, counts, limits), bandwidth, independent)
     margin = PAD * max(guess, floor)
     seen = (min(limits[0], window[0] - margin), max(limits[1], window[1] + margin))
     low, high, counts = _between(low, high, counts, seen)
@@ -262,19 +267,28 @@ def _curve(
     mass = spread(low, high, counts, np.linspace(start, stop, cells + 1))
     wave = scipy.fft.dct(mass, type=2)
     least = max(floor, (stop - start) / cells)
-    found, rule, fallback = _bandwidth(bandwidth, wave, n, stop - start, guess=guess, least=least)
+    effective = _effective(n, independent)
+    found, rule, fallback = _bandwidth(bandwidth, wave, effective, stop - start, guess=guess, least=least)
     h = max(found, least)
     density = _smoothed(wave, h, stop - start)
     return _Curve(start, stop, density, h, rule, fallback, bool(h > found), n, first, last)
 
 
-def _guess(low: Floats, high: Floats, counts: NDArray[np.int64], bandwidth: str | float) -> tuple[float, float]:
+def _effective(n: int, independent: float) -> int:
+    """Independent values behind n values."""
+    return max(round(independent * n), min(n, 2))
+
+
+def _guess(
+    low: Floats, high: Floats, counts: NDArray[np.int64], bandwidth: str | float, independent: float
+) -> tuple[float, float]:
     """Silverman's bandwidth (or the one given) and the least useful one."""
     sd = standard_deviation(low, high, counts)
     floor = resolution(low, high, counts)
     # a single point mass on a bound has neither spread nor bin width: any positive width will do
     floor = max(floor, 1e-3 * max(abs(float(high[-1])), abs(float(low[0])))) if sd == 0.0 else floor
-    return (float(bandwidth) if not isinstance(bandwidth, str) else silverman(sd, int(counts.sum()))), floor
+    n = _effective(int(counts.sum()), independent)
+    return (float(bandwidth) if not isinstance(bandwidth, str) else silverman(sd, n)), floor
 
 
 def _between(
@@ -343,7 +357,7 @@ def _support(support: Sequence[float | None]) -> tuple[float, float]:
     return float(lower), float(upper)
 
 
-def _check(counts: NDArray[Any], bandwidth: str | float, points: int) -> None:
+def _check(counts: NDArray[Any], bandwidth: str | float, points: int, independent: float) -> None:
     if counts.size == 0:
         raise ArgumentError("no density can be estimated: the histogram holds no finite value")
     if isinstance(bandwidth, str):
@@ -351,5 +365,7 @@ def _check(counts: NDArray[Any], bandwidth: str | float, points: int) -> None:
             raise ArgumentError(f"bandwidth must be one of {', '.join(RULES)} or a number, got {bandwidth!r}")
     elif not 0.0 < bandwidth <= WIDEST:
         raise ArgumentError(f"a bandwidth must be a finite positive number, got {bandwidth!r}; at most {WIDEST:g}")
+    if not 0.0 < independent <= 1.0:
+        raise ArgumentError(f"independent must be more than 0 and at most 1, got {independent!r}")
     if points < 2:
         raise ArgumentError(f"a curve needs at least 2 points, got {points}")

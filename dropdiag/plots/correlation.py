@@ -5,16 +5,20 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from dropdiag.analysis.correlation import SUPPORT, null_limit, table_of
-from dropdiag.plots.layered import by_site, choose, densities
-from dropdiag.plots.layout import finish, own_axes
-from dropdiag.plots.style import GREY, Panels, context
+from dropdiag.analysis.select import SITE
+from dropdiag.plots.layered import Densities, by_site, choose, densities, finish_densities
+from dropdiag.plots.layout import own_axes
+from dropdiag.plots.style import GREY, context, styled
 from dropdiag.plots.words import Conditions, Layers
 from dropdiag.store.reader import Run, Runs
 
 NULL_COLOUR = "#BDBDBD"
+NULL_LINE = "#FF7F9E"
 
 
 def correlation(
@@ -24,7 +28,8 @@ def correlation(
     conditions: Conditions = None,
     phase: str | None = None,
     bandwidth: str | float = "isj",
-) -> Panels:
+    ax: Axes | None = None,
+) -> Figure:
     """Draw the distribution of Pearson's r over the pairs of nodes of each layer (Figure 2).
 
     The grey band holds 95 % of the pairs when each node's values are shuffled over the samples (column
@@ -38,11 +43,14 @@ def correlation(
     phase : str, optional
         One for all runs: None is ``"eval"`` if any of them has it, else the only held-out phase, else
         ``"train"``. Runs that lack it are left out, with a warning.
+    ax : Axes, optional
+        Draw there, in place of a figure of its own; for one layer.
 
     Returns
     -------
-    Panels
-        A matplotlib Figure.
+    Figure
+        That of ``ax``, where it is given. With more than 32 layers a map for each condition stands in place of a panel
+        for each layer.
 
     Raises
     ------
@@ -51,19 +59,36 @@ def correlation(
 
     Notes
     -----
-    Measured in evaluation mode, where no dropout mask lowers r. Constant nodes have no r and are left out.
+    Measured in evaluation mode, where no dropout mask lowers r. Constant nodes have no r and are left out. The pairs of
+    m nodes are not independent: the bandwidth takes them for fewer values (`dropdiag.analysis.bandwidth.behind_pairs`).
     """
     with context():
         drawn = choose(runs, "node_correlation", layers=layers, conditions=conditions, phase=phase)
-        figure, axes, _ = densities(drawn, bandwidth=bandwidth, support=SUPPORT, limits=SUPPORT)
-        counts = by_site(table_of(runs, drawn.frame))
-        for site, ax in axes.items():
-            null_band(counts[site], ax=ax)
-            ax.set_xticks([-1.0, -0.5, 0.0, 0.5, 1.0])
-        band = Patch(color=NULL_COLOUR, label="95 % of $r$ under permutation")
-        return finish(figure, list(axes.values()), drawn.styles, label="density", extra=[band])
+        made = densities(drawn, bandwidth=bandwidth, support=SUPPORT, limits=SUPPORT, ax=ax)
+        counts = table_of(runs, drawn.frame)
+        for one in made.axes:
+            one.set_xticks([-1.0, -0.5, 0.0, 0.5, 1.0])
+        for site, one in made.by_site.items():
+            null_band(by_site(counts)[site], ax=one)
+        if made.by_site:
+            band: Patch | Line2D = Patch(color=NULL_COLOUR, label="95 % of $r$ under permutation")
+        else:
+            _null_lines(made, counts)
+            band = Line2D([], [], color=NULL_LINE, lw=1.0, label="95 % of $r$ under permutation lie between")
+        return finish_densities(made, drawn, ax=ax, extra=[band])
 
 
+def _null_lines(made: Densities, counts: pd.DataFrame) -> None:
+    """Draw in maps the limits that hold 95 % of r under permutation, row by row."""
+    samples = counts.groupby(SITE, sort=False)["samples"].min()
+    limits = np.array([null_limit(float(samples.get(site, np.nan))) for site in made.rows])
+    edges = np.arange(len(limits) + 1) - 0.5
+    for one in made.axes:
+        for sign in (-1.0, 1.0):
+            one.stairs(sign * limits, edges, orientation="horizontal", baseline=None, color=NULL_LINE, lw=1.0)
+
+
+@styled
 def null_band(counts: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     """Draw the band that holds 95 % of r under column permutation.
 

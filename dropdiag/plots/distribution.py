@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
 from dropdiag.analysis.kde import Limits
-from dropdiag.plots.layered import choose, densities
-from dropdiag.plots.layout import finish
-from dropdiag.plots.style import Panels, context
+from dropdiag.plots.layered import choose, densities, finish_densities
+from dropdiag.plots.style import context
 from dropdiag.plots.words import Conditions, Layers
 from dropdiag.store.reader import Run, Runs
 
@@ -20,11 +22,12 @@ def distribution(
     phase: str | None = None,
     bandwidth: str | float = "isj",
     limits: Limits = None,
-) -> Panels:
+    ax: Axes | None = None,
+) -> Figure:
     """Draw the distribution of a histogram quantity in each layer.
 
-    Light bars are the normalised histogram, lines its kernel density estimate; the values of all seeds of a condition
-    are pooled, and all panels have the same x axis.
+    Bars are the normalised histogram, lines its kernel density estimate, with one bandwidth for all conditions of a
+    panel; the values of all seeds of a condition are pooled.
 
     Parameters
     ----------
@@ -43,24 +46,29 @@ def distribution(
     bandwidth : {"isj", "silverman", "scott"} or float
         See `dropdiag.histograms.kde.estimate`.
     limits : (float, float), optional
-        First and last x, in the quantity's unit.
+        First and last x, in the quantity's unit; by default wide enough for all values. A layer that is far wider or
+        narrower than the others has an x axis of its own, and says so.
+    ax : Axes, optional
+        Draw there, in place of a figure of its own; for one layer.
 
     Returns
     -------
-    Panels
-        A matplotlib Figure.
+    Figure
+        That of ``ax``, where it is given. With more than 32 layers a map for each condition stands in place of a panel
+        for each layer.
 
     Raises
     ------
     ArgumentError
-        If a layer or a condition does not exist (the message lists those that do), or the phase is not clear.
+        If a layer or a condition does not exist (the message lists those that do), the phase is not clear, or ``ax`` is
+        given and one panel is not enough.
     NotRecordedError
         If the quantity was not recorded as histograms.
     """
     with context():
         drawn = choose(runs, quantity, layers=layers, conditions=conditions, step=step, phase=phase)
-        figure, axes, _ = densities(drawn, bandwidth=bandwidth, limits=limits)
-        return finish(figure, list(axes.values()), drawn.styles, label="density")
+        made = densities(drawn, bandwidth=bandwidth, limits=limits, ax=ax)
+        return finish_densities(made, drawn, ax=ax)
 
 
 def weights(
@@ -71,11 +79,12 @@ def weights(
     step: int | None = None,
     bandwidth: str | float = "isj",
     limits: Limits = None,
-) -> Panels:
+    ax: Axes | None = None,
+) -> Figure:
     """Draw the distribution of the weights of each layer (Figure 1).
 
-    Light bars are the normalised histogram, lines its kernel density estimate; the weights of all seeds of a
-    condition are pooled, and all panels have the same x axis.
+    Bars are the normalised histogram, lines its kernel density estimate, with one bandwidth for all conditions of a
+    panel; the weights of all seeds of a condition are pooled.
 
     Parameters
     ----------
@@ -89,20 +98,25 @@ def weights(
     bandwidth : {"isj", "silverman", "scott"} or float
         See `dropdiag.histograms.kde.estimate`.
     limits : (float, float), optional
-        First and last x, in weight units.
+        First and last x, in weight units; by default wide enough for all values. A layer that is far wider or narrower
+        than the others has an x axis of its own, and says so.
+    ax : Axes, optional
+        Draw there, in place of a figure of its own; for one layer.
 
     Returns
     -------
-    Panels
-        A matplotlib Figure.
+    Figure
+        That of ``ax``, where it is given. With more than 32 layers a map for each condition stands in place of a panel
+        for each layer.
 
     Raises
     ------
     ArgumentError
-        If a layer or a condition does not exist; the message lists those that do.
+        If a layer or a condition does not exist (the message lists those that do), or ``ax`` is given and one panel is
+        not enough.
     NotRecordedError
         If weights were not recorded.
     """
     return distribution(
-        runs, "weight", layers=layers, conditions=conditions, step=step, bandwidth=bandwidth, limits=limits
+        runs, "weight", layers=layers, conditions=conditions, step=step, bandwidth=bandwidth, limits=limits, ax=ax
     )

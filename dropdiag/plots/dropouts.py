@@ -8,30 +8,35 @@ from typing import Final
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.lines import Line2D
+from matplotlib.figure import Figure
 
 from dropdiag.analysis.dropouts import NOISE, QUANTITIES, RATE, SHARE, recorded, table
 from dropdiag.analysis.scalar import of_one_phase
-from dropdiag.analysis.select import GROUP
+from dropdiag.analysis.select import GROUP, SITE
 from dropdiag.errors import NotRecordedError
+from dropdiag.plots.heat import height, name_rows, profile
 from dropdiag.plots.layered import by_panel, by_site, one_look, sites
-from dropdiag.plots.layout import begin, finish, panels
-from dropdiag.plots.steps import over_steps
-from dropdiag.plots.style import Look, Panels, Styles, context
-from dropdiag.plots.words import Conditions, Layers, Titles, layer_names, plain, site_titles
+from dropdiag.plots.layout import MANY, begin, finish, panels
+from dropdiag.plots.steps import Part, over_steps, remarks
+from dropdiag.plots.style import Look, Styles, context, styled
+from dropdiag.plots.words import Conditions, Layers, Titles, layer_names, site_titles
 from dropdiag.store.reader import Run, Runs
 from dropdiag.store.schema import TRAIN
 
 COLUMNS: Final = {RATE: "rate_last", SHARE: "dropped_share", NOISE: "noise_to_signal"}
+ADVICE: Final = "draw one with by_dropout() of dropdiag.plots.dropouts"
 LABELS: Final = {RATE: "dropout rate", SHARE: "dropped share", NOISE: "noise-to-signal ratio"}
 
 
-def dropouts(runs: Run | Runs, *, layers: Layers = None, conditions: Conditions = None) -> Panels:
+def dropouts(
+    runs: Run | Runs, *, layers: Layers = None, conditions: Conditions = None, ax: Axes | None = None
+) -> Figure:
     """Draw the rate of each dropout, the share that its masks drop, and the noise that they add beside the signal.
 
     Where no rate changes in training there are three panels, with a row a dropout in the order of execution: marks are
     means over training and seeds, bars 95 % intervals over seeds. Where one is scheduled, each dropout has a row of
-    three panels over training: lines are means over seeds, bands one standard deviation.
+    three panels over training: lines are means over seeds, bands one standard deviation. More than 32 dropouts have
+    lines over the dropouts in place of marks, scheduled or not: the rate is then the last one.
 
     Parameters
     ----------
@@ -40,11 +45,12 @@ def dropouts(runs: Run | Runs, *, layers: Layers = None, conditions: Conditions 
         Dropouts, all or these in this order; a mapping also gives them their titles.
     conditions : list of str, optional
         All, or these in this order. Those without dropout have no marks.
+    ax : Axes, optional
+        Refused, for this figure has three panels: `by_dropout` in this file draws one.
 
     Returns
     -------
-    Panels
-        A matplotlib Figure.
+    Figure
 
     Raises
     ------
@@ -67,18 +73,20 @@ def dropouts(runs: Run | Runs, *, layers: Layers = None, conditions: Conditions 
         found = by_panel(runs, found, names)
         held = set(found["condition"])
         styles = {name: look for name, look in looks.items() if name in held}
-        if found["scheduled"].any():
-            return _over_training(runs, found, styles, titles)
-        figure, axes = panels(3, width=3.0, height=0.9 + 0.16 * (len(styles) + 1) * len(sites(found)))
-        for (quantity, column), ax in zip(COLUMNS.items(), axes, strict=True):
-            by_dropout(found, column, ax=ax, styles=styles, titles=titles)
-            ax.set_xlabel(LABELS[quantity])
-            ax.tick_params(axis="y", labelleft=ax is axes[0])
-        marks = [Line2D([], [], color=look.colour, marker=look.marker, ms=5, ls="none", label=plain(name, 40))
-                 for name, look in styles.items()]  # fmt: skip
-        return finish(figure, axes, {}, extra=marks)
+        many = len(sites(found)) > MANY
+        if found["scheduled"].any() and not many:
+            return _over_training(runs, found, styles, titles, ax)
+        rows = found.groupby(SITE, sort=False).size().sum() + len(sites(found))
+        tall = height(len(sites(found))) if many else 0.9 + 0.16 * rows
+        figure, axes = panels(3, width=3.0, height=tall, ax=ax, advice=ADVICE)
+        for (quantity, column), one in zip(COLUMNS.items(), axes, strict=True):
+            by_dropout(found, column, ax=one, styles=styles, titles=titles)
+            one.set_xlabel(LABELS[quantity])
+            one.tick_params(axis="y", labelleft=one is axes[0])
+        return finish(figure, axes, styles, lines=many, marks=not many)
 
 
+@styled
 def by_dropout(
     found: pd.DataFrame, column: str, *, ax: Axes | None = None, styles: Styles = None, titles: Titles = None
 ) -> Axes:
@@ -97,10 +105,16 @@ def by_dropout(
     Returns
     -------
     Axes
-        The x axis begins at 0; "–" stands in place of a number that is missing.
+        The x axis begins at 0; "–" stands in place of a number that is missing. Of more than 32 sites, a line a
+        condition over the sites.
     """
     ax, styles = begin(ax, styles, found)
     known = sites(found)
+    if len(known) > MANY:
+        name_rows(ax, known, titles)
+        profile(ax, known, found, column, styles)
+        ax.set_xlim(0.0, max(1.04 * ax.get_xlim()[1], 1e-9))
+        return ax
     shift = dict(zip(styles, np.linspace(-0.5, 0.5, len(styles) + 2)[1:-1], strict=True))
     for name, part in found.groupby("condition", sort=False):
         look = styles[str(name)]
@@ -118,16 +132,20 @@ def by_dropout(
     return ax
 
 
-def _over_training(runs: Run | Runs, found: pd.DataFrame, styles: Mapping[str, Look], titles: Titles) -> Panels:
+def _over_training(
+    runs: Run | Runs, found: pd.DataFrame, styles: Mapping[str, Look], titles: Titles, ax: Axes | None
+) -> Figure:
     """Draw each quantity of each dropout over training."""
     called, many = site_titles(sites(found), titles), len(QUANTITIES)
-    figure, axes = panels(many * len(called), height=1.9, across=many)
+    figure, axes = panels(many * len(called), height=1.9, across=many, ax=ax, advice=ADVICE)
+    held = {site: set(part["condition"]) for site, part in by_site(found).items()}
     for column, quantity in enumerate(QUANTITIES):
         lines = by_site(_lines(runs, quantity, list(styles)))
-        for (site, title), ax in zip(called.items(), axes[column::many], strict=True):
-            over_steps(lines[site], ax=ax, styles=styles, empty="not recorded")
-            ax.set(title=title, ylabel=LABELS[quantity])
-            ax.set_ylim(bottom=0.0)
+        for (site, title), one in zip(called.items(), axes[column::many], strict=True):
+            over_steps(lines[site], ax=one, styles=styles, empty="not recorded")
+            one.set(title=title, ylabel=LABELS[quantity])
+            one.set_ylim(bottom=0.0)
+            remarks(one, Part(title, lines[site], held[site], log=False), styles, logs=False)
     return finish(figure, axes, styles)
 
 
@@ -135,5 +153,5 @@ def _lines(runs: Run | Runs, quantity: str, conditions: list[str]) -> pd.DataFra
     try:
         lines = of_one_phase(runs, quantity, TRAIN, layers=None, conditions=conditions, log=False, bins=80)
     except NotRecordedError:  # panels say so
-        return pd.DataFrame(columns=[*GROUP, "step", "value", "low", "high"])
-    return lines.dropna(subset=["value"])
+        return pd.DataFrame(columns=[*GROUP, "step", "value", "low", "high", "seeds", "runs", "recorded", "dropped"])
+    return lines

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import Final
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from dropdiag.analysis import gaaf as functions
+from dropdiag.errors import ArgumentError
 from dropdiag.plots.layout import own_axes, panels
-from dropdiag.plots.style import COLOURS, Panels, context
+from dropdiag.plots.style import COLOURS, context, styled
+from dropdiag.store.reader import Run, Runs
 
 LINES: Final = (
     ("phi", r"$\phi(x)$", "#000000", "-"),
@@ -18,32 +22,48 @@ LINES: Final = (
 )
 
 
-def gaaf(k: float = 10_000.0) -> Panels:
+def gaaf(k: float = 10_000.0, *, ax: Axes | None = None) -> Figure:
     r"""Draw g, and the shape functions of tanh and ReLU beside the functions themselves (Figure 6).
 
     Parameters
     ----------
     k : float
         Teeth of g per unit of x.
+    ax : Axes, optional
+        Refused, for this figure has three panels: `saw_tooth` and `shape` in this file draw one each.
 
     Returns
     -------
-    Panels
-        A matplotlib Figure. The gradient of GAAF is :math:`\phi'(x) + s(x)` almost everywhere.
+    Figure
+        The gradient of GAAF is :math:`\phi'(x) + s(x)` almost everywhere.
+
+    Raises
+    ------
+    ArgumentError
+        If k is no positive number, or runs were given: it draws the functions themselves, of which runs know nothing.
     """
+    given: object = k
+    if isinstance(given, (Run, Runs)):
+        raise ArgumentError(
+            "plots.gaaf() draws the functions themselves and takes no runs; what GAAF did in runs, plots.saturation, "
+            "plots.gradient_flow and plots.learning show beside the condition without it"
+        )
+    if not isinstance(given, (int, float, np.number)) or not 0.0 < float(k) < np.inf:
+        raise ArgumentError(f"k must be a positive number (teeth of g per unit of x), got {k!r}")
     with context():
-        figure, axes = panels(3)
+        figure, axes = panels(3, ax=ax, advice="draw one with saw_tooth() or shape() of dropdiag.plots.gaaf")
         saw_tooth(functions.teeth(k), k, ax=axes[0])
         axes[0].set_title("(a) gradient acceleration")
-        for ax, name, title in zip(axes[1:], functions.ACTIVATIONS, ("(b) tanh", "(c) ReLU"), strict=True):
-            shape(functions.shapes(name), ax=ax)
-            ax.set_title(title)
+        for one, name, title in zip(axes[1:], functions.ACTIVATIONS, ("(b) tanh", "(c) ReLU"), strict=True):
+            shape(functions.shapes(name), ax=one)
+            one.set_title(title)
         axes[2].set_ylim(-0.1, 2.2)
         handles = axes[1].get_legend_handles_labels()[0]
         figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
     return figure
 
 
+@styled
 def saw_tooth(frame: pd.DataFrame, k: float, *, ax: Axes | None = None) -> Axes:
     """Draw g over x in units of 1/k.
 
@@ -67,6 +87,7 @@ def saw_tooth(frame: pd.DataFrame, k: float, *, ax: Axes | None = None) -> Axes:
     return ax
 
 
+@styled
 def shape(frame: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     """Draw an activation function, its derivative and its shape function.
 

@@ -2,37 +2,50 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from dropdiag.analysis.gradient_flow import curves, table
-from dropdiag.analysis.select import GROUP
+from dropdiag.analysis.gradient_flow import QUANTITY, table
+from dropdiag.analysis.scalar import of_one_phase
 from dropdiag.errors import NotRecordedError
+from dropdiag.plots.heat import profile, step_maps
 from dropdiag.plots.layered import by_panel, by_site, one_look, sites
-from dropdiag.plots.layout import begin, finish, log_axis, panels, share_log_y
-from dropdiag.plots.steps import over_steps
-from dropdiag.plots.style import GREY, Look, Panels, Styles, context
-from dropdiag.plots.words import Conditions, Layers, Titles, interval, layer_names, plain, power, site_titles
+from dropdiag.plots.layout import MANY, begin, finish, log_axis, panels, share_log_y
+from dropdiag.plots.steps import Part, over_steps, remarks
+from dropdiag.plots.style import GREY, Look, Styles, context, styled
+from dropdiag.plots.words import Conditions, Layers, Titles, interval, layer_names, names_cut, power, site_titles
 from dropdiag.store.order import Site
 from dropdiag.store.reader import Run, Runs
+from dropdiag.store.schema import TRAIN
 
 MEAN, RATIO = 10.0, 80.0  # where the columns of numbers begin, in points from the panel
+BINS: Final = 80
+NUMBERS: Final = 48
+"""Means that are written: more would make the figure metres tall."""
+ADVICE: Final = "draw the curves of one layer with plots.scalar(runs, 'net_grad_abs_mean', layers=[...], ax=ax)"
 LABEL = r"mean $|\partial L/\partial z|$"
 
 
 def gradient_flow(
-    runs: Run | Runs, *, layers: Layers = None, conditions: Conditions = None, baseline: str | None = None
-) -> Panels:
+    runs: Run | Runs,
+    *,
+    layers: Layers = None,
+    conditions: Conditions = None,
+    baseline: str | None = None,
+    ax: Axes | None = None,
+) -> Figure:
     """Draw the gradient flow of each layer over training, and its mean (Figure 3, Table 2).
 
-    Upper panels: geometric mean over seeds (line) and the geometric standard deviation over seeds (band),
-    steps averaged in bins, on a log axis. Lower panel: mean over all recorded training steps (mark: over
-    seeds; bar: standard deviation over seeds), and the ratio to the baseline, paired by seed, with its 95 %
-    interval where there are two pairs or more. A layer without any gradient (it is frozen, say) keeps its
-    panel, which says so, and stands with "–" for its mean.
+    Upper panels: geometric mean over seeds (line) and the geometric standard deviation over seeds (band), steps
+    averaged in bins, on a log axis. Lower panel: mean over all recorded training steps (mark: over seeds; bar:
+    standard deviation over seeds), and the ratio to the baseline, paired by seed, with its 95 % interval where
+    there are two pairs or more; of more than 48 layers and conditions the marks alone. A layer without any gradient
+    (it is frozen, say) keeps its panel, which says so, and stands with "–" for its mean.
 
     Parameters
     ----------
@@ -40,11 +53,14 @@ def gradient_flow(
         As in `dropdiag.plots.weights`.
     baseline : str, optional
         Condition that the ratios refer to; by default as in `dropdiag.analysis.gradient_flow.table`.
+    ax : Axes, optional
+        Refused, for this figure has a panel of curves and one of means: `dropdiag.plots.scalar` draws the curves alone.
 
     Returns
     -------
-    Panels
-        A matplotlib Figure.
+    Figure
+        With more than 32 layers a map for each condition stands in place of a panel for each layer, and the means are
+        lines over the layers.
 
     Raises
     ------
@@ -53,24 +69,47 @@ def gradient_flow(
     """
     names, titles = layer_names(layers)
     with context():
-        lines = curves(runs, layers=names, conditions=conditions)
+        lines = of_one_phase(runs, QUANTITY, TRAIN, layers=names, conditions=conditions, log=True, bins=BINS)
         means = by_panel(runs, table(runs, layers=names, conditions=conditions, baseline=baseline), names)
         styles = one_look(runs, conditions)
-        if lines.empty:
+        if lines["value"].isna().all():
             raise NotRecordedError(_nothing(means))
         parts = by_site(lines)
-        figure, axes = panels(len(sites(means)), height=2.3, below=0.85 + 0.2 * len(means))
-        *grid, below = axes
-        called = site_titles(sites(means), titles)
-        for (site, title), ax in zip(called.items(), grid, strict=True):
-            over_steps(parts[site], ax=ax, styles=styles, log=True, empty="no gradient")
-            ax.set_title(title)
+        found, numbers = sites(means), len(means) <= NUMBERS
+        if len(found) > MANY and ax is None:
+            return _maps(lines, means, styles, titles)
+        below = 0.85 + (0.2 * len(means) if numbers else sum(_heights(means, numbers=False)) * 0.075)
+        figure, axes = panels(len(found), height=2.3, below=below, ax=ax, advice=ADVICE)
+        *grid, foot = axes
+        held = {site: set(part["condition"]) for site, part in by_site(means).items()}
+        called = site_titles(found, titles)
+        for (site, title), one in zip(called.items(), grid, strict=True):
+            over_steps(parts[site], ax=one, styles=styles, log=True, empty="no gradient")
+            one.set_title(title)
+            remarks(one, Part(title, parts[site], held[site], log=True), styles, logs=True)
         share_log_y(grid)
-        averages(means, ax=below, styles=styles, titles=titles)
-        return finish(figure, grid, styles, label=LABEL)
+        averages(means, ax=foot, styles=styles, titles=titles, numbers=numbers)
+        return finish(figure, grid, styles, label=LABEL, marks=True)
 
 
-def averages(means: pd.DataFrame, *, ax: Axes | None = None, styles: Styles = None, titles: Titles = None) -> Axes:
+def _maps(lines: pd.DataFrame, means: pd.DataFrame, styles: Mapping[str, Look], titles: Titles) -> Figure:
+    """Figure of many layers: a map over training for each condition, and the means over the layers."""
+    found = sites(means)
+    figure, axes = step_maps(lines, found, styles, titles, scale=LABEL, log=True, more=1)
+    profile(axes[-1], found, means.assign(mean=means["mean"].where(means["mean"] > 0.0)), "mean", styles)
+    axes[-1].set(title="mean over training", xlabel=LABEL, xscale="log")
+    return finish(figure, axes, styles)
+
+
+@styled
+def averages(
+    means: pd.DataFrame,
+    *,
+    ax: Axes | None = None,
+    styles: Styles = None,
+    titles: Titles = None,
+    numbers: bool = True,
+) -> Axes:
     """Draw the mean gradient flow of every layer and condition, with its value and ratio at the right.
 
     Parameters
@@ -81,6 +120,8 @@ def averages(means: pd.DataFrame, *, ax: Axes | None = None, styles: Styles = No
     styles : mapping of str to Look, optional
     titles : mapping of str to str, optional
         Layer -> what to call it.
+    numbers : bool
+        Whether the numbers stand beside the marks; without them the rows are closer.
 
     Returns
     -------
@@ -89,17 +130,22 @@ def averages(means: pd.DataFrame, *, ax: Axes | None = None, styles: Styles = No
         mean that is missing.
     """
     ax, styles = begin(ax, styles, means)
-    height = len(styles) + 0.7
-    place = {site: height * i for i, site in enumerate(sites(means))}
+    found, heights = sites(means), _heights(means, numbers=numbers)
+    top = dict(zip(found, np.cumsum([0.0, *heights[:-1]]), strict=True))
     rank = {name: i for i, name in enumerate(styles)}
-    y = [place[str(layer), int(call)] + rank[name] for name, layer, call in means[GROUP].itertuples(index=False)]
+    # a layer has a row for each condition that has it: others would leave holes, or press the rest together
+    y = np.empty(len(means))
+    for site, rows in by_site(means.reset_index(drop=True)).items():
+        y[rows.index[np.argsort(rows["condition"].map(rank))]] = top[site] + np.arange(len(rows))
     for name, part in means.assign(y=y).groupby("condition", sort=False):
         _marks(ax, part[part["mean"] > 0.0], styles[str(name)])  # a log axis has no place for 0, or for nothing
-        for row in part.itertuples(index=False):
+        for row in part.itertuples(index=False) if numbers else ():
             _numbers(ax, row, styles[str(name)].colour)
-    _rows(ax, list(place), height, titles)
+    _rows(ax, list(top.values()), heights, site_titles(found, titles))
     compared = bool((means["baseline"].notna() & (means["condition"] != means["baseline"])).any())
-    _head(ax, str(means["baseline"].iloc[0]) if compared else None)
+    if numbers:
+        base = str(means["baseline"].iloc[0])
+        _head(ax, names_cut([*styles, base], 16)[base] if compared else None)
     ax.set_xscale("log")
     _decades(ax, means)
     log_axis(ax, "x")
@@ -135,13 +181,19 @@ def _column(ax: Axes, points: float, y: float, text: str, colour: str) -> None:
                 va="center", fontsize=8.0, color=colour, annotation_clip=False)  # fmt: skip
 
 
-def _rows(ax: Axes, found: list[Site], height: float, titles: Titles) -> None:
-    middle = [place * height + (height - 1.7) / 2 for place in range(len(found))]
-    ax.set_yticks(middle, list(site_titles(found, titles).values()))
+def _heights(means: pd.DataFrame, *, numbers: bool) -> list[float]:
+    """Rows that each layer takes, with some between two layers, and at least those that its name needs."""
+    least = 1.0 if numbers else 2.0
+    return [max(len(part), least) + (0.7 if numbers else 0.8) for part in by_site(means).values()]
+
+
+def _rows(ax: Axes, tops: list[float], heights: list[float], titles: Mapping[Site, str]) -> None:
+    middle = [top + (height - 1.7) / 2 for top, height in zip(tops, heights, strict=True)]
+    ax.set_yticks(middle, list(titles.values()))
     ax.tick_params(axis="y", length=0)
-    borders = [place * height - 0.85 for place in range(1, len(found))]
+    borders = [top - 0.85 for top in tops[1:]]
     ax.hlines(borders, 0.0, 1.0, transform=ax.get_yaxis_transform(), color="#DDDDDD", lw=0.7, zorder=0)
-    ax.set_ylim(len(found) * height - 0.85, -1.3)
+    ax.set_ylim(tops[-1] + heights[-1] - 0.85, -1.3)
     ax.spines["left"].set_visible(False)
 
 
@@ -149,7 +201,7 @@ def _head(ax: Axes, baseline: str | None) -> None:
     top = ax.get_ylim()[1] + 0.1
     _column(ax, MEAN, top, "mean", GREY)
     if baseline is not None:
-        _column(ax, RATIO, top, f"ratio to {plain(baseline, 16)} [95 %]", GREY)
+        _column(ax, RATIO, top, f"ratio to {baseline} [95 %]", GREY)
 
 
 def _decades(ax: Axes, means: pd.DataFrame) -> None:

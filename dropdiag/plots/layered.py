@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from dropdiag.analysis.kde import OPEN, Limits, Support, bars_of, common_limits, curves_of
-from dropdiag.analysis.select import SITE, check, chosen, histograms, pooled, today
+from dropdiag.analysis.bandwidth import pooled_groups
+from dropdiag.analysis.kde import OPEN, Limits, Support, bars_of, curves_of
+from dropdiag.analysis.limits import of_panels
+from dropdiag.analysis.select import SITE, check, chosen, histograms, today
 from dropdiag.analysis.select import by_site as rows_by_site
 from dropdiag.plots.density import density
-from dropdiag.plots.layout import absent, panels
-from dropdiag.plots.style import Look, Panels, looks
+from dropdiag.plots.heat import density_maps
+from dropdiag.plots.layout import MANY, absent, finish, note, panels
+from dropdiag.plots.style import Look, looks
 from dropdiag.plots.words import Conditions, Layers, layer_names, plain, site_titles
 from dropdiag.store.order import Site
 from dropdiag.store.reader import Run, Runs, as_runs
@@ -28,6 +33,7 @@ class Chosen:
     Attributes
     ----------
     runs : Run or Runs
+    quantity : str
     label : str
         Of the x axes.
     frame : DataFrame
@@ -39,6 +45,7 @@ class Chosen:
     """
 
     runs: Run | Runs
+    quantity: str
     label: str
     frame: pd.DataFrame
     styles: dict[str, Look]
@@ -63,13 +70,44 @@ def choose(
     frame = chosen(
         frame, quantity, layers=today(runs, names), conditions=None, known=styles, places=as_runs(runs).places
     )
-    return Chosen(runs, described(runs, quantity).label, frame, styles, titles)
+    return Chosen(runs, quantity, described(runs, quantity).label, frame, styles, titles)
+
+
+@dataclass(frozen=True, eq=False)
+class Densities:
+    """A figure of densities, to which `dropdiag.plots.layout.finish` adds the legend.
+
+    Attributes
+    ----------
+    figure : Figure
+    axes : list of Axes
+    by_site : dict of (layer, call) to Axes
+        Empty where there are too many layers for a panel each: the axes are then maps, one a condition.
+    rows : list of (layer, call)
+        Layers from top to bottom of a map.
+    curves : DataFrame
+        What was drawn.
+    """
+
+    figure: Figure
+    axes: list[Axes]
+    by_site: dict[Site, Axes]
+    rows: list[Site]
+    curves: pd.DataFrame
 
 
 def densities(
-    drawn: Chosen, *, bandwidth: str | float, support: Support = OPEN, limits: Limits = None, height: float = 2.35
-) -> tuple[Panels, dict[Site, Axes], pd.DataFrame]:
-    """Figure with a density panel for each layer, to which `dropdiag.plots.layout.finish` adds the legend.
+    drawn: Chosen,
+    *,
+    bandwidth: str | float,
+    support: Support = OPEN,
+    limits: Limits = None,
+    holding: Mapping[Site, tuple[float, float]] | None = None,
+    height: float = 2.35,
+    ax: Axes | None = None,
+    more: int = 0,
+) -> Densities:
+    """Figure with a density panel for each layer, or with a map for each condition where the layers are many.
 
     Parameters
     ----------
@@ -77,31 +115,45 @@ def densities(
     bandwidth, support
         As in `dropdiag.analysis.kde.curves`.
     limits : (float, float), optional
-        First and last x of every panel; by default the same for all panels, wide enough for each.
+        First and last x of every panel; by default the same for all layers of a like range, wide enough for each.
+    holding : mapping of (layer, call) to (float, float), optional
+        What the limits of a layer must hold beside its values, where they are not given.
     height : float
         Of a panel, in inches.
-
-    Returns
-    -------
-    figure : Panels
-    axes : dict of (layer, call) to Axes
-    curves : DataFrame
-        What was drawn.
+    ax : Axes, optional
+        In place of a figure, where one panel is enough.
+    more : int
+        Further panels beside maps.
     """
-    frame = pooled(drawn.frame)
-    limits = limits or common_limits(list(frame["histogram"]), support)
-    lines = curves_of(frame, bandwidth=bandwidth, support=support, limits=limits)
-    curves, bars = by_site(lines), by_site(bars_of(frame, support=support, limits=limits))
-    figure, grid = panels(len(sites(frame)), height=height)
-    axes = dict(zip(sites(frame), grid, strict=True))
+    frame = pooled_groups(drawn.frame, drawn.quantity)
+    within, apart = of_panels(frame, support, holding)
+    within = within if limits is None else dict.fromkeys(sites(frame), limits)
+    apart = apart if limits is None else set()
+    lines = curves_of(frame, bandwidth=bandwidth, support=support, limits=within)
+    found = sites(frame)
+    if len(found) > MANY:
+        figure, grid = density_maps(lines, found, drawn.styles, drawn.titles, label=drawn.label, ax=ax, more=more)
+        return Densities(figure, grid, {}, found, lines)
+    curves, bars = by_site(lines), by_site(bars_of(frame, support=support, limits=within))
+    figure, grid = panels(len(found), height=height, ax=ax)
+    axes = dict(zip(found, grid, strict=True))
     titles = site_titles(axes, drawn.titles)
     for site, part in by_site(frame).items():
-        ax = axes[site]
-        ax.set(title=titles[site], xlabel=drawn.label)
+        one = axes[site]
+        one.set(title=titles[site], xlabel=drawn.label)
         if len(curves[site]):
-            density(curves[site], bars[site], ax=ax, styles=drawn.styles, xlabel=drawn.label)
-        absent(ax, drawn.styles, drawn=set(curves[site]["condition"]), held=set(part["condition"]))
-    return figure, axes, lines
+            density(curves[site], bars[site], ax=one, styles=drawn.styles, xlabel=drawn.label)
+        if site in apart:
+            note(one, "an x axis of its own")
+        absent(one, drawn.styles, drawn=set(curves[site]["condition"]), held=set(part["condition"]))
+    return Densities(figure, grid, axes, found, lines)
+
+
+def finish_densities(made: Densities, drawn: Chosen, *, ax: Axes | None = None, extra: Sequence[Any] = ()) -> Figure:
+    """Return a figure of densities with its legend; maps name their conditions themselves."""
+    if made.by_site:
+        return finish(made.figure, made.axes, drawn.styles, label="density", extra=extra, ax=ax)
+    return finish(made.figure, made.axes, {}, extra=extra, ax=ax)
 
 
 def one_look(runs: Run | Runs, conditions: Conditions) -> dict[str, Look]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
-import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -15,8 +13,9 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine, LayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogFormatterSciNotation, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
-from dropdiag.plots.style import DPI, RC, Look, Panels, Styles, looks
-from dropdiag.plots.words import plain
+from dropdiag.errors import ArgumentError
+from dropdiag.plots.style import DPI, INK, RC, Look, Panels, Styles, looks
+from dropdiag.plots.words import names_cut, width, wrapped
 
 COLUMNS: Final = 4
 MANY: Final = 32
@@ -27,8 +26,16 @@ LEGEND_LINE: Final = 0.19
 
 
 def panels(
-    count: int, *, width: float = 3.0, height: float = 2.35, below: float = 0.0, across: int = 0
-) -> tuple[Panels, list[Axes]]:
+    count: int,
+    *,
+    width: float = 3.0,
+    height: float = 2.35,
+    below: float = 0.0,
+    across: int = 0,
+    cells: bool = True,
+    ax: Axes | None = None,
+    advice: str = "choose one layer with layers=[...]",
+) -> tuple[Figure, list[Axes]]:
     """Figure with a number of equal panels, wrapped into rows.
 
     Parameters
@@ -40,15 +47,29 @@ def panels(
         Height in inches of one more panel at the foot, as wide as the figure; 0 for none.
     across : int
         Panels in a row; 0: as many as look well.
+    cells : bool
+        Whether `Cells` may place many panels.
+    ax : Axes, optional
+        The one panel, in place of a figure.
+    advice : str
+        What to do where ``ax`` is given and more panels are needed.
 
     Returns
     -------
-    figure : Panels
+    figure : Figure
+        `Panels`, or that of ``ax``.
     axes : list of Axes
         The ``count`` panels row by row, and the one at the foot. At most 4 stand in a row, or 8 where there are more
         than 32; fewer where that leaves no panel alone in its row.
+
+    Raises
+    ------
+    ArgumentError
+        If ``ax`` is no Axes, or one panel is not enough.
     """
-    many = count > MANY
+    if ax is not None:
+        return one_panel(ax, count + bool(below), advice)
+    many = count > MANY and cells
     rows = -(-count // (across or (2 * COLUMNS if many else COLUMNS)))
     across = across or -(-count // rows)
     # one narrow panel still needs the width of a legend, and the one at the foot that of its columns of numbers
@@ -60,6 +81,16 @@ def panels(
     axes = [figure.add_subplot(grid[place // across, place % across]) for place in range(count)]
     axes += [figure.add_subplot(parts[1].subgridspec(1, 1)[0])] if below else []
     return figure, [dress(ax) for ax in axes]
+
+
+def one_panel(ax: Axes, count: int, advice: str) -> tuple[Figure, list[Axes]]:
+    """Return the axes given as all panels of a figure, where one is enough."""
+    if not isinstance(ax, Axes):
+        raise ArgumentError(f"ax must be one matplotlib Axes, got {type(ax).__name__}; of an array, give one element")
+    if count != 1:
+        raise ArgumentError(f"ax holds one panel, and this figure has {count}: {advice}, or leave ax out")
+    figure: Any = ax.figure
+    return figure, [ax]
 
 
 class Cells(LayoutEngine):
@@ -116,13 +147,21 @@ def begin(axes: Axes | None, styles: Styles, frame: pd.DataFrame) -> tuple[Axes,
 
 
 def finish(
-    figure: Panels, axes: Sequence[Axes], styles: Mapping[str, Look], *, label: str = "", extra: Sequence[Any] = ()
-) -> Panels:
+    figure: Figure,
+    axes: Sequence[Axes],
+    styles: Mapping[str, Look],
+    *,
+    label: str = "",
+    extra: Sequence[Any] = (),
+    ax: Axes | None = None,
+    lines: bool = True,
+    marks: bool = False,
+) -> Figure:
     """Return the figure with room for what its panels say, a y label at each row, and a legend: last in every figure.
 
     Parameters
     ----------
-    figure : Panels
+    figure : Figure
     axes : sequence of Axes
         Its panels, without that at the foot.
     styles : mapping of str to Look
@@ -131,25 +170,60 @@ def finish(
         Y label of all panels, at the first of each row alone; "" leaves them theirs.
     extra : sequence of Artist
         Further entries of the legend.
+    ax : Axes, optional
+        The one panel, where it was given: nothing but itself is then changed in its figure, and the legend stands in
+        it.
+    lines, marks : bool
+        Whether the legend shows the conditions' lines, and their marks.
     """
+    for one in axes:
+        if label and (ax is not None or _leads_row(one)):
+            one.set_ylabel(label)
+    if ax is not None:
+        handles = [*_handles(styles, lines=lines, marks=marks), *extra]
+        if handles:
+            ax.legend(handles=handles, fontsize=7.5, labelcolor=ink(ax))
+        return figure
     make_room(figure, axes)
-    for ax in axes:
-        if label and _leads_row(ax):
-            ax.set_ylabel(label)
-    legend(figure, styles, extra)
+    legend(figure, styles, extra, lines=lines, marks=marks)
     return figure
 
 
-def legend(figure: Figure, wanted: Mapping[str, Look], extra: Sequence[Any] = ()) -> None:
-    """Legend of the conditions above all panels; the figure grows by the rows that its width asks for."""
-    handles: list[Any] = [
-        Line2D([], [], color=look.colour, linestyle=look.line, label=plain(name, 40)) for name, look in wanted.items()
-    ]
-    handles += list(extra)
-    # guessed from the letters, in inches: measuring a text needs a renderer, which the figure does not have yet
-    widths = [0.072 * len(_visible(str(handle.get_label()))) + 0.75 for handle in handles]
+def ink(ax: Axes) -> Any:
+    """Return the colour of text in a panel: in axes of somebody's own, which may be dark, that of their labels."""
+    return INK if isinstance(ax.figure, Panels) else ax.xaxis.label.get_color()
+
+
+def _handles(wanted: Mapping[str, Look], *, lines: bool, marks: bool) -> list[Any]:
+    names = names_cut(wanted, 40)
+    return [
+        Line2D([], [], color=look.colour, label=names[name], ms=5.0, linestyle=look.line if lines else "none",
+               marker=look.marker if marks else "") for name, look in wanted.items()
+    ]  # fmt: skip
+
+
+def legend(
+    figure: Figure, wanted: Mapping[str, Look], extra: Sequence[Any] = (), *, lines: bool = True, marks: bool = False
+) -> None:
+    """Legend of the conditions, and what else is to be in it, above all panels; the figure grows by its rows.
+
+    Parameters
+    ----------
+    figure : Figure
+    wanted : mapping of str to Look
+        Conditions.
+    extra : sequence of Artist
+        Further entries.
+    lines, marks : bool
+        As in `finish`.
+    """
+    handles = [*_handles(wanted, lines=lines, marks=marks), *extra]
+    if not handles:
+        return
+    widths = [width(str(handle.get_label()), 9.0) + 0.66 for handle in handles]
+    room = figure.get_figwidth() - 0.2
     rows = next(rows for rows in range(1, len(handles) + 1)
-                if rows == len(handles) or _legend_width(widths, rows) <= figure.get_figwidth() - 0.2)  # fmt: skip
+                if rows == len(handles) or _legend_width(widths, rows) <= room)  # fmt: skip
     figure.set_figheight(figure.get_figheight() + LEGEND_LINE * (rows - 1))
     figure.legend(handles=handles, loc="outside upper center", ncols=-(-len(handles) // rows))
 
@@ -166,11 +240,6 @@ def log_axis(ax: Axes, which: str) -> None:
     axis.set_major_locator(LogLocator(subs=(1.0,) if decades > 2.2 else (1.0, 2.0, 5.0), numticks=12))
     axis.set_major_formatter(LogFormatterSciNotation(labelOnlyBase=False, minor_thresholds=(np.inf, np.inf)))
     axis.set_minor_formatter(NullFormatter())
-
-
-def _visible(label: str) -> str:
-    """Return about what is to be seen of a label with mathtext."""
-    return re.sub(r"\\(leq|phi|sup)", "x", label).replace("\\$", "S").replace("$", "").replace("\\,", "")
 
 
 def share_log_y(axes: Sequence[Axes]) -> None:
@@ -190,7 +259,22 @@ def _leads_row(ax: Axes) -> bool:
 
 def note(ax: Axes, text: str) -> None:
     """Add a remark below the x label, in lines that fit a panel."""
-    ax.set_xlabel("\n".join([ax.get_xlabel(), *textwrap.wrap(text, 44)]))
+    ax.set_xlabel("\n".join([ax.get_xlabel(), *wrapped(text, _room(ax), 9.0)]))
+
+
+def _room(ax: Axes) -> float:
+    """Width in inches of what may be written below a panel without reaching under its neighbours."""
+    figure, spec = ax.figure, ax.get_subplotspec()
+    if isinstance(figure, Panels) and spec is not None:
+        return max(float(figure.get_figwidth()) / spec.get_gridspec().ncols - 0.65, 1.0)
+    return float(ax.get_window_extent().width / ax.figure.dpi) + 0.3
+
+
+def listed(names: Iterable[str], every: Iterable[str]) -> str:
+    """Return names of conditions, cut so that they differ from all others' in the figure; at most eight of them."""
+    titles, known = names_cut(every, 18), list(names)
+    told = ", ".join(titles[name] for name in known[:8])
+    return told if len(known) <= 8 else f"{told} and {len(known) - 8} others"
 
 
 def absent(ax: Axes, styles: Mapping[str, Look], *, drawn: set[str], held: set[str]) -> None:
@@ -200,17 +284,24 @@ def absent(ax: Axes, styles: Mapping[str, Look], *, drawn: set[str], held: set[s
         ("not in ", [name for name in styles if name not in held]),
     ):
         if missing:
-            note(ax, what + ", ".join(plain(name, 18) for name in missing))
+            note(ax, what + listed(missing, styles))
 
 
 def make_room(figure: Figure, axes: Sequence[Axes]) -> None:
     """Let the figure grow by what titles of two lines and remarks below the x labels need in each row."""
     grid = axes[0].get_gridspec()
     rows = grid.nrows if grid is not None else 1
-    remarks = max(ax.get_xlabel().count("\n") for ax in axes)
-    titles = max(ax.get_title().count("\n") for ax in axes)
-    figure.set_figheight(figure.get_figheight() + rows * (0.17 * remarks + 0.16 * titles))
-    if len(axes) > MANY:
+    remarks, titles = np.zeros(rows), np.zeros(rows)
+    for ax in axes:
+        spec = ax.get_subplotspec()
+        row = spec.rowspan.start if spec is not None else 0
+        remarks[row] = max(remarks[row], ax.get_xlabel().count("\n"))
+        titles[row] = max(titles[row], ax.get_title().count("\n"))
+    placed = isinstance(figure.get_layout_engine(), Cells)
+    if placed:  # `Cells` gives all rows one height
+        remarks[:], titles[:] = remarks.max(), titles.max()
+    figure.set_figheight(figure.get_figheight() + float(0.17 * remarks.sum() + 0.16 * titles.sum()))
+    if placed:
         for ax in axes:
             _simplify(ax)
 

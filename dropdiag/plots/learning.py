@@ -6,13 +6,15 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from dropdiag.analysis.learning import curves
+from dropdiag.analysis.learning import binned
 from dropdiag.analysis.learning import quantities as given
 from dropdiag.errors import NotRecordedError
 from dropdiag.plots.layered import one_look
 from dropdiag.plots.steps import Part, figure_over_steps
-from dropdiag.plots.style import Panels, context
+from dropdiag.plots.style import context
 from dropdiag.plots.words import Conditions, plain
 from dropdiag.store.reader import Run, Runs, as_runs
 
@@ -20,7 +22,13 @@ USUAL: Final = ("loss", "test_loss", "accuracy")
 PHASES: Final = {"train": "training", "eval": "held out"}
 
 
-def learning(runs: Run | Runs, quantities: Sequence[str] | None = None, *, conditions: Conditions = None) -> Panels:
+def learning(
+    runs: Run | Runs,
+    quantities: Sequence[str] | None = None,
+    *,
+    conditions: Conditions = None,
+    ax: Axes | None = None,
+) -> Figure:
     """Draw loss, accuracy or any scalar of the network over training, a panel a quantity and phase.
 
     Parameters
@@ -31,16 +39,19 @@ def learning(runs: Run | Runs, quantities: Sequence[str] | None = None, *, condi
         ``"accuracy"``, as far as recorded.
     conditions : list of str, optional
         All, or these in this order.
+    ax : Axes, optional
+        Draw there, in place of a figure of its own; for one quantity that was recorded in one phase.
 
     Returns
     -------
-    Panels
-        A matplotlib Figure. Line: mean over seeds; band: one standard deviation over seeds.
+    Figure
+        That of ``ax``, where it is given. Line: mean over seeds; band: one standard deviation over seeds. Where the
+        mean is of some of a condition's runs, as after one has ended, both are pale.
 
     Raises
     ------
     ArgumentError
-        For an unknown condition.
+        For an unknown condition, or if ``ax`` is given and one panel is not enough.
     NotRecordedError
         If a quantity asked for, or all of the usual ones, were not recorded; or if none has a finite value.
     """
@@ -48,10 +59,10 @@ def learning(runs: Run | Runs, quantities: Sequence[str] | None = None, *, condi
         styles = one_look(runs, conditions)
         found = _recorded(runs, quantities, list(styles))
         parts = [part for name, rows in found for part in _parts(runs, name, rows, list(styles))]
-        if all(part.lines.empty for part in parts):
+        if all(part.lines["value"].isna().all() for part in parts):
             names = " or ".join(map(repr, dict(found)))
             raise NotRecordedError(f"not one value of {names} is finite: there is nothing to draw")
-        return figure_over_steps(parts, styles, width=3.4)
+        return figure_over_steps(parts, styles, width=3.4, ax=ax, advice="choose one quantity, such as ['loss']")
 
 
 def _recorded(
@@ -72,7 +83,7 @@ def _recorded(
 
 def _parts(runs: Run | Runs, name: str, rows: pd.DataFrame, conditions: list[str]) -> Iterator[Part]:
     """Panels of a quantity: one a phase in which it was recorded."""
-    lines = curves(runs, name, conditions=conditions)
+    lines = binned(runs, name, conditions=conditions)
     for phase, held in rows.groupby("phase", sort=False)["condition"]:
         part = lines[lines["phase"] == phase]
         log = name.endswith("loss") and bool(part["value"].max() > 10.0 * part["value"].min() > 0.0)

@@ -8,6 +8,7 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
@@ -15,15 +16,18 @@ from dropdiag.analysis import net_variance as measured
 from dropdiag.analysis.gradient_distance import gradient_by_distance
 from dropdiag.analysis.kde import Limits
 from dropdiag.analysis.select import GROUP
+from dropdiag.errors import NotRecordedError
 from dropdiag.plots.gradient_distance import gradient_by_distance as draw_distances
+from dropdiag.plots.heat import height, name_rows, profile
 from dropdiag.plots.layered import by_panel, by_site, one_look, sites
 from dropdiag.plots.layout import COLUMNS, MANY, begin, finish, panels
 from dropdiag.plots.saturation import shade
-from dropdiag.plots.style import GREY, SHADE, Look, Panels, Styles, context, looks
+from dropdiag.plots.style import GREY, SHADE, Look, Styles, context, looks, styled
 from dropdiag.plots.words import Conditions, Layers, Titles, layer_names, site_titles
 from dropdiag.store.net_variance import NetVariance
 from dropdiag.store.reader import Run, Runs
 
+ADVICE: Final = "draw one with variance() or masked_densities() of dropdiag.plots.net_variance"
 SLOPE: Final = "#000000"
 DOTTED: Final = (0, (1.2, 1.2))
 
@@ -35,7 +39,8 @@ def net_variance(
     conditions: Conditions = None,
     phase: str | None = None,
     limits: Limits = None,
-) -> Panels:
+    ax: Axes | None = None,
+) -> Figure:
     """Draw the net variance under dropout, and for each layer what it does to saturated nodes (Figure 4).
 
     The first panel shows, for each layer, the distribution of the net variance over its net values: a line from the
@@ -60,11 +65,14 @@ def net_variance(
         As in `dropdiag.analysis.net_variance.table`.
     limits : (float, float), optional
         First and last net value.
+    ax : Axes, optional
+        Refused, for this figure has a panel for all layers and one for each: `variance` and `masked_densities` in this
+        file draw one.
 
     Returns
     -------
-    Panels
-        A matplotlib Figure.
+    Figure
+        With more than 32 layers the first panel alone, as lines over the layers.
 
     Raises
     ------
@@ -76,14 +84,19 @@ def net_variance(
     names, titles = layer_names(layers)
     with context():
         styles = looks([measured.ONE_MODEL]) if isinstance(source, NetVariance) else one_look(source, conditions)
-        found = measured.read(source, layers=names, conditions=list(styles), phase=phase)
+        found = _read(source, names, list(styles), phase)
         numbers, masked = measured.table(found), measured.masked_net_values(found, limits=limits)
         slopes = measured.slopes(found, (float(masked["left"].min()), float(masked["right"].max())))
         if isinstance(source, (Run, Runs)):
             numbers, slopes = (by_panel(source, frame, names) for frame in (numbers, slopes))
         far = gradient_by_distance(found)
         known = list(by_site(slopes))
-        figure, axes = _grid(len(known), height=2.5 + 0.12 * len(styles), pairs=bool(len(far)))
+        if len(sites(numbers)) > MANY:
+            figure, axes = panels(1, width=6.0, height=height(len(sites(numbers))), ax=ax, advice=ADVICE)
+            variance(measured.spread(found), numbers, ax=axes[0], styles=styles, titles=titles)
+            return finish(figure, axes, {} if isinstance(source, NetVariance) else styles)
+        tall = 2.5 + 0.12 * len(styles)
+        figure, axes = _grid(len(known), height=tall, pairs=bool(len(far)), ax=ax)
         variance(measured.spread(found), numbers, ax=axes[0], styles=styles, titles=titles)
         parts = [by_site(frame) for frame in (masked, slopes, measured.areas(found), numbers)]
         distances = by_site(far)
@@ -100,25 +113,38 @@ def net_variance(
         return finish(figure, figure.axes, styles, extra=_explained())
 
 
-def _grid(layers: int, *, height: float, pairs: bool) -> tuple[Panels, list[Axes]]:
+def _grid(layers: int, *, height: float, pairs: bool, ax: Axes | None) -> tuple[Figure, list[Axes]]:
     """Figure with a panel for the net variance, one for each layer and, where wanted, another one for each below it.
 
     Returns
     -------
-    figure : Panels
+    figure : Figure
     axes : list of Axes
         The first panel, those of the layers, and those below them.
     """
     if not pairs or layers == 1:  # of one layer, both stand beside each other
-        return panels(1 + (layers if not pairs else 2 * layers), height=height)
+        return panels(1 + (layers if not pairs else 2 * layers), height=height, ax=ax, advice=ADVICE)
     across = min(1 + layers, COLUMNS if 2 * (1 + layers) <= MANY else 2 * COLUMNS)
     bands = -(-(1 + layers) // across)
-    figure, grid = panels(2 * bands * across, height=height, across=across)
+    figure, grid = panels(2 * bands * across, height=height, across=across, ax=ax, advice=ADVICE)
     above = [2 * across * (cell // across) + cell % across for cell in range(1 + layers)]
     chosen = [*above, *(place + across for place in above[1:])]
-    for ax in (ax for place, ax in enumerate(grid) if place not in set(chosen)):
-        ax.set_axis_off()
+    for free in set(range(len(grid))) - set(chosen):
+        grid[free].set_axis_off()
     return figure, [grid[place] for place in chosen]
+
+
+def _read(source: Run | Runs | NetVariance, layers: list[str] | None, conditions: list[str],
+          phase: str | None) -> measured.Measured:  # fmt: skip
+    try:
+        return measured.read(source, layers=layers, conditions=conditions, phase=phase)
+    except NotRecordedError as error:
+        if phase is not None:
+            raise
+        raise NotRecordedError(
+            f"{error}. No probe records the net variance by itself: call rec.net_variance(x) on held-out inputs before "
+            "the Recorder is closed, or draw what dropdiag.measure.net_variance(model, x) returns"
+        ) from error
 
 
 def _explained() -> list[Line2D | Patch]:
@@ -130,6 +156,7 @@ def _explained() -> list[Line2D | Patch]:
     ]
 
 
+@styled
 def variance(
     spread: pd.DataFrame, numbers: pd.DataFrame, *, ax: Axes | None = None, styles: Styles = None, titles: Titles = None
 ) -> Axes:
@@ -150,6 +177,12 @@ def variance(
     """
     ax, styles = begin(ax, styles, numbers)
     found = sites(numbers)
+    if len(found) > MANY:
+        name_rows(ax, found, titles)
+        profile(ax, found, numbers, "net_variance_mean", styles)
+        ax.set_xlim(left=0.0)
+        ax.set(xlabel="mean net variance", title="Net variance")
+        return ax
     shift = dict(zip(styles, np.linspace(-0.5, 0.5, len(styles) + 2)[1:-1], strict=True))
     for name, part in spread.merge(numbers, on=GROUP).groupby("condition", sort=False):
         look = styles[str(name)]
@@ -166,6 +199,7 @@ def variance(
     return ax
 
 
+@styled
 def masked_densities(
     masked: pd.DataFrame,
     slopes: pd.DataFrame,

@@ -7,21 +7,27 @@ from typing import Final
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
+from matplotlib.patches import Patch, StepPatch
 
-from dropdiag.analysis.kde import Limits, common_limits
+from dropdiag.analysis.kde import Limits
 from dropdiag.analysis.saturation import areas_of, per_run
 from dropdiag.analysis.seeds import over_seeds
 from dropdiag.analysis.select import GROUP
 from dropdiag.errors import NotRecordedError
-from dropdiag.plots.layered import Chosen, by_site, choose, densities
-from dropdiag.plots.layout import begin, finish
-from dropdiag.plots.style import GREY, SHADE, Look, Panels, Styles, context
+from dropdiag.plots.heat import profile
+from dropdiag.plots.layered import Chosen, Densities, by_site, choose, densities, finish_densities
+from dropdiag.plots.layout import MANY, begin, finish, ink, note
+from dropdiag.plots.style import GREY, SHADE, Look, Panels, Styles, context, styled
 from dropdiag.plots.words import Conditions, Layers, percent
+from dropdiag.store.order import Site
 from dropdiag.store.reader import Run, Runs
 
 BAR: Final = 0.025  # height of the bar of one condition's own area, in panels
+LINE: Final = 0.135  # height of a line of text, in inches
+MOST: Final = 8  # conditions whose shares are written
+BORDER_LINE: Final = "#FF7F9E"
 
 
 def saturation(
@@ -32,11 +38,13 @@ def saturation(
     phase: str | None = None,
     bandwidth: str | float = "isj",
     limits: Limits = None,
-) -> Panels:
+    ax: Axes | None = None,
+) -> Figure:
     """Draw the distribution of the net values of each layer, held out where recorded (Figure 5).
 
-    The saturation area is shaded; above it stand, for each condition, the shares of the net values that lie
-    in its left and in its right part, as counted exactly while recording (mean over seeds). Where the
+    The saturation area is shaded; in the upper corners stand, for each condition, the shares of the net values that lie
+    in its left and in its right part, as counted exactly while recording (mean over seeds); of more than 8 conditions a
+    remark below gives the least and the greatest. Where the
     conditions have different activation functions in a layer, nothing is shaded that would hold for one of
     them alone: bars at the foot of the panel and lines at the borders show each condition's own area in its
     colour. Where the derivative of an activation is not known (PReLU's is learned) there is neither an area
@@ -50,12 +58,16 @@ def saturation(
         One for all runs: None is ``"eval"`` if any of them has it, else the only held-out phase, else
         ``"train"``. Runs that lack it are left out, with a warning.
     limits : (float, float), optional
-        First and last x, in net-value units.
+        First and last x, in net-value units; by default wide enough for all values and some of the saturation area. A
+        layer that is far wider or narrower than the others has an x axis of its own, and says so.
+    ax : Axes, optional
+        Draw there, in place of a figure of its own; for one layer.
 
     Returns
     -------
-    Panels
-        A matplotlib Figure.
+    Figure
+        That of ``ax``, where it is given. With more than 32 layers a map for each condition stands in place of a panel
+        for each layer, and a further panel shows the shares.
 
     Raises
     ------
@@ -65,20 +77,44 @@ def saturation(
     with context():
         drawn = choose(runs, "net_value", layers=layers, conditions=conditions, phase=phase)
         borders = areas_of(runs, drawn.frame)
-        limits = limits or _limits(drawn.frame, borders)
-        height = 0.75 + 0.16 / _line(len(drawn.styles))
-        figure, axes, lines = densities(drawn, bandwidth=bandwidth, limits=limits, height=height)
-        areas, shares, curves = by_site(borders), by_site(_shares(drawn)), by_site(lines)
+        many = len(by_site(drawn.frame)) > MANY
+        height = 2.35 + LINE * max(min(len(drawn.styles), MOST) - 4, 0)
+        made = densities(drawn, bandwidth=bandwidth, limits=limits, holding=_holding(borders), height=height, ax=ax,
+                         more=int(many))  # fmt: skip
+        if many:
+            return _finish_maps(made, drawn, borders, ax)
+        areas, shares, curves = by_site(borders), by_site(_shares(drawn)), by_site(made.curves)
         shaded = []
-        for site, ax in axes.items():
+        for site, one in made.by_site.items():
             shown = list(curves[site]["condition"].unique())
-            area(areas[site], ax=ax, styles=drawn.styles, conditions=shown)
-            written_shares(shares[site], ax=ax, styles=drawn.styles)
+            area(areas[site], ax=one, styles=drawn.styles, conditions=shown)
+            written_shares(shares[site], ax=one, styles=drawn.styles)
             shaded += [agree(areas[site], shown)] if len(areas[site]) else []
-        extra = _explained(shaded, borders)
-        return finish(figure, list(axes.values()), drawn.styles, label="density", extra=extra)
+        return finish_densities(made, drawn, ax=ax, extra=_explained(shaded, borders))
 
 
+def _finish_maps(made: Densities, drawn: Chosen, borders: pd.DataFrame, ax: Axes | None) -> Figure:
+    """Draw the borders of the saturation area in maps, and the shares in the panel beside them."""
+    edges = np.arange(len(made.rows) + 1) - 0.5
+    *grid, beside = made.axes
+    for name, one in zip(drawn.styles, grid, strict=True):
+        ends = by_site(borders[borders["condition"] == name])
+        inside = one.get_xlim()
+        for side, other in (("low", "high"), ("high", "low")):
+            # the inner end of the part at either side; an end at infinity is none
+            at = [ends[site].loc[~np.isfinite(ends[site][other].astype(float)), side] for site in made.rows]
+            values = np.array([float(x.iloc[0]) if len(x) else np.nan for x in at])
+            one.stairs(values, edges, orientation="horizontal", baseline=None, color=BORDER_LINE, lw=1.0)
+        one.set_xlim(inside)
+    shares = _shares(drawn)
+    shares = shares.assign(share=shares["left"].fillna(0.0) + shares["right"].fillna(0.0))
+    profile(beside, made.rows, shares[shares[["left", "right"]].notna().any(axis=1)], "share", drawn.styles)
+    beside.set(title="saturated share", xlabel="share of net values", xlim=(0.0, None))
+    border = Line2D([], [], color=BORDER_LINE, lw=1.0, label="border of the saturation area")
+    return finish(made.figure, made.axes, drawn.styles, extra=[border], ax=ax)
+
+
+@styled
 def area(
     intervals: pd.DataFrame, *, ax: Axes | None = None, styles: Styles = None, conditions: Conditions = None
 ) -> Axes:
@@ -106,7 +142,7 @@ def area(
         shade(ax, intervals[intervals["condition"] == intervals["condition"].iloc[0]], limits)
     else:
         for place, (name, part) in enumerate(intervals.groupby("condition", sort=False)):
-            _own_area(ax, part, styles[str(name)], place)
+            _own_area(ax, part, styles[str(name)], place, min(BAR, 0.3 / intervals["condition"].nunique()))
     ax.set_xlim(limits)
     return ax
 
@@ -124,12 +160,12 @@ def agree(intervals: pd.DataFrame, conditions: list[str]) -> bool:
     return len(set(ends.values())) == 1 and set(conditions) <= set(ends)
 
 
-def _own_area(ax: Axes, part: pd.DataFrame, look: Look, place: int) -> None:
+def _own_area(ax: Axes, part: pd.DataFrame, look: Look, place: int, bar: float) -> None:
     """Mark one condition's area: a bar at the foot, a row for each condition, and lines at its borders."""
     first, last = ax.get_xlim()
-    foot = BAR * place
+    foot = bar * place
     for start, stop in _within(part, first, last):
-        ax.axvspan(start, stop, foot + 0.2 * BAR, foot + BAR, color=look.colour, lw=0, zorder=3)
+        ax.axvspan(start, stop, foot + 0.2 * bar, foot + bar, color=look.colour, lw=0, zorder=3)
         for border in (start, stop):
             if first < border < last:
                 ax.axvline(border, color=look.colour, linestyle=look.line, lw=0.9, alpha=0.7, zorder=1)
@@ -152,8 +188,9 @@ def _explained(shaded: list[bool], borders: pd.DataFrame) -> list[Patch | Line2D
     return entries
 
 
+@styled
 def written_shares(shares: pd.DataFrame, *, ax: Axes | None = None, styles: Styles = None) -> Axes:
-    """Write the left and right saturation shares of one layer into room made above its curves.
+    """Write the left and right saturation shares of one layer into the upper corners, with room made above the curves.
 
     Parameters
     ----------
@@ -167,24 +204,53 @@ def written_shares(shares: pd.DataFrame, *, ax: Axes | None = None, styles: Styl
     Axes
     """
     ax, styles = begin(ax, styles, shares)
-    line = _line(len(shares))
-    room = 0.96 - line * len(shares)
-    ax.set_ylim(top=ax.get_ylim()[1] / max(room, 0.3))
+    shares = shares[shares[["left", "right"]].notna().any(axis=1)]  # a run that diverged has none
+    if len(shares) > MOST:
+        sides = [f"{side} {percent(shares[side].min())} to {percent(shares[side].max())}" for side in ("left", "right")]
+        note(ax, "saturated: " + ", ".join(sides))
+        return ax
+    width, height = _size(ax)
+    line, mark = LINE / height, 0.16 / width
+    _make_room(ax, 0.98 - line * len(shares), (0.72 / width))
     for place, row in enumerate(shares.to_dict("records")):
-        look, y = styles[row["condition"]], 0.955 - line * place
+        look, y = styles[row["condition"]], 0.98 - line * (place + 0.5)
         for side, sign in (("left", 1), ("right", -1)):
-            if not np.isfinite(row[side]):  # the run diverged
+            if not np.isfinite(row[side]):
                 continue
             x = 0.5 - 0.485 * sign
-            ax.plot([x, x + 0.075 * sign], [y, y], transform=ax.transAxes, color=look.colour, ls=look.line, lw=1.5)
-            ax.text(x + 0.095 * sign, y, percent(row[side]), transform=ax.transAxes, fontsize=8.0,
-                    color="#222222", ha=side, va="center_baseline")  # fmt: skip
+            ax.plot([x, x + mark * sign], [y, y], transform=ax.transAxes, color=look.colour, ls=look.line, lw=1.5,
+                    marker="")  # fmt: skip
+            ax.text(x + (mark + 0.04 / width) * sign, y, percent(row[side]), transform=ax.transAxes, fontsize=7.5,
+                    color=ink(ax), ha=side, va="center_baseline")  # fmt: skip
     return ax
 
 
-def _line(count: int) -> float:
-    """Height of one of so many lines of text, in panels: together at most about two fifths."""
-    return min(0.1, 0.42 / max(count, 1))
+def _size(ax: Axes) -> tuple[float, float]:
+    """Return about the width and height in inches that a panel will have, which is laid out when it is drawn."""
+    figure, spec = ax.figure, ax.get_subplotspec()
+    if isinstance(figure, Panels) and spec is not None:
+        grid = spec.get_gridspec()
+        width, height = figure.get_size_inches()
+        return float(width) / grid.ncols - 0.6, float(height - 0.35) / grid.nrows - 0.7
+    box = ax.get_window_extent()
+    return float(box.width / ax.figure.dpi), float(box.height / ax.figure.dpi)
+
+
+def _make_room(ax: Axes, free: float, corner: float) -> None:
+    """Raise the upper limit until nothing in the upper corners, so wide, reaches above a share of the panel."""
+    first, last = ax.get_xlim()
+    edge = corner * (last - first)
+    tops = [0.0]
+    for line in ax.get_lines():
+        x, y = (np.asarray(one, np.float64) for one in line.get_data())
+        if line.get_transform() == ax.transData and x.size > 2:
+            tops.append(float(np.max(y[(x <= first + edge) | (x >= last - edge)], initial=0.0)))
+    for patch in [*ax.patches, *ax.artists]:
+        if isinstance(patch, StepPatch):
+            values, edges, _ = patch.get_data()
+            near = (edges[:-1] <= first + edge) | (edges[1:] >= last - edge)
+            tops.append(float(np.max(values[near], initial=0.0)))
+    ax.set_ylim(top=max(ax.get_ylim()[1], max(tops) / max(free - 0.02, 0.3)))
 
 
 def _shares(drawn: Chosen) -> pd.DataFrame:
@@ -198,9 +264,12 @@ def _shares(drawn: Chosen) -> pd.DataFrame:
     return over_seeds(shares, GROUP, ["left", "right"])
 
 
-def _limits(frame: pd.DataFrame, borders: pd.DataFrame) -> tuple[float, float]:
-    """Limits that hold the values and some of the saturation area at either side."""
-    low, high = common_limits(list(frame["histogram"]))
-    ends = 1.25 * borders[["low", "high"]].to_numpy(dtype=np.float64)
-    ends = ends[np.isfinite(ends)]
-    return float(ends.min(initial=low)), float(ends.max(initial=high))
+def _holding(borders: pd.DataFrame) -> dict[Site, tuple[float, float]]:
+    """Return what the limits of each layer must hold: some of the saturation area at either side."""
+    found: dict[Site, tuple[float, float]] = {}
+    for site, part in by_site(borders).items():
+        ends = 1.25 * part[["low", "high"]].to_numpy(dtype=np.float64)
+        ends = ends[np.isfinite(ends)]
+        if ends.size:
+            found[site] = float(ends.min()), float(ends.max())
+    return found

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import re
+import warnings
 from collections.abc import Iterable, Mapping
-from typing import TypeAlias
+from functools import lru_cache
+from typing import Any, TypeAlias
 
+import matplotlib as mpl
 import numpy as np
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import text_to_path
 
 from dropdiag.store.order import Site
-from dropdiag.titles import lines, short
+from dropdiag.titles import cut, lines, short
 
 Layers: TypeAlias = list[str] | Mapping[str, str] | None
 Conditions: TypeAlias = list[str] | None
@@ -32,15 +38,45 @@ def _titled(given: str | None, own: str, call: int, width: int) -> str:
     return plain(lines(own + told, width)) if given is None else given + told
 
 
-def clipped(name: str, width: int) -> str:
-    """Name, its middle left out where it is longer than ``width``."""
-    half = (width - 1) // 2
-    return name if len(name) <= width else f"{name[:half]}…{name[-half:]}"
+def plain(name: str) -> str:
+    """Name as text that matplotlib draws literally, dollar signs too."""
+    return name.replace("$", r"\$")
 
 
-def plain(name: str, width: int | None = None) -> str:
-    """Name as text that matplotlib draws literally, dollar signs too; its middle left out beyond ``width``."""
-    return (name if width is None else clipped(name, width)).replace("$", r"\$")
+def names_cut(names: Iterable[str], width: int) -> dict[str, str]:
+    """Names as text that matplotlib draws literally, wide ones cut so that no two are alike (`dropdiag.titles.cut`)."""
+    return {name: plain(" ".join(title.split())) for name, title in cut(names, width).items()}
+
+
+def width(text: str, size: float) -> float:
+    """Width of a line of text in inches, in the fonts of the moment, without the renderer that a new figure lacks."""
+    return _measured(text, size, tuple(mpl.rcParams["font.family"]))
+
+
+@lru_cache(4096)
+def _measured(text: str, size: float, families: tuple[str, ...]) -> float:
+    seen: Any = re.sub(r"\\(leq|phi|sup|partial)", "x", text).replace("\\$", "S").replace("$", "").replace("\\,", "")
+    font = FontProperties(family=list(families), size=size)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a glyph that no font has is told when it is drawn, once
+        points: float = text_to_path.get_text_width_height_descent(seen, font, False)[0]
+    return points / 72.0
+
+
+def wrapped(text: str, room: float, size: float) -> list[str]:
+    """Break a text into lines of a width in inches: between words, and inside one that is wider by itself."""
+    found = [""]
+    for word in text.split(" "):
+        longer = f"{found[-1]} {word}" if found[-1] else word
+        if found[-1] and width(longer, size) > room:
+            found.append(word)
+        else:
+            found[-1] = longer
+        while width(found[-1], size) > room and len(found[-1]) > 1:
+            end = next((i for i in range(len(found[-1]) - 1, 1, -1) if width(found[-1][:i], size) <= room), 1)
+            end -= found[-1][end - 1] == "\\"  # no line ends in the middle of an escaped dollar sign
+            found[-1:] = [found[-1][: max(end, 1)], found[-1][max(end, 1) :]]
+    return found
 
 
 def layer_names(layers: Layers) -> tuple[list[str] | None, Mapping[str, str]]:
@@ -50,8 +86,10 @@ def layer_names(layers: Layers) -> tuple[list[str] | None, Mapping[str, str]]:
 
 
 def percent(share: float) -> str:
-    """Write a share as a percentage with one digit: ``"12.3 %"``."""
-    return f"{100.0 * share:.1f} %"
+    """Write a share as a percentage with one digit: ``"12.3 %"``; what is not quite 0 or 1 is not written as such."""
+    if 0.0 < share < 0.0005:
+        return "<0.1 %"
+    return ">99.9 %" if 0.9995 <= share < 1.0 else f"{100.0 * share:.1f} %"
 
 
 def power(value: float) -> str:

@@ -10,7 +10,8 @@ from typing import Final
 
 import numpy as np
 
-from dropdiag.analysis.kde import Support, widened
+from dropdiag.analysis.kde import Support
+from dropdiag.analysis.limits import widened
 from dropdiag.analysis.phases import common, keep
 from dropdiag.analysis.recordings import Recording, Site, read
 from dropdiag.errors import DropdiagError, DropdiagWarning, NotRecordedError

@@ -63,7 +63,6 @@ def test_what_tells_layers_apart_is_never_cut() -> None:
 def test_calls_after_the_first_are_told() -> None:
     assert words.site_titles([("relu", 1)]) == {("relu", 1): "relu (call 2)"}
     assert words.site_titles([("relu", 0)], {"relu": "ReLU"}) == {("relu", 0): "ReLU"}
-    assert words.clipped("a" * 10 + "b" * 10, 9) == "aaaa…bbbb"
 
 
 def test_panels_are_wrapped() -> None:
@@ -80,7 +79,7 @@ def test_drawing_needs_no_torch() -> None:
 
 def test_names_are_drawn_literally() -> None:
     assert words.plain("$a$ b") == r"\$a\$ b"
-    assert words.plain("aaaaa$bbbbb", 5) == "aa…bb"
+    assert words.names_cut(["aaaaa$bbbbb", "$"], 5) == {"aaaaa$bbbbb": "aa…bb", "$": r"\$"}
     assert words.site_titles([("$x$", 0)]) == {("$x$", 0): r"\$x\$"}
     assert words.site_titles([("l", 0)], {"l": "$x$"}) == {("l", 0): "$x$"}
 
