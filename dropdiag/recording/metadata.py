@@ -17,6 +17,7 @@ from dropdiag.errors import DropdiagWarning
 from dropdiag.model.activations import EPS, EVERYWHERE, Activation, describe, is_identified_by_name
 from dropdiag.model.sites import ACTIVATION, Site
 from dropdiag.probes.base import Probe
+from dropdiag.recording.process_group import rank_of_training
 from dropdiag.sketches import native
 
 
@@ -54,6 +55,7 @@ def run_metadata(
         "quantities": {q.name: q.described() for probe in probes for q in probe.quantities},
         "disabled_probes": [],
         "interventions": [],  # an InterventionLog adds them
+        "ranks": rank_of_training(),
         "warnings": [],
         "every": every,
         "order": [],  # of execution: known once it ran

@@ -1,19 +1,20 @@
-"""Copies of one run: they are no replicates, whatever their seeds and conditions say."""
+"""Copies of one run, and ranks of one training: no replicates, whatever their seeds and conditions say."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from dropdiag.errors import ArgumentError
 from dropdiag.store.run import Run
 from dropdiag.store.segments import rank_folder
 
 ONE_IDENTIFIER: Final = "they have one identifier"
+ONE_TRAINING: Final = "they are ranks of one training"
 ONE_CONTENT: Final = "their files are the same, byte by byte"
 TABLES: Final = ("scalars-", "histograms-")  # of any two models with one activation, the derivatives are the same
 _Files: TypeAlias = tuple[tuple[str, int], ...]
@@ -41,6 +42,8 @@ def counted_once(runs: Sequence[Run], *, by_content: bool = True) -> Once:
     counted it twice would find more than there is. Runs are one where they have one identifier (the Recorder gives
     each run a random one, which a copy takes along), or one folder, or, where one of them was recorded before runs had
     any, where their scalars and histograms are the same, byte by byte: two trainings never are, for they hold times.
+    Runs that the ranks of one process group recorded, each a folder of its own, are parts of one training: that of the
+    lowest rank counts.
 
     Parameters
     ----------
@@ -61,6 +64,9 @@ def counted_once(runs: Sequence[Run], *, by_content: bool = True) -> Once:
         for key in (run.path, run.id):
             if key is not None:
                 groups.join(named.setdefault(key, place), place, ONE_IDENTIFIER)
+        training = _rank(run).get("training")
+        if training is not None:
+            groups.join(named.setdefault(("training", training), place), place, ONE_TRAINING)
     if by_content:
         for same in _same_content(runs):
             for place in same[1:]:
@@ -99,16 +105,30 @@ def _kept(runs: Sequence[Run], groups: _Groups) -> tuple[list[Run], list[str]]:
     kept, problems = [], []
     for first, members in groups.members():
         # a copy may have been made while the run was recorded: the one that went furthest is the run
-        best = runs[max(members, key=lambda place: (int(runs[place].meta.get("steps", 0)), -place))]
+        best = runs[max(members, key=lambda place: (
+            int(runs[place].meta.get("steps", 0)), -int(_rank(runs[place]).get("rank", 0)), -place
+        ))]  # fmt: skip
         kept.append(best)
         for one in (runs[place] for place in members):
             if one is not best:
                 _check_conditions(best, one, groups.why[first])
                 # one folder given twice is no news, as with paths
-                problems += [] if one.path == best.path else [
-                    f"{one.path} is a copy of {best.path} ({groups.why[first]}): they are counted once."
-                ]  # fmt: skip
+                problems += (
+                    [] if one.path == best.path else [f"{_told(one, best, groups.why[first])}: they are counted once."]
+                )
     return kept, problems
+
+
+def _told(one: Run, best: Run, why: str) -> str:
+    if why == ONE_TRAINING and one.id != best.id:
+        return f"{one.path} and {best.path} are ranks {_rank(one)['rank']} and {_rank(best)['rank']} of one training"
+    return f"{one.path} is a copy of {best.path} ({why})"
+
+
+def _rank(run: Run) -> Mapping[str, Any]:
+    """Return what ``run.json`` says of the process group that the run was recorded in."""
+    told = run.meta.get("ranks")
+    return told if isinstance(told, Mapping) else {}
 
 
 def _check_conditions(one: Run, other: Run, why: str) -> None:
