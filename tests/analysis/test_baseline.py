@@ -140,7 +140,7 @@ def test_everything_that_needs_a_baseline_takes_the_same(tmp_path):
     assert set(gradient_flow.table(runs)["baseline"]) == {"Beta"}
     assert any("ratio to Beta" in text for text in drawn_texts(dd.plots.gradient_flow(runs)))
     page = dd.report(runs, tmp_path / "report.html").read_text()
-    assert "Effects against <b>Beta</b>" in page
+    assert "Effects against <b><bdi>Beta</bdi></b>" in page
 
 
 def drawn_texts(figure):

@@ -188,7 +188,7 @@ def expect_comparison(name: str, out: Path) -> None:
     write(out / "measured.csv", comparison.measured)
     write(out / "claims.csv", claims.table)
     write(out / "claims-by-layer.csv", claims.layers)
-    write(out / "claims-overall.csv", claims.overall)
+    write(out / "claims-by-part.csv", claims.parts)
 
 
 def expect_reproduction(name: str, out: Path) -> None:

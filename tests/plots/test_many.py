@@ -14,6 +14,9 @@ from dropdiag.store.reader import load
 from tests.plots.test_figures import drawn, written
 from tests.synthetic import Content, content, write
 
+# none of these conditions says that it is the baseline
+pytestmark = pytest.mark.filterwarnings("ignore:no ratios of the gradient flow")
+
 
 def mesh(ax) -> np.ndarray:
     (found,) = [one for one in ax.collections if hasattr(one, "get_coordinates")]
