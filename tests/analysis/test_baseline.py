@@ -74,6 +74,7 @@ def test_an_order_that_the_user_gave_decides_only_where_names_do_not():
     ({"A": [(None,)], "B": [(0.5,)]}, None),
     ({"A": [()], "B": [(0.5,)], "C": [(None,)]}, None),
     ({"A": [()], "B": [(0.5,)], "C": [()]}, None),
+    ({"": [()], "b": [(0.5,)]}, ""),
     ({"No gaaf": [(0.5,)], "A": [()]}, "No gaaf"),
     ({"No x": [(0.5,)], "No y": [()], "z": [(0.5,)]}, None),
 ])  # fmt: skip
@@ -140,7 +141,7 @@ def test_everything_that_needs_a_baseline_takes_the_same(tmp_path):
     assert set(gradient_flow.table(runs)["baseline"]) == {"Beta"}
     assert any("ratio to Beta" in text for text in drawn_texts(dd.plots.gradient_flow(runs)))
     page = dd.report(runs, tmp_path / "report.html").read_text()
-    assert "Effects against <b>Beta</b>" in page
+    assert "Effects against <b><bdi>Beta</bdi></b>" in page
 
 
 def drawn_texts(figure):

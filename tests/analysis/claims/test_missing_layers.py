@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 import dropdiag as dd
+from dropdiag.analysis.claims.claims import claims
+from tests.analysis.claims.numbers import measured
 from tests.analysis.compare.scenes import Scene, content
 from tests.synthetic import write
 
@@ -44,3 +46,40 @@ def test_a_layer_that_most_runs_of_a_side_lack_is_left_out_and_the_slope_keeps_i
     assert "without layer2.activation, which most runs lack" in share["reason"]
     # from the first to the third layer there are two steps
     assert slope["effect"] == pytest.approx(whole[1]["effect"], abs=0.01)
+
+
+OWN = ("weight_w1_from_start", "excess_net_variance", "far_gradient_probability")
+
+
+def gaps(lacking):
+    """Compare two conditions of three seeds; ``lacking`` is seed -> layer that it lacks in a condition."""
+    rng = np.random.default_rng(0)
+    told = {}
+    for condition, places in zip(("No dropout", "Dropout"), lacking, strict=True):
+        told[condition] = {}
+        for seed in range(3):
+            values = {name: 0.2 + 0.01 * rng.normal(size=3) for name in ("saturation_share", "gradient_flow", *OWN)}
+            if seed in places:
+                for of_layers in values.values():
+                    of_layers[places[seed]] = np.nan
+            told[condition][seed] = values
+    return claims(measured(told), claims="acd")
+
+
+@pytest.mark.parametrize("lacking", [
+    ({}, {0: 0, 1: 1, 2: 2}), ({0: 0, 1: 1, 2: 2}, {}), ({0: 2, 1: 0, 2: 1}, {0: 0, 1: 1, 2: 2}), ({0: 0}, {1: 1, 2: 2}),
+])  # fmt: skip
+def test_where_no_run_or_pair_has_all_layers_nothing_is_judged_and_the_reason_says_why(lacking):
+    found = gaps(lacking)
+    parts = found.parts.set_index("part")
+    for part in ("more gradient", "more saturated"):
+        assert parts.loc[part, "verdict"] == "not recorded"
+        assert "left out of what is taken over layers, for a layer is missing there" in parts.loc[part, "reason"]
+    for part in ("variance transferred upward", "no gradient far out"):
+        whole = 3 - len(lacking[1])
+        assert parts.loc[part, "n"] == whole
+        assert ("is not judged: Dropout-0, Dropout-1, Dropout-2 left" in parts.loc[part, "reason"]) == (whole == 0)
+    # each layer is shown with what there is of it, and nothing is decided
+    share = found.layers[found.layers["part"] == "more saturated"]
+    assert len(share) == 3
+    assert set(share["verdict"]) == {"undecided"}
