@@ -136,12 +136,13 @@ def _welch(sums: Sums, design: Design, apart: float, scale: float) -> Floats:
 
     Values are own + apart * came: sums are of own, came, own * came and own^2.
     """
-    means, squares = _mean_difference(sums, design) + apart * _mean_difference(sums, design, 1), 0.0
+    means = _mean_difference(sums, design) + apart * _mean_difference(sums, design, 1)
+    squares = np.zeros(len(means))
     for side, n in zip(sums, (design.n, design.n_baseline), strict=True):
         own, came, both, square = side.T
         within = square - own**2 / n + 2.0 * apart * (both - own * came / n) + apart**2 * came * (n - came) / n
         # what is left of a side whose values are equal is rounding
-        squares = squares + np.where(within > _EQUAL * scale, within, 0.0) / (n * (n - 1))
+        squares += np.where(within > _EQUAL * scale, within, 0.0) / (n * (n - 1))
     with np.errstate(divide="ignore", invalid="ignore"):  # x / 0 is infinite as it should be; 0 / 0 is no difference
         return np.nan_to_num(means / np.sqrt(squares), nan=0.0, posinf=np.inf, neginf=-np.inf)
 

@@ -83,3 +83,39 @@ def test_where_no_run_or_pair_has_all_layers_nothing_is_judged_and_the_reason_sa
     share = found.layers[found.layers["part"] == "more saturated"]
     assert len(share) == 3
     assert set(share["verdict"]) == {"undecided"}
+
+
+ALIKE = ("weight_shape_distance", "weight_scale_distance")
+
+
+@pytest.mark.parametrize("lacking", [{("treated", seed) for seed in range(3)}, {("treated", 1)}])
+def test_layers_are_as_alike_as_those_that_all_conditions_have(tmp_path, lacking):
+    """One network recorded twice, once without its last layer: it is not more alike for that."""
+    scene, runs = Scene(normal=0.2, apart=0.6, widths=0.5), {}
+    for condition in ("plain", "treated"):
+        for seed in range(3):
+            made = content(scene, seed)
+            made.weight["layer3.linear"] = made.weight["layer3.linear"] + (condition == "treated") * 1e-3 * seed
+            if (condition, seed) in lacking:
+                for part in (made.weight, made.net_value, made.node_correlation, made.gradient_flow):
+                    del part[next(name for name in part if name.startswith("layer3"))]
+            write(tmp_path / f"{condition}-{seed}", made, condition, seed)
+            runs[condition, seed] = made.weight
+    table = dd.compare([str(tmp_path / "*")], baseline="plain", on_unreadable="ignore").table
+    known = 2 if len(lacking) == 3 else 3
+    expected = np.mean(
+        [_apart_in_scale(runs["plain", seed], known) for seed in range(3) if known == 2 or seed != 1], axis=0
+    )
+    for measure in ALIKE:
+        rows = table[table["measure"] == measure]
+        assert rows["layer"].tolist() == [f"layer{i + 1}.linear" for i in range(known)]
+        assert rows["n"].tolist() == [3 if known == 2 else 2] * known
+        np.testing.assert_allclose(rows["effect"], 0.0, atol=1e-3)
+        why = "treated-1: a layer is missing, to which the other runs have a distance"
+        assert rows["note"].str.contains(why).tolist() == ([True, True, False] if known == 3 else [False, False])
+    np.testing.assert_allclose(rows["baseline_value"], expected, rtol=0.01)
+
+
+def _apart_in_scale(weights, known):
+    logs = np.log([values.std() for values in list(weights.values())[:known]])
+    return np.abs(logs[:, None] - logs).sum(axis=1) / (known - 1)
