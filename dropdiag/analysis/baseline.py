@@ -47,8 +47,10 @@ def baseline_of(runs: Runs) -> str:
     named = [name for name in conditions if says_baseline(name)]
     if len(named) == 1 or len(conditions) == 1:
         return (named or conditions)[0]
-    told = None if named else without_dropout(runs) or smallest(conditions, ordered=runs.ordered)
-    if told is not None:
+    told = None if named else without_dropout(runs)
+    if told is None and not named:
+        told = smallest(conditions, ordered=runs.ordered)
+    if told is not None:  # the condition may be called ""
         return told
     if runs.ordered and (not named or conditions[0] in named):
         return conditions[0]

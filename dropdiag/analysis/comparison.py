@@ -168,7 +168,9 @@ def compare(
         add_problem(problems, f"{every.places.problem}.")
     matches = {name: matched(every, base, name, match) for name in every.conditions if name != base}
     ranges, quantities = step_ranges(every), quantities_of_runs(every)
-    found = gather(every, quantities, problems, {one.until for one in ranges.values()})
+    beside = {name: {other: one for one, other in them.layers.items()} for name, them in matches.items()}
+    beside[base] = {name: name for name in known}
+    found = gather(every, quantities, problems, {one.until for one in ranges.values()}, beside)
     every, *frames = distinct(every, *found, problems)
     values, histograms = (_as_in_baseline(frame, matches) for frame in frames)
     names = tuple(name for name in known if name in wanted)  # in network order, whatever order they were asked for in

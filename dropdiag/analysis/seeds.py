@@ -285,6 +285,7 @@ def ratio_to_baseline(values: Mapping[str, float], pairing: SeedPairing) -> dict
     """
     used, mine, theirs = sides_of(values, pairing, logs=True)
     found = difference(mine, theirs, paired=used.paired)
-    ratio, low, high = np.exp([found.effect, *found.interval(0.95)])
+    with np.errstate(over="ignore"):  # the interval of two runs may reach to infinity
+        ratio, low, high = np.exp([found.effect, *found.interval(0.95)])
     pairs = len(used.condition) if used.paired else 0
     return {"ratio": float(ratio), "ratio_low": float(low), "ratio_high": float(high), "pairs": pairs}

@@ -74,6 +74,7 @@ def test_an_order_that_the_user_gave_decides_only_where_names_do_not():
     ({"A": [(None,)], "B": [(0.5,)]}, None),
     ({"A": [()], "B": [(0.5,)], "C": [(None,)]}, None),
     ({"A": [()], "B": [(0.5,)], "C": [()]}, None),
+    ({"": [()], "b": [(0.5,)]}, ""),
     ({"No gaaf": [(0.5,)], "A": [()]}, "No gaaf"),
     ({"No x": [(0.5,)], "No y": [()], "z": [(0.5,)]}, None),
 ])  # fmt: skip

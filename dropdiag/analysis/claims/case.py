@@ -82,7 +82,8 @@ class Case:
     def equivalence(self, name: str, phrase: str, measure: str, margin: float) -> Equivalence:
         """Ask whether a measure differs by no more than a margin in any layer, from a baseline with an effect."""
         effect, layers = self.effects.average(measure), self.effects.layers(measure)
-        gate = self._of_baseline.average(measure)
+        itself = self.effects.baseline == self.effects.measurements.baseline
+        gate = None if itself else self._of_baseline.average(measure)
         missing = "" if effect else f"{measure.replace('_', ' ')} {self.effects.missing(measure)}"
         return Equivalence(name, phrase, effect, missing, layers, margin=margin, gate=gate)
 

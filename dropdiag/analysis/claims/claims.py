@@ -200,9 +200,9 @@ def _put(
     for (condition, baseline), effects in pairs.items():
         case = Case(effects, options, scalar, pairs)
         for claim in asked:
-            alone = claim.alone if claim.of_gaaf and not gaafs and (condition, baseline) in beside else None
-            ask = alone or (claim.ask if claim.of_gaaf == ((condition, baseline) in gaafs) else None)
-            if ask is not None:
+            # two conditions may be both: GAAF beside dropout, which is the baseline of all
+            ask = (claim.alone if not gaafs else claim.ask) if claim.of_gaaf else claim.ask
+            if ask is not None and (condition, baseline) in (gaafs if claim.of_gaaf and gaafs else beside):
                 yield _Asked(claim, condition, baseline, ask(case), case)
     if not gaafs:
         yield from (_Asked(claim, gaaf, roles.dropout or "", (), None) for claim in asked
@@ -270,7 +270,7 @@ def _numbers(question: Question, one: ClaimEffect | None, verdict: str) -> dict[
         numbers["p"] = np.nan
     return numbers | {
         "measure": one.measure, "scale": one.scale, "threshold": question.threshold, "verdict": verdict,
-        "n_baseline": 0 if one.own else one.effect.n_baseline,
+        "n_baseline": one.effect.n_baseline if one.own is None else 0,
     }  # fmt: skip
 
 

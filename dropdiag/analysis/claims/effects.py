@@ -41,8 +41,8 @@ class ClaimEffect:
     settings : CompareSettings
     scale : str
         Of the effect: "log ratio" or "difference".
-    own : str
-        The condition whose own number it is, where nothing stands beside it; else empty.
+    own : str or None
+        The condition whose own number it is, where nothing stands beside it.
     note : str
         What was left out of it.
     """
@@ -55,7 +55,7 @@ class ClaimEffect:
     paired: bool
     settings: CompareSettings
     scale: str = DIFFERENCE
-    own: str = ""
+    own: str | None = None
     note: str = ""
 
     @cached_property
@@ -81,10 +81,13 @@ class ClaimEffect:
         relabelled : bool
             By the relabelled seeds, else by Student's t, which is NaN for seeds that do not differ. Of independent
             seeds the t is Welch's, with the degrees of freedom of the smaller side; sides of unlike sizes need both.
+            Where the relabelled seeds do not say as much as so many can, t says no more than they do: else a level
+            that they cannot reach would decide what a less strict one that they can leaves open.
         """
         found = self.effect if threshold == 0.0 else self._about(threshold)
         if not relabelled:
-            return self._by_t(found)
+            by_t = self._by_t(found)
+            return by_t if found.p <= found.p_attainable else max(by_t, found.p)
         # sides of unlike sizes and variances: a permutation alone rejects too often (docs/claims.md)
         unlike = not self.paired and found.n != found.n_baseline and not found.without_spread
         return max(found.p, self._by_t(found)) if unlike else found.p
@@ -183,6 +186,8 @@ class PairEffects(Pair):
         known = [sites[place] for place in held.places]
         if len(known) < least:
             return f"needs {least} layers, and {condition!r} has {len(known)}"
+        if not held.runs:
+            return f"is not judged: {held.note}"
         if len(known) > 1 and (why := unordered(self.measurements, known, held.runs)):
             return f"is not judged: {why}"
         values = reduce(held.values, held.centred)
@@ -197,6 +202,9 @@ class PairEffects(Pair):
         if not {self.condition, self.baseline} <= set(rows["condition"]):
             return "was not recorded on both sides"
         known = self.sites_of(name)
+        held = self._by_run(name)
+        if all(held.recorded.intersection(side) for side in (self.pairing.condition, self.pairing.baseline)):
+            return f"is not judged: {held.note}"  # values there are, but of other layers in one run than in another
         notes = told({run: one.note for _, values in known for run, one in values.items()})
         return "has no finite value on one side" + (f" ({notes})" if notes else "")
 
@@ -262,12 +270,15 @@ class Held(NamedTuple):
         Of the layers among all.
     note : str
         What was left out, in words.
+    recorded : frozenset of str
+        Runs that hold any value.
     """
 
     values: Floats
     runs: list[str]
     places: list[int]
     note: str
+    recorded: frozenset[str] = frozenset()
 
     @property
     def centred(self) -> Floats:
@@ -297,4 +308,5 @@ def _held_by_most(
     said = [f"{some(lacking)} left out of what is taken over layers, for a layer is missing there" if lacking else "",
             f"without {some(layers)}, which most runs lack" if layers else ""]  # fmt: skip
     known = [run for i, run in enumerate(runs) if kept[i]]
-    return Held(table[kept][:, most], known, np.flatnonzero(most).tolist(), ", ".join(filter(None, said)))
+    recorded = frozenset(run for i, run in enumerate(runs) if some_of[i])
+    return Held(table[kept][:, most], known, np.flatnonzero(most).tolist(), ", ".join(filter(None, said)), recorded)

@@ -186,7 +186,11 @@ def _accuracy(case: Case, condition: str) -> Directional:
     beside, name = case.beside_the_baseline_of_all(condition), f"best:{case.scalar}"
     effect = beside.network(name) if condition != beside.baseline else None
     side = BELOW if case.scalar and less_is_better(case.scalar) else ABOVE
-    why = NO_SCALAR if case.scalar is None else f"{case.scalar!r} {beside.missing(name)}"
+    itself = f"{condition!r} is the baseline itself"
+    why = (
+        NO_SCALAR if case.scalar is None else itself if condition == beside.baseline
+        else f"{case.scalar!r} {beside.missing(name)}"
+    )  # fmt: skip
     phrase = f"best {case.scalar} of {condition!r} beside {beside.baseline!r} changes by"
     return case.single(f"better {case.scalar or 'accuracy'} of {condition}", phrase, effect or why, side)
 

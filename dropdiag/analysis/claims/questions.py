@@ -108,7 +108,12 @@ class Question(ABC):
 
     def relabelled(self, level: float) -> bool:
         """Whether p is that of the relabelled seeds: where so many can give one as small as the level."""
-        return all(one.can_reach(level) for one in self.rests_on)
+        return all(one.can_reach(level / self.alternatives) for one in self.rests_on)
+
+    @property
+    def alternatives(self) -> int:
+        """Numbers of which one is enough for a decision, so that the p of each is multiplied by how many there are."""
+        return 1
 
     def counts_as(self, answer: Answer) -> str | None:
         """Return what an answer contributes to the claim's verdict; None where it has no part in it."""
@@ -135,9 +140,10 @@ class Question(ABC):
             Adjusted over the family; NaN where there is no test.
         alpha : float
         """
-        if self.effect is None:
-            return Answer(UNRECORDED)
         layers = self.of_layers(level)
+        if self.effect is None:
+            # what cannot be taken over layers is no part of the family, and so nothing is decided of them either
+            return Answer(UNRECORDED, layers=tuple((UNDECIDED, p) for _, p in layers))
         if np.isnan(p_family):
             return Answer(UNDECIDED, layers=tuple(layers))
         relabelled = self.relabelled(share)
@@ -181,6 +187,11 @@ class Directional(Question):
     def threshold(self) -> float:
         """The bound."""
         return self.bound
+
+    @property
+    def alternatives(self) -> int:
+        """Any of several numbers of their own can contradict."""
+        return len(self.rests_on) if self.each else 1
 
     def lean(self, *, relabelled: bool) -> Leaning:
         """Return the side on which the number lies, with its two-sided p."""
@@ -236,6 +247,11 @@ class Equivalence(Question):
             return ()
         return (self.effect, *self.layers, self.gate)
 
+    @property
+    def alternatives(self) -> int:
+        """Any of the layers can contradict."""
+        return max(len(self.layers), 1)
+
     def lean(self, *, relabelled: bool) -> Leaning:
         """Say whether all layers are within, or one is outside, with the p of that."""
         if self.gate is None or self.effect is None:
@@ -255,7 +271,8 @@ class Equivalence(Question):
             gate is not None and gate.testable and _p(gate, 0.0, relabelled=self.relabelled(share)) <= level
         ):
             return found
-        return replace(found, why="dropout's own effect is undecided, so there is nothing to resemble")
+        known = "is not known" if gate is None else "is undecided"
+        return replace(found, why=f"dropout's own effect {known}, so there is nothing to resemble")
 
     def of_layers(self, level: float) -> list[tuple[str, float]]:
         """Say of each layer whether it is within or outside."""

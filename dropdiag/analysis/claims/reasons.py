@@ -36,8 +36,9 @@ def number(one: ClaimEffect) -> str:
 
 def _number(one: ClaimEffect) -> tuple[str, str]:
     values = np.array([one.effect.effect, one.effect.low, one.effect.high])
-    size, low, high = np.exp(values) if one.scale == LOG_RATIO else values
-    shown = f"{size:.3g}" if one.scale == LOG_RATIO or one.own else f"{size:+.3g}"
+    with np.errstate(over="ignore"):  # the interval of two seeds may reach to infinity and to 0
+        size, low, high = np.exp(values) if one.scale == LOG_RATIO else values
+    shown = f"{size:.3g}" if one.scale == LOG_RATIO or one.own is not None else f"{size:+.3g}"
     return shown, "" if np.isnan(low) else f" [{low:.3g}, {high:.3g}]"
 
 
@@ -45,7 +46,8 @@ def beside_published(one: ClaimEffect | None, published: float) -> str:
     """Say where the published factor of the gradient flow lies."""
     if one is None:
         return ""
-    low, high = np.exp([one.effect.low, one.effect.high])
+    with np.errstate(over="ignore"):
+        low, high = np.exp([one.effect.low, one.effect.high])
     if np.isnan(low):
         return f" (published: about {published:g})"
     where = "below" if high < published else "above" if low > published else "not distinguished from"
@@ -71,7 +73,7 @@ def caveats(parts: Sequence[Answered], alpha: float) -> list[str]:
 
 def _seeds(one: ClaimEffect) -> str:
     effect = one.effect
-    if one.own:
+    if one.own is not None:
         return f"{effect.n} seeds"
     return f"{effect.n} pairs of seeds" if effect.paired else f"{effect.n} and {effect.n_baseline} seeds"
 

@@ -71,7 +71,7 @@ def infer_roles(conditions: Sequence[str], dropout: str | None, gaaf: str | None
         alike = [name for name in others if "drop" in name.lower()]
         # where several would do, a choice among them would decide the verdict: then nobody plays dropout
         dropout = next((names[0] for names in (exact, alike, others) if len(names) == 1), None)
-        guessed += [f"{dropout!r} is taken for dropout"] if dropout else []
+        guessed += [] if dropout is None else [f"{dropout!r} is taken for dropout"]
     if gaaf is None:
         guessed += [f"{name!r} is taken for GAAF by its name" for name in gaafs]
     return Roles(dropout, tuple(gaafs), tuple(guessed))

@@ -112,32 +112,39 @@ def mean_difference(
     found = difference(mine, theirs, paired=paired)
     if not design.replicated:
         return Effect.untested(found.effect, design)
-    # about their common mean, so that the squares of the values do not cancel
     x = np.concatenate([mine, theirs])
     x = x - x.mean()
     if paired:
         return _tested(
             partial(_mean_difference, design=design), x[:, None], design, found, confidence=confidence, seed=seed
         )
-    rows = np.column_stack([x, x * x])
-    return _tested(
-        partial(_welch, design=design, scale=float(x @ x)), rows, design, found, confidence=confidence, seed=seed
-    )
+    # each value as what it differs from its side's mean by, and the side it comes from: the squares of values that lie
+    # far from zero, but close together, would cancel
+    own = np.concatenate([mine - mine.mean(), theirs - theirs.mean()])
+    came = np.concatenate([np.ones(mine.size), np.zeros(theirs.size)])
+    welch = partial(_welch, design=design, apart=found.effect, scale=float(x @ x))
+    rows = np.column_stack([own, came, own * came, own * own])
+    return _tested(welch, rows, design, found, confidence=confidence, seed=seed)
 
 
-def _mean_difference(sums: Sums, design: Design) -> Floats:
-    return np.asarray(sums.condition[:, 0] / design.n - sums.baseline[:, 0] / design.n_baseline)
+def _mean_difference(sums: Sums, design: Design, column: int = 0) -> Floats:
+    return np.asarray(sums.condition[:, column] / design.n - sums.baseline[:, column] / design.n_baseline)
 
 
-def _welch(sums: Sums, design: Design, scale: float) -> Floats:
-    """Welch's t of each case, from the sums of values and of their squares; infinite where nothing varies."""
-    apart, squares = _mean_difference(sums, design), np.zeros(len(sums.condition))
+def _welch(sums: Sums, design: Design, apart: float, scale: float) -> Floats:
+    """Welch's t of each case; infinite where nothing varies.
+
+    Values are own + apart * came: sums are of own, came, own * came and own^2.
+    """
+    means = _mean_difference(sums, design) + apart * _mean_difference(sums, design, 1)
+    squares = np.zeros(len(means))
     for side, n in zip(sums, (design.n, design.n_baseline), strict=True):
-        within = side[:, 1] - side[:, 0] ** 2 / n
+        own, came, both, square = side.T
+        within = square - own**2 / n + 2.0 * apart * (both - own * came / n) + apart**2 * came * (n - came) / n
         # what is left of a side whose values are equal is rounding
         squares += np.where(within > _EQUAL * scale, within, 0.0) / (n * (n - 1))
     with np.errstate(divide="ignore", invalid="ignore"):  # x / 0 is infinite as it should be; 0 / 0 is no difference
-        return np.nan_to_num(apart / np.sqrt(squares), nan=0.0, posinf=np.inf, neginf=-np.inf)
+        return np.nan_to_num(means / np.sqrt(squares), nan=0.0, posinf=np.inf, neginf=-np.inf)
 
 
 def assess(
@@ -221,10 +228,10 @@ def _tested(
     statistic: Statistic, rows: Floats, design: Design, found: Estimate, *, confidence: float, seed: int
 ) -> Effect:
     low, high = found.interval(confidence)
-    p = _relabelled_p(statistic, rows, design, seed)
+    p, least = _relabelled_p(statistic, rows, design, seed), design.attainable(seed)
     test = "sign flip" if design.paired else "permutation"
     effect = Effect(
-        found.effect, low, high, "t", p, design.attainable, found.p(), test, design.n, design.n_baseline, design.paired,
+        found.effect, low, high, "t", p, least, found.p(), test, design.n, design.n_baseline, design.paired,
         found.error, found.degrees,
     )  # fmt: skip
     # equal values differ by rounding alone, and Student's t would be as certain of them as can be

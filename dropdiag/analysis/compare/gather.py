@@ -13,7 +13,7 @@ from dropdiag.analysis.compare.lenient import Problems, attempt
 from dropdiag.analysis.compare.measures import generic, measure_of
 from dropdiag.analysis.compare.reading import asked, of_quantity, read_histograms, read_scalars, relabelled
 from dropdiag.analysis.compare.step_ranges import diverged, flows
-from dropdiag.analysis.compare.values import BESIDE, COLUMNS, FAR, START, layer_values, network_values, rows
+from dropdiag.analysis.compare.values import BESIDE, COLUMNS, FAR, START, Called, layer_values, network_values, rows
 from dropdiag.analysis.phases import common
 from dropdiag.analysis.select import ReadHistograms
 from dropdiag.store.reader import Runs
@@ -26,7 +26,11 @@ HISTOGRAMS: Final = ["condition", "seed", "run", "layer", "call", "quantity", "h
 
 
 def gather(
-    runs: Runs, quantities: Mapping[str, Quantity], problems: Problems, untils: Collection[int | None] = (None,)
+    runs: Runs,
+    quantities: Mapping[str, Quantity],
+    problems: Problems,
+    untils: Collection[int | None] = (None,),
+    called: Called | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Take all measures of all runs.
 
@@ -39,6 +43,8 @@ def gather(
         What could not be taken is added, and the runs that have diverged.
     untils : collection of int or None
         Last steps of the ranges over which the gradient flow is taken.
+    called : mapping of str to mapping of str to str, optional
+        Condition -> its layer -> what the baseline calls the layer beside it. By default all are called the same.
 
     Returns
     -------
@@ -58,7 +64,7 @@ def gather(
     taken = {measure.quantity for measure in measures.values()} | BESIDE
     scalars = read_scalars(runs, quantities.keys() - taken, problems)
     found = [None if flow is None else rows(flow, measure_of("gradient_flow"))]
-    found += layer_values(scalars, histograms, quantities, conditions, problems)
+    found += layer_values(scalars, histograms, quantities, conditions, problems, called=called)
     found += network_values(scalars, quantities, conditions, problems)
     known = [frame for frame in found if frame is not None and len(frame)]
     values = pd.concat(known, ignore_index=True) if known else pd.DataFrame(columns=COLUMNS)

@@ -74,16 +74,19 @@ class Design:
         """Whether all labellings are counted."""
         return self.labellings <= LABELLINGS
 
-    @property
-    def attainable(self) -> float:
-        """Smallest two-sided p that this many runs can give: 2 / 2^n pairs, 2 / C(2n, n), 1 / C(n + m, n).
+    def attainable(self, seed: int = 0) -> float:
+        """Return the smallest two-sided p that this many runs can give: 2 / 2^n pairs, 2 / C(2n, n), 1 / C(n + m, n).
 
         With equal numbers a labelling and its mirror are equally far from no effect, hence the 2. Where
-        labellings are drawn, no p is below 1 over their number.
+        labellings are drawn (by a seed), it is what those of them give that are as they were, or its mirror.
         """
         mirrored = self.paired or self.n == self.n_baseline
-        least = (2.0 if mirrored else 1.0) / self.labellings
-        return least if self.exact else max(least, 1.0 / LABELLINGS)
+        if self.exact:
+            return (2.0 if mirrored else 1.0) / self.labellings
+        own = np.arange(self.n if self.paired else self.n + self.n_baseline) < (0 if self.paired else self.n)
+        labels = _labels(self, seed)
+        as_they_were = (labels == own).all(axis=1) | (mirrored & (labels == ~own).all(axis=1))
+        return float(1 + np.count_nonzero(as_they_were)) / LABELLINGS
 
     def observed(self, rows: Floats) -> Sums:
         """Return the one case in which each run counts where it belongs."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from dropdiag.analysis import correlation
 from dropdiag.analysis.compare.lenient import Problems
@@ -40,6 +41,11 @@ _NULLS: Final[Mapping[str, Callable[[float, float], float]]] = {
 }
 """What independent nodes would give, of so many nodes and samples."""
 CORRECTED: Final = ("correlation_squared", "correlation_variance")
+BETWEEN: Final = ("weight_shape_distance", "weight_scale_distance")
+"""Measures of one layer that the others of its network take part in."""
+LACKING: Final = "a layer is missing, to which the other runs have a distance"
+ALONE: Final = "distances are taken between the layers that all conditions have"
+Called: TypeAlias = Mapping[str, Mapping[str, str]]
 UNKNOWN_ITEMS: Final = "the number of independent samples is not known"
 EVERYWHERE: Final = ((-np.inf, np.inf),)
 """What was recorded as saturated lies in the saturation area already."""
@@ -62,6 +68,8 @@ def layer_values(
     quantities: Mapping[str, Quantity],
     conditions: Sequence[str],
     problems: Problems,
+    *,
+    called: Called | None = None,
 ) -> Iterator[pd.DataFrame | None]:
     """Take the measures of layers, in the order of the table.
 
@@ -77,6 +85,9 @@ def layer_values(
         In their order.
     problems : list of str
         What could not be taken is added.
+    called : mapping of str to mapping of str to str, optional
+        Condition -> its layer -> what the baseline calls the layer beside it; a layer without one stands beside no
+        other. By default the conditions' layers are called the same.
 
     Yields
     ------
@@ -98,7 +109,7 @@ def layer_values(
     if FAR[0] in histograms:
         yield _far(histograms, scalars, conditions)
     if "weight" in histograms:
-        yield _weights(histograms["weight"])
+        yield _weights(histograms["weight"], called)
     if START in histograms:
         yield _from_start(histograms["weight"], histograms[START])
 
@@ -226,16 +237,43 @@ def _from_start(frame: pd.DataFrame, start: pd.DataFrame) -> pd.DataFrame:
     return rows(both.assign(value=values, note=notes), measure_of("weight_w1_from_start"))
 
 
-def _weights(frame: pd.DataFrame) -> pd.DataFrame:
+def _weights(frame: pd.DataFrame, called: Called | None) -> pd.DataFrame:
     """Shape of each run's last weights; missing where they are not all finite."""
     numbers, histograms = np.full((len(frame), len(SHAPE_NUMBERS)), np.nan), frame["histogram"].to_numpy()
+    known = pd.Series(False, index=frame.index)
+    among, most = _of_all(frame, called)
     # layers are compared within a run; arrays are filled in place, for there are thousands of runs
     for places in frame[frame["whole"]].groupby("run", sort=False).groups.values():
-        numbers[places] = shape_numbers(list(histograms[places]))
-    frame = frame.assign(note=np.where(frame["whole"], "", f"the weights are {NOT_FINITE}"))
-    return pd.concat(
-        [rows(frame.assign(value=numbers[:, i]), measure_of(name)) for i, name in enumerate(SHAPE_NUMBERS)]
-    )
+        between = among[places]
+        complete = int(between.sum()) == most
+        numbers[places] = shape_numbers(list(histograms[places]), between & complete)
+        known.loc[places] = complete
+    lost = np.where(frame["whole"], "", f"the weights are {NOT_FINITE}")
+    # a distance to other layers is another quantity
+    apart = np.where(among, np.where(known, "", LACKING), np.where(most > 0, ALONE, ""))
+    frames = []
+    for name, values in zip(SHAPE_NUMBERS, numbers.T, strict=True):
+        note = np.where((lost == "") & (name in BETWEEN), apart, lost)
+        frames.append(rows(frame.assign(value=values, note=note), measure_of(name)))
+    return pd.concat(frames)
+
+
+def _of_all(frame: pd.DataFrame, called: Called | None) -> tuple[NDArray[np.bool_], int]:
+    """Say which rows are of layers that most runs of every condition hold, and how many such layers there are."""
+    pairs = zip(frame["condition"], frame["layer"], strict=True)
+    names = [layer if called is None else called.get(one, {}).get(layer) for one, layer in pairs]
+    # a layer that no other stands beside is none of all
+    sites = pd.Series(list(zip(names, frame["call"], strict=True)), index=frame.index, dtype="object")
+    held: list[set[object]] = []
+    for _, part in frame[frame["whole"] & np.array([name is not None for name in names])].groupby(
+        "condition", sort=False
+    ):
+        counts = sites[part.index].value_counts()
+        held.append(set(counts.index[counts >= 0.5 * part["run"].nunique()]))
+    # a network of which one layer alone stands beside others has no distances that could be compared
+    held = [one for one in held if len(one) > 1]
+    shared = set.intersection(*held) if held else set()
+    return sites.isin(shared).to_numpy(), len(shared)
 
 
 def network_values(

@@ -7,6 +7,7 @@ from typing import Final
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from scipy.special import ndtr
 
 from dropdiag.analysis.compare.resampling import Floats
@@ -22,13 +23,15 @@ LEVELS: Final = 512
 """Quantiles, at the middle of equal shares, by which two shapes are told apart."""
 
 
-def shape_numbers(histograms: Sequence[Histogram]) -> Floats:
+def shape_numbers(histograms: Sequence[Histogram], among: ArrayLike | None = None) -> Floats:
     """Numbers of the shape of each layer's weights.
 
     Parameters
     ----------
     histograms : sequence of Histogram
         One a layer, of one run.
+    among : array_like of bool, shape (layers,), optional
+        Layers that distances are taken between; all by default. The others have none.
 
     Returns
     -------
@@ -37,7 +40,11 @@ def shape_numbers(histograms: Sequence[Histogram]) -> Floats:
     """
     kurtosis = [histogram.excess_kurtosis() for histogram in histograms]
     normal = [ks_normal(histogram) for histogram in histograms]
-    return np.column_stack([kurtosis, normal, shape_distances(histograms), scale_distances(histograms)])
+    apart = np.full((len(histograms), 2), np.nan)
+    places = np.flatnonzero(np.ones(len(histograms), np.bool_) if among is None else np.asarray(among, np.bool_))
+    between = [histograms[place] for place in places.tolist()]
+    apart[places] = np.column_stack([shape_distances(between), scale_distances(between)])
+    return np.column_stack([kurtosis, normal, apart])
 
 
 def ks_normal(histogram: Histogram) -> float:

@@ -1,6 +1,7 @@
 """One effect: interval and p, beside scipy's and beside counting by hand."""
 
 from itertools import combinations, product
+from math import comb
 
 import numpy as np
 import pytest
@@ -165,3 +166,13 @@ def test_the_same_runs_give_the_same_numbers(rng):
     assert one == again
     assert one.p != other.p
     assert (one.low, one.high) == (other.low, other.high)
+
+
+@pytest.mark.parametrize("spread", [1.0, 1e-3, 1e-4, 1e-5])
+@pytest.mark.parametrize("n", [3, 4])
+def test_a_labelling_and_its_mirror_are_equally_far_also_where_seeds_hardly_differ(rng, n, spread):
+    for _ in range(20):
+        a, b = 1.0 + spread * rng.normal(size=n), spread * rng.normal(size=n)
+        found = mean_difference(a, b, paired=False)
+        assert found.p == mean_difference(b, a, paired=False).p == mean_difference(-a, -b, paired=False).p
+        assert found.p >= found.p_attainable == pytest.approx(2 / comb(2 * n, n))

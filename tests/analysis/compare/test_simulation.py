@@ -31,7 +31,7 @@ def test_false_positives_are_as_many_as_they_may_be(n, paired):
     found = [one.p <= 0.05 for one in comparisons(n, paired)]
     design = Design(n, n, paired)
     # an exact test attains the multiples of its least p: the greatest of these below 5 % is its level
-    level = np.floor(0.05 / design.attainable + 1e-9) * design.attainable
+    level = np.floor(0.05 / design.attainable() + 1e-9) * design.attainable()
     low, high = bounds(level)
     assert low <= np.sum(found) <= high
 

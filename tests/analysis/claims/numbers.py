@@ -1,0 +1,40 @@
+"""Measurements from plain numbers: what claims make of them, without run folders."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pandas as pd
+
+from benchmarks.verdicts import _Runs
+from dropdiag.analysis.compare.measurements import CompareSettings, Measurements
+from dropdiag.analysis.compare.step_ranges import StepRange
+from dropdiag.analysis.compare.values import COLUMNS
+from dropdiag.store.order import Places
+from dropdiag.store.reader import Runs
+
+Told = Mapping[str, Mapping[int, Mapping[str, float | Sequence[float]]]]
+
+
+def measured(told: Told, layers: Sequence[str] = ("l1", "l2", "l3")) -> Measurements:
+    """Take condition -> seed -> measure -> a value a layer (NaN: it is missing), or one of the network."""
+    rows: list[tuple[Any, ...]] = []
+    runs = [(condition, seed) for condition, seeds in told.items() for seed in seeds]
+    for condition, seed in runs:
+        for measure, values in told[condition][seed].items():
+            for place, value in enumerate(np.atleast_1d(values)):
+                if np.isfinite(value):
+                    layer = None if np.ndim(values) == 0 else layers[place]
+                    rows.append((condition, seed, f"{condition}-{seed}", layer, 0, measure, measure, float(value),
+                                 np.nan, 1000.0 if "correlation" in measure else np.nan, np.nan, ""))  # fmt: skip
+    sites = [(name, 0) for name in layers]
+    known = [SimpleNamespace(condition=c, seed=s, order={site: i for i, site in enumerate(sites)}) for c, s in runs]
+    ranges = {frozenset((a, b)): StepRange(None, 100) for a in told for b in told if a != b}
+    return Measurements(
+        cast(Runs, _Runs(known, [f"{c}-{s}" for c, s in runs])), tuple(told), tuple(layers),
+        pd.DataFrame(rows, columns=COLUMNS), pd.DataFrame(), ranges, CompareSettings(),
+        places=Places(tuple((site,) for site in sites)),
+    )  # fmt: skip
