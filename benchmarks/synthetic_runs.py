@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from dropdiag.histograms.grid import line_centres
 from dropdiag.histograms.histogram import Histogram
 from dropdiag.store.rows import HistogramRow, ScalarRow
+from dropdiag.store.tables import encoding
 from dropdiag.store.writer import RunWriter
 
 BORDER = float(np.arctanh(np.sqrt(0.9)))  # tanh' = 0.1
@@ -53,15 +55,30 @@ def write_run(path: Path, condition: str, seed: int, effect: float, layers: int,
 
 
 def copy_run(source: Path, target: Path, seed: int) -> None:
-    """Copy a run under another name and seed."""
+    """Copy a run under another name and seed, its scalars a little larger or smaller.
+
+    Copies stand for runs of their own: with one identifier, or with the same numbers, they would count once.
+    """
     (target / "rank-0").mkdir(parents=True)
     meta = json.loads((source / "run.json").read_text())
-    # they stand for runs of their own: with one identifier they would count once
     meta["name"], meta["id"], meta["config"]["seed"] = target.name, uuid.uuid4().hex, seed
     (target / "run.json").write_text(json.dumps(meta, indent=1))
+    factor = float(np.exp(0.01 * np.random.default_rng(seed).normal()))
     for file in (source / "rank-0").iterdir():
-        place = shutil.copyfile if file.name.startswith("scalars") else os.link
-        place(file, target / "rank-0" / file.name)
+        if file.name.startswith("scalars"):
+            _scaled(file, target / "rank-0" / file.name, factor)
+        else:
+            os.link(file, target / "rank-0" / file.name)
+
+
+def _scaled(source: Path, target: Path, factor: float) -> None:
+    """Write a file of scalars with other values: counts stay what they are."""
+    table = pq.read_table(source)
+    counts = pc.match_substring(table["quantity"].cast("string"), "node_correlation_")
+    values = pc.if_else(counts, table["value"], pc.multiply(table["value"], factor))
+    place = table.schema.get_field_index("value")
+    scaled = table.set_column(place, table.schema.field("value"), values)
+    pq.write_table(scaled, target, **encoding(scaled))
 
 
 def _meta(condition: str, seed: int, layers: int, steps: int) -> dict[str, Any]:

@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.text import Text
-
 from dropdiag.cli.common import (
     Alpha,
     AsJson,
@@ -27,13 +25,12 @@ from dropdiag.cli.common import (
     groups,
 )
 from dropdiag.cli.terminal import Page, grouped
+from dropdiag.cli.verdicts import verdicts
 from dropdiag.errors import ArgumentError, warned
 from dropdiag.formatting import effect, notes, text
 
 if TYPE_CHECKING:
     import pandas as pd
-
-STYLES = {"supported": "green", "contradicted": "red", "in part": "cyan", "undecided": "yellow"}
 
 
 @clear_errors()
@@ -117,13 +114,7 @@ def _print(runs: str, claims: Any, effects: pd.DataFrame, unmatched: pd.DataFram
     page.line(runs.strip("<>"), style="bold")
     page.line(claims.headline)
     page.line()
-    for row in claims.table.itertuples():
-        verdict = text(row.verdict)
-        beside = f"{row.condition} / {row.baseline}: " if text(row.condition) else ""
-        said = (verdict, STYLES.get(verdict, "")), (" (provisional)" if row.provisional else "", "dim")
-        page.line(Text.assemble((f"{row.claim}  ", "bold"), *said, f"  {row.statement}"))
-        page.line(f"{beside}{text(row.reason)}", indent=3)
-    page.line()
+    verdicts(page, claims)
     level = f"{100 * (1 - claims.alpha):g} % interval"
     columns = {"measure, layer": "left", "effect": "right", level: "right", "p (Holm)": "right", "least p": "right",
                "n": "right"}  # fmt: skip

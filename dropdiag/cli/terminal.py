@@ -67,6 +67,28 @@ class Page:
             found.add_row(*(self._plain(cell if isinstance(cell, Text) else Text(cell)) for cell in row))
         self._parts.append(found)
 
+    def rows(
+        self, rows: Iterable[Sequence[str]], widths: Sequence[int], *, styles: Mapping[str, str], indent: int = 0
+    ) -> None:
+        """Add rows of cells in columns of given widths: the first one goes on in the next line where there is no room.
+
+        The first and the last column stand to the left, the others to the right; ``styles`` are those of cells that
+        begin with, or hold in parentheses, one of its keys.
+        """
+        gap = 2
+        room = self.width - indent - sum(widths[1:]) - gap * (len(widths) - 1)
+        found = Table.grid(padding=(0, gap, 0, 0))
+        for place, width in enumerate(widths):
+            right = 0 < place < len(widths) - 1
+            # a terminal that is too narrow even so folds the last columns, and loses nothing
+            own = max(min(width, room), min(width, 12)) if place == 0 else None
+            found.add_column(
+                justify="right" if right else "left", overflow="fold", width=own, min_width=width if place else None
+            )
+        for row in rows:
+            found.add_row(*(self._plain(Text(cell, style=_style(cell, styles))) for cell in row))
+        self._parts.append(Padding(found, (0, 0, 0, indent)))
+
     def show(self) -> None:
         """Write all of it; characters that the encoding lacks are written as ``?``."""
         target = self._target
@@ -90,6 +112,11 @@ class Page:
         plain = Text(text.plain.translate(PLAIN), style=text.style)
         plain.spans = text.spans
         return plain
+
+
+def _style(cell: str, styles: Mapping[str, str]) -> str:
+    said = cell.strip("(")
+    return next((style for name, style in styles.items() if said.startswith(name)), "")
 
 
 def grouped(groups: Iterable[tuple[str, Iterable[Sequence[str]]]]) -> Iterator[list[str | Text]]:

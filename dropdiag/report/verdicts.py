@@ -20,7 +20,8 @@ EFFECTS: Final = (
     "baseline_value", "p", "p_attainable", "p_holm", "test", "n", "n_baseline", "paired", "note",
 )  # fmt: skip
 HEADS: Final = (
-    "Layer", "Measure", "Effect [interval]", "Joint interval", "Threshold", "p", "p, Holm", "Attainable p", "Verdict",
+    "Part or layer", "Measure", "Effect [interval]", "Joint interval", "Threshold", "p", "p, adjusted", "Attainable p",
+    "Verdict",
 )  # fmt: skip
 SLOPE: Final = "_slope"
 UNDECIDED, NOT_RECORDED = "undecided", "not recorded"
@@ -28,9 +29,9 @@ UNDECIDED, NOT_RECORDED = "undecided", "not recorded"
 
 @dataclass(frozen=True)
 class Part:
-    """One part of a claim: what it says in short, its verdict, and the numbers of that verdict in words.
+    """One part of a claim: what it says in short, its verdict, and the number of that verdict in a sentence.
 
-    ``counts`` says whether the claim's verdict rests on it.
+    ``beside`` says that it has a verdict on which the claim's does not rest; ``p`` is p over the family, in words.
     """
 
     name: str
@@ -38,9 +39,9 @@ class Part:
     mark: str
     look: str
     provisional: bool
-    counts: bool
-    numbers: str
+    beside: bool
     reason: str
+    p: str
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Verdict:
     """One claim for one condition, and what decides it: part by part, over all layers and layer by layer.
 
     ``condition`` is empty where no condition plays the part that the claim speaks of. ``provisional`` says that so few
-    seeds leave the decision to Student's t. ``tested`` is False where nothing was recorded that
+    seeds leave the decision to Student's t. ``caveats`` are the end of ``reason``: what no part says. ``tested`` is False where nothing was recorded that
     could decide. ``look`` is the page's class for it.
     """
 
@@ -60,6 +61,7 @@ class Verdict:
     mark: str
     look: str
     reason: str
+    caveats: str
     n: str
     rule: str
     layers: Table
@@ -100,7 +102,7 @@ def verdicts(claims: Claims) -> list[Verdict]:
         measured = any(part.verdict != NOT_RECORDED for part in own)
         made.append(Verdict(
             claim, str(row["statement"]), text(condition), text(row["baseline"]), verdict, MARKS.get(verdict, "?"),
-            look(verdict, bool(row["provisional"])), minus(str(row["reason"])), whole(row["n"]),
+            look(verdict, bool(row["provisional"])), minus(str(row["reason"])), minus(text(row["caveats"])), whole(row["n"]),
             minus(claims.rules[claim]), _evidence(parts[parts["effect"].notna()], layers), f"claim-{len(made) + 1}",
             own, bool(row["provisional"]), bool(text(condition)) and measured,
         ))  # fmt: skip
@@ -120,21 +122,13 @@ def look(verdict: str, provisional: bool) -> str:
 
 
 def _part(row: Mapping[Any, Any]) -> Part:
-    """Return one row of ``Claims.parts``, with what it has of effect, p and test in one line."""
-    verdict, ratio, provisional = str(row["verdict"]), row["scale"] == LOG_RATIO, bool(row["provisional"])
-    shown = effect(row, ratio=ratio)
-    told = [f"{row['measure']} {shown.shown}".replace("_", " ")] if shown is not ABSENT else []
-    margin = effect({"effect": row["threshold"]}, ratio=ratio)
-    told += [f"threshold {margin.shown}"] if told and margin is not ABSENT and row["threshold"] else []
-    for name, words in (("p_family", "p over the family"), ("p", "p"), ("p_attainable", "attainable p")):
-        value = number(row[name])
-        told += [f"{words} = {value.shown}"] if value is not ABSENT else []
-    told += [str(row["test"])] if row["test"] != "none" else []
-    runs = [whole(row[name]) for name in ("n", "n_baseline") if row[name]]
-    told += [f"n = {' and '.join(runs)}"] if runs else []
+    """Return one row of ``Claims.parts``."""
+    verdict, provisional = str(row["verdict"]), bool(row["provisional"])
+    p = number(row["p_family"], ".2g")
     return Part(
         str(row["part"]), verdict, MARKS.get(verdict, "?"), look(verdict, provisional), provisional,
-        bool(row["counts"]), ", ".join(told), minus(text(row["reason"])),
+        not row["counts"] and verdict != NOT_RECORDED, minus(text(row["reason"])),
+        "" if p is ABSENT else f"p = {p.shown} over the family",
     )  # fmt: skip
 
 
@@ -148,8 +142,8 @@ def _evidence(parts: pd.DataFrame, layers: pd.DataFrame) -> Table:
     """Return the numbers of one verdict as a table: over all layers first; those of a log ratio as factors."""
     rows = [_row(row) for frame in (parts, layers) for row in frame.to_dict("records")]
     note = (
-        "The joint interval holds for all layers together (Bonferroni); Holm’s p is over layers. What is taken over "
-        "all layers is one number, which needs neither."
+        "The joint interval holds for all layers together (Bonferroni). p is adjusted over layers (Holm), and that of a "
+        "part over all parts of all claims that were asked at once."
     )
     return Table("Over all layers, and layer by layer", HEADS, rows, note if len(layers) else "")
 
@@ -157,20 +151,21 @@ def _evidence(parts: pd.DataFrame, layers: pd.DataFrame) -> Table:
 def _row(row: Mapping[Any, Any]) -> list[Cell]:
     measure, ratio = str(row["measure"]), row["scale"] == LOG_RATIO
     joint = interval(row.get("joint_low"), row.get("joint_high"), ratio=ratio)
+    early = ", provisional" if row.get("provisional") else ""
     return [
         cell(_place(row, measure)), cell(measure.replace("_", " ")), effect(row, ratio=ratio), joint,
-        effect({"effect": row["threshold"]}, ratio=ratio), number(row["p"]), number(row.get("p_holm")),
-        number(row["p_attainable"]), cell(row["verdict"]),
+        effect({"effect": row["threshold"]}, ratio=ratio), number(row["p"]),
+        number(row.get("p_holm", row.get("p_family"))), number(row["p_attainable"]), cell(f"{row['verdict']}{early}"),
     ]  # fmt: skip
 
 
 def _place(row: Mapping[Any, Any], measure: str) -> str:
-    """Say what a row is of: a layer, or the whole."""
+    """Say what a row is of: a layer, or a part, taken over all layers."""
     if isinstance(row.get("layer"), str):
         return site(row["layer"], row.get("call"))
     if ":" in measure:  # of a scalar, which belongs to the network
-        return "network"
-    return "slope over layers" if measure.endswith(SLOPE) else "mean over layers"
+        return f"{row['part']}, network"
+    return f"{row['part']}, {'slope' if measure.endswith(SLOPE) else 'mean'} over layers"
 
 
 def effects(table: pd.DataFrame) -> dict[str, list[Any]]:

@@ -26,7 +26,7 @@ EFFECTS = pd.DataFrame([
            "high": np.nan, "p_holm": np.nan, "n_baseline": 4},
 ])  # fmt: skip
 CLAIMS = pd.DataFrame([{"claim": "c", "statement": "gradient flow is larger", "condition": "Dropout",
-                        "baseline": "No dropout", "verdict": "supported", "provisional": False, "reason": "factor 3.4", "n": 5}])  # fmt: skip
+                        "baseline": "No dropout", "verdict": "supported", "provisional": False, "reason": "factor 3.4", "caveats": "", "n": 5}])  # fmt: skip
 
 
 class StandIns:

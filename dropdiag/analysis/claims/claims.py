@@ -22,14 +22,15 @@ from dropdiag.analysis.compare.measurements import Measurements
 from dropdiag.analysis.compare.measures import less_is_better
 from dropdiag.deprecation import warn_of
 from dropdiag.errors import ArgumentError
+from dropdiag.formatting import some
 
-TABLE: Final = ["claim", "statement", "condition", "baseline", "verdict", "provisional", "reason", "n"]
+TABLE: Final = ["claim", "statement", "condition", "baseline", "verdict", "provisional", "reason", "caveats", "n"]
 NUMBERS: Final = [
     "measure", "scale", "effect", "low", "high", "interval", "threshold", "p", "p_attainable", "test", "n",
     "n_baseline", "paired", "verdict",
 ]  # fmt: skip
 PARTS: Final = [
-    "claim", "condition", "baseline", "part", "counts", "provisional", "p_family", "reason", *NUMBERS,
+    "claim", "condition", "baseline", "part", "counts", "provisional", "p_family", "reason", "note", *NUMBERS,
 ]  # fmt: skip
 LAYERS: Final = [
     "claim", "statement", "condition", "baseline", "part", "layer", "call", "joint_low", "joint_high", "p_holm",
@@ -50,15 +51,17 @@ class Claims:
     table : DataFrame
         One row a claim and condition: claim ("a" to "f"), statement, condition, baseline, verdict ("supported",
         "contradicted", "in part", "undecided"), provisional (whether so few seeds leave it to Student's t), reason
-        (with numbers), n (runs of the condition). Where no condition plays dropout or GAAF, (e) has a row with an empty
+        (all that led to it, with numbers), caveats (the end of it: how many seeds, and what limits all parts), n (runs
+        of the condition). Where no condition plays dropout or GAAF, (e) has a row with an empty
         condition or baseline.
     parts : DataFrame
         One row a claim, condition and part: part (its name), counts (whether it enters the claim's verdict),
-        provisional, p_family (p, adjusted over the family), reason, measure, scale ("log ratio": exp of effect,
+        provisional, p_family (p, adjusted over the family), reason (its number in a sentence), note (the end of it:
+        what keeps it from being decided, what is left out, or why there is no number), measure, scale ("log ratio": exp of effect,
         interval and threshold are factors; "difference"), effect, low, high, interval, threshold, p, p_attainable,
         test, n, n_baseline, paired, verdict ("not recorded" where there is no number).
     layers : DataFrame
-        The same for each layer, with layer, call; joint_low, joint_high (the interval for all layers together) and
+        The same for each layer (p is what its verdict rests on, as in parts), with layer, call; joint_low, joint_high (the interval for all layers together) and
         p_holm (over layers).
     rules : dict of str to str
         The rule of each claim, in words.
@@ -221,19 +224,22 @@ def _row(asked: _Asked, answers: Sequence[Answer], roles: Roles) -> dict[str, An
         lacking = [role for role in ("dropout", "gaaf") if getattr(roles, role) is None]
         names = ", ".join(f"{role}=" for role in lacking)
         reason = f"No condition plays {' or '.join(lacking)} by its name; name it with {names}."
-        return head | {"verdict": UNDECIDED, "provisional": False, "reason": reason, "n": 0}
+        return head | {"verdict": UNDECIDED, "provisional": False, "reason": reason, "caveats": "", "n": 0}
     parts = list(zip(asked.questions, answers, strict=True))
     counted = [one for question, answer in parts if (one := question.counts_as(answer)) is not None]
     # the numbers first, then what limits them: people read the start of a sentence
     said = list(dict.fromkeys(reasons.of_part(*part) for part in parts))
-    said += reasons.caveats(parts, case.options.alpha)
-    said += roles.guesses(asked.condition) if claim.of_gaaf else []
+    caveats = [*reasons.caveats(parts, case.options.alpha), *(roles.guesses(asked.condition) if claim.of_gaaf else ())]
     n = min((question.effect.effect.n for question in asked.questions if question.effect is not None), default=0)
     provisional = any(answer.provisional for question, answer in parts
                       if question.counts_as(answer) not in (None, UNDECIDED))  # fmt: skip
-    reason = "; ".join(filter(None, said)) + "."
-    reason = reason[0].upper() + reason[1:]
-    return head | {"verdict": jointly(counted), "provisional": provisional, "reason": reason, "n": n}
+    return head | {"verdict": jointly(counted), "provisional": provisional, "reason": _sentence([*said, *caveats]),
+                   "caveats": _sentence(caveats), "n": n}  # fmt: skip
+
+
+def _sentence(said: Iterable[str]) -> str:
+    text = "; ".join(filter(None, said))
+    return text and f"{text[0].upper()}{text[1:]}."
 
 
 def _parts(asked: _Asked, answers: Sequence[Answer]) -> Iterator[dict[str, Any]]:
@@ -242,20 +248,21 @@ def _parts(asked: _Asked, answers: Sequence[Answer]) -> Iterator[dict[str, Any]]
             "claim": asked.claim.letter, "condition": asked.condition, "baseline": asked.baseline,
             "part": question.name, "counts": question.counts_as(answer) is not None,
             "provisional": answer.provisional and answer.verdict != UNDECIDED, "p_family": answer.p_family,
-            "reason": reasons.of_part(question, answer), **_numbers(question, question.effect, answer.verdict),
-            "p": answer.p,
+            "reason": reasons.alone(question, answer), "note": "; ".join(reasons.remarks(question, answer)),
+            **_numbers(question, question.effect, answer.verdict), "p": answer.p,
         }  # fmt: skip
 
 
 def _layers(asked: _Asked, answers: Sequence[Answer]) -> Iterator[dict[str, Any]]:
     for question, answer in zip(asked.questions, answers, strict=True):
         tested = max(sum(one.testable for one in question.layers), 1)
-        for one, (verdict, p_holm) in zip(question.layers, answer.layers, strict=True):
+        for one, found in zip(question.layers, answer.layers, strict=True):
             low, high = one.interval(1.0 - one.settings.alpha / tested)
             yield {
                 "claim": asked.claim.letter, "statement": asked.claim.statement, "condition": asked.condition,
                 "baseline": asked.baseline, "part": question.name, "layer": one.layer, "call": one.call,
-                "joint_low": low, "joint_high": high, **_numbers(question, one, verdict), "p_holm": p_holm,
+                "joint_low": low, "joint_high": high, **_numbers(question, one, found.verdict), "p": found.p,
+                "p_holm": found.p_holm,
                 "p_attainable": one.effect.p_attainable * tested,
             }  # fmt: skip
 
@@ -279,9 +286,11 @@ def _headline(measurements: Measurements, found: Iterable[_Asked]) -> str:
     others = measurements.conditions[1:]
     names = ", ".join(map(repr, others)) if len(others) <= NAMED else f"{len(others)} conditions"
     said = f"{names} compared with {measurements.baseline!r}"
-    pairs = dict.fromkeys((one.condition, one.baseline) for one in found if one.case and one.claim.of_gaaf)
-    beside = [f"{one!r} with {other!r}" for one, other in pairs if other != measurements.baseline]
-    return said + (f"; {', '.join(beside)}" if beside else "")
+    pairs: dict[str, dict[str, None]] = {}
+    for one in found:
+        if one.case and one.claim.of_gaaf and one.baseline != measurements.baseline:
+            pairs.setdefault(one.baseline, {})[repr(one.condition)] = None
+    return "; ".join([said, *(f"{some([*several], NAMED)} with {other!r}" for other, several in pairs.items())])
 
 
 def _scalar(measurements: Measurements, wanted: str | None) -> str | None:

@@ -70,8 +70,12 @@ def _gaussian(case: Case) -> list[Question]:
     alone = "there are no two layers whose weights could be compared"
     return [
         case.over_layers("more Gaussian", "distance to the normal changes by", KS, BELOW, what=missing),
-        case.over_layers("more alike in shape", "distance between the layers' shapes by", SHAPE, BELOW, alone=alone),
-        case.over_layers("more alike in scale", "|ln| of the ratio of their widths by", SCALE, BELOW, alone=alone),
+        case.over_layers(
+            "more alike in shape", "distance between the layers' shapes changes by", SHAPE, BELOW, alone=alone
+        ),
+        case.over_layers(
+            "more alike in scale", "|ln| of the ratio of the layers' widths changes by", SCALE, BELOW, alone=alone
+        ),
         _top_layer(case),
     ]
 
@@ -94,7 +98,7 @@ def _top_layer(case: Case) -> Directional:
 def _correlation(case: Case) -> list[Question]:
     margin = case.options.correlation_margin
     higher = _of_samples(case, "higher", "mean |r| changes by", CORRELATION, SQUARED)
-    wider = _of_samples(case, "wider", "standard deviation of r by", WIDTH, VARIANCE)
+    wider = _of_samples(case, "wider", "standard deviation of r changes by", WIDTH, VARIANCE)
     reading = replace(
         higher, name=f"not lower by more than {margin:g}", bound=-margin, reading=True, also=(), remark="",
     )  # fmt: skip
@@ -131,7 +135,7 @@ def _saturation(case: Case) -> list[Question]:
     order = (
         f"more so in higher layers is undecided: {why}" if why else share.why_not if share.effect is None else ONE_LAYER
     )
-    slope = case.single("more so in higher layers", "from a layer to the next that change grows by",
+    slope = case.single("more so in higher layers", "from a layer to the next the change of saturation share grows by",
                         case.effects.slope(SHARE) or order, ABOVE)  # fmt: skip
     return [share, slope, *(replace(one, extra=True) for one in _under_masks(case))]
 

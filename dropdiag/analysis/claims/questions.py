@@ -23,6 +23,14 @@ class Leaning(NamedTuple):
     p: float
 
 
+class OfLayer(NamedTuple):
+    """The verdict on one layer, with its p alone (NaN where two bounds are tested) and adjusted over layers."""
+
+    verdict: str
+    p: float
+    p_holm: float
+
+
 @dataclass(frozen=True)
 class Answer:
     """The verdict on a question, and on each layer.
@@ -34,8 +42,7 @@ class Answer:
         Whether so few seeds leave the decision to Student's t.
     p, p_family : float
         Of the decision that the numbers lean to, alone and adjusted over the family.
-    layers : tuple of (str, float)
-        Each layer's verdict and p, adjusted over layers.
+    layers : tuple of OfLayer
     contrary : tuple of ClaimEffect
         Layers that keep the verdict on the average from being that of the whole.
     why : str
@@ -46,7 +53,7 @@ class Answer:
     provisional: bool = False
     p: float = _NAN
     p_family: float = _NAN
-    layers: tuple[tuple[str, float], ...] = ()
+    layers: tuple[OfLayer, ...] = ()
     contrary: tuple[ClaimEffect, ...] = ()
     why: str = ""
 
@@ -98,8 +105,8 @@ class Question(ABC):
         """Return what the numbers speak for, with its p: of the relabelled seeds, else Student's."""
 
     @abstractmethod
-    def of_layers(self, level: float) -> list[tuple[str, float]]:
-        """Return each layer's verdict at a level, and its p, adjusted over layers."""
+    def of_layers(self, level: float) -> list[OfLayer]:
+        """Return each layer's verdict at a level."""
 
     @property
     def rests_on(self) -> tuple[ClaimEffect, ...]:
@@ -151,9 +158,9 @@ class Question(ABC):
         # what is shown is the interval: a verdict that it does not bear out would not be believed
         decided = p_family <= alpha and self.shown_decides(leaning.verdict, alpha)
         average = leaning.verdict if decided else UNDECIDED
-        verdict = self.whole(average, [said for said, _ in layers])
-        contrary = tuple(one for one, (said, _) in zip(self.layers, layers, strict=True)
-                         if verdict != average and said not in (average, UNDECIDED))  # fmt: skip
+        verdict = self.whole(average, [one.verdict for one in layers])
+        contrary = tuple(one for one, found in zip(self.layers, layers, strict=True)
+                         if verdict != average and found.verdict not in (average, UNDECIDED))  # fmt: skip
         return Answer(verdict, not relabelled, leaning.p, p_family, tuple(layers), contrary)
 
     def whole(self, average: str, layers: Sequence[str]) -> str:
@@ -205,14 +212,14 @@ class Directional(Question):
         agreed = len(set(sides)) == 1
         return Leaning(SUPPORTED if sides[0] > 0 else CONTRADICTED, float(np.max(p)) if agreed else 1.0)
 
-    def of_layers(self, level: float) -> list[tuple[str, float]]:
-        """Return each layer's side, and its p by Holm over layers."""
+    def of_layers(self, level: float) -> list[OfLayer]:
+        """Return each layer's side, by Holm over layers."""
         tested = [one for one in self.layers if one.testable]
         relabelled = all(one.can_reach(level / max(len(tested), 1)) for one in tested)
-        p = holm([_p(one, self.bound, relabelled=relabelled) for one in self.layers])
+        p = [_p(one, self.bound, relabelled=relabelled) for one in self.layers]
         sides = {1: SUPPORTED, -1: CONTRADICTED, 0: UNDECIDED}
-        return [(sides[one.side(self.bound) * self.side] if x <= level else UNDECIDED, float(x))
-                for one, x in zip(self.layers, p, strict=True)]  # fmt: skip
+        return [OfLayer(sides[one.side(self.bound) * self.side] if x <= level else UNDECIDED, alone, float(x))
+                for one, alone, x in zip(self.layers, p, holm(p), strict=True)]  # fmt: skip
 
     def shown_decides(self, verdict: str, alpha: float) -> bool:
         """Whether the intervals of all numbers that speak for a verdict exclude the bound."""
@@ -274,7 +281,7 @@ class Equivalence(Question):
         known = "is not known" if gate is None else "is undecided"
         return replace(found, why=f"dropout's own effect {known}, so there is nothing to resemble")
 
-    def of_layers(self, level: float) -> list[tuple[str, float]]:
+    def of_layers(self, level: float) -> list[OfLayer]:
         """Say of each layer whether it is within or outside."""
         tested = [one for one in self.layers if one.testable]
         relabelled = all(one.can_reach(level / max(len(tested), 1)) for one in tested)
@@ -283,7 +290,7 @@ class Equivalence(Question):
             within, outside = (ask(one, relabelled=relabelled) for ask in (self._within, self._outside))
             outside *= len(tested)
             verdict, p = (CONTRADICTED, outside) if outside < within else (SUPPORTED, within)
-            found.append((verdict if p <= level else UNDECIDED, min(1.0, p)))
+            found.append(OfLayer(verdict if p <= level else UNDECIDED, _NAN, min(1.0, p)))
         return found
 
     def whole(self, average: str, _layers: Sequence[str]) -> str:

@@ -17,16 +17,32 @@ Answered = tuple[Question, Answer]
 
 def of_part(question: Question, answer: Answer) -> str:
     """Say of one part what its number is and what that comes to, or why there is none."""
-    one = question.effect
-    if one is None:
+    if question.effect is None:
         return question.why_not
-    family = "" if np.isnan(answer.p_family) else f", p = {answer.p:.2g}, over the family {answer.p_family:.2g}"
+    family = "" if np.isnan(answer.p_family) else f", p = {answer.p_family:.2g} over the family"
     mark = ", provisional" if answer.provisional and answer.verdict != UNDECIDED else ""
     # another reading has the number of the question before it
+    said = question.name if question.reading else _measured(question, question.effect)
+    return "; ".join([f"{said} ({answer.verdict}{mark}{family})", *remarks(question, answer)])
+
+
+def alone(question: Question, answer: Answer) -> str:
+    """Say the same where the verdict and p stand beside it, and no other part before it."""
+    if question.effect is None:
+        return question.why_not
+    return "; ".join([_measured(question, question.effect), *remarks(question, answer)])
+
+
+def remarks(question: Question, answer: Answer) -> list[str]:
+    """Say what keeps one part from being decided, and what its number leaves out; why there is none."""
+    if question.effect is None:
+        return [question.why_not]
+    return [one for one in (_contrary(question, answer), answer.why, question.effect.note) if one]
+
+
+def _measured(question: Question, one: ClaimEffect) -> str:
     size, interval = _number(one)
-    said = question.name if question.reading else f"{question.phrase} {size}{question.unit}{interval}{question.remark}"
-    parts = [f"{said} ({answer.verdict}{mark}{family})", _contrary(question, answer), answer.why, one.note]
-    return "; ".join(filter(None, parts))
+    return f"{question.phrase} {size}{question.unit}{interval}{question.remark}"
 
 
 def number(one: ClaimEffect) -> str:
@@ -66,8 +82,8 @@ def caveats(parts: Sequence[Answered], alpha: float) -> list[str]:
         said.append("the seeds do not differ at all, so they say nothing about chance")
     least = max((one.effect.p_attainable for one, answer in known if answer.provisional), default=0.0)
     if least:
-        said.append(f"the attainable p of relabelled seeds is {least:.2g}, too great for this family at {alpha:g}: "
-                    "Student's t decides, and a verdict is provisional")  # fmt: skip
+        said.append(f"the attainable p of relabelled seeds is {least:.2g}, too great for this family at {alpha:g}, so "
+                    "that Student's t decides: provisional")  # fmt: skip
     return said
 
 
@@ -82,7 +98,7 @@ def _contrary(question: Question, answer: Answer) -> str:
     """Say which layers keep a verdict on the average from being that of the whole; nothing where none does."""
     if not answer.contrary or question.effect is None:
         return ""
-    places = {id(one): said for one, (said, _) in zip(question.layers, answer.layers, strict=True)}
+    places = {id(one): found.verdict for one, found in zip(question.layers, answer.layers, strict=True)}
     average = OPPOSITE[places[id(answer.contrary[0])]]
     does, opposes = ("supports", "contradict") if average == SUPPORTED else ("contradicts", "support")
     ending = "s" if len(answer.contrary) == 1 else ""
