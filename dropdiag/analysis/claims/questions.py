@@ -150,7 +150,7 @@ class Question(ABC):
         layers = self.of_layers(level)
         if self.effect is None:
             # what cannot be taken over layers is no part of the family, and so nothing is decided of them either
-            return Answer(UNRECORDED, layers=tuple((UNDECIDED, p) for _, p in layers))
+            return Answer(UNRECORDED, layers=tuple(one._replace(verdict=UNDECIDED) for one in layers))
         if np.isnan(p_family):
             return Answer(UNDECIDED, layers=tuple(layers))
         relabelled = self.relabelled(share)
