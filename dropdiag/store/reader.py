@@ -221,8 +221,19 @@ def _once(where: Any, problems: list[str] | None) -> dict[object, Path]:
     found: dict[object, Path] = {}
     for path in _paths(where, problems):
         identity = _identity(path)
-        found[identity] = found.pop(identity, path)  # at the place of the last of several paths, as the first of them
+        first = found.pop(identity, path)
+        if first is not path and os.path.abspath(first) != os.path.abspath(path):  # noqa: PTH100 - links stay as they are
+            _tell(f"{path} and {first} are one folder, to which links lead: it is counted once.", problems)
+        found[identity] = first  # at the place of the last of several paths, as the first of them
     return found
+
+
+def _tell(sentence: str, problems: list[str] | None) -> None:
+    """Add to the problems, or warn where nobody collects them."""
+    if problems is None:
+        warnings.warn(sentence, DropdiagWarning, stacklevel=7)
+    else:
+        add_problem(problems, sentence)
 
 
 def _identity(path: Path) -> object:

@@ -1,10 +1,12 @@
 """Runs are opened in one way, whatever they are called and in whatever state they are."""
 
 import json
+import os
+import warnings
 
 import pytest
 
-from dropdiag.errors import ArgumentError, RunError
+from dropdiag.errors import ArgumentError, DropdiagWarning, RunError
 from dropdiag.store.reader import Runs, load, open_runs
 from tests.store.test_run_folder import write as write_small
 from tests.synthetic import content, write
@@ -35,8 +37,17 @@ def test_a_run_counts_once_whatever_leads_to_it(tmp_path):
     (tmp_path / "link").symlink_to(tmp_path / "run-1")
     (tmp_path / "same").symlink_to(tmp_path)
     paths = [tmp_path / "run-1", tmp_path / "link", tmp_path / "same" / "run-1", str(tmp_path / "run-*")]
-    runs = open_runs(paths).runs
+    runs, problems = open_runs(paths, on_error="collect")
     assert [run.path for run in runs] == [tmp_path / "run-1"]
+    # a link is said; a pattern that names the same path again is no news
+    assert [said.split(" and ")[0] for said in problems] == [str(tmp_path / "link"), str(tmp_path / "same" / "run-1")]
+    assert all("are one folder, to which links lead: it is counted once." in said for said in problems)
+    with pytest.warns(DropdiagWarning, match="are one folder") as warned:
+        assert len(load(paths[:2])) == 1
+    assert warned[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(load([paths[0], paths[3], os.path.relpath(paths[0])])) == 1
     assert load(tmp_path / "link").name == load([tmp_path / "link"])[0].name == "run-1"
     with pytest.raises(ArgumentError, match="is given as 'A' and as 'B'"):
         open_runs({"A": tmp_path / "run-1", "B": tmp_path / "link"}, on_error="collect")

@@ -185,7 +185,7 @@ def _asked(letters: str | Sequence[str] | None) -> tuple[Claim, ...]:
     if letters is None:
         return CLAIMS
     known = [claim.letter for claim in CLAIMS]
-    wanted = re.findall(r"[^\s,]", letters) if isinstance(letters, str) else list(letters)
+    wanted = re.findall(r"[^\s,]", letters) if isinstance(letters, str) else [*letters] if np.iterable(letters) else []
     unknown = [letter for letter in wanted if letter not in known]
     if unknown or not wanted:
         raise ArgumentError(f"claims= takes letters out of {', '.join(known)}, as 'cd', got {letters!r}")

@@ -214,9 +214,11 @@ class PairEffects(Pair):
         used = rows[rows["run"].isin(self.pairing.runs)]
         return int((used["note"] == note).sum()), len(used)
 
-    def items(self, name: str) -> set[float]:
-        """Return the numbers of independent samples behind a measure of correlation."""
-        return {one.items for _, values in self.sites_of(name) for one in values.values() if np.isfinite(one.value)}
+    def unlike_items(self, name: str) -> bool:
+        """Whether a layer's correlations rest on other numbers of independent samples in one run than in another."""
+        # that of one layer may differ from that of another; NaN, where it is not known, is unequal to itself
+        known = ([one.items for one in values.values() if np.isfinite(one.value)] for _, values in self.sites_of(name))
+        return any(len(np.unique(items)) > 1 for items in known)
 
     def _sites(self, name: str) -> list[tuple[Site, dict[str, float]]]:
         """Return the layers of a measure with the values of both conditions' runs, in network order."""
@@ -304,9 +306,11 @@ def _held_by_most(
         most &= part.mean(axis=0) >= 0.5
     kept = np.asarray(finite[:, most].all(axis=1)) & some_of
     lacking = [run for i, run in enumerate(runs) if some_of[i] and not kept[i]]
-    layers = [labels[i] for i in np.flatnonzero(~most & finite.any(axis=0)).tolist()]
+    lost, never = ([labels[i] for i in np.flatnonzero(~most & where).tolist()]
+                   for where in (finite.any(axis=0), ~finite.any(axis=0)))  # fmt: skip
     said = [f"{some(lacking)} left out of what is taken over layers, for a layer is missing there" if lacking else "",
-            f"without {some(layers)}, which most runs lack" if layers else ""]  # fmt: skip
+            f"without {some(lost)}, which most runs lack" if lost else "",
+            f"without {some(never)}, of which there is nothing to compare" if never else ""]  # fmt: skip
     known = [run for i, run in enumerate(runs) if kept[i]]
     recorded = frozenset(run for i, run in enumerate(runs) if some_of[i])
     return Held(table[kept][:, most], known, np.flatnonzero(most).tolist(), ", ".join(filter(None, said)), recorded)

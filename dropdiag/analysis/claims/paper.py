@@ -99,22 +99,26 @@ def _correlation(case: Case) -> list[Question]:
     margin = case.options.correlation_margin
     higher = _of_samples(case, "higher", "mean |r| changes by", CORRELATION, SQUARED)
     wider = _of_samples(case, "wider", "standard deviation of r changes by", WIDTH, VARIANCE)
-    reading = replace(
-        higher, name=f"not lower by more than {margin:g}", bound=-margin, reading=True, also=(), remark="",
-    )  # fmt: skip
-    return [higher, reading, wider] if higher.effect is not None else [higher, wider]
+    if higher.effect is None:
+        return [higher, wider]
+    name = f"not lower by more than {margin:g}"
+    if higher.also:  # unlike numbers of samples alone may make |r| differ by more than the margin
+        return [replace(higher, remark=f"{higher.remark}, so that {name!r} is not judged"), wider]
+    return [higher, replace(higher, name=name, bound=-margin, reading=True), wider]
 
 
 def _of_samples(case: Case, name: str, phrase: str, measure: str, corrected: str) -> Directional:
     """Ask whether a correlation is higher; by the corrected one as well, where unlike numbers of samples are behind."""
     asked = case.over_layers(name, phrase, measure, ABOVE, what="node correlation")
-    if asked.effect is None or len(case.effects.items(measure)) <= 1:
+    if asked.effect is None or not case.effects.unlike_items(measure):
         return asked
     beside = case.effects.average(corrected)
     if beside is None:
         why = "the runs rest on unlike numbers of samples and do not say how many of them are independent"
         return replace(asked, effect=None, layers=(), why_not=f"node correlation is not judged: {why}")
-    return replace(asked, also=(beside,), remark=f" (corrected for unlike numbers of samples {reasons.number(beside)})")
+    remark = f" (corrected for unlike numbers of samples {reasons.number(beside)})"
+    # a layer has no other measure to confirm it, and unlike numbers alone would make |r| of each of them differ
+    return replace(asked, also=(beside,), layers=case.effects.layers(corrected), remark=remark)
 
 
 def _flow(case: Case) -> list[Question]:

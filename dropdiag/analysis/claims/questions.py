@@ -287,6 +287,9 @@ class Equivalence(Question):
         relabelled = all(one.can_reach(level / max(len(tested), 1)) for one in tested)
         found = []
         for one in self.layers:
+            if not one.testable:
+                found.append((UNDECIDED, _NAN))
+                continue
             within, outside = (ask(one, relabelled=relabelled) for ask in (self._within, self._outside))
             outside *= len(tested)
             verdict, p = (CONTRADICTED, outside) if outside < within else (SUPPORTED, within)

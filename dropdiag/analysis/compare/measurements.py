@@ -45,7 +45,8 @@ class CompareSettings:
 
     def __post_init__(self) -> None:
         # written as "not right" so that NaN, which compares as false, is refused too
-        if not 0.0 < self.alpha < 1.0:
+        given: Any = self.alpha  # an option of a user
+        if isinstance(given, str) or not 0.0 < given < 1.0:
             raise ArgumentError(f"alpha must lie between 0 and 1, got {self.alpha!r}")
 
     @property

@@ -336,7 +336,7 @@ def test_parts_are_judged_apart_and_the_claim_holds_in_part_where_they_differ(tm
     assert said == [SUPPORTED, CONTRADICTED]
     slope = claims.parts.set_index(["claim", "part"]).loc[("d", "more so in higher layers"), "effect"]
     assert slope == pytest.approx(-0.1, abs=0.02)
-    assert f"from a layer to the next that change grows by {slope:+.3g}" in reason
+    assert f"from a layer to the next the change of saturation share grows by {slope:+.3g}" in reason
     assert [name for letter, name in parts.index if letter == "a"] == [
         "more Gaussian", "more alike in shape", "more alike in scale", "top layer trained more",
     ]  # fmt: skip

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from dropdiag.analysis.claims.claims import claims
+from dropdiag.errors import ArgumentError
 from tests.analysis.claims.numbers import measured
 
 OWN = ("weight_w1_from_start", "excess_net_variance", "far_gradient_probability")
@@ -48,3 +49,22 @@ def test_where_dropout_is_the_baseline_gaaf_is_compared_with_it_in_all_claims(rn
     assert "dropout's own effect is not known, so there is nothing to resemble" in table.loc[("e", "GAAF"), "reason"]
     # what cannot be decided takes no share of alpha
     assert found.parts.loc[found.parts["claim"] == "e", "p_family"].isna().all()
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    ({"alpha": "0.05"}, "alpha must lie between 0 and 1, got '0.05'"),
+    ({"claims": 5}, "claims= takes letters out of a, b, c, d, e, f, as 'cd', got 5"),
+])  # fmt: skip
+def test_options_of_another_type_are_refused_with_what_is_wanted(rng, options, message):
+    with pytest.raises(ArgumentError, match=message):
+        claims(three(rng, "plain", "dropout", "GAAF"), **options)
+
+
+def test_one_seed_gives_no_layer_a_p(rng):
+    told = {
+        name: {0: {"saturation_share": rng.random(3), "gradient_flow": rng.random(3)}}
+        for name in ("no", "dropout", "GAAF")
+    }
+    layers = claims(measured(told)).layers
+    assert set(layers["claim"]) == {"c", "d", "e"}
+    assert layers[["p", "p_holm", "low"]].isna().all(axis=None)

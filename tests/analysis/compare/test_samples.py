@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 import dropdiag as dd
+from dropdiag.analysis.claims.claims import claims
 from dropdiag.analysis.correlation import PairMoments
 from dropdiag.histograms.histogram import Histogram
 from tests import synthetic
+from tests.analysis.claims.numbers import measured
 from tests.synthetic import content, write
 
 NODES = 30
@@ -66,11 +68,44 @@ def test_within_it_the_corrected_one_has_to_agree(tmp_path):
     raw, corrected = (table.loc[(name, "layer1.activation")] for name in ("abs_correlation", "correlation_squared"))
     assert raw["high"] < 0.0  # identical networks, and |r| is "lower"
     assert corrected["low"] < 0.0 < corrected["high"]
-    claims = found.claims(claims="b")
-    assert claims.table["verdict"].item() == "undecided"
-    assert "corrected for unlike numbers of samples" in claims.table["reason"].item()
+    said = found.claims(claims="b")
+    assert said.table["verdict"].item() == "undecided"
+    assert "corrected for unlike numbers of samples" in said.table["reason"].item()
+    # identical networks: neither a layer nor another reading says that they differ
+    assert set(said.parts["verdict"]) == set(said.layers["verdict"]) == {"undecided"}
+    assert "'not lower by more than 0.02' is not judged" in said.table["reason"].item()
     true = recorded(tmp_path / "true", (60, 115), common=(0.0, 0.4)).claims(claims="b")
     assert true.parts["verdict"].tolist()[0] == "supported"
+
+
+@pytest.mark.parametrize(("items", "corrected"), [
+    (lambda condition, layer: 60.0 if layer == "l2" else 100.0, False),
+    (lambda condition, layer: np.nan, False),
+    (lambda condition, layer: np.nan if layer == "l2" else 100.0, False),
+    (lambda condition, layer: 150.0 if (condition, layer) == ("Dropout", "l2") else 100.0, True),
+    (lambda condition, layer: np.nan if condition == "Dropout" else 100.0, True),
+])  # fmt: skip
+def test_numbers_are_unlike_where_they_differ_between_runs_of_a_layer(rng, items, corrected):
+    names = ("abs_correlation", "correlation_sd", "correlation_squared", "correlation_variance")
+    found = measured({
+        condition: {seed: {name: 0.2 + 0.1 * place + 0.01 * rng.normal(size=3) for name in names} for seed in range(4)}
+        for place, condition in enumerate(("No dropout", "Dropout"))
+    })  # fmt: skip
+    rows = found.measured
+    rows["items"] = [items(condition, layer) for condition, layer in zip(rows["condition"], rows["layer"], strict=True)]
+    reason = claims(found, claims="b").table["reason"].item()
+    assert ("unlike numbers" in reason) == corrected
+
+
+def test_a_layer_that_is_compared_in_no_run_is_named(rng):
+    found = measured({
+        condition: {seed: {"abs_correlation": 0.2 + 0.01 * rng.normal(size=3)} for seed in range(4)}
+        for condition in ("No dropout", "Dropout")
+    })  # fmt: skip
+    rows = found.measured
+    rows.loc[(rows["layer"] == "l2") & (rows["condition"] == "Dropout"), "items"] = 2500.0
+    part = claims(found, claims="b").parts.iloc[0]
+    assert "without l2, of which there is nothing to compare" in part["reason"]
 
 
 def test_runs_that_do_not_say_how_many_are_independent_are_judged_where_their_samples_are_alike(tmp_path):
