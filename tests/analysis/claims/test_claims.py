@@ -308,7 +308,7 @@ def test_each_condition_like_gaaf_is_heard(tmp_path):
         assert "'GAAF fitted' is taken" not in part["reason"].iloc[0]
         assert "'GAAF fitted' is taken for GAAF by its name" in part["reason"].iloc[1]
     assert claims.table.query("claim == 'e'")["verdict"].tolist() == [SUPPORTED, CONTRADICTED]
-    assert "'GAAF' with 'Dropout', 'GAAF fitted' with 'Dropout'" in claims.headline
+    assert "; 'GAAF', 'GAAF fitted' with 'Dropout'" in claims.headline
 
 
 def test_a_name_that_is_dropout_is_preferred_to_one_that_holds_it():
@@ -334,7 +334,7 @@ def test_parts_are_judged_apart_and_the_claim_holds_in_part_where_they_differ(tm
     reason = claims.table.set_index("claim").loc["d", "reason"]
     said = re.findall(r"\((supported|contradicted|undecided),", reason)
     assert said == [SUPPORTED, CONTRADICTED]
-    assert "from a layer to the next that change grows by -0.1" in reason
+    assert "from a layer to the next the change of saturation share grows by -0.1" in reason
     assert [name for letter, name in parts.index if letter == "a"] == [
         "more Gaussian", "more alike in shape", "more alike in scale", "top layer trained more",
     ]  # fmt: skip
