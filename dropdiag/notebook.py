@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from dropdiag.errors import DropdiagError
-from dropdiag.formatting import disabled, effect, facts, notes, text
+from dropdiag.formatting import disabled, effect, facts, missing, notes, plain, text
 from dropdiag.pages import isolating, template
 
 RUNS: Final = 30
@@ -94,7 +94,7 @@ def comparison(one: Any) -> str:
     Returns
     -------
     str
-        Verdicts on the claims, problems, effects (folded), layers that were not compared.
+        Verdicts on the claims and their parts, problems, effects (folded), layers that were not compared.
     """
     others = ", ".join(name for name in one.conditions if name != one.baseline)
     columns = ("condition", "measure", "layer", "effect", "interval", "p (Holm)", "least p", "n")
@@ -115,16 +115,35 @@ def comparison(one: Any) -> str:
 
 
 def _claims(one: Any) -> tuple[Table | None, list[str]]:
-    """Return the verdicts, or why there are none."""
+    """Return the verdicts, each with those on its parts below it, or why there are none."""
     try:
-        found = one.claims().table
+        found = one.claims()
     except DropdiagError as error:
         return None, [f"no verdicts: {error}"]
-    # so few runs that the interval alone decides: that is said wherever the verdict is
-    rows = [[row["claim"], row["statement"], row["condition"],
-             row["verdict"] + (", provisional" if text(row.get("provisional")) == "True" else ""), row["reason"]]
-            for row in found.to_dict("records")]  # fmt: skip
-    return Table(("", "claim", "condition", "verdict", "why"), rows, dots=3), []
+    rows = []
+    for row in found.table.itertuples():
+        of = (found.parts["claim"] == row.claim) & (found.parts["condition"] == row.condition)
+        parts = list(found.parts[of].itertuples())
+        # parts have the numbers: what is left to say of the whole is what limits it
+        rows.append([row.claim, row.statement, row.condition, _verdict(row), row.caveats if parts else row.reason])
+        rows += [["", f"\u2013 {_name(part)}", "", _verdict(part), _number(part)] for part in parts]
+    return Table(("", "claim, and its parts", "condition", "verdict", "why"), rows, dots=3), []
+
+
+def _name(part: Any) -> str:
+    """Return what a part is called; a reading beside the claim is none that the claim's verdict rests on."""
+    return f"{part.part}{'' if part.counts or missing(part.effect) else ' (not counted)'}"
+
+
+def _number(part: Any) -> str:
+    """Return the number of a part in words, with its p."""
+    p = plain(part.p_family, ".2g")
+    return "; ".join(filter(None, [text(part.reason), f"p = {p} over the family" if p else ""]))
+
+
+def _verdict(row: Any) -> str:
+    """Return a verdict; that so few seeds leave it to Student's t is said wherever it is."""
+    return f"{row.verdict}, provisional" if row.provisional else str(row.verdict)
 
 
 def _page(

@@ -12,7 +12,7 @@ import dropdiag as dd
 from dropdiag import notebook as display
 from dropdiag.errors import ArgumentError
 
-from .cli.test_compare import CLAIMS, EFFECTS
+from .cli.test_compare import CLAIMS, EFFECTS, PARTS
 from .synthetic import content, write, write_runs
 
 
@@ -77,7 +77,7 @@ def test_many_runs_are_counted_and_not_all_listed(tmp_path):
 
 
 def comparison(**changes):
-    claims = lambda: SimpleNamespace(table=CLAIMS)  # noqa: E731
+    claims = lambda: SimpleNamespace(table=CLAIMS, parts=PARTS)  # noqa: E731
     unmatched = pd.DataFrame([{"condition": "Dropout", "layer": EVIL, "reason": "no layer like it"}])
     parts = {"baseline": "No dropout", "conditions": ("No dropout", "Dropout"), "runs": [1, 2], "table": EFFECTS,
              "unmatched": unmatched, "problems": ("runs/x cannot be read",), "claims": claims}  # fmt: skip
@@ -87,7 +87,18 @@ def comparison(**changes):
 def test_a_comparison():
     found = Reader(display.comparison(comparison()))
     assert {"script", "img"}.isdisjoint(found.tags)
-    for words in ("supported", "factor 3.4", "runs/x cannot be read", EVIL, "gradient_flow (factor)", "2.72 to 4.06"):
+    for words in (
+        "supported",
+        "5 pairs of seeds.",
+        "\u2013 more gradient",
+        "supported, provisional",
+        "It is 3.44 times.; p = 0.012 over the family",
+        "\u2013 read otherwise (not counted)",
+        "runs/x cannot be read",
+        EVIL,
+        "gradient_flow (factor)",
+        "2.72 to 4.06",
+    ):
         assert words in found.words
     assert "nan" not in " ".join(found.words)
 

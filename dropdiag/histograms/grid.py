@@ -85,6 +85,23 @@ def bin_bounds(bins: NDArray[np.uint16]) -> tuple[NDArray[np.float64], NDArray[n
     return np.where(negative, -outer, inner), np.where(negative, -inner, outer)
 
 
+@cache
+def all_bounds() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Lower and upper bound of each bin by its number: of the two bins of zero 0 and 0, of NaN and infinities NaN.
+
+    Returns
+    -------
+    low, high : ndarray of float64, shape (BINS,)
+    """
+    low, high = np.full(BINS, np.nan), np.full(BINS, np.nan)
+    bins = line_bins()
+    low[bins], high[bins] = bin_bounds(bins)
+    zeros = [ZERO, NEGATIVE_ZERO]
+    low[zeros] = high[zeros] = 0.0
+    low.flags.writeable = high.flags.writeable = False
+    return low, high
+
+
 def line_bins() -> NDArray[np.uint16]:
     """All finite bins in order of the real line.
 

@@ -137,13 +137,15 @@ class Histogram:
         low, high : ndarray of float64, shape (m,)
         counts : ndarray of int64, shape (m,)
         """
-        keep = grid.is_finite_bin(self.bins) & ~_is_zero(self.bins)
-        low, high = grid.bin_bounds(self.bins[keep])
-        counts = self.counts[keep]
-        if self.zeros:
-            low, high, counts = np.append(low, 0.0), np.append(high, 0.0), np.append(counts, self.zeros)
-        order = np.argsort(low + high, kind="stable")
-        return low[order], high[order], counts[order]
+        # bins ascend: first what is positive, then what is negative, from the zero outwards
+        ends = grid.ZERO + 1, grid.POSITIVE_INFINITY, grid.NEGATIVE_ZERO + 1, grid.NEGATIVE_INFINITY
+        first, last, below, least = np.searchsorted(self.bins, np.array(ends, dtype=np.uint16))
+        low, high = grid.all_bounds()
+        zero = [grid.ZERO] if (zeros := self.zeros) else []
+        line = np.concatenate([self.bins[below:least][::-1], np.array(zero, np.uint16), self.bins[first:last]])
+        there = np.array([zeros] if zeros else [], np.int64)
+        counts = np.concatenate([self.counts[below:least][::-1], there, self.counts[first:last]])
+        return low[line], high[line], counts
 
     def rebin(self, edges: ArrayLike) -> Floats:
         """Values in each interval of a grid of one's own, a bin's values spread evenly over the bin.
@@ -208,11 +210,7 @@ class Histogram:
         low, high, counts = self.bounds()
         if counts.size == 0:
             return np.full(probability.shape, np.nan)
-        after = np.cumsum(counts)
-        target = probability * after[-1]
-        i = np.minimum(np.searchsorted(after, target, side="left"), counts.size - 1)
-        within = (target - (after[i] - counts[i])) / counts[i]
-        return np.asarray(low[i] + np.clip(within, 0.0, 1.0) * (high[i] - low[i]))
+        return _quantile(probability, low, high, counts)
 
     def extent(self) -> tuple[float, float]:
         """Return where nearly all finite values lie: their 0.1 % and 99.9 % quantiles, without values far out.
@@ -226,7 +224,7 @@ class Histogram:
         first, last = bulk(low, high, counts)
         centre = 0.5 * (low + high)
         near = np.flatnonzero((centre >= first) & (centre <= last))
-        ends = np.clip(self.quantile(ENDS), low[near[0]], high[near[-1]])
+        ends = np.clip(_quantile(np.array(ENDS), low, high, counts), low[near[0]], high[near[-1]])
         return float(ends[0]), float(ends[1])
 
     def share(self, low: float, high: float) -> float:
@@ -376,13 +374,25 @@ def _checked(bins: Any, counts: Any) -> tuple[NDArray[np.uint16], NDArray[np.int
         raise ArgumentError(
             f"bins and counts must be two vectors of one length, got shapes {number.shape} and {count.shape}"
         )
-    wide = number.astype(np.int64)
-    if wide.size and not (wide[0] >= 0 and wide[-1] < grid.BINS and (np.diff(wide) > 0).all()):
+    # compared, not subtracted: the difference of two unsigned numbers is never below 0
+    if number.size and not (number[0] >= 0 and number[-1] < grid.BINS and (number[1:] > number[:-1]).all()):
         raise ArgumentError(f"bins must be strictly increasing numbers from 0 to {grid.BINS - 1}")
-    if (count < 0).any():
-        raise ArgumentError(f"counts must not be negative, got {count.min()}")
+    least = count.min(initial=1)
+    if least < 0:
+        raise ArgumentError(f"counts must not be negative, got {least}")
+    if least > 0:
+        return number.astype(np.uint16), count.astype(np.int64)
     keep = count > 0
     return number[keep].astype(np.uint16), count[keep].astype(np.int64)
+
+
+def _quantile(probability: Floats, low: Floats, high: Floats, counts: NDArray[np.int64]) -> Floats:
+    """Quantiles of values that are spread evenly over bins in order."""
+    after = np.cumsum(counts)
+    target = probability * after[-1]
+    i = np.minimum(np.searchsorted(after, target, side="left"), counts.size - 1)
+    within = (target - (after[i] - counts[i])) / counts[i]
+    return np.asarray(low[i] + np.clip(within, 0.0, 1.0) * (high[i] - low[i]))
 
 
 def _is_zero(bins: NDArray[np.uint16]) -> NDArray[np.bool_]:

@@ -185,6 +185,7 @@ class Densities:
         self.last_lost = np.full((sites, many), np.nan)
         self._numbers = {name: np.full((sites, many, len(self._every)), np.nan) for name in plan.through}
         self._recorded = np.zeros((many, len(self._every)), np.bool_)
+        self._lost_of = np.full((sites, many, len(self._every)), np.nan, np.float32)
         self.outside = 0.0
 
     def shown(self, label: str) -> list[int]:
@@ -204,6 +205,7 @@ class Densities:
         self.last_lost[:, number] = taken.lost[:, -1]
         at = np.searchsorted(self._every, steps)
         self._recorded[number, at] = True
+        self._lost_of[:, number, at] = taken.lost
         for name, values in taken.numbers.items():
             self._numbers[name][:, number, at] = values
 
@@ -247,6 +249,29 @@ class Densities:
             first += len(steps)
             worst = shares.max(axis=1, initial=0.0)
             found += [(name, self.sites[i], float(worst[i])) for i in np.flatnonzero(worst > 0.0)]
+        return found
+
+    def diverged(self, sites: Sequence[Site], steps: Floats) -> NDArray[np.bool_]:
+        """Say at which steps a run has values that are not finite.
+
+        Parameters
+        ----------
+        sites : sequence of (str, int)
+        steps : ndarray of float64, shape (k,)
+
+        Returns
+        -------
+        ndarray of bool, shape (sites, runs, k)
+            By the first of a run's shown histograms that is not before the step, beyond the last one by that.
+        """
+        place = {site: i for i, site in enumerate(self.sites)}
+        found = np.zeros((len(sites), self._lost_of.shape[1], steps.size), np.bool_)
+        for i, site in enumerate(sites):
+            lost = self._lost_of[place[site]] if site in place else np.empty((0, 0))
+            for run in np.flatnonzero((lost > 0.0).any(axis=1)):
+                held = np.flatnonzero(~np.isnan(lost[run]))
+                after = np.searchsorted(np.asarray(self._every)[held], steps).clip(max=held.size - 1)
+                found[i, run] = lost[run, held[after]] > 0.0
         return found
 
     @cached_property

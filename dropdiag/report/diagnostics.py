@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Final
 
@@ -144,9 +144,10 @@ def not_finite(given: Material) -> list[str]:
             (share, layer), label = max(found), words(given.described(quantity).label)
             others = len(found) - 1
             more = f" (and some of {others} more layer{'s' if others > 1 else ''})" if others else ""
+            rest = ", and there is no saturation share where any is" if quantity == "net_value" else ""
             said.append(
                 f"{condition}: up to {typeset(100.0 * share)} % of the values of {label} of {layer}{more} are NaN or "
-                "infinite; curves and numbers are of the finite ones alone."
+                f"infinite; curves and numbers are of the finite ones alone{rest}."
             )
     return said
 
@@ -188,12 +189,13 @@ def gradient_flow(section: Section, given: Material) -> Diagnostic:
 def net_values(section: Section, given: Material) -> Diagnostic:
     """Distribution of the net values with the saturation areas, and the exact saturation shares."""
     shares = _shares(given)
-    measures: dict[str, Any] = {} if shares is None else given.packed({"saturation share": shares})
     try:
         made = given.distributions.of("net_value")
     except DropdiagError as error:
+        measures: dict[str, Any] = {} if shares is None else given.packed({"saturation share": shares})
         return Diagnostic(section, {"measures": measures} if measures else {}, _share_table(given, None), str(error))
     part = given.figure(made)
+    measures = {} if shares is None else given.packed({"saturation share": _where_finite(shares, made)})
     part["measures"] = {**measures, **part["measures"]}
     return Diagnostic(section, part | {"areas": _areas(made, given.runs)}, _share_table(given, made))
 
@@ -289,6 +291,12 @@ def _shares(given: Material) -> Series | None:
         return None
     left, right = (side.series(given.keep) for side in sides)
     return None if left is None or right is None else left + right
+
+
+def _where_finite(shares: Series, made: Densities) -> Series:
+    """Leave shares out where net values are not finite, as the table does: NaN is neither in the area nor outside."""
+    absent = made.diverged(shares.sites, shares.steps) & ~np.isnan(shares.values)
+    return replace(shares, values=np.where(absent, np.nan, shares.values), dropped=shares.dropped + int(absent.sum()))
 
 
 def _share_table(given: Material, made: Densities | None) -> Table | None:

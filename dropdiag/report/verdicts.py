@@ -49,8 +49,8 @@ class Verdict:
     """One claim for one condition, and what decides it: part by part, over all layers and layer by layer.
 
     ``condition`` is empty where no condition plays the part that the claim speaks of. ``provisional`` says that so few
-    seeds leave the decision to Student's t. ``caveats`` are the end of ``reason``: what no part says. ``tested`` is False where nothing was recorded that
-    could decide. ``look`` is the page's class for it.
+    seeds leave the decision to Student's t. ``caveats`` are the end of ``reason``: what no part says. ``tested`` is
+    False where nothing was recorded that could decide. ``look`` is the page's class for it.
     """
 
     claim: str
@@ -102,9 +102,9 @@ def verdicts(claims: Claims) -> list[Verdict]:
         measured = any(part.verdict != NOT_RECORDED for part in own)
         made.append(Verdict(
             claim, str(row["statement"]), text(condition), text(row["baseline"]), verdict, MARKS.get(verdict, "?"),
-            look(verdict, bool(row["provisional"])), minus(str(row["reason"])), minus(text(row["caveats"])), whole(row["n"]),
-            minus(claims.rules[claim]), _evidence(parts[parts["effect"].notna()], layers), f"claim-{len(made) + 1}",
-            own, bool(row["provisional"]), bool(text(condition)) and measured,
+            look(verdict, bool(row["provisional"])), minus(str(row["reason"])), minus(text(row["caveats"])),
+            whole(row["n"]), minus(claims.rules[claim]), _evidence(parts[parts["effect"].notna()], layers),
+            f"claim-{len(made) + 1}", own, bool(row["provisional"]), bool(text(condition)) and measured,
         ))  # fmt: skip
     return made
 
@@ -142,7 +142,7 @@ def _evidence(parts: pd.DataFrame, layers: pd.DataFrame) -> Table:
     """Return the numbers of one verdict as a table: over all layers first; those of a log ratio as factors."""
     rows = [_row(row) for frame in (parts, layers) for row in frame.to_dict("records")]
     note = (
-        "The joint interval holds for all layers together (Bonferroni). p is adjusted over layers (Holm), and that of a "
+        "The joint interval holds for all layers together (Bonferroni). p is adjusted over layers (Holm), that of a "
         "part over all parts of all claims that were asked at once."
     )
     return Table("Over all layers, and layer by layer", HEADS, rows, note if len(layers) else "")

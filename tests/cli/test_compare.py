@@ -26,7 +26,20 @@ EFFECTS = pd.DataFrame([
            "high": np.nan, "p_holm": np.nan, "n_baseline": 4},
 ])  # fmt: skip
 CLAIMS = pd.DataFrame([{"claim": "c", "statement": "gradient flow is larger", "condition": "Dropout",
-                        "baseline": "No dropout", "verdict": "supported", "provisional": False, "reason": "factor 3.4", "caveats": "", "n": 5}])  # fmt: skip
+                        "baseline": "No dropout", "verdict": "supported", "provisional": False, "reason": "factor 3.4", "caveats": "5 pairs of seeds.", "n": 5}])  # fmt: skip
+
+
+PARTS = pd.DataFrame([
+    {"claim": "c", "condition": "Dropout", "part": "more gradient", "counts": True, "provisional": True, "p_family": 0.0123,
+     "reason": "It is 3.44 times.", "note": "", "scale": "log ratio", "effect": 1.2345, "low": 1.0, "high": 1.4,
+     "verdict": "supported"},
+    {"claim": "c", "condition": "Dropout", "part": "read otherwise", "counts": False, "provisional": False, "p_family": 1.0,
+     "reason": "It is 0.5.", "note": "one layer is left out", "scale": "difference", "effect": 0.5, "low": np.nan,
+     "high": np.nan, "verdict": "undecided"},
+    {"claim": "c", "condition": "Dropout", "part": "never seen", "counts": False, "provisional": False, "p_family": np.nan,
+     "reason": "it was not recorded", "note": "it was not recorded", "scale": np.nan, "effect": np.nan, "low": np.nan,
+     "high": np.nan, "verdict": "not recorded"},
+])  # fmt: skip
 
 
 class StandIns:
@@ -43,7 +56,7 @@ class StandIns:
         if options["baseline"] == "wrong":
             raise ArgumentError("no condition 'wrong'; there are 'No dropout', 'Dropout'")
         claims = SimpleNamespace(
-            table=CLAIMS, layers=CLAIMS, parts=CLAIMS, rules={"c": "the rule"}, alpha=0.05,
+            table=CLAIMS, layers=CLAIMS, parts=PARTS, rules={"c": "the rule"}, alpha=0.05,
             headline="'Dropout' compared with 'No dropout'",
         )  # fmt: skip
         return SimpleNamespace(
@@ -89,8 +102,18 @@ def test_verdicts_and_effects(stand_ins):
          {"baseline": None, "on_unreadable": "ignore"}),
         ("claims", {}),
     ]  # fmt: skip
-    assert "c  supported  gradient flow is larger\n   Dropout / No dropout: factor 3.4\n" in out
     lines = [" ".join(line.split()) for line in out.splitlines()]
+    at = lines.index("(c) gradient flow is larger")
+    assert lines[at + 1 : at + 6] == [
+        "Dropout, beside No dropout: supported",
+        "effect 95 % interval p, family",
+        "more gradient ×3.44 2.72 to 4.06 0.012 supported*",
+        "read otherwise 0.5 1 (undecided)",
+        "read otherwise: one layer is left out",
+    ], "exp of 1.2345, 1.0 and 1.4; what is provisional or not counted is marked"
+    assert lines[at + 6] == "never seen: it was not recorded"
+    assert "* provisional: decided by Student's t; more seeds may turn it" in lines
+    assert "(c): 5 pairs of seeds." in lines
     at = lines.index("gradient_flow (factor)")
     assert lines[at + 1] == "layer1.activation ×3.44 2.72 to 4.06 0.125 0.0625 5", "exp of 1.2345, 1.0 and 1.4"
     assert lines[at + 2] == "final:loss 1.23 0.0625 5 and 4", "no interval, no p, no layer: nothing is invented"
@@ -98,17 +121,43 @@ def test_verdicts_and_effects(stand_ins):
 
 
 def test_a_claim_of_no_condition_has_an_empty_cell(stand_ins, monkeypatch):
-    none = {"claim": "e", "condition": np.nan, "verdict": "undecided", "reason": "there is no third condition"}
+    none = {"claim": "e", "condition": np.nan, "verdict": "undecided", "reason": "there is no third condition",
+            "caveats": ""}  # fmt: skip
     monkeypatch.setitem(globals(), "CLAIMS", pd.concat([CLAIMS, pd.DataFrame([CLAIMS.iloc[0].to_dict() | none])]))
     code, out, _ = call("compare", "A=a", "B=b", columns=120)
     assert code == 0
-    assert "e  undecided  gradient flow is larger\n   there is no third condition\n" in out
+    assert "(e) gradient flow is larger\n  undecided\n    there is no third condition\n" in out
     assert "nan" not in out
 
 
 def test_it_fits_80_columns(stand_ins):
     out = call("compare", "A=a", "B=b")[1]
     assert max(map(len, out.splitlines())) <= 80
+
+
+def test_a_long_name_of_a_part_goes_on_in_the_next_line(stand_ins, monkeypatch):
+    name = "better validation_accuracy of a condition with a name of some length"
+    monkeypatch.setitem(globals(), "PARTS", PARTS.assign(part=[name, "b", "c"]))
+    out = call("compare", "A=a", "B=b")[1]
+    assert max(map(len, out.splitlines())) <= 80
+    at = out.index("better")
+    first = out[at : out.index("\n", at)]
+    assert first.endswith("2.72 to 4.06      0.012  supported*"), "the numbers stand in the first line"
+    assert "of some length" in " ".join(out[at:].split())
+
+
+def test_caveats_that_several_claims_share_are_said_once(stand_ins, monkeypatch):
+    head = CLAIMS.iloc[0].to_dict()
+    rows = [
+        head,
+        head | {"condition": "GAAF"},
+        head | {"claim": "d"},
+        head | {"claim": "d", "condition": "GAAF", "caveats": "Other."},
+    ]
+    monkeypatch.setitem(globals(), "CLAIMS", pd.DataFrame(rows))
+    lines = call("compare", "A=a", "B=b", columns=120)[1].splitlines()
+    assert "(c), (d) Dropout: 5 pairs of seeds." in lines
+    assert "(d) GAAF: Other." in lines
 
 
 def test_layers_and_measures_are_chosen(stand_ins):

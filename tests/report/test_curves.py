@@ -110,7 +110,7 @@ def test_the_share_of_values_that_are_not_finite_is_told(tmp_path):
     made = gather(runs)
     said = [line for line in made.problems if line.startswith("Dropout: up to 75 % of the values of net value")]
     assert len(said) == 1
-    assert "of layer1.activation are NaN or infinite; curves and numbers are of the finite ones alone." in said[0]
+    assert "of layer1.activation are NaN or infinite; curves and numbers are of the finite ones alone" in said[0]
     table = tables(made)["net_values"]
     assert numbers(table, "Not finite") == [0.0, 0.0, 0.75, 0.0]
     assert "Not finite" not in tables(made)["weights"].heads
@@ -118,6 +118,29 @@ def test_the_share_of_values_that_are_not_finite_is_told(tmp_path):
     assert read(text, density["lost"]).reshape(2, 2).tolist() == [[0.0, 0.75], [0.0, 0.0]]
     assert read(text, density["last_lost"]).reshape(2, 4).tolist() == [[0.0, 0.0, 0.5, 1.0], [0.0] * 4]
     assert "lost" not in made.figures["sections"]["weights"]["density"], "a page without any is not larger"
+
+
+def test_where_net_values_are_not_finite_the_share_is_absent_from_chart_and_table(tmp_path):
+    """By hand: of three evaluations the second run's net values are NaN at the last two, though shares are recorded."""
+    paths = []
+    for seed, lost in enumerate(([], [20, 30])):
+        site = {"layer": "phi", "call": 0, "kind": "activation", "type": "Tanh", "activation": "Tanh", "shape": []}
+        meta = {"config": {"condition": "A", "seed": seed}, "versions": {}, "layers": [site], "activations": {}}
+        writer = RunWriter(tmp_path / f"s{seed}", meta)
+        for step in (10, 20, 30):
+            values = Histogram.from_values([0.0, np.nan if step in lost else 1.0])
+            writer.add_histograms([HistogramRow(step, "eval", "phi", 0, "net_value", values.bins, values.counts)])
+            writer.add_scalars([ScalarRow(step, "eval", "phi", 0, f"saturation_share_{side}", 0.01 * step)
+                                for side in ("left", "right")])  # fmt: skip
+        writer.close("completed")
+        paths.append(tmp_path / f"s{seed}")
+    made = gather(load(paths))
+    series = made.figures["sections"]["net_values"]["measures"]["saturation share"]
+    shown = read(made.blob.text(), series["values"]).reshape(2, 3)
+    np.testing.assert_allclose(shown, [[0.2, 0.4, 0.6], [0.2, np.nan, np.nan]], rtol=1e-6)
+    assert series["dropped"] == 2
+    assert numbers(tables(made)["net_values"], "Share") == [0.6]
+    assert any("there is no saturation share where any is" in line for line in made.problems)
 
 
 def test_times_are_told_with_their_zone(tmp_path):

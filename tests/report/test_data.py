@@ -240,8 +240,8 @@ def test_options_of_claims_are_passed_on_and_unknown_ones_refused(runs):
 
 
 def test_a_claim_that_no_condition_plays_has_no_condition():
-    rows = [("c", "More.", "Dropout", "Base", "supported", True, "It is -0.5.", 3), ("e", "Alike.", "", np.nan, "undecided", False, "None.", 0)]  # fmt: skip
-    part = {"claim": "c", "condition": "Dropout", "baseline": "Base", "measure": "gradient_flow", "scale": "log ratio", "verdict": "supported",
+    rows = [("c", "More.", "Dropout", "Base", "supported", True, "It is -0.5.", "", 3), ("e", "Alike.", "", np.nan, "undecided", False, "None.", "", 0)]  # fmt: skip
+    part = {"claim": "c", "condition": "Dropout", "baseline": "Base", "part": "more", "measure": "gradient_flow", "scale": "log ratio", "verdict": "supported",
             "effect": np.log(2.0), "low": 0.0, "high": np.log(4.0), "p_attainable": 0.25, "threshold": 0.0, "provisional": True, "counts": True,
             "test": "sign flip", "n": 3, "n_baseline": 3}  # fmt: skip
     layer = {**part, "layer": "fc1", "call": 0, "p_holm": 0.75, "joint_low": np.log(0.5), "joint_high": np.log(8.0)}
@@ -252,7 +252,7 @@ def test_a_claim_that_no_condition_plays_has_no_condition():
     assert (first.reason, first.provisional, first.tested) == ("It is −0.5.", True, True)
     assert (second.provisional, second.tested) == (False, False)
     shown = [[cell.shown for cell in row] for row in first.layers.rows]
-    assert [row[0] for row in shown] == ["mean over layers", "fc1"]
+    assert [row[0] for row in shown] == ["more, mean over layers", "fc1"]
     assert [row[2] for row in shown] == ["×2 [1, 4]"] * 2
     assert [row[3] for row in shown] == ["–", "[0.5, 8]"]
     assert shown[1][6] == "0.75"

@@ -24,13 +24,23 @@ from dropdiag.store.rows import ScalarRow
 from dropdiag.store.writer import RunWriter
 from tests.report.stand_in import Comparison, comparison
 
-TABLE = ["claim", "statement", "condition", "baseline", "verdict", "provisional", "reason", "n"]
+TABLE = ["claim", "statement", "condition", "baseline", "verdict", "provisional", "reason", "caveats", "n"]
 ROWS = [
-    ("a", "Weights change.", "Dropout", "No dropout", "in part", False, "One part is, one is not.", 5),
-    ("b", "Correlation is higher.", "Dropout", "No dropout", "supported", True, "It is.", 3),
-    ("c", "More flows.", "Dropout", "No dropout", "supported", False, "It does.", 5),
-    ("d", "Saturation.", "Dropout", "No dropout", "undecided", False, "No share was recorded.", 0),
-    ("e", "GAAF resembles it.", "", "", "undecided", False, "No condition plays gaaf by its name.", 0),
+    (
+        "a",
+        "Weights change.",
+        "Dropout",
+        "No dropout",
+        "in part",
+        False,
+        "One part is, one is not; 5 and 6 seeds.",
+        "5 and 6 seeds.",
+        5,
+    ),
+    ("b", "Correlation is higher.", "Dropout", "No dropout", "supported", True, "It is.", "", 3),
+    ("c", "More flows.", "Dropout", "No dropout", "supported", False, "It does.", "", 5),
+    ("d", "Saturation.", "Dropout", "No dropout", "undecided", False, "No share was recorded.", "", 0),
+    ("e", "GAAF resembles it.", "", "", "undecided", False, "No condition plays gaaf by its name.", "", 0),
 ]
 PARTS = [
     {"claim": "a", "condition": "Dropout", "part": "more Gaussian", "verdict": "supported", "provisional": False, "counts": True,
@@ -76,23 +86,43 @@ def made(runs, claimed):
 
 def test_each_part_has_its_verdict_effect_and_p(made):
     first, second = made.verdicts[0].parts
-    assert (first.verdict, first.mark, first.counts) == ("supported", "✔", True)
-    assert first.numbers == (
-        "weight ks normal −0.03 [−0.04, −0.02], p over the family = 0.04, p = 0.01, attainable p = 0.008, permutation, "
-        "n = 5 and 6"
-    )
-    assert first.reason == "It is −0.03."
-    assert (second.look, second.counts) == ("contradicted provisional", False)
-    assert second.numbers == "gradient flow ×2 [1.5, 3], n = 5 and 5", "of nothing that is missing a word is said"
+    assert (first.verdict, first.mark, first.beside) == ("supported", "✔", False)
+    assert (first.reason, first.p) == ("It is −0.03.", "p = 0.04 over the family")
+    assert (second.look, second.beside) == ("contradicted provisional", True)
+    assert second.p == "", "of nothing that is missing a word is said"
+    assert [(part.verdict, part.beside) for part in made.verdicts[3].parts] == [("not recorded", False)]
+
+
+def test_a_number_is_said_once(made):
+    page = render(made)
+    claims = page[page.index('id="claims"') : page.index('<section id="effects"')]
+    assert claims.count("It is −0.03.") == 1
+    assert "One part is, one is not" not in claims, "the parts say it"
+    assert claims.count("5 and 6 seeds.") == 1
+    table = made.verdicts[0].layers
+    rows = [[cell.shown for cell in row] for row in table.rows]
+    assert rows[0] == [
+        "more Gaussian, mean over layers",
+        "weight ks normal",
+        "−0.03 [−0.04, −0.02]",
+        "–",
+        "0",
+        "0.01",
+        "0.04",
+        "0.008",
+        "supported",
+    ]
+    assert rows[1][0] == "more alike, mean over layers"
+    assert rows[1][-1] == "contradicted, provisional"
 
 
 def test_a_provisional_verdict_never_looks_like_a_firm_one(made):
     looks = {one.claim: one.look for one in made.verdicts}
     assert looks == {"a": "in-part", "b": "supported provisional", "c": "supported", "d": "undecided", "e": "undecided"}
     page = render(made)
-    assert '<span class="badge supported"><span aria-hidden="true">✔</span> supported</span>' in page
+    assert '<span class="badge supported"><span aria-hidden="true">✔</span>&nbsp;supported</span>' in page
     assert (
-        '<span class="badge supported provisional"><span aria-hidden="true">✔</span> supported, provisional</span>'
+        '<span class="badge supported provisional"><span aria-hidden="true">✔</span>&nbsp;supported, provisional</span>'
         in page
     )
     css = page[page.index("<style>") : page.index("</style>")]

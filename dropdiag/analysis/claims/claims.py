@@ -52,17 +52,16 @@ class Claims:
         One row a claim and condition: claim ("a" to "f"), statement, condition, baseline, verdict ("supported",
         "contradicted", "in part", "undecided"), provisional (whether so few seeds leave it to Student's t), reason
         (all that led to it, with numbers), caveats (the end of it: how many seeds, and what limits all parts), n (runs
-        of the condition). Where no condition plays dropout or GAAF, (e) has a row with an empty
-        condition or baseline.
+        of the condition). Where no condition plays dropout or GAAF, (e) has a row with an empty condition or baseline.
     parts : DataFrame
         One row a claim, condition and part: part (its name), counts (whether it enters the claim's verdict),
         provisional, p_family (p, adjusted over the family), reason (its number in a sentence), note (the end of it:
-        what keeps it from being decided, what is left out, or why there is no number), measure, scale ("log ratio": exp of effect,
-        interval and threshold are factors; "difference"), effect, low, high, interval, threshold, p, p_attainable,
-        test, n, n_baseline, paired, verdict ("not recorded" where there is no number).
+        what keeps it from being decided, what is left out, or why there is no number), measure, scale ("log ratio": exp
+        of effect, interval and threshold are factors; "difference"), effect, low, high, interval, threshold, p,
+        p_attainable, test, n, n_baseline, paired, verdict ("not recorded" where there is no number).
     layers : DataFrame
-        The same for each layer (p is what its verdict rests on, as in parts), with layer, call; joint_low, joint_high (the interval for all layers together) and
-        p_holm (over layers).
+        The same for each layer, with layer, call; p of what its verdict rests on, p_holm (adjusted over layers);
+        joint_low, joint_high (the interval for all layers together).
     rules : dict of str to str
         The rule of each claim, in words.
     roles : Roles
