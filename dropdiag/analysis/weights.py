@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pandas as pd
 
 from dropdiag.analysis import kde
-from dropdiag.analysis.kde import Limits, Wanted
+from dropdiag.analysis.bandwidth import of_panel
+from dropdiag.analysis.kde import OPEN, Limits, Wanted
 from dropdiag.analysis.seeds import over_seeds
-from dropdiag.analysis.select import GROUP, histograms
+from dropdiag.analysis.select import GROUP, SITE, histograms
 from dropdiag.histograms.histogram import Histogram
 from dropdiag.store.reader import Run, Runs
 
@@ -32,7 +35,7 @@ def table(
     step : int, optional
         None is the last recorded step; 0 is before training.
     bandwidth : {"isj", "silverman", "scott"} or float
-        For the peak of the density.
+        For the peak of the density: a rule gives all runs of a layer one, as it does all conditions in `curves`.
 
     Returns
     -------
@@ -47,8 +50,10 @@ def table(
         As in `dropdiag.analysis.select.histograms`.
     """
     frame = histograms(runs, "weight", layers=layers, conditions=conditions, step=step)
-    measured = [_measured(histogram, bandwidth) for histogram in frame["histogram"]]
-    frame = pd.concat([frame[GROUP], pd.DataFrame(measured)], axis=1)
+    measured = frame[GROUP].assign(**pd.DataFrame([_measured(histogram) for histogram in frame["histogram"]]))
+    for _, site in frame.groupby(SITE, sort=False):
+        measured.loc[site.index, "peak_density"] = peaks(list(site["histogram"]), bandwidth)
+    frame = measured
     summary = over_seeds(frame, GROUP, VALUES)
     return summary.merge(frame.groupby(GROUP, sort=False)["weights"].first().reset_index(), on=GROUP)
 
@@ -67,11 +72,30 @@ def curves(
                       limits=limits)  # fmt: skip
 
 
-def _measured(histogram: Histogram, bandwidth: str | float) -> dict[str, float]:
+def peaks(histograms: Sequence[Histogram], bandwidth: str | float = "isj") -> list[float]:
+    """Greatest densities of one layer's weights in several runs, all with one bandwidth.
+
+    Parameters
+    ----------
+    histograms : sequence of Histogram
+    bandwidth : {"isj", "silverman", "scott"} or float
+        A rule is asked of all of them together: smoothed differently, peaks differ where the weights do not.
+
+    Returns
+    -------
+    list of float
+        NaN where a histogram holds no two different values.
+    """
+    # equal weights have no peak, and a spike of them would make that of the others narrow
+    spread = [histogram for histogram in histograms if histogram.std() > 0.0]
+    width = of_panel(pd.DataFrame({"histogram": spread}), bandwidth, OPEN).width
+    return [histogram.peak_density(width) for histogram in histograms]
+
+
+def _measured(histogram: Histogram) -> dict[str, float]:
     return {
         "mean": histogram.mean(),
         "sd": histogram.std(),
         "excess_kurtosis": histogram.excess_kurtosis(),
-        "peak_density": histogram.peak_density(bandwidth),
         "weights": histogram.n,
     }

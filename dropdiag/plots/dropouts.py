@@ -25,6 +25,8 @@ from dropdiag.store.schema import TRAIN
 
 COLUMNS: Final = {RATE: "rate_last", SHARE: "dropped_share", NOISE: "noise_to_signal"}
 ADVICE: Final = "draw one with by_dropout() of dropdiag.plots.dropouts"
+ROWS: Final = 40
+"""With more rows than this they are closer."""
 LABELS: Final = {RATE: "dropout rate", SHARE: "dropped share", NOISE: "noise-to-signal ratio"}
 
 
@@ -77,7 +79,7 @@ def dropouts(
         if found["scheduled"].any() and not many:
             return _over_training(runs, found, styles, titles, ax)
         rows = found.groupby(SITE, sort=False).size().sum() + len(sites(found))
-        tall = height(len(sites(found))) if many else 0.9 + 0.16 * rows
+        tall = height(len(sites(found))) if many else 0.9 + (0.16 if rows <= ROWS else 0.095) * rows
         figure, axes = panels(3, width=3.0, height=tall, ax=ax, advice=ADVICE)
         for (quantity, column), one in zip(COLUMNS.items(), axes, strict=True):
             by_dropout(found, column, ax=one, styles=styles, titles=titles)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -74,3 +75,10 @@ def gradient_by_distance(
     ax.set(xlim=window, ylim=(0.0, 1.06 * top if top else 1.0))
     ax.locator_params(axis="x", nbins=6)
     return ax
+
+
+def share_probabilities(axes: Sequence[Axes]) -> None:
+    """Give panels of several layers one scale of probabilities, by which they are compared."""
+    top = max((ax.get_ylim()[1] for ax in axes), default=1.0)
+    for ax in axes:
+        ax.set_ylim(0.0, top)

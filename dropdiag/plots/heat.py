@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from dropdiag.analysis.select import SITE
+from dropdiag.plots.density import ZEROS
 from dropdiag.plots.layout import note, panels
 from dropdiag.plots.style import SHADE, Look, Panels
 from dropdiag.plots.words import Titles, names_cut, percent, plain, site_titles, wrapped
@@ -23,6 +24,8 @@ from dropdiag.store.order import Site
 ADVICE: Final = "choose one condition with conditions=[...], or at most 32 layers with layers=[...]"
 MAP: Final = "viridis"
 """Seen alike with any colour vision, and in grey."""
+NARROW: Final = 0.02
+"""Part of the x axis below which the shape of a layer's distribution is not seen."""
 CROWD: Final = 12
 """With more maps than this they are smaller."""
 PAGES: Final = 20.0
@@ -66,6 +69,7 @@ def density_maps(
     ends = curves.groupby(SITE, sort=False)["x"].agg(["min", "max"])
     low, high = Counter(ends.itertuples(index=False, name=None)).most_common(1)[0][0]
     wider = int(((ends["min"] < low) | (ends["max"] > high)).sum())
+    narrow = int((ends["max"] - ends["min"] < NARROW * (high - low)).sum())
 
     def matrix(name: str) -> tuple[NDArray[Any], NDArray[Any]]:
         part = curves[curves["condition"] == name]
@@ -75,8 +79,13 @@ def density_maps(
         key: Any
         for key, line in part.groupby(SITE, sort=False):
             middle = 0.5 * (edges[1:] + edges[:-1])
-            values = np.interp(middle, line["x"], line["density"], left=0.0, right=0.0)
-            top = float(line["density"].max())
+            x, density = line["x"].to_numpy(np.float64), line["density"].to_numpy(np.float64)
+            values = np.interp(middle, x, density, left=0.0, right=0.0)
+            # the most in each column: a layer that is narrower than one would leave its row as empty as no layer
+            inside = (x >= low) & (x <= high)
+            column = np.clip(np.searchsorted(edges, x[inside], side="right") - 1, 0, middle.size - 1)
+            np.maximum.at(values, column, density[inside])
+            top = float(density.max())
             made[place[str(key[0]), int(key[1])]] = values / top if top > 0.0 else np.nan
         return edges, made
 
@@ -85,19 +94,23 @@ def density_maps(
     for name, one in zip(styles, axes, strict=False):
         _tell(one, curves[curves["condition"] == name].groupby(SITE, sort=False).first())
         if wider:
-            note(one, f"{wider} layers reach beyond the x axis")
+            note(one, f"reaching beyond the x axis: {wider} of {len(rows)} layers")
+        if narrow:
+            note(one, f"less wide than {100 * NARROW:.0f} % of it: {narrow} of {len(rows)} layers")
     return figure, axes
 
 
 def _tell(ax: Axes, firsts: pd.DataFrame) -> None:
-    """Say how many layers have exact zeros or values that are not finite: a map shows neither."""
+    """Say how many layers have more than a few exact zeros, or values that are not finite: a map shows neither."""
     for what, shares in (
-        ("exact zeros", firsts["point_mass"]),
+        ("exact zeros", firsts["point_mass"].where(firsts["point_mass"] > ZEROS, 0.0)),
         ("not finite", firsts["dropped"] / (firsts["dropped"] + firsts["n"])),
     ):
         some = shares[shares > 0.0]
         if len(some):
-            note(ax, f"{what}: up to {percent(float(some.max()))} of the values, in {len(some)} layers")
+            note(
+                ax, f"{what}: up to {percent(float(some.max()))} of the values, in {len(some)} of {len(shares)} layers"
+            )
 
 
 def maps(
@@ -152,13 +165,13 @@ def maps(
         one.set(title="\n".join(wrapped(told[name], wide, 10.5)), xlabel=label)
         one.locator_params(axis="x", nbins=5)
         if np.isnan(values).all(axis=1).any():
-            note(
-                one, f"grey: {int(np.isnan(values).all(axis=1).sum())} layers that it does not have, or without values"
-            )
+            empty = int(np.isnan(values).all(axis=1).sum())
+            note(one, f"grey: {empty} of {len(rows)} layers, which it does not have, or without values")
     for one in axes:
         name_rows(one, rows, titles, tall)
     if isinstance(figure, Panels):
-        shown = figure.colorbar(ScalarMappable(norm, colours), ax=axes, location="right", fraction=0.03, pad=0.01)
+        shown = figure.colorbar(ScalarMappable(norm, colours), ax=axes, location="right", fraction=0.03, pad=0.01,
+                                 aspect=40)  # fmt: skip
         shown.set_label(scale)
     return figure, axes
 
@@ -242,13 +255,14 @@ def step_maps(
 
     figure, axes = maps(matrix, rows, styles, titles, label="training step", norm=norm, scale=scale, ax=ax, more=more)
     for name, one in zip(styles, axes, strict=False):
-        _tell_steps(one, lines[lines["condition"] == name])
+        _tell_steps(one, lines[lines["condition"] == name], log=log)
     return figure, axes
 
 
-def _tell_steps(ax: Axes, lines: pd.DataFrame) -> None:
+def _tell_steps(ax: Axes, lines: pd.DataFrame, *, log: bool) -> None:
     if "recorded" in lines and lines["dropped"].sum():
-        note(ax, f"left out, not finite: {percent(float(lines['dropped'].sum() / lines['recorded'].sum()))}")
+        lost = percent(float(lines["dropped"].sum() / lines["recorded"].sum()))
+        note(ax, f"not finite{' or not positive' if log else ''}: {lost}")
     valued = lines[lines["value"].notna()]
     fewer = valued[valued["seeds"] < valued["runs"]]
     if len(fewer):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 import pandas as pd
@@ -11,7 +11,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine, LayoutEngine
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogFormatterSciNotation, LogLocator, MaxNLocator, NullFormatter, NullLocator
+from matplotlib.ticker import (
+    LogFormatterSciNotation,
+    LogLocator,
+    MaxNLocator,
+    NullFormatter,
+    NullLocator,
+    StrMethodFormatter,
+)
 
 from dropdiag.errors import ArgumentError
 from dropdiag.plots.style import DPI, INK, RC, Look, Panels, Styles, looks
@@ -207,6 +214,9 @@ def legend(
 ) -> None:
     """Legend of the conditions, and what else is to be in it, above all panels; the figure grows by its rows.
 
+    In a narrow figure one long entry would leave room for a single column: where that makes fewer rows, what else is in
+    it stands at the foot.
+
     Parameters
     ----------
     figure : Figure
@@ -217,15 +227,26 @@ def legend(
     lines, marks : bool
         As in `finish`.
     """
-    handles = [*_handles(wanted, lines=lines, marks=marks), *extra]
-    if not handles:
-        return
+    names, room = _handles(wanted, lines=lines, marks=marks), figure.get_figwidth() - 0.2
+    parts = {"upper": [*names, *extra]}
+    if names and _rows(names, room) + _rows(extra, room) < _rows(parts["upper"], room):
+        parts = {"upper": names, "lower": [*extra]}
+    places: dict[str, Literal["outside upper center", "outside lower center"]] = {
+        "upper": "outside upper center", "lower": "outside lower center",
+    }  # fmt: skip
+    for place, handles in parts.items():
+        rows = _rows(handles, room)
+        if rows:
+            # one line at the top is in every figure's height
+            figure.set_figheight(figure.get_figheight() + LEGEND_LINE * (rows - (place == "upper")))
+            figure.legend(handles=handles, loc=places[place], ncols=-(-len(handles) // rows))
+
+
+def _rows(handles: Sequence[Any], room: float) -> int:
+    """Rows of a legend that is so many inches wide, at least one for each entry that is wider."""
     widths = [width(str(handle.get_label()), 9.0) + 0.66 for handle in handles]
-    room = figure.get_figwidth() - 0.2
-    rows = next(rows for rows in range(1, len(handles) + 1)
-                if rows == len(handles) or _legend_width(widths, rows) <= room)  # fmt: skip
-    figure.set_figheight(figure.get_figheight() + LEGEND_LINE * (rows - 1))
-    figure.legend(handles=handles, loc="outside upper center", ncols=-(-len(handles) // rows))
+    fitting = (rows for rows in range(1, len(widths)) if _legend_width(widths, rows) <= room)
+    return next(fitting, len(widths))
 
 
 def _legend_width(widths: Sequence[float], rows: int) -> float:
@@ -234,11 +255,17 @@ def _legend_width(widths: Sequence[float], rows: int) -> float:
 
 
 def log_axis(ax: Axes, which: str) -> None:
-    """Log scale with labels at 1, 2 and 5 where there are less than two decades, else at the decades."""
+    """Log scale with labels at 1, 2 and 5 where there are less than two decades, else at the decades.
+
+    Numbers from 0.01 to below 10,000 are written in full, as on linear axes.
+    """
     axis, (low, high) = (ax.xaxis, ax.get_xlim()) if which == "x" else (ax.yaxis, ax.get_ylim())
     decades = np.log10(high / low) if low > 0.0 else 0.0
     axis.set_major_locator(LogLocator(subs=(1.0,) if decades > 2.2 else (1.0, 2.0, 5.0), numticks=12))
-    axis.set_major_formatter(LogFormatterSciNotation(labelOnlyBase=False, minor_thresholds=(np.inf, np.inf)))
+    if low >= 0.009 and high <= 10_000.0:
+        axis.set_major_formatter(StrMethodFormatter("{x:,.5g}"))
+    else:
+        axis.set_major_formatter(LogFormatterSciNotation(labelOnlyBase=False, minor_thresholds=(np.inf, np.inf)))
     axis.set_minor_formatter(NullFormatter())
 
 

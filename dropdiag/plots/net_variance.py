@@ -18,10 +18,11 @@ from dropdiag.analysis.kde import Limits
 from dropdiag.analysis.select import GROUP
 from dropdiag.errors import NotRecordedError
 from dropdiag.plots.gradient_distance import gradient_by_distance as draw_distances
+from dropdiag.plots.gradient_distance import share_probabilities
 from dropdiag.plots.heat import height, name_rows, profile
 from dropdiag.plots.layered import by_panel, by_site, one_look, sites
-from dropdiag.plots.layout import COLUMNS, MANY, begin, finish, panels
-from dropdiag.plots.saturation import shade
+from dropdiag.plots.layout import COLUMNS, MANY, begin, finish, log_axis, panels
+from dropdiag.plots.saturation import LINE, shade, size
 from dropdiag.plots.style import GREY, SHADE, Look, Styles, context, looks, styled
 from dropdiag.plots.words import Conditions, Layers, Titles, layer_names, site_titles
 from dropdiag.store.net_variance import NetVariance
@@ -29,6 +30,10 @@ from dropdiag.store.reader import Run, Runs
 
 ADVICE: Final = "draw one with variance() or masked_densities() of dropdiag.plots.net_variance"
 SLOPE: Final = "#000000"
+DECADES: Final = 100.0
+"""Greatest over least mean, above which the axis of many layers is logarithmic."""
+ROW: Final = 0.07
+"""Height in inches of a mark."""
 DOTTED: Final = (0, (1.2, 1.2))
 
 
@@ -72,7 +77,8 @@ def net_variance(
     Returns
     -------
     Figure
-        With more than 32 layers the first panel alone, as lines over the layers.
+        With more than 32 layers the first panel alone, as lines over the layers; so it is, beside the others, where the
+        marks of layers and conditions would overlap.
 
     Raises
     ------
@@ -86,6 +92,8 @@ def net_variance(
         styles = looks([measured.ONE_MODEL]) if isinstance(source, NetVariance) else one_look(source, conditions)
         found = _read(source, names, list(styles), phase)
         numbers, masked = measured.table(found), measured.masked_net_values(found, limits=limits)
+        held = set(numbers["condition"])  # one without dropout has no net variance
+        styles = {name: look for name, look in styles.items() if name in held}
         slopes = measured.slopes(found, (float(masked["left"].min()), float(masked["right"].max())))
         if isinstance(source, (Run, Runs)):
             numbers, slopes = (by_panel(source, frame, names) for frame in (numbers, slopes))
@@ -107,6 +115,7 @@ def net_variance(
                 below = axes[len(known) + place]
                 draw_distances(distances[site], parts[2][site], parts[3][site], ax=below, styles=styles)
                 below.set_title(f"{title}, by distance")
+        share_probabilities([one for one in axes[1 + len(known) :] if one.lines])
         if isinstance(source, NetVariance):  # one model has no condition to name in the legend
             nodes = Line2D([], [], color=styles[measured.ONE_MODEL].colour, label="the same nodes, mask by mask")
             return finish(figure, figure.axes, {}, extra=[*_explained(), nodes])
@@ -174,14 +183,20 @@ def variance(
     Returns
     -------
     Axes
+        Of more than 32 layers, or where their rows would overlap, a line a condition over the layers: the mean alone.
     """
     ax, styles = begin(ax, styles, numbers)
-    found = sites(numbers)
-    if len(found) > MANY:
-        name_rows(ax, found, titles)
+    found, tall = sites(numbers), size(ax)[1]
+    if len(found) > MANY or len(numbers) > tall / ROW:
+        name_rows(ax, found, titles, tall + 0.7)
         profile(ax, found, numbers, "net_variance_mean", styles)
-        ax.set_xlim(left=0.0)
         ax.set(xlabel="mean net variance", title="Net variance")
+        known = numbers["net_variance_mean"][numbers["net_variance_mean"] > 0.0]
+        if len(known) and known.max() > DECADES * known.min():  # one layer would leave the others at the border
+            ax.set_xscale("log")
+            log_axis(ax, "x")
+        else:
+            ax.set_xlim(left=0.0)
         return ax
     shift = dict(zip(styles, np.linspace(-0.5, 0.5, len(styles) + 2)[1:-1], strict=True))
     for name, part in spread.merge(numbers, on=GROUP).groupby("condition", sort=False):
@@ -191,6 +206,7 @@ def variance(
         ax.hlines(y, part["low"], part["high"], color=look.colour, lw=5.0, alpha=0.45)
         ax.plot(part["net_variance_mean"], y, look.marker, color=look.colour, ms=4.5, zorder=4)
         ax.plot(part["net_variance_closed_form_mean"], y, "x", color=SLOPE, ms=6.0, mew=1.2, zorder=5)
+    ax.hlines(np.arange(1, len(found)) - 0.5, 0.0, 1.0, transform=ax.get_yaxis_transform(), color="#DDDDDD", lw=0.7)
     ax.set_ylim(len(found) - 0.4, -0.6)
     ax.set_yticks(range(len(found)), list(site_titles(found, titles, width=18).values()))
     ax.set_xlim(left=0.0)
@@ -231,8 +247,8 @@ def masked_densities(
     # conditions are taken to share the first one's activation: a curve each would hide the densities
     one = slopes[slopes["condition"] == slopes["condition"].iloc[0]]
     ax.plot(one["z"], one["slope"], color=SLOPE, linestyle=DOTTED, lw=1.3, zorder=3)
-    line = min(0.13, 0.6 / len(numbers))  # height of one of the lines of text, in panels
-    ax.set_ylim(0.0, top * 1.05 / (1.0 - line * len(numbers)))
+    line = min(LINE / size(ax)[1], 0.6 / len(numbers))  # height of one of the lines of text, in panels
+    ax.set_ylim(0.0, top * 1.1 / (1.0 - line * len(numbers)))
     for place, row in enumerate(numbers.to_dict("records")):
         ax.text(0.5, 0.965 - line * place, _words(row), transform=ax.transAxes, ha="center", va="top", fontsize=8.0,
                 color=styles[str(row["condition"])].colour)  # fmt: skip
@@ -259,4 +275,4 @@ def _words(row: Mapping[Any, Any]) -> str:
     if not np.isfinite(row["gradient_probability"]):
         return "no mean in the saturation area"
     leave, at_mean, over = (row[name] for name in ("gradient_probability", "slope_at_mean", "slope_over_masks"))
-    return f"{100 * leave:.0f} % leave it, |φ′| {at_mean:.2g} → {over:.2g}"
+    return f"{100 * leave:.0f} % leave it, |φ′| {at_mean:#.2g} → {over:#.2g}"

@@ -209,7 +209,7 @@ def written_shares(shares: pd.DataFrame, *, ax: Axes | None = None, styles: Styl
         sides = [f"{side} {percent(shares[side].min())} to {percent(shares[side].max())}" for side in ("left", "right")]
         note(ax, "saturated: " + ", ".join(sides))
         return ax
-    width, height = _size(ax)
+    width, height = size(ax)
     line, mark = LINE / height, 0.16 / width
     _make_room(ax, 0.98 - line * len(shares), (0.72 / width))
     for place, row in enumerate(shares.to_dict("records")):
@@ -225,7 +225,7 @@ def written_shares(shares: pd.DataFrame, *, ax: Axes | None = None, styles: Styl
     return ax
 
 
-def _size(ax: Axes) -> tuple[float, float]:
+def size(ax: Axes) -> tuple[float, float]:
     """Return about the width and height in inches that a panel will have, which is laid out when it is drawn."""
     figure, spec = ax.figure, ax.get_subplotspec()
     if isinstance(figure, Panels) and spec is not None:

@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from dropdiag.plots.layout import absent, begin, finish, note, panels, share_log_y
+from dropdiag.plots.layout import absent, begin, finish, log_axis, note, panels, share_log_y
 from dropdiag.plots.style import GREY, Look, Styles, styled
 from dropdiag.plots.words import names_cut, percent, plain
 
@@ -157,6 +157,8 @@ def over_steps(
                     markersize=5.0 if whole else 3.0)  # fmt: skip
             label = f"_{label}"  # one name a condition in a legend
     ax.locator_params(axis="x", nbins=5)
+    if log:
+        log_axis(ax, "y")
     return ax
 
 

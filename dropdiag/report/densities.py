@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,6 +22,7 @@ from dropdiag.store.reader import Runs
 
 Floats = NDArray[np.float64]
 Numbers = Mapping[str, Callable[[Histogram], float]]
+Together = Mapping[str, Callable[[list[Histogram]], list[float]]]
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,8 @@ class Glance:
         Their `Histogram.extent` at the first, middle and last step.
     last : dict of dict of Site to dict of str to float
         The numbers of the page's tables, at the last step.
+    kept : dict of dict of Site to Histogram
+        At the last step, of quantities whose tables have numbers that are taken of all runs together.
     problems : list of str
         A sentence for each segment that could not be read.
     """
@@ -42,10 +46,16 @@ class Glance:
     steps: dict[Key, list[int]]
     ends: dict[Key, dict[Site, list[tuple[float, float]]]]
     last: dict[Key, dict[Site, dict[str, float]]]
+    kept: dict[Key, dict[Site, Histogram]]
     problems: list[str]
 
 
-def glance(recorded: Mapping[Key, Recording], problems: list[str], numbers: Callable[[str], Numbers]) -> Glance:
+def glance(
+    recorded: Mapping[Key, Recording],
+    problems: list[str],
+    numbers: Callable[[str], Numbers],
+    together: Callable[[str], Together],
+) -> Glance:
     """Take from a run's histograms what the page must know of all runs before it draws any.
 
     Parameters
@@ -54,16 +64,21 @@ def glance(recorded: Mapping[Key, Recording], problems: list[str], numbers: Call
         As `read` returns them.
     numbers : callable
         Quantity -> the numbers of its table.
+    together : callable
+        Quantity -> those that are taken of all runs together.
     """
-    found = Glance({key: one.steps for key, one in recorded.items()}, {}, {}, problems)
+    found = Glance({key: one.steps for key, one in recorded.items()}, {}, {}, {}, problems)
     for key, one in recorded.items():
         wanted = {one.steps[i] for i in (0, len(one.steps) // 2, -1)}
         ends, last = found.ends.setdefault(key, {}), found.last.setdefault(key, {})
+        kept = found.kept.setdefault(key, {})
         for step, site, histogram in one.rows:
             if step in wanted:
                 ends.setdefault(site, []).append(histogram.extent())
             if step == one.steps[-1]:
                 last[site] = {name: take(histogram) for name, take in numbers(key[0]).items()}
+                if together(key[0]):
+                    kept[site] = histogram
     return found
 
 
@@ -86,6 +101,8 @@ class Plan:
         Recorded steps that are not, in the condition where they are most.
     through : mapping of str to callable
         Numbers of each histogram that is shown.
+    together : mapping of str to callable
+        Numbers of a site's last histograms that are taken of all runs together.
     glances : dict of str to Glance
         Of the runs that hold the quantity in that phase.
     """
@@ -97,6 +114,7 @@ class Plan:
     steps: dict[str, list[int]]
     left_out: int
     through: Numbers
+    together: Together
     glances: Mapping[str, Glance]
 
     def take(self, rows: Iterable[tuple[int, Site, Histogram]], steps: Sequence[int]) -> Taken:
@@ -278,14 +296,26 @@ class Densities:
     def table(self) -> pd.DataFrame:
         """The numbers at each run's last step, with condition, layer, call and run: by condition, site, run."""
         last = {label: glance.last[self.plan.key] for label, glance in self.plan.glances.items()}
+        more = self._together()
         rows = [
-            {"condition": name, "layer": site[0], "call": site[1], "run": label, **numbers[site]}
+            {"condition": name, "layer": site[0], "call": site[1], "run": label, **numbers[site], **more[label, site]}
             for name in self.plan.steps
             for site in self.sites
             for label, numbers in last.items()
             if self._runs[label].condition == name and site in numbers
         ]
         return pd.DataFrame(rows)
+
+    def _together(self) -> dict[tuple[str, Site], dict[str, float]]:
+        """Return for each run and site the numbers that are taken of all runs together."""
+        found: dict[tuple[str, Site], dict[str, float]] = defaultdict(dict)
+        kept = {label: glance.kept[self.plan.key] for label, glance in self.plan.glances.items()}
+        for site in self.sites:
+            every = {label: histograms[site] for label, histograms in kept.items() if site in histograms}
+            for name, take in self.plan.together.items():
+                for label, value in zip(every, take(list(every.values())), strict=True):
+                    found[label, site][name] = value
+        return found
 
     def packed(self, blob: Blob) -> dict[str, Any]:
         """Return the densities as JSON, their values in the block.

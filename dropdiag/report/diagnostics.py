@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from dropdiag.analysis import correlation, saturation
+from dropdiag.analysis import correlation, saturation, weights
 from dropdiag.analysis import dropouts as dropout_sites
 from dropdiag.analysis.compare.measures import COUNTERS
 from dropdiag.analysis.seeds import over_seeds
@@ -204,7 +204,8 @@ def distribution(section: Section, given: Material, name: str) -> Diagnostic:
     """Distribution of the weights or of a user's own quantity, and the shape of each run's last ones."""
     made, columns = given.distributions.of(name), SHAPES.get(name, SHAPE)
     counts = made.table.groupby(SITE, sort=False)["n"].first().reset_index()
-    frame = over_seeds(made.table, SITE, [one for one in measures_of(name).last if one != "n"]).merge(counts, on=SITE)
+    wanted = [*measures_of(name).last, *measures_of(name).together]
+    frame = over_seeds(made.table, SITE, [one for one in wanted if one != "n"]).merge(counts, on=SITE)
     figure = given.figure(made)
     if section.label:
         figure["density"]["label"] = section.label
@@ -365,13 +366,13 @@ MEASURES: Final = {
         {
             **MOMENTS,
             "excess_kurtosis": Histogram.excess_kurtosis,
-            "peak_density": Histogram.peak_density,
             **SIZE,
         },
+        {"peak_density": weights.peaks},
     ),
     "node_correlation": Measures(
         {"mean |r|": _mean_abs, "sd of r": Histogram.std}, {"mean_abs_r": _mean_abs, "sd_r": Histogram.std},
-        correlation.SUPPORT,
+        support=correlation.SUPPORT,
     ),
     "net_value": Measures(SPREAD, {"not_finite": not_finite_share}),
 }  # fmt: skip

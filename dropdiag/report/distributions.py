@@ -16,7 +16,7 @@ from dropdiag.analysis.phases import common, keep
 from dropdiag.analysis.recordings import Recording, Site, read
 from dropdiag.errors import DropdiagError, DropdiagWarning, NotRecordedError
 from dropdiag.report.cache import RunCache
-from dropdiag.report.densities import Densities, Glance, Numbers, Plan, Taken, glance
+from dropdiag.report.densities import Densities, Glance, Numbers, Plan, Taken, Together, glance
 from dropdiag.store.histogram_rows import Key
 from dropdiag.store.reader import Run, Runs
 
@@ -37,12 +37,15 @@ class Measures:
         Numbers of each histogram that is shown, drawn through training.
     last : mapping of str to callable
         Numbers of each run's last histogram, for the table.
+    together : mapping of str to callable
+        Those that are taken of a site's last histograms in all runs together: histograms -> a number each.
     support : (float or None, float or None)
         Hard bounds of the quantity; where both are given they are the ends of its axis.
     """
 
     through: Numbers
     last: Numbers = field(default_factory=dict)
+    together: Together = field(default_factory=dict)
     support: Support = (None, None)
 
 
@@ -124,7 +127,8 @@ class Distributions:
         if size <= self._room:
             self._room -= size
             self._kept[label] = found
-        return glance(found, problems, lambda quantity: self._measures(quantity).last)
+        return glance(found, problems, lambda quantity: self._measures(quantity).last,
+                      lambda quantity: self._measures(quantity).together)  # fmt: skip
 
     def _second(self, label: str) -> Mapping[Key, Recording]:
         """Return what was kept of a run, once, or read it again."""
@@ -154,7 +158,8 @@ class Distributions:
         steps = {name: thinned(every, most) for name, every in known.items()}
         left_out = max(len(known[name]) - len(steps[name]) for name in known)
         ends = np.array([self._ends(glances, key, site) for site in sites])
-        return Plan(key, sites, ends, self._bins, steps, left_out, self._measures(quantity).through, glances)
+        wanted = self._measures(quantity)
+        return Plan(key, sites, ends, self._bins, steps, left_out, wanted.through, wanted.together, glances)
 
     def _ends(self, glances: Mapping[str, Glance], key: Key, site: Site) -> tuple[float, float]:
         """Return the ends of an axis: the bounds of the quantity where it has them, else around all quantiles."""

@@ -74,6 +74,29 @@ def test_weights_table_is_per_run_then_over_runs(runs) -> None:
     assert row["sd"] == pytest.approx(np.mean([v.std() for v in raw]), rel=2e-3)
     assert row["sd_sd"] == pytest.approx(np.std([v.std() for v in raw], ddof=1), rel=0.05)
     assert row["excess_kurtosis"] == pytest.approx(np.mean([kurtosis(v) for v in raw]), abs=0.01)
-    peaks = [Histogram.from_values(v).kde(x=np.linspace(-0.2, 0.2, 20_001)).density.max() for v in raw]
-    assert row["peak_density"] == pytest.approx(np.mean(peaks), rel=1e-4)
     assert (row["weights"], row["seeds"], row["missing"]) == (4000, 3, 0)
+
+
+def test_all_runs_of_a_layer_have_their_peaks_from_one_bandwidth(runs) -> None:
+    raw = {(c, s): content(c, s).weight[LAYER].astype(np.float64) for c in runs.conditions for s in range(3)}
+    # as many values as one run has stand behind the rule, which is asked of all runs together
+    together = Histogram.from_values(np.concatenate(list(raw.values())))
+    h = together.kde("isj", independent=1 / len(raw)).bandwidth
+    for name, part in weights.table(runs).query("layer == @LAYER").groupby("condition"):
+        x = np.linspace(-0.2, 0.2, 2001)
+        peaks = [gaussian_kde(raw[name, s], h / raw[name, s].std(ddof=1))(x).max() for s in range(3)]
+        assert part["peak_density"].item() == pytest.approx(np.mean(peaks), rel=2e-3)
+        assert part["peak_density_sd"].item() == pytest.approx(np.std(peaks, ddof=1), rel=0.05)
+    # smoothed each in its own way, runs of one condition have peaks that lie farther apart
+    apart = [Histogram.from_values(raw["Dropout", s]).peak_density() for s in range(3)]
+    assert weights.table(runs).query("layer == @LAYER and condition == 'Dropout'")["peak_density_sd"].item() != (
+        pytest.approx(np.std(apart, ddof=1), rel=1e-3)
+    )
+
+
+def test_a_peak_of_equal_weights_is_missing_and_leaves_the_others() -> None:
+    bell = np.random.default_rng(0).normal(size=2000)
+    found = weights.peaks([Histogram.from_values(v) for v in (np.full(9, 0.5), bell, np.zeros(9))])
+    assert np.isnan(found[0])
+    assert np.isnan(found[2])
+    assert found[1] == pytest.approx(1 / np.sqrt(2 * np.pi), rel=0.07)

@@ -8,7 +8,7 @@ from torch import nn
 
 import dropdiag as dd
 from dropdiag.analysis import net_variance as measured
-from dropdiag.errors import ArgumentError, NotRecordedError
+from dropdiag.errors import ArgumentError, DropdiagWarning, NotRecordedError
 
 BORDER = np.arctanh(np.sqrt(0.9))
 
@@ -137,3 +137,79 @@ def test_nothing_saturated_is_said():
         measured.masked_net_values(
             dd.measure.net_variance(nn.Sequential(*net[:4], nn.PReLU()), torch.zeros(2, 4) + 0.1, 4, include="4")
         )
+
+
+def test_panels_of_layers_have_one_scale_of_probabilities(found):
+    figure = dd.plots.net_variance(found[0])
+    limits = {ax.get_ylim() for ax in figure.axes if ax.get_title().endswith("by distance")}
+    assert len(limits) == 1
+
+
+def test_a_condition_without_masks_is_not_in_the_legend_and_has_no_row(found, tmp_path):
+    net = network(0)
+    with dd.Recorder(net, tmp_path / "none", config={"condition": "none", "seed": 0}) as rec:
+        net(torch.ones(2, 10)).sum().backward()
+        rec.step()
+    paths = [run.path for run in found[0]]
+    with pytest.warns(DropdiagWarning, match="left out"):
+        figure = dd.plots.net_variance(dd.load({"none": tmp_path / "none", "high": paths[:2], "low": paths[2:]}))
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert labels[:2] == ["high", "low"]
+    assert "none" not in labels
+    # the two rows of a layer stand to both sides of its name
+    rows = {round(float(y), 6) for line in figure.axes[0].lines if line.get_marker() == "x" for y in line.get_ydata()}
+    assert {round(6 * (y % 1)) for y in rows} == {1, 5}
+
+
+def test_words_about_conditions_stand_close_and_above_the_curves(found):
+    from dropdiag.plots.net_variance import masked_densities
+    from dropdiag.plots.style import looks
+
+    runs = found[0]
+    read = measured.read(runs, layers=["3"], conditions=["high"])
+    frames = [
+        measured.masked_net_values(read),
+        measured.slopes(read, (-3, 3)),
+        measured.areas(read),
+        measured.table(read),
+    ]
+    names = [f"c{i}" for i in range(8)]
+    many = [pd.concat([frame.assign(condition=name) for name in names]) for frame in frames]
+    ax = masked_densities(*many, styles=looks(names))
+    ax.figure.draw_without_rendering()
+    boxes = [text.get_window_extent() for text in ax.texts]
+    assert len(boxes) == 8
+    for upper, lower in zip(boxes, boxes[1:], strict=False):
+        assert lower.y1 < upper.y0 + 2  # one below the other ...
+        assert upper.y0 - lower.y1 < lower.height  # ... without half a panel between them
+    curve = ax.transData.transform((0.0, float(frames[1]["slope"].max())))[1]
+    assert boxes[-1].y0 > curve
+
+
+def test_means_of_many_layers_are_lines_on_a_log_axis_where_they_differ_much(found):
+    from dropdiag.plots.net_variance import variance
+
+    read = measured.read(found[0], layers=["3"], conditions=["high"])
+    spread, numbers = measured.spread(read), measured.table(read)
+    for factor, scale in ((1.5, "linear"), (10.0, "log")):
+        many = [
+            pd.concat([frame.assign(layer=f"l{i}") for i in range(40)], ignore_index=True)
+            for frame in (spread, numbers)
+        ]
+        many[1]["net_variance_mean"] = 2.0 * np.linspace(1.0, factor, 40) ** 3
+        ax = variance(*many)
+        assert ax.get_xscale() == scale
+        np.testing.assert_allclose(ax.lines[0].get_xdata(), many[1]["net_variance_mean"])
+        assert ax.get_xlim()[0] <= 2.0
+
+
+def test_rows_of_conditions_that_would_overlap_are_lines(found):
+    from dropdiag.plots.net_variance import variance
+
+    read = measured.read(found[0], layers=["3"], conditions=["high"])
+    frames = [
+        pd.concat([frame.assign(condition=f"c{c}", layer=f"l{i}") for c in range(8) for i in range(12)])
+        for frame in (measured.spread(read), measured.table(read))
+    ]
+    ax = variance(*(frame.reset_index(drop=True) for frame in frames))
+    assert [len(line.get_xdata()) for line in ax.lines if line.get_linestyle() != "None"] == [12] * 8

@@ -34,7 +34,7 @@ def written(ax) -> list[str]:
 
 
 def legend_labels(figure) -> list[str]:
-    return [text.get_text() for text in figure.legends[0].get_texts()]
+    return [text.get_text() for legend in figure.legends for text in legend.get_texts()]
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,10 @@ import pytest
 
 from dropdiag import plots
 from dropdiag.analysis import gradient_flow, kde, saturation, scalar
-from dropdiag.plots.layout import MANY
+from dropdiag.plots.layout import MANY, log_axis, panels
 from dropdiag.store.reader import load
 from tests.plots.test_figures import drawn, written
-from tests.synthetic import Content, content, write
+from tests.synthetic import Content, content, write, write_runs
 
 # none of these conditions says that it is the baseline
 pytestmark = pytest.mark.filterwarnings("ignore:no ratios of the gradient flow")
@@ -47,11 +47,15 @@ def test_densities_are_maps_of_the_analysis_curves(uneven) -> None:
         assert values.shape == (MANY + 3, 400)
         assert (~np.ma.getmaskarray(values).all(axis=1)).sum() == layers
         curve = curves[(curves["condition"] == condition) & (curves["layer"] == "layer2.linear")]
-        middle = limits[0] + (np.arange(400) + 0.5) * (limits[1] - limits[0]) / 400
-        expected = np.interp(middle, curve["x"], curve["density"]) / curve["density"].max()
-        np.testing.assert_allclose(values[1], expected, atol=1e-9)
-        assert "not finite: up to 25.0 % of the values, in 1 layers" in " ".join(ax.get_xlabel().split("\n"))
-    assert "grey: 2 layers that it does not have" in " ".join(maps[1].get_xlabel().split("\n"))
+        # a column shows the most in it, of the curve's points and of its middle
+        edges = np.linspace(*limits, 401)
+        expected = np.interp((edges[1:] + edges[:-1]) / 2, curve["x"], curve["density"])
+        for i, (left, right) in enumerate(zip(edges[:-1], edges[1:], strict=True)):
+            inside = curve["density"][(curve["x"] >= left) & (curve["x"] < right)]
+            expected[i] = max(expected[i], inside.max()) if len(inside) else expected[i]
+        np.testing.assert_allclose(values[1, 1:-1], expected[1:-1] / curve["density"].max(), atol=1e-9)
+        assert "not finite: up to 25.0 % of the values, in 1 of 3" in " ".join(ax.get_xlabel().split("\n"))
+    assert "grey: 2 of 35 layers, which it does not have" in " ".join(maps[1].get_xlabel().split("\n"))
 
 
 def test_gradient_flow_of_many_layers(uneven) -> None:
@@ -83,7 +87,7 @@ def test_a_scalar_of_many_layers(uneven) -> None:
 
 def test_many_means_have_marks_without_numbers(tmp_path) -> None:
     paths = [write(tmp_path / str(i), content("A", i, layers=10, steps=5, size=50), f"c{i}", 0) for i in range(5)]
-    below = plots.gradient_flow(load(paths)).axes[-1]
+    below = plots.gradient_flow(load(paths), baseline="c0").axes[-1]
     assert written(below) == []
     assert sum(len(container.lines[0].get_xdata()) for container in below.containers) == 50
 
@@ -98,7 +102,7 @@ def test_rows_do_not_overlap_where_conditions_have_other_layers(tmp_path) -> Non
         made = content("GAAF", place, steps=10, size=100)
         made.gradient_flow[f"own{place}"] = made.gradient_flow.pop("layer3.activation")
         paths.append(_with(tmp_path, name, made))
-    figure = plots.gradient_flow(load(paths))
+    figure = plots.gradient_flow(load(paths), baseline="a")
     figure.draw_without_rendering()
     boxes = [text.get_window_extent() for text in figure.axes[-1].texts]
     for i, box in enumerate(boxes):
@@ -169,12 +173,13 @@ def crowd(tmp_path_factory) -> list:
 @pytest.mark.parametrize("name", ["weights", "saturation", "gradient_flow", "learning"])
 @pytest.mark.parametrize("conditions", [8, 40])
 def test_remarks_and_long_names_stay_apart_and_inside(crowd, name: str, conditions: int) -> None:
-    figure = getattr(plots, name)(load(crowd[:conditions]))
+    runs = load(crowd[:conditions])
+    figure = getattr(plots, name)(runs, **({"baseline": runs.conditions[0]} if name == "gradient_flow" else {}))
     figure.draw_without_rendering()
     boxes = [ax.xaxis.label.get_window_extent() for ax in figure.axes] + [
         ax.title.get_window_extent() for ax in figure.axes
     ]
-    boxes += [text.get_window_extent() for text in figure.legends[0].get_texts()]
+    boxes += [text.get_window_extent() for legend in figure.legends for text in legend.get_texts()]
     for i, box in enumerate(boxes):
         assert figure.bbox.padded(1.0).containsx(box.x0)
         assert figure.bbox.padded(1.0).containsx(box.x1)
@@ -182,3 +187,59 @@ def test_remarks_and_long_names_stay_apart_and_inside(crowd, name: str, conditio
         assert not any(box.padded(-1.0).overlaps(other.padded(-1.0)) for other in boxes[i + 1 :])
     labels = [text.get_text() for text in figure.legends[0].get_texts()][:conditions]
     assert len(set(labels)) == conditions
+
+
+def test_a_long_entry_of_the_legend_leaves_the_conditions_their_columns(tmp_path) -> None:
+    names = [f"Rate {i / 10}" for i in range(8)]
+    figure = plots.saturation(write_runs(tmp_path, names, (0,), layers=1, steps=5, size=200))
+    figure.draw_without_rendering()
+    above, below = figure.legends
+    assert [text.get_text() for text in above.get_texts()] == names
+    assert len({round(text.get_window_extent().x0) for text in above.get_texts()}) >= 2
+    assert "saturation area" in below.get_texts()[0].get_text()
+    (panel,) = figure.axes
+    assert below.get_window_extent().y1 < panel.xaxis.label.get_window_extent().y0
+    assert below.get_window_extent().y0 >= figure.bbox.y0
+
+
+def test_a_logarithmic_loss_has_plain_numbers_at_few_ticks(tmp_path) -> None:
+    figure = plots.learning(write_runs(tmp_path, ["Dropout"], (0,), layers=1, steps=40, size=50), ["loss"])
+    figure.draw_without_rendering()
+    (panel,) = figure.axes
+    assert panel.get_yscale() == "log"
+    low, high = panel.get_ylim()
+    shown = {
+        label.get_text()
+        for label in panel.get_yticklabels()
+        if label.get_text() and low <= label.get_position()[1] <= high
+    }
+    assert shown
+    assert shown <= {"0.01", "0.02", "0.05", "0.1", "0.2", "0.5", "1", "2", "5"}
+
+
+@pytest.mark.parametrize(("low", "high", "expected"), [(3.0, 40_000.0, "10^{4}"), (1e-5, 1e-3, "10^{-4}")])
+def test_numbers_too_long_to_be_read_are_powers(low: float, high: float, expected: str) -> None:
+    _, (panel,) = panels(1)
+    panel.set(yscale="log", ylim=(low, high))
+    log_axis(panel, "y")
+    panel.figure.draw_without_rendering()
+    assert any(expected in label.get_text() for label in panel.get_yticklabels())
+
+
+def test_a_layer_too_narrow_for_a_map_is_seen_and_told(tmp_path) -> None:
+    made = content("Dropout", 0, layers=MANY + 2, steps=5, size=300)
+    made.weight["layer3.linear"] = 1e-5 * made.weight["layer3.linear"]
+    figure = plots.weights(load(write(tmp_path, made, "Dropout", 0)))
+    assert f"less wide than 2 % of it: 1 of {MANY + 2} layers" in " ".join(figure.axes[0].get_xlabel().split("\n"))
+    rows = mesh(figure.axes[0])
+    np.testing.assert_allclose(rows.max(axis=1), 1.0, atol=1e-6)
+    assert (rows[2] > 0).sum() <= 2  # one column, or the two beside the middle
+
+
+def test_what_a_map_of_a_log_ratio_leaves_out_is_said_as_in_panels(tmp_path) -> None:
+    made = content("Dropout", 0, layers=MANY + 2, steps=10, size=50)
+    for name in list(made.gradient_flow)[:2]:
+        made.gradient_flow[name][:] = 0.0
+    figure = plots.scalar(load(write(tmp_path, made, "Dropout", 0)), "net_grad_abs_mean", phase="train")
+    share = f"not finite or not positive: {100 * 2 / (MANY + 2):.1f} %"
+    assert share in " ".join(figure.axes[0].get_xlabel().split("\n"))

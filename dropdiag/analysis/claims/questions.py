@@ -288,7 +288,7 @@ class Equivalence(Question):
         found = []
         for one in self.layers:
             if not one.testable:
-                found.append((UNDECIDED, _NAN))
+                found.append(OfLayer(UNDECIDED, _NAN, _NAN))
                 continue
             within, outside = (ask(one, relabelled=relabelled) for ask in (self._within, self._outside))
             outside *= len(tested)
