@@ -79,6 +79,8 @@ def gradient_by_distance(
 
 def share_probabilities(axes: Sequence[Axes]) -> None:
     """Give panels of several layers one scale of probabilities, by which they are compared."""
-    top = max((ax.get_ylim()[1] for ax in axes), default=1.0)
+    # a panel of zeros alone, as of a layer that no mask reaches, has a scale up to 1
+    above = [ax for ax in axes if any(np.nanmax(line.get_ydata(), initial=0.0) > 0.0 for line in ax.lines)]
+    top = max((ax.get_ylim()[1] for ax in above), default=1.0)
     for ax in axes:
         ax.set_ylim(0.0, top)

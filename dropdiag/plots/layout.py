@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -228,18 +228,17 @@ def legend(
         As in `finish`.
     """
     names, room = _handles(wanted, lines=lines, marks=marks), figure.get_figwidth() - 0.2
-    parts = {"upper": [*names, *extra]}
-    if names and _rows(names, room) + _rows(extra, room) < _rows(parts["upper"], room):
-        parts = {"upper": names, "lower": [*extra]}
-    places: dict[str, Literal["outside upper center", "outside lower center"]] = {
-        "upper": "outside upper center", "lower": "outside lower center",
-    }  # fmt: skip
-    for place, handles in parts.items():
-        rows = _rows(handles, room)
-        if rows:
-            # one line at the top is in every figure's height
-            figure.set_figheight(figure.get_figheight() + LEGEND_LINE * (rows - (place == "upper")))
-            figure.legend(handles=handles, loc=places[place], ncols=-(-len(handles) // rows))
+    above, below = [*names, *extra], list[Any]()
+    if names and _rows(names, room) + _rows(extra, room) < _rows(above, room):
+        above, below = names, [*extra]
+    if above:
+        rows = _rows(above, room)  # one of them is in every figure's height
+        figure.set_figheight(figure.get_figheight() + LEGEND_LINE * (rows - 1))
+        figure.legend(handles=above, loc="outside upper center", ncols=-(-len(above) // rows))
+    if below:
+        rows = _rows(below, room)
+        figure.set_figheight(figure.get_figheight() + LEGEND_LINE * rows)
+        figure.legend(handles=below, loc="outside lower center", ncols=-(-len(below) // rows))
 
 
 def _rows(handles: Sequence[Any], room: float) -> int:

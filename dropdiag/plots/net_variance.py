@@ -204,7 +204,8 @@ def variance(
         y = [found.index(site) + shift[str(name)] for site in sites(part)]
         ax.hlines(y, part["lowest"], part["highest"], color=look.colour, lw=1.0)
         ax.hlines(y, part["low"], part["high"], color=look.colour, lw=5.0, alpha=0.45)
-        ax.plot(part["net_variance_mean"], y, look.marker, color=look.colour, ms=4.5, zorder=4)
+        ax.plot(part["net_variance_mean"], y, look.marker, color=look.colour, ms=4.5, zorder=4,
+                clip_on=False)  # fmt: skip
         ax.plot(part["net_variance_closed_form_mean"], y, "x", color=SLOPE, ms=6.0, mew=1.2, zorder=5)
     ax.hlines(np.arange(1, len(found)) - 0.5, 0.0, 1.0, transform=ax.get_yaxis_transform(), color="#DDDDDD", lw=0.7)
     ax.set_ylim(len(found) - 0.4, -0.6)

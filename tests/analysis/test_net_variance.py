@@ -141,8 +141,12 @@ def test_nothing_saturated_is_said():
 
 def test_panels_of_layers_have_one_scale_of_probabilities(found):
     figure = dd.plots.net_variance(found[0])
-    limits = {ax.get_ylim() for ax in figure.axes if ax.get_title().endswith("by distance")}
-    assert len(limits) == 1
+    panels = [ax for ax in figure.axes if ax.get_title().endswith("by distance")]
+    assert len({ax.get_ylim() for ax in panels}) == 1
+    # no mask reaches the first layer: its zeros, drawn on a scale up to 1, do not press the others down
+    drawn = [max(np.nanmax(line.get_ydata(), initial=0.0) for line in ax.lines) for ax in panels]
+    assert drawn[0] == 0.0
+    assert max(drawn) <= panels[0].get_ylim()[1] < 1.0
 
 
 def test_a_condition_without_masks_is_not_in_the_legend_and_has_no_row(found, tmp_path):
