@@ -19,7 +19,7 @@ from dropdiag.analysis.claims.questions import Answer, Equivalence, Question
 from dropdiag.analysis.claims.roles import Roles, infer_roles
 from dropdiag.analysis.claims.rules import UNDECIDED, jointly
 from dropdiag.analysis.compare.measurements import Measurements
-from dropdiag.analysis.compare.measures import less_is_better
+from dropdiag.analysis.compare.measures import is_accuracy, is_validation, less_is_better
 from dropdiag.deprecation import warn_of
 from dropdiag.errors import ArgumentError
 from dropdiag.formatting import some
@@ -38,8 +38,6 @@ LAYERS: Final = [
 ]  # fmt: skip
 NAMED: Final = 4
 """So many conditions are named one by one in the headline."""
-VALIDATION: Final = re.compile(r"(?<![a-z])(val|valid|validation|dev)(?![a-z])", re.IGNORECASE)
-"""A scalar of images that were held out to choose by: what test images say is not chosen by them."""
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -300,6 +298,4 @@ def _scalar(measurements: Measurements, wanted: str | None) -> str | None:
         raise ArgumentError(f"no scalar {wanted!r} of held-out data; there are {', '.join(map(repr, names)) or 'none'}")
     if wanted is not None or not names:
         return wanted
-    return sorted(
-        names, key=lambda name: ("acc" not in name.lower(), not VALIDATION.search(name), less_is_better(name))
-    )[0]
+    return min(names, key=lambda name: (not is_accuracy(name), not is_validation(name), less_is_better(name)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -11,7 +12,10 @@ from dropdiag.store.schema import DIFFERENCE, DISTANCE, LOG_RATIO, QUANTITIES, U
 
 COUNTERS: Final = frozenset({"epoch", "epochs", "step", "global_step", "iteration"})
 """Scalars of the network that only count: no effect of them says anything."""
-LESS_IS_BETTER: Final = ("loss", "error", "perplexity", "ppl", "nll", "mse", "mae", "rmse")
+LESS_IS_BETTER: Final = ("loss", "error", "perplexity")
+"""What a word of a scalar's name ends with where less of it is better: "loss", "logloss"."""
+_LESS: Final = frozenset({"err", "errors", "losses", "ppl", "nll", "mse", "mae", "rmse"})
+_WORD: Final = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 W1: Final = "_w1"
 """Ending of the measure of a histogram quantity: the distance between the seeds' pooled distributions."""
 
@@ -122,4 +126,19 @@ def measure_of(name: str, quantities: Mapping[str, Quantity] = QUANTITIES) -> Me
 
 def less_is_better(scalar: str) -> bool:
     """Whether a scalar's name says that less of it is better (a loss, an error, a perplexity)."""
-    return any(word in scalar.lower() for word in LESS_IS_BETTER)
+    return any(word.endswith(LESS_IS_BETTER) or word in _LESS for word in _words(scalar))
+
+
+def is_accuracy(scalar: str) -> bool:
+    """Whether a scalar's name says that it is an accuracy: "accuracy", "valAcc", "top1_acc"."""
+    return any(word in ("acc", "accs") or word.startswith("accura") for word in _words(scalar))
+
+
+def is_validation(scalar: str) -> bool:
+    """Whether a scalar's name says that it is of images that were held out to choose by, not of test images."""
+    return not {"val", "valid", "validation", "dev"}.isdisjoint(_words(scalar))
+
+
+def _words(name: str) -> list[str]:
+    """Return the words of a name, however they are set apart: "val_top1-acc", "valTop1Acc"."""
+    return [word.lower() for word in _WORD.findall(name)]

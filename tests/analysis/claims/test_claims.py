@@ -364,6 +364,8 @@ def test_epochs_are_counted_to_the_best_on_validation_data_and_an_open_end_is_sa
         (["eval_accuracy", "val_accuracy"], "val_accuracy"),  # "eval" holds "val" and is no validation
         (["loss", "val_loss", "accuracy"], "accuracy"),
         (["loss", "val_loss"], "val_loss"),
+        (["vaccine_rate", "valTop1Acc", "testAcc"], "valTop1Acc"),
+        (["apple_accuracy", "pace"], "apple_accuracy"),  # "apple" holds "ppl" and is no perplexity
     ],
 )
 def test_the_scalar_of_validation_data_comes_first(names, expected):
