@@ -100,8 +100,12 @@ def relabelled(frame: pd.DataFrame, some: Runs, runs: Runs) -> pd.DataFrame:
     return frame.assign(run=frame["run"].map(known))
 
 
-def of_quantity(frame: pd.DataFrame, quantity: str, conditions: Collection[str]) -> pd.DataFrame:
+def of_quantity(
+    frame: pd.DataFrame, quantity: str, conditions: Collection[str], usual: str | None = None
+) -> pd.DataFrame:  # fmt: skip
     """Return the rows of layers of one quantity in one phase, by condition and layer.
+
+    The phase is ``usual`` where any run has it, as with what is recorded in a phase of its own unless told otherwise.
 
     Raises
     ------
@@ -117,7 +121,8 @@ def of_quantity(frame: pd.DataFrame, quantity: str, conditions: Collection[str])
     """
     rows = frame[(frame["quantity"] == quantity) & frame["layer"].notna()]
     ordered = chosen(rows, quantity, layers=None, conditions=None, known=conditions)
-    return rows_of_one_phase(ordered, quantity).reset_index(drop=True)
+    phase = usual if usual is not None and (ordered["phase"] == usual).any() else None
+    return rows_of_one_phase(ordered, quantity, phase).reset_index(drop=True)
 
 
 def asked(problems: Problems, question: Callable[[], pd.DataFrame]) -> pd.DataFrame | None:

@@ -17,6 +17,8 @@ from dropdiag.analysis.compare.reading import asked, of_quantity
 from dropdiag.analysis.compare.step_ranges import NOT_FINITE
 from dropdiag.analysis.compare.weight_shapes import SHAPE_NUMBERS, distance_from_start, shape_numbers
 from dropdiag.analysis.gradient_distance import far_gradient_probability
+from dropdiag.analysis.net_variance import MASKS as UNDER_MASKS
+from dropdiag.analysis.net_variance import MEASURES as ALL_UNDER_MASKS
 from dropdiag.analysis.phases import common
 from dropdiag.analysis.select import KEYS
 from dropdiag.histograms.histogram import Histogram
@@ -189,7 +191,8 @@ def _last_scalars(
     measure: Measure, scalars: pd.DataFrame, correlated: pd.DataFrame | None, conditions: Sequence[str]
 ) -> pd.DataFrame:
     """Last value of a scalar of layers in each run; of training, the mean over the last tenth of its rows."""
-    frame = of_quantity(scalars, measure.quantity, conditions)
+    usual = UNDER_MASKS if measure.quantity in ALL_UNDER_MASKS else None
+    frame = of_quantity(scalars, measure.quantity, conditions, usual)
     null = _NULLS.get(measure.quantity)
     if null is None:
         training = frame["phase"] == TRAIN
@@ -205,7 +208,8 @@ def _last_scalars(
 
 def _excess(scalars: pd.DataFrame, conditions: Sequence[str]) -> pd.DataFrame:
     """Net variance beyond that of the masks right before a layer: what comes to it from the layers below."""
-    measured, closed = (of_quantity(scalars, name, conditions) for name in MASKED)
+    # GAAF that is fitted in training records its fits as well, in a phase of their own
+    measured, closed = (of_quantity(scalars, name, conditions, UNDER_MASKS) for name in MASKED)
     both = measured.merge(closed, on=KEYS, suffixes=("", "_closed"))
     both = both[both["value_closed"].notna()]
     return rows(both.assign(value=both["value"] - both["value_closed"]), measure_of("excess_net_variance"))
@@ -216,7 +220,7 @@ def _far(
 ) -> pd.DataFrame:  # fmt: skip
     """Gradient probability of the saturated net values that lie farthest out, in each run."""
     saturated = histograms[FAR[0]]
-    masks, alone = (_beside(saturated, asked([], partial(of_quantity, scalars, name, conditions)))
+    masks, alone = (_beside(saturated, asked([], partial(of_quantity, scalars, name, conditions, UNDER_MASKS)))
                     for name in (MASKS, "gradient_probability"))  # fmt: skip
     found: list[Any] = _beside(saturated, histograms.get(FAR[1]), "histogram").tolist()
     empty, values = Histogram.from_values([]), []

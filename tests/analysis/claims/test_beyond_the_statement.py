@@ -7,6 +7,8 @@ from scipy import stats
 from torch import nn
 
 import dropdiag as dd
+from dropdiag.store.rows import ScalarRow
+from dropdiag.store.writer import RunWriter
 
 MEASURED = {}
 """Run -> what `Recorder.net_variance` returned."""
@@ -102,3 +104,25 @@ def test_the_gradient_far_out_is_that_of_the_outermost_tenth_of_the_means(compar
     assert part["threshold"] == 0.05
     expected = "supported" if part["high"] < 0.05 else "contradicted" if part["low"] > 0.05 else "undecided"
     assert part["verdict"] in (expected, "undecided")
+
+
+def test_what_fits_record_of_net_variance_takes_nothing_from_what_is_asked(tmp_path):
+    """GAAF that is fitted in training records net variance in a phase of its own, beside that of the masks."""
+    sites = [{"layer": f"phi{i}", "call": 0, "kind": "activation", "type": "Tanh", "activation": "Tanh", "shape": []} for i in range(2)]  # fmt: skip
+    paths = {"No dropout": [], "Fitted": []}
+    for condition, those in paths.items():
+        for seed in range(2):
+            those.append(tmp_path / f"{condition}-{seed}")
+            writer = RunWriter(those[-1], {"config": {"condition": condition, "seed": seed}, "versions": {}, "layers": sites,
+                                           "order": [[[site["layer"], 0]] for site in sites], "activations": {}})  # fmt: skip
+            for phase, measured in (("fit", 9.0), ("masks", 2.0 + 0.1 * seed)):
+                if phase == "masks" or condition == "Fitted":
+                    writer.add_scalars([ScalarRow(1, phase, site["layer"], 0, name, value) for site in sites
+                                        for name, value in (("net_variance_mean", measured), ("net_variance_closed_form_mean", 1.5))])  # fmt: skip
+            writer.close("completed")
+    found = dd.compare(paths, on_unreadable="ignore")
+    assert not any("phase" in problem for problem in found.problems)
+    measured = found.measured[found.measured["measure"] == "excess_net_variance"]
+    assert sorted(measured["value"].round(9)) == [0.5] * 4 + [0.6] * 4
+    effect = found.table[found.table["measure"] == "net_variance_mean"]["effect"]
+    assert effect.tolist() == [0.0, 0.0]
