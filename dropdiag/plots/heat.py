@@ -94,7 +94,7 @@ def density_maps(
     for name, one in zip(styles, axes, strict=False):
         _tell(one, curves[curves["condition"] == name].groupby(SITE, sort=False).first())
         if wider:
-            note(one, f"reaching beyond the x axis: {wider} of {len(rows)} layers")
+            note(one, f"beyond the x axis: {wider} of {len(rows)} layers")
         if narrow:
             note(one, f"less wide than {100 * NARROW:.0f} % of it: {narrow} of {len(rows)} layers")
     return figure, axes

@@ -118,8 +118,8 @@ def net_variance(
         share_probabilities([one for one in axes[1 + len(known) :] if one.lines])
         if isinstance(source, NetVariance):  # one model has no condition to name in the legend
             nodes = Line2D([], [], color=styles[measured.ONE_MODEL].colour, label="the same nodes, mask by mask")
-            return finish(figure, figure.axes, {}, extra=[*_explained(), nodes])
-        return finish(figure, figure.axes, styles, extra=_explained())
+            return finish(figure, figure.axes, {}, extra=[*_explained(axes[0]), nodes])
+        return finish(figure, figure.axes, styles, extra=_explained(axes[0]))
 
 
 def _grid(layers: int, *, height: float, pairs: bool, ax: Axes | None) -> tuple[Figure, list[Axes]]:
@@ -156,13 +156,15 @@ def _read(source: Run | Runs | NetVariance, layers: list[str] | None, conditions
         ) from error
 
 
-def _explained() -> list[Line2D | Patch]:
-    return [
+def _explained(variances: Axes) -> list[Line2D | Patch]:
+    entries: list[Line2D | Patch] = [
         Line2D([], [], color=SLOPE, linestyle=DOTTED, label=r"$|\phi'(z)|$"),
         Patch(facecolor=SHADE, label="saturation area"),
         Patch(facecolor=GREY, alpha=0.55, label="means in it"),
-        Line2D([], [], color=SLOPE, marker="x", ms=6.0, mew=1.2, linestyle="none", label="closed form"),
     ]
+    if any(line.get_marker() == "x" for line in variances.lines):  # lines over many layers are the means alone
+        entries.append(Line2D([], [], color=SLOPE, marker="x", ms=6.0, mew=1.2, linestyle="none", label="closed form"))
+    return entries
 
 
 @styled
