@@ -89,7 +89,7 @@ class Histogram:
     @property
     def zeros(self) -> int:
         """Number of exact zeros, of either sign, with denormals below 2**-132."""
-        return int(self.counts[_is_zero(self.bins)].sum())
+        return int(self.counts[(self.bins == grid.ZERO) | (self.bins == grid.NEGATIVE_ZERO)].sum())
 
     @property
     def nans(self) -> int:
@@ -141,10 +141,10 @@ class Histogram:
         ends = grid.ZERO + 1, grid.POSITIVE_INFINITY, grid.NEGATIVE_ZERO + 1, grid.NEGATIVE_INFINITY
         first, last, below, least = np.searchsorted(self.bins, np.array(ends, dtype=np.uint16))
         low, high = grid.all_bounds()
-        zero = [grid.ZERO] if (zeros := self.zeros) else []
-        line = np.concatenate([self.bins[below:least][::-1], np.array(zero, np.uint16), self.bins[first:last]])
-        there = np.array([zeros] if zeros else [], np.int64)
-        counts = np.concatenate([self.counts[below:least][::-1], there, self.counts[first:last]])
+        zeros = [self.zeros] if self.zeros else []
+        zero = np.full(len(zeros), grid.ZERO, np.uint16)
+        line = np.concatenate([self.bins[below:least][::-1], zero, self.bins[first:last]])
+        counts = np.concatenate([self.counts[below:least][::-1], np.array(zeros, np.int64), self.counts[first:last]])
         return low[line], high[line], counts
 
     def rebin(self, edges: ArrayLike) -> Floats:
@@ -377,12 +377,9 @@ def _checked(bins: Any, counts: Any) -> tuple[NDArray[np.uint16], NDArray[np.int
     # compared, not subtracted: the difference of two unsigned numbers is never below 0
     if number.size and not (number[0] >= 0 and number[-1] < grid.BINS and (number[1:] > number[:-1]).all()):
         raise ArgumentError(f"bins must be strictly increasing numbers from 0 to {grid.BINS - 1}")
-    least = count.min(initial=1)
-    if least < 0:
+    if (least := count.min(initial=1)) < 0:
         raise ArgumentError(f"counts must not be negative, got {least}")
-    if least > 0:
-        return number.astype(np.uint16), count.astype(np.int64)
-    keep = count > 0
+    keep = slice(None) if least > 0 else count > 0
     return number[keep].astype(np.uint16), count[keep].astype(np.int64)
 
 
@@ -393,11 +390,6 @@ def _quantile(probability: Floats, low: Floats, high: Floats, counts: NDArray[np
     i = np.minimum(np.searchsorted(after, target, side="left"), counts.size - 1)
     within = (target - (after[i] - counts[i])) / counts[i]
     return np.asarray(low[i] + np.clip(within, 0.0, 1.0) * (high[i] - low[i]))
-
-
-def _is_zero(bins: NDArray[np.uint16]) -> NDArray[np.bool_]:
-    """Whether a bin holds zeros; two comparisons are ten times as fast as `numpy.isin`."""
-    return np.asarray((bins == grid.ZERO) | (bins == grid.NEGATIVE_ZERO))
 
 
 def _edges(edges: ArrayLike) -> Floats:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
-import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.special import ndtr
 
@@ -164,5 +163,6 @@ def distance_from_start(start: Histogram, now: Histogram) -> float:
 def _over_others(apart: Floats) -> Floats:
     """Mean of each row without its diagonal; NaN where nothing is left."""
     np.fill_diagonal(apart, np.nan)
-    # pandas leaves NaN out and gives NaN for a row of nothing else, without numpy's warning
-    return pd.DataFrame(apart).mean(axis=1).to_numpy()
+    known = ~np.isnan(apart)
+    count = known.sum(axis=1)
+    return np.asarray(np.where(known, apart, 0.0).sum(axis=1) / np.where(count > 0, count, np.nan))
