@@ -245,7 +245,7 @@ def rows(times: int) -> Iterator[str]:
     yield ""
     yield "| runs a side, ratio of their sd | permuted difference | permuted Welch's t | Welch's t | both |"
     yield "|---|---|---|---|---|"
-    for n, m, spread in ((3, 10, 3.0), (3, 10, 1.0), (4, 8, 3.0), (5, 10, 3.0), (5, 5, 3.0), (10, 10, 3.0)):
+    for n, m, spread in ((3, 10, 3.0), (3, 10, 1.0), (4, 8, 3.0), (5, 10, 3.0), (5, 5, 3.0)):
         found = false_positives(n, m, spread, times)
         yield f"| {n} and {m}, {spread:g} | {' | '.join(f'{rate:.3f}' for rate in found.values())} |"
 
