@@ -39,6 +39,6 @@ def test_large_effects_are_found_and_fewer_questions_take_fewer_seeds():
 
 def test_a_permutation_is_not_exact_where_sizes_and_variances_differ():
     found = false_positives(3, 10, 3.0, 1000, seed=15)
-    assert found["difference"] > 0.25
+    assert found["difference"] > 0.2
     assert 0.07 < found["welch"] < found["difference"]
-    assert found["both"] <= most(ALPHA, 1000)
+    assert found["verdict"] <= most(ALPHA, 1000)
