@@ -138,6 +138,25 @@ def far_probabilities(
     return pd.DataFrame(rows, columns=["run", *GROUP, "far_gradient_probability", "gradient_probability"])
 
 
+def with_gradient(recorded: Any, probability: float) -> Histogram | None:
+    """Return the histogram of means with gradient as it was, for one that nothing entered is not written.
+
+    Parameters
+    ----------
+    recorded : Histogram, or anything else where there is none
+    probability : float
+        Gradient probability that was recorded beside it: where it is 0 there was nothing to write.
+
+    Returns
+    -------
+    Histogram or None
+        None: not known.
+    """
+    if isinstance(recorded, Histogram):
+        return recorded
+    return Histogram.from_values([]) if probability == 0.0 else None
+
+
 def _areas(found: Measured) -> dict[tuple[Any, ...], list[tuple[float, float]]]:
     """Saturation areas by condition and site."""
     frame = areas(found)
@@ -149,16 +168,15 @@ def _areas(found: Measured) -> dict[tuple[Any, ...], list[tuple[float, float]]]:
 
 def _recorded(found: Measured) -> Iterator[tuple[dict[Any, Any], Histogram, Histogram | None, float]]:
     """Give each run and site: its row of numbers, its saturated means, those with gradient (None: not known), masks."""
-    empty = Histogram.from_values([])
     for row in found.distances.to_dict("records"):
         saturated, leaving = (
             row[name] if isinstance(row[name], Histogram) else None for name in ("saturated", "leaving")
         )
-        none, masks = row["gradient_probability"] == 0.0, float(row["dropout_masks"])
+        masks = float(row["dropout_masks"])
         if saturated is None:  # nothing is saturated, or the run was recorded before this was
-            yield row, empty, None, masks
-        else:  # a histogram that nothing entered is not written
-            yield row, saturated, empty if leaving is None and none else leaving, masks
+            yield row, Histogram.from_values([]), None, masks
+        else:
+            yield row, saturated, with_gradient(leaving, row["gradient_probability"]), masks
 
 
 def gradient_by_distance(

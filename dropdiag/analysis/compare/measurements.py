@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final, NamedTuple
 
@@ -188,9 +188,7 @@ class Pair:
         """Return the sites of one measure with their values."""
         return [(site, values) for site, values in self.sites.items() if site.measure == name]
 
-    def effect(
-        self, measure: Measure, values: Mapping[str, float], *, threshold: float = 0.0
-    ) -> tuple[Effect | None, SeedPairing]:
+    def effect(self, measure: Measure, values: Mapping[str, float]) -> tuple[Effect | None, SeedPairing]:
         """Take a measure's effect from one value a run.
 
         Parameters
@@ -198,8 +196,6 @@ class Pair:
         measure : Measure
         values : mapping of str to float
             Label of a run, of either condition -> value.
-        threshold : float
-            What p tests the effect against, on the measure's scale.
 
         Returns
         -------
@@ -211,10 +207,7 @@ class Pair:
         used, mine, theirs = sides_of(values, self.pairing, logs=measure.logs)
         if not mine.size or not theirs.size:
             return None, used
-        found = mean_difference(mine - threshold, theirs, paired=used.paired, **self.measurements.settings.of_effects)
-        # the threshold was taken off for the sake of p alone
-        ends = {name: getattr(found, name) + threshold for name in ("effect", "low", "high")}
-        return replace(found, **ends), used
+        return mean_difference(mine, theirs, paired=used.paired, **self.measurements.settings.of_effects), used
 
 
 def _comparable(values: dict[str, Value]) -> dict[str, Value]:

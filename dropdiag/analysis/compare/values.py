@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -16,12 +16,11 @@ from dropdiag.analysis.compare.measures import COUNTERS, Measure, less_is_better
 from dropdiag.analysis.compare.reading import asked, of_quantity
 from dropdiag.analysis.compare.step_ranges import NOT_FINITE
 from dropdiag.analysis.compare.weight_shapes import SHAPE_NUMBERS, distance_from_start, shape_numbers
-from dropdiag.analysis.gradient_distance import far_gradient_probability
+from dropdiag.analysis.gradient_distance import far_gradient_probability, with_gradient
 from dropdiag.analysis.net_variance import MASKS as UNDER_MASKS
 from dropdiag.analysis.net_variance import MEASURES as ALL_UNDER_MASKS
 from dropdiag.analysis.phases import common
 from dropdiag.analysis.select import KEYS
-from dropdiag.histograms.histogram import Histogram
 from dropdiag.store.schema import TRAIN, Quantity
 
 COLUMNS: Final = [
@@ -222,12 +221,11 @@ def _far(
     saturated = histograms[FAR[0]]
     masks, alone = (_beside(saturated, asked([], partial(of_quantity, scalars, name, conditions, UNDER_MASKS)))
                     for name in (MASKS, "gradient_probability"))  # fmt: skip
-    found: list[Any] = _beside(saturated, histograms.get(FAR[1]), "histogram").tolist()
-    empty, values = Histogram.from_values([]), []
-    for means, leaving, probability, number in zip(saturated["histogram"], found, alone, masks, strict=True):
-        # a histogram that nothing entered is not written
-        known = leaving if isinstance(leaving, Histogram) else empty if probability == 0.0 else None
-        values.append(far_gradient_probability(means, known, EVERYWHERE, float(number)))
+    found = _beside(saturated, histograms.get(FAR[1]), "histogram")
+    values = [
+        far_gradient_probability(means, with_gradient(leaving, probability), EVERYWHERE, float(number))
+        for means, leaving, probability, number in zip(saturated["histogram"], found, alone, masks, strict=True)
+    ]
     return rows(saturated.assign(value=values), measure_of("far_gradient_probability"))
 
 

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import ndtr
 
-from dropdiag.analysis.compare.resampling import Floats
+from dropdiag.analysis.compare.distances import PooledCounts
+from dropdiag.analysis.compare.resampling import Floats, Sums
 from dropdiag.histograms.histogram import Histogram
 
 SHAPE_NUMBERS: Final = (
@@ -150,14 +151,10 @@ def distance_from_start(start: Histogram, now: Histogram) -> float:
     A layer whose weights have only changed places shows 0: the distance of the distributions is the least that weights
     have moved on average, not how far each has.
     """
-    sides = [histogram.bounds() for histogram in (start, now)]
-    if sides[0][2].size < 2 or not sides[1][2].size:
+    if start.bounds()[2].size < 2 or not now.n_finite:
         return float("nan")
-    centres, shares = [0.5 * (low + high) for low, high, _ in sides], [n / n.sum() for *_, n in sides]
-    every = np.concatenate(centres)
-    order = np.argsort(every, kind="stable")
-    apart = np.abs(np.cumsum(np.concatenate([shares[0], -shares[1]])[order]))
-    return float(apart[:-1] @ np.diff(every[order])) / start.std()
+    counts = PooledCounts([start, now])
+    return float(counts.wasserstein(Sums(counts.counts[:1], counts.counts[1:]))[0]) / start.std()
 
 
 def _over_others(apart: Floats) -> Floats:
