@@ -23,7 +23,7 @@ def _known(name: str) -> str:
     return name
 
 
-OF_REPRODUCE = ("data", "limit", "conditions", "seeds", "jobs", "out")
+OF_REPRODUCE = ("data", "limit", "conditions", "seeds", "jobs", "engine", "print_plan", "out")
 """Options of every experiment; the others are settings of its runs, and each experiment knows which it has."""
 
 
@@ -76,8 +76,28 @@ def reproduce(
         ),
     ] = None,
     jobs: Annotated[
-        int | None, typer.Option(min=1, help="Runs at a time, one thread each.", show_default="number of cores")
+        int | None,
+        typer.Option(
+            min=1,
+            help="Runs at a time, each a process with one thread.",
+            show_default="number of cores; 1 on a GPU; what a cluster takes",
+        ),
     ] = None,
+    engine: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="Where runs are trained: local; dask:ADDRESS, a Dask cluster; slurm, an array of jobs, with "
+            "submitit's parameters as in slurm:slurm_partition=gpu,timeout_min=600. Clusters see the same files.",
+        ),
+    ] = "local",
+    print_plan: Annotated[
+        bool,
+        typer.Option(
+            "--print-plan",
+            help="Train nothing: print a command for each run that is left, which trains it by itself.",
+        ),
+    ] = False,
     rate: Annotated[float, typer.Option(help="Dropout rate of the condition 'Dropout'.")] = 0.5,
     batch_size: Annotated[int, typer.Option(min=1, help="Images per step.")] = 128,
     every: Annotated[int, typer.Option(min=1, help="Record weights every so many steps.")] = 10,
@@ -110,6 +130,8 @@ def reproduce(
     - `dropdiag reproduce --conditions no-dropout --conditions gaaf --out out/gaaf` : two conditions
     - `dropdiag reproduce cifar10 --data ~/data` : Figure 8 on CIFAR-10, from its published files; wants a GPU
     - `dropdiag reproduce svhn --data ~/data --width 0.25 --limit 5000 --epochs 5 --seeds 1` : a first look on a CPU
+    - `dropdiag reproduce --engine dask:tcp://host:8786` : on a Dask cluster
+    - `dropdiag reproduce --print-plan > plan.sh` : a command a run, for whatever starts commands
     """
     given = _given(ctx)
     out = Path(given.pop("out", Path("out") / experiment))
@@ -117,10 +139,18 @@ def reproduce(
         out = check_folder(out)
         # Imported late: torch is not paid for --help.
         from dropdiag.experiments import reproduce as experiments  # noqa: PLC0415
+        from dropdiag.experiments.asked import EXPERIMENTS  # noqa: PLC0415
 
+        printed = given.pop("print_plan", False)
         chosen = {name: value for name, value in given.items() if name not in OF_REPRODUCE}
-        experiments.EXPERIMENTS[experiment].refuse_unknown(chosen, _as_option)
-        made = experiments.reproduce(out, experiment, **given)
+        EXPERIMENTS[experiment].refuse_unknown(chosen, _as_option)
+        if not printed:
+            made = experiments.reproduce(out, experiment, **given)
+        else:
+            of_trainings = {name: value for name, value in given.items() if name not in ("jobs", "engine")}
+            for command in experiments.commands(out, experiment, **of_trainings):
+                typer.echo(command)
+            return
     _say(made, out)
 
 
@@ -137,6 +167,8 @@ def _as_option(name: str) -> str:
 def _say(made: Reproduction, out: Path) -> None:
     for name, error in made.failed.items():
         typer.echo(f"failed: {name}: {error}", err=True)
+    if made.failed:
+        typer.echo(f"what they wrote: {out / 'launches'}", err=True)
     typer.echo(f"report:  {made.page}")
     typer.echo(f"figures: {out / 'figures'}")
     typer.echo(f"tables:  {out / 'tables'}")

@@ -4,33 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Generic, NamedTuple, TypeAlias
+from typing import Any, Generic
 
 import pandas as pd
 from matplotlib.figure import Figure
 
 from dropdiag.errors import ArgumentError
 from dropdiag.experiments.cells import Column, Lines
-from dropdiag.experiments.data.datasets import Images
+from dropdiag.experiments.layers import Layers
+from dropdiag.experiments.recipe import Recipe
 from dropdiag.experiments.settings import S
 from dropdiag.store.reader import Runs
-
-Progress: TypeAlias = Callable[[int, float | None], None]
-"""Called after every step with (step, None) and after every evaluation with (step, test accuracy)."""
-
-
-class Layers(NamedTuple):
-    """The layers that are shown, from the first to the last: module name -> title.
-
-    Attributes
-    ----------
-    weights, activations : mapping
-        Modules that hold the weights, and the activation functions; the titles are the same.
-    """
-
-    weights: Mapping[str, str]
-    activations: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -81,14 +65,8 @@ class Experiment(Generic[S]):
         Trained unless others are named.
     seeds : int
         Default number of seeds.
-    settings : type
-        Of a run.
-    prepare : callable
-        Settings and data -> the settings with what is decided by the data and the machine. It may raise
-        `ArgumentError` or `DataError`.
-    train : callable
-        Settings, data, path of the run folder to be made, `Progress`: trains and records one run. It must be
-        picklable, since runs are trained in other processes.
+    recipe : Recipe
+        How a run is trained.
     layers : callable
         Settings -> the layers that are shown.
     sections : tuple of Section
@@ -102,9 +80,7 @@ class Experiment(Generic[S]):
     conditions: Mapping[str, str]
     default_conditions: tuple[str, ...]
     seeds: int
-    settings: type[S]
-    prepare: Callable[[S, Images], S]
-    train: Callable[[S, Images, Path, Progress], None]
+    recipe: Recipe[S]
     layers: Callable[[S], Layers]
     sections: tuple[Section, ...]
     words: str
@@ -125,7 +101,7 @@ class Experiment(Generic[S]):
             How an option is written in the message.
         """
         # Some settings are the experiment's own: a `device` is none of MNIST's, though its settings have the field.
-        unknown = [name for name in options if name in self.fixed or name not in self.settings.options()]
+        unknown = [name for name in options if name in self.fixed or name not in self.recipe.settings.options()]
         if unknown:
             names = ", ".join(map(shown, unknown))
             raise ArgumentError(f"{self.name} does not take {names}; leave out what does not apply to it")

@@ -15,7 +15,8 @@ from dropdiag.errors import DropdiagError
 from dropdiag.experiments import paper
 from dropdiag.experiments.cells import Lines, count, printed
 from dropdiag.experiments.data.datasets import Images
-from dropdiag.experiments.experiment import Experiment, Layers, Section
+from dropdiag.experiments.experiment import Experiment, Section
+from dropdiag.experiments.layers import Layers
 from dropdiag.experiments.settings import S
 from dropdiag.formatting import typeset
 from dropdiag.plots.style import save

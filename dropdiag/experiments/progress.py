@@ -44,6 +44,10 @@ class Display(ABC):
     def end(self, run: str, error: str | None) -> None:
         """Report that `run` is over, and the error that ended it, if any."""
 
+    def wrote(self, run: str, text: str) -> None:
+        """Show what `run` wrote to its standard output and standard error: warnings."""
+        self._console.print(f"{run} wrote: {text}", markup=False, highlight=False, soft_wrap=True)
+
 
 class Bars(Display):
     """One bar a run and one for all, with the time left; see `Display`."""

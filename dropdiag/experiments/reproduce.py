@@ -2,33 +2,24 @@
 
 from __future__ import annotations
 
-import functools
-import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from rich.console import Console
 
-from dropdiag.errors import ArgumentError, RunError
-from dropdiag.experiments.data.datasets import DATASETS, Images, dataset_named
-from dropdiag.experiments.data.load import load_images
-from dropdiag.experiments.experiment import Experiment
-from dropdiag.experiments.images.experiment import figure8
+from dropdiag.errors import RunError
+from dropdiag.experiments.asked import Asked, ask
+from dropdiag.experiments.engines.engine import Engine
+from dropdiag.experiments.engines.named import LOCAL, engine_named
+from dropdiag.experiments.launching import train_all
 from dropdiag.experiments.mnist.experiment import MNIST
 from dropdiag.experiments.page import make_parts, write_page
-from dropdiag.experiments.plan import Plan, make_plan
+from dropdiag.experiments.plan import Plan
 from dropdiag.experiments.progress import display_for
-from dropdiag.experiments.runner import Work, cores, train_all
-from dropdiag.experiments.settings import S, check_at_least_one, condition_named
+from dropdiag.experiments.settings import check_at_least_one
 from dropdiag.store.reader import Runs, load
-
-EXPERIMENTS: Final[dict[str, Experiment[Any]]] = {
-    **{key: figure8(key) for key in DATASETS if key != MNIST.name},
-    MNIST.name: MNIST,
-}
-"""Every data set has Figure 8's networks but MNIST, which has an analysis of its own."""
 
 
 @dataclass(frozen=True)
@@ -63,13 +54,15 @@ def reproduce(
     conditions: Sequence[str] | None = None,
     seeds: int | None = None,
     jobs: int | None = None,
+    engine: str | Engine = LOCAL,
     console: Console | None = None,
     **settings: Any,
 ) -> Reproduction:
     """Train an experiment's network in every condition and seed, and write figures, tables and a page.
 
     Finished runs in `out` are kept, so that an interrupted reproduction goes on where it was; a run that was
-    under way is moved to ``out/interrupted`` and trained anew. Nothing is deleted.
+    under way is moved to ``out/interrupted`` and trained anew. Nothing is deleted. What trainings write to standard
+    output and standard error is in ``out/launches``.
 
     Parameters
     ----------
@@ -85,9 +78,10 @@ def reproduce(
     seeds : int, optional
         Seeds 0 to ``seeds - 1``, the same in every condition; by default 5, for Figure 8 3.
     jobs : int, optional
-        Runs at a time, each in a process with one thread; by default one on a GPU, on the CPU as many as there are
-        cores. The numbers do not depend on it. More than one needs a script's main part under
-        ``if __name__ == "__main__":``.
+        Runs at a time, each a process with one thread; by default one on a GPU, on the CPU as many as there are
+        cores, and on a cluster as many as it takes. The numbers do not depend on it.
+    engine : str or Engine
+        Where runs are trained: "local", "dask:ADDRESS", "slurm"; see `engine_named`.
     console : rich Console, optional
         Where progress is shown; standard error by default.
     **settings
@@ -105,7 +99,7 @@ def reproduce(
     DataError
         If the data is missing or damaged; before anything is written.
     RunError
-        If `out` cannot be written, or every run failed.
+        If `out` cannot be written, another process trains one of the runs, or every run failed.
     KeyboardInterrupt
         Finished runs are whole, and a second call goes on with the others.
 
@@ -114,26 +108,73 @@ def reproduce(
     With one version of PyTorch a CPU run can be repeated bit for bit. On a GPU the sums of convolutions may be
     taken in another order each time.
     """
-    experiment, console = EXPERIMENTS[dataset_named(name).key], console or Console(stderr=True)
-    wanted = chosen_conditions(experiment, conditions)
-    seeds = experiment.seeds if seeds is None else seeds
-    check_at_least_one(seeds=seeds, jobs=jobs)
-    experiment.refuse_unknown(settings)
-    template = experiment.settings(wanted[0], seed=0, **{**experiment.fixed, **settings})
-    images = load_images(name, data, limit)
-    template = replace(experiment.prepare(template, images), data=images.digest, source=images.source)
-    # Seed by seed, not condition by condition: what is there after an interrupt already makes pairs.
-    pairs = itertools.product(range(seeds), wanted)
-    plan = make_plan(Path(out), [replace(template, condition=condition, seed=seed) for seed, condition in pairs])
-    plan.make_room()
-    jobs = jobs or (cores() if template.device == "cpu" else 1)
-    _announce(plan, images, template.device, jobs, console)
-    work = Work(functools.partial(load_images, name, images.folder, limit), experiment.train)
-    failed = _train(plan, images, jobs, console, work)
-    runs = finished(plan, wanted, failed)
+    console = console or Console(stderr=True)
+    check_at_least_one(jobs=jobs)
+    # Made twice where it is named: what trains decides on the device, and the device on how many train at a time.
+    here = (engine_named(engine) if isinstance(engine, str) else engine).here
+    asked = ask(
+        Path(out), name, data=data, limit=limit, conditions=conditions, seeds=seeds, settings=settings, here=here
+    )
+    if isinstance(engine, str):
+        engine = engine_named(engine, jobs or (1 if here and asked.settings.device != "cpu" else None))
+    failed = _train(asked, engine, console)
     console.print("Drawing figures and tables", highlight=False)
-    parts = make_parts(runs, experiment.layers(template), Path(out), experiment.sections)
-    page = write_page(Path(out), parts, runs, experiment=experiment, settings=template, data=images, failed=failed)
+    return _draw(asked, Path(out), failed)
+
+
+def commands(
+    out: str | Path,
+    name: str = MNIST.name,
+    *,
+    data: str | Path | None = None,
+    limit: int | None = None,
+    conditions: Sequence[str] | None = None,
+    seeds: int | None = None,
+    **settings: Any,
+) -> list[str]:
+    """Return a command for a shell of each run that `reproduce` would train; nothing is written.
+
+    Each works by itself, in any order and on any machine that sees the same files, and writes the same run.
+    `reproduce` then finds the runs finished, and draws them.
+
+    Parameters
+    ----------
+    out, name, data, limit, conditions, seeds, **settings
+        See `reproduce`, as for the errors.
+    """
+    asked = ask(
+        Path(out), name, data=data, limit=limit, conditions=conditions, seeds=seeds, settings=settings, here=False
+    )
+    return [launch.in_shell() for launch in asked.launches()]
+
+
+def _train(asked: Asked, engine: Engine, console: Console) -> dict[str, str]:
+    asked.plan.make_room()
+    _announce(asked, engine, console)
+    launches = asked.launches()
+    if not launches:
+        return {}
+    with display_for(asked.steps(), console) as display:
+        return train_all(launches, engine, display)
+
+
+def _announce(asked: Asked, engine: Engine, console: Console) -> None:
+    plan, data, device, todo = asked.plan, asked.data, asked.settings.device, len(asked.plan.todo)
+    said = [f"Device: {device}; {data.checked}"] if data.checked else []
+    said.append(f"Data: {data.describe()}")
+    said += [f"{source.name} was interrupted; moved to {target}" for source, target in plan.aside]
+    if plan.done:
+        said.append(f"Kept, because finished: {len(plan.done)} of {len(plan.done) + todo} runs")
+    if todo:
+        said.append(f"Training {todo} runs, {engine.describe(todo)}")
+    console.print("\n".join(said), markup=False, highlight=False, soft_wrap=True)
+
+
+def _draw(asked: Asked, out: Path, failed: Mapping[str, str]) -> Reproduction:
+    experiment, plan, settings = asked.experiment, asked.plan, asked.settings
+    runs = finished(plan, asked.conditions, failed)
+    parts = make_parts(runs, experiment.layers(settings), out, experiment.sections)
+    page = write_page(out, parts, runs, experiment=experiment, settings=settings, data=asked.data, failed=failed)
     return Reproduction(
         page=page,
         files=tuple(path for part in parts for path in part.files),
@@ -141,37 +182,6 @@ def reproduce(
         kept=tuple(job.name for job in plan.done),
         failed=failed,
     )
-
-
-def chosen_conditions(experiment: Experiment[S], given: Sequence[str] | None) -> list[str]:
-    """Return the conditions that are meant, each once; raise `ArgumentError` if none is."""
-    known = tuple(experiment.conditions)
-    if given is None:
-        return list(experiment.default_conditions)
-    names = list(dict.fromkeys(condition_named(name, known) for name in given))
-    if not names:
-        raise ArgumentError(f"no condition was given; choose among {', '.join(map(repr, known))}")
-    return names
-
-
-def _announce(plan: Plan, data: Images, device: str, jobs: int, console: Console) -> None:
-    todo = len(plan.todo)
-    said = [f"Device: {device}; {data.checked}"] if data.checked else []
-    said.append(f"Data: {data.describe()}")
-    said += [f"{source.name} was interrupted; moved to {target}" for source, target in plan.aside]
-    if plan.done:
-        said.append(f"Kept, because finished: {len(plan.done)} of {len(plan.done) + todo} runs")
-    if todo:
-        said.append(f"Training {todo} runs, {min(jobs, todo)} at a time")
-    console.print("\n".join(said), markup=False, highlight=False, soft_wrap=True)
-
-
-def _train(plan: Plan, data: Images, jobs: int, console: Console, work: Work) -> dict[str, str]:
-    if not plan.todo:
-        return {}
-    steps = {job.name: job.settings.steps(len(data.train_labels)) for job in plan.todo}
-    with display_for(steps, console) as display:
-        return train_all(plan.todo, data, jobs, display, work)
 
 
 def finished(plan: Plan, names: Sequence[str], failed: Mapping[str, str]) -> Runs:

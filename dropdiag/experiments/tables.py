@@ -15,7 +15,7 @@ from dropdiag.analysis import correlation, gradient_flow, learning, net_variance
 from dropdiag.analysis.baseline import baseline_of
 from dropdiag.analysis.seeds import t_interval
 from dropdiag.analysis.select import GROUP, scalars
-from dropdiag.experiments.experiment import Layers
+from dropdiag.experiments.layers import Layers
 from dropdiag.store.reader import Runs
 
 ORDER: Final = ["layer", "condition"]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dropdiag.experiments.experiment import Progress
+from dropdiag.experiments.recipe import Progress
 from dropdiag.experiments.settings import TrainSettings
 from dropdiag.recorder import Recorder
 

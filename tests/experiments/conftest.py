@@ -1,15 +1,21 @@
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from dropdiag.experiments import page
+from dropdiag.experiments import page, recipes, reproduce, run_one
 from dropdiag.experiments.data.datasets import ENVIRONMENT
 from dropdiag.experiments.data.idx import write_idx
 from dropdiag.experiments.data.mnist import FILES
+from dropdiag.experiments.engines.inside import in_words
+from dropdiag.experiments.engines.launch import End
+from dropdiag.experiments.engines.report import Report
 
 BESIDE = Path(__file__).parents[3] / "shared" / "data"
 GIVEN = os.environ.get(ENVIRONMENT)
@@ -40,6 +46,58 @@ def quick_figures(monkeypatch):
         return [folder / f"{section.name}.png"]
 
     monkeypatch.setattr(page, "draw", draw)
+
+
+class InThisProcess:
+    """An engine for tests of something else: a process a run takes seconds to start, and knows no patched function."""
+
+    here = True
+
+    def describe(self, launches):
+        return "1 at a time"
+
+    def run(self, launches):
+        for launch in launches:
+            yield End(launch.name, self.train(launch))
+
+    def train(self, launch):
+        launch.folder.mkdir(exist_ok=True)
+        return self.train_one(run_one.One.of(launch.command[3:]), Report(launch.report))
+
+    def train_one(self, one, report):
+        threads = torch.get_num_threads()
+        try:
+            run_one.train_one(one, report)
+        except Exception as error:  # noqa: BLE001 - as a process does
+            return in_words(error)
+        finally:
+            torch.set_num_threads(threads)
+        return None
+
+
+@contextlib.contextmanager
+def training_here():
+    """Within it, the command line trains in this process."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reproduce, "engine_named", lambda *_: InThisProcess())
+        yield
+
+
+@pytest.fixture
+def here():
+    with training_here():
+        yield
+
+
+@pytest.fixture
+def train_with(monkeypatch):
+    """Let trainings in this process call another function: settings, data, path, progress."""
+
+    def put(train):
+        original = recipes.recipe_of
+        monkeypatch.setattr(recipes, "recipe_of", lambda key: dataclasses.replace(original(key), train=train))
+
+    return put
 
 
 def digits(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

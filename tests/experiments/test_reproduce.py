@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
 import io
 import json
 import re
@@ -11,20 +10,17 @@ import pytest
 from rich.console import Console
 
 from dropdiag.errors import ArgumentError, DataError, RunError
-from dropdiag.experiments.mnist.experiment import MNIST
-from dropdiag.experiments.reproduce import EXPERIMENTS, reproduce
+from dropdiag.experiments.mnist.train import train
+from dropdiag.experiments.reproduce import reproduce
 
-from .conftest import write_mnist
+from .conftest import InThisProcess, write_mnist
 
-TINY = {"epochs": 2, "batch_size": 50, "widths": (784, 12, 8, 8, 10), "seeds": 2, "jobs": 1}
+TINY = {"epochs": 2, "batch_size": 50, "widths": (784, 12, 8, 8, 10), "seeds": 2}
 
 
 def tiny(out, data, **changes):
-    return reproduce(out, data=data, console=Console(file=io.StringIO()), **{**TINY, **changes})
-
-
-def train_with(monkeypatch, train):
-    monkeypatch.setitem(EXPERIMENTS, "mnist", dataclasses.replace(MNIST, train=train))
+    console = Console(file=io.StringIO())
+    return reproduce(out, data=data, console=console, engine=InThisProcess(), **{**TINY, **changes})
 
 
 @pytest.fixture(scope="module")
@@ -113,10 +109,10 @@ def test_the_page_says_what_is_inferred_and_where_data_come_from(made, data):
 
 
 @pytest.mark.usefixtures("quick_figures")
-def test_a_second_call_trains_nothing_and_gives_the_same_tables(made, data, monkeypatch):
+def test_a_second_call_trains_nothing_and_gives_the_same_tables(made, data, train_with):
     out = made.page.parent
     before = {p.name: p.read_bytes() for p in (out / "tables").iterdir()}
-    train_with(monkeypatch, lambda *_: pytest.fail("trained again"))
+    train_with(lambda *_: pytest.fail("trained again"))
     again = tiny(out, data)
     assert again.trained == ()
     assert sorted(again.kept) == sorted(made.trained)
@@ -124,7 +120,7 @@ def test_a_second_call_trains_nothing_and_gives_the_same_tables(made, data, monk
 
 
 @pytest.mark.usefixtures("quick_figures")
-def test_an_interrupted_reproduction_goes_on(tmp_path, data, monkeypatch):
+def test_an_interrupted_reproduction_goes_on(tmp_path, data, train_with):
     calls = []
 
     def stop_in_the_second(settings, data, path, progress):
@@ -134,13 +130,13 @@ def test_an_interrupted_reproduction_goes_on(tmp_path, data, monkeypatch):
             if len(calls) == 2 and step == 3:
                 raise KeyboardInterrupt
 
-        MNIST.train(settings, data, path, interrupt)
+        train(settings, data, path, interrupt)
 
-    train_with(monkeypatch, stop_in_the_second)
+    train_with(stop_in_the_second)
     with pytest.raises(KeyboardInterrupt):
         tiny(tmp_path, data, seeds=1)
     assert not (tmp_path / "index.html").exists()
-    train_with(monkeypatch, MNIST.train)
+    train_with(train)
     second = tiny(tmp_path, data, seeds=1)
     assert second.kept == ("no-dropout-s0",)
     assert second.trained == ("dropout-s0", "gaaf-s0", "gaaf-fitted-s0")
@@ -166,19 +162,19 @@ def test_other_settings_in_the_same_folder_are_refused(made, data):
 
 
 @pytest.mark.usefixtures("quick_figures")
-def test_a_failed_run_is_named_and_the_others_are_drawn(tmp_path, data, monkeypatch):
+def test_a_failed_run_is_named_and_the_others_are_drawn(tmp_path, data, train_with):
     def fail_with_gaaf(settings, *rest):
         if settings.condition == "GAAF":
             raise ValueError("<script>alert('no')</script>")
-        MNIST.train(settings, *rest)
+        train(settings, *rest)
 
-    train_with(monkeypatch, fail_with_gaaf)
+    train_with(fail_with_gaaf)
     made = tiny(tmp_path, data, seeds=1)
     assert made.failed == {"gaaf-s0": "ValueError: <script>alert('no')</script>"}
     text = made.page.read_text(encoding="utf-8")
     assert "<script>" not in text
     assert "gaaf-s0: ValueError: &lt;script&gt;" in text
-    train_with(monkeypatch, lambda *_: 1 / 0)
+    train_with(lambda *_: 1 / 0)
     with pytest.raises(RunError, match=r"every run failed.*no-dropout-s0: ZeroDivisionError: division by zero"):
         tiny(tmp_path / "other", data, seeds=1)
 
@@ -214,7 +210,9 @@ def test_bad_data_raise_before_anything_is_written(tmp_path):
 @pytest.mark.usefixtures("quick_figures")
 def test_the_console_tells_what_happens(tmp_path, data):
     console = Console(file=io.StringIO(), width=40)
-    reproduce(tmp_path, data=data, console=console, **{**TINY, "seeds": 1, "conditions": ["GAAF"]})
+    reproduce(
+        tmp_path, data=data, console=console, engine=InThisProcess(), **{**TINY, "seeds": 1, "conditions": ["GAAF"]}
+    )
     lines = console.file.getvalue().splitlines()
     assert lines[0] == f"Data: 200 training and 50 test images, MNIST from {data}"
     assert lines[1] == "Training 1 runs, 1 at a time"

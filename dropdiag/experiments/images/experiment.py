@@ -22,7 +22,7 @@ from dropdiag.experiments.images.network import (
     WITHOUT_GAAF,
     layers,
 )
-from dropdiag.experiments.images.train import ImageSettings, prepare, train
+from dropdiag.experiments.images.train import IMAGES_RECIPE, ImageSettings
 from dropdiag.formatting import NOTHING
 from dropdiag.store.reader import Runs
 
@@ -116,9 +116,7 @@ def figure8(dataset: str) -> Experiment[ImageSettings]:
         },
         default_conditions=CONDITIONS,
         seeds=3,
-        settings=ImageSettings,
-        prepare=prepare,
-        train=train,
+        recipe=IMAGES_RECIPE,
         layers=lambda _settings: layers(),  # the factor of the widths changes no layer's name
         sections=sections(dataset),
         words="images.j2",

@@ -23,7 +23,7 @@ import torch
 from torch import nn
 
 from dropdiag.errors import ArgumentError
-from dropdiag.experiments.experiment import Layers
+from dropdiag.experiments.layers import Layers
 from dropdiag.experiments.settings import condition_named
 from dropdiag.gaaf.activation import GAAF
 

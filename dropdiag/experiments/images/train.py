@@ -15,9 +15,9 @@ from torch.nn import functional as F
 from dropdiag.errors import ArgumentError, DataError
 from dropdiag.experiments import training
 from dropdiag.experiments.data.datasets import Images, dataset_named
-from dropdiag.experiments.experiment import Progress
 from dropdiag.experiments.images.augment import EpochPlan, Normaliser, cropped, with_channels
 from dropdiag.experiments.images.network import CONDITIONS, build, scaled_widths
+from dropdiag.experiments.recipe import Progress, Recipe
 from dropdiag.experiments.settings import TrainSettings, check_at_least_one
 from dropdiag.recorder import Recorder
 
@@ -33,8 +33,7 @@ class ImageSettings(TrainSettings):
     `epochs` is a fixed number: the learning rate falls to 0 with the last step, so that there is no stopping rule,
     and the accuracy that counts is the last one. The optimisers are SGD with momentum 0.9, and Adam with decoupled
     weight decay (AdamW). `lr` is the greatest learning rate: it rises in a straight line over the first twentieth
-    of the steps and falls to 0 as half a cosine. `device` may be "auto": `prepare`
-    then decides.
+    of the steps and falls to 0 as half a cosine. `device` may be "auto": `place` then decides.
 
     Attributes
     ----------
@@ -125,17 +124,26 @@ def device_named(name: str) -> str:
 
 
 def prepare(settings: ImageSettings, data: Images) -> ImageSettings:
+    """Return the settings as they are, once the data can be trained with.
+
+    Raises
+    ------
+    DataError
+        If there is one training image alone.
+    """
+    if len(data.train_labels) < 2:
+        raise DataError(f"{data.source}: one training image; batch norm needs two at least")
+    return settings
+
+
+def place(settings: ImageSettings) -> ImageSettings:
     """Decide on which device is trained; see `device_named`.
 
     Raises
     ------
     ArgumentError
         For a device that is not here.
-    DataError
-        If there is one training image alone.
     """
-    if len(data.train_labels) < 2:
-        raise DataError(f"{data.source}: one training image; batch norm needs two at least")
     return replace(settings, device=device_named(settings.device))
 
 
@@ -153,8 +161,11 @@ def train(settings: ImageSettings, data: Images, path: str | Path, progress: Pro
         The run folder to be made.
     progress : callable, optional
     """
-    settings = prepare(settings, data)
+    settings = place(prepare(settings, data))
     training.train(ImageTraining(settings, data), settings, path, progress)
+
+
+IMAGES_RECIPE: Final = Recipe(ImageSettings, prepare=prepare, place=place, train=train)
 
 
 class ImageTraining(training.Training):

@@ -12,9 +12,10 @@ import pandas as pd
 from dropdiag.experiments import paper, sections, tables
 from dropdiag.experiments.cells import glance, glance_at_accuracies, label, published_across, ratio, value
 from dropdiag.experiments.data.datasets import MNIST as DATASET
-from dropdiag.experiments.experiment import Experiment, Layers, Section
+from dropdiag.experiments.experiment import Experiment, Section
+from dropdiag.experiments.layers import Layers
 from dropdiag.experiments.mnist.network import CONDITIONS, DROPOUT, FITTED, GAAF_CONDITION, NO_DROPOUT, PORT
-from dropdiag.experiments.mnist.train import MnistSettings, prepare, train
+from dropdiag.experiments.mnist.train import MNIST_RECIPE, MnistSettings
 from dropdiag.experiments.sections import CONSTANT_NODES, LAYER
 from dropdiag.plots.net_variance import net_variance
 from dropdiag.store.reader import Runs
@@ -180,9 +181,7 @@ MNIST: Final = Experiment(
     },
     default_conditions=CONDITIONS,
     seeds=5,
-    settings=MnistSettings,
-    prepare=prepare,
-    train=train,
+    recipe=MNIST_RECIPE,
     layers=layers,
     sections=(GRADIENT_FLOW, WEIGHTS, CORRELATION, NET_VARIANCE, SATURATION, LEARNING, GAAF),
     words="mnist.j2",

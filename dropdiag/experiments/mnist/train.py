@@ -15,8 +15,8 @@ from torch.nn import functional as F
 from dropdiag.errors import ArgumentError
 from dropdiag.experiments import training
 from dropdiag.experiments.data.datasets import Images
-from dropdiag.experiments.experiment import Progress
 from dropdiag.experiments.mnist.network import FITTED, KNOWN, WIDTHS, build, check_activation
+from dropdiag.experiments.recipe import Progress, Recipe
 from dropdiag.experiments.settings import TrainSettings
 from dropdiag.gaaf.fit import fit
 from dropdiag.recorder import Recorder
@@ -128,6 +128,14 @@ def train(settings: MnistSettings, data: Images, path: str | Path, progress: Pro
     """
     settings = prepare(settings, data)
     training.train(MnistTraining(settings, data), settings, path, progress)
+
+
+MNIST_RECIPE: Final = Recipe(
+    MnistSettings,
+    prepare=prepare,
+    place=lambda settings: settings,  # on the CPU, on any machine
+    train=train,
+)
 
 
 def as_inputs(images: Tensor) -> Tensor:

@@ -12,10 +12,11 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
+from dropdiag.experiments.asked import EXPERIMENTS
 from dropdiag.experiments.data.datasets import DATASETS, Contents, Dataset, Split
 from dropdiag.experiments.images.experiment import figure8
-from dropdiag.experiments.reproduce import EXPERIMENTS, reproduce
-from tests.experiments.conftest import write_mnist
+from dropdiag.experiments.reproduce import reproduce
+from tests.experiments.conftest import InThisProcess, training_here, write_mnist
 from tests.experiments.test_reproduce import Page
 from tests.test_cli import call
 
@@ -24,11 +25,12 @@ from tests.test_cli import call
 def made(tmp_path_factory):
     root = tmp_path_factory.mktemp("fashion")
     data = write_mnist(root / "data", 60, 20, suffix="")
-    code, _, error = call(
-        "reproduce", "fashion-mnist", "--data", data, "--epochs", 1, "--width", 0.06, "--batch-size", 20, "--every", 2,
-        "--seeds", 2, "--jobs", 1, "--device", "cpu", "--conditions", "base", "--conditions", "gaaf",
-        "--out", root / "out",
-    )  # fmt: skip
+    with training_here():
+        code, _, error = call(
+            "reproduce", "fashion-mnist", "--data", data, "--epochs", 1, "--width", 0.06, "--batch-size", 20,
+            "--every", 2, "--seeds", 2, "--jobs", 1, "--device", "cpu", "--conditions", "base", "--conditions", "gaaf",
+            "--out", root / "out",
+        )  # fmt: skip
     assert code == 0, error
     return root / "out", data
 
@@ -90,8 +92,8 @@ def test_a_new_data_set_is_a_reader_and_a_line_in_the_table(tmp_path, monkeypatc
     monkeypatch.setitem(DATASETS, line.key, line)
     monkeypatch.setitem(EXPERIMENTS, line.key, figure8(line.key))  # as for every line when the module is imported
     made = reproduce(
-        tmp_path / "out", "stripes", data=tmp_path, seeds=1, epochs=1, width=0.06, batch_size=6, device="cpu", jobs=1,
-        conditions=["Base"], console=Console(file=io.StringIO()),
+        tmp_path / "out", "stripes", data=tmp_path, seeds=1, epochs=1, width=0.06, batch_size=6, device="cpu",
+        conditions=["Base"], console=Console(file=io.StringIO()), engine=InThisProcess(),
     )  # fmt: skip
     assert made.failed == {}
     text = made.page.read_text(encoding="utf-8")

@@ -1,17 +1,19 @@
 from __future__ import annotations
 
-import dataclasses
 import io
 import json
 import re
 
 import pandas as pd
 import pytest
+import torch
 from rich.console import Console
 
-from dropdiag.errors import ArgumentError, DataError
+from dropdiag.errors import ArgumentError, DataError, RunError
 from dropdiag.experiments import reproduce as module
-from dropdiag.experiments.reproduce import EXPERIMENTS, reproduce
+from dropdiag.experiments.images.train import device_named, train
+from dropdiag.experiments.reproduce import reproduce
+from tests.experiments.conftest import InThisProcess
 from tests.experiments.image_files import pack, published, python_batch, write, write_svhn
 from tests.experiments.test_reproduce import Page
 from tests.test_cli import call
@@ -75,15 +77,11 @@ def test_the_page_stands_alone_and_says_what_was_done(made):
         assert words not in text.replace("\N{NO-BREAK SPACE}", " ")
 
 
-def train_with(monkeypatch, name, train):
-    monkeypatch.setitem(EXPERIMENTS, name, dataclasses.replace(EXPERIMENTS[name], train=train))
-
-
 @pytest.mark.usefixtures("quick_figures")
-def test_a_second_call_trains_nothing_and_gives_the_same_tables(made, monkeypatch):
+def test_a_second_call_trains_nothing_and_gives_the_same_tables(made, here, train_with):
     out, data, *_ = made
     before = {p.name: p.read_bytes() for p in (out / "tables").iterdir()}
-    train_with(monkeypatch, "cifar10", lambda *_: pytest.fail("trained again"))
+    train_with(lambda *_: pytest.fail("trained again"))
     code, _, error = call("reproduce", "cifar10", "--data", data, *TINY, "--seeds", 1, "--out", out)
     assert code == 0
     assert "Kept, because finished: 4 of 4 runs" in error
@@ -107,10 +105,10 @@ def quick(monkeypatch):
     monkeypatch.setattr(module, "make_parts", lambda *_: [])
 
 
-def test_an_interrupted_reproduction_goes_on(tmp_path, monkeypatch):
+def test_an_interrupted_reproduction_goes_on(tmp_path, monkeypatch, here, train_with):
     quick(monkeypatch)
     data = write_svhn(tmp_path / "data")
-    train, calls = EXPERIMENTS["svhn"].train, []
+    calls = []
 
     def stop_in_the_second(settings, data, path, progress):
         calls.append(path.name)
@@ -122,11 +120,11 @@ def test_an_interrupted_reproduction_goes_on(tmp_path, monkeypatch):
         train(settings, data, path, interrupt)
 
     arguments = ("reproduce", "svhn", "--data", data, *TINY, "--seeds", 1, "--jobs", 1, "--out", tmp_path / "out")
-    train_with(monkeypatch, "svhn", stop_in_the_second)
+    train_with(stop_in_the_second)
     code, _, error = call(*arguments)
     assert code == 130
     assert "finished runs are kept, and the same command goes on from" in error
-    train_with(monkeypatch, "svhn", train)
+    train_with(train)
     code, _, error = call(*arguments)
     assert code == 0
     assert "batch-norm-s0 was interrupted; moved to" in error
@@ -138,7 +136,7 @@ def test_an_interrupted_reproduction_goes_on(tmp_path, monkeypatch):
     assert "SVHN is published by Yuval Netzer" in text
 
 
-def test_cifar100_from_its_archive(tmp_path, monkeypatch):
+def test_cifar100_from_its_archive(tmp_path, monkeypatch, here):
     quick(monkeypatch)
     archive = pack(tmp_path / "cifar-100-binary.tar.gz", published("cifar100", version="binary"))
     code, _, error = call(
@@ -154,7 +152,7 @@ def test_cifar100_from_its_archive(tmp_path, monkeypatch):
     assert (configs["batch-norm-s0"]["optimizer"], configs["batch-norm-s0"]["lr"]) == ("adam", 1e-3)
 
 
-def test_the_folder_is_named_after_the_data_set(tmp_path, monkeypatch):
+def test_the_folder_is_named_after_the_data_set(tmp_path, monkeypatch, here):
     quick(monkeypatch)
     write(tmp_path / "data", published("cifar10"))
     monkeypatch.chdir(tmp_path)
@@ -210,11 +208,31 @@ def test_bad_arguments_of_the_function(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_another_machine_decides_on_its_device(tmp_path, monkeypatch):
+    class Elsewhere(InThisProcess):
+        here = False
+
+    quick(monkeypatch)
+    data = write(tmp_path / "data", published("cifar10"))
+    console = Console(file=io.StringIO())
+    options = {"data": data, "seeds": 1, "epochs": 1, "width": 0.06, "batch_size": 50, "console": console}
+    reproduce(tmp_path / "out", "cifar10", conditions=["Base"], engine=Elsewhere(), **options)
+    assert "Device: auto; " in console.file.getvalue()
+    trained = json.loads((tmp_path / "out" / "runs" / "base-s0" / "run.json").read_text())["config"]["device"]
+    assert trained == device_named("auto")
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(RunError, match="base-s0: ArgumentError: device 'mps' is not here"):
+        reproduce(tmp_path / "mps", "cifar10", conditions=["Base"], engine=Elsewhere(), device="mps", **options)
+    with pytest.raises(ArgumentError, match="device 'mps' is not here"):
+        reproduce(tmp_path / "here", "cifar10", conditions=["Base"], device="mps", **options)
+    assert not (tmp_path / "here").exists()
+
+
 def test_networks_that_collapse_are_drawn_all_the_same(tmp_path):
     data = write(tmp_path / "data", {**published("cifar10"), "cifar-10-batches-py/data_batch_1": python_batch(40, 0)})
     made = reproduce(
-        tmp_path / "out", "cifar10", data=data, seeds=1, epochs=1, width=0.03, batch_size=20, lr=1e30, clip=1e30, jobs=1,
-        conditions=["GAAF"], device="cpu", console=Console(file=io.StringIO()),
+        tmp_path / "out", "cifar10", data=data, seeds=1, epochs=1, width=0.03, batch_size=20, lr=1e30, clip=1e30,
+        conditions=["GAAF"], device="cpu", console=Console(file=io.StringIO()), engine=InThisProcess(),
     )  # fmt: skip
     assert made.failed == {}
     assert Page(made.page.read_text(encoding="utf-8")).open == []
