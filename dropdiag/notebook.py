@@ -48,7 +48,8 @@ def run(one: Any) -> str:
         for site in meta["layers"]
     ]  # fmt: skip
     seed = "none" if one.seed is None else one.seed
-    known = {"condition": one.condition, "seed": seed, **facts(meta), "path": one.path}
+    ranks = {} if one.group is None else {"ranks": one.group.told}
+    known = {"condition": one.condition, "seed": seed, **facts(meta), **ranks, "path": one.path}
     layers = Table(("layer", "call", "kind", "type", "shape", "not recorded, because"), sites, numbers=(1,))
     warnings = *disabled(meta), *meta.get("warnings", ())
     names = {one.name, one.condition, *(str(site["layer"]) for site in meta["layers"])}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -22,7 +22,9 @@ def ls(
     *,
     sort: Annotated[
         str,
-        typer.Option(metavar="KEY", help="name, condition, seed, steps, state, size, when, or a key of the config."),
+        typer.Option(
+            metavar="KEY", help="name, condition, seed, steps, state, size, when, ranks, or a key of the config."
+        ),
     ] = "name",
     reverse: Annotated[bool, typer.Option("--reverse", "-r", help="Sort in descending order.")] = False,
     where: Annotated[
@@ -35,10 +37,10 @@ def ls(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List all runs below a folder: condition, seed, steps, state, size on disk, when they began.
+    """List all runs below a folder: condition, seed, steps, state, size on disk, when they began, their ranks.
 
-    Only each run.json is read, so a thousand runs take a second or two. What cannot be read is named with its
-    reason, and the exit code is then 1. A job that was killed still reads `running`.
+    Only what each says of itself is read, so a thousand runs take a second or two. What cannot be read is named with
+    its reason, and the exit code is then 1. A job that was killed still reads `running`.
 
     **Examples**
 
@@ -54,7 +56,7 @@ def ls(
         runs = ordered(filtered(found.runs, [_pair(one) for one in where or ()]), sort, reverse=reverse)
     if as_json:
         unreadable = [{"name": name, "reason": reason} for name, reason in found.unreadable.items()]
-        echo_json({"root": str(root), "runs": [asdict(run) for run in runs], "unreadable": unreadable})
+        echo_json({"root": str(root), "runs": list(map(_told, runs)), "unreadable": unreadable})
     elif runs:
         _print(runs)
     else:
@@ -73,13 +75,21 @@ def _pair(text: str) -> tuple[str, str]:
     return key, value
 
 
+def _told(run: Listed) -> dict[str, Any]:
+    """Return a run for JSON; of one process nothing is said of ranks."""
+    told = asdict(run)
+    return told if run.ranks else {name: value for name, value in told.items() if name != "ranks"}
+
+
 def _print(runs: list[Listed]) -> None:
     page = Page()
     columns = {"name": "left", "condition": "left", "seed": "right", "steps": "right", "state": "left",
                "size": "right", "when": "left"}  # fmt: skip
+    several = any(run.ranks for run in runs)
+    columns |= {"ranks": "left"} if several else {}
     rows = [
         [run.name, run.condition, "" if run.seed is None else str(run.seed), f"{run.steps:,}", run.state,
-         size(run.size), moment(run.when, seconds=False)]
+         size(run.size), moment(run.when, seconds=False), *([run.ranks] if several else [])]
         for run in runs
     ]  # fmt: skip
     page.table(columns, rows)

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dropdiag.cli.common import AsJson, clear_errors, echo_json, finish, one_run
+from dropdiag.cli.run_facts import facts_of, head
+from dropdiag.cli.show_ranks import show_ranks
 from dropdiag.cli.terminal import Page, grouped, histogram, spark
 from dropdiag.errors import warned
-from dropdiag.formatting import disabled, facts, plain, size, text
+from dropdiag.formatting import plain, text
 from dropdiag.titles import short
 
 if TYPE_CHECKING:
@@ -41,6 +43,9 @@ def show(
         str | None,
         typer.Option(help="Of net values and correlations.", show_default="held-out data where it was recorded"),
     ] = None,
+    ranks: Annotated[
+        bool, typer.Option("--ranks", help="Show the processes that recorded it side by side, in place of its layers.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show one run in the terminal: what it is, how it went, and every layer at a glance.
@@ -56,7 +61,11 @@ def show(
     - `dropdiag show runs/dropout-s0`
     - `dropdiag show runs/dropout-s0 --layer '*.activation' --step 500`
     - `dropdiag show runs/dropout-s0 --json | jq '.layers[].gradient_flow.mean'`
+    - `dropdiag show runs/four-gpus --ranks`
     """
+    if ranks:
+        show_ranks(run, as_json=as_json)
+        return
     with warned() as problems:
         from dropdiag.analysis.dropouts import of_run  # noqa: PLC0415 - pandas is not paid for --help
         from dropdiag.analysis.last_values import last_values  # noqa: PLC0415
@@ -70,7 +79,7 @@ def show(
         taken = folder_size(opened.path)
     if as_json:
         echo_json({
-            **_facts(opened, taken), "problems": problems, "layers": [site.as_dict() for site in found],
+            **facts_of(opened, taken), "problems": problems, "layers": [site.as_dict() for site in found],
             "dropouts": dropouts, "quantities": [asdict(one) for one in others],
         })  # fmt: skip
     else:
@@ -78,22 +87,9 @@ def show(
     finish(problems, "warning")
 
 
-def _facts(run: Run, taken: int) -> dict[str, Any]:
-    meta = run.meta
-    names = ("state", "steps", "created", "ended", "error", "probes", "disabled_probes", "warnings", "cost", "every")
-    head = {"run": run.name, "path": str(run.path), "condition": run.condition, "seed": run.seed, "bytes": taken}
-    return {**head, **{name: meta.get(name) for name in names}, "config": meta["config"], "versions": meta["versions"]}
-
-
 def _print(run: Run, sites: list[Site], dropouts: list[dict[str, Any]], others: list[LastValue], taken: int) -> None:
     page = Page()
-    page.line(run.name, style="bold")
-    known = facts(run.meta)
-    known["state"] += f", {size(taken)}"
-    page.pairs({"condition": f"{run.condition}, seed {'none' if run.seed is None else run.seed}", **known})
-    for warning in (*disabled(run.meta), *run.meta.get("warnings", ())):
-        page.line(f"warning: {warning}", style="yellow")
-    page.line()
+    head(page, run, taken)
     if sites:
         _layers(page, sites)
     elif not any(one.layer for one in others):

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from dropdiag.histograms import grid
 from dropdiag.integrations.destination import new_folder
-from dropdiag.store.reading import BIN_COLUMNS, coded, decoded, stream
+from dropdiag.store.reading import BIN_COLUMNS, coded, decoded
 from dropdiag.store.run import Run
 
 KEYS: Final = ["step", "phase", "layer", "call", "quantity"]
@@ -77,7 +77,7 @@ def _write(path: Path, tables: Iterator[pa.Table]) -> None:
 def _tables(run: Run, name: str) -> Iterator[pa.Table]:
     """Yield all rows of a run's table, names as text; before them a table without rows."""
     yield decoded(coded(name).empty_table())
-    yield from map(decoded, stream(run.path, run.meta["sessions"], name))
+    yield from map(decoded, run.tables.stream(name))
 
 
 def _layers(run: Run) -> pa.Table:

@@ -14,7 +14,6 @@ from dropdiag.errors import DropdiagError
 from dropdiag.histograms.grid import NEGATIVE_ZERO, bin_bounds, is_finite_bin
 from dropdiag.integrations.destination import new_folder
 from dropdiag.store.histogram_rows import RecordedHistogram, rows_of
-from dropdiag.store.reading import stream
 from dropdiag.store.rows import ScalarRow
 from dropdiag.store.run import Run
 
@@ -64,12 +63,12 @@ def to_tensorboard(run: Run, out: Path) -> list[Path]:
     with new_folder(out) as folder:
         with ExitStack() as stack:
             events = _Events(protos, folder, datetime.fromisoformat(run.meta["created"]).timestamp(), stack)
-            for table in stream(run.path, run.meta["sessions"], "scalars"):
-                for values in zip(*(table[name].to_pylist() for name in ScalarRow._fields), strict=True):
+            for table in run.tables.stream("scalars"):
+                for values in zip(*(table[name].to_pylist() for name in table.column_names), strict=True):
                     row = ScalarRow(*values)
                     if row.value is not None:
                         events.scalar(row, _tag(row), row.value)
-            for table in stream(run.path, run.meta["sessions"], "histograms"):
+            for table in run.tables.stream("histograms"):
                 for recorded in rows_of(table):
                     events.histogram(recorded, _tag(recorded))
             events.file("train")  # also for a run without any row: TensorBoard then shows it, empty

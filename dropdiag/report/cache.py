@@ -23,7 +23,7 @@ def state(target: Path) -> State:
         warnings.simplefilter("ignore", DropdiagWarning)  # said when the runs are opened
         paths = run_folders(target)
     for run in paths:
-        for file in [run / "run.json", *sorted(run.glob("rank-*/*.parquet"))]:
+        for file in [run / "run.json", *sorted(run.glob("rank-*/rank.json")), *sorted(run.glob("rank-*/*.parquet"))]:
             try:
                 known = file.stat()
             except OSError:  # compacted or replaced just now: the next look finds what came in its place
@@ -45,7 +45,7 @@ class RunCache:
         states: dict[str, list[tuple[str, int, int]]] = {}
         for entry in state:
             file = Path(entry[0])
-            # segments lie one folder below run.json, in that of their rank
+            # segments, and what the other ranks say, lie one folder below run.json
             run = file.parent if file.name == "run.json" else file.parent.parent
             states.setdefault(str(run), []).append(entry)
         self._states = {run: tuple(entries) for run, entries in states.items()}

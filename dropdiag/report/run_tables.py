@@ -23,6 +23,8 @@ COVERAGE: Final = (
     integers("Runs", "runs"), texts("Sampled", "sampled"), texts("Why not", "skipped"),
 )  # fmt: skip
 NODES: Final = texts("Nodes", "nodes")
+ON_RANKS: Final = texts("On ranks", "ranks")
+RANKS: Final = texts("Ranks", "of_ranks")
 COST: Final = (
     texts("Condition", "condition"), texts("Run", "name"), numbers("Share of training", "share", ".2%"),
     numbers("Recorder, s", "recorder_seconds", ".2f"), numbers("Training, s", "step_seconds", ".2f"),
@@ -40,8 +42,9 @@ def runs_table(runs: Runs) -> Table:
     for run in runs:
         versions = ", ".join(f"{name} {version}" for name, version in (run.meta.get("versions") or {}).items())
         own = {"condition": run.condition, "name": run.name, "seed": run.seed, "versions": versions}
+        own["of_ranks"] = "" if run.group is None else run.group.told
         records.append({**run.meta, "state": run.meta.get("state") or "unknown", **own})
-    return table("The runs", records, RUNS)
+    return table("The runs", records, (*RUNS, RANKS) if any(record["of_ranks"] for record in records) else RUNS)
 
 
 def settings_table(runs: Runs) -> Table:
@@ -72,8 +75,9 @@ def coverage_table(runs: Runs) -> Table:
             found.setdefault((row.layer, row.call, row.kind), []).append(row)
     records = [_covered(rows) for rows in found.values()]
     records.sort(key=lambda record: RECORDED.index(record["recorded"]))
-    told = any(record["nodes"] for record in records)  # runs of schema 1 do not say it
-    return table("Coverage: every site of the models", records, (*COVERAGE, NODES) if told else COVERAGE)
+    # runs of schema 1 do not say of nodes, and those of one process nothing of ranks
+    told = [column for name, column in (("nodes", NODES), ("ranks", ON_RANKS)) if any(one[name] for one in records)]
+    return table("Coverage: every site of the models", records, (*COVERAGE, *told))
 
 
 def _covered(rows: Sequence[Any]) -> dict[str, Any]:
@@ -84,7 +88,8 @@ def _covered(rows: Sequence[Any]) -> dict[str, Any]:
     return {
         "layer": rows[0].layer, "call": rows[0].call, "kind": rows[0].kind, "recorded": recorded,
         "least": min(fired), "most": max(fired), "runs": len(fired),
-        **{name: _values(getattr(row, name, None) for row in rows) for name in ("type", "sampled", "skipped", "nodes")},
+        **{name: _values(getattr(row, name, None) for row in rows)
+           for name in ("type", "sampled", "skipped", "nodes", "ranks")},
     }  # fmt: skip
 
 

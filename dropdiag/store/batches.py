@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -11,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 
 from dropdiag.errors import DropdiagWarning
+from dropdiag.store.merging.states import GIVEN
 from dropdiag.store.reading import KnownKeys, Rows, coded, in_large_tables, one_chunk
-from dropdiag.store.segments import rank_folder
 from dropdiag.store.selection import Selection
 
 if TYPE_CHECKING:
@@ -80,21 +79,27 @@ class ScalarCache:
     """What was read of some runs, kept for the next question where it is small."""
 
     def __init__(self) -> None:
-        self._blocks: list[Block] = []
-        self._positions: frozenset[int] = frozenset()
-        self._too_large = False
+        self._kept: dict[Selection, tuple[list[Block], frozenset[int]]] = {}
+        self._too_large: set[Selection] = set()
 
     def blocks(self, runs: Sequence[Run], positions: Sequence[int], selection: Selection) -> Iterable[Block]:
-        """Return blocks that hold the wanted rows of runs, and others: all rows, where there is room to keep them."""
-        if self._positions.issuperset(positions):
-            return self._blocks
-        # a run that is being recorded has more to say the next time
-        growing = any(runs[position].meta.get("state") == "running" for position in positions)
-        if growing or self._too_large or sum(_size(runs[position]) for position in positions) > CACHED_FILES:
-            return _read(runs, positions, selection)
-        return self._keep(frozenset(positions), _read(runs, positions, Selection()))
+        """Return blocks that hold the wanted rows of runs, and others: all rows, where there is room to keep them.
 
-    def _keep(self, positions: frozenset[int], blocks: Iterable[Block]) -> Iterator[Block]:
+        Of runs of several ranks, those that the ranks' states give are read only where one of them is wanted.
+        """
+        for blocks, kept in (self._kept[every] for every in _all_rows(selection) if every in self._kept):
+            if kept.issuperset(positions):
+                return blocks
+        some = [runs[position] for position in positions]
+        every = _all_rows(selection)[-1] if any(run.merges for run in some) else Selection()
+        # a run that is being recorded has more to say the next time
+        growing = any(run.is_growing for run in some)
+        tables = ("scalars",) if every.without else ("scalars", "states")
+        if growing or every in self._too_large or sum(run.tables.size(*tables) for run in some) > CACHED_FILES:
+            return _read(runs, positions, selection)
+        return self._keep(every, frozenset(positions), _read(runs, positions, every))
+
+    def _keep(self, every: Selection, positions: frozenset[int], blocks: Iterable[Block]) -> Iterator[Block]:
         kept, total = list[Block](), 0
         for block in blocks:
             total += block.nbytes + (0 if kept and kept[-1].keys is block.keys else block.keys.nbytes)
@@ -103,9 +108,16 @@ class ScalarCache:
             else:
                 kept.clear()
             yield block
-        self._too_large = total > CACHED_BYTES
-        if not self._too_large:
-            self._blocks, self._positions = kept, positions
+        if total > CACHED_BYTES:
+            self._too_large.add(every)
+        else:
+            self._kept[every] = kept, positions
+
+
+def _all_rows(selection: Selection) -> list[Selection]:
+    """Return what may be kept for a question: all rows, or those that no state gives where it wants these alone."""
+    lean = selection.quantity is not None and GIVEN.keys().isdisjoint(selection.quantity)
+    return [Selection(), *([Selection(without=tuple(GIVEN))] if lean else [])]
 
 
 def blocks(runs: Sequence[Run], positions: Sequence[int], selection: Selection, cache: ScalarCache) -> Iterator[Block]:
@@ -158,15 +170,6 @@ def joined(tables: Iterable[pa.Table]) -> pa.Table:
     """Join batches to one table, which may be empty."""
     none = coded("scalars").insert(0, pa.field("position", pa.int32())).empty_table()
     return one_chunk(pa.concat_tables([none, *tables]))
-
-
-def _size(run: Run) -> int:
-    """Size in bytes of a run's scalars on the disk."""
-    try:
-        with os.scandir(rank_folder(run.path)) as files:
-            return sum(file.stat().st_size for file in files if file.name.startswith("scalars"))
-    except FileNotFoundError:  # just compacted: reading it will tell
-        return 0
 
 
 def _read(runs: Sequence[Run], positions: Sequence[int], selection: Selection) -> Iterator[Block]:

@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 from dropdiag.errors import ArgumentError
 from dropdiag.store.run import Run
-from dropdiag.store.segments import rank_folder
+from dropdiag.store.segments import rank_name
 
 ONE_IDENTIFIER: Final = "they have one identifier"
 ONE_TRAINING: Final = "they are ranks of one training"
@@ -106,7 +106,8 @@ def _kept(runs: Sequence[Run], groups: _Groups) -> tuple[list[Run], list[str]]:
     for first, members in groups.members():
         # a copy may have been made while the run was recorded: the one that went furthest is the run
         best = runs[max(members, key=lambda place: (
-            int(runs[place].meta.get("steps", 0)), -int(_rank(runs[place]).get("rank", 0)), -place
+            runs[place].rank is None, int(runs[place].meta.get("steps", 0)), -int(_rank(runs[place]).get("rank", 0)),
+            -place
         ))]  # fmt: skip
         kept.append(best)
         for one in (runs[place] for place in members):
@@ -120,6 +121,8 @@ def _kept(runs: Sequence[Run], groups: _Groups) -> tuple[list[Run], list[str]]:
 
 
 def _told(one: Run, best: Run, why: str) -> str:
+    if one.rank is not None:
+        return f"{one.path} is a rank of {best.path if best.rank is None else f'one run with {best.path}'}"
     if why == ONE_TRAINING and one.id != best.id:
         return f"{one.path} and {best.path} are ranks {_rank(one)['rank']} and {_rank(best)['rank']} of one training"
     return f"{one.path} is a copy of {best.path} ({why})"
@@ -156,34 +159,36 @@ def _same_content(runs: Sequence[Run]) -> Iterable[list[int]]:
 def _same_files(runs: Sequence[Run], places: Sequence[int]) -> Iterable[list[int]]:
     by_sizes = defaultdict[_Files, list[int]](list)
     for place in places:
-        sizes = _sizes(rank_folder(runs[place].path))
+        sizes = _sizes(runs[place])
         if sizes:  # runs that hold nothing yet are no copies of each other
             by_sizes[sizes].append(place)
     for sizes, alike in by_sizes.items():
         if len(alike) > 1 and any(runs[place].id is None for place in alike):
             by_digest = defaultdict[bytes | int, list[int]](list)
             for place in alike:
-                by_digest[_digest(rank_folder(runs[place].path), sizes) or place].append(place)
+                by_digest[_digest(runs[place].path, sizes) or place].append(place)
             yield from (same for same in by_digest.values() if len(same) > 1)
 
 
-def _sizes(folder: Path) -> _Files:
-    """Return names and sizes of a run's scalars and histograms."""
+def _sizes(run: Run) -> _Files:
+    """Return names, from the run folder, and sizes of the scalars and histograms of all ranks."""
+    found: list[tuple[str, int]] = []
     try:
-        with os.scandir(folder) as entries:
-            found = [(entry.name, entry.stat().st_size) for entry in entries
-                     if entry.name.startswith(TABLES) and entry.name.endswith(".parquet")]  # fmt: skip
+        for name in [rank_name()] if run.group is None else [rank.part.folder.name for rank in run.group.ranks]:
+            with os.scandir(run.path / name) as entries:
+                found += [(f"{name}/{entry.name}", entry.stat().st_size) for entry in entries
+                          if entry.name.startswith(TABLES) and entry.name.endswith(".parquet")]  # fmt: skip
     except OSError:  # it is gone, or being compacted: reading it says so
         return ()
     return tuple(sorted(found))
 
 
-def _digest(folder: Path, files: _Files) -> bytes | None:
-    """Return a digest of files; None where one cannot be read, so that it is the same as none."""
+def _digest(path: Path, files: _Files) -> bytes | None:
+    """Return a digest of files of a run; None where one cannot be read, so that it is the same as none."""
     digest = hashlib.blake2b(digest_size=32)
     try:
         for name, _ in files:
-            with (folder / name).open("rb") as file:
+            with (path / name).open("rb") as file:
                 while part := file.read(1 << 20):
                     digest.update(part)
     except OSError:

@@ -34,6 +34,8 @@ class CoverageRow:
         Which dimension counts nodes, and why: ``dim 1, after conv1``. None where it was not seen, or does not matter.
     dropout : str or None
         Of a dropout: its rate and grain, and why its masks are not seen where they are not.
+    ranks : str or None
+        Of a run of several ranks: on which it was recorded, and why not on the others; None where it was on all.
     """
 
     layer: str
@@ -47,6 +49,7 @@ class CoverageRow:
     skipped: str | None
     nodes: str | None = None
     dropout: str | None = None
+    ranks: str | None = None
 
 
 COLUMNS = tuple(field.name for field in fields(CoverageRow))
@@ -71,8 +74,9 @@ class Coverage(Sequence[CoverageRow]):
         return [row for row in self.rows if row.expected and not row.fired]
 
     def as_dicts(self) -> list[dict[str, Any]]:
-        """Return the rows as plain dicts."""
-        return [{name: getattr(row, name) for name in COLUMNS} for row in self.rows]
+        """Return the rows as plain dicts; where all ranks are alike, nothing is said of them."""
+        names = [name for name in COLUMNS if name != "ranks" or any(row.ranks for row in self.rows)]
+        return [{name: getattr(row, name) for name in names} for row in self.rows]
 
     @classmethod
     def from_dicts(cls, rows: Sequence[Mapping[str, Any]]) -> Coverage:
@@ -82,8 +86,8 @@ class Coverage(Sequence[CoverageRow]):
 
     @property
     def _columns(self) -> tuple[str, ...]:
-        """Columns that have something to show: older runs say nothing of nodes and dropouts."""
-        empty = {name for name in ("nodes", "dropout") if not any(getattr(row, name) for row in self.rows)}
+        """Columns that have something to show: older runs say nothing of nodes and dropouts, most nothing of ranks."""
+        empty = {name for name in ("nodes", "dropout", "ranks") if not any(getattr(row, name) for row in self.rows)}
         return tuple(column for column in COLUMNS if column not in empty)
 
     def __str__(self) -> str:

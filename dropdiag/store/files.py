@@ -6,6 +6,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final
 
@@ -101,12 +102,12 @@ def compact(folder: Path, session_starts: Sequence[int]) -> None:
 
 
 def _join(folder: Path, name: str, parts: list[Segment]) -> None:
-    from dropdiag.store.reading import in_large_tables, read_segment  # noqa: PLC0415 - pyarrow is not paid by `import dropdiag`
+    from dropdiag.store.reading import in_large_tables, row_groups  # noqa: PLC0415 - pyarrow is not paid by `import dropdiag`
 
     try:
-        tables = map(read_segment, parts)
+        tables = chain.from_iterable(map(row_groups, parts))
         # Each table of a flush would be a row group, and decoding costs more a group than a row. Histograms stay a row
-        # group a flush: they are large, and a reader of one step reads its group alone.
+        # group a flush, states one of each quantity: they are large, and a reader of one step reads its group alone.
         groups = in_large_tables(tables, GROUP_ROWS) if name == "scalars" else tables
         write_segment(segment_path(folder, name, parts[0].first, parts[-1].last), groups)
     except RunError as error:

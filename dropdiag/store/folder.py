@@ -8,29 +8,37 @@ import warnings
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from dropdiag.errors import ArgumentError, DropdiagWarning, RunError
 from dropdiag.store.schema import FORMAT, READABLE, SCHEMA_VERSION, TRAIN
-from dropdiag.store.segments import rank_name, ranks
+from dropdiag.store.segments import Part, rank_folder, spans_of
 from dropdiag.store.selection import Selection
 
+RUN_FILE: Final = "run.json"
+RANK_FILE: Final = "rank.json"
 
-def check_new(path: Path) -> None:
+
+def check_new(path: Path, file: str = RUN_FILE) -> None:
     """Raise `RunError` unless a run can be begun at ``path`` (it does not exist, or is an empty folder)."""
     if path.exists() and not path.is_dir():
         raise RunError(f"{path} is a file; a run needs a folder: choose another path")
     if path.is_dir() and any(path.iterdir()):
-        what = "holds a run" if (path / "run.json").exists() else "is not empty"
+        what = "holds a run" if (path / file).exists() else "is not empty"
         raise RunError(
             f"{path} {what} already and nothing is ever overwritten; "
             'choose another path, let one be chosen below a folder (name="auto"), or resume=True to go on in a run'
         )
 
 
-def joined_meta(old: dict[str, Any], new: dict[str, Any], resume_from: int) -> dict[str, Any]:
-    """Return what ``run.json`` says of a run that goes on: the new settings, with what earlier sessions found."""
-    gap = f"steps {old['steps'] + 1} to {resume_from} were lost: the run was resumed beyond its last flushed step"
+def joined_meta(old: dict[str, Any], new: dict[str, Any], resume_from: int, rank: int = 0) -> dict[str, Any]:
+    """Return what ``run.json`` says of a run that goes on: the new settings, with what earlier sessions found.
+
+    So it is with the ``rank.json`` of a rank that goes on.
+    """
+    # a rank other than the first may have had no part in a session
+    what = "are not recorded by this rank: it" if rank else "were lost: the run"
+    gap = f"steps {old['steps'] + 1} to {resume_from} {what} was resumed beyond its last flushed step"
     return {
         **new,
         "id": old.get("id"),  # a run that began without one goes on without: copies of it would get others
@@ -88,8 +96,8 @@ def _check_names(path: Path, old: dict[str, Any]) -> None:
         )
 
 
-def evaluated_phases(path: Path, step: int) -> set[str]:
-    """Return the held-out phases that a run has recorded at a step.
+def evaluated_phases(path: Path, step: int, rank: int = 0) -> set[str]:
+    """Return the held-out phases that a rank of a run has recorded at a step.
 
     Warns
     -----
@@ -98,28 +106,31 @@ def evaluated_phases(path: Path, step: int) -> set[str]:
     """
     from dropdiag.store.reading import decoded, read_scalars  # noqa: PLC0415 - pyarrow is not paid by a new run
 
-    selection = Selection.of(steps=step)
-    table, problems, _ = read_scalars(path, read_meta(path)["sessions"], selection)
+    selection, folder = Selection.of(steps=step), rank_folder(path, rank)
+    if rank and not (folder / RANK_FILE).exists():
+        return set()
+    own = read_meta(folder, RANK_FILE)["sessions"] if rank else None
+    table, problems, _ = read_scalars(Part(folder, spans_of(read_meta(path)["sessions"], own)), selection)
     for problem in problems:
         warnings.warn(problem, DropdiagWarning, stacklevel=2)
     rows = decoded(selection.apply(table).select(["phase", "layer"])).to_pylist()
     return {row["phase"] for row in rows if row["layer"] is not None and row["phase"] != TRAIN}
 
 
-def read_meta(path: Path) -> dict[str, Any]:
-    """Read ``run.json``.
+def read_meta(path: Path, name: str = RUN_FILE) -> dict[str, Any]:
+    """Read ``run.json``, or the ``rank.json`` in the folder of a rank.
 
     Raises
     ------
     RunError
         If there is none, or it is not that of a run this version can read.
     """
-    file = path / "run.json"
+    file = path / name
     try:
         meta = json.loads(file.read_bytes())  # bytes: UTF-8 whatever the locale is
     except (FileNotFoundError, NotADirectoryError):
-        what = "it has no run.json" if path.is_dir() else "it is a file" if path.exists() else "there is no such folder"
-        raise RunError(f"{path} is not a run: {what}") from None
+        what = f"it has no {name}" if path.is_dir() else "it is a file" if path.exists() else "there is no such folder"
+        raise RunError(f"{path} is not a {'run' if name == RUN_FILE else 'rank of a run'}: {what}") from None
     except (OSError, ValueError) as error:
         raise RunError(f"{file} cannot be read: {error}") from error
     found = meta.get("format") if isinstance(meta, dict) else type(meta).__name__
@@ -132,13 +143,6 @@ def read_meta(path: Path) -> dict[str, Any]:
         )
     known: dict[str, Any] = meta
     return known
-
-
-def check_ranks(path: Path) -> None:
-    """Raise `RunError` unless the run was recorded by one process, which is what this version reads."""
-    found, known = ranks(path), rank_name()
-    if found != [known]:
-        raise RunError(f"{path} holds {found or 'no ranks'}; this version reads runs of one rank ({known})")
 
 
 def as_json(meta: dict[str, Any], known: Mapping[str, str] | None = None) -> str:

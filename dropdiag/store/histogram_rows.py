@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import pairwise
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -16,7 +15,7 @@ from dropdiag.errors import ArgumentError, DropdiagWarning, NotRecordedError
 from dropdiag.histograms.histogram import Histogram
 from dropdiag.store.asked import did_you_mean
 from dropdiag.store.phases import default_phase
-from dropdiag.store.reading import Sessions, read_histograms
+from dropdiag.store.reading import Rows
 from dropdiag.store.schema import QUANTITIES
 from dropdiag.store.selection import Selection
 
@@ -27,6 +26,7 @@ Key: TypeAlias = tuple[str, str]
 """A quantity and a phase."""
 Steps: TypeAlias = Mapping[Key, Sequence[int]]
 Choose: TypeAlias = Callable[[Steps], Steps]
+Read: TypeAlias = "Callable[[Callable[[pa.Table], NDArray[np.bool_]]], Rows]"
 
 
 class RecordedHistogram(NamedTuple):
@@ -96,15 +96,13 @@ def rows_where(table: pa.Table, keep: Callable[[str], bool]) -> pa.Table:
     return table.filter(pa.array([kept[name] for name in names], pa.bool_()))
 
 
-def read_recorded(
-    path: Path, sessions: Sessions, choose: Choose, keep: Callable[[str], bool] = lambda _: True
-) -> Recorded:
+def read_recorded(read: Read, choose: Choose, keep: Callable[[str], bool] = lambda _: True) -> Recorded:
     """Read histograms of a run; its files are opened once.
 
     Parameters
     ----------
-    path, sessions
-        As for `dropdiag.store.reading.read_scalars`.
+    read : callable
+        As `dropdiag.store.lists.read_histograms`, of a run: `dropdiag.store.one_rank.Tables.histograms`.
     choose : callable
         Takes the steps of all that was recorded, as `Recorded.steps` has them, and returns those that are wanted:
         `chooser`, `lasts` or one's own.
@@ -132,7 +130,7 @@ def read_recorded(
         wanted = np.array([one in chosen for one in recordings], np.bool_)
         return np.asarray(wanted[place] & kept[np.asarray(layer.indices)])
 
-    table, problems, _ = read_histograms(path, sessions, choose_rows)
+    table, problems, _ = read(choose_rows)
     return Recorded(steps, table, problems)
 
 

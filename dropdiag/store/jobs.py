@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dropdiag.store.files import replace_file, write_segment
-from dropdiag.store.rows import HistogramRow, ScalarRow
+from dropdiag.store.rows import HistogramRow, ScalarRow, StateRow
 from dropdiag.store.segments import segment_path
 
 if TYPE_CHECKING:
@@ -30,34 +30,54 @@ class Numbers:
     def __init__(self, folder: Path, last: int) -> None:
         self._folder, self._next = folder, last + 1
 
-    def write(self, table_name: str, table: pa.Table) -> None:
-        """Write a table as the next segment."""
-        write_segment(segment_path(self._folder, table_name, self._next, self._next), [table])
+    def write(self, table_name: str, *tables: pa.Table) -> None:
+        """Write tables as the next segment, each a row group of it."""
+        write_segment(segment_path(self._folder, table_name, self._next, self._next), tables)
         self._next += 1  # only now: an attempt that failed is made again under the same number
 
 
 class Rows:
-    """Write the rows of one flush."""
+    """Write the rows of one flush.
 
-    def __init__(self, numbers: Numbers, scalars: list[ScalarRow], histograms: list[HistogramRow]) -> None:
-        self._numbers, self._scalars, self._histograms = numbers, scalars, histograms
+    Parameters
+    ----------
+    numbers : Numbers
+    scalars, histograms, states : list of rows
+    counts : bool
+        Whether the table of scalars has the column ``count``.
+    """
+
+    def __init__(
+        self,
+        numbers: Numbers,
+        scalars: list[ScalarRow],
+        histograms: list[HistogramRow],
+        states: list[StateRow],
+        *,
+        counts: bool = False,
+    ) -> None:
+        self._numbers, self._scalars, self._histograms, self._states = numbers, scalars, histograms, states
+        self._counts = counts
         self.bins = sum(len(row.bins) for row in histograms)
 
     @property
     def rows(self) -> int:
         """Rows that are not written yet."""
-        return len(self._scalars) + len(self._histograms)
+        return len(self._scalars) + len(self._histograms) + len(self._states)
 
     def __call__(self) -> None:
         """Write the tables that are left."""
         from dropdiag.store import tables  # noqa: PLC0415 - pyarrow is not paid by `import dropdiag`
 
         if self._scalars:
-            self._numbers.write("scalars", tables.scalars(self._scalars))
+            self._numbers.write("scalars", tables.scalars(self._scalars, counts=self._counts))
             self._scalars = []  # a second attempt must not write them again
         if self._histograms:
             self._numbers.write("histograms", tables.histograms(self._histograms))
             self._histograms, self.bins = [], 0
+        if self._states:
+            self._numbers.write("states", *tables.states(self._states))
+            self._states = []
 
 
 class Derivatives:
@@ -83,7 +103,7 @@ class Derivatives:
 
 
 class Meta:
-    """Put ``run.json`` in place."""
+    """Put ``run.json``, or a rank's ``rank.json``, in place."""
 
     bins = rows = 0
 

@@ -1,4 +1,4 @@
-"""All runs below a folder, by their ``run.json`` alone: fast, and no run stops the others."""
+"""All runs below a folder, by what they say of themselves alone: fast, and no run stops the others."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dropdiag.errors import ArgumentError, DropdiagWarning, RunError
 from dropdiag.store.read_ahead import read_ahead
 from dropdiag.store.run import Run
 
-COLUMNS: Final = ("name", "condition", "seed", "steps", "state", "size", "when")
+COLUMNS: Final = ("name", "condition", "seed", "steps", "state", "size", "when", "ranks")
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,8 @@ class Listed:
     when : str
         When it was created: UTC, ISO 8601.
     config : dict
+    ranks : str
+        From how many it is read, in words; empty of a run of one process.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Listed:
     size: int
     when: str
     config: dict[str, Any]
+    ranks: str = ""
 
 
 class Listing(NamedTuple):
@@ -188,7 +191,7 @@ def _listed(root: Path, path: Path) -> Listed | str:
         return Listed(
             run.name if path == root else _name(root, path), str(path), run.condition, run.seed,
             int(meta.get("steps", 0)), str(meta["state"]), folder_size(path), str(meta["created"]),
-            dict(meta["config"]),
+            dict(meta["config"]), run.of_ranks,
         )  # fmt: skip
     except RunError as error:
         return str(error)

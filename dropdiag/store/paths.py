@@ -12,7 +12,6 @@ from typing import Final
 from dropdiag.errors import RunError
 from dropdiag.store.listing import is_run, run_folders
 from dropdiag.store.run import PathLike
-from dropdiag.store.segments import rank_name
 
 WILD: Final = frozenset("*?[")
 RUN: Final = "a run is a folder with a run.json"
@@ -83,7 +82,7 @@ def _matching(pattern: str, *, lenient: bool) -> Iterator[Path]:
 def _lost_its_run(folder: str) -> bool:
     """Whether a folder without run.json was one of a run: nothing is left in it, or a rank is."""
     inside = os.listdir(folder)  # noqa: PTH208 - of thousands
-    return not inside or rank_name() in inside
+    return not inside or any(name.startswith("rank-") for name in inside)
 
 
 def _globbed(pattern: str) -> list[str]:

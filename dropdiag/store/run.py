@@ -8,34 +8,39 @@ from collections.abc import Callable, Sequence
 from copy import copy
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dropdiag.errors import ArgumentError, DropdiagWarning, NotRecordedError, RunError
+from dropdiag.errors import DropdiagWarning, NotRecordedError
 from dropdiag.histograms.histogram import Histogram
 from dropdiag.store.asked import Asked, did_you_mean
 from dropdiag.store.coverage import Coverage
-from dropdiag.store.folder import check_ranks, read_meta
+from dropdiag.store.folder import read_meta
 from dropdiag.store.naming import NO_NAMES, Names, site_today, today
-from dropdiag.store.order import Places, Site, listed, ranks, recorded
-from dropdiag.store.schema import Quantity, quantities_of
-from dropdiag.store.seeds import seed_of
+from dropdiag.store.order import Places
+from dropdiag.store.ranks.group import group_of
+from dropdiag.store.ranks.members import Rank
+from dropdiag.store.ranks.sequence import Ranks
+from dropdiag.store.run_facts import RunFacts
+from dropdiag.store.segments import Part, part_of
 from dropdiag.store.selection import Layers, Selection, Steps
 from dropdiag.store.selection import Names as Chosen
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
 
     from dropdiag.store.histogram_rows import Choose, Recorded
+    from dropdiag.store.one_rank import Tables
     from dropdiag.store.reading import KnownKeys, Rows
 
 PathLike: TypeAlias = str | Path
 _Derivative: TypeAlias = tuple[NDArray[np.uint16], NDArray[np.float64]]
 
 
-class Run:
+class Run(RunFacts):
     """One recorded run. Reading is lazy; a run may be read while it is still recorded.
 
     Parameters
@@ -53,6 +58,10 @@ class Run:
         What ``run.json`` says: config, versions, layers, activations, sessions, how the run ended.
     names : Names
         What sites are called in place of what the run calls them itself: runs of schema 1 beside others alone.
+    group : Group or None
+        Who recorded it, where that was a training of several processes; their rows are merged as they are read.
+    rank : int or None
+        Of one rank by itself, as `ranks` gives it, its number; None: the run as a whole.
 
     Raises
     ------
@@ -63,13 +72,19 @@ class Run:
     def __init__(self, path: PathLike, condition: str | None = None) -> None:
         self.path = Path(os.path.expanduser(path)).absolute()  # noqa: PTH111 - Path's raises where there is no such user
         self._condition = condition
-        self.meta: dict[str, Any] = read_meta(self.path)
+        self.meta = read_meta(self.path)
         self.names = NO_NAMES
-        check_ranks(self.path)
+        self.rank: int | None = None
+        self._part: Part | None = None  # None: rank 0's, or those of all ranks
+        self.group = group_of(self.path, self.meta)
+        if self.group is not None:
+            self.meta = self.group.meta
 
     def __repr__(self) -> str:
         seed = "" if self.seed is None else f", seed {self.seed}"
-        return f"<Run {self.name!r}: {self.condition}{seed}, {self.meta.get('steps', 0)} steps, {self.meta['state']}>"
+        of = f", {self.of_ranks}" if self.of_ranks else ""
+        steps = f"{self.meta.get('steps', 0)} steps"
+        return f"<Run {self.name!r}: {self.condition}{seed}, {steps}, {self.meta['state']}{of}>"
 
     def _repr_html_(self) -> str:
         from dropdiag.notebook import run  # noqa: PLC0415 - a notebook alone pays it
@@ -90,75 +105,6 @@ class Run:
         run.names, run.meta = names, names.meta(self.meta)
         return run
 
-    @cached_property
-    def name(self) -> str:
-        """Name of the run folder, behind links."""
-        # resolving looks at every folder above: of thousands of runs, half of the time that opening them takes
-        plain = self.path.name not in ("", "..") and not self.path.is_symlink()
-        return self.path.name if plain else self.path.resolve().name
-
-    @property
-    def id(self) -> str | None:
-        """Random identifier that the run got when it began, in every copy of it; None for runs that have none yet."""
-        found = self.meta.get("id")
-        return None if found is None else str(found)
-
-    @property
-    def condition(self) -> str:
-        """Group of the run: as given to `load`, else ``config["condition"]`` as text, else the run's name.
-
-        What Python takes for false is a condition as any other: 0, 0.0, False and "" are "0", "0.0", "False" and "".
-        """
-        given = self.meta["config"].get("condition") if self._condition is None else self._condition
-        return self.name if given is None else str(given)
-
-    @property
-    def names_condition(self) -> bool:
-        """Whether the condition was given, to `load` or in the config, and is not the run's name."""
-        return self._condition is not None or self.meta["config"].get("condition") is not None
-
-    @cached_property
-    def seed(self) -> int | None:
-        """``config["seed"]``, the unit of replication; None where the config has none.
-
-        Raises
-        ------
-        RunError
-            If it is no integer.
-        """
-        try:
-            return seed_of(self.meta["config"])
-        except ArgumentError as error:
-            raise RunError(f"{self.path / 'run.json'} is damaged: {error}") from None
-
-    @cached_property
-    def layers(self) -> pd.DataFrame:
-        """Sites in network order (of execution, where it was recorded): layer, call, kind, type, activation, shape."""
-        import pandas as pd  # noqa: PLC0415 - readers of histograms alone need no pandas
-
-        return pd.DataFrame(self.meta["layers"])
-
-    @cached_property
-    def order(self) -> dict[Site, int]:
-        """Rank of each site (layer, call) in the order of execution; empty where none was recorded (schema 1).
-
-        Sites of one rank stand in parallel branches, or changed places while they were recorded.
-        """
-        return ranks(recorded(self.meta))
-
-    @cached_property
-    def places(self) -> Places:
-        """Where the sites stand: in the order of execution, or, where none was recorded, as `layers` lists them."""
-        return Places(listed(self.meta))
-
-    @cached_property
-    def quantities(self) -> dict[str, Quantity]:
-        """What is known of each quantity (unit, label, scale): as the run's probes say, else dropdiag's own.
-
-        Names that neither knows are those of `Recorder.step` and `Recorder.log`, and of probes that declare nothing.
-        """
-        return quantities_of(self.meta)
-
     def coverage(self) -> Coverage:
         """Return every site of the model: whether it was recorded, how often, and if not, why.
 
@@ -169,7 +115,15 @@ class Run:
         """
         if "coverage" not in self.meta:
             raise NotRecordedError(f"{self} has no coverage table: it is written when the Recorder is closed")
-        return Coverage.from_dicts(self.meta["coverage"])
+        table = Coverage.from_dicts(self.meta["coverage"])
+        ranks = () if self.group is None else self.group.ranks
+        together = [rank.number for rank in ranks if rank.batch == ranks[0].batch]
+        if len(together) < 2:
+            return table
+        from dropdiag.store.ranks.pairs import WIDTH, with_pairs  # noqa: PLC0415 - of tensor parallel ranks alone
+
+        parts = [self.ranks[number].select(WIDTH, missing_ok=True) for number in together]
+        return with_pairs(table, self.select(WIDTH, missing_ok=True), parts)
 
     @cached_property
     def scalars(self) -> pd.DataFrame:
@@ -220,22 +174,52 @@ class Run:
         if not missing_ok:
             asked = Asked(selection)
             asked.see(table)
-            asked.check(f"{self} has no", [self.meta], (self.read_scalars(Selection()).table for _ in range(1)))
+            asked.check(f"{self} has no", [self.meta], (self._names_of_scalars() for _ in range(1)))
         frame: pd.DataFrame = decoded(table).to_pandas()
         return frame
 
     def read_scalars(self, selection: Selection, known: KnownKeys | None = None) -> Rows:
         """Read scalars as `dropdiag.store.reading.read_scalars` does, sites under the run's `names`."""
-        from dropdiag.store.reading import read_scalars  # noqa: PLC0415
-
         if not self.names:
-            return read_scalars(self.path, self.meta["sessions"], selection, known)
+            return self.tables.scalars(selection, known)
         # the files have the run's own names: which rows are wanted shows when they have those of today
-        found = read_scalars(self.path, self.meta["sessions"], selection.of_all_layers(), known)
+        found = self.tables.scalars(selection.of_all_layers(), known)
         if found.keys is None:
             return found._replace(table=self.names.rows(found.table))
         keys = self.names.keys(found.keys)
         return found._replace(table=keys.append_column("value", found.table["value"]), keys=keys)
+
+    @property
+    def ranks(self) -> Ranks[Run]:
+        """The processes that recorded the run, each by itself: ``run.ranks[2].scalars``, ``run.ranks.table``."""
+        if self.group is None:
+            own = Rank(self.rank or 0, self.meta, self._own_part)
+            return Ranks({own.number: self}, [own], None, repr(self))
+        views = {rank.number: self._alone(rank) for rank in sorted(self.group.ranks, key=lambda rank: rank.number)}
+        return Ranks(views, self.group.ranks, self.group, repr(self))
+
+    def _alone(self, rank: Rank) -> Run:
+        """Return one rank by itself."""
+        view = Run.__new__(Run)
+        view.path, view.meta, view.names = rank.own.folder, dict(rank.meta), NO_NAMES
+        view.rank, view.group, view._part, view._condition = rank.number, None, rank.own, self._condition
+        view.name = f"{self.name}/{rank.own.folder.name}"
+        return view
+
+    def _names_of_scalars(self) -> pa.Table:
+        return self.read_scalars(Selection()).table if self.names else self.tables.names()
+
+    @cached_property
+    def tables(self) -> Tables:
+        """The tables of the run's files, those of all ranks merged."""
+        from dropdiag.store.one_rank import OneRank  # noqa: PLC0415 - pyarrow, as above
+        from dropdiag.store.ranks.reading import tables_of  # noqa: PLC0415
+
+        return OneRank(self._own_part) if self.group is None else tables_of(self.group)
+
+    @property
+    def _own_part(self) -> Part:
+        return self._part or part_of(self.path, self.meta["sessions"])
 
     def phases(self, quantity: str) -> list[str]:
         """Return the phases in which a histogram quantity was recorded, in the order in which they first come."""
@@ -325,8 +309,8 @@ class Run:
         from dropdiag.store.histogram_rows import read_recorded, rows_where  # noqa: PLC0415
 
         if not self.names:
-            return read_recorded(self.path, self.meta["sessions"], choose, keep)
-        found = read_recorded(self.path, self.meta["sessions"], choose, self.names.wanted(keep))
+            return read_recorded(self.tables.histograms, choose, keep)
+        found = read_recorded(self.tables.histograms, choose, self.names.wanted(keep))
         return found._replace(table=rows_where(self.names.rows(found.table), keep))
 
     def _recorded_steps(self) -> dict[tuple[str, str], list[int]]:
@@ -387,12 +371,12 @@ class Run:
 def _derivative(run: Run, activation: str) -> _Derivative:
     import pyarrow.compute as pc  # noqa: PLC0415
 
-    from dropdiag.store.reading import read_derivatives  # noqa: PLC0415
-
-    table, problems, _ = read_derivatives(run.path, run.meta["sessions"])
+    table, problems, _ = run.tables.derivatives()
     for problem in problems:
         warnings.warn(problem, DropdiagWarning, stacklevel=3)
     table = table.filter(pc.equal(table["activation"], activation))
+    if not table.num_rows and activation in run.meta["activations"]:
+        raise NotRecordedError(f"{run} lacks the derivative of {activation!r}: it ended before its files were written")
     if not table.num_rows:
         raise NotRecordedError(f"{run} has no activation {activation!r}; it has {list(run.meta['activations'])}")
     return table["bin"].to_numpy(), table["abs_derivative"].to_numpy()

@@ -27,6 +27,11 @@ DISTANCE: Final = "distance"
 UNCOMPARED: Final = "none"
 SCALES: Final = (LOG_RATIO, DIFFERENCE, DISTANCE, UNCOMPARED)
 KINDS: Final = ("scalar", "histogram")
+MEAN: Final = "mean"
+SUM: Final = "sum"
+MINIMUM: Final = "minimum"
+MAXIMUM: Final = "maximum"
+MERGES: Final = (MEAN, SUM, MINIMUM, MAXIMUM)
 
 
 @dataclass(frozen=True)
@@ -46,11 +51,14 @@ class Quantity:
         Of an effect between two conditions. ``"log ratio"`` is for positive scalars of which factors are meant,
         ``"distance"`` (Wasserstein-1, in the quantity's unit) for histograms and their default, ``"none"`` for what
         only counts or times. Default of scalars: ``"difference"``.
+    merge : {"mean", "sum", "minimum", "maximum"}, optional
+        What several ranks' values of a scalar make together: their mean, weighted by how many values each is made of
+        (the default), or one of the others. Histograms always add up.
 
     Raises
     ------
     ArgumentError
-        For an unknown kind or scale, a name or label that is empty, a histogram with a scalar's scale.
+        For an unknown kind, scale or merge, a name or label that is empty, a histogram with a scalar's scale or merge.
     """
 
     name: str
@@ -58,6 +66,7 @@ class Quantity:
     unit: str
     label: str
     scale: str = ""
+    merge: str = MEAN
 
     def __post_init__(self) -> None:
         histogram = self.kind == "histogram"
@@ -70,12 +79,19 @@ class Quantity:
             )
         if self.scale != UNCOMPARED and (self.scale == DISTANCE) != histogram:
             raise ArgumentError(f"quantity {self.name!r}: a {self.kind} is not compared on the scale {self.scale!r}")
+        if self.merge not in MERGES:
+            raise ArgumentError(f"quantity {self.name!r}: merge is one of {', '.join(MERGES)}, got {self.merge!r}")
+        if histogram and self.merge != MEAN:
+            raise ArgumentError(
+                f"quantity {self.name!r}: histograms of several ranks always add up; leave out merge={self.merge!r}"
+            )
         if not all(isinstance(text, str) and text for text in (self.name, self.unit, self.label)):
             raise ArgumentError(f"a quantity's name, unit and label must be words, got {self!r}")
 
     def described(self) -> dict[str, str]:
         """Return what ``run.json`` says of the quantity under its name."""
-        return {"kind": self.kind, "unit": self.unit, "label": self.label, "scale": self.scale}
+        told = {"kind": self.kind, "unit": self.unit, "label": self.label, "scale": self.scale}
+        return told if self.merge == MEAN else {**told, "merge": self.merge}
 
 
 def _moments(of: str, unit: str, symbol: str) -> tuple[Quantity, ...]:
@@ -84,8 +100,8 @@ def _moments(of: str, unit: str, symbol: str) -> tuple[Quantity, ...]:
         Quantity(f"{of}_sd", "scalar", unit, f"standard deviation of {symbol}"),
         Quantity(f"{of}_excess_kurtosis", "scalar", "1", f"excess kurtosis of {symbol}"),
         Quantity(f"{of}_abs_mean", "scalar", unit, f"mean of |{symbol}|"),
-        Quantity(f"{of}_minimum", "scalar", unit, f"minimum of {symbol}"),
-        Quantity(f"{of}_maximum", "scalar", unit, f"maximum of {symbol}"),
+        Quantity(f"{of}_minimum", "scalar", unit, f"minimum of {symbol}", merge=MINIMUM),
+        Quantity(f"{of}_maximum", "scalar", unit, f"maximum of {symbol}", merge=MAXIMUM),
     )
 
 
@@ -108,8 +124,8 @@ QUANTITIES: Final = {
         Quantity("node_correlation_abs_mean", "scalar", "1", "mean $|r|$", UNCOMPARED),
         Quantity("participation_ratio", "scalar", "nodes", "participation ratio"),
         Quantity("effective_rank", "scalar", "nodes", "effective rank"),
-        Quantity("node_correlation_samples", "scalar", "samples", "samples", UNCOMPARED),
-        Quantity("node_correlation_items", "scalar", "items", "items that the samples are of", UNCOMPARED),
+        Quantity("node_correlation_samples", "scalar", "samples", "samples", UNCOMPARED, SUM),
+        Quantity("node_correlation_items", "scalar", "items", "items that the samples are of", UNCOMPARED, SUM),
         Quantity("node_correlation_nodes", "scalar", "nodes", "nodes correlated", UNCOMPARED),
         Quantity("node_correlation_width", "scalar", "nodes", "nodes of the layer", UNCOMPARED),
         Quantity("constant_nodes", "scalar", "nodes", "constant nodes", UNCOMPARED),
@@ -137,6 +153,8 @@ QUANTITIES: Final = {
         Quantity("net_value_stride", "scalar", "1", "one in so many net values counted", UNCOMPARED),
         Quantity("node_value_stride", "scalar", "1", "one in so many node values counted", UNCOMPARED),
         Quantity("net_grad_stride", "scalar", "1", "one in so many gradients counted", UNCOMPARED),
+        Quantity("repeated_items", "scalar", "items", "items that ranks were given twice", UNCOMPARED),
+        Quantity("evaluation_digest", "scalar", "1", "digest of an evaluation's histograms", UNCOMPARED),
         Quantity("step_skipped", "scalar", "1", "whether the loss scaler skipped the step", UNCOMPARED),
         Quantity("step_seconds", "scalar", "s", "time of a training step", UNCOMPARED),
         Quantity("evaluation_seconds", "scalar", "s", "time of an evaluation", UNCOMPARED),

@@ -7,7 +7,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 _NAME = re.compile(r"(?P<table>[a-z]+)-(?P<first>\d{6,})(?:-(?P<last>\d{6,}))?\.parquet")
 
@@ -21,6 +21,34 @@ class Segment(NamedTuple):
     path: Path
 
 
+class Span(NamedTuple):
+    """What one session wrote of a rank's segments: those from ``first_segment`` on, of which steps up to one count."""
+
+    first_segment: int
+    last_step: int | None
+
+
+class Part(NamedTuple):
+    """The segments of one rank of a run, and which of their rows count.
+
+    Attributes
+    ----------
+    folder : Path
+        A ``rank-N`` folder.
+    spans : tuple of Span
+        A session each, by first segment. Segments before the first belong to none, and count nothing.
+    """
+
+    folder: Path
+    spans: tuple[Span, ...]
+
+
+FLUSHING_RANKS: Final = 16
+"""Of more ranks each flushes less often, so that the files of all come no faster than those of so many."""
+NOTHING: Final = -1
+"""The last step of a session of which nothing counts."""
+
+
 def rank_folder(run: Path, rank: int = 0) -> Path:
     """Return the folder with the segments of one process of a run."""
     return run / rank_name(rank)
@@ -31,8 +59,8 @@ def rank_name(rank: int = 0) -> str:
     return f"rank-{rank}"
 
 
-def ranks(run: Path) -> list[str]:
-    """Return the names of a run's rank folders, sorted."""
+def rank_folders(run: Path) -> list[str]:
+    """Return the names of a run's rank folders, sorted as text."""
     return sorted(name for name in os.listdir(run) if name.startswith("rank-"))  # noqa: PTH208 - of thousands
 
 
@@ -49,7 +77,7 @@ def list_segments(folder: Path, table: str | None = None) -> list[Segment]:
     ----------
     folder : Path
         A ``rank-N`` folder; one that does not exist has none. Files with other names are passed over.
-    table : {"scalars", "histograms", "derivatives"}, optional
+    table : {"scalars", "histograms", "states", "derivatives"}, optional
         None is all of them.
     """
     try:
@@ -88,19 +116,39 @@ class VisibleSegment(NamedTuple):
     last_step: int | None
 
 
-def visible_segments(run: Path, table: str, sessions: Sequence[Mapping[str, Any]]) -> list[VisibleSegment]:
-    """List the segments of a run's table in the order they were written.
+def visible_segments(part: Part, table: str) -> list[VisibleSegment]:
+    """List the segments of a rank's table in the order they were written.
 
     Parameters
     ----------
-    run : Path
-    table : {"scalars", "histograms", "derivatives"}
-    sessions : sequence of dict
-        As ``run.json`` has them: a session that resumed at ``from_step`` hides what earlier ones recorded after it.
+    part : Part
+    table : {"scalars", "histograms", "states", "derivatives"}
     """
-    starts = [session["first_segment"] for session in sessions]
+    starts = [span.first_segment for span in part.spans]
+    placed = [(segment, session_of(segment, starts)) for segment in list_segments(part.folder, table)]
+    return [VisibleSegment(segment, part.spans[place].last_step) for segment, place in placed if place >= 0]
+
+
+def spans_of(sessions: Sequence[Mapping[str, Any]], own: Sequence[Mapping[str, Any]] | None = None) -> tuple[Span, ...]:
+    """Return which of a rank's rows count: a session that resumed at ``from_step`` hides what was recorded after it.
+
+    Parameters
+    ----------
+    sessions : sequence of dict
+        Those of the run, as ``run.json`` has them.
+    own : sequence of dict, optional
+        Those that the rank took part in, as its ``rank.json`` has them: of one that the run does not know, nothing
+        counts. Default: the run's, which are those of rank 0.
+    """
     resumed = [session["from_step"] for session in sessions]
-    return [
-        VisibleSegment(segment, min(resumed[session_of(segment, starts) + 1 :], default=None))
-        for segment in list_segments(rank_folder(run), table)
-    ]
+    counts = [min(resumed[place + 1 :], default=None) for place in range(len(sessions))]
+    if own is None:
+        return tuple(Span(session["first_segment"], last) for session, last in zip(sessions, counts, strict=True))
+    known = {session.get("id"): last for session, last in zip(sessions, counts, strict=True)}
+    known.pop(None, None)
+    return tuple(Span(session["first_segment"], known.get(session.get("id"), NOTHING)) for session in own)
+
+
+def part_of(run: Path, sessions: Sequence[Mapping[str, Any]]) -> Part:
+    """Return rank 0 of a run, whose sessions are as ``run.json`` has them."""
+    return Part(rank_folder(run), spans_of(sessions))

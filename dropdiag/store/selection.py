@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from dropdiag.errors import ArgumentError
@@ -29,12 +29,15 @@ class Selection:
         Among the layers, None is the network as a whole.
     steps : (int or None, int or None)
         First and last step, both inclusive; None is an open end.
+    without : tuple of str
+        Quantities that are not wanted all the same.
     """
 
     quantity: tuple[str, ...] | None = None
     phase: tuple[str, ...] | None = None
     layer: tuple[str | None, ...] | None = None
     steps: tuple[int | None, int | None] = (None, None)
+    without: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, quantity: Names = None, phase: Names = None, layer: Layers = None, steps: Steps = None) -> Selection:
@@ -53,11 +56,11 @@ class Selection:
         first, last = self.steps
         if step is None:
             return self
-        return Selection(self.quantity, self.phase, self.layer, (first, step if last is None else min(last, step)))
+        return replace(self, steps=(first, step if last is None else min(last, step)))
 
     def of_all_layers(self) -> Selection:
         """Return the same for rows of any layer."""
-        return Selection(self.quantity, self.phase, None, self.steps)
+        return replace(self, layer=None)
 
     def mask(self, table: pa.Table) -> pa.ChunkedArray | None:
         """Whether each row is wanted; None where all are.
@@ -70,6 +73,7 @@ class Selection:
         import pyarrow.compute as pc  # noqa: PLC0415
 
         parts = [_among(table[kind], names) for kind in NAMES if (names := getattr(self, kind)) is not None]
+        parts += [pc.invert(_among(table["quantity"], self.without))] if self.without else []
         first, last = self.steps
         parts += [pc.greater_equal(table["step"], first)] if first is not None else []
         parts += [pc.less_equal(table["step"], last)] if last is not None else []

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from dropdiag.histograms.grid import line_bins
 
 if TYPE_CHECKING:
-    from dropdiag.store.rows import HistogramRow, ScalarRow
+    from dropdiag.store.rows import HistogramRow, ScalarRow, StateRow
 
 _KEY: Final = [
     ("step", pa.int64()), ("phase", pa.string()), ("layer", pa.string()), ("call", pa.int32()),
@@ -24,16 +24,25 @@ SCHEMAS: Final = {
     "histograms": pa.schema(
         [*_KEY, ("n", pa.int64()), ("bins", pa.list_(pa.uint16())), ("counts", pa.list_(pa.int64()))]
     ),
+    "states": pa.schema([*_KEY, ("count", pa.int64()), ("nodes", pa.int32()), ("state", pa.list_(pa.float64()))]),
     "derivatives": pa.schema([("activation", pa.string()), ("bin", pa.uint16()), ("abs_derivative", pa.float64())]),
 }
+COUNT: Final = pa.field("count", pa.float64())
+"""The column that the scalars of several ranks have after ``value``."""
 
 
-def scalars(rows: Sequence[ScalarRow]) -> pa.Table:
-    """Turn scalar rows into a table; a value of None becomes null."""
-    *key, values = zip(*rows, strict=True)
-    known = np.array([value is not None for value in values])
-    numbers = np.array([np.nan if value is None else value for value in values], np.float64)
-    return pa.Table.from_arrays([*_keys(key), _array(pa.float64(), numbers, known)], schema=SCHEMAS["scalars"])
+def scalars(rows: Sequence[ScalarRow], *, counts: bool = False) -> pa.Table:
+    """Turn scalar rows into a table; a value or a count of None becomes null.
+
+    Parameters
+    ----------
+    rows : sequence of ScalarRow
+    counts : bool
+        Whether the table has the column ``count``: in runs of several ranks alone.
+    """
+    *key, values, count = zip(*rows, strict=True)
+    schema = SCHEMAS["scalars"].append(COUNT) if counts else SCHEMAS["scalars"]
+    return pa.Table.from_arrays([*_keys(key), *map(_numbers, (values, count) if counts else (values,))], schema=schema)
 
 
 def histograms(rows: Sequence[HistogramRow]) -> pa.Table:
@@ -46,6 +55,23 @@ def histograms(rows: Sequence[HistogramRow]) -> pa.Table:
         values = pa.Array.from_buffers(dtype, len(flat) // (dtype.bit_width // 8), [None, pa.py_buffer(flat)])
         arrays.append(pa.ListArray.from_arrays(offsets, values))
     return pa.Table.from_arrays(arrays, schema=SCHEMAS["histograms"])
+
+
+def states(rows: Sequence[StateRow]) -> list[pa.Table]:
+    """Turn rows of states into tables, one a quantity: moments are seven numbers, a covariance half a million."""
+    found: dict[str, list[StateRow]] = {}
+    for row in rows:
+        found.setdefault(row.quantity, []).append(row)
+    return list(map(_states, found.values()))
+
+
+def _states(rows: Sequence[StateRow]) -> pa.Table:
+    *key, count, nodes, state = zip(*rows, strict=True)
+    offsets = _array(pa.int32(), np.cumsum([0, *map(len, state)], dtype=np.int32))
+    values = _array(pa.float64(), np.concatenate(state).astype(np.float64, copy=False))
+    numbers = _array(pa.int64(), np.array(count, np.int64)), _array(pa.int32(), np.array(nodes, np.int32))
+    arrays = [*_keys(key), *numbers, pa.ListArray.from_arrays(offsets, values)]
+    return pa.Table.from_arrays(arrays, schema=SCHEMAS["states"])
 
 
 def derivative(activation: str, values: NDArray[np.float64]) -> pa.Table:
@@ -62,6 +88,12 @@ def _keys(columns: Iterable[Sequence[Any]]) -> list[pa.Array]:
 
 
 # `pa.array` would import pandas (60 MB) into the training's process to see whether its input is a Series.
+
+
+def _numbers(values: Sequence[float | None]) -> pa.Array:
+    """Return numbers as an array of float64, null for None."""
+    known = np.array([value is not None for value in values])
+    return _array(pa.float64(), np.array([np.nan if value is None else value for value in values], np.float64), known)
 
 
 def _array(dtype: pa.DataType, values: NDArray[Any], known: NDArray[np.bool_] | None = None) -> pa.Array:
@@ -89,9 +121,11 @@ def encoding(table: pa.Table) -> dict[str, Any]:
     Neighbouring bins differ by one, so their differences pack to nearly nothing; names repeat, so they go
     through a dictionary.
     """
-    plain = {name: "DELTA_BINARY_PACKED" for name in ("step", "call", "n") if name in table.column_names}
+    integers = (pa.int64(), pa.int32())  # the count of a scalar is none, and goes through a dictionary
+    plain = {field.name: "DELTA_BINARY_PACKED" for field in table.schema if field.type in integers}
     if "bins" in table.column_names:
         # Parquet deltas take signed types alone of 32 and 64 bits: uint16 is stored as such an INT32.
         plain |= {"bins.list.element": "DELTA_BINARY_PACKED", "counts.list.element": "DELTA_BINARY_PACKED"}
-    names = [n for n in ("phase", "layer", "quantity", "activation") if n in table.column_names]
+    words = ("phase", "layer", "quantity", "activation", "count")
+    names = [name for name in words if name in table.column_names and name not in plain]
     return {"compression": "zstd", "compression_level": 1, "use_dictionary": names, "column_encoding": plain}

@@ -10,14 +10,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from dropdiag.errors import RunError
+from dropdiag.errors import ArgumentError, RunError
 from dropdiag.store.background import Background
 from dropdiag.store.files import compact, replace_file
-from dropdiag.store.folder import as_json, check_new, joined_meta, now, read_meta, value_as_json
+from dropdiag.store.folder import (
+    RANK_FILE,
+    RUN_FILE,
+    as_json,
+    check_new,
+    joined_meta,
+    now,
+    read_meta,
+    value_as_json,
+)
 from dropdiag.store.jobs import Derivatives, Meta, Numbers, Rows
-from dropdiag.store.rows import HistogramRow, ScalarRow
+from dropdiag.store.rows import HistogramRow, ScalarRow, StateRow
 from dropdiag.store.schema import FORMAT, SCHEMA_VERSION
-from dropdiag.store.segments import list_segments, rank_folder
+from dropdiag.store.segments import FLUSHING_RANKS, list_segments, rank_folder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,6 +34,8 @@ if TYPE_CHECKING:
 
 FLUSH_ROWS: Final = 20_000
 FLUSH_BINS: Final = 250_000
+FLUSH_STATES: Final = 1_000_000
+"""Numbers of states that may wait: 8 MB."""
 FLUSH_SECONDS: Final = 10.0
 
 
@@ -32,61 +43,83 @@ FLUSH_SECONDS: Final = 10.0
 class _Buffer:
     scalars: list[ScalarRow] = field(default_factory=list)
     histograms: list[HistogramRow] = field(default_factory=list)
+    states: list[StateRow] = field(default_factory=list)
     bins: int = 0
+    numbers: int = 0  # of states
 
     @property
     def rows(self) -> int:
-        return len(self.scalars) + len(self.histograms)
+        return len(self.scalars) + len(self.histograms) + len(self.states)
 
 
 class RunWriter:
-    """The one writer of one run folder (one rank).
+    """The one writer of one rank's folder, and of what is said of it: ``run.json``, or ``rank-R/rank.json``.
 
-    Rows are kept in memory until there are many or `FLUSH_SECONDS` have passed. A flush hands them to a thread
+    Rows are kept in memory until there are many or `FLUSH_SECONDS` have passed (of more than `FLUSHING_RANKS` ranks so
+    many times more). A flush hands them to a thread
     that writes each table to a temporary name, syncs it to disk, and renames it to the next segment; so a job
     killed at any moment keeps all segments that have their name. What waits for the disk is bounded: when the
     thread is behind by half of `dropdiag.store.background.QUEUE` flushes, the next one waits for it. Memory: about
-    3 MB a flush, 15 MB at most.
+    3 MB a flush, 15 MB at most, beside the states of several ranks' covariances.
 
     Parameters
     ----------
     path : path
         The run folder. Created with its parents.
     meta : dict
-        What ``run.json`` says of the run; must be JSON (checked before anything is written).
+        What ``run.json`` says of the run; must be JSON (checked before anything is written). That of another rank than
+        the first has the run's ``id``.
     resume_from : int or None
-        None: the folder must not hold a run. A step: go on in the existing run; what was recorded there after
-        that step stays on disk and is hidden by the reader.
+        None: the folder must not hold a run (of another rank than the first: its own folder must hold nothing). A
+        step: go on in the existing run; what was recorded there after that step stays on disk and is hidden by the
+        reader. A rank that had no part in the run before begins.
     rank : int
         Rank of this process.
+    session : dict, optional
+        What is said of the session beside its time, step and segment: of a run of several ranks its id and world size.
+    counts : bool
+        Whether scalars are written with how many values each is made of: in runs of several ranks alone.
 
     Raises
     ------
     RunError
-        If the folder holds something already, or none can be made there.
+        If the folder holds something already, or another run, or none can be made there.
     ArgumentError
-        If ``meta`` cannot be written as JSON.
+        If ``meta`` cannot be written as JSON, or a rank is not told the run's id.
     """
 
-    def __init__(self, path: Path, meta: dict[str, Any], *, resume_from: int | None = None, rank: int = 0) -> None:
-        self.path = path
-        self.rank = rank
+    def __init__(
+        self,
+        path: Path,
+        meta: dict[str, Any],
+        *,
+        resume_from: int | None = None,
+        rank: int = 0,
+        session: Mapping[str, Any] | None = None,
+        counts: bool = False,
+    ) -> None:
+        if rank and "id" not in meta:
+            raise ArgumentError(
+                f"rank {rank} of {path} is not told the run's id; give the id of rank 0's run.json in meta"
+            )
+        self.path, self.rank, self._counts = path, rank, counts
         self.background = Background(f"dropdiag-writer-{path.name}")
         self._buffer = _Buffer()
         self._flushed_at = time.monotonic()
         self._known_derivatives: set[str] = set()
-        session = {"started": now(), "from_step": resume_from or 0, "first_segment": 1}
-        sessions = []
+        self._patience = max(float((session or {}).get("world_size", 1)) / FLUSHING_RANKS, 1.0)
+        begun = {"started": now(), "from_step": resume_from or 0, "first_segment": 1}
+        old = None if resume_from is None else self._recorded_before(meta)
         if resume_from is not None:
-            old = read_meta(path)
-            sessions = old["sessions"]
+            begun["first_segment"] = self._last_number() + 1
+        if resume_from is not None and old is not None:
             self._known_derivatives = set(old["activations"])
-            session["first_segment"] = self._last_number() + 1
-            meta = joined_meta(old, meta, resume_from)
+            meta = joined_meta(old, meta, resume_from, rank)
+        sessions = [*([] if old is None else old["sessions"]), {**begun, **(session or {})}]
         self.meta: dict[str, Any] = {
             # of the system's randomness: no random state of a training is touched
             "format": FORMAT, "schema": SCHEMA_VERSION, "name": path.name, "id": uuid.uuid4().hex, "created": now(),
-            "ended": None, "state": "running", "error": None, **meta, "sessions": [*sessions, session],
+            "ended": None, "state": "running", "error": None, **meta, "sessions": sessions,
         }  # fmt: skip
         self._layers: tuple[object, str] = None, ""
         text = self._as_json()  # refuses what is no JSON before anything is written
@@ -99,6 +132,20 @@ class RunWriter:
                 self._remove()
             raise
 
+    def _recorded_before(self, meta: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Return what the run, or this rank of it, says of itself so far; None of a rank that had no part in it."""
+        if not self.rank:
+            return read_meta(self.path)
+        if not self._meta_path.exists():
+            return None
+        old = read_meta(self._folder, RANK_FILE)
+        if old.get("id") != meta.get("id"):
+            raise RunError(
+                f"{self._folder} is of another run: its id is {old.get('id')!r}, and that of the run is "
+                f"{meta.get('id')!r}; move it away, so that this rank can record there"
+            )
+        return old
+
     def _as_json(self) -> str:
         # A network may have ten thousand layers, and run.json is written at every flush: they are made JSON once. Their
         # list is never changed in place, a new one comes in its place.
@@ -109,7 +156,7 @@ class RunWriter:
 
     def _create(self, *, resume: bool) -> None:
         if not resume:
-            check_new(self.path)
+            check_new(*((self._folder, RANK_FILE) if self.rank else (self.path, RUN_FILE)))
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -123,7 +170,7 @@ class RunWriter:
 
     @property
     def _meta_path(self) -> Path:
-        return self.path / "run.json"
+        return self._folder / RANK_FILE if self.rank else self.path / RUN_FILE
 
     def _last_number(self) -> int:
         return max((s.last for s in list_segments(self._folder)), default=0)
@@ -147,11 +194,17 @@ class RunWriter:
         self._buffer.histograms.extend(rows)
         self._buffer.bins += sum(len(row.bins) for row in rows)
 
+    def add_states(self, rows: Sequence[StateRow]) -> None:
+        """Append rows of states, from which ranks are merged (they reach the disk at the next flush)."""
+        self._buffer.states.extend(rows)
+        self._buffer.numbers += sum(len(row.state) for row in rows)
+
     @property
     def due(self) -> bool:
         """Whether many rows wait or the last flush is long ago."""
-        many = len(self._buffer.scalars) >= FLUSH_ROWS or self._buffer.bins >= FLUSH_BINS
-        return many or time.monotonic() - self._flushed_at >= FLUSH_SECONDS
+        waiting = self._buffer
+        many = len(waiting.scalars) >= FLUSH_ROWS or waiting.bins >= FLUSH_BINS or waiting.numbers >= FLUSH_STATES
+        return many or time.monotonic() - self._flushed_at >= FLUSH_SECONDS * self._patience
 
     def flush(self) -> None:
         """Hand all waiting rows over to be written as new segments.
@@ -160,7 +213,8 @@ class RunWriter:
         """
         self._flushed_at = time.monotonic()
         if self._buffer.rows:
-            job = Rows(self._numbers, self._buffer.scalars, self._buffer.histograms)
+            rows = self._buffer.scalars, self._buffer.histograms, self._buffer.states
+            job = Rows(self._numbers, *rows, counts=self._counts)
             self._buffer = _Buffer()  # before submit() may wait: an interrupt there must not hand rows over twice
             self.background.submit(job)
             self.save_meta()  # after the rows: run.json never speaks of steps that are not on disk
@@ -199,7 +253,7 @@ class RunWriter:
             self._known_derivatives |= new.keys()
 
     def save_meta(self, **changes: Any) -> None:
-        """Change ``run.json`` (whole, atomically), after what was handed over before."""
+        """Change ``run.json``, or the rank's (whole, atomically), after what was handed over before."""
         self.meta.update(changes)
         self.background.submit(Meta(self._meta_path, self._as_json()))
 

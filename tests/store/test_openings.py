@@ -3,7 +3,7 @@
 import pytest
 
 from dropdiag.analysis import gradient_flow, learning, overview, select
-from dropdiag.store import reading
+from dropdiag.store import lists, reading
 from dropdiag.store.reader import load
 from tests.openings import openings
 from tests.synthetic import content, write
@@ -79,7 +79,7 @@ def test_large_files_and_many_segments_are_opened_once_as_well(folder, monkeypat
         found = runs.histograms(["weight", "net_value"])
     assert counted == once(folder, "histograms")
     assert found.equals(expected)
-    monkeypatch.setattr(reading, "OPEN_FILES", 0)  # closed after the keys, and opened again
+    monkeypatch.setattr(lists, "OPEN_FILES", 0)  # closed after the keys, and opened again
     assert runs.histograms(["weight", "net_value"]).equals(expected)
 
 

@@ -282,6 +282,9 @@ def test_what_is_not_there_is_said_with_what_is(tmp_path):
         run.histogram("net_value", "a", step=9)
     with pytest.raises(NotRecordedError, match="has no activation 'Tanh'"):
         run.derivative("Tanh")
+    run.meta["activations"]["Tanh"] = {}
+    with pytest.raises(NotRecordedError, match="lacks the derivative of 'Tanh': it ended before"):
+        run.derivative("Tanh")
     with pytest.raises(RunError, match="no run matches"):
         load({"x": str(tmp_path / "nothing-*")})
     (tmp_path / "folder").mkdir()
@@ -313,11 +316,18 @@ def test_foreign_run_files_are_refused(tmp_path, content, message):
         load(tmp_path)
 
 
-def test_two_ranks_are_refused_rather_than_half_read(tmp_path):
+def test_a_folder_that_is_no_rank_of_the_run_is_named_and_the_rest_is_read(tmp_path):
     write(tmp_path / "run")
+    expected = load(tmp_path / "run").scalars
     (tmp_path / "run" / "rank-1").mkdir()
-    with pytest.raises(RunError, match="reads runs of one rank"):
-        load(tmp_path / "run")
+    (tmp_path / "run" / "rank-x").mkdir()
+    run = load(tmp_path / "run")
+    with pytest.warns(DropdiagWarning) as warned:
+        assert run.scalars.equals(expected)
+    said = sorted(str(one.message) for one in warned)
+    assert len(said) == 2
+    assert "rank-1 is not a rank of a run: it has no rank.json; it is left out, the rest of the run is read" in said[0]
+    assert "rank-x is no rank's folder; it is left out, the rest of the run is read" in said[1]
 
 
 def test_segment_names(tmp_path):

@@ -1,0 +1,138 @@
+"""Tables whose rows hold lists: the keys of all, then the lists of those that are wanted, each file opened once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from itertools import pairwise
+from typing import Final, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from dropdiag.store.reading import LISTS, Rows, coded, noted, one_chunk, open_segment, whole
+from dropdiag.store.segments import Part, Segment, VisibleSegment, visible_segments
+from dropdiag.store.selection import Selection
+
+OPEN_FILES: Final = 32  # files that stay open between their keys and their lists
+
+
+def read_histograms(part: Part, choose: Callable[[pa.Table], NDArray[np.bool_]]) -> Rows:
+    """Read a rank's histograms: the keys of all, then bins and counts of the chosen ones from the same open files.
+
+    Parameters
+    ----------
+    part : Part
+    choose : callable
+        Takes the keys of all histograms, in one chunk (the table without bins and counts), returns which of them are
+        wanted.
+
+    Raises
+    ------
+    RunError
+        If the run is gone.
+    """
+
+    def read() -> Rows:
+        with ExitStack() as stack:
+            opened = OpenLists(part, "histograms", stack)
+            table = opened.read(np.flatnonzero(choose(opened.keys)))
+        return Rows(table, opened.problems)
+
+    return whole([part], read)
+
+
+class OpenLists:
+    """A rank's table whose rows hold lists.
+
+    Parameters
+    ----------
+    part : Part
+    name : {"histograms", "states"}
+    stack : ExitStack
+        What closes its files.
+    among : int
+        Tables that are open at once: they share the files that may stay open. A run that was killed may have thousands
+        of segments; the others are opened again.
+
+    Attributes
+    ----------
+    keys : Table
+        Its rows without their lists, in one chunk, those left out that a later session recorded anew.
+    problems : list of str
+        A sentence on each segment that could not be read.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a segment is gone: the run was compacted meanwhile.
+    """
+
+    def __init__(self, part: Part, name: str, stack: ExitStack, among: int = 1) -> None:
+        self.problems: list[str] = []
+        self._name = name
+        self._opened = list(_with_keys(visible_segments(part, name), self.problems, stack, -(-OPEN_FILES // among)))
+        none = coded(name, lists=False).empty_table()
+        self.keys = one_chunk(pa.concat_tables([none, *(one.keys.take(one.visible) for one in self._opened)]))
+
+    def read(self, rows: NDArray[np.int64]) -> pa.Table:
+        """Return some rows whole, given by their places among the keys, ascending."""
+        ends = np.cumsum([0, *(len(one.visible) for one in self._opened)])
+        found = [coded(self._name).empty_table()]
+        for one, (begin, end) in zip(self._opened, pairwise(ends), strict=True):
+            with noted(one.segment, self.problems):
+                found += one.read(one.visible[rows[(rows >= begin) & (rows < end)] - begin])
+        return pa.concat_tables(found)
+
+
+class _Open(NamedTuple):
+    """An open segment, and the keys of all its rows."""
+
+    segment: Segment
+    file: pq.ParquetFile | None  # None: too many are open, it is opened again
+    keys: pa.Table
+    visible: NDArray[np.int64]  # rows that no later session recorded anew
+
+    def read(self, rows: NDArray[np.int64]) -> list[pa.Table]:
+        """Read some rows whole: the lists of the row groups that hold one of them."""
+        if not len(rows):
+            return []
+        columns = LISTS[self.segment.table]
+        with ExitStack() as stack:
+            lists = _read_lists(self.file or stack.enter_context(open_segment(self.segment)), columns, rows)
+        table = self.keys.take(rows)
+        for name in columns:
+            table = table.append_column(name, lists[name])
+        schema = coded(self.segment.table)
+        return [table.select(schema.names).cast(schema)]
+
+
+def _with_keys(
+    segments: Iterable[VisibleSegment], problems: list[str], stack: ExitStack, files: int
+) -> Iterator[_Open]:
+    for place, (segment, last_step) in enumerate(segments):
+        light = coded(segment.table, lists=False)
+        with noted(segment, problems):
+            with ExitStack() as closing:
+                file = closing.enter_context(open_segment(segment))
+                keys = file.read(light.names, use_threads=False).cast(light)
+                mask = Selection().until(last_step).mask(keys)
+                visible = np.arange(len(keys)) if mask is None else np.flatnonzero(mask)
+                if place < files:  # open until all is read
+                    stack.push(closing.pop_all())
+            yield _Open(segment, file if place < files else None, keys, visible)
+
+
+def _read_lists(file: pq.ParquetFile, columns: Sequence[str], rows: NDArray[np.int64]) -> pa.Table:
+    """Read the lists of some rows, ascending."""
+    sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
+    ends = np.cumsum([0, *sizes])
+    parts = []
+    for group, (begin, end) in enumerate(pairwise(ends)):
+        inside = rows[(rows >= begin) & (rows < end)] - begin
+        if len(inside):
+            table = file.read_row_group(group, list(columns), use_threads=False)
+            parts.append(table if len(inside) == end - begin else table.take(inside))
+    return pa.concat_tables(parts)
