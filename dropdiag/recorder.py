@@ -17,7 +17,11 @@ from dropdiag.probes.base import Probe
 from dropdiag.probes.presets import chosen_probes
 from dropdiag.recording.arguments import check_layer, check_mask, check_phase, checked_node_axis
 from dropdiag.recording.loss_scale import LossScale
+from dropdiag.recording.naming import AUTO
 from dropdiag.recording.overhead import Overhead
+from dropdiag.recording.ranks.averaging import check_averaged_over
+from dropdiag.recording.ranks.group import ALL, ZERO, Group, check_budget, check_ranks_argument
+from dropdiag.recording.ranks.idle import IdleSession
 from dropdiag.recording.records import net_variance_records, user_scalars
 from dropdiag.recording.schedules import Schedule, as_schedule
 from dropdiag.recording.session import Session
@@ -63,7 +67,17 @@ class Recorder:
     budget : float, optional
         The largest share of the training time that recording may take, say 0.02. Where the recorder's own clock
         measures more, scheduled steps go without histograms (``schedule_thinned``) and, if gradient flow alone costs
-        too much, steps are not recorded at all (``probes_rested``), until the share is back.
+        too much, steps are not recorded at all (``probes_rested``), until the share
+        is back. For one process alone: ranks would leave out other steps each.
+    ranks : {"all", "zero"}, default "all"
+        Where ``torch.distributed`` has several processes: all record one run, each in a folder of its own, and are
+        merged when they are read; or rank 0 alone records what it holds, and the Recorders of the others do nothing.
+        Open it on every rank, with the same path, after ``init_process_group``.
+    averaged_over : float, optional
+        Over how many ranks the training averages gradients: dL/dz of a rank is divided by it, so that L is the loss of
+        the whole step. Found by itself for DistributedDataParallel, ``fully_shard`` and FSDP (whatever a
+        communication hook does is taken for an average); give it where you average gradients yourself, or 1 where
+        they are summed.
 
     Raises
     ------
@@ -108,26 +122,40 @@ class Recorder:
         strict: bool = False,
         resume: bool | int = False,
         budget: float | None = None,
+        ranks: str = ALL,
+        averaged_over: float | None = None,
     ) -> None:
         check_model(model)
+        check_ranks_argument(ranks)
+        over = check_averaged_over(averaged_over)
         self._model = eager(model)
         self._patterns = include, exclude  # of net_variance() as well
-        self._session = Session(
-            self._model,
-            Path(path).expanduser().absolute(),  # wherever the process goes later
-            name=name,
-            probes=chosen_probes(probes),
-            schedule=as_schedule(every),
-            patterns=self._patterns,
-            node_axis=checked_node_axis(node_axis),
-            config=config,
-            loss_scale=LossScale(scaler),
-            overhead=Overhead(budget),
-            strict=strict,
-            resume=resume,
-        )
-        self.path = self._session.writer.path
-        self._session.open_run.belongs_to(self)
+        where = Path(path).expanduser().absolute()  # wherever the process goes later
+        group = Group.found()
+        check_budget(budget, group, ranks)
+        self._session: Session | IdleSession
+        if group is not None and group.rank > 0 and ranks == ZERO:
+            self._session = IdleSession(where if name in (None, AUTO) else where / str(name), resume)
+        else:
+            self._session = Session(
+                self._model,
+                where,
+                name=name,
+                probes=chosen_probes(probes),
+                schedule=as_schedule(every),
+                patterns=self._patterns,
+                node_axis=checked_node_axis(node_axis),
+                config=config,
+                loss_scale=LossScale(scaler),
+                overhead=Overhead(budget),
+                strict=strict,
+                resume=resume,
+                group=group,
+                averaged_over=over,
+                ranks=ranks,
+            )
+        self.path = self._session.path
+        self._session.belongs_to(self)
 
     @property
     def completed(self) -> int:
@@ -281,7 +309,7 @@ class Recorder:
         Coverage
             A sequence of rows that prints as a table.
         """
-        return self._session.site_log.coverage()
+        return self._session.coverage()
 
     def __enter__(self) -> Recorder:
         """Return the recorder itself."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeAlias
@@ -20,6 +21,7 @@ from dropdiag.model.inserted import inserted_in
 from dropdiag.model.made_weights import made_weight, made_weights, parametrizations_of, parts_of
 from dropdiag.model.names import ROOT, named_modules, weight_layer
 from dropdiag.model.rates import plain_rate
+from dropdiag.model.sharded import FLAT, flat_weights
 
 LayerPatterns: TypeAlias = str | Sequence[str] | None
 """What ``include=`` and ``exclude=`` take: a shell pattern for layer names, or several."""
@@ -222,10 +224,14 @@ def survey(model: nn.Module) -> list[Site]:
     for name, module in (*named_modules(model, every_name=True), *model.named_modules(remove_duplicate=False)):
         names.setdefault(id(module), {})[name] = None
     raw = {id(module): name for name, module in model.named_modules()}
+    flat = defaultdict[int, list[str]](list)
+    for module, parameter in flat_weights(model):
+        flat[id(module)].append(parameter)
     for name, module in named_modules(model):
         axis_rule = axis_rule_of(module) or axis_rule
         others = tuple(n for n in names[id(module)] if n != name)
-        sites.extend(_weights(name, module, raw[id(module)]))
+        sites.extend(_flattened(name, module, flat[id(module)]))
+        sites.extend(s for s in _weights(name, module, raw[id(module)]) if s.parameter not in flat[id(module)])
         if inner := layer_dropout(module):
             layer = f"{name or ROOT}:{inner.listed_as}"
             sites.append(dropout_site(layer, inner, module, rate_of(module), path=name))
@@ -294,6 +300,11 @@ def _weights(name: str, module: nn.Module, raw: str) -> Iterator[Site]:
     for site in _own_weights(name, module):
         before = weight_layer(raw, site.parameter) if site.skipped is None else site.layer
         yield replace(site, aliases=(before,)) if raw != name and before != site.layer else site
+
+
+def _flattened(name: str, module: nn.Module, parameters: Sequence[str]) -> Iterator[Site]:
+    for parameter in parameters:
+        yield Site(weight_layer(name, parameter), WEIGHT, module, parameter, path=name, skipped=FLAT)
 
 
 def _own_weights(name: str, module: nn.Module) -> Iterator[Site]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from dropdiag.probes.base import Probe, ProbeValue, Signal, SiteInfo
+from dropdiag.probes.base import Counted, Probe, ProbeValue, Signal, SiteInfo
 from dropdiag.sketches.moments import AbsMean
 from dropdiag.store.schema import quantities as own
 
@@ -17,13 +17,16 @@ class _AbsMeanProbe(Probe[AbsMean]):
     def values(self, sketch: AbsMean) -> Iterable[tuple[str, ProbeValue]]:
         """Return the mean of absolute values; None where no gradient came (missing, not zero)."""
         # The mean of no value is NaN, which a diverged network has as well: None keeps the two apart.
-        return [(f"{self.signal.value}_abs_mean", sketch.mean() if sketch.n else None)]
+        mean = sketch.mean() if sketch.n else None
+        return [(f"{self.signal.value}_abs_mean", Counted(mean, sketch.n))]
 
 
 class GradientFlow(_AbsMeanProbe):
     """Gradient flow: mean over samples and nodes of |dL/dz|, at every training step (Table 2 of the paper).
 
-    L is the loss that ``backward()`` was called on: if it is a mean over the batch, flow falls as the batch grows.
+    L is the loss that ``backward()`` was called on, and of several ranks that of the whole step: dL/dz of a rank is
+    divided by the number of ranks that gradients are averaged over. If L is a mean over the batch, flow falls as the
+    batch grows.
     """
 
     name = "gradient_flow"

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, ClassVar, Generic, TypeAlias, TypeVar
+from typing import Any, ClassVar, Generic, NamedTuple, TypeAlias, TypeVar
 
 from torch import Tensor
 
@@ -21,8 +21,34 @@ from dropdiag.sketches.base import Sketch
 from dropdiag.sketches.histogram import HistogramSketch
 from dropdiag.store.schema import TRAIN, Quantity
 
-ProbeValue: TypeAlias = Tensor | HistogramSketch | float | None
-"""A scalar (a number, or a tensor of one element on any device), a histogram, or None: missing."""
+
+class Counted(NamedTuple):
+    """A number that is a mean, and of how many values: by these, the means of several ranks are merged."""
+
+    value: Tensor | float | None
+    n: Tensor | float
+
+
+class State(NamedTuple):
+    """What several ranks' values of a quantity are merged from, as a row of the table ``states``.
+
+    Attributes
+    ----------
+    n : int
+        Samples.
+    nodes : int
+    values : Tensor of float64, shape (n,)
+        On any device; ``docs/run-folder.md`` says what it holds for which quantity.
+    """
+
+    n: int
+    nodes: int
+    values: Tensor
+
+
+ProbeValue: TypeAlias = Tensor | HistogramSketch | Counted | float | None
+"""A scalar (a number, or a tensor of one element on any device), counted where it is a mean; a histogram; or None:
+missing."""
 
 
 class Signal(str, Enum):  # a str, as that hashes in C: every hook looks signals up in a dict
@@ -103,6 +129,10 @@ class Probe(ABC, Generic[S]):
     @abstractmethod
     def values(self, sketch: S) -> Iterable[tuple[str, ProbeValue]]:
         """Return the quantities of a finished sketch with their values."""
+
+    def states(self, sketch: S) -> Iterable[tuple[str, State]]:
+        """Return what the values of several ranks are merged from, where counts do not do; asked of ranks alone."""
+        return ()
 
     def takes_part(self, phase: str, scheduled: bool) -> bool:
         """Whether the probe is fed in a phase, at a step that is or is not on the schedule."""

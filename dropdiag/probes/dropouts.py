@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from dropdiag.probes.base import Probe, ProbeValue, Signal, SiteInfo
+from dropdiag.probes.base import Counted, Probe, ProbeValue, Signal, SiteInfo, State
 from dropdiag.sketches.dropout import DropoutSketch
 from dropdiag.store.schema import quantities as own
 
@@ -30,7 +30,14 @@ class Dropouts(Probe[DropoutSketch]):
 
     def values(self, sketch: DropoutSketch) -> Iterable[tuple[str, ProbeValue]]:
         """Return the rate, and the other two where masks were seen."""
-        rate = [("dropout_rate", sketch.rate)]
+        rate = ("dropout_rate", Counted(sketch.rate, sketch.passes))
         if not sketch.seen:
-            return rate
-        return [*rate, ("dropped_share", sketch.share), ("dropout_noise_to_signal", sketch.noise_to_signal)]
+            return [rate]
+        share = ("dropped_share", Counted(sketch.share, sketch.counted or 0.0))
+        return [rate, share, ("dropout_noise_to_signal", sketch.noise_to_signal)]
+
+    def states(self, sketch: DropoutSketch) -> Iterable[tuple[str, State]]:
+        """Return mean, M2 and noise of the nodes, where the noise has a form."""
+        if sketch.noise is not None and sketch.noise.n:
+            n, values = sketch.noise.n, sketch.noise.as_state()
+            yield "dropout_noise_to_signal", State(n, values.numel() // 3, values)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from dropdiag.probes.base import Probe, ProbeValue, Signal, SiteInfo
+from dropdiag.probes.base import Probe, ProbeValue, Signal, SiteInfo, State
 from dropdiag.sketches.moments import Moments
 from dropdiag.store.schema import quantities as own
 
@@ -21,6 +21,11 @@ class _MomentsProbe(Probe[Moments]):
     def values(self, sketch: Moments) -> Iterable[tuple[str, ProbeValue]]:
         """Return mean, standard deviation, excess kurtosis, mean absolute value, minimum and maximum."""
         return [(f"{self.signal.value}_{name}", getattr(sketch, name)) for name in MOMENTS]
+
+    def states(self, sketch: Moments) -> Iterable[tuple[str, State]]:
+        """Return mean, M2, M3, M4, mean |x|, minimum and maximum, where there are values."""
+        if sketch.state is not None:
+            yield f"{self.signal.value}_moments", State(sketch.n, 1, sketch.state)
 
 
 class WeightMoments(_MomentsProbe):

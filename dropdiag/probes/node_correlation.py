@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import torch
 
-from dropdiag.probes.base import Probe, ProbeValue, Signal, SiteInfo
+from dropdiag.probes.base import Probe, ProbeValue, Signal, SiteInfo, State
 from dropdiag.sketches.covariance import Covariance
 from dropdiag.sketches.histogram import HistogramSketch
 from dropdiag.sketches.spectrum import effective_rank, participation_ratio
@@ -46,6 +46,11 @@ class _Correlation(_OfNodes):
             ("node_correlation_width", float(sketch.width)),
             ("constant_nodes", constant.to(torch.float64)),
         ]
+
+    def states(self, sketch: Covariance) -> Iterable[tuple[str, State]]:
+        """Return means, extremes and covariance of the nodes, where there are samples."""
+        if sketch.n:
+            yield "node_correlation", State(sketch.n, sketch.nodes, sketch.as_state())
 
 
 class NodeCorrelation(_Correlation):

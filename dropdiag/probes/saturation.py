@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from dropdiag.probes.base import Probe, ProbeValue, Signal, SiteInfo
+from dropdiag.probes.base import Counted, Probe, ProbeValue, Signal, SiteInfo
 from dropdiag.sketches.intervals import IntervalCounts
 from dropdiag.store.schema import quantities as own
 
@@ -30,5 +30,5 @@ class Saturation(Probe[IntervalCounts]):
 
     def values(self, sketch: IntervalCounts) -> Iterable[tuple[str, ProbeValue]]:
         """Return the two shares."""
-        left, right = sketch.shares()
+        left, right = (Counted(share if sketch.seen else None, sketch.seen) for share in sketch.shares())
         return [("saturation_share_left", left), ("saturation_share_right", right)]

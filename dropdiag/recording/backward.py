@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections import deque
 from collections.abc import Iterator
 from itertools import chain
 from typing import Any, Final
@@ -10,6 +11,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
+from dropdiag.recording.parts import is_spread
 from dropdiag.sketches.native import PLAIN
 
 # Private, all of these. The number of the backward pass that this thread is in, -1 outside of any: torch's checkpoint
@@ -20,6 +22,8 @@ _will_run = torch._C._will_engine_execute_node
 _ACCUMULATES: Final[Any] = torch._C._functions.AccumulateGrad  # type: ignore[attr-defined]
 _AUTOGRAD: Final = torch._C.DispatchKey.AutogradFunctionality
 
+NEAR: Final = 64
+"""Nodes of a graph that are looked at for a parameter."""
 NO_NUMBER: Final = -2
 """What no backward pass is called by."""
 
@@ -64,6 +68,8 @@ class BackwardPasses:
         self._parameters = [(table, name, id(tensor)) for table, name, tensor in places]
         # One of those that are trained stands for all: this is looked at in every forward pass.
         trained = [(table, name, id(tensor)) for table, name, tensor in places if _takes_gradient(tensor)]
+        # Parameters that are spread over ranks are not asked for their nodes, which takes operations on the whole.
+        self._spread = any(is_spread(tensor) for _, _, tensor in places)
         self._first = (trained or self._parameters or [({}, "", id(None))])[0]
         self._changed = False
 
@@ -105,6 +111,8 @@ class BackwardPasses:
             if isinstance(node, _ACCUMULATES) and type(node.variable) is nn.Parameter:
                 self.node = node
                 return
+        if self._spread:
+            self.node = _near(z.grad_fn)
 
     def _accumulates(self) -> bool:
         node: Any = None
@@ -121,6 +129,17 @@ class BackwardPasses:
             yield self.node
         borrowed = (tensor for reference in self._borrowed if (tensor := reference()) is not None)
         yield from map(_accumulator, filter(_takes_gradient, chain(borrowed, self._model.parameters())))
+
+
+def _near(node: Any) -> Any:
+    """Return the nearest node that adds to the gradient of a parameter, among the few before this one."""
+    seen, waiting = 0, deque([node])
+    while waiting and seen < NEAR:
+        node, seen = waiting.popleft(), seen + 1
+        if isinstance(node, _ACCUMULATES) and (type(node.variable) is nn.Parameter or is_spread(node.variable)):
+            return node
+        waiting.extend(before for before, _ in (node.next_functions if node is not None else ()) if before is not None)
+    return None
 
 
 def _takes_gradient(tensor: Tensor) -> bool:

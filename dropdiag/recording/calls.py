@@ -28,9 +28,11 @@ class Call:
         The number of the backward pass that its gradient came from, once it has one.
     period : int
         The collector's, when the call was made.
+    divisor : float or None
+        What its gradient is to be divided by, so that it is of the loss of the whole step; None: nobody can tell.
     """
 
-    __slots__ = ("backward", "collector", "info", "mask", "number", "period", "recomputed")
+    __slots__ = ("backward", "collector", "divisor", "info", "mask", "number", "period", "recomputed")
 
     def __init__(
         self, info: SiteInfo, number: int, collector: Collector, mask: Tensor | None, *, recomputed: bool = False
@@ -38,6 +40,7 @@ class Call:
         self.info, self.number, self.collector, self.mask = info, number, collector, mask
         self.recomputed, self.period = recomputed, collector.period
         self.backward: int | None = None
+        self.divisor: float | None = 1.0
 
     def padded(self, tensor: Tensor) -> bool:
         """Whether the padding mask fits a tensor, so that its padding is left out."""

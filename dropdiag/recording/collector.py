@@ -11,10 +11,11 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 from dropdiag.model.hook_base import dispatch_modes
 from dropdiag.model.sites import ACTIVATION, OUTPUT, WEIGHT
-from dropdiag.probes.base import Probe, ProbeValue, Signal, SiteInfo
+from dropdiag.probes.base import Counted, Probe, ProbeValue, Signal, SiteInfo, State
 from dropdiag.recording.readable import why_unread
 from dropdiag.recording.records import Record, one_number
 from dropdiag.sketches.base import Sketch
+from dropdiag.sketches.covariance import Covariance
 from dropdiag.sketches.dropout import MaskedPass
 from dropdiag.sketches.histogram import HistogramSketch, Sparse
 from dropdiag.sketches.items import Source
@@ -56,12 +57,30 @@ class Collector:
         self._disabled: set[tuple[str, str]] = set()
         self._spoilt: dict[Key, SiteInfo] = {}
         self.refused: dict[str, str] = {}
+        self._share: tuple[int, int] | None = None
         self._plans: dict[tuple[str, bool], Plan] = {}
         self._active: Plan = {}
         self.period = 0
         self._open: dict[Key, tuple[SiteInfo, Sketch | None]] = {}
         # of what is open, as weights are closed one layer at a time
         self._of_layer: defaultdict[str, list[Key]] = defaultdict(list)
+
+    def of_ranks(self, place: int, ranks: int) -> None:
+        """Give what values of several ranks are merged from as well.
+
+        Parameters
+        ----------
+        place : int
+            Of this rank among those that have batches of their own.
+        ranks : int
+            How many these are: samples of bounded number are shared out among them.
+        """
+        self._share = place, ranks
+
+    @property
+    def shares(self) -> bool:
+        """Whether this rank is one of several whose values are merged."""
+        return self._share is not None
 
     def begin(self, phase: str, scheduled: bool) -> None:
         """Discard open sketches and choose the probes that are fed from now on."""
@@ -117,7 +136,10 @@ class Collector:
         if self._disabled and (key[0].name, key[1]) in self._disabled:
             return None
         try:
-            new = self._open[key] = (info, key[0].sketch(info))
+            sketch = key[0].sketch(info)
+            if self._share is not None and isinstance(sketch, Covariance):
+                sketch.take_share(*self._share)
+            new = self._open[key] = (info, sketch)
             self._of_layer[key[1]].append(key)
         except Exception as error:  # noqa: BLE001 - a probe, ours or the user's, must not end the training
             self._fail(key, info, error)
@@ -211,7 +233,9 @@ class Collector:
     def _missing(self, key: Key, info: SiteInfo) -> list[Record]:
         empty = self._new(key, info)  # of an empty sketch, the values are missing
         self._open.pop(key, None)
-        return [] if empty is None or empty[1] is None else self._values(key, info, empty[1])
+        values = [] if empty is None or empty[1] is None else self._values(key, info, empty[1])
+        # A count of 0 would say that nothing came; whatever came is not known.
+        return [record._replace(n=None) for record in values if not isinstance(record.value, State)]
 
     def _values(self, key: Key, info: SiteInfo, sketch: Sketch) -> list[Record]:
         probe, layer, call = key
@@ -220,7 +244,11 @@ class Collector:
             # One histogram may be given under two names, and can be drained once only.
             histograms = {id(value): value for _, value in values if isinstance(value, HistogramSketch)}
             drained = {number: _drained(histogram) for number, histogram in histograms.items()}
-            return [Record(layer, call, quantity, drained.get(id(v)) or _plain(v)) for quantity, v in values]
+            found = [Record(layer, call, quantity, drained.get(id(v)) or _plain(v)) for quantity, v in values]
+            if self._share is None:
+                return found
+            counted = [one._replace(n=_number_of_values(v)) for one, (_, v) in zip(found, values, strict=True)]
+            return counted + [Record(layer, call, quantity, state) for quantity, state in probe.states(sketch)]
         except Exception as error:  # noqa: BLE001 - as above
             self._fail(key, info, error)
             return []
@@ -233,7 +261,15 @@ def _drained(histogram: HistogramSketch) -> HistogramSketch | Sparse:
     return histogram.drain() if on_host else histogram
 
 
+def _number_of_values(value: ProbeValue) -> float | Tensor | None:
+    if type(value) is not Counted:
+        return None
+    return value.n.detach() if isinstance(value.n, Tensor) else float(value.n)
+
+
 def _plain(value: ProbeValue) -> float | Tensor | None:
+    if type(value) is Counted:
+        value = value.value
     if value is None or type(value) is float:  # most values: no question is asked of them
         return value
     return one_number("a probe's value is one number or a histogram", value)

@@ -58,6 +58,10 @@ class Failures:
         what = "the model's modules have changed, and what came cannot be recorded, training goes on"
         self._raise_or_warn(error, f"{what}: {error!r}")
 
+    def reduced(self, error: Exception) -> None:
+        """Report that gradients which ranks have reduced could not be read; not raised inside ``backward()``."""
+        self.warn(f"weights' gradients as backward() left them cannot be read, training goes on: {error!r}")
+
     def weight(self, layer: str, error: Exception) -> None:
         """Report that a weight could not be read."""
         self._raise_or_warn(error, f"the weight of {layer!r} cannot be read, training goes on: {error!r}")

@@ -280,6 +280,8 @@ class Hooks:
     def watch_weights(self) -> None:
         """Put hooks on weights that take gradients by now: a frozen, lazy or exchanged one may do so later."""
         for info, watched in self._watched.items():
+            if self.router.ranks.spread.weights.manages(info.site):
+                continue  # what is in its place for the time of a pass is not what is trained
             now = info.site.module._parameters.get(info.site.parameter)
             if type(now) not in PLAIN or now is None or not (now.is_leaf and now.requires_grad):
                 continue  # a lazy parameter is of a class of its own

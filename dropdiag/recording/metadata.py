@@ -17,7 +17,6 @@ from dropdiag.errors import DropdiagWarning
 from dropdiag.model.activations import EPS, EVERYWHERE, Activation, describe, is_identified_by_name
 from dropdiag.model.sites import ACTIVATION, Site
 from dropdiag.probes.base import Probe
-from dropdiag.recording.process_group import rank_of_training
 from dropdiag.sketches import native
 
 
@@ -27,6 +26,8 @@ def run_metadata(
     activations: Iterable[Activation],
     probes: Sequence[Probe[Any]],
     every: str,
+    *,
+    ranks: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return the start of ``run.json``.
 
@@ -40,6 +41,8 @@ def run_metadata(
     probes : sequence of Probe
     every : str
         The schedule, as it prints.
+    ranks : dict or None
+        Of a process that is one of several: its rank, and what else is known of it.
 
     Returns
     -------
@@ -55,7 +58,7 @@ def run_metadata(
         "quantities": {q.name: q.described() for probe in probes for q in probe.quantities},
         "disabled_probes": [],
         "interventions": [],  # an InterventionLog adds them
-        "ranks": rank_of_training(),
+        "ranks": ranks,
         "warnings": [],
         "every": every,
         "order": [],  # of execution: known once it ran

@@ -58,17 +58,34 @@ class Notice(str, Enum):  # a str, as that hashes in C: some notices are given a
         "what is computed again in a backward pass (a checkpoint) inside torch.compile, several forward passes before: "
         "which of them it belongs to is not known, so its dL/dz is missing"
     )
+    JOINED_UNEVENLY = (
+        "DistributedDataParallel.join(divide_by_initial_world_size=False) divides gradients by a number of ranks that "
+        "no rank can ask for: mean |dL/dz| is missing there; join with divide_by_initial_world_size=True"
+    )
+    SPREAD_IN_PLACE = (
+        "an activation works in place on a tensor that is spread over ranks (a DTensor): its dL/dz is missing; use "
+        "inplace=False there"
+    )
     COMPILED = "functional calls inside torch.compile are not seen: use modules, or record the eager model"
 
 
 OF_STEPS: Final = (
     Notice.CAPTURED, Notice.TRANSFORMED, Notice.NO_VALUES, Notice.SEVERAL_BACKWARDS, Notice.ONLY_ASKED_FOR,
-    Notice.DIRECT_CALL, Notice.NOT_REPEATED, Notice.UNWATCHED, Notice.RECOMPUTED,
+    Notice.DIRECT_CALL, Notice.NOT_REPEATED, Notice.UNWATCHED, Notice.RECOMPUTED, Notice.JOINED_UNEVENLY,
+    Notice.SPREAD_IN_PLACE,
 )  # fmt: skip
 OF_EVALUATIONS: Final = (
     Notice.TRAINING_IN_EVALUATION, Notice.MASKS_IN_EVALUATION, Notice.DRAWN_IN_EVALUATION, Notice.DRAWS_UNSEEN,
 )  # fmt: skip
 
+REPEATED_ITEMS: Final = (
+    "in evaluation {name!r} a DistributedSampler gives {repeated} of {items} items to two ranks, so that all have as "
+    "many: these are counted twice (repeated_items in the run). Where that matters, give each rank a part of its own"
+)
+RUN_OF_ITS_OWN: Final = (
+    "this rank records a run of its own, as rank 0 records at {path}: give all ranks one path, and they record one run "
+    "(a path with the time in it, or the rank, is another one on each)"
+)
 DISK_IS_SLOW: Final = (
     "training waited for the disk, which is slower than the rows come: record less often (every=), or write to a "
     "faster disk; 'cost' in run.json says how often and how long"

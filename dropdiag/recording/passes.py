@@ -21,6 +21,10 @@ from dropdiag.recording.loss_scale import LossScale
 from dropdiag.recording.notices import OF_EVALUATIONS, Notice
 from dropdiag.recording.overhead import Overhead, clock
 from dropdiag.recording.padding import PaddingLog
+from dropdiag.recording.parts import is_spread
+from dropdiag.recording.ranks.passes import RankedPasses, nothing
+from dropdiag.recording.ranks.reduced import ReducedGradients
+from dropdiag.recording.ranks.spread import Spread
 from dropdiag.recording.readable import dense, has_no_values, is_wrapped, why_unread
 from dropdiag.recording.recomputed import Recomputations, checkpoint_number
 from dropdiag.recording.trace import ForwardTrace
@@ -52,6 +56,10 @@ class PassRouter:
         Tells which backward passes train.
     batches : Batches
         The items of the pass that runs.
+    spread : Spread
+        How the model is spread over ranks.
+    on_failure : callable
+        Called with the exception where gradients that ranks have reduced cannot be read.
 
     Attributes
     ----------
@@ -79,6 +87,7 @@ class PassRouter:
     recomputations : Recomputations
         Passes without gradients that are waited for inside ``backward``.
     padding : PaddingLog
+    ranks : RankedPasses
     accumulated : set of str
         Layers of the weights that a backward pass of this step has added a gradient to.
     before_forward : callable
@@ -97,6 +106,8 @@ class PassRouter:
         axes: NodeAxes,
         backward: BackwardPasses,
         batches: Batches,
+        spread: Spread,
+        on_failure: Callable[[Exception], None],
     ) -> None:
         self._train, self._held_out, self._loss_scale, self.overhead = train, held_out, loss_scale, overhead
         self.backward, self.batches = backward, batches
@@ -111,29 +122,40 @@ class PassRouter:
         self.intercept = True
         self._paused = False
         self._extra_scans = 0
-        self.before_forward: Callable[[], None] = _nothing
+        self.before_forward: Callable[[], None] = nothing
         self._depth = 0
         self._leaves: list[RemovableHandle] = []
         self.passes: Counter[tuple[str, int]] = Counter()
         self.trace = ForwardTrace()
-        self.compiled_begins: Callable[[], object] = _nothing
+        self.compiled_begins: Callable[[], object] = nothing
         self._next: Counter[str] = Counter()
         self.recomputations = Recomputations()
         self.padding = PaddingLog()
         self.accumulated: set[str] = set()
+        reduced = ReducedGradients(
+            *(spread, train, loss_scale, overhead), accumulated=self.accumulated, on_failure=on_failure
+        )
+        self.ranks = RankedPasses(spread, reduced, train, held_out)
 
     def forward_begins(self) -> bool:
         """Reset the call counters, unless the model called itself; return whether it did not."""
         self._depth += 1
         if self._depth == 1:
             self._next.clear()
-            self.trace.begin(wanted=self.intercept or self.evaluating)
+            self.ranks.forward_begins(looks=self._looks)
+            self.trace.begin(wanted=self._looks)
         return self._depth == 1
 
     def batch_begins(self, args: Sequence[object], keywords: Mapping[str, object]) -> None:
         """Take in what the model is called with, where anybody asks for its items."""
+        self.ranks.batch_begins(evaluating=self.evaluating)
         if (self._held_out if self.evaluating else self._train).wants(Signal.NODE_VALUE):
             self.batches.begin(args, keywords)
+
+    @property
+    def _looks(self) -> bool:
+        """Whether this step or evaluation is one of those that look for what is not known yet."""
+        return self.intercept or self.evaluating
 
     @property
     def inside_forward(self) -> bool:
@@ -159,7 +181,8 @@ class PassRouter:
         self.notices.add(Notice.COMPILED)
         self._depth = 1
         self._next.clear()
-        self.trace.begin(wanted=self.intercept or self.evaluating)
+        self.ranks.forward_begins(looks=self._looks)
+        self.trace.begin(wanted=self._looks)
         self.before_forward()
         self.compiled_begins()
 
@@ -170,6 +193,7 @@ class PassRouter:
     def evaluation_begins(self) -> None:
         """Record passes in evaluation mode from now on."""
         self.evaluating = True
+        self.ranks.evaluation_begins()
         self.batches.forget()
         self.notices -= set(OF_EVALUATIONS)
 
@@ -196,6 +220,7 @@ class PassRouter:
         self.notices.discard(Notice.NOT_TRAINING)
         self.recomputations.clear()
         self.accumulated.clear()
+        self.ranks.step_begins()
         self.backward.step_begins()
         self.release()
 
@@ -206,7 +231,7 @@ class PassRouter:
 
     def end(self) -> None:
         """Take hooks off parameters, and call nobody any more."""
-        self.before_forward = _nothing
+        self.before_forward = self.ranks.first_look = nothing
         self.release()
 
     def release(self) -> None:
@@ -217,6 +242,11 @@ class PassRouter:
 
     def net_value(self, info: SiteInfo, z: Tensor, *, training: bool, gradients: bool) -> Call | None:
         """Take in a net value; return the call it belongs to, or None where the pass is not recorded."""
+        if type(z) not in PLAIN and is_spread(z):
+            part = self.ranks.held(info, z, self._train if training else self._held_out)
+            if part is None:
+                return None
+            z = part
         if type(z) not in PLAIN or not z.is_floating_point() or z.layout is not torch.strided or z.is_nested:
             self._refuse(self._train if training else self._held_out, info, z)
             return None
@@ -243,7 +273,10 @@ class PassRouter:
         if is_wrapped(z):
             self.notices.add(Notice.TRANSFORMED)
             return False
-        return True
+        if z.is_meta:
+            self.notices.add(Notice.NO_VALUES)
+            return False
+        return not self.ranks.of_shapes(alone=not self._depth, looks=self._looks)
 
     def masked(self, info: SiteInfo, x: Tensor | None) -> Call | None:
         """Take in a pass through a dropout that draws; return its call, or None where the pass is not recorded."""
@@ -291,6 +324,9 @@ class PassRouter:
             return
         if self.backward.node is None:
             self.backward.see(z)
+        if inplace and type(z) not in PLAIN:
+            self.notices.add(Notice.SPREAD_IN_PLACE)
+            return
         tensor, part = (z, None) if not inplace else watched(z)
         if tensor is None:
             return  # its gradient is missing
@@ -300,7 +336,7 @@ class PassRouter:
 
     def expect_gradient(self, call: Call) -> list[Opened] | None:
         """Return the sketches for dL/dz of a call, which stay empty until it comes; None where no probe wants it."""
-        if call.collector is not self._train or not self._train.wants(Signal.NET_GRAD):
+        if call.collector is not self._train or not (self._train.wants(Signal.NET_GRAD) or self.ranks.reduced.asks):
             return None
         return self._train.open(Signal.NET_GRAD, call.info, call.number)
 
@@ -309,6 +345,8 @@ class PassRouter:
         passes, number = self.backward, backward_number()
         if number != passes.number:
             passes.change_to(number)
+            if number != -1:
+                self.ranks.reduced.backward_begins()
         if not (passes.trains or call.recomputed):
             return False
         if call.backward is None:
@@ -330,15 +368,26 @@ class PassRouter:
     def net_grad(self, call: Call, gradient: Tensor) -> None:
         """Take in dL/dz of a call."""
         if call.collector.wants(Signal.NET_GRAD):
+            if call.divisor is None:
+                self.notices.add(Notice.JOINED_UNEVENLY)
+                call.collector.spoil(Signal.NET_GRAD, call.info, call.number)
+                return
             if call.mask is not None:
                 gradient = call.unpadded(gradient)
             if self.scaled:
                 gradient = self._loss_scale.unscaled(gradient)
+            if call.divisor != 1.0 and type(gradient) in PLAIN:
+                gradient = gradient.detach() / call.divisor
             call.collector.feed(Signal.NET_GRAD, call.info, call.number, gradient)
 
     def node_value(self, call: Call, h: Tensor) -> None:
         """Take in the node value of a call."""
         if call.collector.wants(Signal.NODE_VALUE):
+            if type(h) not in PLAIN and is_spread(h):
+                part = self.ranks.held(call.info, h, call.collector)
+                if part is None:
+                    return
+                h = part
             values = h if call.mask is None else call.unpadded(h)
             self._feed(Signal.NODE_VALUE, call, values, self.batches.source(None if values is h else call.mask))
 
@@ -355,11 +404,19 @@ class PassRouter:
         """Take in a weight's gradient each time a backward pass adds to it: the last one of a step counts."""
         self.accumulated.add(info.site.layer)
         if gradient is not None and self._train.wants(Signal.RAW_WEIGHT_GRAD):
+            if self.ranks.is_reduced_later(info):
+                return
             self._train.refeed(Signal.RAW_WEIGHT_GRAD, info, 0, self._loss_scale.unscaled(dense(gradient)))
 
     def output(self, info: SiteInfo, h: Tensor, *, training: bool, gradients: bool) -> None:
         """Take in the node value of a site that has no net value of its own."""
-        if has_no_values(h) or why_unread(h) is not None:
+        if type(h) not in PLAIN and is_spread(h):
+            part = self.ranks.held(info, h, self._train if training else self._held_out)
+            if part is None:
+                return
+            h = part
+        of_shapes = self.ranks.of_shapes(alone=not self._depth, looks=self._looks)
+        if has_no_values(h) or why_unread(h) is not None or of_shapes:
             self._refuse(self._train if training else self._held_out, info, h)
             return
         call = self._enter(info, h.ndim, training, gradients)
@@ -429,11 +486,10 @@ class PassRouter:
         self.passes[place] += 1
         if place in self.axes.learned:
             info = self.axes.learned[place][0]
-        return Call(info, index, collector, self.mask, recomputed=recomputed)
-
-
-def _nothing() -> None:
-    """Do nothing, before the run has begun and after its end."""
+        call = Call(info, index, collector, self.mask, recomputed=recomputed)
+        if collector is self._train:
+            self.ranks.divide(call, again=recomputed or backward_number() != -1)
+        return call
 
 
 class _Gradient:
@@ -454,9 +510,15 @@ class _Gradient:
         else:
             taken = router.takes_gradient(call)
         if taken:
+            if type(gradient) not in PLAIN and is_spread(gradient):
+                held = router.ranks.held_gradient(call, gradient)
+                if held is None:
+                    return
+                gradient = held
             if type(gradient) in PLAIN:  # nothing of ours runs on a subclass, which the collector refuses
                 gradient = self._own(gradient)
-            if call.collector.period == call.period and call.mask is None and not router.scaled:
+            plain = call.mask is None and not router.scaled and call.divisor == 1.0
+            if plain and call.collector.period == call.period:
                 call.collector.update(self.opened, call.info, gradient)  # the sketches are known: no look-up
             else:  # its step is over, or it is not to be taken as it is
                 router.net_grad(call, gradient)

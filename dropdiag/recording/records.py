@@ -9,14 +9,26 @@ from typing import Final, NamedTuple
 from torch import Tensor
 
 from dropdiag.errors import ArgumentError
-from dropdiag.probes.base import ProbeValue
-from dropdiag.sketches.histogram import Sparse
+from dropdiag.probes.base import State
+from dropdiag.sketches.histogram import HistogramSketch, Sparse
 from dropdiag.store.net_variance import NetVariance
 
 OWN_SCALARS: Final = frozenset(
-    ("step_seconds", "evaluation_seconds", "recorder_seconds", "schedule_thinned", "probes_rested", "step_skipped")
+    (
+        "step_seconds",
+        "evaluation_seconds",
+        "recorder_seconds",
+        "schedule_thinned",
+        "probes_rested",
+        "step_skipped",
+        "repeated_items",
+        "evaluation_digest",
+    )
 )
 """Scalars of the run that dropdiag writes itself: no user's may be called so."""
+
+
+_OVER_SATURATED: Final = frozenset(("gradient_probability", "slope_over_masks", "slope_at_mean"))
 
 
 class Record(NamedTuple):
@@ -25,7 +37,9 @@ class Record(NamedTuple):
     layer: str | None
     call: int
     quantity: str
-    value: ProbeValue | Sparse
+    value: Tensor | HistogramSketch | Sparse | State | float | None
+    n: float | Tensor | None = None
+    """Of how many values it is made, where several ranks' are to be merged and that is known."""
 
 
 def run_scalar(quantity: str, value: float | Tensor) -> Record:
@@ -100,7 +114,10 @@ def net_variance_records(found: NetVariance) -> Iterator[Record]:
     rate = math.nan if found.p is None else found.p
     for layer in found:
         numbers = {**layer.scalars(), "dropout_masks": float(layer.masks), "dropout_rate": rate}
+        saturated = float(layer.saturated.sum())
         for quantity, value in numbers.items():
-            yield Record(layer.layer, layer.call, quantity, None if math.isnan(value) else value)
+            # by these the means of several ranks' batches are merged
+            n = saturated if quantity in _OVER_SATURATED else float(layer.mean.size)
+            yield Record(layer.layer, layer.call, quantity, None if math.isnan(value) else value, n)
         for quantity, histogram in layer.histograms().items():
             yield Record(layer.layer, layer.call, quantity, (histogram.bins, histogram.counts))

@@ -26,17 +26,20 @@ from dropdiag.recording.metadata import describe_activations, run_metadata
 from dropdiag.recording.notices import Notice
 from dropdiag.recording.overhead import Overhead, clock
 from dropdiag.recording.passes import PassRouter
+from dropdiag.recording.ranks.digest import digest
+from dropdiag.recording.ranks.group import ALL, Group, ungrouped
+from dropdiag.recording.ranks.opening import Opening
+from dropdiag.recording.ranks.spread import Spread
 from dropdiag.recording.recorded_sites import RecordedSites
 from dropdiag.recording.records import Record, run_scalar
 from dropdiag.recording.schedules import Schedule, check_schedule
 from dropdiag.recording.transfer import TransferQueue
-from dropdiag.recording.watching.naming import AUTO, check_name, claimed_folder
 from dropdiag.recording.watching.open_runs import OpenRun, check_free
 from dropdiag.recording.watching.training import TrainingWatch
 from dropdiag.recording.weights import WeightReader
-from dropdiag.store.folder import evaluated_phases, resume_step
+from dropdiag.store.coverage import Coverage
+from dropdiag.store.folder import evaluated_phases
 from dropdiag.store.schema import TRAIN
-from dropdiag.store.writer import RunWriter
 
 FIRST_SCANS: Final = 10
 SCAN_EVERY: Final = 100
@@ -62,6 +65,10 @@ class Session:
     node_axis : mapping
         Pattern of layer names -> dimension that counts nodes.
     name, config, strict, resume
+        As for the Recorder.
+    group : Group or None
+        This process among those of its training; None: it is alone.
+    averaged_over, ranks
         As for the Recorder.
     loss_scale : LossScale
     overhead : Overhead
@@ -91,6 +98,9 @@ class Session:
         strict: bool,
         resume: bool | int,
         name: str | None = None,
+        group: Group | None = None,
+        averaged_over: float | None = None,
+        ranks: str = ALL,
     ) -> None:
         self._probes, self._schedule = list(probes), schedule
         self._loss_scale, self._overhead = loss_scale, overhead
@@ -98,32 +108,46 @@ class Session:
         self.closed = self._stopped = self._scheduled = self._look = False
         self._scans = 0
         self._budget_flags: list[Record] = []
-        check_name(name, resume)
-        axes = NodeAxes(node_axis)
+        self._strict = strict
+        with Opening(path, name, resume, group, ranks) as opening:
+            self._spread = Spread(model, group, averaged_over)
+            self._open(model, opening, patterns, NodeAxes(node_axis), config)
+
+    def _open(
+        self,
+        model: nn.Module,
+        opening: Opening,
+        patterns: tuple[LayerPatterns, LayerPatterns],
+        axes: NodeAxes,
+        config: dict[str, Any] | None,
+    ) -> None:
         sites = [axes.given(site) for site in spare_fused(select(survey(model), *patterns), model)]
         axes.check(sites)
-        path = path if name in (None, AUTO) else path / str(name)
-        start = None if name == AUTO else resume_step(path, resume)
-        check_schedule(schedule, (start or 0) + 1)
         config = checked_config(config)
         check_free(sites)
+        start = opening.step()
+        check_schedule(self._schedule, (start or 0) + 1)
         sites, activations = describe_activations(sites)
-        meta = run_metadata(config, sites, activations.values(), self._probes, repr(schedule))
+        self._rank = opening.describe()
+        ranks = None if self._rank is None else {**self._rank, **self._spread.describe()}
+        meta = run_metadata(config, sites, activations.values(), self._probes, repr(self._schedule), ranks=ranks)
         # Everything that can be refused has been checked: only now is the folder made.
-        made = name == AUTO or not path.exists()
-        path = claimed_folder(path, config) if name == AUTO else path
         try:
-            self.writer = RunWriter(path, {**meta, "steps": start or 0}, resume_from=start)
-            self._failures = Failures(self.writer, strict)
+            self.writer = opening.writer({**meta, "steps": start or 0}, start)
+            self._failures = Failures(self.writer, self._strict)
             self._start = self.completed = start or 0
-            known = set() if start is None else evaluated_phases(path, start)
+            known = set() if start is None else evaluated_phases(opening.path, start, opening.rank)
             self._evaluated = {(self.completed, phase) for phase in known}
             self._set_up(model, sites, activations, Patterns(*patterns), axes)
             self._begin(model, activations, resumed=start is not None)
+            opening.opened(self.writer, start)
+            if (hint := ungrouped()) is not None:
+                self._failures.warn(hint)
+            if opening.elsewhere is not None:
+                self._failures.warn(notices.RUN_OF_ITS_OWN.format(path=opening.elsewhere))
         except BaseException as error:
             self._take_back(error, resumed=start is not None)
-            if made and path.is_dir() and not any(path.iterdir()):
-                path.rmdir()
+            opening.take_back()
             raise
 
     def _set_up(
@@ -140,11 +164,17 @@ class Session:
         self.queue = TransferQueue(self.writer, lambda error: _disk_failed(this(), error))
         self._train = Collector(self._probes, self._failures.probe)
         self._held_out = Collector(self._probes, self._failures.probe)
+        if self._rank is not None and self._rank.get("recorded") == ALL:
+            place, ranks = self._spread.place()
+            self._train.of_ranks(place, ranks)
+            self._held_out.of_ranks(place, ranks)
         self.router = PassRouter(
             *(self._train, self._held_out, self._loss_scale, self._overhead),
             axes=axes,
             backward=BackwardPasses(model),
             batches=Batches(model),
+            spread=self._spread,
+            on_failure=self._failures.reduced,
         )
         self.router.trace.order.restore(self.writer.meta["order"])
         self._recorded = RecordedSites(
@@ -156,8 +186,11 @@ class Session:
             failures=self._failures,
         )
         self.site_log = self._recorded.log
+        self.site_log.sharded = self._spread.sharded
         self._weights = WeightReader(
-            self._recorded.weights, self._train, self.site_log, self._failures, self.router.accumulated
+            *(self._recorded.weights, self._train, self.site_log, self._failures),
+            accumulated=self.router.accumulated,
+            spread=self._spread,
         )
         self._watch = TrainingWatch(
             *(model, sites, self._recorded.functional),
@@ -171,7 +204,9 @@ class Session:
         """Record the weights as they are, and put the hooks on the model."""
         self._weights.read_at = self._start if resumed else None
         self.writer.add_derivatives({name: a.derivative for name, a in activations.items()})
-        if not resumed:
+        self._weights_wait = not resumed and self._rank is not None and not self._spread.known
+        self.router.ranks.first_look = self._record_first_weights
+        if not resumed and not self._weights_wait:
             self._record_weights_alone()
         self._begin_step()
         self._recorded.attach()
@@ -190,6 +225,15 @@ class Session:
             self.writer.close("failed", f"{type(error).__name__}: {error}")
         elif hasattr(self, "writer"):
             self.writer.discard()
+
+    @property
+    def path(self) -> Path:
+        """The run folder."""
+        return self.writer.path
+
+    def belongs_to(self, recorder: object) -> None:
+        """Say whose run it is: when the Recorder is collected, the run is interrupted."""
+        self.open_run.belongs_to(recorder)
 
     @property
     def sites(self) -> list[Site]:
@@ -219,6 +263,7 @@ class Session:
             The user's.
         """
         self.completed += 1
+        self._weights_wait = False
         self._interventions.step(self.completed)
         if self._stopped:
             return
@@ -230,6 +275,7 @@ class Session:
         records = self._weights.read(self.completed)
         self._recorded.add_functional(self.writer, self.queue)
         self._warn_of_passes()
+        self._note_ranks()
         self._recorded.masks.step_ends()
         records += [*self._train.finish(), *own, *self._loss_scale.skipped(), *self._budget_flags]
         ended = clock()
@@ -244,6 +290,10 @@ class Session:
         if self.writer.background.waits:
             self._failures.warn(notices.DISK_IS_SLOW)
         self._overhead.spent += clock() - ended
+
+    def coverage(self) -> Coverage:
+        """Return the table of all sites."""
+        return self.site_log.coverage()
 
     def put(self, phase: str, records: list[Record]) -> None:
         """Record values at the current step."""
@@ -276,6 +326,7 @@ class Session:
                 self._warn_of_evaluation(name)
                 self._recorded.add_functional(self.writer, self.queue)
                 records.extend(self._held_out.finish())
+                records.extend(self._of_ranks(records, name))
                 self._overhead.spent += clock() - begun
             finally:
                 self._recorded.end_open_pass()
@@ -306,6 +357,22 @@ class Session:
             self._failures.warn(notices.REPEATED_PHASE.format(name=name, phase=phase))
         return phase
 
+    def _of_ranks(self, records: list[Record], name: str) -> list[Record]:
+        """Return what tells whether ranks were given the same items, all of them or some."""
+        if self._rank is None or self._rank.get("recorded") != ALL:
+            return []
+        found = digest(records)
+        return [*([] if found is None else [found]), *self._repeated_items(name)]
+
+    def _repeated_items(self, name: str) -> list[Record]:
+        repeated = self.router.ranks.repeated
+        if repeated is None:
+            return []
+        if repeated.repeated:
+            told = notices.REPEATED_ITEMS.format(name=name, repeated=repeated.repeated, items=repeated.items)
+            self._failures.warn(told)
+        return [run_scalar("repeated_items", float(repeated.repeated))]
+
     def _warn_of_evaluation(self, name: str) -> None:
         silent = self._held_out.empty and any(probe.on_eval for probe in self._probes)
         drawn = self._recorded.masks.draws.drawn
@@ -322,6 +389,16 @@ class Session:
             silent = Notice.NOT_TRAINING in seen and self._train.lacks(Signal.NET_VALUE, Signal.NET_GRAD)
             for warning in notices.after_step(seen, nothing_recorded=silent):
                 self._failures.warn(warning)
+
+    def _note_ranks(self) -> None:
+        """Note what passes have shown of how the model is spread over ranks."""
+        if self._rank is None:
+            return
+        told = {**self._rank, **self._spread.describe()}
+        if told != self.writer.meta["ranks"]:
+            self.writer.meta["ranks"] = told
+        if (warning := self._spread.warning()) is not None and self.completed == self._start + 1:
+            self._failures.warn(warning)
 
     def _forward_begins(self) -> None:
         """Look at what has to be looked at before a forward pass: called by the hook on the model itself."""
@@ -360,6 +437,15 @@ class Session:
         self._budget_flags = [run_scalar(name, 1.0) for name, is_so in flags.items() if is_so]
         if self._budget_flags:
             self._failures.warn(notices.OVER_BUDGET)
+
+    def _record_first_weights(self) -> None:
+        """Record the weights before training, once it is known how they are spread: they may be after the opening."""
+        if self._weights_wait and not self._stopped:
+            begun = clock()
+            self._weights_wait = False
+            self._record_weights_alone()
+            self._train.begin(TRAIN, self._scheduled)
+            self._overhead.spent += clock() - begun
 
     def _record_weights_alone(self) -> None:
         """Record the weights as they stand, outside of a training step."""
@@ -406,7 +492,7 @@ class Session:
 
     def _note_the_end(self) -> None:
         self._recorded.add_functional(self.writer, self.queue)
-        self.writer.meta["coverage"] = self.site_log.coverage().as_dicts()
+        self.writer.meta["coverage"] = self.coverage().as_dicts()
         self.writer.meta["cost"] = self._overhead.summary()
 
     def _close_folder(self, state: str, error: str | None) -> None:

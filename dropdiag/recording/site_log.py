@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from torch import nn
 
@@ -19,6 +19,9 @@ from dropdiag.recording.notices import Notice
 from dropdiag.recording.passes import PassRouter
 from dropdiag.recording.records import Record
 from dropdiag.store.coverage import Coverage, CoverageRow
+
+ELSEWHERE: Final = "recorded by another rank, which holds the same"
+PART: Final = "a part of it on each rank"
 
 
 class SiteLog:
@@ -38,6 +41,8 @@ class SiteLog:
         How often each weight was read, by layer.
     words : dict
         What else is to be said of a layer.
+    sharded : set of str
+        Layers of which this rank records a part that no other one holds.
     """
 
     def __init__(
@@ -48,6 +53,8 @@ class SiteLog:
         self._functional, self._router, self._masks = functional, router, masks
         self.readings: Counter[str] = Counter()
         self.words: dict[str, str] = {}
+        self.sharded: set[str] = set()
+        self._told_sharded = 0
         self._strides: dict[str, int] = {}
         self._groups: list[list[Place]] = []
 
@@ -58,12 +65,12 @@ class SiteLog:
         return new
 
     def order_changed(self) -> bool:
-        """Whether forward passes have shown an order of sites other than that of the last `order`."""
-        return self._router.trace.order.groups() is not self._groups
+        """Whether passes have shown another order of sites than that of the last `order`, or more that are sharded."""
+        return self._router.trace.order.groups() is not self._groups or len(self.sharded) > self._told_sharded
 
     def order(self) -> list[list[list[Any]]]:
         """Return the order of execution as it stands in ``run.json``: groups of (layer, call), first to last."""
-        self._groups = self._router.trace.order.groups()
+        self._groups, self._told_sharded = self._router.trace.order.groups(), len(self.sharded)
         return [[list(place) for place in group] for group in self._groups]
 
     def describe(self) -> list[dict[str, Any]]:
@@ -75,7 +82,10 @@ class SiteLog:
         # By call index. One that was counted and never recorded has no earlier name: it has a null in its place.
         before = None if not calls else [calls.get(number) for number in range(max(calls) + 1)]
         place = self._masks.places.of(site.layer) if site.kind == DROPOUT else {}
-        return site.describe() | place | ({} if before is None else {"formerly": [p and list(p) for p in before]})
+        part = {"sharded": True} if site.layer in self.sharded else {}
+        return (
+            site.describe() | place | part | ({} if before is None else {"formerly": [p and list(p) for p in before]})
+        )
 
     def _in_order(self, sites: Iterable[Site]) -> list[Site]:
         groups = self._router.trace.order.groups()
@@ -84,7 +94,7 @@ class SiteLog:
 
     def note_samples(self, records: Iterable[Record]) -> None:
         """Note which layers' histograms count a sample of the values."""
-        for layer, _, quantity, value in records:
+        for layer, _, quantity, value, _ in records:
             if layer is not None and quantity.endswith("_stride") and isinstance(value, float):
                 self._strides[layer] = max(self._strides.get(layer, 1), int(value))
 
@@ -136,7 +146,8 @@ class SiteLog:
             fired = self.readings[site.layer] if site.kind == WEIGHT else self._router.passes[site.layer, call]
             late = site.skipped == LAZY and fired > 0  # a lazy module that has values by now
             skipped = None if late else site.skipped or self._why_not_dropped(site)
-            skipped = skipped or (None if fired else refused or _why_silent(site))
+            elsewhere = ELSEWHERE if self.words.get(site.layer) == ELSEWHERE else None
+            skipped = skipped or (None if fired else elsewhere or refused or _why_silent(site))
             yield CoverageRow(
                 layer=site.layer,
                 call=call,
@@ -166,6 +177,7 @@ class SiteLog:
             None if stride is None else f"1 in {stride} values",
             made_of(site.module, site.parameter) if made else self._router.padding.word(layer, self._router.passes),
             self.words.get(layer),
+            PART if layer in self.sharded else None,
             refused,
         ]
         return "; ".join(word for word in words if word) or None

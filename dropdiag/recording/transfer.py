@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
@@ -10,9 +11,10 @@ import torch
 from torch import Tensor
 
 from dropdiag.errors import DropdiagWarning
+from dropdiag.probes.base import State
 from dropdiag.recording.records import Record
 from dropdiag.sketches.histogram import HistogramSketch, drained
-from dropdiag.store.rows import HistogramRow, ScalarRow
+from dropdiag.store.rows import HistogramRow, ScalarRow, StateRow
 from dropdiag.store.writer import RunWriter
 
 DEVICE_VALUES: Final = 256
@@ -33,6 +35,11 @@ class _Waiting(NamedTuple):
 
     def arrived(self) -> Record:
         """Return the record with its value, which is on the host by now."""
+        if isinstance(self.record.value, State):
+            return self.record._replace(value=self.record.value._replace(values=self.value))
+        if isinstance(self.record.n, Tensor):
+            value, n = self.value.tolist()
+            return self.record._replace(value=value, n=n)
         return self.record._replace(value=drained(self.value) if self.value.ndim == 1 else self.value.item())
 
 
@@ -69,10 +76,12 @@ class TransferQueue:
         """Take in the records of one step or evaluation; the list is kept."""
         for record in records:
             value = record.value
-            if isinstance(value, tuple):
+            if isinstance(value, State):
+                self._bins += value.values.numel()
+            elif isinstance(value, tuple):
                 self._bins += len(value[0])
-            on_device = value.counts if isinstance(value, HistogramSketch) else value
-            if isinstance(on_device, Tensor):
+            on_device = _on_device(record)
+            if on_device is not None:
                 self._waiting.append(_Waiting(step, phase, record, on_device))
         self._batches.append((step, phase, records))
         if self._bins >= SETTLED_BINS or len(self._batches) >= SETTLED_BATCHES:
@@ -118,14 +127,20 @@ class TransferQueue:
 
     def _add(self, records: Sequence[tuple[int, str, Record]]) -> None:
         """Hand over rows of the records whose values are on the host; what is on a device comes here later."""
-        scalars, histograms = [], []
-        for step, phase, (layer, call, quantity, value) in records:
-            if isinstance(value, tuple) and len(value[0]):
+        scalars, histograms, states = [], [], []
+        for step, phase, (layer, call, quantity, value, n) in records:
+            if isinstance(value, State):
+                if value.values.is_cpu:
+                    numbers = value.values.numpy()
+                    states.append(StateRow(step, phase, layer or "", call, quantity, value.n, value.nodes, numbers))
+            elif isinstance(value, tuple) and len(value[0]):
                 histograms.append(HistogramRow(step, phase, layer or "", call, quantity, *value))
-            elif value is None or isinstance(value, float):
-                scalars.append(ScalarRow(step, phase, layer, call, quantity, value))
+            elif (value is None or isinstance(value, float)) and not isinstance(n, Tensor):
+                scalars.append(ScalarRow(step, phase, layer, call, quantity, value, n))
         self._writer.add_scalars(scalars)
         self._writer.add_histograms(histograms)
+        if states:
+            self._writer.add_states(states)
 
     def _fetch(self, *, send: bool, wait: bool) -> None:
         """Send copies off, and turn those that have arrived into rows, or all."""
@@ -151,6 +166,18 @@ def abandon(queue: TransferQueue, writer: RunWriter, why: str) -> None:
     except OSError as error:
         lost = f"{writer.path} refuses rows ({error.strerror}); {writer.waiting_rows} rows are lost"
         warnings.warn(lost, DropdiagWarning, stacklevel=2)
+
+
+def _on_device(record: Record) -> Tensor | None:
+    """Return what of a record is on a device, or on its way to the host: the number or the table; None: nothing is."""
+    value = record.value
+    if isinstance(value, State):
+        return None if value.values.is_cpu else value.values
+    if isinstance(record.n, Tensor):
+        number = torch.full_like(record.n, math.nan, dtype=torch.float64) if value is None else value
+        return torch.stack([torch.as_tensor(n, dtype=torch.float64) for n in (number, record.n)])
+    on_device = value.counts if isinstance(value, HistogramSketch) else value
+    return on_device if isinstance(on_device, Tensor) else None
 
 
 def _sent(waiting: Sequence[_Waiting]) -> _Copies:

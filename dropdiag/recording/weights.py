@@ -8,13 +8,17 @@ from typing import Final
 
 from torch import Tensor
 
+from dropdiag.errors import ArgumentError
 from dropdiag.probes.base import Signal, SiteInfo
 from dropdiag.recording.collector import Collector
 from dropdiag.recording.failures import Failures
 from dropdiag.recording.notices import GRADIENT_USED_UP, NO_WEIGHT_GRADIENT
+from dropdiag.recording.parts import Part, is_spread, part_of
+from dropdiag.recording.ranks.spread import Spread
+from dropdiag.recording.ranks.weights import Held
 from dropdiag.recording.readable import dense, why_unread
 from dropdiag.recording.records import Record
-from dropdiag.recording.site_log import SiteLog
+from dropdiag.recording.site_log import ELSEWHERE, SiteLog
 from dropdiag.sketches.native import PLAIN
 
 MADE: Final = "no gradient of its own"
@@ -33,6 +37,8 @@ class WeightReader:
     failures : Failures
     accumulated : set of str
         Layers of the weights that a backward pass of the step has added a gradient to; changed by who watches them.
+    spread : Spread
+        Knows what this rank holds of them.
 
     Attributes
     ----------
@@ -46,17 +52,23 @@ class WeightReader:
         collector: Collector,
         site_log: SiteLog,
         failures: Failures,
+        *,
         accumulated: set[str],
+        spread: Spread,
     ) -> None:
         self._weights, self._collector, self._accumulated = weights, collector, accumulated
         self._site_log, self._failures = site_log, failures
+        self._spread = spread
+        spread.weights.record(weights)
         owned = {info.site.layer: info.site.module._parameters.get(info.site.parameter) for info in weights}
         self._last = {layer: _reference(_gradient(parameter)) for layer, parameter in owned.items()}
+        self._seen: dict[str, tuple[weakref.ref[Tensor], int]] = {}
         self.read_at: int | None = None
 
     def exchange(self, weights: Sequence[SiteInfo]) -> None:
         """Read these weights from now on."""
         self._weights = weights
+        self._spread.weights.record(weights)
 
     def read(self, step: int, signals: Sequence[Signal] = (Signal.WEIGHT, Signal.WEIGHT_GRAD)) -> list[Record]:
         """Return what the probes make of the weights, and of their gradients, as they stand."""
@@ -66,7 +78,7 @@ class WeightReader:
         for info in self._weights if wanted else ():
             for signal in wanted:
                 fed = self._feed(signal, info)
-                had_gradient |= fed and signal is Signal.WEIGHT_GRAD
+                had_gradient |= fed is not False and signal is Signal.WEIGHT_GRAD
             # Each weight is closed by itself, so few sketches (256 KB for a histogram) are open at a time.
             records += self._collector.finish(info.site.layer)
         if Signal.WEIGHT in wanted:
@@ -75,15 +87,23 @@ class WeightReader:
             self._warn_of_gradients()
         return records
 
-    def _feed(self, signal: Signal, info: SiteInfo) -> bool:
+    def _feed(self, signal: Signal, info: SiteInfo) -> bool | None:
+        """Feed the probes of a signal; return whether there was anything, None where another rank has it."""
         try:
-            weight = info.site.tensor()
+            held = self._spread.weights.of(info.site)
         except Exception as error:  # noqa: BLE001 - a user's parametrisation must not end the training
             self._failures.weight(info.site.layer, error)
             return False
-        if weight is None:
+        if not held.here:
+            self._site_log.words[info.site.layer] = ELSEWHERE
+            return None
+        if held.why is not None:
+            self._collector.refuse(info, ArgumentError(held.why))
+        if held.weight is None:
             return False  # a weight without values has no rows at all
-        value = dense(weight) if signal is Signal.WEIGHT else self._gradient_of_step(info, weight)
+        if held.sharded:
+            self._spread.sharded.add(info.site.layer)
+        value = dense(held.weight) if signal is Signal.WEIGHT else self._gradient_of_step(info, held)
         if value is None:
             self._collector.open(signal, info, 0)  # an open sketch that stays empty is recorded as missing
         elif (reason := why_unread(value)) is not None:
@@ -94,15 +114,34 @@ class WeightReader:
             self._collector.feed(signal, info, 0, value)
         return value is not None
 
-    def _gradient_of_step(self, info: SiteInfo, weight: Tensor) -> Tensor | None:
+    def _gradient_of_step(self, info: SiteInfo, held: Held) -> Tensor | None:
         """Return a weight's gradient if it is of this step; None if it was left by an earlier one."""
+        weight = held.owner
+        if weight is not None and is_spread(weight):
+            return self._spread_gradient(info, weight)
         layer, gradient = info.site.layer, _gradient(weight)
         # A gradient that users compute themselves is set, and not accumulated: it is another tensor then.
         last, self._last[layer] = self._last.get(layer), _reference(gradient)
         stale = layer not in self._accumulated and last is not None and gradient is last()
-        if gradient is None and layer in self._accumulated and _has_other_hooks(weight):
+        if gradient is None and layer in self._accumulated and weight is not None and _has_other_hooks(weight):
             self._site_log.words[layer] = USED_UP
         return None if gradient is None or stale else dense(gradient)
+
+    def _spread_gradient(self, info: SiteInfo, weight: Tensor) -> Tensor | None:
+        """Return what this rank holds of the gradient of a weight that is spread over ranks, as the step left it."""
+        gradient = weight.grad
+        if gradient is None:
+            return None
+        part = part_of(gradient) if is_spread(gradient) else Part(gradient)
+        if part.why is not None:
+            self._site_log.words[info.site.layer] = f"gradient missing: {part.why}"
+        if part.tensor is None:
+            return None
+        # No hook tells that it was added to: it is of this step if it is another tensor, or has been written to.
+        layer, version = info.site.layer, part.tensor._version
+        before, self._seen[layer] = self._seen.get(layer), (weakref.ref(gradient), version)
+        stale = before is not None and before[0]() is gradient and before[1] == version
+        return None if stale and layer not in self._accumulated else dense(part.tensor)
 
     def _warn_of_gradients(self) -> None:
         if USED_UP in self._site_log.words.values():

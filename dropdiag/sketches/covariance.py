@@ -18,6 +18,8 @@ from dropdiag.sketches.mixing import mixed
 
 MAX_NODES: Final = 1024
 MAX_SAMPLES: Final = 2048
+RANK_BITS: Final = 40
+"""Samples of a rank are numbered with so many bits: a million million of them, of 16 million ranks."""
 ROWS: Final = 2048
 """Samples that enter one matrix product; the products are added in float64."""
 BLOCK: Final = 128
@@ -84,6 +86,20 @@ class Covariance:
         self._room: Tensor = torch.empty(0, 0)
         self._limit: np.uint64 | None = None
         self._items = ItemLog()
+        self._first = 1  # number of the first sample, by which it is chosen or not
+
+    def take_share(self, place: int, of: int) -> None:
+        """Keep a share of ``max_samples``, chosen as no other rank chooses; before the first update.
+
+        Parameters
+        ----------
+        place : int
+            Of the rank, or of those that have one batch, from 0. The hash is of it and the sample's running number.
+        of : int
+            How many ranks choose.
+        """
+        self._max_samples = max(-(-self._max_samples // of), 2)
+        self._first = 1 + (place << RANK_BITS)
 
     def update(self, values: Tensor, source: Source | None = None) -> None:
         """Take in a batch of node values.
@@ -111,7 +127,7 @@ class Covariance:
         self._check_width(values.shape[axis], values.device)
         dims = tuple(values.shape[:axis] + values.shape[axis + 1 :])
         samples = values.numel() // self.width
-        keys = mixed(self.seen + 1, samples)
+        keys = mixed(self.seen + self._first, samples)
         self.seen += samples
         chosen = np.arange(samples) if self._limit is None else np.flatnonzero(keys <= self._limit)
         self._items.begin(source)
@@ -213,6 +229,19 @@ class Covariance:
         rest = x.mean(0).to(torch.float64)  # what the rounding of the mean left
         products = _products(x)
         return products.div_(n).sub_(torch.outer(rest, rest))
+
+    def as_state(self) -> Tensor:
+        """Return mean, minimum, maximum and covariance of the nodes: what those of several ranks are merged from.
+
+        Returns
+        -------
+        Tensor of float64, shape (3 nodes + nodes (nodes + 1) / 2,)
+            Of the covariance the upper triangle with the diagonal, row by row.
+        """
+        x = self.samples().to(torch.float64)
+        covariance = self.covariance()
+        upper = torch.triu_indices(*covariance.shape, device=x.device)
+        return torch.cat([x.mean(0), *torch.aminmax(x, dim=0), covariance[upper[0], upper[1]]])
 
     def constant(self) -> Tensor:
         """Return which nodes took one value only over the samples: they have no correlation.

@@ -172,6 +172,17 @@ class NodeNoise:
         """Return whether all values are finite, a boolean: 0 times another value is NaN, so its mask cannot be seen."""
         return self.first.sum().isfinite()
 
+    def as_state(self) -> Tensor:
+        """Return mean, M2 = sum (h - mean)**2 and noise of the nodes: what those of several ranks are merged from.
+
+        Returns
+        -------
+        Tensor of float64, shape (3 nodes,)
+        """
+        n = max(self.n, 1)
+        mean = self.shift + self.first / n
+        return torch.cat([mean, self.second - self.first**2 / n, self.noise])
+
     def ratio(self) -> float | Tensor | None:
         """Return noise over variance, averaged over the nodes that vary; None (a tensor: NaN) where none does."""
         variance = self.second - self.first**2 / max(self.n, 1)
@@ -184,44 +195,51 @@ class DropoutSketch:
     """What the masks of one site did in a step, pooled over its passes.
 
     Error: counts are exact; that of `NodeNoise`. Memory: some numbers, and four a node.
+
+    Attributes
+    ----------
+    passes : int
+        With a known rate.
+    dropped, counted : int, Tensor of shape () or None
+    noise : NodeNoise or None
     """
 
-    __slots__ = ("_noise", "_passes", "_rates", "counted", "dropped")
+    __slots__ = ("_rates", "counted", "dropped", "noise", "passes")
 
     def __init__(self) -> None:
-        self._passes = 0
+        self.passes = 0
         self._rates: float | Tensor = 0.0
         self.dropped: Number | None = None
         self.counted: Number | None = None
-        self._noise: NodeNoise | None = None
+        self.noise: NodeNoise | None = None
 
     # The one sketch that is fed with more than a tensor: Any, as the protocol's argument is a Tensor.
     def update(self, values: Any) -> None:
         """Take in a `MaskedPass`."""
         if values.rate is not None:
-            self._passes += 1
+            self.passes += 1
             self._rates = self._rates + values.rate
         self._count(values.dropped, values.counted, values.noise)
 
     def merge(self, other: DropoutSketch) -> None:
         """Take in what another has seen."""
-        self._passes += other._passes
+        self.passes += other.passes
         self._rates = self._rates + other._rates
-        self._count(other.dropped, other.counted, other._noise)
+        self._count(other.dropped, other.counted, other.noise)
 
     def _count(self, dropped: Number | None, counted: Number | None, noise: NodeNoise | None) -> None:
         if dropped is not None and counted is not None:
             self.dropped = dropped if self.dropped is None else self.dropped + dropped
             self.counted = counted if self.counted is None else self.counted + counted
-        if noise is not None and self._noise is None:
-            self._noise = noise
-        elif noise is not None and self._noise is not None:
-            self._noise.merge(noise)
+        if noise is not None and self.noise is None:
+            self.noise = noise
+        elif noise is not None and self.noise is not None:
+            self.noise.merge(noise)
 
     @property
     def rate(self) -> float | Tensor | None:
         """Nominal rate, averaged over the passes; None where it is not known."""
-        return self._rates / self._passes if self._passes else None
+        return self._rates / self.passes if self.passes else None
 
     @property
     def seen(self) -> bool:
@@ -233,7 +251,7 @@ class DropoutSketch:
         """Share of the units that masks replaced; None (a tensor: NaN) where none could be, or not all can be seen."""
         if self.dropped is None or self.counted is None:
             return None
-        finite = None if self._noise is None else self._noise.finite()
+        finite = None if self.noise is None else self.noise.finite()
         if isinstance(self.counted, Tensor) or isinstance(self.dropped, Tensor):
             share = torch.as_tensor(self.dropped, dtype=torch.float64) / self.counted
             return share if finite is None else torch.where(finite, share, torch.nan)
@@ -242,4 +260,4 @@ class DropoutSketch:
     @property
     def noise_to_signal(self) -> float | Tensor | None:
         """Noise-to-signal ratio, averaged over nodes; None where it has no form or no node varies."""
-        return None if self._noise is None else self._noise.ratio()
+        return None if self.noise is None else self.noise.ratio()

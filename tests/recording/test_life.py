@@ -336,7 +336,7 @@ def test_auto_names_a_run_by_its_config_and_overwrites_nothing(tmp_path, config,
 
 
 def test_many_that_begin_at_once_get_a_folder_each(tmp_path):
-    from dropdiag.recording.watching.naming import claimed_folder
+    from dropdiag.recording.naming import claimed_folder
 
     found, start = [], threading.Barrier(8)
 

@@ -2,37 +2,18 @@
 
 from __future__ import annotations
 
-import sys
-
 import torch
 
+from tests.zoo import importable_torchvision  # noqa: F401 - before timm, which imports torchvision
 from tests.zoo.network import Network, classify, images
 
-
-def _declare_operators_of_torchvision() -> None:
-    """Let torchvision be imported beside a CPU torch.
-
-    The binary on PyPI is linked against CUDA, so beside a CPU torch it does not load, and the import of
-    torchvision fails at two operators that are missing. timm needs none of them.
-    """
-    try:
-        import torchvision  # noqa: F401
-    except RuntimeError:
-        for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
-            del sys.modules[name]
-        torch.library.define("torchvision::nms", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        torch.library.define("torchvision::qnms", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-
-
-_declare_operators_of_torchvision()
-
-from timm.layers import DropBlock2d, DropPath, PatchDropout  # noqa: E402, F401 - used by other networks
-from timm.models.convnext import ConvNeXt  # noqa: E402
-from timm.models.efficientnet import test_efficientnet as small_efficientnet  # noqa: E402
-from timm.models.mlp_mixer import MlpMixer  # noqa: E402
-from timm.models.mobilenetv3 import mobilenetv3_small_050  # noqa: E402
-from timm.models.resnet import BasicBlock, ResNet  # noqa: E402
-from timm.models.vision_transformer import VisionTransformer  # noqa: E402
+from timm.layers import DropBlock2d, DropPath, PatchDropout  # isort: skip  # noqa: F401 - used by other networks
+from timm.models.convnext import ConvNeXt  # isort: skip
+from timm.models.efficientnet import test_efficientnet as small_efficientnet  # isort: skip
+from timm.models.mlp_mixer import MlpMixer  # isort: skip
+from timm.models.mobilenetv3 import mobilenetv3_small_050  # isort: skip
+from timm.models.resnet import BasicBlock, ResNet  # isort: skip
+from timm.models.vision_transformer import VisionTransformer  # isort: skip
 
 
 def resnet() -> torch.nn.Module:

@@ -1,0 +1,1 @@
+"""One run of many processes: who records what of a training that ranks share."""

@@ -1,0 +1,1 @@
+"""Runs of several ranks: real processes, and what they saw saved for the tests."""
