@@ -7,7 +7,7 @@ another thing: the spectrum of a layer's covariance.)
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -255,24 +255,64 @@ def _shares(
     histogram: Histogram, bins: NDArray[np.uint16], derivative: NDArray[np.float64], limit: float
 ) -> dict[str, float]:
     """Shares left and right of the greatest |phi'|, and the mass of the bins at the border."""
+    line = _line(bins, derivative, limit)
+    counts = np.zeros(BINS)
+    counts[histogram.bins] = histogram.counts
+    mass = counts[bins[line.order]] / histogram.n_finite
+    if mass[np.isnan(line.slope)].any():  # too far out for a function that oscillates: its area is not known there
+        return dict.fromkeys((*SHARES, "error"), float("nan"))
+    saturated = mass * line.parts
+    change = np.concatenate([[False], line.flat[1:] != line.flat[:-1], [False]])
+    border = (change[1:] | change[:-1]) & ~line.zero
+    left, right = float(saturated[: line.steepest].sum()), float(saturated[line.steepest :].sum())
+    return {"left": left, "right": right, "share": left + right, "error": float(mass[border].sum())}
+
+
+def area_parts(
+    bins: NDArray[np.uint16], derivative: NDArray[np.float64], limit: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Part of each bin in which |phi'| is at most a limit, left and right of where it is greatest.
+
+    Parameters
+    ----------
+    bins, derivative : ndarray
+        As of `dropdiag.store.run.Run.derivative`.
+    limit : float
+        eps times the greatest |phi'|.
+
+    Returns
+    -------
+    left, right : ndarray of float64
+        In the order of the bins; both NaN where |phi'| is not known.
+    """
+    line = _line(bins, derivative, limit)
+    left, right = np.tile(np.where(np.isnan(derivative), np.nan, 0.0), (2, 1))
+    for side, place in ((left, slice(line.steepest)), (right, slice(line.steepest, None))):
+        side[line.order[place]] += line.parts[place]
+    return left, right
+
+
+class _Line(NamedTuple):
+    """Bins along the real line, and which part of each lies in the area."""
+
+    order: NDArray[np.int64]
+    slope: NDArray[np.float64]
+    flat: NDArray[np.bool_]
+    zero: NDArray[np.bool_]
+    parts: NDArray[np.float64]
+    steepest: int
+
+
+def _line(bins: NDArray[np.uint16], derivative: NDArray[np.float64], limit: float) -> _Line:
     low, high = bin_bounds(bins)
     order = np.argsort(low + high, kind="stable")
     slope = derivative[order]
-    counts = np.zeros(BINS)
-    counts[histogram.bins] = histogram.counts
-    mass = counts[bins[order]] / histogram.n_finite
     flat = slope <= limit
     # the two bins of zero hold exact zeros, and |phi'| there is that at 0: they are in the area or they are not
     zero = np.isin(bins[order], (ZERO, NEGATIVE_ZERO))
-    if mass[np.isnan(slope)].any():  # too far out for a function that oscillates: its area is not known there
-        return dict.fromkeys((*SHARES, "error"), float("nan"))
-    saturated = mass * np.where(zero, flat, _flat_parts(low[order], high[order], slope, limit))
-    change = np.concatenate([[False], flat[1:] != flat[:-1], [False]])
-    border = (change[1:] | change[:-1]) & ~zero
+    parts = np.where(zero, flat, _flat_parts(low[order], high[order], slope, limit))
     # the steepest point parts left from right, not 0: a shifted function is steepest elsewhere
-    steepest = int(np.nanargmax(slope))
-    left, right = float(saturated[:steepest].sum()), float(saturated[steepest:].sum())
-    return {"left": left, "right": right, "share": left + right, "error": float(mass[border].sum())}
+    return _Line(order, slope, flat, zero, parts, int(np.nanargmax(slope)))
 
 
 def _flat_parts(

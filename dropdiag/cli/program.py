@@ -18,6 +18,7 @@ from dropdiag.cli.plot import plot
 from dropdiag.cli.report import report
 from dropdiag.cli.reproduce import reproduce
 from dropdiag.cli.show import show
+from dropdiag.cli.sql import sql
 from dropdiag.cli.watch import watch
 from dropdiag.cli.words import Command, running
 
@@ -32,6 +33,7 @@ COMMANDS = (
     plot,
     watch,
     export,
+    sql,
     catalog,
 )
 

@@ -26,7 +26,7 @@ def test_sorted_and_the_other_way_round(runs):
     assert names(call("ls", runs, "--sort", "steps", "--reverse")[1])[:2] == ["dropout-s1", "no-dropout-s1"]
     code, _, err = call("ls", runs, "--sort", "lr")
     assert code == 2
-    assert err == "error: no run has 'lr'; there are name, condition, seed, steps, state, size, when\n"
+    assert err == "error: no run has 'lr'; there are name, condition, seed, steps, state, size, when, ranks\n"
 
 
 def test_filtered_by_config_and_column(runs):

@@ -14,6 +14,7 @@ from dropdiag.integrations import csv as module
 from dropdiag.integrations.csv import to_csv
 from dropdiag.store import reading
 from dropdiag.store.rows import HistogramRow, ScalarRow
+from dropdiag.store.segments import part_of
 from dropdiag.store.writer import RunWriter
 from tests.synthetic import _meta, content, write
 from tests.versions import write_run
@@ -136,8 +137,8 @@ def test_a_torn_segment_is_named_and_the_rest_is_written(tmp_path):
 def test_it_is_streamed(tmp_path, monkeypatch):
     monkeypatch.setattr(reading, "STREAM_ROWS", {"scalars": 7, "histograms": 2})
     run = dd.load(write(tmp_path / "run", content("Dropout", 1, steps=30, size=100), "Dropout", 1))
-    assert max(table.num_rows for table in reading.stream(run.path, run.meta["sessions"], "scalars")) == 7
-    assert max(table.num_rows for table in reading.stream(run.path, run.meta["sessions"], "histograms")) == 2
+    assert max(table.num_rows for table in run.tables.stream("scalars")) == 7
+    assert max(table.num_rows for table in run.tables.stream("histograms")) == 2
     small = [path.read_bytes() for path in to_csv(run, tmp_path / "small")]
     monkeypatch.undo()
     assert small == [path.read_bytes() for path in to_csv(run, tmp_path / "large")]
@@ -158,7 +159,7 @@ def test_what_a_later_session_recorded_anew_is_hidden(tmp_path):
 
 def test_a_run_that_ends_meanwhile_says_so(tmp_path, monkeypatch):
     run = dd.load(write(tmp_path / "run", content("Dropout", 1, steps=3, size=10), "Dropout", 1))
-    listed = reading.visible_segments(run.path, "scalars", run.meta["sessions"])
+    listed = reading.visible_segments(part_of(run.path, run.meta["sessions"]), "scalars")
     gone = [one._replace(segment=one.segment._replace(path=one.segment.path.with_name("gone"))) for one in listed]
     monkeypatch.setattr(reading, "visible_segments", lambda *_: gone)
     with pytest.raises(RunError, match="the run ended while it was read, and its segments were joined; try again"):

@@ -1,0 +1,132 @@
+"""Tables and views beside recorded runs, so that SQL answers questions about them."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dropdiag.errors import ArgumentError, DropdiagWarning
+from dropdiag.integrations.destination import new_folder
+from dropdiag.integrations.sql.bins import bins
+from dropdiag.integrations.sql.known import (
+    Functions,
+    left_out,
+    merges_table,
+    ranks_table,
+    runs_table,
+    segments_table,
+    sites_table,
+    spans_table,
+)
+from dropdiag.store.run import Run
+from dropdiag.store.runs import Runs, as_runs
+from dropdiag.store.tables import COUNT, SCHEMAS
+
+TEMPLATE: Final = Path(__file__).with_name("views.sql")
+VIEWS: Final = "views.sql"
+
+
+def to_sql(runs: Run | Runs, out: Path) -> list[Path]:
+    """Write what SQL needs beside the files of runs: ``bins.parquet``, other small tables, ``views.sql`` for DuckDB.
+
+    No row of the runs is copied: the views read their Parquet files. ``docs/sql.md`` has the views and their columns.
+
+    Parameters
+    ----------
+    runs : Run or Runs
+    out : Path
+        A new or empty folder. It is put in place when all files are whole.
+
+    Returns
+    -------
+    list of Path
+        The files that are documented: views.sql, then bins, runs, sites, activations, saturation and segments.
+
+    Raises
+    ------
+    ArgumentError
+        If one of the runs is one rank of a run.
+    RunError
+        If ``out`` holds something, or cannot be written.
+
+    Warns
+    -----
+    DropdiagWarning
+        For each function whose derivative is not there (its saturation shares are missing), each run whose ranks are
+        not all there, and each that SQL does not merge (``left_out`` in its row of the view ``runs`` says why).
+    """
+    every, out = as_runs(runs), out.expanduser().absolute()
+    _check(every)
+    tables, inner = _tables(every)
+    with new_folder(out) as folder:
+        (folder / "inner").mkdir()
+        for name, table in tables.items():
+            pq.write_table(table, folder / f"{name}.parquet")
+        for name, table in inner.items():
+            pq.write_table(table, folder / "inner" / f"{name}.parquet")
+        places = {**{name: out / f"{name}.parquet" for name in tables},
+                  **{name: out / "inner" / f"{name}.parquet" for name in inner}}  # fmt: skip
+        (folder / VIEWS).write_text(_views(every, places), encoding="utf-8")
+    return [out / VIEWS, *(out / f"{name}.parquet" for name in tables)]
+
+
+def _check(runs: Runs) -> None:
+    for run in runs:
+        if run.rank is not None:
+            raise ArgumentError(f"{run.path} is one rank of a run; give the run, rank_scalars has each rank by itself")
+        for problem in run.group.problems if run.group else ():
+            warnings.warn(problem, DropdiagWarning, stacklevel=3)
+        if reason := left_out(run):
+            what = "it has no rows in the views, but in those of each rank by itself"
+            warnings.warn(f"{run.path}: {reason}; {what}", DropdiagWarning, stacklevel=3)
+
+
+def _tables(runs: Runs) -> tuple[dict[str, pa.Table], dict[str, pa.Table]]:
+    """Return the tables that users read, and those that only the views do."""
+    functions = Functions(runs)
+    tables = {
+        "bins": bins(), "runs": runs_table(runs), "sites": sites_table(runs), "activations": functions.activations(),
+        "saturation": functions.saturation(), "segments": segments_table(runs),
+    }  # fmt: skip
+    inner = {
+        "ranks": ranks_table(runs), "spans": spans_table(runs), "merges": merges_table(runs),
+        # beside no segment at all, or none with counts, the columns are there
+        "no_scalars": SCHEMAS["scalars"].append(COUNT).empty_table(),
+        "no_histograms": SCHEMAS["histograms"].empty_table(),
+    }  # fmt: skip
+    return tables, inner
+
+
+def _views(runs: Runs, places: Mapping[str, Path]) -> str:
+    folders = [run.path.as_posix() for run in runs]
+    known = {name: _text(_literal(path)) for name, path in places.items()}
+    found = {
+        "metas": _list(f"{_literal(path)}/{name}" for path in folders for name in ("run.json", "rank-*/rank.json")),
+        "segments": _list(f"{_literal(path)}/rank-*/*.parquet" for path in folders),
+        **{name: _list([_literal(places[f"no_{name}"]), *(f"{_literal(path)}/rank-*/{name}-*.parquet"
+                                                          for path in folders)])
+           for name in ("scalars", "histograms")},
+    }  # fmt: skip
+    sql = TEMPLATE.read_text(encoding="utf-8")
+    for name, value in (known | found).items():
+        sql = sql.replace(f"@{name}@", value)
+    return sql
+
+
+def _literal(path: Path | str) -> str:
+    """Return a path as a pattern that matches it alone."""
+    text = path.as_posix() if isinstance(path, Path) else path
+    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in text)
+
+
+def _list(patterns: Iterable[str]) -> str:
+    return "[" + ",\n    ".join(map(_text, patterns)) + "]"
+
+
+def _text(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"
