@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
 import json
 import re
 import subprocess
@@ -12,12 +11,12 @@ from typer.testing import CliRunner
 
 from dropdiag.cli import app, program
 from dropdiag.experiments import reproduce as module
-from dropdiag.experiments.mnist.experiment import MNIST
+from dropdiag.experiments.mnist.train import train
 
-from .experiments.conftest import quick_figures, write_mnist
+from .experiments.conftest import here, quick_figures, train_with, write_mnist
 from .synthetic import content, write
 
-__all__ = ["quick_figures"]
+__all__ = ["here", "quick_figures", "train_with"]
 
 
 @pytest.fixture
@@ -69,7 +68,7 @@ def test_help_teaches_with_examples():
 
 
 @pytest.mark.usefixtures("quick_figures")
-def test_reproduce_says_where_everything_is(data, tmp_path):
+def test_reproduce_says_where_everything_is(data, tmp_path, here):
     out = tmp_path / "out"
     code, said, _ = call(
         "reproduce", "mnist", "--data", data, "--seeds", 1, "--epochs", 1, "--jobs", 1, "--every", 5,
@@ -108,18 +107,19 @@ def test_unknown_experiments_and_optimisers_are_refused(tmp_path):
 
 
 @pytest.mark.usefixtures("quick_figures")
-def test_failed_runs_are_named_and_the_code_is_1(data, tmp_path, monkeypatch):
+def test_failed_runs_are_named_and_the_code_is_1(data, tmp_path, here, train_with):
     def fail(settings, *rest):
         if settings.condition == "GAAF":
             raise MemoryError("too large")
-        MNIST.train(settings, *rest)
+        train(settings, *rest)
 
-    monkeypatch.setitem(module.EXPERIMENTS, "mnist", dataclasses.replace(MNIST, train=fail))
+    train_with(fail)
     code, said, error = call(
         "reproduce", "--data", data, "--seeds", 1, "--epochs", 1, "--jobs", 1, "--out", tmp_path / "o"
     )
     assert code == 1
     assert "failed: gaaf-s0: MemoryError: too large" in error
+    assert f"what they wrote: {tmp_path / 'o' / 'launches'}" in error
     assert "report:" in said
 
 
