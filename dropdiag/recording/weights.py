@@ -22,6 +22,7 @@ from dropdiag.recording.site_log import ELSEWHERE, SiteLog
 from dropdiag.sketches.native import PLAIN
 
 MADE: Final = "no gradient of its own"
+RAW_UNSEEN: Final = "gradient before clipping not seen"
 USED_UP: Final = "gradients used up inside backward()"
 
 
@@ -141,6 +142,8 @@ class WeightReader:
         layer, version = info.site.layer, part.tensor._version
         before, self._seen[layer] = self._seen.get(layer), (weakref.ref(gradient), version)
         stale = before is not None and before[0]() is gradient and before[1] == version
+        if layer not in self._accumulated and self._collector.wants(Signal.RAW_WEIGHT_GRAD) and not stale:
+            self._site_log.words[layer] = RAW_UNSEEN
         return None if stale and layer not in self._accumulated else dense(part.tensor)
 
     def _warn_of_gradients(self) -> None:

@@ -7,14 +7,14 @@ import warnings
 import pytest
 
 import dropdiag as dd
-from tests.recording.ranks.checks import Numbers, check, check_no_effect
+from tests.recording.ranks.checks import Numbers, check, check_no_effect, check_passes
 from tests.recording.ranks.launch import torchrun
 from tests.recording.ranks.trainings import TRAININGS
 from tests.recording.ranks.worlds import WORLDS, apart, bare_flow, recorded_flow
 
 JOB = "tests.recording.ranks.job"
 TWO = (
-    "ddp_compiled", "ddp_reentrant", "fsdp_transformer", "fsdp_checkpointed", "fsdp_compiled", "fsdp_first_original",
+    "ddp_compiled", "fsdp_transformer", "fsdp_checkpointed", "ddp_inside_reentrant", "fsdp_compiled", "fsdp_first_original",
     "tensor_compiled", "tensor_autocast",
 )  # fmt: skip
 FOUR = "ddp", "ddp_cnn", "ddp_transformer", "ddp_uneven", "ddp_accumulated", "fsdp", "fsdp_accumulated", "fsdp_mixed"
@@ -41,6 +41,18 @@ def test_a_divisor_that_no_rank_knows_leaves_the_flow_missing(tmp_path):
     assert run.select("net_grad_abs_mean")["value"].isna().all()
     assert numbers.scalar("weight_grad_abs_mean", "fc1", 1) > 0
     assert any("join(divide_by_initial_world_size=False)" in sentence for sentence in run.meta["warnings"])
+
+
+def test_a_reentrant_checkpoint_hides_gradients_before_clipping_and_says_so(tmp_path):
+    name = "fsdp_reentrant"
+    torchrun(2, JOB, tmp_path, name)
+    check_no_effect(tmp_path, name, 2)
+    run = dd.load(tmp_path / name)
+    check_passes(run, tmp_path, name, 2)
+    assert set(run.select("raw_weight_grad_abs_mean")["layer"]) == {"fc2", "out"}
+    said = {row.layer: row.sampled for row in run.coverage() if row.kind == "weight"}
+    assert "gradient before clipping not seen" in said["fc1"]
+    assert "not seen" not in said["fc2"]
 
 
 def test_ten_steps_are_as_far_apart_as_they_are_without_a_recorder(tmp_path):

@@ -121,9 +121,10 @@ class Averaging:
         recomputed : bool
             Whether it is run again inside a backward pass: it is what it was when it was run first.
         """
-        if not recomputed:
+        # A reentrant checkpoint has run it without gradients before, when nobody asked: what wraps the model is known.
+        if not recomputed or layer not in self._last:
             self._last[layer] = self._now(module)
-        return self._last.get(layer, 1.0)
+        return self._last[layer]
 
     def _now(self, module: nn.Module) -> float | None:
         over = self._ranks(module) if self._given is None else self._given

@@ -35,7 +35,7 @@ def checked(tmp_path, world, *names):
 def test_data_parallel_ranks_record_what_one_process_would(tmp_path):
     checked(
         tmp_path, 2, "ddp", "ddp_cnn", "ddp_transformer", "ddp_uneven", "ddp_accumulated", "ddp_hook", "ddp_static",
-        "ddp_autocast", "ddp_joined", "ddp_checkpointed", "by_hand", "ddp_late", "ddp_parts", "ddp_branched",
+        "ddp_autocast", "ddp_joined", "ddp_checkpointed", "ddp_reentrant", "by_hand", "ddp_late", "ddp_parts", "ddp_branched",
     )  # fmt: skip
 
 

@@ -320,6 +320,8 @@ TRAININGS = _named(
     ddp_checkpointed=Training(spread=ddp, network="checkpointed"),
     ddp_reentrant=Training(spread=ddp, network="reentrant"),
     fsdp_checkpointed=Training(spread=fsdp, network="checkpointed"),
+    fsdp_reentrant=Training(spread=fsdp, network="reentrant"),
+    ddp_inside_reentrant=Training(spread=ddp_inside, network="reentrant"),
     fsdp_compiled=Training(spread=compiled(fsdp), dtype=FLOAT),
     tensor_compiled=Training(spread=compiled(tensor_parallel), shards=False, averaged=False, dtype=FLOAT),
     tensor_autocast=Training(spread=tensor_parallel, shards=False, averaged=False, dtype=FLOAT, autocast=True),
