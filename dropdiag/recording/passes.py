@@ -136,6 +136,7 @@ class PassRouter:
             *(spread, train, loss_scale, overhead), accumulated=self.accumulated, on_failure=on_failure
         )
         self.ranks = RankedPasses(spread, reduced, train, held_out)
+        self._alone = spread.averaging is None  # of a process alone, no hook asks anything of ranks
 
     def forward_begins(self) -> bool:
         """Reset the call counters, unless the model called itself; return whether it did not."""
@@ -276,7 +277,7 @@ class PassRouter:
         if z.is_meta:
             self.notices.add(Notice.NO_VALUES)
             return False
-        return not self.ranks.of_shapes(alone=not self._depth, looks=self._looks)
+        return self._alone or not self.ranks.of_shapes(alone=not self._depth, looks=self._looks)
 
     def masked(self, info: SiteInfo, x: Tensor | None) -> Call | None:
         """Take in a pass through a dropout that draws; return its call, or None where the pass is not recorded."""
@@ -487,7 +488,7 @@ class PassRouter:
         if place in self.axes.learned:
             info = self.axes.learned[place][0]
         call = Call(info, index, collector, self.mask, recomputed=recomputed)
-        if collector is self._train:
+        if not self._alone and collector is self._train:
             self.ranks.divide(call, again=recomputed or backward_number() != -1)
         return call
 
