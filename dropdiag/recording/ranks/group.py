@@ -6,7 +6,6 @@ nobody waits for a rank that has no Recorder, and a rank that dies later takes n
 
 from __future__ import annotations
 
-import json
 import os
 import time
 import uuid
@@ -17,13 +16,15 @@ from typing import Any, Final, NamedTuple
 import torch.distributed as dist
 
 from dropdiag.errors import ArgumentError, RunError
+from dropdiag.recording.ranks.board import Board
 from dropdiag.store.folder import read_meta
 
 ALL, ZERO = "all", "zero"
 WAIT_SECONDS: Final = 300.0
 """How long a rank waits for rank 0 to open its Recorder, at most; less where the process group has less patience."""
 LOOK_SECONDS: Final = 0.05
-_PREFIX: Final = "dropdiag/recorders"
+GRACE_SECONDS: Final = 5.0
+"""How long a rank looks for its path where rank 0 has opened another run, before it records one of its own."""
 _ERRORS: Final = {"ArgumentError": ArgumentError, "RunError": RunError}
 
 
@@ -105,7 +106,8 @@ class Group:
     def __init__(self, rank: int, world_size: int, store: Any) -> None:
         self.rank, self.world_size = rank, world_size
         self._store = store
-        self._number = self._next_number()
+        board = None if store is None else Board(store, rank)
+        self._board = board if board is not None and board.answers() else None
 
     @staticmethod
     def found() -> Group | None:
@@ -118,16 +120,6 @@ class Group:
         except (RuntimeError, ValueError, AttributeError):
             store = None
         return Group(dist.get_rank(), dist.get_world_size(), store)
-
-    def _next_number(self) -> int:
-        """Count the Recorders that this rank has opened, from 1; 0 where ranks cannot reach each other."""
-        if self._store is None:
-            return 0
-        try:
-            return int(self._store.add(f"{_PREFIX}/of/{self.rank}", 1))
-        except RuntimeError:  # a store that is gone
-            self._store = None
-            return 0
 
     def describe(self, recorded: str | None, training: str | None) -> dict[str, Any]:
         """Return what ``run.json`` says of the rank; ``recorded`` is None for a run of its own."""
@@ -143,8 +135,8 @@ class Group:
         self._tell({"asked": asked, "error": str(error), "kind": type(error).__name__})
 
     def _tell(self, content: dict[str, Any]) -> None:
-        if self._store is not None:
-            self._store.set(_key(self._number), json.dumps(content))
+        if self._board is not None:
+            self._board.announce(content)
 
     def join(self, asked: str) -> SharedRun | Elsewhere | None:
         """Wait for the run that rank 0 makes where this rank asks for one.
@@ -165,14 +157,11 @@ class Group:
         RunError
             If rank 0 opens no Recorder in time, its own could not be opened, or its folder cannot be seen from here.
         """
-        if self._store is None:
+        if self._board is None:
             return None
-        told = self._announced(asked)
-        if told is None:
-            other = self._wait()
-            told = self._announced(asked)  # rank 0 may have opened others before
-        if told is None:
-            return Elsewhere(other["asked"], other["run"]["training"] if "run" in other else uuid.uuid4().hex)
+        told = self._awaited(self._board, asked)
+        if isinstance(told, Elsewhere):
+            return told
         if "run" not in told:
             kind = _ERRORS.get(told["kind"], RunError)
             raise kind(f"rank 0 could not open the run, so rank {self.rank} does not either: {told['error']}")
@@ -180,27 +169,23 @@ class Group:
         self._see(run)
         return run
 
-    def _announced(self, asked: str) -> dict[str, Any] | None:
-        """Return what rank 0 has said by now of a path that this rank has not joined there yet."""
-        opened = int(self._store.add(f"{_PREFIX}/of/0", 0))  # adds nothing: it asks
-        for number in range(1, opened + 1):
-            if self._store.check([_key(number)]):  # not of one that failed early, or records for all
-                told: dict[str, Any] = json.loads(self._store.get(_key(number)))
-                if told["asked"] == asked and self._store.add(f"{_PREFIX}/joined/{self.rank}/{number}", 1) == 1:
-                    return told
-        return None
-
-    def _wait(self) -> dict[str, Any]:
-        patience = self._patience()
-        try:
-            self._store.wait([_key(self._number)], timedelta(seconds=patience))
-            found: dict[str, Any] = json.loads(self._store.get(_key(self._number)))
-        except RuntimeError as error:  # DistStoreError among them
-            raise RunError(
-                f"rank {self.rank} waited {patience:.0f} s for rank 0 to open Recorder number {self._number}: open it "
-                'on every rank, with the same path, or with ranks="zero" on all where rank 0 alone is to record'
-            ) from error
-        return found
+    def _awaited(self, board: Board, asked: str) -> dict[str, Any] | Elsewhere:
+        """Wait for what rank 0 says of a path."""
+        while (told := board.take(asked)) is None:
+            other, patience = board.pending(), self._patience()
+            # Where rank 0 has opened another run it may have done so by itself: the one that is asked for may come.
+            if board.wait(patience if other is None else min(GRACE_SECONDS, patience)):
+                continue
+            if other is None:
+                raise RunError(
+                    f"rank {self.rank} waited {patience:.0f} s for rank 0 to open a Recorder: open it on every rank, "
+                    'with the same path, or with ranks="zero" on all where rank 0 alone is to record'
+                )
+            number, content = other
+            board.pass_by(number)
+            training = content["run"]["training"] if "run" in content else uuid.uuid4().hex
+            return Elsewhere(content["asked"], training)
+        return told
 
     def _patience(self) -> float:
         timeout = getattr(self._store, "timeout", None)
@@ -216,10 +201,6 @@ class Group:
                     "folder, so choose one that all machines share"
                 )
             time.sleep(LOOK_SECONDS)
-
-
-def _key(number: int) -> str:
-    return f"{_PREFIX}/opened/{number}"
 
 
 def _is_there(run: SharedRun) -> bool:

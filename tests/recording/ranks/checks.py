@@ -119,6 +119,24 @@ def check_weights(run, folder, name, world):
                 assert close(numbers.scalar(*key), expected.double().abs().mean().item(), training), (name, layer, key)
 
 
+def check_correlation(run, folder, name, world):
+    """Node correlation over held-out data is that of the samples of all ranks together."""
+    ranks, numbers = load(folder, name, "bare", world), Numbers(run)
+    step = TRAININGS[name].n_steps
+    for layer, phi in (("act1", torch.tanh), ("act2", torch.relu)):
+        rows = [row["z"] for told in ranks for row in told["evaluation"] if row["layer"] == layer]
+        h = phi(torch.cat(rows).double()).numpy()
+        h = h[:, h.std(0) > 0]
+        r = np.corrcoef(h.T)
+        pairs = r[np.triu_indices(len(r), 1)]
+        told = {quantity: numbers.scalar(quantity, layer, step, "eval") for quantity in (
+            "node_correlation_samples", "node_correlation_nodes", "node_correlation_abs_mean", "participation_ratio",
+        )}  # fmt: skip
+        expected = len(h), len(r), np.abs(pairs).mean(), len(r) ** 2 / (r**2).sum()
+        assert tuple(told.values()) == pytest.approx(expected, rel=1e-9), (name, layer)
+        assert run.histogram("node_correlation", layer, step, "eval").n == len(pairs)
+
+
 def _find(tensors, layer):
     """Return a layer's weight, by whatever name wrappers give it."""
     named = {name.replace("module.", ""): tensor for name, tensor in tensors.items() if "blocks" not in name}

@@ -16,8 +16,7 @@ from torch import nn
 
 import dropdiag as dd
 from dropdiag.errors import ArgumentError, RunError
-
-PATIENCE = timedelta(seconds=3)
+from dropdiag.recording.ranks import group
 
 
 def model_of(rank):
@@ -53,12 +52,18 @@ def together(folder, rank, world):
         with dd.Recorder(model, folder / "auto", name="auto", config=config, **options) as rec:
             steps(rec, model, 2, rank)
         found.setdefault("auto", []).append(rec.path.name)
+    group.GRACE_SECONDS = 0.1  # rank 0 never opens the other's path: nothing but time can tell
     with dd.Recorder(model, folder / f"own-{rank}", **options) as rec:
         steps(rec, model, 1, rank)
     dist.barrier()
     # a path of two ranks, neither of which is the first: here, one that is taken
     where = folder / ("new" if rank == 0 else "own-1")
     found["shared"] = told(lambda: dd.Recorder(model, where, **options).close())
+    group.GRACE_SECONDS = 60.0
+    if rank == 0:
+        dd.Recorder(model, folder / "by-itself", **options).close()
+    with dd.Recorder(model, folder / "after", **options) as rec:
+        steps(rec, model, 1, rank)
     with dd.Recorder(model, folder / "zero", ranks="zero", **options) as rec:
         with rec.padding(torch.ones(5, 1, dtype=torch.bool)):
             steps(rec, model, 3, rank)
@@ -92,6 +97,7 @@ def together(folder, rank, world):
     with dd.Recorder(model, folder / "silent", every=1) as rec:  # averaged by nothing that is known
         steps(rec, model, 1, rank)
     if rank == 1:  # rank 0 never opens this one
+        group.WAIT_SECONDS = 1.0
         found["alone"] = told(lambda: dd.Recorder(model, folder / "alone", **options))
     (folder / f"told-{rank}.json").write_text(json.dumps(found))
 
@@ -122,7 +128,7 @@ LIVES = {"together": together, "killed": killed, "resumed": resumed}
 def main(folder, name):
     rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     store = dist.FileStore(os.environ["STORE"], world)
-    store.set_timeout(PATIENCE if name == "together" else timedelta(seconds=60))
+    store.set_timeout(timedelta(seconds=60))
     dist.init_process_group("gloo", store=store, rank=rank, world_size=world)
     torch.set_num_threads(1)
     LIVES[name](folder, rank, world)

@@ -54,6 +54,12 @@ def test_ranks_that_give_other_paths_record_runs_of_their_own_that_count_once(li
     assert any("give all ranks one path" in w for w in second.meta["warnings"])
 
 
+def test_a_run_that_rank_0_opened_by_itself_before_keeps_nobody_from_the_next(lived):
+    folder, _ = lived
+    assert len(dd.load(folder / "after").ranks) == 2
+    assert len(list((folder / "by-itself").glob("rank-*"))) == 1
+
+
 def test_rank_zero_alone_records_where_that_is_asked_for(lived):
     folder, told = lived
     assert told[0]["zero"] == [3, 5]
@@ -75,7 +81,7 @@ def test_errors_say_what_to_do_on_each_rank(lived):
     assert "holds a run already" in told[1]["shared"]
     assert "a path that no other rank has" in told[1]["shared"]
     assert told[1]["taken"].startswith("RunError: rank 0 could not open the run, so rank 1 does not either")
-    assert "waited 3 s for rank 0 to open Recorder number" in told[1]["alone"]
+    assert "waited 1 s for rank 0 to open a Recorder" in told[1]["alone"]
 
 
 def test_data_that_all_ranks_evaluate_counts_once(lived):
