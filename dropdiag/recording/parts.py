@@ -53,6 +53,11 @@ def part_of(tensor: Tensor) -> Part:
     return _KINDS[type(tensor).__name__](tensor)
 
 
+def local(tensor: Tensor) -> Tensor | None:
+    """Return what this rank is to count of a tensor, of whichever kind: a plain one is that itself."""
+    return part_of(tensor).tensor if is_spread(tensor) else tensor
+
+
 def _of_collective(tensor: Any) -> Part:
     return _plain(tensor.trigger_wait(), sharded=False)
 

@@ -243,11 +243,11 @@ class PassRouter:
 
     def net_value(self, info: SiteInfo, z: Tensor, *, training: bool, gradients: bool) -> Call | None:
         """Take in a net value; return the call it belongs to, or None where the pass is not recorded."""
-        if type(z) not in PLAIN and is_spread(z):
-            part = self.ranks.held(info, z, self._train if training else self._held_out)
-            if part is None:
+        if type(z) not in PLAIN:
+            held = self.ranks.held(info, z, self._train if training else self._held_out)
+            if held is None:
                 return None
-            z = part
+            z = held
         if type(z) not in PLAIN or not z.is_floating_point() or z.layout is not torch.strided or z.is_nested:
             self._refuse(self._train if training else self._held_out, info, z)
             return None
@@ -384,11 +384,10 @@ class PassRouter:
     def node_value(self, call: Call, h: Tensor) -> None:
         """Take in the node value of a call."""
         if call.collector.wants(Signal.NODE_VALUE):
-            if type(h) not in PLAIN and is_spread(h):
-                part = self.ranks.held(call.info, h, call.collector)
-                if part is None:
-                    return
-                h = part
+            held = h if type(h) in PLAIN else self.ranks.held(call.info, h, call.collector)
+            if held is None:
+                return
+            h = held
             values = h if call.mask is None else call.unpadded(h)
             self._feed(Signal.NODE_VALUE, call, values, self.batches.source(None if values is h else call.mask))
 
@@ -411,11 +410,10 @@ class PassRouter:
 
     def output(self, info: SiteInfo, h: Tensor, *, training: bool, gradients: bool) -> None:
         """Take in the node value of a site that has no net value of its own."""
-        if type(h) not in PLAIN and is_spread(h):
-            part = self.ranks.held(info, h, self._train if training else self._held_out)
-            if part is None:
-                return
-            h = part
+        held = self.ranks.held(info, h, self._train if training else self._held_out)
+        if held is None:
+            return
+        h = held
         of_shapes = self.ranks.of_shapes(alone=not self._depth, looks=self._looks)
         if has_no_values(h) or why_unread(h) is not None or of_shapes:
             self._refuse(self._train if training else self._held_out, info, h)

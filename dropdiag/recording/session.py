@@ -359,7 +359,7 @@ class Session:
 
     def _of_ranks(self, records: list[Record], name: str) -> list[Record]:
         """Return what tells whether ranks were given the same items, all of them or some."""
-        if self._rank is None or self._rank.get("recorded") != ALL:
+        if not self._train.shares:
             return []
         found = digest(records)
         return [*([] if found is None else [found]), *self._repeated_items(name)]

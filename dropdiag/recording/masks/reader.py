@@ -21,7 +21,7 @@ from dropdiag.recording.collector import Collector
 from dropdiag.recording.masks.draws import EvaluationDraws
 from dropdiag.recording.masks.places import MaskPlaces
 from dropdiag.recording.notices import Notice
-from dropdiag.recording.parts import is_spread, part_of
+from dropdiag.recording.parts import local
 from dropdiag.recording.passes import PassRouter
 from dropdiag.sketches.dropout import MaskCounter, MaskedPass, NodeNoise
 from dropdiag.sketches.native import PLAIN
@@ -172,7 +172,7 @@ class MaskReader:
         kind = begun.call.info.site.dropout
         if kind is None or kind.unseen or not may_draw(begun.rate) or x is None:
             return
-        x = part_of(x).tensor if is_spread(x) else x
+        x = local(x)
         if type(x) not in PLAIN or x is None or x.is_nested or x.layout != torch.strided:
             self.unseen[begun.call.info.site.layer] = SUBCLASS
             return
@@ -209,7 +209,7 @@ class MaskReader:
     def _compared(self, begun: Begun, result: object) -> MaskedPass:
         site, counter = begun.call.info.site, begun.counter
         y = result[0] if isinstance(result, tuple) and result else result
-        y = part_of(y).tensor if isinstance(y, Tensor) and is_spread(y) else y
+        y = local(y) if isinstance(y, Tensor) else y
         if begun.mask_alone and counter is not None and isinstance(y, Tensor):
             y = y.expand(counter.shape)
         if counter is None or site.dropout is None or not isinstance(y, Tensor) or type(y) not in PLAIN:

@@ -62,7 +62,6 @@ class Averaging:
         self._flat: dict[int, Any] = {}
         self._last: dict[str, float | None] = {}
         self.found: dict[str, Any] = {} if given is None else {"kind": "as given", "averaged_over": given}
-        self.look()
 
     def look(self) -> None:
         """Find the modules that DistributedDataParallel or FSDP has wrapped by now."""

@@ -11,7 +11,7 @@ from dropdiag.probes.base import Signal, SiteInfo
 from dropdiag.recording.backward import backward_number
 from dropdiag.recording.calls import Call
 from dropdiag.recording.collector import Collector
-from dropdiag.recording.parts import part_of
+from dropdiag.recording.parts import is_spread, part_of
 from dropdiag.recording.ranks.reduced import ReducedGradients
 from dropdiag.recording.ranks.repeated import RepeatedItems, repeated_items
 from dropdiag.recording.ranks.spread import Spread
@@ -94,7 +94,9 @@ class RankedPasses:
             call.divisor = self._averaging.divisor(site.layer, site.module, recomputed=again)
 
     def held(self, info: SiteInfo, tensor: Tensor, collector: Collector) -> Tensor | None:
-        """Return what this rank is to count of a tensor that is spread over ranks."""
+        """Return what this rank is to count of a tensor that may be spread over ranks; None: nothing."""
+        if not is_spread(tensor):
+            return tensor
         part = self.spread.part(info.site, tensor)
         if part.why is not None:
             collector.refuse(info, ArgumentError(f"{part.why}; leave the layer out with exclude="))

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from dropdiag.model.sharded import parameter_groups, sharded_modules
 from dropdiag.model.sites import Site
 from dropdiag.probes.base import SiteInfo
-from dropdiag.recording.parts import is_distributed, is_spread, part_of
+from dropdiag.recording.parts import is_distributed, is_spread, local, part_of
 from dropdiag.recording.ranks.averaging import DDP, Averaging
 from dropdiag.sketches.native import PLAIN
 
@@ -67,14 +67,16 @@ class HeldWeights:
         self._sites: Sequence[SiteInfo] = ()
         self.rank: int | None = None
         self.batch: tuple[int, ...] = ()
-        self.look()
+        self.spread: dict[str, SiteInfo] = {}
+        self._wrapped: dict[int, DDP] = {}
+        self._shards: dict[tuple[int, str], Any] = {}
 
     def look(self) -> None:
         """Find the parameters that are replicated and sharded by now."""
         replicated = [module for module in self._model.modules() if isinstance(module, DDP)]
         self._wrapped = {id(module): ddp for ddp in replicated for module in ddp.modules()}
         groups = [group for wrapped in sharded_modules(self._model) for group in parameter_groups(wrapped)]
-        self._shards: dict[tuple[int, str], Any] = {}
+        self._shards = {}
         for parameter in (p for group in groups for p in group.fsdp_params):
             info = parameter._module_info
             self._shards[id(info.module), info.param_name] = parameter
@@ -94,9 +96,7 @@ class HeldWeights:
         """Return what this rank is to count of a weight's gradient; None where there is none, or another rank does."""
         held = self.of(site)
         gradient = None if held.owner is None or not held.here else held.owner.grad
-        if gradient is None or not is_spread(gradient):
-            return gradient
-        return part_of(gradient).tensor
+        return None if gradient is None else local(gradient)
 
     @property
     def unwatched(self) -> bool:
