@@ -40,6 +40,30 @@ def renamed(module: str, names: Mapping[str, str]) -> _Attribute:
     return attribute
 
 
+def moved(old: str, new: str) -> _Attribute:
+    """Return the ``__getattr__`` of a module that stands in the old place of another one.
+
+    Parameters
+    ----------
+    old, new : str
+        The module's own ``__name__``, and that of the module that its names are in now.
+
+    Returns
+    -------
+    callable
+        As of `renamed`.
+    """
+
+    def attribute(name: str, *, stacklevel: int = 2) -> Any:
+        module = import_module(new)
+        if name.startswith("__") or not hasattr(module, name):
+            raise AttributeError(f"module {old!r} has no attribute {name!r}")
+        warn_of(f"{old}.{name}", f"{new}.{name}", stacklevel=stacklevel)
+        return getattr(module, name)
+
+    return attribute
+
+
 def warn_of(old: str, new: str, *, stacklevel: int = 2) -> None:
     """Warn that a name has changed and that the next version knows the new one alone."""
     message = f"{old} is called {new} now; the old name goes with the next version"

@@ -73,6 +73,7 @@ def whole(value: Any) -> str:
 def words(label: str) -> str:
     r"""Return an axis label of matplotlib's mathtext as plain text: ``$|\partial L/\partial z|$`` is ``|∂L/∂z|``."""
     plain_text = label.replace("\\partial ", "∂").replace("\\phi", "φ").replace("\\sigma", "σ")
+    plain_text = plain_text.replace("\\Sigma", "Σ").replace("^2", "²")
     return re.sub(r"[${}]|\\(?:mathrm|,)?", "", plain_text).replace("'", "′" if "$" in label else "'")
 
 

@@ -25,6 +25,9 @@ Saturated: TypeAlias = Callable[[Floats], NDArray[np.bool_]]
 EPS: Final = 0.1
 """A net value is saturated where |phi'| <= EPS * sup|phi'|."""
 
+ZERO: Final = 2.0**-53
+"""A derivative is taken for 0 where |phi'| <= ZERO * sup|phi'|."""
+
 EVERYWHERE: Final[Interval] = (-math.inf, math.inf)
 PARTS: Final = (8, 64)
 SHORTEST: Final = 4
@@ -149,6 +152,9 @@ class Activation:
     known : (low, high)
         The range in which the saturation area is known; all finite numbers for most functions. One that oscillates
         (a sine) has infinitely many intervals: far out they are narrower than any grid.
+    flat : tuple of (low, high)
+        Where phi has no slope: { z : |phi'(z)| <= `ZERO` * sup } as closed intervals. For ReLU that is z <= 0; a smooth
+        function's derivative is below what float64 can tell from 0 beside its supremum (tanh: |z| > 19).
     """
 
     name: str
@@ -157,6 +163,7 @@ class Activation:
     right: tuple[Interval, ...]
     derivative: Floats
     known: Interval = EVERYWHERE
+    flat: tuple[Interval, ...] = ()
 
 
 def describe(module: nn.Module) -> Activation | None:
@@ -211,6 +218,7 @@ def _measure(name: str, phi: Phi) -> Activation | None:
     if not sup > 0:
         return None
     saturated: Saturated = lambda z: slope(z) <= EPS * sup  # noqa: E731 - it says what _areas and _known take
+    flat: Saturated = lambda z: slope(z) <= ZERO * sup  # noqa: E731 - as above
     known = _known(saturated, line)
     searched, derivative = line, slope(_line_points())
     if known != EVERYWHERE:
@@ -228,6 +236,7 @@ def _measure(name: str, phi: Phi) -> Activation | None:
         right=tuple(a for a in areas if a[0] >= peak),
         derivative=derivative,
         known=known,
+        flat=tuple(_areas(flat, searched, flat(searched))),
     )
 
 
@@ -308,7 +317,8 @@ def _areas(saturated: Saturated, line: Floats, at_edges: NDArray[np.bool_]) -> l
     starts_saturated = at_edges[turns]
     for _ in range(1100):  # float64 has at most 2098 halvings; usual borders need about 60
         middle = low + (high - low) / 2
-        if np.all((middle <= low) | (middle >= high)):
+        tiny = np.maximum(np.abs(low), np.abs(high)) < _TINY  # a border in between is taken for 0
+        if np.all((middle <= low) | (middle >= high) | tiny):
             break
         same = saturated(middle) == starts_saturated
         low, high = np.where(same, middle, low), np.where(same, high, middle)

@@ -24,7 +24,11 @@ class InsertedDropout:
         ``dropout``; behind a module that has one already, ``dropout#2`` and so on.
     closed : bool
         Whether it does nothing any more.
+    follows : bool
+        Whether the dropout is in the mode of the module before it.
     """
+
+    follows: bool = True
 
     def __init__(self, dropout: nn.Module, behind: nn.Module) -> None:
         taken = {hook.name for hook in inserted_in(behind)}
@@ -42,7 +46,8 @@ class InsertedDropout:
                 f"a dropout was inserted after a {type(module).__name__}, whose output is no tensor but "
                 f"{type(output).__name__}: undo() it, and insert after a module that gives one tensor"
             )
-        if self.dropout.training != module.training:  # an assignment at every pass would be an effect to torch.compile
+        # an assignment at every pass would be an effect to torch.compile
+        if self.follows and self.dropout.training != module.training:
             self.dropout.training = module.training
         dropped: Tensor = self.dropout(output)
         return dropped

@@ -50,8 +50,8 @@ class IntervalCounts:
     __slots__ = ("counts", "known", "n", "seen", "sets")
 
     def __init__(self, sets: Sequence[Sequence[Interval]], known: Interval = (-math.inf, math.inf)) -> None:
-        self.sets: Sets = tuple(tuple(map(_finite, s)) for s in sets)
-        self.known = (_finite(known),)
+        self.sets: Sets = tuple(tuple(map(finite, s)) for s in sets)
+        self.known = (finite(known),)
         self.n: int | Tensor = 0
         self.seen = 0
         self.counts: list[int | Tensor] = [0] * len(self.sets)
@@ -94,7 +94,8 @@ class IntervalCounts:
         return [c / self.n for c in self.counts]
 
 
-def _finite(interval: Interval) -> Interval:
+def finite(interval: Interval) -> Interval:
+    """Return an interval without infinities: the greatest finite numbers stand for them."""
     return max(interval[0], -GREATEST), min(interval[1], GREATEST)
 
 
@@ -128,8 +129,13 @@ def _many(x: Tensor, intervals: Sequence[Interval]) -> Tensor:
 
 
 def _inside(x: Tensor, low: float, high: float) -> Tensor:
+    return torch.count_nonzero(is_inside(x, low, high))
+
+
+def is_inside(x: Tensor, low: float, high: float) -> Tensor:
+    """Return where values of float32 or float64 lie in a closed interval, as a comparison in float64 says it."""
     low, high = _inwards(low, high, single=x.dtype == torch.float32)
-    return torch.count_nonzero((x >= low) & (x <= high))
+    return (x >= low) & (x <= high)
 
 
 @cache

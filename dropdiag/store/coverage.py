@@ -34,6 +34,9 @@ class CoverageRow:
         Which dimension counts nodes, and why: ``dim 1, after conv1``. None where it was not seen, or does not matter.
     dropout : str or None
         Of a dropout: its rate and grain, and why its masks are not seen where they are not.
+    chain : str or None
+        What lies between what leaves the site and the next tensor whose gradient is read, or why that is not known.
+        None where no flow is decomposed.
     ranks : str or None
         Of a run of several ranks: on which it was recorded, and why not on the others; None where it was on all.
     """
@@ -49,6 +52,7 @@ class CoverageRow:
     skipped: str | None
     nodes: str | None = None
     dropout: str | None = None
+    chain: str | None = None
     ranks: str | None = None
 
 
@@ -74,8 +78,9 @@ class Coverage(Sequence[CoverageRow]):
         return [row for row in self.rows if row.expected and not row.fired]
 
     def as_dicts(self) -> list[dict[str, Any]]:
-        """Return the rows as plain dicts; where all ranks are alike, nothing is said of them."""
-        names = [name for name in COLUMNS if name != "ranks" or any(row.ranks for row in self.rows)]
+        """Return the rows as plain dicts; nothing is said of ranks or the chain where there is nothing to say."""
+        seldom = {name for name in ("chain", "ranks") if not any(getattr(row, name) for row in self.rows)}
+        names = [name for name in COLUMNS if name not in seldom]
         return [{name: getattr(row, name) for name in names} for row in self.rows]
 
     @classmethod
@@ -87,7 +92,8 @@ class Coverage(Sequence[CoverageRow]):
     @property
     def _columns(self) -> tuple[str, ...]:
         """Columns that have something to show: older runs say nothing of nodes and dropouts, most nothing of ranks."""
-        empty = {name for name in ("nodes", "dropout", "ranks") if not any(getattr(row, name) for row in self.rows)}
+        seldom = ("nodes", "dropout", "chain", "ranks")
+        empty = {name for name in seldom if not any(getattr(row, name) for row in self.rows)}
         return tuple(column for column in COLUMNS if column not in empty)
 
     def __str__(self) -> str:

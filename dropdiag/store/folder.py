@@ -44,9 +44,11 @@ def joined_meta(old: dict[str, Any], new: dict[str, Any], resume_from: int, rank
         "id": old.get("id"),  # a run that began without one goes on without: copies of it would get others
         "created": old["created"],
         "order": new.get("order") or old.get("order", []),
+        "chain": new.get("chain") or old.get("chain", []),
         "activations": {**old["activations"], **new["activations"]},
         "disabled_probes": [*old["disabled_probes"], *new["disabled_probes"]],
         "interventions": [*_ended(old.get("interventions", []), resume_from), *new.get("interventions", [])],
+        "missing": [*old.get("missing", []), *new.get("missing", [])],
         "warnings": [*old["warnings"], *([gap] if resume_from > old["steps"] else []), *new["warnings"]],
     }
 

@@ -9,6 +9,7 @@ from hypothesis.extra import numpy as hnp
 
 from dropdiag.histograms.grid import bin_numbers
 from dropdiag.sketches import AbsMean, Covariance, HistogramSketch, IntervalCounts, Moments, Sketch
+from dropdiag.sketches.always_inside import AlwaysInside
 
 AREAS = [[(-np.inf, -1.5)], [(0.25, 0.5), (2.0, np.inf)]]
 
@@ -101,7 +102,9 @@ def test_covariance_agrees_with_numpy_however_the_samples_are_split(batches):
         np.testing.assert_array_equal(sketch.constant().numpy(), x.min(0) == x.max(0))
 
 
-@pytest.mark.parametrize("kind", [HistogramSketch, Moments, AbsMean, Covariance, lambda: IntervalCounts(AREAS)])
+@pytest.mark.parametrize(
+    "kind", [HistogramSketch, Moments, AbsMean, Covariance, lambda: IntervalCounts(AREAS), lambda: AlwaysInside(AREAS)]
+)
 def test_merging_an_empty_sketch_changes_nothing_and_draws_no_random_number(kind):
     state = torch.get_rng_state()
     x = torch.linspace(-3, 3, 40).reshape(10, 4)
@@ -109,7 +112,7 @@ def test_merging_an_empty_sketch_changes_nothing_and_draws_no_random_number(kind
     sketch.update(x)
     sketch.merge(kind())
     other.merge(sketch)
-    for name in ("counts", "state", "total"):
+    for name in ("counts", "state", "total", "codes"):
         if hasattr(sketch, name):
             torch.testing.assert_close(getattr(sketch, name), getattr(other, name), rtol=0, atol=0)
     if kind is Covariance:

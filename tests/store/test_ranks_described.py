@@ -65,6 +65,25 @@ def test_layers_and_their_order_are_those_of_all_ranks(tmp_path):
     assert run.ranks.table["differs"].tolist() == ["", "records a, b besides"]
 
 
+def tensors(*layers, why=None, last=None):
+    rows = [{"kind": "net", "layer": layer, "call": 0, "next": at + 1, "between": "tanh", "same": False, "why": why}
+            for at, layer in enumerate(layers)]  # fmt: skip
+    return [*rows, {**rows[-1], "kind": "output", "layer": "(output)", "next": last, "between": "", "why": None}]
+
+
+def test_the_chain_is_that_of_all_ranks(tmp_path):
+    run = record(tmp_path / "run", [{"chain": tensors("a", "b")}, {"chain": tensors("a", "b", why="no path")}, {}])
+    assert run.meta["chain"] == tensors("a", "b", why="no path")
+    assert record(tmp_path / "none", [{}, {}]).meta["chain"] == []
+
+
+def test_chains_that_differ_are_none(tmp_path):
+    run = record(tmp_path / "run", [{"chain": tensors("a", "b")}, {"chain": tensors("a")}])
+    (told,) = run.meta["chain"]
+    assert (told["kind"], told["next"]) == ("output", None)
+    assert "ranks have other layers" in told["why"]
+
+
 def test_coverage_says_on_which_ranks_a_site_was_recorded(tmp_path):
     rows = [
         covered("a"),
@@ -101,11 +120,13 @@ def test_coverage_lacks_a_rank_that_was_killed_and_says_so(tmp_path):
 
 def test_warnings_and_disabled_probes_say_whose_they_are(tmp_path):
     lost = {"probe": "moments", "layer": "a", "cause": "boom"}
+    missing = {"phase": "flatness", "why": "no second derivative", "of": [["hessian_trace", None]]}
     run = record(tmp_path / "run", [
         {"warnings": ["all"], "disabled_probes": []},
-        {"warnings": ["all", "mine"], "disabled_probes": [lost]},
-        {"warnings": ["all"], "disabled_probes": [lost]},
+        {"warnings": ["all", "mine"], "disabled_probes": [lost], "missing": [missing]},
+        {"warnings": ["all"], "disabled_probes": [lost], "missing": [missing]},
     ])  # fmt: skip
+    assert run.meta["missing"] == [missing]
     assert run.meta["warnings"] == ["all", "rank 1: mine"]
     assert run.meta["disabled_probes"] == [{**lost, "on": "ranks 1-2"}]
     assert run.ranks.table["differs"].tolist() == ["", *["without the probe moments at a"] * 2]

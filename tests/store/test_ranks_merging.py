@@ -14,8 +14,10 @@ from scipy import stats
 
 from dropdiag.histograms.histogram import Histogram
 from dropdiag.store.reader import load
+from dropdiag.store.rows import StateRow
 from dropdiag.store.selection import Selection
 from tests.ranks import (
+    LAYERS,
     add,
     close,
     correlation_rows,
@@ -143,6 +145,53 @@ def test_correlations_are_those_over_all_samples(tmp_path, rng, sizes):
     assert merged.n == len(r)
     assert (np.repeat(low, counts) <= r + 1e-12).all()
     assert (np.repeat(high, counts) >= r - 1e-12).all()
+
+
+def test_multiple_correlation_is_that_over_all_samples(tmp_path, rng):
+    x = rng.normal(size=(60, 5)) @ rng.normal(size=(5, 5))
+    x = np.column_stack([x, np.full(60, 2.0)])
+    names = {"multiple_correlation": 0.5, "multiple_correlation_null": 0.1}
+    rows = []
+    for part in split(x, (40, 20)):
+        of_rank = [row for some in correlation_rows(3, part) for row in some]
+        rows.append([*of_rank, *(scalar(3, *pair, 20.0, phase="eval") for pair in names.items())])
+    found = numbers(load(write(tmp_path / "run", rows, steps=3)))
+    z = x[:, :5] - x[:, :5].mean(0)
+    left = [z[:, i] - o @ np.linalg.lstsq(o, z[:, i], rcond=None)[0] for i in range(5) for o in [np.delete(z, i, 1)]]
+    squared = 1 - np.square(left).sum(1) / np.square(z).sum(0)
+    assert found["multiple_correlation"] == close_to((1 - (1 - squared) * 59 / 55).mean(), rel=1e-11)
+    assert found["multiple_correlation_null"] == 4 / 59
+
+
+def test_a_node_is_dead_where_it_is_so_on_all_ranks(tmp_path):
+    codes = np.array([[[0, 0, 2, 0], [0, 0, 0, 2]], [[0, 2, 0, 0], [0, 0, 0, 0]]], np.float64)  # rank, set, node
+    rows = [[scalar(1, "dead_share", 0.9, 3.0), scalar(1, "always_saturated_share", 0.9, 3.0),
+             StateRow(1, "train", "act", 0, "dead_share", 3, 4, of_rank.ravel())] for of_rank in codes]  # fmt: skip
+    found = numbers(load(write(tmp_path / "run", rows)))
+    assert (found["dead_share"], found["always_saturated_share"]) == (0.5, 0.75)
+    codes[0, 0, 0] = 1  # not known there, and nothing else of it is outside
+    rows = [[*some[:2], some[2]._replace(state=of_rank.ravel())] for some, of_rank in zip(rows, codes, strict=True)]
+    found = numbers(load(write(tmp_path / "other", rows)))
+    assert np.isnan(found["dead_share"])
+    assert found["always_saturated_share"] == 0.75
+
+
+def test_weights_in_parts_move_as_the_whole_and_copies_count_once(tmp_path, rng):
+    before, now = rng.normal(size=(2, 12, 4))
+    parts = [(b, n) for b, n in zip(split(before, (8, 4)), split(now, (8, 4)), strict=True)]
+    sharded = [{**LAYERS[0], "sharded": True}, LAYERS[1]]
+    for name, pairs, layers in (("parts", parts, sharded), ("copies", [(before, now)] * 2, LAYERS)):
+        rows = []
+        for b, n in pairs:
+            squares = np.array([((n - b) ** 2).sum(), (b**2).sum()])
+            state = StateRow(1, "train", "fc", 0, "update_to_weight", b.size, 1, squares)
+            rows.append([scalar(1, "update_to_weight", np.sqrt(squares[0] / squares[1]), float(b.size), "fc"), state])
+        found = numbers(load(write(tmp_path / name, rows, told=[{"layers": layers}] * 2)))
+        assert found["update_to_weight"] == close_to(np.linalg.norm(now - before) / np.linalg.norm(before))
+    nothing = [[scalar(1, "update_to_weight", None, 4.0, "fc"),
+                StateRow(1, "train", "fc", 0, "update_to_weight", 4, 1, np.array([2.0, 0.0]))] for _ in range(2)]  # fmt: skip
+    run = load(write(tmp_path / "zero", nothing, told=[{"layers": sharded}] * 2))
+    assert run.tables.scalars(Selection()).table["value"].to_pylist() == [None]
 
 
 def test_a_rank_without_such_a_row_gives_no_effective_rank(tmp_path, rng):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
 from typing import Final, NamedTuple
 
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dropdiag.histograms.histogram import Histogram
+from dropdiag.store.merging.multiple_correlation import multiple_correlation, null_multiple_correlation
 
 Floats = NDArray[np.float64]
 
@@ -18,9 +19,13 @@ SAMPLES: Final = "node_correlation_samples"
 WIDTH: Final = "node_correlation_width"
 ABS_MEAN: Final = "node_correlation_abs_mean"
 RATIO: Final = "participation_ratio"
+MULTIPLE: Final = "multiple_correlation"
+MULTIPLE_NULL: Final = "multiple_correlation_null"
 ADDED: Final = ("node_correlation_nodes", "constant_nodes")
-VALUES: Final = (ABS_MEAN, RATIO, SAMPLES, *ADDED, WIDTH, RANK)
+VALUES: Final = (ABS_MEAN, RATIO, SAMPLES, *ADDED, WIDTH, RANK, MULTIPLE, MULTIPLE_NULL)
 """What a state gives of a layer; a rank's width is its own to say, for of many nodes some alone are correlated."""
+INVERTED: Final = frozenset({RANK, MULTIPLE, MULTIPLE_NULL})
+"""Those that cost more than the correlation does: they are taken where they are asked for."""
 
 
 class Covariance(NamedTuple):
@@ -90,21 +95,21 @@ class Correlation(NamedTuple):
     histogram: Histogram
 
 
-def correlation(shards: Mapping[int, Sequence[Covariance]], *, rank: bool) -> Correlation:
+def correlation(shards: Mapping[int, Sequence[Covariance]], wanted: Collection[str] = ()) -> Correlation:
     """Return what is told of the correlation of a layer's nodes.
 
     Parameters
     ----------
     shards : mapping to sequence of Covariance
         The parts to be merged of each shard: different shards hold different nodes of the layer, mostly one holds all.
-    rank : bool
-        Whether to take the effective rank, an eigenvalue decomposition.
+    wanted : collection of str
+        Which of `INVERTED` to take as well.
 
     Notes
     -----
     Of several shards, the pairs are those within each. What is a matter of the whole matrix is then missing.
     """
-    found = [_of_shard(merged(parts), rank=rank and len(shards) == 1) for parts in shards.values()]
+    found = [_of_shard(merged(parts), wanted if len(shards) == 1 else ()) for parts in shards.values()]
     if len(found) == 1:
         return found[0]
     values = {name: [one.values[name] or 0.0 for one in found] for name in (ABS_MEAN, SAMPLES, *ADDED)}
@@ -114,7 +119,7 @@ def correlation(shards: Mapping[int, Sequence[Covariance]], *, rank: bool) -> Co
     told: dict[str, float | None] = {
         ABS_MEAN: weighed / sum(pairs) if sum(pairs) else float("nan"),
         RATIO: None,
-        RANK: None,
+        **dict.fromkeys(INVERTED),
         SAMPLES: max(values[SAMPLES]),
     }
     sums = {name: float(sum(values[name])) for name in ADDED}
@@ -122,7 +127,7 @@ def correlation(shards: Mapping[int, Sequence[Covariance]], *, rank: bool) -> Co
     return Correlation({**told, **sums}, histogram)
 
 
-def _of_shard(over: Covariance, *, rank: bool) -> Correlation:
+def _of_shard(over: Covariance, wanted: Collection[str]) -> Correlation:
     constant = over.low == over.high
     with np.errstate(invalid="ignore", divide="ignore"):
         covariance = over.matrix()
@@ -139,8 +144,13 @@ def _of_shard(over: Covariance, *, rank: bool) -> Correlation:
         SAMPLES: float(over.n),
         **dict(zip(ADDED, (float((~constant).sum()), float(constant.sum())), strict=True)),
     }
-    if rank:
+    if RANK in wanted:
         values[RANK] = _effective_rank(r)
+    varying = int((~constant).sum())  # those that have diverged among them
+    if MULTIPLE in wanted:
+        values[MULTIPLE] = multiple_correlation(r, over.n) if len(r) == varying else float("nan")
+    if MULTIPLE_NULL in wanted:
+        values[MULTIPLE_NULL] = null_multiple_correlation(varying, over.n)
     return Correlation(values, Histogram.from_values(pairs))
 
 

@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 from dropdiag.store.merging.groups import Ints, runs_of
 
 OF_WEIGHTS: Final = ("weight", "weight_grad", "raw_weight_grad")
+MOVED: Final = ("update_to_weight", "distance_from_start")
 OWN, WEIGHTS, ACTIVATIONS, PART = range(4)
 """What a row is of: the run itself, weights, activations, or a part of a layer that no other rank holds."""
 
 
 def is_of_weights(quantity: str) -> bool:
     """Whether a quantity is one of weights or of their gradients."""
-    return quantity in OF_WEIGHTS or quantity.startswith(tuple(f"{name}_" for name in OF_WEIGHTS))
+    return quantity in (*OF_WEIGHTS, *MOVED) or quantity.startswith(tuple(f"{name}_" for name in OF_WEIGHTS))
 
 
 class Parts(NamedTuple):

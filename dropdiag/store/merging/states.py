@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
@@ -10,9 +11,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from dropdiag.histograms.histogram import Histogram
-from dropdiag.store.merging import correlation, moments, noise
+from dropdiag.store.merging import correlation, health, moments, noise
 from dropdiag.store.merging.groups import KEYS, Ints, grouped
-from dropdiag.store.merging.once import ACTIVATIONS, bits, counted_once, numbers
+from dropdiag.store.merging.once import ACTIVATIONS, MOVED, bits, counted_once, numbers
 from dropdiag.store.merging.scalars import Gathered
 
 T = TypeVar("T")
@@ -20,11 +21,14 @@ Shards: TypeAlias = Mapping[int, Sequence[int]]
 
 CORRELATION: Final = "node_correlation"
 NOISE: Final = "dropout_noise_to_signal"
+DEAD: Final = "dead_share"
 MOMENTS: Final = {f"{of}_moments": of for of in ("net_value", "weight")}
 GIVEN: Final[dict[str, str]] = {
     **{f"{of}_{name}": state for state, of in MOMENTS.items() for name in moments.VALUES},
     **dict.fromkeys(correlation.VALUES, CORRELATION),
     NOISE: NOISE,
+    **dict.fromkeys(health.DEAD, DEAD),
+    **{name: name for name in MOVED},
 }
 """Scalars that states give: each with the quantity of the state."""
 MERGEABLE: Final = frozenset(
@@ -91,7 +95,8 @@ class States:
 
     def scalars(self, wanted: Collection[str]) -> Given:
         """Return the wanted scalars."""
-        found = [*self._moments(wanted), *self._correlations(wanted), *self._noises(wanted)]
+        found = [*self._moments(wanted), *self._correlations(wanted), *self._noises(wanted),
+                 *self._dead(wanted), *self._moved(wanted)]  # fmt: skip
         none = self._keys([]).append_column("value", pa.array([], pa.float64()))
         table = pa.concat_tables([none, *(_named(self._keys(at), name, values) for at, name, values, _ in found)])
         single = [single for *_, single in found]
@@ -104,7 +109,7 @@ class States:
             if sum(map(len, shards.values())) > 1:
                 parts = self._parts(correlation.Covariance.of, shards)
                 groups.append(group)
-                found.append(None if parts is None else correlation.correlation(parts, rank=False).histogram)
+                found.append(None if parts is None else correlation.correlation(parts).histogram)
         return self._keys(groups), found
 
     def split(self) -> tuple[pa.Table, list[dict[int, int]]]:
@@ -121,26 +126,54 @@ class States:
         return found
 
     def _moments(self, wanted: Collection[str]) -> Iterator[_Found]:
-        once = counted_once(self.groups.of, self._rows.role, self._rows.batch, self._identity) & (self._count > 0)
         for state, of in MOMENTS.items():
             names = [name for name in moments.VALUES if f"{of}_{name}" in wanted]
-            here = np.array([name == state for name in self._names], np.bool_)
-            rows = np.flatnonzero(once & here[self.groups.of])
+            rows = self._counted(state)
             if not (names and len(rows)):
                 continue
-            rows = rows[np.argsort(self.groups.of[rows], kind="stable")]
             at, starts, sizes = np.unique(self.groups.of[rows], return_index=True, return_counts=True)
             told = moments.Moments(self._count[rows].astype(np.float64), self._moments_of(rows))
             values = told.merged(starts).values()
             yield from (_Found(at, f"{of}_{name}", values[name], sizes == 1) for name in names)
+
+    @cached_property
+    def _once(self) -> NDArray[np.bool_]:
+        """Which rows of weights and moments count."""
+        once = counted_once(self.groups.of, self._rows.role, self._rows.batch, self._identity)
+        came: NDArray[np.bool_] = self._count > 0
+        return once & came
+
+    def _counted(self, state: str) -> Ints:
+        """Return the rows of a state that count, group after group."""
+        here = np.array([name == state for name in self._names], np.bool_)
+        rows = np.flatnonzero(self._once & here[self.groups.of])
+        return rows[np.argsort(self.groups.of[rows], kind="stable")]
+
+    def _moved(self, wanted: Collection[str]) -> Iterator[_Found]:
+        for name in MOVED:
+            rows = self._counted(name)
+            if name in wanted and len(rows):
+                at, starts, sizes = np.unique(self.groups.of[rows], return_index=True, return_counts=True)
+                squares = np.stack([self._state(row) for row in rows])
+                values, known = health.ratios(squares, starts)
+                yield _Found(at, name, pa.array(values, pa.float64(), mask=~known), sizes == 1)
+
+    def _dead(self, wanted: Collection[str]) -> Iterator[_Found]:
+        names = [name for name in health.DEAD if name in wanted]
+        found: list[tuple[int, list[float | None], bool]] = []
+        for group, shards in self._shards(DEAD) if names else ():
+            parts = self._parts(health.NodeCodes.of, shards)
+            told = [None] * len(health.DEAD) if parts is None else health.shares(parts)
+            values = [told[health.DEAD.index(name)] for name in names]
+            found.append((group, values, sum(map(len, shards.values())) == 1))
+        yield from _columns(names, found)
 
     def _correlations(self, wanted: Collection[str]) -> Iterator[_Found]:
         names = [name for name in correlation.VALUES if name in wanted and name != correlation.WIDTH]
         found = []
         for group, shards in self._shards(CORRELATION) if names else ():
             parts = self._parts(correlation.Covariance.of, shards)
-            rank = correlation.RANK in names
-            told = {} if parts is None else correlation.correlation(parts, rank=rank).values
+            told = {} if parts is None else correlation.correlation(parts, names).values
             found.append((group, [told.get(name) for name in names], sum(map(len, shards.values())) == 1))
         yield from _columns(names, found)
 

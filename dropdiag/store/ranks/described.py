@@ -40,9 +40,11 @@ def described(
         "interventions": _distinct(_each(metas, "interventions")),
         "disabled_probes": _of_some(ranks, "disabled_probes", _on),
         "warnings": [*_of_some(ranks, "warnings", lambda sentence, who: f"{who}: {sentence}"), *_ends(meta, last)],
+        "missing": _distinct(_each(metas, "missing")),
         "cost": max((one["cost"] for one in metas if one.get("cost")), key=_share, default=None),
         "layers": layers.layers(ranks),
         "order": layers.order(ranks),
+        "chain": layers.chain(ranks),
         **({} if table is None else {"coverage": table}),
     }
 

@@ -71,6 +71,22 @@ def order(ranks: Sequence[Rank]) -> list[list[list[Any]]]:
     return list(groups.values())
 
 
+def chain(ranks: Sequence[Rank]) -> list[dict[str, Any]]:
+    """Return the tensors from each net value to the output, where all ranks have the same; else one row that says so.
+
+    The stages of a pipeline have chains of their own, each with an output that is the next one's input.
+    """
+    chains = [[dict(row) for row in rank.meta.get("chain") or ()] for rank in ranks]
+    known = [one for one in chains if one]
+    tensors = {tuple((row["kind"], row["layer"], row["call"], row["next"]) for row in one) for one in known}
+    if len(tensors) <= 1 and not any(rank.renamed for rank in ranks):
+        return [{**row, "why": next((one["why"] for one in rows if one["why"]), None)}
+                for rows in zip(*known, strict=True) for row in rows[:1]]  # fmt: skip
+    why = "ranks have other layers, or lead from one to another in other ways"
+    empty = {"next": None, "between": "", "same": False, "why": why}
+    return [{"kind": "output", "layer": "(output)", "call": 0, **empty}] if known else []
+
+
 def joined(lists: Sequence[Sequence[Hashable]]) -> list[Any]:
     """Join lists: as the first has its items, each that only a later one has behind what it follows there."""
     found: list[Hashable] = []
