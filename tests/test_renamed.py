@@ -31,7 +31,43 @@ def test_an_old_name_is_the_new_one_and_says_so(module, old, new):
     assert warned[0].filename == __file__  # Python shows a DeprecationWarning only where it points to the user's script
 
 
-@pytest.mark.parametrize("module", ["dropdiag", "dropdiag.probes", "dropdiag.sketches"])
+@pytest.mark.parametrize(
+    ("old", "new", "names"),
+    [
+        ("gains", "under_masks.gains", ["Gains", "HalvedMoments", "Sample", "gains"]),
+        ("masked_passes", "under_masks.masked_passes", ["CallKey", "MaskedPasses", "NetHook", "Watch"]),
+        ("masked_passes", "under_masks.links", ["MaskedLayer"]),
+        ("net_variance", "under_masks.areas", ["inside", "known_at", "slope_of"]),
+        (
+            "random_states",
+            "passes.state.random_states",
+            ["OwnGenerator", "RandomStates", "is_generator", "same_states"],
+        ),
+        ("rates", "under_masks.rates", ["DroppedShares", "RateSite", "Rates", "Unmasked", "LEVEL", "ENOUGH", "MOST"]),
+        ("rates", "passes.tensors", ["close", "tensors_in"]),
+        ("reachable", "passes.state.reachable", ["Reachable", "Variable", "held", "reachable"]),
+        ("working_copy", "passes.state.working_copy", ["WorkingCopy"]),
+    ],
+)
+def test_a_module_that_moved_is_found_in_its_old_place_too(old, new, names):
+    before = importlib.import_module(f"dropdiag.measure.{old}")
+    after = importlib.import_module(f"dropdiag.measure.{new}")
+    for name in names:
+        with pytest.warns(
+            DeprecationWarning, match=rf"{old}\.{name} is called dropdiag\.measure\.\S+\.{name} now"
+        ) as warned:
+            assert getattr(before, name) is getattr(after, name)
+        assert warned[0].filename == __file__
+
+
+def test_what_net_variance_was_imported_with_is_there_without_a_warning():
+    module = importlib.import_module("dropdiag.measure.net_variance")
+    for name in ("Measured", "Moments", "check_masks", "closed_form", "in_order", "measure", "twice"):
+        assert callable(getattr(module, name))
+    assert dd.measure.net_variance is module.net_variance
+
+
+@pytest.mark.parametrize("module", ["dropdiag", "dropdiag.probes", "dropdiag.sketches", "dropdiag.measure.rates"])
 def test_any_other_name_is_an_attribute_error(module):
     with pytest.raises(AttributeError, match="has no attribute 'no_such_name'"):
         getattr(importlib.import_module(module), "no_such_name")  # noqa: B009

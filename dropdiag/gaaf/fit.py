@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from dropdiag.errors import ArgumentError
 from dropdiag.gaaf.activation import GAAF
 from dropdiag.gaaf.shapes import Function
-from dropdiag.measure.gains import Gains, Sample, gains
+from dropdiag.measure.under_masks.gains import Gains, Sample, gains
 from dropdiag.model.activations import Activation
 
 if TYPE_CHECKING:
@@ -161,12 +161,12 @@ def fit(
     and its width is solved from the first equation alone; ``note`` says so.
 
     Means over net values are those of very many masks, as far as `masks` tell: what a few masks bias is taken off to
-    first order in 1/masks (see `dropdiag.measure.gains`). The mean gain is then within about 2 % of its value under
-    very many masks from 16 masks on, beside a scatter from one seed to the next that more net values make smaller;
-    ``docs/gaaf.md`` has the table. Where the correction would be too large to be trusted, since half as many masks
-    would put a quarter more net values into the saturation area or fewer, values are only set apart from their means
-    and ``note`` says so: take more masks. So it is, without a note, for fewer than 500 net values in the area, whose
-    scatter is larger, and with two or three masks, of which there are no halves to compare.
+    first order in 1/masks (see `dropdiag.measure.under_masks.gains`). The mean gain is then within about 2 % of its
+    value under very many masks from 16 masks on, beside a scatter from one seed to the next that more net values make
+    smaller; ``docs/gaaf.md`` has the table. Where the correction would be too large to be trusted, since half as many
+    masks would put a quarter more net values into the saturation area or fewer, values are only set apart from their
+    means and ``note`` says so: take more masks. So it is, without a note, for fewer than 500 net values in the area,
+    whose scatter is larger, and with two or three masks, of which there are no halves to compare.
 
     The net variance changes as the weights do: fit again, say, before every epoch. A layer that no mask reaches, or
     without net values in its saturation area, gets the height 0: there dropout makes no gradient that GAAF could
@@ -196,7 +196,7 @@ class _NetValues:
     """Means of net values over masks, their gains and the weights with which they count; one-dimensional.
 
     Those of all masks count more than once and those of halves of the masks less than none, see
-    `dropdiag.measure.gains`.
+    `dropdiag.measure.under_masks.gains`.
     """
 
     means: Tensor

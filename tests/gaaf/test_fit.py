@@ -12,7 +12,7 @@ from torch import nn
 import dropdiag as dd
 from dropdiag.errors import ArgumentError
 from dropdiag.gaaf import GAAF, fit
-from dropdiag.measure.gains import HalvedMoments
+from dropdiag.measure.under_masks.gains import HalvedMoments
 from dropdiag.model.activations import describe
 
 SATURATED = math.atanh(math.sqrt(0.9))

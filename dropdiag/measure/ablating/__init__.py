@@ -1,0 +1,1 @@
+"""Nodes set to their mean, alone and together: for the ablation."""

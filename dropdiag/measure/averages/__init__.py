@@ -1,0 +1,1 @@
+"""Averages of what a model gives over its masks: for the ensemble."""

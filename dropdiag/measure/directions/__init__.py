@@ -1,0 +1,1 @@
+"""Directions of the gradients of mini-batches: for the gradient direction."""

@@ -1,0 +1,1 @@
+"""Passes of a model that leave no trace in it, which every measurement makes."""

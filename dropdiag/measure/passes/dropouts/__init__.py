@@ -1,0 +1,1 @@
+"""Switch the dropouts of a model, and nothing else, for some passes."""

@@ -1,0 +1,1 @@
+"""What a model holds and draws from: found, copied, and put back."""
