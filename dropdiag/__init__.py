@@ -4,8 +4,9 @@ Record
     `Recorder` attaches to a model for a training loop and writes a run folder; `detach` closes one that was lost.
     `every`, `log_spaced` say at which steps histograms are taken.
     `GAAF` is the paper's activation function, an `nn.Module`; `gaaf` puts it into a built model and fits its shape.
-    `measure` holds the measurements that make passes of their own: `measure.net_variance`, the variance that dropout
-    gives to net values and the gradient that comes of it.
+    `measure` holds the measurements that make passes of their own: the variance that dropout gives to net values, what
+    masks and what weights do to gradient flow, the ensemble of thinned networks, flatness, robustness, ablation and the
+    gradient's direction.
     `interventions` lists, sets, schedules and inserts the dropouts of a built model, and undoes it.
     `register_activation` makes an activation of one's own known.
 Read and compare

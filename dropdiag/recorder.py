@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -11,7 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from dropdiag.errors import ArgumentError
-from dropdiag.measure.net_variance import net_variance as measure
+from dropdiag.measure.registry import default_phase, measure_called
 from dropdiag.model.hook_base import check_model, eager
 from dropdiag.probes.base import Probe
 from dropdiag.probes.presets import chosen_probes
@@ -22,7 +23,7 @@ from dropdiag.recording.overhead import Overhead
 from dropdiag.recording.ranks.averaging import check_averaged_over
 from dropdiag.recording.ranks.group import ALL, ZERO, Group, check_budget, check_ranks_argument
 from dropdiag.recording.ranks.idle import IdleSession
-from dropdiag.recording.records import net_variance_records, user_scalars
+from dropdiag.recording.records import measured_records, missing_in, user_scalars
 from dropdiag.recording.schedules import Schedule, as_schedule
 from dropdiag.recording.session import Session
 from dropdiag.store.coverage import Coverage
@@ -270,13 +271,55 @@ class Recorder:
             As `dropdiag.measure.net_variance`, or if the Recorder is closed, an evaluation is open, or the phase is
             "train".
         """
-        self._check_open("leave it before net_variance()")
-        check_phase(phase)
-        include, exclude = self._patterns
-        with self._session.measurement(phase) as (_, records):
-            found = measure(self._model, batch, masks, p=p, include=include, exclude=exclude, seed=seed)
-            records.extend(net_variance_records(found))
+        found: NetVariance = self.measure("net_variance", batch, masks, p=p, phase=phase, seed=seed)
         return found
+
+    def measure(self, name: str, batch: object, *args: Any, phase: str | None = None, **options: Any) -> Any:
+        """Take a measurement of `dropdiag.measure` at this step, and record what it gives.
+
+        Parameters
+        ----------
+        name : str
+            As ``"ensemble"``: a function of `dropdiag.measure`.
+        batch : object
+            What the model is called with; it may be the pair of that and targets where the measurement takes a loss.
+        *args, **options
+            As that function takes them.
+        phase : str, optional
+            The phase of its rows, by default the measurement's name (``"masks"`` for the net variance). A second one in
+            one phase at one step is kept under ``NAME-2``, with a warning.
+
+        Returns
+        -------
+        Result
+            What the function returns. Its numbers are in the run; one that is missing is null there,
+            and the run's warnings say why.
+
+        Raises
+        ------
+        ArgumentError
+            As the measurement, or for an unknown one, if the Recorder is closed, an evaluation is open, or the phase is
+            "train". Nothing is recorded then.
+
+        Examples
+        --------
+        >>> found = rec.measure("ensemble", x, y, masks=64, seed=0)  # doctest: +SKIP
+        """
+        self._check_open(f"leave it before {name}()")
+        function = measure_called(name)
+        phase = phase or default_phase(name)
+        check_phase(phase)
+        with self._session.measurement(phase) as (_, records):
+            found = function(self._model, batch, *args, **{**self._chosen_by(function), **options})
+            records.extend(measured_records(found))
+        self._session.note_missing(missing_in(phase, found))
+        return found
+
+    def _chosen_by(self, function: Callable[..., Any]) -> dict[str, Any]:
+        """Return the layers to measure, for a measurement that takes them."""
+        include, exclude = self._patterns
+        takes = inspect.signature(function).parameters
+        return {n: p for n, p in (("include", include), ("exclude", exclude)) if n in takes}
 
     @contextmanager
     def padding(self, mask: Tensor) -> Iterator[None]:

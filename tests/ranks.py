@@ -20,8 +20,11 @@ ID = "f" * 32
 def writer(
     path: Path, rank: int, world: int, *, session: str = "first", resume: int | None = None, **ranks: Any
 ) -> RunWriter:
-    """Open the writer of one rank; ``ranks`` are entries of its ``ranks``, or its ``layers``, ``order``, ``coverage``."""
-    keys = ("layers", "order", "coverage", "id", "warnings", "disabled_probes", "activations", "config", "cost")
+    """Open the writer of one rank; ``ranks`` are entries of its ``ranks``, or its ``layers``, ``order``, ..."""
+    keys = (
+        *("layers", "order", "chain", "coverage", "id", "warnings", "disabled_probes", "activations", "config"),
+        *("cost", "missing"),
+    )
     told = {key: ranks.pop(key) for key in keys if key in ranks}
     meta = {
         "config": {"condition": "Dropout", "seed": 1}, "steps": resume or 0, "versions": {}, "probes": [],

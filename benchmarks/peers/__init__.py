@@ -15,6 +15,8 @@ MONITORS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "empty hooks": ("bare", "EmptyHooks", {}),
     "dropdiag paper / 1": ("recorder", "Dropdiag", {"probes": "paper", "every": 1}),
     "dropdiag paper / 10": ("recorder", "Dropdiag", {"probes": "paper", "every": 10}),
+    "without chain / 1": ("recorder", "Dropdiag", {"probes": "paper", "every": 1, "without": "flow_decomposition"}),
+    "without chain / 10": ("recorder", "Dropdiag", {"probes": "paper", "every": 10, "without": "flow_decomposition"}),
     "dropdiag light / 10": ("recorder", "Dropdiag", {"probes": "light", "every": 10}),
     "dropdiag full / 1": ("recorder", "Dropdiag", {"probes": "full", "every": 1}),
     "fastai / 1": ("fastai_stats", "Fastai", {"every": 1}),
@@ -26,7 +28,10 @@ MONITORS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "tensorboard / 1": ("tensorboard_histograms", "TensorBoard", {"every": 1}),
     "tensorboard / 10": ("tensorboard_histograms", "TensorBoard", {"every": 10}),
 }
-"""Name -> module here, class, settings; ``/ 10``: recorded at every 10th step."""
+"""Name -> module here, class, settings; ``/ 10``: recorded at every 10th step.
+
+``without chain``: the preset "paper" without the decomposition of gradient flow, of which it is the cost.
+"""
 
 
 def make(name: str) -> Any:

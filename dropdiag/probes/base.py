@@ -60,6 +60,10 @@ class Signal(str, Enum):  # a str, as that hashes in C: every hook looks signals
     """The parameter's gradient, as it stands at ``step()``."""
     RAW_WEIGHT_GRAD = "raw_weight_grad"
     """The parameter's gradient as ``backward()`` left it: before clipping."""
+    WEIGHT_STEP = "weight_step"
+    """The parameter before and after the step: a `dropdiag.sketches.change.Change`."""
+    WEIGHT_FROM_START = "weight_from_start"
+    """The parameter at step 0 and after the step: the same."""
     NET_VALUE = "net_value"
     """z, what enters the activation."""
     NODE_VALUE = "node_value"
@@ -68,6 +72,8 @@ class Signal(str, Enum):  # a str, as that hashes in C: every hook looks signals
     """dL/dz, from a hook on the tensor z."""
     DROPOUT = "dropout"
     """A pass through a dropout: no tensor, but a `dropdiag.sketches.dropout.MaskedPass`."""
+    CHAIN = "chain"
+    """Gradients along the chain from the output to each net value, as `dropdiag.sketches.chain` has them."""
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from dropdiag.probes.base import Probe, ProbeValue, Signal, SiteInfo, State
 from dropdiag.sketches.covariance import Covariance
 from dropdiag.sketches.histogram import HistogramSketch
 from dropdiag.sketches.spectrum import effective_rank, participation_ratio
+from dropdiag.store.merging.multiple_correlation import multiple_correlation, null_multiple_correlation
 from dropdiag.store.schema import quantities as own
 
 
@@ -92,3 +93,29 @@ class EffectiveRank(_OfNodes):
     def values(self, sketch: Covariance) -> Iterable[tuple[str, ProbeValue]]:
         """Return the effective rank; None on an accelerator, where it would make the host wait."""
         return [("effective_rank", effective_rank(sketch.correlation(), sketch.samples()))]
+
+
+class MultipleCorrelation(_OfNodes):
+    """Multiple correlation of the nodes over a held-out set, from the samples that `NodeCorrelation` takes.
+
+    How much of a node's variance a linear map of all others of its layer tells, adjusted R^2, averaged over nodes; and
+    what R^2 would be of independent nodes before it is adjusted. A separate probe, in the preset "full" only: a matrix
+    is inverted.
+    """
+
+    name = "multiple_correlation"
+    quantities = own("multiple_correlation", "multiple_correlation_null")
+    on_train = False
+    on_eval = True
+
+    def values(self, sketch: Covariance) -> Iterable[tuple[str, ProbeValue]]:
+        """Return the mean adjusted R^2 and its null; None where they are not known."""
+        r = sketch.correlation()
+        if not r.is_cpu:  # how many nodes vary is not known to the host, which would have to wait
+            return [(quantity.name, None) for quantity in self.quantities]
+        keep = ~sketch.constant()
+        varying = r[keep][:, keep].numpy()
+        return [
+            ("multiple_correlation", multiple_correlation(varying, sketch.n)),
+            ("multiple_correlation_null", null_multiple_correlation(len(varying), sketch.n)),
+        ]

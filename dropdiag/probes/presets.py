@@ -9,9 +9,16 @@ from dropdiag.errors import ArgumentError
 from dropdiag.probes.abs_means import GradientFlow, RawWeightGradientMeans, WeightGradientMeans
 from dropdiag.probes.base import Probe
 from dropdiag.probes.dropouts import Dropouts
+from dropdiag.probes.flow_decomposition import FlowDecomposition
+from dropdiag.probes.health import DeadNodes, DistanceFromStart, UpdateToWeight
 from dropdiag.probes.histograms import NetGradients, NetValues, NodeValues, WeightGradients, Weights
 from dropdiag.probes.moments import NetValueMoments, WeightMoments
-from dropdiag.probes.node_correlation import EffectiveRank, NodeCorrelation, TrainingNodeCorrelation
+from dropdiag.probes.node_correlation import (
+    EffectiveRank,
+    MultipleCorrelation,
+    NodeCorrelation,
+    TrainingNodeCorrelation,
+)
 from dropdiag.probes.saturation import Saturation
 
 PROBES: Final[tuple[Probe[Any], ...]] = (
@@ -19,14 +26,18 @@ PROBES: Final[tuple[Probe[Any], ...]] = (
     NodeValues(), NetGradients(), WeightGradients(), WeightGradientMeans(), RawWeightGradientMeans(), WeightMoments(),
     NetValueMoments(),
     Dropouts(),
+    FlowDecomposition(),
+    MultipleCorrelation(), DeadNodes(), UpdateToWeight(), DistanceFromStart(),
 )  # fmt: skip
 
 PRESETS: Final[dict[str, tuple[str, ...]]] = {
     "light": ("saturation", "gradient_flow"),
-    "paper": ("weights", "net_values", "saturation", "gradient_flow", "node_correlation", "dropouts"),
+    "paper": (
+        "weights", "net_values", "saturation", "gradient_flow", "node_correlation", "dropouts", "flow_decomposition",
+    ),
     # Node correlation in training steps depends on the batch and its masks: it is taken only where it is asked for.
     "full": tuple(probe.name for probe in PROBES if not isinstance(probe, TrainingNodeCorrelation)),
-}
+}  # fmt: skip
 
 
 def chosen_probes(probes: str | Sequence[str | Probe[Any]]) -> tuple[Probe[Any], ...]:

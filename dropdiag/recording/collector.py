@@ -15,6 +15,8 @@ from dropdiag.probes.base import Counted, Probe, ProbeValue, Signal, SiteInfo, S
 from dropdiag.recording.readable import why_unread
 from dropdiag.recording.records import Record, one_number
 from dropdiag.sketches.base import Sketch
+from dropdiag.sketches.chain import Told
+from dropdiag.sketches.change import Change
 from dropdiag.sketches.covariance import Covariance
 from dropdiag.sketches.dropout import MaskedPass
 from dropdiag.sketches.histogram import HistogramSketch, Sparse
@@ -26,9 +28,14 @@ Plan: TypeAlias = dict[Signal, tuple[Probe[Any], ...]]
 Key: TypeAlias = tuple[Probe[Any], str, int]
 """Probe, layer and call index."""
 Opened: TypeAlias = tuple[Key, Sketch]
+Fed: TypeAlias = Tensor | MaskedPass | Told | Change
+"""What a sketch is updated with."""
 SIGNALS: Final = {
-    WEIGHT: (Signal.WEIGHT, Signal.WEIGHT_GRAD, Signal.RAW_WEIGHT_GRAD),
-    ACTIVATION: (Signal.NET_VALUE, Signal.NODE_VALUE, Signal.NET_GRAD),
+    WEIGHT: (
+        *(Signal.WEIGHT, Signal.WEIGHT_GRAD, Signal.RAW_WEIGHT_GRAD),
+        *(Signal.WEIGHT_STEP, Signal.WEIGHT_FROM_START),
+    ),
+    ACTIVATION: (Signal.NET_VALUE, Signal.NODE_VALUE, Signal.NET_GRAD, Signal.CHAIN),
     OUTPUT: (Signal.NODE_VALUE,),
 }
 """Which tensors a site of a kind has."""
@@ -146,9 +153,7 @@ class Collector:
             return None
         return new  # a None for the sketch is kept as well: the probe is not asked again in this step
 
-    def update(
-        self, opened: list[Opened], info: SiteInfo, tensor: Tensor | MaskedPass, source: Source | None = None
-    ) -> None:
+    def update(self, opened: list[Opened], info: SiteInfo, tensor: Fed, source: Source | None = None) -> None:
         """Update open sketches; keep no reference to the tensor. Those that take it are told which batch it is of."""
         # Checked here and not in sketches: a user's own sketch has to be kept from subclasses as well.
         if type(tensor) not in PLAIN and isinstance(tensor, Tensor):
@@ -160,7 +165,7 @@ class Collector:
         else:
             self._update(opened, info, tensor, source)
 
-    def _update(self, opened: list[Opened], info: SiteInfo, tensor: Tensor | MaskedPass, source: Source | None) -> None:
+    def _update(self, opened: list[Opened], info: SiteInfo, tensor: Fed, source: Source | None) -> None:
         for key, sketch in opened:
             try:
                 if source is not None and getattr(sketch, "takes_source", False):
@@ -170,9 +175,7 @@ class Collector:
             except Exception as error:  # noqa: BLE001 - as above
                 self._fail(key, info, error)
 
-    def feed(
-        self, signal: Signal, info: SiteInfo, call: int, tensor: Tensor | MaskedPass, source: Source | None = None
-    ) -> None:
+    def feed(self, signal: Signal, info: SiteInfo, call: int, tensor: Fed, source: Source | None = None) -> None:
         """Update the sketches of a tensor; keep no reference to it."""
         self.update(self.open(signal, info, call), info, tensor, source)
 

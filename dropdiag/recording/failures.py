@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from typing import Any, Final
 
 from dropdiag.errors import DropdiagWarning
@@ -32,6 +33,12 @@ class Failures:
         if message not in self._writer.meta["warnings"]:
             self._writer.meta["warnings"].append(message)
             warnings.warn(message, DropdiagWarning, stacklevel=4)
+
+    def missing(self, sentence: str, described: Mapping[str, Any]) -> None:
+        """Note what a measurement has not, in the run alone, once: as a sentence, and as what programs read."""
+        for key, told in (("warnings", sentence), ("missing", described)):
+            if told not in self._writer.meta[key]:
+                self._writer.meta[key].append(told)
 
     def _raise_or_warn(self, error: Exception, message: str) -> None:
         if self._strict:

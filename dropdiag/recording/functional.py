@@ -286,7 +286,7 @@ class FunctionalCalls(TorchFunctionMode):
             self.formerly[info.site.layer].setdefault(call.number, former)
             # inplace is the one flag among the positional arguments of these functions.
             inplace = function.inplace or bool(keywords.get("inplace")) or any(a is True for a in args[1:])
-            self._router.watch(call, z, inplace=inplace)
+            self._router.gradients.watch(call, z, inplace=inplace)
         return call
 
     def _site_of(

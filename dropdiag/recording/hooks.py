@@ -19,7 +19,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from dropdiag.model.hook_base import DropdiagHook
 from dropdiag.model.sites import ACTIVATION, DROPOUT, LAZY, OUTPUT, WEIGHT, Site
-from dropdiag.probes.base import Signal, SiteInfo
+from dropdiag.probes.base import SiteInfo
 from dropdiag.recording.calls import Call
 from dropdiag.recording.compiled import operators as compiled
 from dropdiag.recording.compiled.sites import CompiledSites
@@ -87,6 +87,7 @@ class _ForwardEnds(DropdiagHook):
     def fire(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         if not torch.compiler.is_compiling():
             self.hooks.watch_weights()
+            self.hooks.router.outputs(module, output)
             if self.hooks.router.forward_ends():
                 self.hooks.calls.end()
                 if self.hooks.router.evaluating:
@@ -138,7 +139,7 @@ class _NetValue(DropdiagHook):
         net = z if info.site.gate_dim is None else info.site.net(z)
         call = router.net_value(info, net, training=module.training, gradients=torch.is_grad_enabled())
         if call is not None:
-            router.watch(call, z, inplace=_works_in_place(module))
+            router.gradients.watch(call, z, inplace=_works_in_place(module))
         return call
 
 
@@ -162,7 +163,7 @@ class _NodeValue(DropdiagHook):
         call = net_value.pending.pop() if net_value.pending else None
         if call is LATER:  # too late where the function has written over its input
             call = None if _works_in_place(module) else net_value.take(module, args, kwargs)
-        if isinstance(call, Call) and call.collector.wants(Signal.NODE_VALUE) and isinstance(output, Tensor):
+        if isinstance(call, Call) and call.wants_node and isinstance(output, Tensor):
             begun = clock()
             self.router.node_value(call, output)
             self.router.overhead.spent += clock() - begun

@@ -60,8 +60,10 @@ def run_metadata(
         "interventions": [],  # an InterventionLog adds them
         "ranks": ranks,
         "warnings": [],
+        "missing": [],  # of measurements, with the reasons
         "every": every,
         "order": [],  # of execution: known once it ran
+        "chain": [],  # of tensors from each net value to the output: likewise
         "layers": [site.describe() for site in sites],
         "activations": {a.name: saturation_area(a) for a in activations},
     }

@@ -4,34 +4,38 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Final
 
 import torch
-from torch import Tensor
-from torch.utils.hooks import RemovableHandle
+from torch import Tensor, nn
 
+from dropdiag.model.sites import Site
 from dropdiag.probes.base import Signal, SiteInfo
 from dropdiag.recording.backward import BackwardPasses, backward_number
 from dropdiag.recording.batch import Batches
 from dropdiag.recording.calls import Call
-from dropdiag.recording.collector import Collector, Opened
+from dropdiag.recording.chain.chain import Chain
+from dropdiag.recording.collector import Collector
 from dropdiag.recording.following.axes import NodeAxes
 from dropdiag.recording.following.producers import Producers
 from dropdiag.recording.loss_scale import LossScale
+from dropdiag.recording.net_gradients import NetGradients
 from dropdiag.recording.notices import OF_EVALUATIONS, Notice
 from dropdiag.recording.overhead import Overhead, clock
 from dropdiag.recording.padding import PaddingLog
-from dropdiag.recording.parts import is_spread
 from dropdiag.recording.ranks.passes import RankedPasses, nothing
 from dropdiag.recording.ranks.reduced import ReducedGradients
 from dropdiag.recording.ranks.spread import Spread
 from dropdiag.recording.readable import dense, has_no_values, is_wrapped, why_unread
 from dropdiag.recording.recomputed import Recomputations, checkpoint_number
 from dropdiag.recording.trace import ForwardTrace
-from dropdiag.recording.views import Part, watched
+from dropdiag.sketches.chain import NODE
 from dropdiag.sketches.items import Source
 from dropdiag.sketches.native import PLAIN
 
+NETWORK_OUTPUT: Final = "network output"
+"""The kind of what the network gives, which is a site of the chain alone."""
 EXTRA_SCANS: Final = 10
 """Steps that are looked at more closely after a site has run for the first time, as it may not run in each of them."""
 
@@ -56,6 +60,8 @@ class PassRouter:
         Tells which backward passes train.
     batches : Batches
         The items of the pass that runs.
+    chain : Chain
+        The tensors from each net value to the output.
     spread : Spread
         How the model is spread over ranks.
     on_failure : callable
@@ -88,6 +94,8 @@ class PassRouter:
         Passes without gradients that are waited for inside ``backward``.
     padding : PaddingLog
     ranks : RankedPasses
+    gradients : NetGradients
+        Of the net values of recorded passes.
     accumulated : set of str
         Layers of the weights that a backward pass of this step has added a gradient to.
     before_forward : callable
@@ -106,12 +114,12 @@ class PassRouter:
         axes: NodeAxes,
         backward: BackwardPasses,
         batches: Batches,
+        chain: Chain,
         spread: Spread,
         on_failure: Callable[[Exception], None],
     ) -> None:
         self._train, self._held_out, self._loss_scale, self.overhead = train, held_out, loss_scale, overhead
-        self.backward, self.batches = backward, batches
-        self.scaled = loss_scale.active
+        self.backward, self.batches, self.chain = backward, batches, chain
         self.evaluating = False
         self.mask: Tensor | None = None
         self.notices: set[Notice] = set()
@@ -124,7 +132,6 @@ class PassRouter:
         self._extra_scans = 0
         self.before_forward: Callable[[], None] = nothing
         self._depth = 0
-        self._leaves: list[RemovableHandle] = []
         self.passes: Counter[tuple[str, int]] = Counter()
         self.trace = ForwardTrace()
         self.compiled_begins: Callable[[], object] = nothing
@@ -136,6 +143,9 @@ class PassRouter:
             *(spread, train, loss_scale, overhead), accumulated=self.accumulated, on_failure=on_failure
         )
         self.ranks = RankedPasses(spread, reduced, train, held_out)
+        self.gradients = NetGradients(
+            *(train, loss_scale, overhead), backward=backward, chain=chain, ranks=self.ranks, notices=self.notices
+        )
         self._alone = spread.averaging is None  # of a process alone, no hook asks anything of ranks
 
     def forward_begins(self) -> bool:
@@ -145,6 +155,8 @@ class PassRouter:
             self._next.clear()
             self.ranks.forward_begins(looks=self._looks)
             self.trace.begin(wanted=self._looks)
+            if not self.evaluating:
+                self.chain.forward_begins()
         return self._depth == 1
 
     def batch_begins(self, args: Sequence[object], keywords: Mapping[str, object]) -> None:
@@ -169,13 +181,29 @@ class PassRouter:
         if self._depth == 0:
             self.trace.end()
             self.batches.end()
+            self.chain.forward_ends()
         return self._depth == 0
+
+    def outputs(self, model: nn.Module, output: object) -> None:
+        """Take in what the model gives, at the end of a training pass."""
+        if self._depth == 1 and self.chain.inside and torch.is_grad_enabled():
+            begun = clock()
+            with torch._C.DisableTorchFunction():
+                self.chain.end(output, partial(self._output_call, model), self._has_values)
+            self.overhead.spent += clock() - begun
+
+    def _output_call(self, model: nn.Module, name: str) -> Call:
+        call = Call(SiteInfo(Site(name, NETWORK_OUTPUT, model), None), 0, self._train, self.mask)
+        if not self._alone:
+            self.ranks.divide(call, again=False)
+        return call
 
     def forward_is_over(self) -> None:
         """Take a forward pass for ended that was interrupted."""
         self._depth = 0
         self.batches.end()
         self.trace.end()
+        self.chain.forward_ends()
 
     def compiled_forward_begins(self) -> None:
         """Reset the call counters for a compiled forward pass, which does not report its end."""
@@ -184,6 +212,7 @@ class PassRouter:
         self._next.clear()
         self.ranks.forward_begins(looks=self._looks)
         self.trace.begin(wanted=self._looks)
+        self.chain.compiled_forward_begins()
         self.before_forward()
         self.compiled_begins()
 
@@ -218,12 +247,13 @@ class PassRouter:
         self._depth = 0
         self.batches.forget()
         self.trace.end()
+        self.chain.forward_ends()
         self.notices.discard(Notice.NOT_TRAINING)
         self.recomputations.clear()
         self.accumulated.clear()
         self.ranks.step_begins()
         self.backward.step_begins()
-        self.release()
+        self.gradients.release()
 
     @property
     def period(self) -> int:
@@ -233,13 +263,7 @@ class PassRouter:
     def end(self) -> None:
         """Take hooks off parameters, and call nobody any more."""
         self.before_forward = self.ranks.first_look = nothing
-        self.release()
-
-    def release(self) -> None:
-        """Take hooks off parameters, and keep no node of the graph."""
-        self.backward.node = None
-        while self._leaves:
-            self._leaves.pop().remove()
+        self.gradients.release()
 
     def net_value(self, info: SiteInfo, z: Tensor, *, training: bool, gradients: bool) -> Call | None:
         """Take in a net value; return the call it belongs to, or None where the pass is not recorded."""
@@ -310,79 +334,13 @@ class PassRouter:
         if self.producers is not None and args and isinstance(args[0], Tensor):
             self.producers.carry(args[0], h)
 
-    def watch(self, call: Call, z: Tensor, *, inplace: bool = False) -> None:
-        """Take in dL/dz of a call's net value when it comes.
-
-        Parameters
-        ----------
-        call : Call
-        z : Tensor
-        inplace : bool
-            Whether the activation is about to overwrite z.
-        """
-        opened = self.expect_gradient(call)
-        if opened is None or not z.requires_grad:
-            return
-        if self.backward.node is None:
-            self.backward.see(z)
-        if inplace and type(z) not in PLAIN:
-            self.notices.add(Notice.SPREAD_IN_PLACE)
-            return
-        tensor, part = (z, None) if not inplace else watched(z)
-        if tensor is None:
-            return  # its gradient is missing
-        handle = tensor.register_hook(_Gradient(self, call, part, opened))  # type: ignore[no-untyped-call]
-        if tensor.is_leaf:  # parameters outlive the step, other tensors take their hooks with them
-            self._leaves.append(handle)
-
-    def expect_gradient(self, call: Call) -> list[Opened] | None:
-        """Return the sketches for dL/dz of a call, which stay empty until it comes; None where no probe wants it."""
-        if call.collector is not self._train or not (self._train.wants(Signal.NET_GRAD) or self.ranks.reduced.asks):
-            return None
-        return self._train.open(Signal.NET_GRAD, call.info, call.number)
-
-    def takes_gradient(self, call: Call) -> bool:
-        """Whether the gradient that comes for a call right now is the one of the step's loss."""
-        passes, number = self.backward, backward_number()
-        if number != passes.number:
-            passes.change_to(number)
-            if number != -1:
-                self.ranks.reduced.backward_begins()
-        if not (passes.trains or call.recomputed):
-            return False
-        if call.backward is None:
-            call.backward = number
-            return True
-        if number == call.backward != -1:
-            return True
-        self._spoil(call)
-        return False
-
-    def _spoil(self, call: Call) -> None:
-        """Give up the gradient of a call that a second loss was propagated through."""
-        # The mean size of a sum does not follow from those of its terms, and keeping the terms is keeping activations.
-        # A forward pass of an earlier step has had its gradient then, and takes no part in this one.
-        if call.period == call.collector.period:
-            self.notices.add(Notice.SEVERAL_BACKWARDS)
-            call.collector.spoil(Signal.NET_GRAD, call.info, call.number)
-
-    def net_grad(self, call: Call, gradient: Tensor) -> None:
-        """Take in dL/dz of a call."""
-        if call.collector.wants(Signal.NET_GRAD):
-            if call.divisor is None:
-                self.notices.add(Notice.JOINED_UNEVENLY)
-                call.collector.spoil(Signal.NET_GRAD, call.info, call.number)
-                return
-            if call.mask is not None:
-                gradient = call.unpadded(gradient)
-            if self.scaled:
-                gradient = self._loss_scale.unscaled(gradient)
-            if call.divisor != 1.0 and type(gradient) in PLAIN:
-                gradient = gradient.detach() / call.divisor
-            call.collector.feed(Signal.NET_GRAD, call.info, call.number, gradient)
-
     def node_value(self, call: Call, h: Tensor) -> None:
-        """Take in the node value of a call."""
+        """Take in the node value of a call, and its gradient when that comes."""
+        if call.collector.wants(Signal.CHAIN):
+            self.chain_tensor(call, NODE, h)
+        self._node_value(call, h)
+
+    def _node_value(self, call: Call, h: Tensor) -> None:
         if call.collector.wants(Signal.NODE_VALUE):
             held = h if type(h) in PLAIN else self.ranks.held(call.info, h, call.collector)
             if held is None:
@@ -390,6 +348,16 @@ class PassRouter:
             h = held
             values = h if call.mask is None else call.unpadded(h)
             self._feed(Signal.NODE_VALUE, call, values, self.batches.source(None if values is h else call.mask))
+
+    def chain_tensor(self, call: Call, kind: str, tensor: object) -> None:
+        """Take in the gradient of a tensor of the chain when it comes."""
+        if not (isinstance(tensor, Tensor) and self.chain.wants(call)):
+            return
+        if self.intercepting:  # as in `_feed`
+            with torch._C.DisableTorchFunction():
+                self.chain.take(call, kind, tensor)
+        else:
+            self.chain.take(call, kind, tensor)
 
     def _feed(self, signal: Signal, call: Call, tensor: Tensor, source: Source | None = None) -> None:
         if self.intercepting:
@@ -422,7 +390,7 @@ class PassRouter:
         if call is not None:
             if call.mask is not None:
                 self.padding.note(call, h)
-            self.node_value(call, h)
+            self._node_value(call, h)
 
     def refused(self, layer: str) -> str | None:
         """Return why tensors of a layer are not read, None if they are."""
@@ -457,7 +425,7 @@ class PassRouter:
         if index is not None:
             return self._call(self._train, info, index, recomputed=True)
         for index in self.recomputations.once_more(layer, checkpoint):  # in the backward pass of a second loss
-            self._spoil(Call(info, index, self._train, None))
+            self.gradients.spoil(Call(info, index, self._train, None))
         return None
 
     def _count(self, info: SiteInfo, ndim: int) -> int:
@@ -489,42 +457,3 @@ class PassRouter:
         if not self._alone and collector is self._train:
             self.ranks.divide(call, again=recomputed or backward_number() != -1)
         return call
-
-
-class _Gradient:
-    """Hook on a net value: its gradient is dL/dz of a call."""
-
-    __slots__ = ("call", "opened", "part", "router")
-
-    def __init__(self, router: PassRouter, call: Call, part: Part | None, opened: list[Opened]) -> None:
-        self.router, self.call, self.part, self.opened = router, call, part, opened
-
-    def __call__(self, gradient: Tensor) -> None:
-        begun = clock()
-        router, call = self.router, self.call
-        passes = router.backward
-        if call.backward is None and passes.trains and passes.number == backward_number():  # as in most hooks
-            call.backward = passes.number
-            taken = True
-        else:
-            taken = router.takes_gradient(call)
-        if taken:
-            if type(gradient) not in PLAIN and is_spread(gradient):
-                held = router.ranks.held_gradient(call, gradient)
-                if held is None:
-                    return
-                gradient = held
-            if type(gradient) in PLAIN:  # nothing of ours runs on a subclass, which the collector refuses
-                gradient = self._own(gradient)
-            plain = call.mask is None and not router.scaled and call.divisor == 1.0
-            if plain and call.collector.period == call.period:
-                call.collector.update(self.opened, call.info, gradient)  # the sketches are known: no look-up
-            else:  # its step is over, or it is not to be taken as it is
-                router.net_grad(call, gradient)
-        router.overhead.spent += clock() - begun
-
-    def _own(self, gradient: Tensor) -> Tensor:
-        """Return the part of a gradient that is the net value's."""
-        if self.part is not None:
-            gradient = self.part(gradient.detach())
-        return gradient if self.call.info.site.gate_dim is None else self.call.info.site.net(gradient.detach())

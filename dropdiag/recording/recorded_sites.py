@@ -69,7 +69,7 @@ class RecordedSites:
         self._activations = activations
         of_gradients = Signal.WEIGHT_GRAD, Signal.RAW_WEIGHT_GRAD
         self._weight_gradients = any(probe.signal in of_gradients for probe in probes)
-        wanted = any(probe.signal is Signal.DROPOUT for probe in probes)
+        wanted = any(probe.signal in (Signal.DROPOUT, Signal.CHAIN) for probe in probes)
         self.masks = MaskReader(model, router, train, wanted=wanted)
         router.compiled_begins = self.masks.forward_begins
         self.functional = FunctionalCalls(
@@ -167,7 +167,7 @@ class RecordedSites:
     def add_functional(self, writer: RunWriter, queue: TransferQueue) -> None:
         """Add functional calls that were seen for the first time to the run's metadata, and the order as it is now."""
         if not self.functional.new:
-            if self.log.order_changed():  # written with the next rows
+            if self.log.order_changed() or self._router.chain.log.changed:  # written with the next rows
                 self._note(writer, ())
         else:
             new = self.log.add_functional()
@@ -178,5 +178,6 @@ class RecordedSites:
     def _note(self, writer: RunWriter, activations: Collection[Activation]) -> None:
         """Note all layers for ``run.json``, and hand over what is known of activations."""
         writer.meta |= {"layers": self.log.describe(), "order": self.log.order()}
+        writer.meta["chain"] = self._router.chain.log.describe()
         writer.meta["activations"] |= {a.name: saturation_area(a) for a in activations}
         writer.add_derivatives({a.name: a.derivative for a in activations})

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from torch import Tensor
 
 from dropdiag.errors import ArgumentError
+from dropdiag.formatting import some
+from dropdiag.measure.result import Result
 from dropdiag.probes.base import State
 from dropdiag.sketches.histogram import HistogramSketch, Sparse
 from dropdiag.store.net_variance import NetVariance
@@ -109,7 +111,44 @@ def one_number(demand: str, value: object) -> float | Tensor:
         raise ArgumentError(f"{demand}, got {value!r}") from None
 
 
-def net_variance_records(found: NetVariance) -> Iterator[Record]:
+def measured_records(found: NetVariance | Result) -> Iterator[Record]:
+    """Give what is recorded of a measurement; None where there is no number."""
+    if isinstance(found, NetVariance):
+        yield from _net_variance_records(found)
+        return
+    for value in found.values():
+        known = value.value if value.value is not None and math.isfinite(value.value) else None
+        yield Record(value.layer, value.call, value.quantity, known, value.n)
+
+
+class Missing(NamedTuple):
+    """Numbers that a measurement has not, and why."""
+
+    phase: str
+    why: str
+    of: list[tuple[str, str | None]]
+    """Quantity and layer of each; None for the network."""
+
+    def __str__(self) -> str:
+        names = [name if layer is None else f"{name} of {layer}" for name, layer in self.of]
+        return f"{self.phase}: {some(names, 4)} is missing: {self.why}"
+
+    def described(self) -> dict[str, Any]:
+        """Return what ``run.json`` says of it."""
+        return {"phase": self.phase, "why": self.why, "of": [list(one) for one in self.of]}
+
+
+def missing_in(phase: str, found: NetVariance | Result) -> list[Missing]:
+    """Return what is missing in a measurement, by the reason."""
+    values = () if isinstance(found, NetVariance) else found.values()
+    missing: dict[str, list[tuple[str, str | None]]] = {}
+    for value in values:
+        if value.value is None or not math.isfinite(value.value):
+            missing.setdefault(value.why or f"it is {value.value}", []).append((value.quantity, value.layer))
+    return [Missing(phase, why, of) for why, of in missing.items()]
+
+
+def _net_variance_records(found: NetVariance) -> Iterator[Record]:
     """Give what is recorded of a measurement of net variance; None where there is no number."""
     rate = math.nan if found.p is None else found.p
     for layer in found:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +18,7 @@ from dropdiag.recording import notices
 from dropdiag.recording.arguments import checked_config
 from dropdiag.recording.backward import BackwardPasses
 from dropdiag.recording.batch import Batches
+from dropdiag.recording.chain.chain import Chain
 from dropdiag.recording.collector import Collector
 from dropdiag.recording.failures import Failures
 from dropdiag.recording.following.axes import NodeAxes
@@ -31,7 +32,7 @@ from dropdiag.recording.ranks.group import ALL, Group, ungrouped
 from dropdiag.recording.ranks.opening import Opening
 from dropdiag.recording.ranks.spread import Spread
 from dropdiag.recording.recorded_sites import RecordedSites
-from dropdiag.recording.records import Record, run_scalar
+from dropdiag.recording.records import Missing, Record, run_scalar
 from dropdiag.recording.schedules import Schedule, check_schedule
 from dropdiag.recording.transfer import TransferQueue
 from dropdiag.recording.watching.open_runs import OpenRun, check_free
@@ -173,10 +174,12 @@ class Session:
             axes=axes,
             backward=BackwardPasses(model),
             batches=Batches(model),
+            chain=Chain(model, self._train, self._loss_scale, self._overhead),
             spread=self._spread,
             on_failure=self._failures.reduced,
         )
         self.router.trace.order.restore(self.writer.meta["order"])
+        self.router.chain.log.restore(self.writer.meta.get("chain") or ())
         self._recorded = RecordedSites(
             *(model, sites, activations),
             probes=self._probes,
@@ -268,8 +271,7 @@ class Session:
         if self._stopped:
             return
         begun = clock()
-        reads_weights = self._train.wants(Signal.WEIGHT) or self._train.wants(Signal.WEIGHT_GRAD)
-        if self._scheduled or reads_weights:
+        if self._scheduled or self._weights.reads():
             self._follow_changes(self.completed)
         self._watch.step_ends(reads_gradients=self._train.wants(Signal.WEIGHT_GRAD))
         records = self._weights.read(self.completed)
@@ -347,6 +349,11 @@ class Session:
         if records and not self._stopped:
             self.put(phase, [*records, *spent])
             self._evaluated.add((self.completed, phase))
+
+    def note_missing(self, several: Iterable[Missing]) -> None:
+        """Note what a measurement has not in the run, and among its warnings, without warning of it."""
+        for one in several:
+            self._failures.missing(str(one), one.described())
 
     def _unused_phase(self, name: str) -> str:
         phase, number = name, 1
@@ -434,6 +441,7 @@ class Session:
         else:
             self._train.begin(TRAIN, scheduled)
         flags = {"schedule_thinned": wanted and not scheduled, "probes_rested": paused}
+        self._weights.keep(Signal.WEIGHT_STEP)
         self._budget_flags = [run_scalar(name, 1.0) for name, is_so in flags.items() if is_so]
         if self._budget_flags:
             self._failures.warn(notices.OVER_BUDGET)
@@ -445,12 +453,13 @@ class Session:
             self._weights_wait = False
             self._record_weights_alone()
             self._train.begin(TRAIN, self._scheduled)
+            self._weights.keep(Signal.WEIGHT_STEP)
             self._overhead.spent += clock() - begun
 
     def _record_weights_alone(self) -> None:
         """Record the weights as they stand, outside of a training step."""
         self._train.begin(TRAIN, scheduled=True)
-        self._store(TRAIN, self._weights.read(self.completed, [Signal.WEIGHT]))
+        self._store(TRAIN, self._weights.read(self.completed, [Signal.WEIGHT, Signal.WEIGHT_FROM_START]))
 
     def close(self, state: str, error: str | None) -> None:
         """Take everything off the model and close the run. May be called again.
@@ -481,6 +490,7 @@ class Session:
     def _record_the_end(self) -> None:
         if self._weights.read_at != self.completed and not self._stopped:
             self._record_weights_alone()
+        self._weights.forget()
         self._watch.tell_of_activations()
         self._note_the_end()
         if unmatched := self.router.axes.unmatched:

@@ -160,6 +160,7 @@ class SiteLog:
                 skipped=skipped,
                 nodes=None if site.kind == WEIGHT else self._router.axes.words(site, call),
                 dropout=None if site.dropout is None else self._masks.words(site, call),
+                chain=None if site.kind == WEIGHT else self._router.chain.log.words(site.layer, call),
             )
 
     def _why_not_dropped(self, site: Site) -> str | None:

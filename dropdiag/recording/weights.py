@@ -11,6 +11,7 @@ from torch import Tensor
 from dropdiag.errors import ArgumentError
 from dropdiag.probes.base import Signal, SiteInfo
 from dropdiag.recording.collector import Collector
+from dropdiag.recording.earlier_weights import NOT_KNOWN, SINCE, EarlierWeights
 from dropdiag.recording.failures import Failures
 from dropdiag.recording.notices import GRADIENT_USED_UP, NO_WEIGHT_GRADIENT
 from dropdiag.recording.parts import Part, is_spread, part_of
@@ -24,6 +25,7 @@ from dropdiag.sketches.native import PLAIN
 MADE: Final = "no gradient of its own"
 RAW_UNSEEN: Final = "gradient before clipping not seen"
 USED_UP: Final = "gradients used up inside backward()"
+ALL: Final = (Signal.WEIGHT, Signal.WEIGHT_GRAD, *SINCE)
 
 
 class WeightReader:
@@ -64,6 +66,7 @@ class WeightReader:
         owned = {info.site.layer: info.site.module._parameters.get(info.site.parameter) for info in weights}
         self._last = {layer: _reference(_gradient(parameter)) for layer, parameter in owned.items()}
         self._seen: dict[str, tuple[weakref.ref[Tensor], int]] = {}
+        self._earlier = EarlierWeights()
         self.read_at: int | None = None
 
     def exchange(self, weights: Sequence[SiteInfo]) -> None:
@@ -71,18 +74,38 @@ class WeightReader:
         self._weights = weights
         self._spread.weights.record(weights)
 
-    def read(self, step: int, signals: Sequence[Signal] = (Signal.WEIGHT, Signal.WEIGHT_GRAD)) -> list[Record]:
+    def reads(self, *signals: Signal) -> list[Signal]:
+        """Return which signals of weights, all by default, a probe is fed with."""
+        return [signal for signal in signals or ALL if self._collector.wants(signal)]
+
+    def keep(self, signal: Signal) -> None:
+        """Keep the weights as they are, if a probe sets them beside what they will be; let go of those kept before."""
+        self._earlier.forget(signal)
+        for info in self._weights if self._collector.wants(signal) else ():
+            weight = self._readable(info)
+            if weight is not None:
+                self._earlier.keep(signal, info.site.layer, weight)
+
+    def forget(self) -> None:
+        """Let go of all weights that are kept."""
+        self._earlier.forget(*SINCE)
+
+    def read(self, step: int, signals: Sequence[Signal] = ALL) -> list[Record]:
         """Return what the probes make of the weights, and of their gradients, as they stand."""
-        wanted = [signal for signal in signals if self._collector.wants(signal)]
+        wanted = self.reads(*signals)
+        if step == 0:
+            self.keep(Signal.WEIGHT_FROM_START)
+        of_weights = next((signal for signal in wanted if signal is not Signal.WEIGHT_GRAD), None)
         records: list[Record] = []
         had_gradient = False
         for info in self._weights if wanted else ():
             for signal in wanted:
                 fed = self._feed(signal, info)
                 had_gradient |= fed is not False and signal is Signal.WEIGHT_GRAD
+                self._site_log.readings[info.site.layer] += bool(fed) and signal is of_weights
             # Each weight is closed by itself, so few sketches (256 KB for a histogram) are open at a time.
             records += self._collector.finish(info.site.layer)
-        if Signal.WEIGHT in wanted:
+        if Signal.WEIGHT in wanted or Signal.WEIGHT_FROM_START in wanted:
             self.read_at = step
         if Signal.WEIGHT_GRAD in wanted and not had_gradient:
             self._warn_of_gradients()
@@ -104,16 +127,36 @@ class WeightReader:
             return False  # a weight without values has no rows at all
         if held.sharded:
             self._spread.sharded.add(info.site.layer)
-        value = dense(held.weight) if signal is Signal.WEIGHT else self._gradient_of_step(info, held)
+        value = self._gradient_of_step(info, held) if signal is Signal.WEIGHT_GRAD else dense(held.weight)
         if value is None:
             self._collector.open(signal, info, 0)  # an open sketch that stays empty is recorded as missing
         elif (reason := why_unread(value)) is not None:
             self._collector.refuse(info, reason)
             value = None
+        elif signal in SINCE:
+            self._feed_change(signal, info, value)
         else:
-            self._site_log.readings[info.site.layer] += signal is Signal.WEIGHT
             self._collector.feed(signal, info, 0, value)
         return value is not None
+
+    def _feed_change(self, signal: Signal, info: SiteInfo, now: Tensor) -> None:
+        change = self._earlier.change(signal, info.site.layer, now)
+        if change is None:
+            self._site_log.words.setdefault(info.site.layer, NOT_KNOWN.format(since=SINCE[signal]))
+            self._collector.open(signal, info, 0)
+        else:
+            self._collector.feed(signal, info, 0, change)
+
+    def _readable(self, info: SiteInfo) -> Tensor | None:
+        """Return what is to be kept of a weight; None where there is nothing, of which `read` tells the reason."""
+        try:
+            held = self._spread.weights.of(info.site)
+        except Exception:  # noqa: BLE001 - told of when it is read
+            return None
+        if not held.here or held.why is not None or held.weight is None:
+            return None
+        weight = dense(held.weight)
+        return weight if why_unread(weight) is None else None
 
     def _gradient_of_step(self, info: SiteInfo, held: Held) -> Tensor | None:
         """Return a weight's gradient if it is of this step; None if it was left by an earlier one."""

@@ -96,7 +96,7 @@ class CompiledSite(tracing.Traced):
 
     def expect(self, call: Call | None, place: int) -> int:
         """Return the token of a call whose gradient is wanted; 0 where it is not, or will not come."""
-        if call is None or self.router.expect_gradient(call) is None:
+        if call is None or self.router.gradients.expect(call) is None:
             return 0
         if tracing.overwritten(place):
             self.router.notices.add(Notice.UNWATCHED)
@@ -242,8 +242,8 @@ def _net_grad(gradient: Tensor, token: Tensor, number: int) -> None:
     if site is None or site.info is None or call is None:
         return
     begun = clock()
-    if site.router.takes_gradient(call):
-        site.router.net_grad(call, site.info.site.net(gradient))
+    if site.router.gradients.takes(call):
+        site.router.gradients.take(call, site.info.site.net(gradient))
     site.router.overhead.spent += clock() - begun
 
 

@@ -23,6 +23,7 @@ from dropdiag.recording.masks.places import MaskPlaces
 from dropdiag.recording.notices import Notice
 from dropdiag.recording.parts import local
 from dropdiag.recording.passes import PassRouter
+from dropdiag.sketches.chain import MASK_INPUT, MASK_OUTPUT
 from dropdiag.sketches.dropout import MaskCounter, MaskedPass, NodeNoise
 from dropdiag.sketches.native import PLAIN
 
@@ -97,12 +98,12 @@ class MaskReader:
     @property
     def counting(self) -> bool:
         """Whether a probe wants dropouts in this training step."""
-        return self._train.wants(Signal.DROPOUT)
+        return self._train.wants(Signal.DROPOUT) or self._train.wants(Signal.CHAIN)
 
     @property
     def listening(self) -> bool:
         """Whether anything is to be done at a pass."""
-        return self._router.evaluating or self._router.intercept or self._train.wants(Signal.DROPOUT)
+        return self._router.evaluating or self._router.intercept or self.counting
 
     def add(self, info: SiteInfo) -> None:
         """Take in the site of a module."""
@@ -157,6 +158,10 @@ class MaskReader:
         self._seen.add(layer)
         self._note_rate(layer, call.number, number)
         begun = Begun(call, number)
+        if _has_gradients(info.site):
+            router.chain_tensor(call, MASK_INPUT, x)
+        if not self._train.wants(Signal.DROPOUT):
+            return begun
         try:
             self._prepare(begun, x)
         except Exception as error:  # noqa: BLE001 - recording must not end the training
@@ -198,6 +203,8 @@ class MaskReader:
         info = begun.call.info
         if self._router.trace.on and self._router.following and not begun.mask_alone:
             self.places.gives(info.site.layer, result)
+        if _has_gradients(info.site) and not begun.mask_alone:
+            self._router.chain_tensor(begun.call, MASK_OUTPUT, result)
         try:
             with torch._C.DisableTorchFunction():
                 masked = self._compared(begun, result)
@@ -303,6 +310,13 @@ class MaskReader:
         grain = "unknown" if site.dropout is None else site.dropout.grain
         why = self.unseen.get(site.layer) or (site.dropout.unseen if site.dropout is not None else "")
         return f"{shown}, grain {grain}" + (f"; rate alone: {why}" if why else "")
+
+
+def _has_gradients(site: Site) -> bool:
+    """Whether what enters and leaves a dropout is what its mask is applied to: not so of a layer that has it inside."""
+    kind = site.dropout
+    of_weight = site.layer.endswith(":weight_dropout")
+    return kind is not None and not (kind.unseen or kind.inside_layer or kind.by_functions or of_weight)
 
 
 def _rate(info: SiteInfo, module: nn.Module) -> float | Tensor | None:

@@ -47,10 +47,10 @@ class Board:
         """Return the first announcement, with its number, after all that this rank took or passed by."""
         return next(self._since(self._passed), None)
 
-    def wait(self, seconds: float) -> bool:
-        """Wait for another announcement; return whether one came."""
+    def wait(self, after: int, seconds: float) -> bool:
+        """Wait for an announcement after the first so many; return whether one came."""
         try:
-            self._store.wait([_key(self._count + 1)], timedelta(seconds=seconds))
+            self._store.wait([_key(after + 1)], timedelta(seconds=seconds))
         except RuntimeError:  # DistStoreError among them
             return False
         return True
@@ -66,13 +66,13 @@ class Board:
         return int(self._store.add(f"{_PREFIX}/passed/{self._rank}", 0))  # adds nothing: it asks
 
     @property
-    def _count(self) -> int:
+    def count(self) -> int:
         """How many announcements can be read: one is counted a moment before it is there."""
         count = int(self._store.add(f"{_PREFIX}/announced", 0))
         return count - (count > 0 and not self._store.check([_key(count)]))
 
     def _since(self, number: int) -> Iterator[tuple[int, dict[str, Any]]]:
-        for later in range(number + 1, self._count + 1):
+        for later in range(number + 1, self.count + 1):
             yield later, json.loads(self._store.get(_key(later)))
 
 

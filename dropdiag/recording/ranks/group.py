@@ -171,10 +171,14 @@ class Group:
 
     def _awaited(self, board: Board, asked: str) -> dict[str, Any] | Elsewhere:
         """Wait for what rank 0 says of a path."""
-        while (told := board.take(asked)) is None:
+        while True:
+            seen = board.count  # before it is looked: what is announced in between ends the wait at once
+            told = board.take(asked)
+            if told is not None:
+                return told
             other, patience = board.pending(), self._patience()
             # Where rank 0 has opened another run it may have done so by itself: the one that is asked for may come.
-            if board.wait(patience if other is None else min(GRACE_SECONDS, patience)):
+            if board.wait(seen, patience if other is None else min(GRACE_SECONDS, patience)):
                 continue
             if other is None:
                 raise RunError(
@@ -185,7 +189,6 @@ class Group:
             board.pass_by(number)
             training = content["run"]["training"] if "run" in content else uuid.uuid4().hex
             return Elsewhere(content["asked"], training)
-        return told
 
     def _patience(self) -> float:
         timeout = getattr(self._store, "timeout", None)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
-from dropdiag.recording.records import Record
+from dropdiag.recording.records import Missing, Record
 from dropdiag.store.coverage import Coverage
 from dropdiag.store.folder import read_meta
 
@@ -50,6 +50,9 @@ class IdleSession:
     def measurement(self, name: str) -> Iterator[tuple[str, list[Record]]]:
         """Let a measurement be taken, and keep nothing of it."""
         yield name, []
+
+    def note_missing(self, several: Iterable[Missing]) -> None:
+        """Keep nothing."""
 
     def coverage(self) -> Coverage:
         """Return an empty table."""

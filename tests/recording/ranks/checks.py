@@ -135,6 +135,45 @@ def check_correlation(run, folder, name, world):
         expected = len(h), len(r), np.abs(pairs).mean(), len(r) ** 2 / (r**2).sum()
         assert tuple(told.values()) == pytest.approx(expected, rel=1e-9), (name, layer)
         assert run.histogram("node_correlation", layer, step, "eval").n == len(pairs)
+        (n, m), adjusted = h.shape, None
+        if n > m:
+            residuals = [
+                h[:, i] - h[:, i].mean() - others @ np.linalg.lstsq(others, h[:, i] - h[:, i].mean(), rcond=None)[0]
+                for i in range(m) for others in [np.delete(h - h.mean(0), i, axis=1)]
+            ]  # fmt: skip
+            squared = 1 - np.square(residuals).mean(1) / h.var(0)
+            adjusted = 1 - (1 - squared.mean()) * (n - 1) / (n - m)
+        value = numbers.scalar("multiple_correlation", layer, step, "eval")
+        assert np.isnan(value) if adjusted is None else value == pytest.approx(adjusted, rel=1e-9), (name, layer)
+
+
+def check_moves(run, folder, name, world):
+    """How far weights move, in a step and from the start, is that of the whole weights, also where each rank has a part."""
+    training, numbers = TRAININGS[name], Numbers(run)
+    ranks = load(folder, name, "bare", world)
+    for layer in WEIGHTS[training.network]:
+        owner = next(t for t in ranks if _find(t["weights"], layer) is not None)
+        saved = [_find(weights, layer).double() for weights in owner["trained"]]
+        assert numbers.scalar("distance_from_start", layer, 0) == 0.0
+        for step in range(1, training.n_steps + 1):
+            for quantity, before in (("update_to_weight", saved[step - 1]), ("distance_from_start", saved[0])):
+                expected = ((saved[step] - before).norm() / before.norm()).item()
+                assert numbers.scalar(quantity, layer, step) == pytest.approx(expected, rel=1e-12), (name, layer, step)
+
+
+def check_dead_nodes(run, folder, name, world):
+    """A node is dead, or always saturated, where it is so on all ranks."""
+    ranks, numbers = load(folder, name, "bare", world), Numbers(run)
+    for step in range(TRAININGS[name].n_steps):
+        for layer, seen in passes(ranks, step).items():
+            # the first pass of a pipeline is for the shapes alone; of tensor parallel ranks each has some of the nodes
+            rows = seen[isinstance(TRAININGS[name], Pipeline) and step == 0 :]
+            z = torch.cat([z for z, _ in rows], int(name == "tensor" and layer == "act1")).double()
+            area = 1 - z.tanh() ** 2 <= 0.1 if layer == "act1" else z <= 0
+            dead = z.abs() > 19.1 if layer == "act1" else z <= 0
+            for quantity, inside in (("dead_share", dead), ("always_saturated_share", area)):
+                expected = inside.all(0).double().mean().item()
+                assert numbers.scalar(quantity, layer, step + 1) == pytest.approx(expected, rel=1e-12), (name, layer)
 
 
 def _find(tensors, layer):
@@ -159,4 +198,5 @@ def check(run, folder, name, world):
     check_losses(run, folder, name, world)
     if not name.startswith("fsdp_first"):
         check_weights(run, folder, name, world)
+        check_moves(run, folder, name, world)
     assert not isinstance(TRAININGS[name], Joined) or run.ranks[world - 1].meta["steps"] == TRAININGS[name].n_steps - 1

@@ -31,6 +31,11 @@ def whole(tensor):
     return (tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor).detach().clone()
 
 
+def weights(model):
+    """Return all parameters of a model, whole."""
+    return {name: whole(parameter) for name, parameter in model.named_parameters()}
+
+
 class Watch:
     """Keeps what goes through activations, and the gradients of what enters them."""
 
@@ -67,6 +72,7 @@ def train(training, path, watched):
     with recorder as rec:
         with training.inside(made):
             optimizer = torch.optim.SGD([p for p in made.model.parameters() if p.requires_grad], lr=0.1)
+            told["trained"] = [weights(made.model)]
             for step in training.steps(rank, world):
                 optimizer.zero_grad()
                 loss = training.forward_backward(made, step, rank, world, F.cross_entropy)
@@ -77,12 +83,13 @@ def train(training, path, watched):
                     torch.nn.utils.clip_grad_norm_(made.model.parameters(), training.clip)
                 told["gradients"].append({n: None if p.grad is None else whole(p.grad) for n, p in named})
                 optimizer.step()
+                told["trained"].append(weights(made.model))
                 if watch is not None:
                     told["steps"].append(watch.seen)
                     watch.seen = []
                 if rec is not None:
                     rec.step(**({} if loss is None else {"loss": loss}))
-        told["weights"] = {n: whole(p) for n, p in made.model.named_parameters()}
+        told["weights"] = weights(made.model)
         if training.evaluates:
             made.model.eval()
             with rec.evaluation() if rec is not None else contextlib.nullcontext(), torch.no_grad():

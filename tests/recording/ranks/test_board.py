@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from dropdiag.errors import RunError
 from dropdiag.recording.ranks.board import Board
 from dropdiag.recording.ranks.group import Elsewhere, Group
 
@@ -31,10 +32,26 @@ def test_each_rank_takes_each_announcement_once_and_in_order(store):
 
 def test_waiting_ends_with_the_next_announcement_or_with_patience(store):
     zero, one = Board(store, 0), Board(store, 1)
-    assert not one.wait(0.01)
+    assert not one.wait(one.count, 0.01)
     zero.announce({"asked": "a"})
     assert one.take("a") is not None
-    assert not one.wait(0.01)
+    assert not one.wait(one.count, 0.01)
+
+
+def test_what_is_announced_while_a_rank_looks_ends_its_wait(store, monkeypatch):
+    """Rank 0 opens its Recorder in the moment after rank 1 has found nothing, and opens no other."""
+    take = Board.take
+
+    def slow(board, asked):
+        told = take(board, asked)
+        monkeypatch.setattr(Board, "take", take)
+        Group(0, 2, store).announce_failure("a", ValueError("no"))
+        return told
+
+    monkeypatch.setattr(Board, "take", slow)
+    monkeypatch.setattr(Group, "_patience", lambda _: 0.01)
+    with pytest.raises(RunError, match="rank 0 could not open the run"):
+        Group(1, 2, store).join("a")
 
 
 def test_a_rank_whose_path_is_not_that_of_rank_0_records_elsewhere(store, monkeypatch):

@@ -9,7 +9,13 @@ import pytest
 import torch
 
 import dropdiag as dd
-from tests.recording.ranks.checks import check, check_correlation, check_no_effect, check_weights
+from tests.recording.ranks.checks import (
+    check,
+    check_correlation,
+    check_dead_nodes,
+    check_no_effect,
+    check_weights,
+)
 from tests.recording.ranks.launch import torchrun
 from tests.recording.ranks.worlds import COMPARED, WORLDS, apart, recorded
 
@@ -42,6 +48,7 @@ def test_data_parallel_ranks_record_what_one_process_would(tmp_path):
         "ddp_autocast", "ddp_joined", "ddp_checkpointed", "ddp_reentrant", "by_hand", "ddp_late", "ddp_parts", "ddp_branched",
     )  # fmt: skip
     check_correlation(dd.load(tmp_path / "ddp_uneven"), tmp_path, "ddp_uneven", 2)
+    check_dead_nodes(dd.load(tmp_path / "ddp_uneven"), tmp_path, "ddp_uneven", 2)
 
 
 def test_sharded_ranks_record_each_what_it_holds(tmp_path):
@@ -51,6 +58,8 @@ def test_sharded_ranks_record_each_what_it_holds(tmp_path):
         also=("fsdp_alone", "fsdp_few"),
     )  # fmt: skip
     check_correlation(dd.load(tmp_path / "fsdp"), tmp_path, "fsdp", 2)
+    for name in ("fsdp", "tensor", "pipeline"):
+        check_dead_nodes(dd.load(tmp_path / name), tmp_path, name, 2)
     _check_pairs(dd.load(tmp_path / "tensor"))
     _check_one_alone(tmp_path)
     check_no_effect(tmp_path, "fsdp_few", 2)

@@ -14,6 +14,8 @@ COMPARED = (
     "net_grad_abs_mean", "weight_grad_abs_mean", "raw_weight_grad_abs_mean", "saturation_share_left",
     "saturation_share_right", "net_value_mean", "net_value_sd", "net_value_excess_kurtosis", "net_value_abs_mean",
     "net_value_minimum", "net_value_maximum", "weight_mean", "weight_sd",
+    "dead_share", "always_saturated_share", "update_to_weight", "distance_from_start",
+    "node_grad_abs_mean", "output_grad_abs_mean",
 )  # fmt: skip
 
 
