@@ -35,6 +35,19 @@ OF_LAYERS: Final = {
 }  # fmt: skip
 """Measure -> the side on which the paper claims it."""
 OF_NETWORK: Final = {"best:accuracy": 1, "epochs_to_best:accuracy": -1}
+WHY_OF_LAYERS: Final = {"ablation_dependence": -1, "flow_slope": 1, "flow_total": 1}
+SQUARED: Final = {"ablation_dependence": "ablation_dependence_squared"}
+"""Measure -> its square, which a claim asks as well."""
+WHY_OF_NETWORK: Final = {
+    "relative_flatness": -1, "loss_rise@0.1": -1, "noisy_loss_rise@0.2": -1, "hessian_eigenvalue@1": -1,
+    "ensemble_kl_geometric_corrected": -1, "gradient_direction_variance": -1,
+}  # fmt: skip
+"""The same of claims (g) to (k)."""
+LOGS: Final = frozenset({"gradient_flow", "flow_slope", "flow_total", "relative_flatness"})
+MARGIN: Final = 0.005
+"""Of (h): without an effect the divergence is at the margin."""
+WHOLE: Final = 20.0
+"""Standard deviations of a pair's difference by which more gradient flows, where (i) asks why."""
 SD: Final = 0.01
 """Standard deviation of one run's own part; the difference of a pair of seeds has the square root of 2 times that."""
 
@@ -64,6 +77,9 @@ class World:
         Standard deviation of the baseline's runs, beside those of the others.
     missing : bool
         Whether a layer of one run is missing, of each measure another one, where layers differ.
+    slope : float or None
+        Whether what claims (g) to (k) take was recorded too, and then the share of the extra gradient flow, which is
+        there whatever the effect is, that the slope makes.
     """
 
     n: Sequence[int] = (5, 5, 5)
@@ -72,6 +88,25 @@ class World:
     shape: str = "normal"
     spread: float = 1.0
     missing: bool = False
+    slope: float | None = None
+
+    @property
+    def sides(self) -> dict[str, int]:
+        """Measure -> the side on which it is claimed."""
+        why = {} if self.slope is None else {**WHY_OF_LAYERS, **WHY_OF_NETWORK}
+        return {**OF_LAYERS, **OF_NETWORK, **why}
+
+    def shift(self, measure: str) -> float:
+        """Return how far dropout and GAAF lie from the baseline in the first layer, in standard deviations."""
+        if measure.startswith("flow_"):
+            return WHOLE * (1.0 if measure == "flow_total" else float(self.slope or 0.0))
+        return self.sides[measure] * self.effect
+
+    def truth(self, claim: str, part: str) -> int:
+        """Return on which side of its threshold a directional part is: 1 is the claimed one, 0 neither."""
+        if claim == "i" and self.slope is not None:
+            return int(np.sign(self.slope - 0.5 * ("more than" in part)))
+        return int(np.sign(self.effect))
 
     def draw(self, rng: np.random.Generator) -> Measurements:
         """Draw what was measured of all runs."""
@@ -79,32 +114,41 @@ class World:
         rows: list[tuple[Any, ...]] = []
         runs = [(c, seed if self.paired else 100 * i + seed)
                 for i, c in enumerate(CONDITIONS) for seed in range(self.n[i])]  # fmt: skip
-        for measure, side in {**OF_LAYERS, **OF_NETWORK}.items():
-            layers = LAYERS if measure in OF_LAYERS else 1
+        for measure in self.sides:
+            layers = LAYERS if measure in OF_LAYERS or measure in WHY_OF_LAYERS else 1
             of_seed = rng.normal(size=1000)
             gone = (int(rng.integers(len(runs))), int(rng.integers(layers))) if self.missing and layers > 1 else None
-            shift = side * self.effect * SD * np.sqrt(2.0)
+            shift = self.shift(measure) * SD * np.sqrt(2.0)
             for place, (condition, seed) in enumerate(runs):
                 spread = self.spread if condition == CONDITIONS[0] else 1.0
                 # half of a run's own part is the same in all of its layers
                 noise = np.sqrt(0.5) * (own(rng, 1) + own(rng, layers)) if layers > 1 else own(rng, 1)
-                values = 0.2 + 0.1 * np.arange(layers) + SD * (of_seed[seed] + spread * noise)
+                values = (
+                    (MARGIN if measure.startswith("ensemble") else 0.2)
+                    + 0.1 * np.arange(layers)
+                    + SD * (of_seed[seed] + spread * noise)
+                )
                 values += shift * (1 + np.arange(layers)) * (condition != CONDITIONS[0])
-                values = np.exp(values) if measure == "gradient_flow" else values
+                values = np.exp(values) if measure in LOGS else values
                 for layer, value in enumerate(values):
-                    if (place, layer) != gone:
-                        name = f"layer{layer + 1}" if layers > 1 else None
-                        rows.append((condition, seed, f"{condition}-{seed}", name, 0, measure, measure, value,
-                                     np.nan, 1000.0 if "correlation" in measure else np.nan, np.nan, ""))  # fmt: skip
+                    if (place, layer) == gone:
+                        continue
+                    name = f"layer{layer + 1}" if layers > 1 else None
+                    taken = {measure: value} | ({SQUARED[measure]: value**2} if measure in SQUARED else {})
+                    rows += [(condition, seed, f"{condition}-{seed}", name, 0, one, one, number, np.nan,
+                              1000.0 if "correlation" in one else np.nan, np.nan, "")
+                             for one, number in taken.items()]  # fmt: skip
         names = tuple(f"layer{i + 1}" for i in range(LAYERS))
         order = {(name, 0): i for i, name in enumerate(names)}
         known = [SimpleNamespace(condition=c, seed=s, order=order) for c, s in runs]
         labels = [f"{c}-{s}" for c, s in runs]
         ranges = {frozenset((a, b)): StepRange(None, 100) for a in CONDITIONS for b in CONDITIONS if a != b}
         places = Places(tuple(((name, 0),) for name in names))
+        frame = pd.DataFrame(rows, columns=COLUMNS)
+        early = frame["measure"] == "gradient_direction_variance"
         return Measurements(
-            cast(Runs, _Runs(known, labels)), CONDITIONS, names, pd.DataFrame(rows, columns=COLUMNS), pd.DataFrame(),
-            ranges, CompareSettings(ALPHA), places=places,
+            cast(Runs, _Runs(known, labels)), CONDITIONS, names, frame[~early], pd.DataFrame(),
+            ranges, CompareSettings(ALPHA), places=places, series=frame[early].assign(step=5),
         )  # fmt: skip
 
 
@@ -137,10 +181,10 @@ class Tally:
     wrong: int = 0
     decided: dict[str, int] = field(default_factory=dict)
 
-    def add(self, found: Claims, effect: float) -> None:
+    def add(self, found: Claims, world: World) -> None:
         """Count one comparison."""
         self.times += 1
-        self.wrong += bool(wrong(found, effect))
+        self.wrong += bool(wrong(found, world))
         for claim, rows in found.table.groupby("claim"):
             self.decided[str(claim)] = self.decided.get(str(claim), 0) + bool((rows["verdict"] == "supported").all())
 
@@ -154,14 +198,14 @@ class Tally:
         return self.decided.get(claim, 0) / self.times
 
 
-def wrong(found: Claims, effect: float) -> list[str]:
+def wrong(found: Claims, world: World) -> list[str]:
     """Return the verdicts that are false, where dropout and GAAF have the same effect.
 
     A directional part is wrong where it is decided while the truth is 0 or on the other side; "not lower" where it is
     contradicted; (e) where it is supported although there is nothing to resemble, or contradicted although the two are
     alike.
     """
-    said = []
+    said, effect = [], world.effect
     for part in found.parts.itertuples():
         if part.claim == "e":
             false = part.verdict == ("supported" if effect == 0.0 else "contradicted")
@@ -170,7 +214,7 @@ def wrong(found: Claims, effect: float) -> list[str]:
         elif part.part == "fewer epochs":  # of GAAF beside dropout: they are alike
             false = part.verdict in ("supported", "contradicted")
         else:
-            truth = {0: "undecided", 1: "supported", -1: "contradicted"}[int(np.sign(effect))]
+            truth = {0: "undecided", 1: "supported", -1: "contradicted"}[world.truth(part.claim, part.part)]
             false = part.verdict in ("supported", "contradicted") and part.verdict != truth
         if false:
             said.append(f"{part.claim}, {part.part}, {part.condition}: {part.verdict}")
@@ -181,7 +225,7 @@ def simulate(world: World, times: int, seed: int = 0, **options: Any) -> Tally:
     """Draw runs, put the claims to them, and count."""
     rng, tally = np.random.default_rng(seed), Tally()
     for _ in range(times):
-        tally.add(claims(world.draw(rng), **options), world.effect)
+        tally.add(claims(world.draw(rng), **options), world)
     return tally
 
 
@@ -221,6 +265,13 @@ WORLDS: Final = [
     *(World(n=(n, n, n), paired=False, shape=shape) for shape in ("skewed", "heavy tails") for n in (5, 10)),
 ]
 """Without an effect."""
+WHY_WORLDS: Final = [
+    *(World(n=(n, n, n), slope=slope) for slope in (0.0, 0.5) for n in (3, 5, 10)),
+    *(World(n=(n, n, n), paired=False, slope=0.0) for n in (5, 10)),
+    World(n=(10, 10, 10), missing=True, slope=0.0),
+    *(World(n=(10, 10, 10), shape=shape, slope=0.0) for shape in ("skewed", "heavy tails")),
+]
+"""The same with what claims (g) to (k) take: the slope makes nothing, or just half, of more gradient flow."""
 EFFECTS: Final = (0.5, 1.0, 3.0, 6.0, -3.0)
 
 
@@ -234,6 +285,22 @@ def rows(times: int) -> Iterator[str]:
         gone = ", a layer missing in one run" if world.missing else ""
         sizes = "/".join(map(str, world.n))
         yield f"| {world.shape}{spread}{gone} | {sizes} {what} | {simulate(world, times).rate:.3f} |"
+    yield ""
+    yield "| no effect, (a) to (k) | runs | of the extra flow the slope makes | at least one of 20 verdicts is wrong |"
+    yield "|---|---|---|---|"
+    for world in WHY_WORLDS:
+        what = "pairs" if world.paired else "independent"
+        gone = ", a layer missing in one run" if world.missing else ""
+        yield (f"| {world.shape}{gone} | {'/'.join(map(str, world.n))} {what} | {world.slope:g} | "
+               f"{simulate(world, times).rate:.3f} |")  # fmt: skip
+    yield ""
+    yield "| effect, (a) to (k) | pairs | wrong | (g) supported | (h) | (i) | (j) | (k) |"
+    yield "|---|---|---|---|---|---|---|---|"
+    for effect in EFFECTS:
+        for n in (5, 10):
+            every = simulate(World(n=(n, n, n), effect=effect, slope=1.0), times)
+            powers = " | ".join(f"{every.power(claim):.2f}" for claim in "ghijk")
+            yield f"| {effect:g} | {n} | {every.rate:.3f} | {powers} |"
     yield ""
     yield "| effect, in sd of a difference | pairs | wrong | (c) supported | (c) alone | (d) | (a) | (e) |"
     yield "|---|---|---|---|---|---|---|---|"

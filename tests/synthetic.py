@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -170,3 +170,25 @@ def _held_out(made: Content, steps: int, phase: str, *, shares: bool) -> list[Sc
         ):
             rows.append(ScalarRow(steps, phase, layer, 0, quantity, float(value)))
     return rows
+
+
+def write_measured(
+    folder: Path, conditions: Mapping[str, Mapping[int, Mapping[int, Mapping[str, Mapping[str, float | None]]]]]
+) -> Runs:
+    """Write runs of active measurements alone: condition -> seed -> step -> phase -> quantity -> value."""
+    paths: dict[str, list[Path]] = {}
+    for condition, seeds in conditions.items():
+        for seed, steps in seeds.items():
+            path = folder / f"{condition.lower().replace(' ', '-')}-s{seed}"
+            writer = RunWriter(path, _meta(Content(), condition, seed, "Tanh"))
+            writer.add_scalars(
+                [
+                    ScalarRow(step, phase, None, 0, quantity, value)
+                    for step, phases in steps.items()
+                    for phase, values in phases.items()
+                    for quantity, value in values.items()
+                ]
+            )
+            writer.close("completed")
+            paths.setdefault(condition, []).append(path)
+    return load(paths)

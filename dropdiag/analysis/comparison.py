@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any, Final
 
 import pandas as pd
@@ -13,7 +14,7 @@ from dropdiag.analysis.baseline import baseline_of
 from dropdiag.analysis.claims.claims import Claims, claims
 from dropdiag.analysis.compare.copies import distinct
 from dropdiag.analysis.compare.gather import gather
-from dropdiag.analysis.compare.lenient import Problems, opened
+from dropdiag.analysis.compare.lenient import Problems, attempt, opened
 from dropdiag.analysis.compare.matching import (
     Matched,
     as_frame,
@@ -25,8 +26,11 @@ from dropdiag.analysis.compare.matching import (
 )
 from dropdiag.analysis.compare.measurements import CompareSettings, Measurements
 from dropdiag.analysis.compare.measures import quantities_of_runs
+from dropdiag.analysis.compare.reading import relabelled
 from dropdiag.analysis.compare.step_ranges import StepRanges, step_ranges
 from dropdiag.analysis.compare.table import as_table, rows_of
+from dropdiag.analysis.flow.measures import flow_terms
+from dropdiag.analysis.gradient_flow import Steps
 from dropdiag.analysis.select import check, today
 from dropdiag.errors import ArgumentError, DropdiagWarning, RunError
 from dropdiag.store.reader import Runs, add_problem
@@ -47,7 +51,7 @@ class Comparison(Measurements):
     problems : tuple of str
         What could not be read or compared, and why, a sentence each.
     runs, baseline, conditions, layers, measured, histograms, step_ranges, settings, quantities, names,
-    places
+    places, series
         As of all `Measurements`; ``runs`` are those that could be read.
     """
 
@@ -84,6 +88,7 @@ def compare(
     baseline: str | None = None,
     layers: Sequence[str] | None = None,
     match: Mapping[str, str] | None = None,
+    steps: Steps = None,
     alpha: float = 0.05,
     seed: int = 0,
     on_unreadable: str = "warn",
@@ -107,6 +112,9 @@ def compare(
         Layers of the baseline; all by default.
     match : mapping of str to str, optional
         Layer of the baseline -> layer of the other conditions, where neither name nor position tells.
+    steps : collection of int, or mapping of str to collection of int, optional
+        Training steps over which the gradient flow is averaged, for all runs or by the run's path; all by default.
+        `dropdiag.analysis.flow_decomposition.steps` has those of a decomposition, whose totals are then these effects.
     alpha : float
         The one level, in (0, 1): intervals cover 1 - alpha, and alpha is the greatest p of a claim's verdict.
     seed : int
@@ -133,10 +141,13 @@ def compare(
         saturation_share, abs_correlation, correlation_squared and correlation_variance (corrected for the number of
         samples), correlation_sd, participation_ratio, effective_rank, excess_net_variance, weight_excess_kurtosis,
         weight_ks_normal, weight_shape_distance, weight_scale_distance, weight_w1_from_start (differences), weight_w1,
-        net_value_w1 (distances between the seeds' pooled distributions), and of each scalar of the network final:NAME,
-        best:NAME and epochs_to_best:NAME (differences). Every other quantity that a probe records, your own too, comes
+        net_value_w1 (distances between the seeds' pooled distributions), flow_output_error, flow_transport, flow_mask,
+        flow_slope, flow_total ... (log ratios: what the gradient flow is made of, down to the layer), and of each
+        scalar of the network final:NAME, best:NAME and epochs_to_best:NAME (differences). Every other quantity that a
+        probe records, your own too, comes
         under its own name on the scale that it carries (`Quantity.scale`): a scalar of layers by its last value, or in
-        training by the mean over the last tenth of its rows, a histogram as NAME_w1.
+        training by the mean over the last tenth of its rows, a histogram as NAME_w1; so does what `Recorder.measure`
+        recorded of layers and of the network.
 
     Raises
     ------
@@ -167,17 +178,21 @@ def compare(
     if every.places.problem:
         add_problem(problems, f"{every.places.problem}.")
     matches = {name: matched(every, base, name, match) for name in every.conditions if name != base}
-    ranges, quantities = step_ranges(every), quantities_of_runs(every)
+    ranges = step_ranges(every, chosen=_check_steps(steps) is not None)
+    quantities = quantities_of_runs(every)
     beside = {name: {other: one for one, other in them.layers.items()} for name, them in matches.items()}
     beside[base] = {name: name for name in known}
-    found = gather(every, quantities, problems, {one.until for one in ranges.values()}, beside)
+    untils = {one.until for one in ranges.values()}
+    found = gather(every, quantities, problems, untils, beside, steps=steps)
+    terms = attempt(every, lambda some: relabelled(flow_terms(some, untils), some, every), problems)
+    found = found.adding(terms)
     every, *frames = distinct(every, *found, problems)
-    values, histograms = (_as_in_baseline(frame, matches) for frame in frames)
+    values, histograms, series = (_as_in_baseline(frame, matches) for frame in frames)
     names = tuple(name for name in known if name in wanted)  # in network order, whatever order they were asked for in
     called = {name: beside.layers for name, beside in matches.items()}
     places = of_condition(every, base).places
     measurements = Measurements(
-        every, (base, *matches), names, values, histograms, ranges, settings, quantities, called, places
+        every, (base, *matches), names, values, histograms, ranges, settings, quantities, called, places, series
     )
     rows = [row for name, beside in matches.items() for row in rows_of(measurements.pair(name, base), beside)]
     _tell(problems, on_unreadable)
@@ -197,6 +212,16 @@ def _settings(alpha: float, confidence: Any, n_boot: Any, seed: int, on_unreadab
     if on_unreadable not in ("warn", "raise", "ignore"):
         raise ArgumentError(f"on_unreadable must be 'warn', 'raise' or 'ignore', got {on_unreadable!r}")
     return CompareSettings(alpha, seed)
+
+
+def _check_steps(steps: Steps) -> Steps:
+    several = steps.values() if isinstance(steps, Mapping) else [] if steps is None else [steps]
+    if not all(isinstance(one, Collection) and all(isinstance(step, Integral) for step in one) for one in several):
+        raise ArgumentError(
+            "steps must be training steps, such as range(10, 1001, 10), or a dict path of a run -> its steps, "
+            f"got {steps!r}"
+        )
+    return steps
 
 
 def _baseline(runs: Runs, baseline: str | None, problems: Problems) -> str:

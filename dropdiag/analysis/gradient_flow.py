@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import TypeAlias
 
 import numpy as np
 import pandas as pd
 
 from dropdiag.analysis.baseline import baseline_of
+from dropdiag.analysis.equal_loss import equal_loss, losses_of
 from dropdiag.analysis.scalar import of_one_phase
 from dropdiag.analysis.seeds import over_seeds, pair_by_seed, ratio_to_baseline
-from dropdiag.analysis.select import GROUP, SITE, check, in_order, pushed_down
+from dropdiag.analysis.select import GROUP, SITE, check, in_order, pushed_down, scalars
 from dropdiag.analysis.training import Part, finite, parts, sums
 from dropdiag.errors import BaselineError, DropdiagWarning
 from dropdiag.store.reader import Run, Runs, as_runs
@@ -19,6 +21,8 @@ from dropdiag.store.schema import TRAIN
 from dropdiag.store.selection import Names, NamesOrAll
 
 QUANTITY = "net_grad_abs_mean"
+Steps: TypeAlias = Collection[int] | Mapping[str, Collection[int]] | None
+"""Training steps that count, for all runs or by the run's path; None: all."""
 
 
 def table(
@@ -146,7 +150,7 @@ def per_run(
     return _averaged(runs, quantity, [until], layers, conditions).drop(columns="until")
 
 
-def per_window(runs: Run | Runs, untils: Collection[int | None]) -> pd.DataFrame:
+def per_window(runs: Run | Runs, untils: Collection[int | None], steps: Steps = None) -> pd.DataFrame:
     """Gradient flow of each run over the training steps up to each of several last ones, read once.
 
     Parameters
@@ -154,6 +158,8 @@ def per_window(runs: Run | Runs, untils: Collection[int | None]) -> pd.DataFrame
     runs : Run or Runs
     untils : collection of int or None
         Last steps that count; None is all.
+    steps : collection of int, or mapping of str to collection of int, optional
+        The steps that count, for all runs or by the run's path.
 
     Returns
     -------
@@ -165,7 +171,7 @@ def per_window(runs: Run | Runs, untils: Collection[int | None]) -> pd.DataFrame
     NotRecordedError
         If no run holds the gradient flow.
     """
-    return _averaged(runs, QUANTITY, untils, None, None)
+    return _averaged(runs, QUANTITY, untils, None, None, steps=steps)
 
 
 def curves(
@@ -198,18 +204,112 @@ def curves(
     return result[[*GROUP, "step", "value", "low", "high", "seeds", "runs", "dropped"]]
 
 
-def _averaged(
-    runs: Run | Runs, quantity: str, untils: Collection[int | None], layers: NamesOrAll, conditions: NamesOrAll
+def at_equal_loss(
+    runs: Run | Runs,
+    *,
+    loss: str = "loss",
+    phase: str | None = None,
+    layers: NamesOrAll = None,
+    conditions: NamesOrAll = None,
+    baseline: str | None = None,
+    quantity: str = QUANTITY,
+    bins: int = 24,
+    alpha: float = 0.05,
 ) -> pd.DataFrame:
+    """Gradient flow as a function of the smoothed loss, and its ratio to a baseline where both had the same loss.
+
+    Parameters
+    ----------
+    runs, layers, conditions, baseline, quantity
+        As in `table`.
+    loss : str
+        A positive scalar of the network, such as one given to ``step``.
+    phase : str, optional
+        That in which it was recorded: ``"train"`` by default, where any run has it there, else as in
+        `dropdiag.analysis.phases.common`. Between two evaluations the loss is interpolated.
+    bins : int
+        Equal bins of the logarithm of the loss, between the least and the greatest of all runs.
+    alpha : float
+        Intervals cover 1 - alpha.
+
+    Returns
+    -------
+    DataFrame
+        Columns condition, layer, call, loss (middle of the bin, falling, as in training), value (geometric mean over
+        the steps of the bin, then over runs), low, high (value divided and multiplied by the geometric standard
+        deviation over runs), seeds (runs that have been there), runs; baseline, ratio, ratio_low, ratio_high (of the
+        geometric means, with the t interval of its logarithm; NaN but where every run of both conditions has been),
+        pairs (of seeds; 0 where they are not paired).
+
+    Raises
+    ------
+    ArgumentError
+        For an unknown name, or where no condition had the same loss as the baseline; the message has the ranges.
+    NotRecordedError
+        If no run holds the loss or the gradient flow, or the loss is never positive.
+
+    Warns
+    -----
+    DropdiagWarning
+        For a condition that never had the same loss as the baseline, or where nothing says which is the baseline.
+
+    Notes
+    -----
+    The loss of a step is smoothed by a centred mean over 2 % of its values, for that of one batch is noise. All steps
+    whose smoothed loss is in a bin count, also where training comes back to it: a plateau weighs as much as it is long.
+    A run that jumps over a bin is interpolated on both logarithms. The training loss of dropout is taken under its
+    masks and so lies above that of the same network without them: name a loss of held-out data, or of training data in
+    evaluation mode, to compare networks that are equally good.
+    """
+    every = as_runs(runs)
+    names = check("condition", conditions, every.conditions)
+    base = _baseline(every, baseline)
+    wanted = names if base is None or base in names else [*names, base]
+    flow = scalars(every, quantity, phase=TRAIN, layers=layers, conditions=wanted)
+    return equal_loss(every, flow, losses_of(every, wanted, loss, phase), names, base, bins=bins, alpha=alpha)
+
+
+def _averaged(
+    runs: Run | Runs, quantity: str, untils: Collection[int | None], layers: NamesOrAll, conditions: NamesOrAll,
+    *, steps: Steps = None,
+) -> pd.DataFrame:  # fmt: skip
     """Mean over the steps of each run and site, up to each of several last steps."""
     every = as_runs(runs)
+    paths = dict(zip(every.labels(), (str(run.path) for run in every), strict=True))
 
     def gather(layer: Names, condition: Names) -> pd.DataFrame:
         chosen = {"condition": condition, "phase": TRAIN, "layer": layer}
-        found = parts(every, quantity, finite, **chosen)
+        found = (some for part in parts(every, quantity, finite, **chosen) for some in _at_steps(part, paths, steps))
         return in_order(every, [_means(part, until) for part in found for until in untils])
 
     return pushed_down(runs, quantity, gather, layers=layers, conditions=conditions)
+
+
+def _at_steps(part: Part, paths: Mapping[str, str], steps: Steps) -> Iterator[Part]:
+    """Yield a part's rows of the steps that count; those of runs that differ in them apart."""
+    if steps is None:
+        yield part
+        return
+    at = part.keys["step"].to_numpy()
+    own = [np.asarray(sorted(steps.get(paths[str(run)], ()) if isinstance(steps, Mapping) else steps), np.int64)
+           for run in part.runs["run"]]  # fmt: skip
+    if part.slots is None:
+        alike: dict[bytes, list[int]] = {}
+        for row, known in enumerate(own):
+            alike.setdefault(known.tobytes(), []).append(row)
+        found = [
+            part._replace(runs=part.runs.iloc[rows].reset_index(drop=True), matrix=part.matrix[rows]).rows(
+                np.isin(at, own[rows[0]])
+            )
+            for rows in alike.values()
+        ]
+    else:
+        wanted = np.zeros(len(at), np.bool_)
+        for row, known in enumerate(own):
+            mine = part.slots == row
+            wanted[mine] = np.isin(at[mine], known)
+        found = [part.rows(wanted)]
+    yield from (one for one in found if len(one.keys))
 
 
 def _means(part: Part, until: int | None) -> pd.DataFrame:

@@ -15,7 +15,7 @@ from dropdiag.analysis.select import matching
 from dropdiag.formatting import words
 from dropdiag.store.histogram_rows import Steps, lasts
 from dropdiag.store.reader import Run
-from dropdiag.store.schema import QUANTITIES, TRAIN, UNCOMPARED
+from dropdiag.store.schema import TRAIN, UNCOMPARED, quantity_of
 
 IN_OVERVIEW: Final = frozenset({WEIGHT, NET_VALUE, CORRELATION, FLOW, LEFT, RIGHT, *DROPOUTS})
 
@@ -88,7 +88,8 @@ def last_values(
 
 
 def _is_shown(run: Run, name: str) -> bool:
-    counts = name.lower() in COUNTERS or (name in QUANTITIES and run.quantities[name].scale == UNCOMPARED)
+    own = None if quantity_of(name) is None else quantity_of(name, run.quantities)
+    counts = name.lower() in COUNTERS or (own is not None and own.scale == UNCOMPARED)
     return name not in IN_OVERVIEW and not counts
 
 
@@ -117,5 +118,5 @@ def _distributions(run: Run, step: int | None) -> Iterator[LastValue]:
 
 
 def _described(run: Run, name: str) -> tuple[str, str]:
-    known = run.quantities.get(name)
+    known = quantity_of(name, run.quantities)
     return (name, "") if known is None else (words(known.label), known.unit)

@@ -13,7 +13,7 @@ from dropdiag.analysis.select import as_text, by_condition, by_step, check, scal
 from dropdiag.analysis.training import RUN, finite, over_training, parts, with_band
 from dropdiag.errors import ArgumentError, NotRecordedError
 from dropdiag.store.reader import Run, Runs, as_runs
-from dropdiag.store.schema import QUANTITIES
+from dropdiag.store.schema import quantity_of
 from dropdiag.store.selection import NamesOrAll
 
 BEST: Final = ["best", "step", "evaluation", "final"]
@@ -167,7 +167,7 @@ def quantities(runs: Run | Runs) -> list[str]:
     found: set[str] = set()
     for batch in as_runs(runs).batches(layer=NETWORK):
         found |= set(batch["quantity"].unique())
-    return sorted(found - set(QUANTITIES))
+    return sorted(name for name in found if quantity_of(name) is None)
 
 
 def _best(frame: pd.DataFrame, mode: str, quantity: str, by: str | None) -> pd.DataFrame:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from benchmarks.verdicts import ALPHA, WORLDS, World, false_positives, simulate
+from benchmarks.verdicts import ALPHA, WHY_WORLDS, WORLDS, World, false_positives, simulate
 
 pytestmark = pytest.mark.slow
 
@@ -15,7 +15,7 @@ def most(rate, times=TIMES):
     return rate + 3.0 * np.sqrt(rate * (1.0 - rate) / times)
 
 
-@pytest.mark.parametrize("world", WORLDS, ids=str)
+@pytest.mark.parametrize("world", [*WORLDS, *WHY_WORLDS], ids=str)
 def test_without_an_effect_any_wrong_verdict_is_rarer_than_alpha(world, record_property):
     rate = simulate(world, TIMES, seed=11).rate
     record_property("wrong", rate)
@@ -27,6 +27,16 @@ def test_without_an_effect_any_wrong_verdict_is_rarer_than_alpha(world, record_p
 @pytest.mark.parametrize("n", [3, 5, 10])
 def test_with_an_effect_wrong_verdicts_are_as_rare(effect, n):
     assert simulate(World(n=(n, n, n), effect=effect), TIMES // 2, seed=12).rate <= most(ALPHA, TIMES // 2)
+
+
+@pytest.mark.parametrize("effect", [1.0, -1.0])
+@pytest.mark.parametrize("slope", [0.25, 1.0])
+def test_claims_on_why_are_as_rarely_wrong(effect, slope):
+    world = World(n=(10, 10, 10), effect=effect, slope=slope)
+    found = simulate(world, TIMES // 2, seed=16)
+    assert found.rate <= most(ALPHA, TIMES // 2)
+    assert found.power("i") > 0.9 if slope == 1.0 else found.power("i") == 0.0
+    assert found.power("j") > 0.9 if effect > 0 else found.power("j") == 0.0
 
 
 def test_large_effects_are_found_and_fewer_questions_take_fewer_seeds():

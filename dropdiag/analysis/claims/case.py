@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
+from typing import Final
 
 from dropdiag.analysis.claims.effects import ClaimEffect, PairEffects
 from dropdiag.analysis.claims.questions import Directional, Equivalence, Question
@@ -27,18 +28,28 @@ class Options:
     flow_margin: float = 1.5
     share_margin: float = 0.1
     far_probability: float = 0.05
+    ensemble_margin: float = 0.005
+    slope_share: float = 0.5
+    early: float = 0.1
+    rise_size: float = 0.1
+    noise: float = 0.2
 
     def __post_init__(self) -> None:
-        for name in ("alpha", "far_probability"):
-            if not 0.0 < getattr(self, name) < 1.0:
-                raise ArgumentError(f"{name} must lie between 0 and 1, got {getattr(self, name)!r}")
-        # written as "not right" so that NaN, which compares as false, is refused too
-        for name in ("correlation_margin", "share_margin"):
-            if not getattr(self, name) >= 0.0:
-                raise ArgumentError(f"{name} must not be negative, got {getattr(self, name)!r}")
-        for name in ("published_factor", "flow_margin"):
-            if not getattr(self, name) > 1.0:
-                raise ArgumentError(f"{name} is a factor and must be above 1, got {getattr(self, name)!r}")
+        for names, right, says in _CHECKS:
+            for name in names:
+                given = getattr(self, name)
+                if not right(given):
+                    raise ArgumentError(f"{name} {says}, got {given!r}")
+
+
+# in the way "is it right", so that NaN, which compares as false, is refused too
+_CHECKS: Final[Sequence[tuple[Sequence[str], Callable[[float], bool], str]]] = (
+    (("alpha", "far_probability"), lambda x: 0.0 < x < 1.0, "must lie between 0 and 1"),
+    (("correlation_margin", "share_margin"), lambda x: x >= 0.0, "must not be negative"),
+    (("published_factor", "flow_margin"), lambda x: x > 1.0, "is a factor and must be above 1"),
+    (("slope_share", "early"), lambda x: 0.0 < x <= 1.0, "is a share and must lie above 0, up to 1"),
+    (("ensemble_margin", "rise_size", "noise"), lambda x: x > 0.0, "must be above 0"),
+)
 
 
 @dataclass(frozen=True)
@@ -116,6 +127,9 @@ class Claim:
         Whether it is put to GAAF beside dropout, in place of each condition beside the baseline.
     alone : callable, optional
         Parts of a claim on GAAF that can be put to a condition beside the baseline, where nobody plays GAAF or dropout.
+    record : str
+        What a user has to record for it, of a claim that a usual run cannot answer: nobody asks it where nothing of it
+        was recorded, unless it is asked for by its letter.
     """
 
     letter: str
@@ -124,6 +138,7 @@ class Claim:
     ask: Callable[[Case], Sequence[Question]]
     of_gaaf: bool = False
     alone: Callable[[Case], Sequence[Question]] | None = None
+    record: str = ""
 
     def rule_of(self, options: Options) -> str:
         """Return the rule with the numbers in force."""

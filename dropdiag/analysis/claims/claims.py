@@ -30,7 +30,7 @@ NUMBERS: Final = [
     "n_baseline", "paired", "verdict",
 ]  # fmt: skip
 PARTS: Final = [
-    "claim", "condition", "baseline", "part", "counts", "provisional", "p_family", "reason", "note", *NUMBERS,
+    "claim", "condition", "baseline", "part", "counts", "provisional", "p_family", "reason", "note", "beside", *NUMBERS,
 ]  # fmt: skip
 LAYERS: Final = [
     "claim", "statement", "condition", "baseline", "part", "layer", "call", "joint_low", "joint_high", "p_holm",
@@ -40,6 +40,15 @@ NAMED: Final = 4
 """So many conditions are named one by one in the headline."""
 
 
+class Unrecorded(NamedTuple):
+    """A claim that was not asked, for no run holds what it takes; ``record`` says what that is."""
+
+    claim: str
+    statement: str
+    rule: str
+    record: str
+
+
 @dataclass(frozen=True, repr=False, eq=False)
 class Claims:
     """Verdicts on the paper's claims, with the numbers they rest on.
@@ -47,16 +56,17 @@ class Claims:
     Attributes
     ----------
     table : DataFrame
-        One row a claim and condition: claim ("a" to "f"), statement, condition, baseline, verdict ("supported",
+        One row a claim and condition: claim ("a" to "k"), statement, condition, baseline, verdict ("supported",
         "contradicted", "in part", "undecided"), provisional (whether so few seeds leave it to Student's t), reason
         (all that led to it, with numbers), caveats (the end of it: how many seeds, and what limits all parts), n (runs
         of the condition). Where no condition plays dropout or GAAF, (e) has a row with an empty condition or baseline.
     parts : DataFrame
         One row a claim, condition and part: part (its name), counts (whether it enters the claim's verdict),
         provisional, p_family (p, adjusted over the family), reason (its number in a sentence), note (the end of it:
-        what keeps it from being decided, what is left out, or why there is no number), measure, scale ("log ratio": exp
-        of effect, interval and threshold are factors; "difference"), effect, low, high, interval, threshold, p,
-        p_attainable, test, n, n_baseline, paired, verdict ("not recorded" where there is no number).
+        what keeps it from being decided, what is left out, or why there is no number), beside (other numbers of the
+        same runs that belong to it, in words), measure, scale ("log ratio": exp of effect, interval and threshold are
+        factors; "difference"), effect, low, high, interval, threshold, p, p_attainable, test, n, n_baseline, paired,
+        verdict ("not recorded" where there is no number, "not judged" of one that is only shown).
     layers : DataFrame
         The same for each layer, with layer, call; p of what its verdict rests on, p_holm (adjusted over layers);
         joint_low, joint_high (the interval for all layers together).
@@ -68,6 +78,8 @@ class Claims:
         The one level: intervals cover 1 - alpha, and the family of all verdicts is tested at alpha.
     headline : str
         Who is compared with whom.
+    unrecorded : tuple of Unrecorded
+        Claims that were not asked, for no run holds what they take.
     """
 
     table: pd.DataFrame
@@ -77,6 +89,7 @@ class Claims:
     roles: Roles
     alpha: float
     headline: str
+    unrecorded: tuple[Unrecorded, ...] = ()
 
     @property
     def overall(self) -> pd.DataFrame:
@@ -102,6 +115,11 @@ def claims(
     flow_margin: float = 1.5,
     share_margin: float = 0.1,
     far_probability: float = 0.05,
+    ensemble_margin: float = 0.005,
+    slope_share: float = 0.5,
+    early: float = 0.1,
+    rise_size: float = 0.1,
+    noise: float = 0.2,
 ) -> Claims:
     """Put the paper's claims to the test.
 
@@ -110,12 +128,13 @@ def claims(
     measurements : Measurements
         Of a `Comparison`, whose method ``claims`` gives them.
     claims : sequence of str, optional
-        Letters of the claims that are asked, as ["c", "d"] or "cd"; all by default. They and the conditions are one
-        family: the fewer are asked, the fewer seeds it takes.
+        Letters of the claims that are asked, as ["c", "d"] or "cd". By default (a) to (f), and those of (g) to (k) of
+        which anything was recorded. They and the conditions are one family: the fewer are asked, the fewer seeds it
+        takes.
     dropout, gaaf : str, optional
         Conditions that play these parts in (e) and (f); inferred from their names, which the reason states. Where
-        several conditions have "gaaf" in their name, the claims are put to each. Claims (a) to (d) are put to every
-        condition but the baseline.
+        several conditions have "gaaf" in their name, the claims are put to each. The others are put to every condition
+        but the baseline.
     scalar : str, optional
         Scalar whose best held-out value ends the counting of epochs in (f); by default an accuracy, best one of
         validation data (``val`` in its name), else the first there is.
@@ -131,6 +150,17 @@ def claims(
         In (e), greatest difference of two saturation shares that do.
     far_probability : float
         In (d), gradient probability below which dropout gives no gradient far out.
+    ensemble_margin : float
+        In (h), divergence in nats, less what so many masks add to it, below which weight scaling is the geometric mean.
+        By Pinsker's inequality 0.005 says
+        that the probabilities of any set of classes differ by 0.05 on average at most.
+    slope_share : float
+        In (i), share of the log ratio of gradient flow that phi' must account for.
+    early : float
+        In (k), share of training that is early.
+    rise_size, noise : float
+        In (g), the size of the filter-normalised step, and of the noise on the inputs (in their standard deviations),
+        that was measured nearest to this decides.
 
     Returns
     -------
@@ -148,7 +178,8 @@ def claims(
     """
     settings = measurements.settings if alpha is None else replace(measurements.settings, alpha=alpha)
     options = Options(
-        settings.alpha, correlation_margin, published_factor, flow_margin, share_margin, far_probability
+        settings.alpha, correlation_margin, published_factor, flow_margin, share_margin, far_probability,
+        ensemble_margin, slope_share, early, rise_size, noise,
     )  # fmt: skip
     asked = _asked(claims)
     roles = infer_roles(measurements.conditions, dropout, gaaf)
@@ -156,6 +187,9 @@ def claims(
     level = measurements if settings == measurements.settings else replace(measurements, settings=settings)
     found = [*_put(asked, level, roles, options, _scalar(measurements, scalar))]
     found.sort(key=lambda one: [claim.letter for claim in CLAIMS].index(one.claim.letter))
+    left: list[Claim] = []
+    if claims is None:
+        asked, found, left = _recorded(asked, found)
     answers = decide([one.questions for one in found], options.alpha)
     rows = [_row(one, several, roles) for one, several in zip(found, answers, strict=True)]
     parts = [row for one, several in zip(found, answers, strict=True) for row in _parts(one, several)]
@@ -164,7 +198,15 @@ def claims(
         pd.DataFrame(rows, columns=TABLE), pd.DataFrame(parts, columns=PARTS), pd.DataFrame(layers, columns=LAYERS),
         {claim.letter: claim.rule_of(options) for claim in asked}, roles, options.alpha,
         _headline(measurements, found),
+        tuple(Unrecorded(claim.letter, claim.statement, claim.rule_of(options), claim.record) for claim in left),
     )  # fmt: skip
+
+
+def _recorded(asked: Sequence[Claim], found: Sequence[_Asked]) -> tuple[tuple[Claim, ...], list[_Asked], list[Claim]]:
+    """Leave out the claims that take measurements of their own, where there are none of any condition."""
+    held = {one.claim.letter for one in found if any(question.effect is not None for question in one.questions)}
+    left = [claim for claim in asked if claim.record and claim.letter not in held]
+    return tuple(one for one in asked if one not in left), [one for one in found if one.claim not in left], left
 
 
 class _Asked(NamedTuple):
@@ -226,6 +268,8 @@ def _row(asked: _Asked, answers: Sequence[Answer], roles: Roles) -> dict[str, An
     counted = [one for question, answer in parts if (one := question.counts_as(answer)) is not None]
     # the numbers first, then what limits them: people read the start of a sentence
     said = list(dict.fromkeys(reasons.of_part(*part) for part in parts))
+    unrecorded = claim.record and all(question.effect is None for question in asked.questions)
+    said += [f"it takes {claim.record}"] if unrecorded else []
     caveats = [*reasons.caveats(parts, case.options.alpha), *(roles.guesses(asked.condition) if claim.of_gaaf else ())]
     n = min((question.effect.effect.n for question in asked.questions if question.effect is not None), default=0)
     provisional = any(answer.provisional for question, answer in parts
@@ -246,6 +290,7 @@ def _parts(asked: _Asked, answers: Sequence[Answer]) -> Iterator[dict[str, Any]]
             "part": question.name, "counts": question.counts_as(answer) is not None,
             "provisional": answer.provisional and answer.verdict != UNDECIDED, "p_family": answer.p_family,
             "reason": reasons.alone(question, answer), "note": "; ".join(reasons.remarks(question, answer)),
+            "beside": question.beside,
             **_numbers(question, question.effect, answer.verdict), "p": answer.p,
         }  # fmt: skip
 

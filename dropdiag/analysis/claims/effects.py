@@ -147,8 +147,7 @@ class PairEffects(Pair):
 
     def network(self, name: str) -> ClaimEffect | None:
         """Return the effect on a scalar of the network."""
-        values = {run: one.value for run, one in self.sites.get(Site(name, None, 0), {}).items()}
-        return self._effect(name, self.measurements.measure(name), values)
+        return self.of_values(name, {run: one.value for run, one in self.sites.get(Site(name, None, 0), {}).items()})
 
     def own(
         self, name: str, condition: str, reduce: Callable[[Floats, Floats], Floats], called: str, *, least: int = 1
@@ -190,11 +189,42 @@ class PairEffects(Pair):
             return f"is not judged: {held.note}"
         if len(known) > 1 and (why := unordered(self.measurements, known, held.runs)):
             return f"is not judged: {why}"
-        values = reduce(held.values, held.centred)
+        return self.own_values(called, condition, reduce(held.values, held.centred), held.note)
+
+    def own_values(self, called: str, condition: str, values: Floats, note: str = "") -> ClaimEffect:
+        """Return a condition's own numbers, one a run, beside nothing."""
         return ClaimEffect(
             called, None, 0, values, np.zeros(len(values)), paired=True, settings=self.measurements.settings,
-            own=condition, note=held.note,
+            own=condition, note=note,
         )  # fmt: skip
+
+    def own_of_network(self, name: str, condition: str) -> ClaimEffect | str:
+        """Return a condition's own number of the network, one a run; a text says why there is none."""
+        rows = self.measured[(self.measured["measure"] == name) & (self.measured["condition"] == condition)]
+        known = rows[np.isfinite(rows["value"]) & rows["layer"].isna()]
+        if known.empty:
+            notes = told(dict(zip(rows["run"], rows["note"], strict=True)))
+            return f"has no finite value ({notes})" if notes else f"was not recorded of {condition!r}"
+        return self.own_values(name, condition, known["value"].to_numpy(np.float64))
+
+    def derive(self, name: str, of: Sequence[str], combine: Callable[..., float]) -> None:
+        """Make a measure of layers out of others, run by run, that `layers` and `average` then know by its name.
+
+        Parameters
+        ----------
+        name : str
+        of : sequence of str
+            Measures; a layer counts that has all of them.
+        combine : callable
+            Their values, in this order -> that of the new one, a difference.
+        """
+        first, *others = [dict(self._sites(one)) for one in of]
+        others = [{site._replace(measure=of[0]): values for site, values in one.items()} for one in others]
+        self._derived[name] = [
+            (site._replace(measure=name), {run: combine(value, *(one[site].get(run, np.nan) for one in others))
+                                           for run, value in values.items()})
+            for site, values in first.items() if all(site in one for one in others)
+        ]  # fmt: skip
 
     def missing(self, name: str) -> str:
         """Say of a measure that gives no effect why: it was not recorded on both sides, or has no value there."""
@@ -222,6 +252,8 @@ class PairEffects(Pair):
 
     def _sites(self, name: str) -> list[tuple[Site, dict[str, float]]]:
         """Return the layers of a measure with the values of both conditions' runs, in network order."""
+        if name in self._derived:
+            return self._derived[name]
         return [(site, {run: one.value for run, one in values.items()})
                 for site, values in self.sites_of(name) if site.layer is not None]  # fmt: skip
 
@@ -249,6 +281,14 @@ class PairEffects(Pair):
     @cached_property
     def _held(self) -> dict[str, Held]:
         return {}
+
+    @cached_property
+    def _derived(self) -> dict[str, list[tuple[Site, dict[str, float]]]]:
+        return {}
+
+    def of_values(self, name: str, values: Mapping[str, float], note: str = "") -> ClaimEffect | None:
+        """Return the effect on one number a run, by the run's label; None where a side has none."""
+        return self._effect(name, self.measurements.measure(name), values, note=note)
 
     def _effect(
         self, name: str, measure: Measure, values: Mapping[str, float], *, layer: str | None = None, call: int = 0,

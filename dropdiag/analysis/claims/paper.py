@@ -1,4 +1,4 @@
-"""The claims of the paper. To add one: its function and an entry in `CLAIMS` here, and a row in docs/claims.md."""
+"""The claims of the paper. To add one: its function and an entry in `CLAIMS`, and a row in docs/claims.md."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from dropdiag.analysis.claims.case import Case, Claim
 from dropdiag.analysis.claims.effects import ABOVE, BELOW, ClaimEffect
 from dropdiag.analysis.claims.questions import Directional, Question
 from dropdiag.analysis.claims.rules import ONE_SIDE, PARTS, WHOLE
+from dropdiag.analysis.claims.why import WHY
 from dropdiag.analysis.compare.measures import less_is_better
 from dropdiag.analysis.compare.resampling import Floats
 from dropdiag.analysis.compare.values import LAST
@@ -213,5 +214,6 @@ CLAIMS: Final = (
           RESEMBLANCE_RULE, _resemblance, of_gaaf=True),
     Claim("f", "GAAF needs fewer epochs than dropout, and both raise the accuracy.",
           EPOCHS_RULE, _epochs, of_gaaf=True, alone=_accuracy_alone),
+    *WHY,
 )  # fmt: skip
 """In the order of the table."""

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from dropdiag.analysis.claims.effects import ClaimEffect
-from dropdiag.analysis.claims.rules import CONTRADICTED, SUPPORTED, UNDECIDED, UNRECORDED, over_layers
+from dropdiag.analysis.claims.rules import CONTRADICTED, NOT_JUDGED, SUPPORTED, UNDECIDED, UNRECORDED, over_layers
 from dropdiag.analysis.compare.effects import holm
 
 _NAN: Final = float("nan")
@@ -82,6 +82,10 @@ class Question(ABC):
     reading : bool
         Whether it is another reading of the question before it, by the same interval: it is tested at that one's level
         and does not count towards the claim.
+    shown : bool
+        Whether its number only stands beside the others: it has no verdict, and takes no share of alpha.
+    beside : str
+        Other numbers of the same runs that a reader needs to understand this one, in a sentence.
     """
 
     name: str
@@ -94,6 +98,8 @@ class Question(ABC):
     remark: str = ""
     extra: bool = False
     reading: bool = False
+    shown: bool = False
+    beside: str = ""
 
     @property
     @abstractmethod
@@ -124,7 +130,7 @@ class Question(ABC):
 
     def counts_as(self, answer: Answer) -> str | None:
         """Return what an answer contributes to the claim's verdict; None where it has no part in it."""
-        if self.reading or (self.extra and answer.verdict == UNRECORDED):
+        if self.reading or self.shown or (self.extra and answer.verdict == UNRECORDED):
             return None
         # what the claim says and nobody recorded keeps it from being supported as a whole
         return UNDECIDED if answer.verdict == UNRECORDED else answer.verdict
@@ -132,7 +138,7 @@ class Question(ABC):
     @property
     def testable(self) -> bool:
         """Whether there is a test: two runs or more on both sides of all that it rests on."""
-        return bool(self.rests_on) and all(one.testable for one in self.rests_on)
+        return not self.shown and bool(self.rests_on) and all(one.testable for one in self.rests_on)
 
     def answer(self, share: float, level: float, p_family: float, alpha: float) -> Answer:
         """Decide.
@@ -151,6 +157,8 @@ class Question(ABC):
         if self.effect is None:
             # what cannot be taken over layers is no part of the family, and so nothing is decided of them either
             return Answer(UNRECORDED, layers=tuple(one._replace(verdict=UNDECIDED) for one in layers))
+        if self.shown:
+            return Answer(NOT_JUDGED, layers=tuple(one._replace(verdict=NOT_JUDGED) for one in layers))
         if np.isnan(p_family):
             return Answer(UNDECIDED, layers=tuple(layers))
         relabelled = self.relabelled(share)
@@ -203,7 +211,7 @@ class Directional(Question):
     def lean(self, *, relabelled: bool) -> Leaning:
         """Return the side on which the number lies, with its two-sided p."""
         sides = [one.side(self.bound) * self.side for one in self.rests_on]
-        p = [_p(one, self.bound, relabelled=relabelled) for one in self.rests_on]
+        p = [p_of(one, self.bound, relabelled=relabelled) for one in self.rests_on]
         if self.each:
             if min(sides) > 0:
                 return Leaning(SUPPORTED, float(np.max(p)))
@@ -216,7 +224,7 @@ class Directional(Question):
         """Return each layer's side, by Holm over layers."""
         tested = [one for one in self.layers if one.testable]
         relabelled = all(one.can_reach(level / max(len(tested), 1)) for one in tested)
-        p = [_p(one, self.bound, relabelled=relabelled) for one in self.layers]
+        p = [p_of(one, self.bound, relabelled=relabelled) for one in self.layers]
         sides = {1: SUPPORTED, -1: CONTRADICTED, 0: UNDECIDED}
         return [OfLayer(sides[one.side(self.bound) * self.side] if x <= level else UNDECIDED, alone, float(x))
                 for one, alone, x in zip(self.layers, p, holm(p), strict=True)]  # fmt: skip
@@ -268,14 +276,14 @@ class Equivalence(Question):
         # one layer outside is enough, so each is tested at its share (Bonferroni); the average is no layer
         outside = min(self._outside(one, relabelled=relabelled) for one in parts) * len(parts)
         verdict, p = (CONTRADICTED, outside) if outside < within else (SUPPORTED, within)
-        return Leaning(verdict, min(1.0, max(p, _p(self.gate, 0.0, relabelled=relabelled))))
+        return Leaning(verdict, min(1.0, max(p, p_of(self.gate, 0.0, relabelled=relabelled))))
 
     def answer(self, share: float, level: float, p_family: float, alpha: float) -> Answer:
         """Decide, and say where there is nothing to resemble."""
         found = super().answer(share, level, p_family, alpha)
         gate = self.gate
         if found.verdict != UNDECIDED or (
-            gate is not None and gate.testable and _p(gate, 0.0, relabelled=self.relabelled(share)) <= level
+            gate is not None and gate.testable and p_of(gate, 0.0, relabelled=self.relabelled(share)) <= level
         ):
             return found
         known = "is not known" if gate is None else "is undecided"
@@ -311,16 +319,16 @@ class Equivalence(Question):
         """Return the p of both bounds, of which either side can fail (two one-sided tests, each at half alpha)."""
         if abs(one.effect.effect) >= self.margin:
             return 1.0
-        return max(_p(one, bound, relabelled=relabelled) for bound in (-self.margin, self.margin))
+        return max(p_of(one, bound, relabelled=relabelled) for bound in (-self.margin, self.margin))
 
     def _outside(self, one: ClaimEffect, *, relabelled: bool) -> float:
         side = np.sign(one.effect.effect)
         if abs(one.effect.effect) <= self.margin:
             return 1.0
-        return _p(one, float(side) * self.margin, relabelled=relabelled)
+        return p_of(one, float(side) * self.margin, relabelled=relabelled)
 
 
-def _p(one: ClaimEffect, threshold: float, *, relabelled: bool) -> float:
+def p_of(one: ClaimEffect, threshold: float, *, relabelled: bool) -> float:
     """Return the p that the truth is a threshold: 1 for seeds that do not differ, by t; NaN for one seed."""
     p = one.p(threshold, relabelled=relabelled)
     return 1.0 if np.isnan(p) and one.testable else p

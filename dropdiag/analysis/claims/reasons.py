@@ -23,7 +23,8 @@ def of_part(question: Question, answer: Answer) -> str:
     mark = ", provisional" if answer.provisional and answer.verdict != UNDECIDED else ""
     # another reading has the number of the question before it
     said = question.name if question.reading else _measured(question, question.effect)
-    return "; ".join([f"{said} ({answer.verdict}{mark}{family})", *remarks(question, answer)])
+    told = [*remarks(question, answer), *filter(None, [question.beside])]
+    return "; ".join([f"{said} ({answer.verdict}{mark}{family})", *told])
 
 
 def alone(question: Question, answer: Answer) -> str:

@@ -15,6 +15,7 @@ CONTRADICTED: Final = "contradicted"
 IN_PART: Final = "in part"
 UNDECIDED: Final = "undecided"
 UNRECORDED: Final = "not recorded"
+NOT_JUDGED: Final = "not judged"
 OPPOSITE: Final = {SUPPORTED: CONTRADICTED, CONTRADICTED: SUPPORTED}
 
 ONE_SIDE: Final = (

@@ -20,9 +20,12 @@ class Distinct(NamedTuple):
     runs: Runs
     values: pd.DataFrame
     histograms: pd.DataFrame
+    series: pd.DataFrame
 
 
-def distinct(runs: Runs, values: pd.DataFrame, histograms: pd.DataFrame, problems: Problems) -> Distinct:
+def distinct(
+    runs: Runs, values: pd.DataFrame, histograms: pd.DataFrame, series: pd.DataFrame, problems: Problems
+) -> Distinct:
     """Leave out runs whose recorded numbers are those of another run of their condition, to the last digit.
 
     Copies of a folder are known by the run's identifier when they are opened (`dropdiag.store.reader.open_runs`). What
@@ -32,7 +35,7 @@ def distinct(runs: Runs, values: pd.DataFrame, histograms: pd.DataFrame, problem
     Parameters
     ----------
     runs : Runs
-    values, histograms : DataFrame
+    values, histograms, series : DataFrame
         As `dropdiag.analysis.compare.gather.gather` returns them.
     problems : list of str
         A sentence for each run that is left out is added.
@@ -63,12 +66,12 @@ def distinct(runs: Runs, values: pd.DataFrame, histograms: pd.DataFrame, problem
         copied.add(place)
         add_problem(problems, _sentence(run, runs[first]))
     if not copied:
-        return Distinct(runs, values, histograms)
+        return Distinct(runs, values, histograms, series)
     kept = Runs([run for place, run in enumerate(runs) if place not in copied], ordered=runs.ordered)
     left = [label for place, label in enumerate(labels) if place not in copied]
     # a label depends on the runs beside it
     names = dict(zip(left, kept.labels(), strict=True))
-    return Distinct(kept, *(_of(frame, names) for frame in (values, histograms)))
+    return Distinct(kept, *(_of(frame, names) for frame in (values, histograms, series)))
 
 
 def _numbers(values: pd.DataFrame) -> dict[str, bytes]:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from dropdiag.analysis.compare.active import directions, network_measured, with_reasons, without_subject
 from dropdiag.analysis.compare.lenient import Problems, attempt
 from dropdiag.analysis.compare.measures import generic, measure_of
 from dropdiag.analysis.compare.reading import asked, of_quantity, read_histograms, read_scalars, relabelled
 from dropdiag.analysis.compare.step_ranges import diverged, flows
 from dropdiag.analysis.compare.values import BESIDE, COLUMNS, FAR, START, Called, layer_values, network_values, rows
+from dropdiag.analysis.gradient_flow import Steps
 from dropdiag.analysis.phases import common
 from dropdiag.analysis.select import ReadHistograms
 from dropdiag.store.reader import Runs
@@ -25,13 +27,43 @@ EXPECTED: Final = ("weight", "net_value", "node_correlation")
 HISTOGRAMS: Final = ["condition", "seed", "run", "layer", "call", "quantity", "histogram"]
 
 
+class Gathered(NamedTuple):
+    """All numbers of all runs.
+
+    Attributes
+    ----------
+    values : DataFrame
+        Columns condition, seed, run, layer (None for the network), call, quantity, measure, value (NaN for a run
+        that is left out), null (what independent nodes would give; NaN where there is none), items (independent samples
+        behind a correlation), until (last step of the gradient flow; NaN is all), note (why a value is missing, or what
+        it may hide).
+    histograms : DataFrame
+        Columns condition, seed, run, layer, call, quantity, histogram (all values finite), of which distances are.
+    series : DataFrame
+        What was measured several times in training and is compared over a part of it: as ``values``, with a step.
+    """
+
+    values: pd.DataFrame
+    histograms: pd.DataFrame
+    series: pd.DataFrame
+
+    def adding(self, values: pd.DataFrame | None) -> Gathered:
+        """Return the same with further values."""
+        if values is None or values.empty:
+            return self
+        known = [frame for frame in (self.values, values) if len(frame)]
+        return self._replace(values=pd.concat(known, ignore_index=True))
+
+
 def gather(
     runs: Runs,
     quantities: Mapping[str, Quantity],
     problems: Problems,
     untils: Collection[int | None] = (None,),
     called: Called | None = None,
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+    *,
+    steps: Steps = None,
+) -> Gathered:
     """Take all measures of all runs.
 
     Parameters
@@ -45,33 +77,32 @@ def gather(
         Last steps of the ranges over which the gradient flow is taken.
     called : mapping of str to mapping of str to str, optional
         Condition -> its layer -> what the baseline calls the layer beside it. By default all are called the same.
+    steps : collection of int, or mapping of str to collection of int, optional
+        Training steps over which the gradient flow is taken, for all runs or by the run's path.
 
     Returns
     -------
-    values : DataFrame
-        Columns condition, seed, run, layer (None for the network), call, quantity, measure, value (NaN for a run
-        that is left out), null (what independent nodes would give; NaN where there is none), items (independent samples
-        behind a correlation), until (last step of the gradient flow; NaN is all), note (why a value is missing, or what
-        it may hide).
-    histograms : DataFrame
-        Columns condition, seed, run, layer, call, quantity, histogram (all values finite), of which distances are.
+    Gathered
     """
     conditions, measures = runs.conditions, generic(quantities)
     distances = [measure.quantity for measure in measures.values() if measure.scale == DISTANCE]
     # in this order problems are told, and rows of the table follow each other
-    flow = attempt(runs, lambda some: relabelled(flows(some, untils), some, runs), problems)
+    flow = attempt(runs, lambda some: relabelled(flows(some, untils, steps), some, runs), problems)
     histograms = _histograms(runs, [*dict.fromkeys([*EXPECTED, *distances, *FAR])], problems)
     taken = {measure.quantity for measure in measures.values()} | BESIDE
     scalars = read_scalars(runs, quantities.keys() - taken, problems)
     found = [None if flow is None else rows(flow, measure_of("gradient_flow"))]
     found += layer_values(scalars, histograms, quantities, conditions, problems, called=called)
+    found += network_measured(scalars, quantities, runs, problems)
     found += network_values(scalars, quantities, conditions, problems)
     known = [frame for frame in found if frame is not None and len(frame)]
     values = pd.concat(known, ignore_index=True) if known else pd.DataFrame(columns=COLUMNS)
+    values = with_reasons(without_subject(values, runs), runs)
     broken = {name: _broken(histograms[quantity]) for quantity, name in PLURAL.items() if quantity in histograms}
     problems += [one for one in diverged(runs, values, broken) if one not in problems]
     whole = [histograms[name].query("whole")[HISTOGRAMS] for name in distances if name in histograms]
-    return values, pd.concat(whole, ignore_index=True) if whole else pd.DataFrame(columns=HISTOGRAMS)
+    pooled = pd.concat(whole, ignore_index=True) if whole else pd.DataFrame(columns=HISTOGRAMS)
+    return Gathered(values, pooled, with_reasons(directions(scalars, runs), runs))
 
 
 def _histograms(runs: Runs, names: Sequence[str], problems: Problems) -> dict[str, pd.DataFrame]:

@@ -19,6 +19,8 @@ from dropdiag.store.order import Key, Places
 from dropdiag.store.reader import Runs
 from dropdiag.store.schema import QUANTITIES, Quantity
 
+SERIES: Final = ("condition", "run", "measure", "value", "note", "step")
+"""Columns of `Measurements.series` that claims need."""
 SAMPLES_ALIKE: Final = 2.0
 """Greatest factor between numbers of independent samples over which correlations are compared."""
 
@@ -87,6 +89,8 @@ class Measurements:
         Condition -> layer of the baseline -> what the condition calls the layer beside it.
     places : Places
         Where the baseline's sites stand.
+    series : DataFrame
+        What was measured at several steps and is compared over a part of training: columns of ``measured``, and step.
     """
 
     runs: Runs
@@ -99,6 +103,7 @@ class Measurements:
     quantities: Mapping[str, Quantity] = field(default_factory=lambda: QUANTITIES)
     names: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     places: Places = field(default_factory=lambda: Places(()))
+    series: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=SERIES))
 
     @property
     def baseline(self) -> str:

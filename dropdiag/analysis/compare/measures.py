@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from dropdiag.store.reader import Runs
-from dropdiag.store.schema import DIFFERENCE, DISTANCE, LOG_RATIO, QUANTITIES, UNCOMPARED, Quantity
+from dropdiag.store.schema import (
+    DIFFERENCE,
+    DISTANCE,
+    LOG_RATIO,
+    QUANTITIES,
+    UNCOMPARED,
+    Quantity,
+    at,
+    base_and_x,
+    quantity_of,
+)
 
 COUNTERS: Final = frozenset({"epoch", "epochs", "step", "global_step", "iteration"})
 """Scalars of the network that only count: no effect of them says anything."""
@@ -18,6 +28,13 @@ _LESS: Final = frozenset({"err", "errors", "losses", "ppl", "nll", "mse", "mae",
 _WORD: Final = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 W1: Final = "_w1"
 """Ending of the measure of a histogram quantity: the distance between the seeds' pooled distributions."""
+
+
+FLOW_TERMS: Final = {
+    "output error": "flow_output_error", "transport": "flow_transport", "other paths": "flow_other_paths",
+    "mask": "flow_mask", "slope": "flow_slope", "total": "flow_total",
+}  # fmt: skip
+"""Term of the decomposed gradient flow -> the measure of it: all factors of that kind down to a layer."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +76,14 @@ SPECIAL: Final = {
         Measure("weight_w1_from_start", "weight", DIFFERENCE, "standard deviations at step 0"),
         Measure("excess_net_variance", "net_variance_mean", DIFFERENCE, "net-value units squared"),
         Measure("far_gradient_probability", "gradient_probability", DIFFERENCE, "1"),
+        *(Measure(name, "net_grad_abs_mean", LOG_RATIO, "1") for name in FLOW_TERMS.values()),
+        Measure("noisy_loss_rise", "noisy_loss", DIFFERENCE, "loss units"),
+        *(
+            Measure(f"ensemble_kl_{mean}_corrected", f"ensemble_kl_{mean}", DIFFERENCE, "nats")
+            for mean in ("geometric", "arithmetic")
+        ),
+        Measure("ablation_dependence", "ablation_interaction", DIFFERENCE, "1"),
+        Measure("ablation_dependence_squared", "ablation_interaction", DIFFERENCE, "1"),
     )
 }
 """Measures that take more than a quantity's last value: over training, of two sides, of a histogram's shape."""
@@ -69,6 +94,13 @@ SAMPLED: Final = frozenset({
 """Measures that depend on the number of samples they rest on."""
 _IN_SPECIAL: Final = frozenset({"net_grad_abs_mean", "node_correlation", "weight_excess_kurtosis"})
 # `weight_excess_kurtosis` of the moments probe is what the measure of that name takes from the histogram
+
+
+OF_NETWORK: Final = frozenset({
+    "relative_flatness", "loss_rise", "hessian_eigenvalue", "noisy_loss_rise", "ensemble_kl_geometric_corrected",
+    "ensemble_kl_arithmetic_corrected", "gradient_direction_variance", "gradient_direction_error",
+})  # fmt: skip
+"""Measures, and families of them, that claims take of the network as a whole."""
 
 
 def quantities_of_runs(runs: Runs) -> dict[str, Quantity]:
@@ -121,7 +153,17 @@ def measure_of(name: str, quantities: Mapping[str, Quantity] = QUANTITIES) -> Me
     kind, colon, scalar = name.partition(":")
     if colon and kind in ("final", "best", "epochs_to_best"):
         return Measure(name, scalar, DIFFERENCE, "evaluations" if kind == "epochs_to_best" else "as logged")
-    return generic(quantities).get(name) or Measure(name, name, DIFFERENCE, "as recorded")
+    found = generic(quantities).get(name) or _of_family(name, quantities)
+    return found or Measure(name, name, DIFFERENCE, "as recorded")
+
+
+def _of_family(name: str, quantities: Mapping[str, Quantity]) -> Measure | None:
+    """Return the measure of one member of a family, "noisy_loss@0.1": that of all, under its name."""
+    base, x = base_and_x(name)
+    if x is not None and base in SPECIAL:
+        return replace(SPECIAL[base], name=name, quantity=at(SPECIAL[base].quantity, x))
+    one = quantity_of(name, quantities)
+    return None if one is None else generic({name: one}).get(name)
 
 
 def less_is_better(scalar: str) -> bool:

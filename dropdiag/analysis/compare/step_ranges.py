@@ -9,7 +9,8 @@ from typing import Final, TypeAlias
 
 import pandas as pd
 
-from dropdiag.analysis.gradient_flow import per_window, shared_steps
+from dropdiag.analysis.compare.measures import FLOW_TERMS
+from dropdiag.analysis.gradient_flow import Steps, per_window, shared_steps
 from dropdiag.store.reader import Runs
 
 StepRanges: TypeAlias = Mapping[frozenset[str], "StepRange"]
@@ -30,25 +31,31 @@ class StepRange:
         Last step that counts; None is all, for all runs are of one length.
     steps : int or None
         The same, or the length of all runs; None where it is not known.
+    chosen : bool
+        Whether some of these steps count, that were named.
     """
 
     until: int | None
     steps: int | None
+    chosen: bool = False
 
     @property
     def note(self) -> str:
         """What an effect's note says; nothing where no step is left out."""
-        if self.until is None:
-            return ""
+        asked = "over the training steps that were asked for" if self.chosen else ""
+        if self.until is None or asked:
+            return asked if self.until is None else f"{asked}, up to step {self.until:,}"
         return f"over the first {self.until:,} training steps, which the completed runs of both conditions share"
 
 
-def step_ranges(runs: Runs) -> dict[frozenset[str], StepRange]:
+def step_ranges(runs: Runs, *, chosen: bool = False) -> dict[frozenset[str], StepRange]:
     """Find the step range of every two conditions.
 
     Parameters
     ----------
     runs : Runs
+    chosen : bool
+        Whether some steps were named, that alone count.
 
     Returns
     -------
@@ -56,23 +63,23 @@ def step_ranges(runs: Runs) -> dict[frozenset[str], StepRange]:
         Both conditions' names -> the steps that their completed runs share (`gradient_flow.shared_steps`), whatever
         other conditions there are.
     """
-    return {frozenset(pair): _step_range(runs, pair) for pair in combinations(runs.conditions, 2)}
+    return {frozenset(pair): _step_range(runs, pair, chosen) for pair in combinations(runs.conditions, 2)}
 
 
-def _step_range(runs: Runs, pair: tuple[str, str]) -> StepRange:
+def _step_range(runs: Runs, pair: tuple[str, str], chosen: bool) -> StepRange:
     # of these two conditions alone: a third one, trained for an epoch, must not cut what they are compared by
     until = shared_steps(runs, pair)
     lengths = {int(run.meta.get("steps") or 0) for run in runs if run.condition in pair} - {0}
-    return StepRange(until, until or next(iter(lengths), None))
+    return StepRange(until, until or next(iter(lengths), None), chosen)
 
 
 def within(values: pd.DataFrame, step_range: StepRange) -> pd.DataFrame:
-    """Return the measured values of two conditions: of the gradient flow those of their step range alone."""
+    """Return the measured values of two conditions: of the gradient flow those of their step range."""
     at = values["until"].isna() if step_range.until is None else values["until"] == step_range.until
-    return values[at | (values["measure"] != "gradient_flow")]
+    return values[at | ~values["measure"].isin(["gradient_flow", *FLOW_TERMS.values()])]
 
 
-def flows(runs: Runs, untils: Iterable[int | None]) -> pd.DataFrame:
+def flows(runs: Runs, untils: Iterable[int | None], steps: Steps = None) -> pd.DataFrame:
     """Take the gradient flow over each step range; NaN for a run that cannot be compared over it, and a note why.
 
     Parameters
@@ -80,6 +87,8 @@ def flows(runs: Runs, untils: Iterable[int | None]) -> pd.DataFrame:
     runs : Runs
     untils : iterable of int or None
         Last steps of the step ranges.
+    steps : collection of int, or mapping of str to collection of int, optional
+        The steps that count, for all runs or by the run's path.
 
     Returns
     -------
@@ -87,7 +96,7 @@ def flows(runs: Runs, untils: Iterable[int | None]) -> pd.DataFrame:
         Columns condition, seed, run, layer, call, value, steps, dropped, until, note. A run that has not reached the
         range's end is left out of it, and one that lacks more than `LOST` of its finite values.
     """
-    frame = per_window(runs, sorted(set(untils), key=lambda until: until or 0))
+    frame = per_window(runs, sorted(set(untils), key=lambda until: until or 0), steps)
     lengths = {label: int(run.meta.get("steps") or 0) for label, run in zip(runs.labels(), runs, strict=True)}
     length, until = frame["run"].map(lengths), frame["until"].fillna(0).astype("int64")
     recorded = frame["steps"] + frame["dropped"]
@@ -142,7 +151,7 @@ def _measured_from(measure: str) -> str:
     scalar = measure.partition(":")[2]
     if scalar:
         return f"last values of {scalar!r}"
-    kinds = {"gradient_flow": "gradients", "saturation_share": "net values"}
+    kinds = {**dict.fromkeys(["gradient_flow", *FLOW_TERMS.values()], "gradients"), "saturation_share": "net values"}
     return kinds.get(measure, "weights")
 
 

@@ -55,7 +55,9 @@ def as_table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """Return rows as a frame, with Holm's p over the layers of a condition and measure."""
     # over layers and not over measures: which measures to look at is to be chosen beforehand
     table = pd.DataFrame(rows, columns=COLUMNS)
-    adjusted = table.groupby(["condition", "measure"], sort=False)["p"].transform(lambda p: holm(p.to_numpy()))
+    # the network as a whole is none of its layers
+    groups = [table["condition"], table["measure"], table["layer"].isna()]
+    adjusted = table["p"].groupby(groups, sort=False).transform(lambda p: holm(p.to_numpy()))
     return table.assign(p_holm=adjusted.astype("float64"))
 
 

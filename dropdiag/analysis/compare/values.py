@@ -21,7 +21,7 @@ from dropdiag.analysis.net_variance import MASKS as UNDER_MASKS
 from dropdiag.analysis.net_variance import MEASURES as ALL_UNDER_MASKS
 from dropdiag.analysis.phases import common
 from dropdiag.analysis.select import KEYS
-from dropdiag.store.schema import TRAIN, Quantity
+from dropdiag.store.schema import MEASURED, TRAIN, UNCOMPARED, Quantity, base_and_x, quantity_of
 
 COLUMNS: Final = [
     "condition", "seed", "run", "layer", "call", "quantity", "measure", "value", "null", "items", "until", "note",
@@ -29,7 +29,10 @@ COLUMNS: Final = [
 SHARES: Final = ("saturation_share_left", "saturation_share_right")
 SAMPLES: Final = ("node_correlation_samples", "node_correlation_nodes", "node_correlation_items")
 MASKS: Final = "dropout_masks"
-BESIDE: Final = frozenset({*SHARES, *SAMPLES, MASKS})
+INTERACTION: Final = "ablation_interaction"
+BY_LOT, BY_LOT_SD = f"{INTERACTION}_null", f"{INTERACTION}_null_sd"
+"""The interaction of groups that are drawn by lot: its mean, and its standard deviation over draws."""
+BESIDE: Final = frozenset({*SHARES, *SAMPLES, MASKS, BY_LOT, BY_LOT_SD})
 """Scalars that measures are taken with, and that are none themselves."""
 START: Final = "weight at step 0"
 """Histograms of weights before training, beside those at a run's end."""
@@ -52,6 +55,11 @@ EVERYWHERE: Final = ((-np.inf, np.inf),)
 """What was recorded as saturated lies in the saturation area already."""
 LAST: Final = "the best is the last evaluation"
 """Note of a run that may have become better yet, had training gone on."""
+USUAL: Final = {
+    **dict.fromkeys(ALL_UNDER_MASKS, UNDER_MASKS),
+    **{name: phase for phase, names in MEASURED.items() for name in names},
+}
+"""Quantity, or family of them -> the phase in which it is recorded unless told otherwise."""
 _SITE: Final = ["run", "layer", "call"]
 
 
@@ -103,10 +111,15 @@ def layer_values(
     recorded = set(scalars.loc[scalars["layer"].notna(), "quantity"]) - BESIDE
     # those that a probe declares in the order in which it does, then those of which nothing is known but the name
     for name in [*filter(recorded.__contains__, quantities), *sorted(recorded - quantities.keys())]:
+        known = quantity_of(name, quantities)
+        if known is not None and known.scale == UNCOMPARED:  # one of a family, as "ablated_loss_se@0.1"
+            continue
         measure = measure_of(name, quantities)
         yield asked(problems, partial(_last_scalars, measure, scalars, correlated, conditions))
     if recorded.issuperset(MASKED):
         yield asked(problems, partial(_excess, scalars, conditions))
+    if INTERACTION in recorded:
+        yield _dependence(scalars, conditions)
     if FAR[0] in histograms:
         yield _far(histograms, scalars, conditions)
     if "weight" in histograms:
@@ -190,11 +203,13 @@ def _last_scalars(
     measure: Measure, scalars: pd.DataFrame, correlated: pd.DataFrame | None, conditions: Sequence[str]
 ) -> pd.DataFrame:
     """Last value of a scalar of layers in each run; of training, the mean over the last tenth of its rows."""
-    usual = UNDER_MASKS if measure.quantity in ALL_UNDER_MASKS else None
+    usual = USUAL.get(base_and_x(measure.quantity)[0])
     frame = of_quantity(scalars, measure.quantity, conditions, usual)
     null = _NULLS.get(measure.quantity)
     if null is None:
         training = frame["phase"] == TRAIN
+        if measure.quantity == INTERACTION:
+            frame = frame.assign(null=_by_lot(frame, scalars, BY_LOT, conditions))
         return rows(frame.assign(value=frame["tail"].where(training, frame["value"])), measure)
     samples, nodes, items = (_beside(frame, asked([], partial(of_quantity, scalars, name, conditions)))
                              for name in SAMPLES)  # fmt: skip
@@ -203,6 +218,23 @@ def _last_scalars(
     if correlated is not None:
         frame = frame.assign(note=_beside(frame, correlated, "note").fillna(""))
     return rows(frame[frame["value"].notna()], measure)
+
+
+def _dependence(scalars: pd.DataFrame, conditions: Sequence[str]) -> pd.DataFrame:
+    """How far the interaction of partners is from that of groups drawn by lot, whatever its sign; and its square.
+
+    Chance alone gives a distance above 0, by how much random groups differ among themselves. The square is less what
+    that adds to it: 0 on average where it does not matter which nodes are partners.
+    """
+    frame = of_quantity(scalars, INTERACTION, conditions, USUAL[INTERACTION])
+    null, sd = (_by_lot(frame, scalars, name, conditions) for name in (BY_LOT, BY_LOT_SD))
+    apart = frame["value"] - null
+    parts = {"ablation_dependence": apart.abs(), "ablation_dependence_squared": apart**2 - sd**2}
+    return pd.concat([rows(frame.assign(value=value), measure_of(name)) for name, value in parts.items()])
+
+
+def _by_lot(frame: pd.DataFrame, scalars: pd.DataFrame, name: str, conditions: Sequence[str]) -> pd.Series[float]:
+    return _beside(frame, asked([], partial(of_quantity, scalars, name, conditions, USUAL[INTERACTION])))
 
 
 def _excess(scalars: pd.DataFrame, conditions: Sequence[str]) -> pd.DataFrame:
@@ -300,7 +332,8 @@ def network_values(
         Rows of final:NAME, best:NAME and epochs_to_best:NAME; of final:NAME alone, where training alone has the name.
     """
     frame = scalars[scalars["layer"].isna()].assign(layer=None, call=0)
-    names = sorted(name for name in frame["quantity"].unique() if name not in own and name.lower() not in COUNTERS)
+    names = sorted(name for name in frame["quantity"].unique()
+                   if name not in own and name.lower() not in COUNTERS and quantity_of(name) is None)  # fmt: skip
     place = frame["condition"].map({name: i for i, name in enumerate(conditions)})
     frame = frame.loc[place.sort_values(kind="stable").index]
     return [asked(problems, partial(_scalar, frame[frame["quantity"] == name], name)) for name in names]

@@ -403,7 +403,7 @@ def test_the_rules_of_the_whole():
 def test_the_rules_in_words_hold_the_numbers_in_force():
     options = Options(correlation_margin=0.037, flow_margin=1.7, published_factor=6.0)
     words = {claim.letter: claim.rule_of(options) for claim in CLAIMS}
-    assert set(words) == set("abcdef")
+    assert set(words) == set("abcdefghijk")
     assert "0.037" in words["b"]
     assert "factor of 1.7" in words["e"]
     assert "published 6" in words["c"]
@@ -424,7 +424,8 @@ def test_the_docs_have_each_claim_with_its_statement():
 @pytest.mark.parametrize("option", fields(Options), ids=lambda option: option.name)
 def test_the_docs_have_the_numbers_in_force_where_the_rule_has_them(option):
     text, rows = documented()
-    other = replace(Options(), **{option.name: 0.5 if option.name in ("alpha", "far_probability") else 4.5})
+    share = option.name in ("alpha", "far_probability", "slope_share", "early")
+    other = replace(Options(), **{option.name: 0.25 if share else 4.5})
     changed = [claim.letter for claim in CLAIMS if claim.rule_of(other) != claim.rule_of(Options())]
     assert changed, "no rule has this number"
     for place in [text] if option.name == "alpha" else [rows[letter][1] for letter in changed]:
