@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from dropdiag.analysis.gradient_flow import QUANTITY, table
 from dropdiag.analysis.scalar import of_one_phase
 from dropdiag.errors import NotRecordedError
+from dropdiag.plots.equal_loss import against_loss
 from dropdiag.plots.heat import profile, step_maps
 from dropdiag.plots.layered import by_panel, by_site, one_look, sites
 from dropdiag.plots.layout import MANY, begin, finish, log_axis, panels, share_log_y
@@ -37,6 +38,9 @@ def gradient_flow(
     layers: Layers = None,
     conditions: Conditions = None,
     baseline: str | None = None,
+    against: str | None = None,
+    loss: str = "loss",
+    phase: str | None = None,
     ax: Axes | None = None,
 ) -> Figure:
     """Draw the gradient flow of each layer over training, and its mean (Figure 3, Table 2).
@@ -53,6 +57,11 @@ def gradient_flow(
         As in `dropdiag.plots.weights`.
     baseline : str, optional
         Condition that the ratios refer to; by default as in `dropdiag.analysis.gradient_flow.table`.
+    against : {"loss"}, optional
+        Draw the gradient flow of each layer against the smoothed loss, and beside it its ratio to the baseline where
+        both had the same loss; see `dropdiag.analysis.gradient_flow.at_equal_loss`.
+    loss, phase
+        Which loss, as in `dropdiag.analysis.gradient_flow.at_equal_loss`.
     ax : Axes, optional
         Refused, for this figure has a panel of curves and one of means: `dropdiag.plots.scalar` draws the curves alone.
 
@@ -65,8 +74,12 @@ def gradient_flow(
     Raises
     ------
     ArgumentError, NotRecordedError
-        As in `dropdiag.plots.weights`; also for an unknown baseline, or where no layer has any gradient.
+        As in `dropdiag.plots.weights`; also for an unknown baseline, or where no layer has any gradient; as in
+        `dropdiag.analysis.gradient_flow.at_equal_loss`.
     """
+    if against is not None:
+        asked = {"conditions": conditions, "baseline": baseline, "loss": loss, "phase": phase}
+        return against_loss(runs, against, layers, asked, ax)
     names, titles = layer_names(layers)
     with context():
         lines = of_one_phase(runs, QUANTITY, TRAIN, layers=names, conditions=conditions, log=True, bins=BINS)

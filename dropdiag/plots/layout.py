@@ -258,7 +258,8 @@ def log_axis(ax: Axes, which: str) -> None:
 
     Numbers from 0.01 to below 10,000 are written in full, as on linear axes.
     """
-    axis, (low, high) = (ax.xaxis, ax.get_xlim()) if which == "x" else (ax.yaxis, ax.get_ylim())
+    axis, limits = (ax.xaxis, ax.get_xlim()) if which == "x" else (ax.yaxis, ax.get_ylim())
+    low, high = sorted(limits)  # an axis may be turned round
     decades = np.log10(high / low) if low > 0.0 else 0.0
     axis.set_major_locator(LogLocator(subs=(1.0,) if decades > 2.2 else (1.0, 2.0, 5.0), numticks=12))
     if low >= 0.009 and high <= 10_000.0:

@@ -28,6 +28,8 @@ LINES: Final[tuple[Any, ...]] = (
 MARKERS: Final = ("o", "s", "D", "^", "v", "P", "X", "<", ">", "p", "*")
 """7 colours, 6 lines and 11 markers have no common divisor: of 42 conditions no two share a colour and a line, of 66 no
 two a line and a marker, of 77 no two a colour and a marker."""
+TERMS: Final = ("#332288", "#88CCEE", "#DDCC77", "#CC6677", "#117733")
+"""Five of Tol's muted colours (2021), for any colour vision: parts of a whole, which are no conditions."""
 GREY: Final = "#6E6E6E"
 INK: Final = "#222222"
 SHADE: Final = "#E9E9E9"
