@@ -71,7 +71,7 @@ def test_help_teaches_with_examples():
 def test_reproduce_says_where_everything_is(data, tmp_path, here):
     out = tmp_path / "out"
     code, said, _ = call(
-        "reproduce", "mnist", "--data", data, "--seeds", 1, "--epochs", 1, "--jobs", 1, "--every", 5,
+        "reproduce", "mnist", "--data", data, "--seeds", 1, "--epochs", 1, "--jobs", 1, "--every", 5, "--measurements", 0,
         "--optimizer", "sgd", "--lr", 0.05, "--conditions", "no-dropout", "--conditions", "dropout", "--out", out,
     )  # fmt: skip
     assert code == 0
@@ -115,7 +115,19 @@ def test_failed_runs_are_named_and_the_code_is_1(data, tmp_path, here, train_wit
 
     train_with(fail)
     code, said, error = call(
-        "reproduce", "--data", data, "--seeds", 1, "--epochs", 1, "--jobs", 1, "--out", tmp_path / "o"
+        "reproduce",
+        "--data",
+        data,
+        "--seeds",
+        1,
+        "--epochs",
+        1,
+        "--jobs",
+        1,
+        "--measurements",
+        0,
+        "--out",
+        tmp_path / "o",
     )
     assert code == 1
     assert "failed: gaaf-s0: MemoryError: too large" in error
@@ -136,7 +148,8 @@ def test_ctrl_c_says_how_to_go_on(data, tmp_path, monkeypatch):
 def test_as_a_process(data, tmp_path):
     done = subprocess.run(
         [sys.executable, "-W", "error", "-m", "dropdiag.cli", "reproduce", "--data", data, "--seeds", "1",
-         "--epochs", "1", "--conditions", "gaaf", "--conditions", "dropout", "--jobs", "2", "--out", tmp_path / "out"],
+         "--epochs", "1", "--conditions", "gaaf", "--conditions", "dropout", "--jobs", "2", "--measurements", "0",
+         "--out", tmp_path / "out"],
         capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -161,6 +174,7 @@ def test_coverage_shows_every_site_of_a_run(tmp_path):
     assert "rate 0.5, grain element" in said
     assert said.splitlines()[0].split() == [
         "layer", "call", "kind", "type", "functional", "expected", "fired", "sampled", "skipped", "nodes", "dropout",
+        "chain",
     ]  # fmt: skip
     code, said, _ = call("coverage", tmp_path / "run", "--json")
     rows = {row["layer"]: row for row in json.loads(said)}

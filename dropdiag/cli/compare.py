@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -29,9 +30,13 @@ from dropdiag.cli.terminal import Page, grouped
 from dropdiag.cli.verdicts import verdicts
 from dropdiag.errors import ArgumentError, warned
 from dropdiag.formatting import effect, notes, text
+from dropdiag.store.schema import base_and_x
 
 if TYPE_CHECKING:
     import pandas as pd
+
+CURVE: Final = 4
+"""With more values than this a number of layers is a curve: a row for each value and layer would be pages of them."""
 
 
 @clear_errors()
@@ -94,7 +99,7 @@ def compare(
             "problems": problems, "report": None if out is None else str(out),
         })  # fmt: skip
     else:
-        _print(repr(found.runs), judged, effects, found.unmatched)
+        _print(repr(found.runs), judged, *((effects, {}) if measure else _without_curves(effects)), found.unmatched)
         if out is not None:
             typer.echo(f"report:  {out}")
     finish(problems)
@@ -110,7 +115,18 @@ def _chosen(table: pd.DataFrame, column: str, pattern: str | None) -> pd.DataFra
     return table[[isinstance(name, str) and fnmatchcase(name, pattern) for name in table[column]]]
 
 
-def _print(runs: str, claims: Any, effects: pd.DataFrame, unmatched: pd.DataFrame) -> None:
+def _without_curves(effects: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int]]:
+    """Leave out the curves of layers, a number at so many values of something, and say how many values each has."""
+    families = {str(name): base_and_x(str(name)) for name in effects.loc[effects["layer"].notna(), "measure"].unique()}
+    counts = Counter(base for base, x in families.values() if x is not None)
+    curves = {base: n for base, n in counts.items() if n > CURVE}
+    left_out = [name for name, (base, _) in families.items() if base in curves]
+    return effects[~effects["measure"].isin(left_out)], curves
+
+
+def _print(
+    runs: str, claims: Any, effects: pd.DataFrame, curves: Mapping[str, int], unmatched: pd.DataFrame
+) -> None:  # fmt: skip
     page = Page()
     page.line(runs.strip("<>"), style="bold")
     page.line(claims.headline)
@@ -123,6 +139,8 @@ def _print(runs: str, claims: Any, effects: pd.DataFrame, unmatched: pd.DataFram
     for (condition, baseline), part in effects.groupby(["condition", "baseline"], sort=False):
         page.table(columns, grouped(_by_measure(part)), title=f"{condition}, beside {baseline}")
         page.line()
+    for name, n in curves.items():
+        page.line(f"not printed: {name}, at {n} values; --measure '{name}@*' prints them")
     for note in notes(effects):
         page.line(f"note: {note}")
     for row in unmatched.itertuples():

@@ -23,7 +23,7 @@ from dropdiag.cli.common import (
     groups,
     tell,
 )
-from dropdiag.errors import ArgumentError, NotRecordedError, warned
+from dropdiag.errors import ArgumentError, BaselineError, NotRecordedError, warned
 from dropdiag.formatting import some
 
 if TYPE_CHECKING:
@@ -39,9 +39,9 @@ class Format(str, Enum):
 
 
 class Figure(NamedTuple):
-    """A figure of `dropdiag.plots`: whose layers it draws (a quantity, or dropouts), and the options that it takes."""
+    """A figure of `dropdiag.plots`: whose layers it draws (quantities, or dropouts), and the options that it takes."""
 
-    layers_of: str | None
+    layers_of: str | tuple[str, ...] | None
     options: tuple[str, ...] = ()
 
 
@@ -49,12 +49,24 @@ FIGURES: Final = {
     "weights": Figure("weight"),
     "correlation": Figure("node_correlation", ("phase",)),
     "gradient_flow": Figure("net_grad_abs_mean", ("baseline",)),
+    "flow_decomposition": Figure("node_grad_abs_mean", ("baseline",)),
     "net_variance": Figure("net_variance", ("phase",)),
     "saturation": Figure("net_value", ("phase",)),
     "dropouts": Figure("dropout"),
+    "health": Figure(("dead_share", "update_to_weight", "distance_from_start"), ("phase",)),
     "learning": Figure(None),
+    "masks_by_weights": Figure("flow_masks_on", ("phase", "baseline")),
+    "ensemble": Figure(None),
+    "flatness": Figure(None),
+    "robustness": Figure(None),
+    "ablation": Figure("ablation_interaction"),
+    "gradient_direction": Figure(None),
 }
 """What is drawn where nothing is chosen, in the order of the paper."""
+
+MEASURED: Final = tuple(FIGURES)[tuple(FIGURES).index("learning") + 1 :]
+"""Those of active measurements."""
+CALL: Final = 'as in rec.measure("flatness", batch, loss_fn)'
 
 
 @clear_errors()
@@ -95,9 +107,10 @@ def plot(
     """Draw the paper's figures, and any quantity over training, into files.
 
     **weights** is Figure 1, **correlation** 2, **gradient_flow** 3 with Table 2, **net_variance** 4, **saturation** 5,
-    **gaaf** 6; **dropouts** and **learning** are what the runs did. A scalar of any name is drawn over training, a
-    histogram as a distribution. What is not drawn is named with the reason; the exit code is 1 where it was asked for.
-    Files that are there are replaced.
+    **gaaf** 6; **flow_decomposition** says what a difference in gradient flow is made of; **dropouts**, **health** and
+    **learning** are what the runs did. The others are of measurements that were made by name. A scalar of any name is
+    drawn over training, a histogram as a distribution. What is not drawn is named with the reason; the exit code is 1
+    where it was asked for. Files that are there are replaced.
 
     **Examples**
 
@@ -119,7 +132,7 @@ def plot(
         for name in dict.fromkeys(chosen):
             try:
                 drawn = _drawn(found, name, layer or (), asked)
-            except NotRecordedError as error:
+            except (NotRecordedError, BaselineError) as error:
                 absent[name] = str(error)
                 continue
             # a quantity may be called "loss/train"; its file is not to lie in a folder of that name
@@ -131,7 +144,11 @@ def plot(
     problems[:0] = unreadable
     document = {"files": files, "absent": absent, "runs": [str(run.path) for run in found], "problems": problems}
     answer(document, *(f"wrote {file}" for file in files), as_json=as_json)
-    tell([f"{name}: {reason}" for name, reason in absent.items()], "not drawn")
+    # Hardly a run has all measurements: where none was asked for, one line does.
+    unmeasured = [] if figure else [name for name in absent if name in MEASURED]
+    tell([f"{name}: {reason}" for name, reason in absent.items() if name not in unmeasured], "not drawn")
+    if unmeasured:
+        tell([f"{', '.join(unmeasured)}: a Recorder measures them where it is told to, {CALL}"], "not measured")
     finish(problems)
     if figure and absent:
         raise typer.Exit(1)
@@ -173,7 +190,9 @@ def _drawn(runs: Runs, name: str, patterns: Sequence[str], asked: dict[str, Any]
     make, what = _maker(runs, name)
     given = {option: asked[option] for option in what.options if asked[option] is not None}
     if patterns and what.layers_of is not None:
-        given["layers"] = _matching(list(_layers(runs, what.layers_of)), patterns)
+        of = (what.layers_of,) if isinstance(what.layers_of, str) else what.layers_of
+        layers = dict.fromkeys(layer for quantity in of for layer in _layers(runs, quantity))
+        given["layers"] = _matching(list(layers), patterns)
     return make(runs, **given)
 
 

@@ -101,6 +101,14 @@ def reproduce(
     rate: Annotated[float, typer.Option(help="Dropout rate of the condition 'Dropout'.")] = 0.5,
     batch_size: Annotated[int, typer.Option(min=1, help="Images per step.")] = 128,
     every: Annotated[int, typer.Option(min=1, help="Record weights every so many steps.")] = 10,
+    measurements: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="At the start and at so many points of training measure why gradient flows, and at the end flatness, "
+            "robustness, ensemble and co-adaptation; 0: never. For mnist alone.",
+        ),
+    ] = 10,
     width: Annotated[
         float, typer.Option(help="Factor of the network's widths, for a quick look. Not for mnist.")
     ] = 1.0,

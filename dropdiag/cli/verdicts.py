@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from rich.text import Text
@@ -47,10 +48,11 @@ def verdicts(page: Page, claims: Any) -> None:
                 continue
             page.rows([*head, *own], widths, styles=STYLES, indent=4)
             head = []  # once a claim
-            for remark in _remarks(parts[(parts["claim"] == letter) & (parts["condition"] == row.condition)]):
+            mine = parts[(parts["claim"] == letter) & (parts["condition"] == row.condition)]
+            for remark in (*_remarks(mine), *_beside(mine)):
                 page.line(remark, indent=4)
         page.line()
-    said = [*_marks(known), *_caveats(claims.table)]
+    said = [*_marks(known), *_caveats(claims.table), *_unrecorded(claims.unrecorded)]
     for line in [*said, ""] if said else []:
         page.line(line)
 
@@ -73,6 +75,11 @@ def _remarks(parts: pd.DataFrame) -> list[str]:
     return [f"{', '.join(names)}: {note}" for note, names in told.items()]
 
 
+def _beside(parts: pd.DataFrame) -> list[str]:
+    """Return what belongs to the parts' numbers, a line a part."""
+    return [one[:1].upper() + one[1:] + "." for one in dict.fromkeys(map(text, parts["beside"])) if one]
+
+
 def _marks(parts: pd.DataFrame) -> list[str]:
     lines = []
     if parts["provisional"].astype(bool).any():
@@ -80,6 +87,12 @@ def _marks(parts: pd.DataFrame) -> list[str]:
     if not parts["counts"].astype(bool).all():
         lines.append("( ) read beside the claim, and not counted")
     return lines
+
+
+def _unrecorded(claims: Sequence[Any]) -> list[str]:
+    """Return which claims were not asked, and what they take, in a line."""
+    taken = "; ".join(f"({one.claim}) {one.record}" for one in claims)
+    return [f"not asked, for no run holds what they take: {taken}"] if taken else []
 
 
 def _caveats(table: pd.DataFrame) -> list[str]:

@@ -117,7 +117,7 @@ def number(given: Any, digits: str = ".3g", sd: Any = None) -> Cell:
     """Cell of a number, ``mean (sd)`` where an sd is given."""
     if not _finite(given):
         return ABSENT
-    spread = f" ({typeset(sd, '.2g')})" if _finite(sd) else ""
+    spread = f" ({typeset(sd, '.0f' if abs(sd) >= 100.0 else '.2g')})" if _finite(sd) else ""
     return Cell(typeset(given, digits) + spread, repr(float(given)), numeric=True)
 
 

@@ -27,6 +27,7 @@ from dropdiag.report.diagnostics import (
 )
 from dropdiag.report.distributions import Distributions
 from dropdiag.report.headlines import Card, cards
+from dropdiag.report.measured import Measured, measured
 from dropdiag.report.outcomes import outcomes
 from dropdiag.report.series import Scalars
 from dropdiag.report.verdicts import Judged, Verdict, by_claim, effects, verdicts
@@ -58,6 +59,8 @@ class Content:
         Scores on held-out data and in training.
     diagnostics : list of Diagnostic
         Those of which anything was recorded.
+    measured : list of Measured
+        What active measurements found.
     absent : list of str
         Diagnostics that were not recorded, with the reason.
     facts : dict of str to Table
@@ -79,6 +82,7 @@ class Content:
     alpha: float = 0.0
     outcomes: Table | None = None
     diagnostics: list[Diagnostic] = field(default_factory=list)
+    measured: list[Measured] = field(default_factory=list)
     absent: list[str] = field(default_factory=list)
     facts: dict[str, Table] = field(default_factory=dict)
     coverage: str = ""
@@ -253,6 +257,7 @@ def _read(content: Content, keep: Keep, comparison: Any, cache: RunCache | None)
     scalars = Scalars(runs, quantities)
     given = Material(runs, comparison, content.baseline, keep, quantities, scalars, distributions, content.blob)
     found = diagnostics(given)
+    content.measured = measured(given)
     content.outcomes = outcomes(scalars, runs)
     content.problems += not_finite(given)
     content.diagnostics = [one for one in found if one.shown]
@@ -266,7 +271,10 @@ def _read(content: Content, keep: Keep, comparison: Any, cache: RunCache | None)
                        for name, look in zip(runs.conditions, appearances(runs.conditions), strict=True)],
         "runs": [{"name": run.name, "condition": runs.conditions.index(run.condition), "seed": in_javascript(run.seed)}
                  for run in runs],
-        "sections": {one.section.name: one.figure for one in content.diagnostics if one.figure},
+        "sections": {
+            **{one.section.name: one.figure for one in content.diagnostics if one.figure},
+            **{one.section.name: one.figure for one in content.measured if one.figure},
+        },
     }  # fmt: skip
     return scalars.seconds
 

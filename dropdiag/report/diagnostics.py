@@ -13,7 +13,9 @@ import pandas as pd
 
 from dropdiag.analysis import correlation, saturation, weights
 from dropdiag.analysis import dropouts as dropout_sites
+from dropdiag.analysis.compare.active import usual_phase
 from dropdiag.analysis.compare.measures import COUNTERS
+from dropdiag.analysis.flow.chain import RECORDED
 from dropdiag.analysis.seeds import over_seeds
 from dropdiag.errors import DropdiagError, NotRecordedError
 from dropdiag.formatting import site as site_name
@@ -27,7 +29,7 @@ from dropdiag.report.densities import not_finite as not_finite_share
 from dropdiag.report.distributions import Distributions, Measures
 from dropdiag.report.series import Scalars, Series, Track
 from dropdiag.store.reader import Runs
-from dropdiag.store.schema import QUANTITIES, TRAIN, UNCOMPARED, Quantity
+from dropdiag.store.schema import TRAIN, UNCOMPARED, Quantity, quantity_of
 
 FLOW: Final = "net_grad_abs_mean"
 LEFT, RIGHT = "saturation_share_left", "saturation_share_right"
@@ -77,7 +79,7 @@ class Material:
 
     def described(self, name: str) -> Quantity:
         """Return what the runs say of a quantity; of one that nobody described its name."""
-        return self.quantities.get(name) or Quantity(name, "scalar", "1", name.replace("_", " "))
+        return quantity_of(name, self.quantities) or Quantity(name, "scalar", "1", name.replace("_", " "))
 
     def packed(self, measures: Mapping[str, Series]) -> dict[str, Any]:
         """Return series as JSON, their values in the block."""
@@ -115,6 +117,7 @@ def diagnostics(given: Material) -> list[Diagnostic]:
     makers: list[tuple[Section, Callable[[Section, Material], Diagnostic]]] = [
         (Section("learning", "Learning curves"), learning),
         (Section("gradient_flow", "Gradient flow", "node"), gradient_flow),
+        (Section("flow_decomposition", "Where the gradient comes from", "node"), flow_decomposition),
         (Section("net_values", "Net values and saturation", "node"), net_values),
         (Section("weights", "Weights", "weight"), partial(distribution, name="weight")),
         (Section("node_correlation", "Node correlation", "node"), node_correlation),
@@ -169,8 +172,9 @@ def learning(section: Section, given: Material) -> Diagnostic:
     """Scalars of the network as a whole: a curve a quantity and phase."""
     # of the network dropdiag itself only times and counts: the rest was given to step() and log()
     known = [
-        name for name in given.scalars.names(network=True) if name not in QUANTITIES and name.lower() not in COUNTERS
-    ]
+        name for name in given.scalars.names(network=True)
+        if quantity_of(name) is None and name.lower() not in COUNTERS
+    ]  # fmt: skip
     names = [*(name for name in USUAL if name in known), *(name for name in known if name not in USUAL)]
     tracks = [(name, given.scalars.tracks[name, phase]) for name in names for phase in given.scalars.phases(name)]
     curves = [{"quantity": name, **made.packed(given.blob)} for name, track in tracks
@@ -184,6 +188,11 @@ def gradient_flow(section: Section, given: Material) -> Diagnostic:
     made = None if track is None else given.series(track, FLOW)
     figure = {} if made is None else {"measures": {"gradient flow": made.packed(given.blob)}}
     return Diagnostic(section, figure, flows.table(given.runs, given.comparison, given.baseline, given.keep))
+
+
+def flow_decomposition(section: Section, given: Material) -> Diagnostic:
+    """Terms of each condition's ratio of the gradient flow to the baseline."""
+    return Diagnostic(section, *flows.decomposition(given.runs, given.baseline, given.keep))
 
 
 def net_values(section: Section, given: Material) -> Diagnostic:
@@ -256,7 +265,7 @@ def other_scalars(section: Section, given: Material) -> Diagnostic:
     records: list[dict[Any, Any]] = []
     for (name, phase), track in sorted(given.scalars.tracks.items()):
         title, made = words(given.described(name).label), given.series(track, name)
-        if name in others and made is not None:
+        if name in others and made is not None and usual_phase(name) != phase:
             # no phase is chosen here: "masks" and "fit" are no held-out data, so no rule could
             several = f", {phase}" if len(given.scalars.phases(name)) > 1 else ""
             measures[f"{title}{several}" if f"{title}{several}" not in measures else f"{name}{several}"] = made
@@ -273,8 +282,9 @@ def other_scalars(section: Section, given: Material) -> Diagnostic:
 def _is_other(given: Material, name: str) -> bool:
     """Whether no other section shows a scalar of layers, and it is none of dropdiag's own that only count."""
     # a user's own quantity is shown whatever its scale: that says only how it is compared
-    counts = name in QUANTITIES and given.quantities[name].scale == UNCOMPARED
-    return name not in (FLOW, *dropout_sites.QUANTITIES) and not counts
+    known = quantity_of(name)
+    counts = known is not None and given.described(name).scale == UNCOMPARED
+    return name not in (FLOW, *RECORDED, *dropout_sites.QUANTITIES) and not counts
 
 
 def _sides(given: Material) -> tuple[Track, Track] | None:

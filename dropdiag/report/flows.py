@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import pandas as pd
 
-from dropdiag.analysis import gradient_flow
+from dropdiag.analysis import flow_decomposition, gradient_flow
+from dropdiag.analysis.flow.terms import KINDS, TOTAL
 from dropdiag.formatting import LOG_RATIO, whole
-from dropdiag.report.cells import SITE, Column, Table, effect, integers, numbers
+from dropdiag.report.cells import SITE, Column, Table, effect, integers, numbers, texts
 from dropdiag.report.cells import table as table_of
 from dropdiag.store.reader import Runs
 
@@ -70,3 +71,67 @@ def _window(rows: pd.DataFrame) -> str:
 
 def _sentence(note: str) -> str:
     return f"{note[0].upper()}{note[1:].rstrip('.')}." if note else ALL
+
+
+def decomposition(runs: Runs, baseline: str | None, keep: Callable[[str], bool]) -> tuple[dict[str, Any], Table | None]:
+    """Return what each condition's ratio of the gradient flow to the baseline is made of, for a chart and as a table.
+
+    Parameters
+    ----------
+    runs : Runs
+    baseline : str or None
+        None: nothing is compared.
+    keep : callable
+        Whether a layer is wanted.
+
+    Raises
+    ------
+    NotRecordedError
+        If no run holds the decomposition, or there is one condition alone.
+    """
+    if baseline is None:
+        return {}, None
+    frame = flow_decomposition.table(runs, baseline=baseline)
+    frame = frame[frame["layer"].map(keep).astype(bool)]
+    return {"terms": _chart(frame, runs.conditions)}, _terms(frame, baseline)
+
+
+def _chart(frame: pd.DataFrame, conditions: Sequence[str]) -> dict[str, Any]:
+    """Return terms as JSON: for each condition, called by its number, log ratios with their ends by layer and term."""
+    kinds, sites = _kinds(frame), list(dict.fromkeys(zip(frame["layer"], frame["call"], strict=True)))
+    effects = {}
+    for condition, part in frame.groupby("condition", sort=False):
+        keyed = part.drop_duplicates(["layer", "call", "term"]).set_index(["layer", "call", "term"])
+        wanted = pd.MultiIndex.from_tuples([(*site, kind) for site in sites for kind in kinds])
+        own = keyed.reindex(wanted)[["effect", "low", "high"]].astype("float64")
+        effects[conditions.index(str(condition))] = [
+            [None if pd.isna(one) else float(one) for one in row] for row in own.to_numpy()
+        ]  # fmt: skip
+    return {"kinds": kinds, "sites": [[layer, int(call)] for layer, call in sites], "effects": effects}
+
+
+def _kinds(frame: pd.DataFrame) -> list[str]:
+    return [kind for kind in (*KINDS, TOTAL) if (frame["term"] == kind).any()]
+
+
+def _terms(frame: pd.DataFrame, baseline: str) -> Table:
+    """Return terms as a table of factors."""
+    kinds = _kinds(frame)
+    records: list[dict[Any, Any]] = []
+    for (condition, layer, call), part in frame.groupby(["condition", "layer", "call"], sort=False):
+        by = {str(row["term"]): row for row in part.to_dict("records")}
+        lost = "; ".join(dict.fromkeys(str(row["why"]) for row in by.values() if row["why"]))
+        total = by.get(TOTAL, {})
+        told = {"seeds": f"{total.get('n')} / {total.get('n_baseline')}", "steps": total.get("steps")}
+        records.append({"condition": condition, "layer": layer, "call": call, "terms": by, "why": lost, **told})
+    columns: list[Column] = [*SITE, *map(_term, kinds), texts("Seeds", "seeds"), integers("Steps", "steps")]
+    columns += [texts("Missing, and why", "why")] if any(record["why"] for record in records) else []
+    notes = "; ".join(filter(None, dict.fromkeys(frame["note"])))
+    caption = (
+        f"What the ratio to {baseline} is made of: factors, with t intervals over seeds; their product is the total"
+    )
+    return table_of(caption, records, columns, _sentence(notes) if notes else "")
+
+
+def _term(kind: str) -> Column:
+    return kind.capitalize(), lambda record: effect(record["terms"].get(kind, {}), ratio=True)

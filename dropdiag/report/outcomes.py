@@ -16,7 +16,7 @@ from dropdiag.analysis.seeds import over_seeds
 from dropdiag.report.cells import Column, Table, integers, numbers, table, texts
 from dropdiag.report.series import NETWORK, Scalars, Track
 from dropdiag.store.reader import Runs
-from dropdiag.store.schema import EVAL, TRAIN
+from dropdiag.store.schema import EVAL, TRAIN, quantity_of
 
 Floats = NDArray[np.float64]
 TAIL: Final = 0.1
@@ -68,8 +68,9 @@ def outcomes(scalars: Scalars, runs: Runs) -> Table | None:
     scalars : Scalars
     runs : Runs
     """
+    # what dropdiag measured by itself, such as the loss under noise, is no score that was logged
     scores = [Score(name, phase, track) for (name, phase), track in scalars.tracks.items()
-              if NETWORK in track.sites and is_score(name)]  # fmt: skip
+              if NETWORK in track.sites and is_score(name) and quantity_of(name) is None]  # fmt: skip
     kinds = dict.fromkeys(one.kind for one in scores if one.held_out)
     if not kinds:
         return None

@@ -8,13 +8,15 @@ from typing import Any, Final
 
 import pandas as pd
 
-from dropdiag.analysis.claims.claims import Claims
-from dropdiag.analysis.compare.measures import COUNTERS
+from dropdiag.analysis.claims.claims import Claims, Unrecorded
+from dropdiag.analysis.compare.measures import COUNTERS, OF_NETWORK
 from dropdiag.formatting import LOG_RATIO, minus, site, text, whole
 from dropdiag.report.cells import ABSENT, Cell, Table, effect, interval, number
 from dropdiag.report.cells import text as cell
+from dropdiag.store.schema import base_and_x
 
-MARKS: Final = {"supported": "✔", "contradicted": "✘", "in part": "◐", "undecided": "?", "not recorded": "–"}
+MARKS: Final = {"supported": "✔", "contradicted": "✘", "in part": "◐", "undecided": "?", "not recorded": "–",
+                "not judged": "·"}  # fmt: skip
 EFFECTS: Final = (
     "condition", "layer", "call", "measure", "quantity", "scale", "unit", "effect", "low", "high", "interval", "value",
     "baseline_value", "p", "p_attainable", "p_holm", "test", "n", "n_baseline", "paired", "note",
@@ -31,7 +33,8 @@ UNDECIDED, NOT_RECORDED = "undecided", "not recorded"
 class Part:
     """One part of a claim: what it says in short, its verdict, and the number of that verdict in a sentence.
 
-    ``beside`` says that it has a verdict on which the claim's does not rest; ``p`` is p over the family, in words.
+    ``beside`` says that it has a verdict on which the claim's does not rest; ``p`` is p over the family, in words;
+    ``others`` are the other numbers that belong to it, a sentence.
     """
 
     name: str
@@ -42,6 +45,7 @@ class Part:
     beside: bool
     reason: str
     p: str
+    others: str = ""
 
 
 @dataclass(frozen=True)
@@ -106,7 +110,17 @@ def verdicts(claims: Claims) -> list[Verdict]:
             whole(row["n"]), minus(claims.rules[claim]), _evidence(parts[parts["effect"].notna()], layers),
             f"claim-{len(made) + 1}", own, bool(row["provisional"]), bool(text(condition)) and measured,
         ))  # fmt: skip
-    return made
+    return [*made, *(_unrecorded(one) for one in claims.unrecorded)]
+
+
+def _unrecorded(one: Unrecorded) -> Verdict:
+    """Return a claim that was not asked, with what is to be recorded for it."""
+    rule = minus(f"Record {one.record}. {one.rule}")
+    return Verdict(
+        one.claim, one.statement, "", "", UNDECIDED, MARKS[UNDECIDED], look(UNDECIDED, provisional=False),
+        "No run holds what it takes.", "", whole(0), rule, Table("", HEADS, [], ""), f"claim-{one.claim}", [],
+        provisional=False, tested=False,
+    )  # fmt: skip
 
 
 def by_claim(made: Sequence[Verdict]) -> list[Judged]:
@@ -129,7 +143,12 @@ def _part(row: Mapping[Any, Any]) -> Part:
         str(row["part"]), verdict, MARKS.get(verdict, "?"), look(verdict, provisional), provisional,
         not row["counts"] and verdict != NOT_RECORDED, minus(text(row["reason"])),
         "" if p is ABSENT else f"p = {p.shown} over the family",
+        _sentence(minus(text(row.get("beside")))),
     )  # fmt: skip
+
+
+def _sentence(said: str) -> str:
+    return said and f"{said[0].upper()}{said[1:]}."
 
 
 def _of(frame: pd.DataFrame, claim: str, condition: Any) -> pd.DataFrame:
@@ -163,7 +182,7 @@ def _place(row: Mapping[Any, Any], measure: str) -> str:
     """Say what a row is of: a layer, or a part, taken over all layers."""
     if isinstance(row.get("layer"), str):
         return site(row["layer"], row.get("call"))
-    if ":" in measure:  # of a scalar, which belongs to the network
+    if ":" in measure or base_and_x(measure)[0] in OF_NETWORK:  # of a scalar, which belongs to the network
         return f"{row['part']}, network"
     return f"{row['part']}, {'slope' if measure.endswith(SLOPE) else 'mean'} over layers"
 

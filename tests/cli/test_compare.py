@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from dropdiag.analysis.claims.claims import Unrecorded
 from dropdiag.errors import ArgumentError
 
 from .conftest import call
@@ -31,13 +32,13 @@ CLAIMS = pd.DataFrame([{"claim": "c", "statement": "gradient flow is larger", "c
 
 PARTS = pd.DataFrame([
     {"claim": "c", "condition": "Dropout", "part": "more gradient", "counts": True, "provisional": True, "p_family": 0.0123,
-     "reason": "It is 3.44 times.", "note": "", "scale": "log ratio", "effect": 1.2345, "low": 1.0, "high": 1.4,
+     "reason": "It is 3.44 times.", "note": "", "beside": "made of slope ×2 and mask ×1.72", "scale": "log ratio", "effect": 1.2345, "low": 1.0, "high": 1.4,
      "verdict": "supported"},
     {"claim": "c", "condition": "Dropout", "part": "read otherwise", "counts": False, "provisional": False, "p_family": 1.0,
-     "reason": "It is 0.5.", "note": "one layer is left out", "scale": "difference", "effect": 0.5, "low": np.nan,
+     "reason": "It is 0.5.", "note": "one layer is left out", "beside": "", "scale": "difference", "effect": 0.5, "low": np.nan,
      "high": np.nan, "verdict": "undecided"},
     {"claim": "c", "condition": "Dropout", "part": "never seen", "counts": False, "provisional": False, "p_family": np.nan,
-     "reason": "it was not recorded", "note": "it was not recorded", "scale": np.nan, "effect": np.nan, "low": np.nan,
+     "reason": "it was not recorded", "note": "it was not recorded", "beside": "", "scale": np.nan, "effect": np.nan, "low": np.nan,
      "high": np.nan, "verdict": "not recorded"},
 ])  # fmt: skip
 
@@ -48,6 +49,7 @@ class StandIns:
     def __init__(self) -> None:
         self.asked: list[tuple] = []
         self.problems: tuple[str, ...] = ()
+        self.unrecorded: tuple[Unrecorded, ...] = ()
         self.unmatched = pd.DataFrame(columns=["condition", "layer", "reason"])
         self.runs = [SimpleNamespace(path=Path("runs/a"))]
 
@@ -57,7 +59,7 @@ class StandIns:
             raise ArgumentError("no condition 'wrong'; there are 'No dropout', 'Dropout'")
         claims = SimpleNamespace(
             table=CLAIMS, layers=CLAIMS, parts=PARTS, rules={"c": "the rule"}, alpha=0.05,
-            headline="'Dropout' compared with 'No dropout'",
+            headline="'Dropout' compared with 'No dropout'", unrecorded=self.unrecorded,
         )  # fmt: skip
         return SimpleNamespace(
             runs=self.runs, baseline="No dropout", conditions=("No dropout", "Dropout"), table=EFFECTS,
@@ -112,6 +114,7 @@ def test_verdicts_and_effects(stand_ins):
         "read otherwise: one layer is left out",
     ], "exp of 1.2345, 1.0 and 1.4; what is provisional or not counted is marked"
     assert lines[at + 6] == "never seen: it was not recorded"
+    assert lines[at + 7] == "Made of slope ×2 and mask ×1.72."
     assert "* provisional: decided by Student's t; more seeds may turn it" in lines
     assert "(c): 5 pairs of seeds." in lines
     at = lines.index("gradient_flow (factor)")
@@ -241,6 +244,22 @@ def test_notes_are_printed_once(stand_ins, monkeypatch):
     out = call("compare", "A=a", "B=b", columns=120)[1]
     assert out.count("note: Dropout, gradient_flow: over the first 50 training steps\n") == 1
     assert "note: Dropout, weight_w1 (layer0): x: the weights are not finite\n" in out
+
+
+def test_curves_of_layers_are_printed_when_they_are_asked_for(stand_ins, monkeypatch):
+    rows = [ROW | {"measure": f"ablated_loss@{x:g}"} for x in (0.0, 0.25, 0.5, 0.75, 1.0)]
+    rows += [ROW | {"measure": f"ablated_accuracy@{x:g}"} for x in (0.0, 0.5, 1.0)]
+    rows += [ROW | {"measure": f"noisy_loss@{x:g}", "layer": None} for x in (0.0, 0.1, 0.2, 0.5, 1.0)]
+    monkeypatch.setitem(globals(), "EFFECTS", pd.DataFrame(rows))
+    out = call("compare", "A=a", "B=b", columns=120)[1]
+    assert "not printed: ablated_loss, at 5 values; --measure 'ablated_loss@*' prints them" in out
+    assert "ablated_loss@" not in out.replace("'ablated_loss@*'", "")
+    # few values are printed, and so are those of the network, which have a row each
+    assert all(f"ablated_accuracy@{x:g} " in out for x in (0.0, 0.5, 1.0))
+    assert all(f"noisy_loss@{x:g} " in out for x in (0.0, 0.1, 0.2, 0.5, 1.0))
+    asked = call("compare", "A=a", "B=b", "--measure", "ablated_loss@*", columns=120)[1]
+    assert all(f"ablated_loss@{x:g} " in asked for x in (0.0, 0.25, 0.5, 0.75, 1.0))
+    assert "not printed" not in asked
 
 
 def test_watch(stand_ins):

@@ -7,6 +7,7 @@ from matplotlib import image
 
 from dropdiag import plots
 from dropdiag.cli.plot import FIGURES
+from tests.flows import flow_runs
 
 from .conftest import call
 
@@ -15,7 +16,12 @@ def test_all_that_is_recorded_is_drawn_and_the_rest_named(runs, tmp_path):
     code, out, err = call("plot", runs, "--out", tmp_path / "figures")
     drawn = ["weights", "correlation", "gradient_flow", "saturation", "learning"]
     assert out.splitlines() == [f"wrote {tmp_path / 'figures' / name}.png" for name in drawn]
-    assert [line.split(":")[1].strip() for line in err.splitlines()] == ["net_variance", "dropouts"]
+    told = [line.split(": ")[:2] for line in err.splitlines()]
+    measured = "masks_by_weights, ensemble, flatness, robustness, ablation, gradient_direction"
+    assert told == [
+        *(["not drawn", name] for name in ("flow_decomposition", "net_variance", "dropouts", "health")),
+        ["not measured", measured],
+    ]
     assert "not drawn: net_variance: no run holds 'net_variance'" in err
     assert code == 0
     for name in drawn:
@@ -27,6 +33,17 @@ def test_all_that_is_recorded_is_drawn_and_the_rest_named(runs, tmp_path):
 def test_every_figure_of_runs_has_a_name_here():
     other = {"save", "scalar", "distribution", "gaaf"}
     assert set(FIGURES) == set(plots.__all__) - other
+
+
+def test_where_the_gradient_comes_from_is_drawn_of_two_conditions_and_told_of_one(tmp_path):
+    flow_runs(tmp_path / "runs", (0,), steps=4)
+    both = (f"No dropout={tmp_path / 'runs'}/no-*", f"Dropout={tmp_path / 'runs'}/dropout-*")
+    code, out, _ = call("plot", *both, "--out", tmp_path / "flow.svg", "--figure", "flow-decomposition")
+    assert (code, out) == (0, f"wrote {tmp_path / 'flow.svg'}\n")
+    assert all(f"<!-- {word}" in (tmp_path / "flow.svg").read_text() for word in ("output error", "act1", "total"))
+    code, _, err = call("plot", both[1], "--out", tmp_path / "one.svg", "--figure", "flow_decomposition")
+    assert code == 2
+    assert "there is no condition beside 'Dropout' to compare" in " ".join(err.split())
 
 
 def test_one_figure_goes_into_a_file_whose_ending_is_the_format(runs, tmp_path):

@@ -39,7 +39,7 @@ class Comparison:
             head = {"claim": "c", "statement": "Gradient flow is larger.", "condition": condition,
                     "baseline": self.baseline, "provisional": provisional, "n": int(part["n"].min()),
                     "part": "more gradient", "measure": "gradient_flow", "scale": "log ratio", "threshold": 0.0,
-                    "test": part["test"].iloc[0], "reason": reason, "caveats": "", "note": ""}  # fmt: skip
+                    "test": part["test"].iloc[0], "reason": reason, "caveats": "", "note": "", "beside": ""}  # fmt: skip
             rows.append(head | {"verdict": verdict})
             means = part[["effect", "low", "high", "p", "p_attainable", "n_baseline"]].mean().to_dict()
             parts.append(head | means | {"verdict": verdict, "counts": True, "p_family": means["p"]})

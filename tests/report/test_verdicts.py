@@ -45,7 +45,8 @@ ROWS = [
 PARTS = [
     {"claim": "a", "condition": "Dropout", "part": "more Gaussian", "verdict": "supported", "provisional": False, "counts": True,
      "measure": "weight_ks_normal", "scale": "difference", "effect": -0.03, "low": -0.04, "high": -0.02, "threshold": 0.0,
-     "p": 0.01, "p_family": 0.04, "p_attainable": 0.008, "test": "permutation", "n": 5, "n_baseline": 6, "reason": "It is -0.03."},
+     "p": 0.01, "p_family": 0.04, "p_attainable": 0.008, "test": "permutation", "n": 5, "n_baseline": 6, "reason": "It is -0.03.",
+     "beside": "half of -0.06"},
     {"claim": "a", "condition": "Dropout", "part": "more alike", "verdict": "contradicted", "provisional": True, "counts": False,
      "measure": "gradient_flow", "scale": "log ratio", "effect": np.log(2.0), "low": np.log(1.5), "high": np.log(3.0),
      "threshold": np.nan, "p": np.nan, "p_family": np.nan, "p_attainable": np.nan, "test": "none", "n": 5, "n_baseline": 5, "reason": ""},
@@ -90,6 +91,8 @@ def test_each_part_has_its_verdict_effect_and_p(made):
     assert (first.reason, first.p) == ("It is −0.03.", "p = 0.04 over the family")
     assert (second.look, second.beside) == ("contradicted provisional", True)
     assert second.p == "", "of nothing that is missing a word is said"
+    assert (first.others, second.others) == ("Half of −0.06.", "")
+    assert 'p = 0.04 over the family. <span class="others">Half of −0.06.</span>' in render(made)
     assert [(part.verdict, part.beside) for part in made.verdicts[3].parts] == [("not recorded", False)]
 
 

@@ -56,6 +56,7 @@ report.drawLine = function (marks, line, spec, positive) {
 report.drawRow = function (marks, line, spec) {
   const fill = report.colour(line.c), [first, last] = spec.xDomain;
   const within = (values) => Array.from(values, (v) => Math.min(last, Math.max(first, v)));
+  if (spec.bars) marks.push(Plot.ruleY({ length: line.x.length }, { y: line.x, x1: line.x.map(() => 0), x2: within(line.y), stroke: fill, strokeWidth: 9, strokeOpacity: 0.35 }));
   marks.push(Plot.ruleY({ length: line.x.length }, { y: line.x, x1: within(line.low), x2: within(line.high), stroke: fill, strokeWidth: 2 }));
   for (const [ends, edge, name] of [[line.low.map((v) => v < first), first, "triangle-left"], [line.high.map((v) => v > last), last, "triangle-right"]]) {
     const y = line.x.filter((_, i) => ends[i]);

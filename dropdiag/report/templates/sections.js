@@ -152,14 +152,15 @@ report.buildSection = function (name, part) {
   const { element, Chart, state } = report, group = host.dataset.group;
   const local = host.querySelector(".local"), profiles = host.querySelector(".profiles"), sitesHost = host.querySelector(".sites");
   local.hidden = false;
+  if (part.terms) { report.buildTerms(name, part.terms, group, local, sitesHost); return; }
   local.append(report.checkbox(`${name}-log`, "log scale", state.log[name] === true, (on) => { state.log[name] = on; report.redraw(host); }));
   const left = (several) => {
     const dropped = several.reduce((sum, series) => sum + series.dropped, 0), logs = several.some((series) => series.log && series.dropped);
     return dropped ? `${report.format(dropped)} values are left out: missing, infinite${logs ? ", or not above 0 where the mean is geometric" : ""}.` : "";
   };
-  if (name === "learning") {
+  if (part.curves) {
     host.querySelector(".remark").textContent = left(part.curves);
-    for (const one of part.curves) new Chart(sitesHost, `${one.quantity}, ${{ train: "training", eval: "held out" }[one.phase] || one.phase}`, () => report.curve(one.quantity, one, 0, { section: name }));
+    for (const one of part.curves) new Chart(sitesHost, one.title || `${one.quantity}, ${{ train: "training", eval: "held out" }[one.phase] || one.phase}`, () => report.curve(one.quantity, one, 0, { section: name }));
     return;
   }
   const measures = Object.entries(part.measures || {}), { density } = part;
@@ -189,6 +190,50 @@ report.buildSection = function (name, part) {
   if (density && density.outside > 0.0005) remarks.push(`Up to ${report.format(100 * density.outside)} % of the values of a layer and step lie beyond the ends of its axis.`);
   remarks.push(left(measures.map(([, series]) => series)));
   host.querySelector(".remark").textContent = remarks.filter(Boolean).join(" ");
+  report.groups.push({ group, refresh: () => { chooser.refill(); draw(); } });
+  draw();
+};
+
+/* A row for each term of a layer, and the bars of each condition, one under the other. */
+report.termRows = function ({ kinds, sites, effects }, site, held) {
+  return held.flatMap((c) => kinds.map((term, k) => {
+    const [effect, low, high] = effects[c][site * kinds.length + k];
+    return { c, k, condition: report.meta.conditions[c].name, layer: sites[site][0], call: sites[site][1], term, effect, low, high, scale: "log ratio", interval: low === null ? "none" : "t" };
+  }));
+};
+
+report.termLines = function (rows, held, place) {
+  return held.map((c, i) => {
+    const mine = rows.filter((row) => row.c === c && Number.isFinite(row.effect)), known = (value, row) => (Number.isFinite(value) ? value : row.effect);
+    return {
+      c, name: report.meta.conditions[c].name, x: mine.map((row) => place(row.k, i)), y: mine.map((row) => row.effect), n: [],
+      low: mine.map((row) => known(row.low, row)), high: mine.map((row) => known(row.high, row)), told: (j) => report.effectTold(mine[j]),
+      summary: `${report.meta.conditions[c].name}: ${mine.map((row) => `${row.term} ${report.effectTold(row)}`).join(", ")}`,
+    };
+  });
+};
+
+/* The terms of one layer's gradient flow as bars with intervals; all layers have one axis. */
+report.terms = function (terms, site, width = 700) {
+  const { kinds, sites, effects } = terms, held = report.shown().filter((c) => effects[c]), lane = 13, lanes = Math.max(1, held.length), tall = Math.max(22, lane * lanes + 8);
+  const place = (k, i) => k + 1 + (i - (lanes - 1) / 2) * (lane / tall), every = sites.flatMap((_, one) => report.termRows(terms, one, held));
+  const common = report.effectCommon(every, report.termLines(every, held, place)), rows = report.termRows(terms, site, held), room = Math.max(...kinds.map((one) => report.textWidth(one)));
+  const keys = ["condition", "layer", "call", "term"], factor = (v) => (Number.isFinite(v) ? Math.exp(v) : null);
+  return {
+    vertical: true, bars: true, lines: report.termLines(rows, held, place), zero: true, height: 70 + kinds.length * tall, marginLeft: 22 + room, bands: [[kinds.length - 0.5, kinds.length + 0.5]],
+    xLabel: common.label, yLabel: null, xTick: common.tick, xDomain: common.domain, xTicks: report.spaced(common.ticks, common.domain, width - room - 40),
+    yTicks: kinds.map((_, i) => i + 1), yTick: (i) => kinds[i - 1] ?? "", yDomain: [0.5, kinds.length + 0.5], xName: (x) => kinds[Math.round(x) - 1], sub: common.sub,
+    rows: () => [["baseline", ...keys, "factor", "factor_low", "factor_high"], ...rows.map((row) => [report.meta.baseline, ...keys.map((key) => row[key]), factor(row.effect), factor(row.low), factor(row.high)])],
+  };
+};
+
+report.buildTerms = function (name, terms, group, local, host) {
+  const chooser = report.chooser(name, group, terms.sites);
+  const draw = () => {
+    host.replaceChildren();
+    for (const i of report.chosen(group, terms.sites)) new report.Chart(host, report.siteTitle(terms.sites[i]), (width) => report.terms(terms, i, width), report.siteShown(terms.sites[i]));
+  };
+  local.prepend(chooser);
   report.groups.push({ group, refresh: () => { chooser.refill(); draw(); } });
   draw();
 };

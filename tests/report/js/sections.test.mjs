@@ -123,3 +123,23 @@ test("a user's own distribution is labelled as its probe says", async () => {
   assert.deepEqual([spec.xLabel, spec.xCsv, plain(spec.xDomain)], ["value |v|", "mine", [0, 1]]);
   assert.equal(spec.lines[0].summary, "A: highest at 0.75");
 });
+
+test("terms are bars from no change, on one axis for all layers", () => {
+  const report = load();
+  report.meta = { ...META, baseline: "A" };
+  report.textWidth = (text) => 7 * text.length;
+  const terms = { kinds: ["mask", "total"], sites: [["fc1", 0], ["fc2", 0]], effects: { 1: [[0.5, 0.25, 0.75], [1, 0.5, 1.5], [-0.5, null, null], [null, null, null]] } };
+  const [first, second] = [0, 1].map((site) => report.terms(terms, site, 600));
+  assert.deepEqual(plain(first.lines.map((line) => [line.name, line.x, line.y, line.low, line.high])), [["B", [1, 2], [0.5, 1], [0.25, 0.5], [0.75, 1.5]]]);
+  // what is missing is no bar; one without an interval ends at its value
+  assert.deepEqual(plain(second.lines.map((line) => [line.x, line.y, line.low])), [[[1], [-0.5], [-0.5]]]);
+  assert.deepEqual(plain(first.xDomain), plain(second.xDomain));
+  assert.ok(first.bars && first.vertical && first.zero);
+  assert.equal(first.yTick(2), "total");
+  const rows = plain(second.rows());
+  assert.deepEqual(rows[0].slice(-3), ["factor", "factor_low", "factor_high"]);
+  assert.deepEqual(rows[1].slice(0, 6), ["A", "B", "fc2", 0, "mask", Math.exp(-0.5)]);
+  assert.equal(rows[2][5], null);
+  report.state.hidden.add("B");
+  assert.deepEqual(plain(report.terms(terms, 0, 600).lines), []);
+});
