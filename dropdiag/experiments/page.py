@@ -23,6 +23,8 @@ from dropdiag.plots.style import save
 from dropdiag.store.reader import Runs
 
 PAGE: Final = "index.html"
+PIXELS: Final = 19.0
+"""Of a figure to a rem, at most."""
 
 
 @dataclass
@@ -37,6 +39,8 @@ class Part:
     glance : tuple of str
     image : str
         The figure as base64 of its PNG, empty where it could not be drawn.
+    width : float
+        How wide the figure is shown at most, in rem: one of few panels is not blown up.
     problem, table_problem : str
         Why there is no figure, no table.
     files : list of Path
@@ -47,6 +51,7 @@ class Part:
     rows: list[list[str]] = field(default_factory=list)
     glance: Lines = ()
     image: str = ""
+    width: float = 0.0
     problem: str = ""
     table_problem: str = ""
     files: list[Path] = field(default_factory=list)
@@ -142,7 +147,9 @@ def _part(section: Section, runs: Runs, layers: Layers, out: Path) -> Part:
     try:
         part.files = draw(section, runs, layers, out / "figures")
         # Inside the page, so that it can be sent to somebody as one file.
-        part.image = base64.b64encode(part.files[0].read_bytes()).decode("ascii")
+        picture = part.files[0].read_bytes()
+        part.image = base64.b64encode(picture).decode("ascii")
+        part.width = min(64.0, int.from_bytes(picture[16:20], "big") / PIXELS)  # where a PNG says how wide it is
     except DropdiagError as error:
         part.problem = str(error)
     if section.table is not None:

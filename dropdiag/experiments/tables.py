@@ -47,7 +47,7 @@ def gradient_flow_table(runs: Runs, layers: Layers, wanted: str, *, over_shared_
     if over_shared_steps:
         frame = frame.merge(_over_shared_steps(runs, list(layers.activations), baseline), on=GROUP, how="left")
     frame = frame.rename(columns={"mean": "gradient_flow", "mean_sd": "gradient_flow_sd"})
-    return _ordered(frame, layers.activations)
+    return ordered(frame, layers.activations)
 
 
 def _over_shared_steps(runs: Runs, layers: list[str], baseline: str) -> pd.DataFrame:
@@ -65,7 +65,7 @@ def _over_shared_steps(runs: Runs, layers: list[str], baseline: str) -> pd.DataF
 
 def weights_table(runs: Runs, layers: Layers) -> pd.DataFrame:
     """Shape of the weights after training: as `dropdiag.analysis.weights.table`, by layer."""
-    return _ordered(weights.table(runs, layers=list(layers.weights)), layers.weights)
+    return ordered(weights.table(runs, layers=list(layers.weights)), layers.weights)
 
 
 def correlation_table(runs: Runs, layers: Layers, *, peaks: bool = False) -> pd.DataFrame:
@@ -78,17 +78,17 @@ def correlation_table(runs: Runs, layers: Layers, *, peaks: bool = False) -> pd.
     if peaks:
         by_group = correlation.curves(runs, layers=names).groupby(GROUP, sort=False)
         frame = frame.merge(by_group["density"].max().rename("peak_density").reset_index(), on=GROUP, how="left")
-    return _ordered(frame, layers.activations)
+    return ordered(frame, layers.activations)
 
 
 def saturation_table(runs: Runs, layers: Layers) -> pd.DataFrame:
     """Shares of the test set's net values in the saturation area: as `dropdiag.analysis.saturation.table`."""
-    return _ordered(saturation.table(runs, layers=list(layers.activations)), layers.activations)
+    return ordered(saturation.table(runs, layers=list(layers.activations)), layers.activations)
 
 
 def net_variance_table(runs: Runs, layers: Layers) -> pd.DataFrame:
     """Net variance under dropout and the gradient of saturated nodes: as `dropdiag.analysis.net_variance.table`."""
-    return _ordered(net_variance.table(runs, layers=list(layers.activations)), layers.activations)
+    return ordered(net_variance.table(runs, layers=list(layers.activations)), layers.activations)
 
 
 def accuracy_table(runs: Runs) -> pd.DataFrame:
@@ -210,8 +210,8 @@ def _published(given: Any, layer: int) -> Any:
     return given.get(layer) if isinstance(given, Mapping) else given
 
 
-def _ordered(frame: pd.DataFrame, names: Mapping[str, str]) -> pd.DataFrame:
-    """Rows by layer, then by condition in its order; layers by their titles."""
+def ordered(frame: pd.DataFrame, names: Mapping[str, str]) -> pd.DataFrame:
+    """Return the rows of a table by layer, conditions in the order that they have; layers get their titles."""
     place = {layer: i for i, layer in enumerate(names)}
     # Stable: within a layer the conditions keep their order.
     frame = frame.sort_values("layer", key=lambda column: column.map(place), kind="stable")

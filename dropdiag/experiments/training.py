@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -22,9 +23,12 @@ class Training(ABC):
     Attributes
     ----------
     model : nn.Module
+    probes : str or tuple of str
+        What is recorded while it trains.
     """
 
     model: nn.Module
+    probes: ClassVar[str | tuple[str, ...]] = "paper"
 
     @abstractmethod
     def epoch(self, recorder: Recorder) -> Iterator[Tensor]:
@@ -41,6 +45,10 @@ class Training(ABC):
     @abstractmethod
     def is_over(self, recorder: Recorder) -> bool:
         """Whether training stops early; asked after every evaluation."""
+
+    @abstractmethod
+    def measure(self, recorder: Recorder) -> None:
+        """Measure what is measured in the course of training; asked before the first step and after every one."""
 
     @abstractmethod
     def finish(self, recorder: Recorder) -> None:
@@ -70,12 +78,15 @@ def train(training: Training, settings: TrainSettings, path: str | Path, progres
     # Seeded after the network was built: dropout masks depend on the seed alone, not on what building has drawn.
     torch.manual_seed(settings.seed)
     step = 0
-    with Recorder(training.model, path, every=settings.every, config=settings.config()) as recorder:
+    recorder = Recorder(training.model, path, probes=training.probes, every=settings.every, config=settings.config())
+    with recorder:
+        training.measure(recorder)
         for epoch in range(1, settings.epochs + 1):
             training.model.train()
             for loss in training.epoch(recorder):
                 recorder.step(loss=loss)
                 step += 1
+                training.measure(recorder)
                 report(step, None)
             with recorder.evaluation() if training.is_recorded(epoch) else nullcontext():
                 accuracy, test_loss = training.test()

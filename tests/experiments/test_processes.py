@@ -28,7 +28,7 @@ from .engines.conftest import are_gone, same_package, trainings, wait_until
 
 __all__ = ["same_package"]
 
-QUICK = {"epochs": 1, "batch_size": 50, "widths": (784, 12, 8, 8, 10), "seeds": 1, "every": 2}
+QUICK = {"epochs": 1, "batch_size": 50, "widths": (784, 12, 8, 8, 10), "seeds": 1, "every": 2, "measurements": 1}
 
 
 @pytest.fixture(scope="module")

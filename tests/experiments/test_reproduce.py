@@ -10,12 +10,15 @@ import pytest
 from rich.console import Console
 
 from dropdiag.errors import ArgumentError, DataError, RunError
+from dropdiag.experiments.mnist import why_sections
 from dropdiag.experiments.mnist.train import train
 from dropdiag.experiments.reproduce import reproduce
 
 from .conftest import InThisProcess, write_mnist
 
-TINY = {"epochs": 2, "batch_size": 50, "widths": (784, 12, 8, 8, 10), "seeds": 2}
+WHY = {section.name for section in why_sections.WHY}
+DRAWN_ALONE = {"gaaf", "flow_at_equal_loss", "gradient_direction"}
+TINY = {"epochs": 2, "batch_size": 50, "widths": (784, 12, 8, 8, 10), "seeds": 2, "measurements": 2}
 
 
 def tiny(out, data, **changes):
@@ -68,9 +71,9 @@ def test_runs_figures_tables_and_page(made):
     ]
     assert made.kept == ()
     assert made.failed == {}
-    figures = {"weights", "correlation", "gradient_flow", "net_variance", "saturation", "gaaf", "learning"}
+    figures = {"weights", "correlation", "gradient_flow", "net_variance", "saturation", "gaaf", "learning", *WHY}
     assert {p.name for p in (out / "figures").iterdir()} == {f"{f}.{e}" for f in figures for e in ("png", "svg", "pdf")}
-    assert {p.name for p in (out / "tables").iterdir()} == {f"{f}.csv" for f in figures - {"gaaf"}}
+    assert {p.name for p in (out / "tables").iterdir()} == {f"{f}.csv" for f in figures - DRAWN_ALONE}
     assert all(path.stat().st_size > 100 for path in made.files)
     flow = pd.read_csv(out / "tables" / "gradient_flow.csv")
     assert (len(flow), flow["seeds"].unique().tolist(), flow["steps"].unique().tolist()) == (12, [2], [8.0])
@@ -81,7 +84,7 @@ def test_the_page_stands_alone_and_can_be_read_by_everyone(made):
     assert page.open == []
     assert page.all("html") == [{"lang": "en"}]
     images = page.all("img")
-    assert len(images) == 7
+    assert len(images) == 7 + len(WHY)
     assert all(image["src"].startswith("data:image/png;base64,") and len(image["alt"]) > 40 for image in images)
     assert [name for name, _ in page.tags if name in ("h1", "h2", "h3")][:2] == ["h1", "h2"]
     assert not page.all("script")

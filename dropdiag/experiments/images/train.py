@@ -229,6 +229,9 @@ class ImageTraining(training.Training):
         """Never before the last epoch: the learning rate has been planned for all of them."""
         return False
 
+    def measure(self, _recorder: Recorder) -> None:
+        """Nothing is measured in the course of training."""
+
     def finish(self, _recorder: Recorder) -> None:
         """Nothing is measured after training."""
 

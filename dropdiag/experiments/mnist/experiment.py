@@ -16,6 +16,7 @@ from dropdiag.experiments.experiment import Experiment, Section
 from dropdiag.experiments.layers import Layers
 from dropdiag.experiments.mnist.network import CONDITIONS, DROPOUT, FITTED, GAAF_CONDITION, NO_DROPOUT, PORT
 from dropdiag.experiments.mnist.train import MNIST_RECIPE, MnistSettings
+from dropdiag.experiments.mnist.why_sections import WHY
 from dropdiag.experiments.sections import CONSTANT_NODES, LAYER
 from dropdiag.plots.net_variance import net_variance
 from dropdiag.store.reader import Runs
@@ -183,7 +184,7 @@ MNIST: Final = Experiment(
     seeds=5,
     recipe=MNIST_RECIPE,
     layers=layers,
-    sections=(GRADIENT_FLOW, WEIGHTS, CORRELATION, NET_VARIANCE, SATURATION, LEARNING, GAAF),
+    sections=(GRADIENT_FLOW, WEIGHTS, CORRELATION, NET_VARIANCE, SATURATION, *WHY, LEARNING, GAAF),
     words="mnist.j2",
     fixed={"device": "cpu"},  # `MnistTraining` moves nothing to another device
 )

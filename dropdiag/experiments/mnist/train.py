@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import KW_ONLY, dataclass, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar, Final
 
@@ -15,7 +15,8 @@ from torch.nn import functional as F
 from dropdiag.errors import ArgumentError
 from dropdiag.experiments import training
 from dropdiag.experiments.data.datasets import Images
-from dropdiag.experiments.mnist.network import FITTED, KNOWN, WIDTHS, build, check_activation
+from dropdiag.experiments.mnist.network import DROPOUT, FITTED, KNOWN, WIDTHS, build, check_activation
+from dropdiag.experiments.mnist.why import Why
 from dropdiag.experiments.recipe import Progress, Recipe
 from dropdiag.experiments.settings import TrainSettings
 from dropdiag.gaaf.fit import fit
@@ -25,6 +26,8 @@ EVALUATION_BATCH: Final = 1_000
 FIT_BATCH: Final = 256
 """Training images on which GAAF's shape is fitted, before every epoch; others each time."""
 FIT_MASKS: Final = 16
+MEASURED: Final = 2_048
+"""So many training images, and as many test images, are what `dropdiag.experiments.mnist.why` measures with."""
 VARIANCE_BATCH: Final = 256
 """Test images on which the net variance is measured, after training."""
 VALIDATION_SEED: Final = 0
@@ -49,6 +52,10 @@ class MnistSettings(TrainSettings):
         So many training images, the same in every run, are held out of training. After every epoch their
         accuracy is logged as ``validation_accuracy``. Without a number none are; with `patience`, `prepare` then
         chooses a sixth of them (10,000 of MNIST's 60,000).
+    measurements : int
+        At the start of training, at so many evenly spaced points of it and at its end, measurements are made that need
+        passes of their own (`dropdiag.experiments.mnist.why`). With 0 none are, but for the net variance at the end.
+        Equal settings may differ in it, as a run trains as it would without.
     patience : int, optional
         Stop when the validation accuracy has not risen above its best for this many epochs. The epoch of that
         best (the first, of several) is the run's best epoch, and the test accuracy there is what it is
@@ -69,6 +76,7 @@ class MnistSettings(TrainSettings):
     activation: str = "tanh"
     validation: int | None = None
     patience: int | None = None
+    measurements: int = field(default=10, compare=False)
 
     def check(self) -> None:
         """See `TrainSettings.check`."""
@@ -80,6 +88,8 @@ class MnistSettings(TrainSettings):
             raise ArgumentError(f"widths must name inputs, hidden layers and outputs, got {self.widths!r}")
         if not 0 <= self.rate < 1:
             raise ArgumentError(f"rate must be in [0, 1), got {self.rate!r}")
+        if self.measurements < 0:
+            raise ArgumentError(f"measurements must not be negative, got {self.measurements!r}")
         self._check_stopping()
         check_activation(self.activation, self.condition)
 
@@ -95,6 +105,13 @@ class MnistSettings(TrainSettings):
     def steps(self, images: int) -> int:
         """Return the greatest number of training steps with so many training images, validation included."""
         return super().steps(images - (self.validation or 0))
+
+    def measured(self, images: int) -> frozenset[int]:
+        """Return after which training steps something is measured, with so many training images."""
+        if not self.measurements:
+            return frozenset()
+        last = self.steps(images)
+        return frozenset(round(last * part / self.measurements) for part in range(self.measurements + 1))
 
 
 def prepare(settings: MnistSettings, data: Images) -> MnistSettings:
@@ -152,6 +169,8 @@ class MnistTraining(training.Training):
     data : Images
     """
 
+    probes = ("paper", "multiple_correlation")
+
     def __init__(self, settings: MnistSettings, data: Images) -> None:
         self._settings, self._data = settings, data
         self.model = build(
@@ -167,6 +186,13 @@ class MnistTraining(training.Training):
         # A generator of its own: dropout and fitting draw from the global one, and would change the batches.
         self._order = torch.Generator().manual_seed(settings.seed)
         self._patience = Patience(settings.patience)
+        self._points = settings.measured(len(data.train_labels))
+        self._why = Why(
+            settings.rate,
+            (as_inputs(self._images[:MEASURED]), self._labels[:MEASURED]),
+            (as_inputs(data.test_images[:MEASURED]), data.test_labels[:MEASURED]),
+            drops=settings.condition == DROPOUT,
+        )
 
     def epoch(self, recorder: Recorder) -> Iterator[Tensor]:
         """See `Training.epoch`; "GAAF fitted" is fitted before the first step."""
@@ -210,8 +236,17 @@ class MnistTraining(training.Training):
         recorder.log(validation_accuracy=accuracy)
         return self._patience.is_over(accuracy)
 
+    def measure(self, recorder: Recorder) -> None:
+        """See `Training.measure`: what is measured along training, see `dropdiag.experiments.mnist.why`."""
+        if recorder.completed in self._points:
+            self._why.along_training(recorder)
+
     def finish(self, recorder: Recorder) -> None:
-        """Measure the net variance at the dropout rate, in every condition."""
+        """Measure the net variance at the dropout rate, in every condition, and what else is measured at the end."""
+        if self._points:
+            if recorder.completed not in self._points:  # it was stopped early
+                self._why.along_training(recorder)
+            self._why.at_the_end(recorder)
         recorder.net_variance(as_inputs(self._data.test_images[:VARIANCE_BATCH]), p=self._settings.rate)
 
 
