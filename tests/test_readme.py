@@ -19,7 +19,7 @@ def blocks(language: str) -> list[str]:
 
 def test_the_loop_and_the_reading_run_as_written(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    loop, reading, gaaf = blocks("python")
+    loop, reading, why, gaaf = blocks("python")
     for folder, condition in {"dropout": "Dropout", "base": "No dropout"}.items():
         for seed in (0, 1):
             model = build(condition, seed, widths=(12, 8, 8, 8, 3))
@@ -39,6 +39,12 @@ def test_the_loop_and_the_reading_run_as_written(tmp_path, monkeypatch):
     exec(reading, names)  # noqa: S102
     assert names["runs"].conditions == ["No dropout", "Dropout"]
     assert len(names["run"].scalars) > 0
+    dd, model = names["dd"], build("Dropout", 0, widths=(12, 8, 8, 8, 3))
+    with dd.Recorder(model, "runs/why") as rec:
+        F.cross_entropy(model(x), y).backward()
+        rec.step()
+        exec(why, {"dd": dd, "rec": rec, "model": model, "x": x, "y": y, "batch": x, "F": F})  # noqa: S102
+    assert {"ensemble", "flatness", "ablation"} <= set(dd.load("runs/why").scalars["phase"])
     names = {"dd": names["dd"], "nn": nn, "model": build("Dropout", 0, widths=(12, 8, 8, 8, 3)), "batch": x}
     exec(gaaf, names)  # noqa: S102
     assert [type(swap.after) for swap in names["done"].swaps] == [names["dd"].GAAF] * 3
