@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, Final
 
+import torch
 from torch import Tensor
 
+from dropdiag.errors import ArgumentError
 from dropdiag.measure.directions.directions import Directions
 from dropdiag.measure.directions.mini_batches import mini_batches, rows_of, samples_in
 from dropdiag.measure.passes.arguments import check_count
@@ -181,8 +183,19 @@ def _directions(passes: Passes, parts: Sequence[list[int]], *, on: bool) -> tupl
 
 def _gradient(passes: Passes, rows: list[int]) -> list[Tensor]:
     """Return the gradient of some samples' loss; zeros for a parameter that it does not depend on."""
-    found = passes.backward(passes.loss(partial(rows_of, rows=rows)))
-    return filled(found, list(passes.parameters.values()))
+    return filled(passes.backward(_loss(passes, rows)), list(passes.parameters.values()))
+
+
+def _loss(passes: Passes, rows: list[int]) -> Tensor:
+    try:
+        return passes.loss(partial(rows_of, rows=rows))
+    except (ArgumentError, torch.OutOfMemoryError):
+        raise
+    except (IndexError, RuntimeError, ValueError) as error:
+        raise ArgumentError(
+            f"the model cannot be run on {len(rows)} samples of the batch, which are taken from the first dimension of "
+            f"each tensor in it: {error}; give a batch whose parts are batches"
+        ) from error
 
 
 def _found(directions: Directions, truth: Vector, size: int) -> Switched:
