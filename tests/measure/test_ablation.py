@@ -13,7 +13,8 @@ import dropdiag as dd
 from dropdiag.errors import ArgumentError, DropdiagWarning
 from dropdiag.measure.ablation import ablation
 from dropdiag.measure.passes.state.random_states import derived
-from tests.measure.test_no_trace import KINDS, Net, data, plain, seed_everything, steps, surroundings
+from tests.measure.test_no_trace import KINDS, data
+from tests.measure.traces import check_training_goes_on, recorded_beside
 
 
 def signs(n, m):
@@ -309,47 +310,33 @@ def test_a_model_without_activation_modules_is_refused():
         ablation(nn.Linear(6, 3).double(), larger()[0], targets=larger()[1])
 
 
+FEW = {"groups": 2, "permutations": 2, "shares": (0.5,), "orders": 2}
+
+
 @pytest.mark.parametrize("kind", KINDS)
-def test_everything_is_what_it_was_and_training_goes_on(kind, tmp_path):
-    results = []
-    for measured in (False, True):
-        seed_everything()
-        model = Net(kind())
-        x, y = data()
-        _, optimizer = steps(model, 3)
-        if measured:
-            before = plain(model), surroundings()
-            found = ablation(model, x, targets=y, groups=2, permutations=2, shares=(0.5,), orders=2)
-            assert (plain(model), surroundings()) == before
-            assert len(found.layers) == 3  # calls of one module
-        losses, _ = steps(model, 3, optimizer)
-        results.append((losses, plain(model), surroundings()))
-    assert results[0] == results[1]
+def test_everything_is_what_it_was_and_training_goes_on(kind):
+    x, y = data()
+
+    def measure(model):
+        assert len(ablation(model, x, targets=y, **FEW).layers) == 3  # calls of one module
+
+    check_training_goes_on(kind, measure)
 
 
 def test_it_is_the_same_by_a_recorder_which_sees_nothing_of_it(tmp_path):
-    (x, y), found = data(), []
-    for measured in (False, True):
-        seed_everything()
-        model = Net(nn.Dropout(0.4))
-        with dd.Recorder(model, tmp_path / f"run-{measured}", every=1) as rec:
-            _, optimizer = steps(model, 1)
-            rec.step()
-            if measured:
-                options = {"targets": y, "groups": 2, "permutations": 2, "shares": (0.5,), "orders": 2}
-                expected = ablation(model, x, **options)
-                assert rec.measure("ablation", x, **options) == expected
-            steps(model, 1, optimizer)
-            rec.step()
-        rows = dd.load(tmp_path / f"run-{measured}").scalars
-        kept = rows[(rows["phase"] == "train") & ~rows["quantity"].str.endswith("_seconds")]
-        found.append(kept.reset_index(drop=True))
-    assert found[0].equals(found[1])
+    (x, y), expected = data(), []
+
+    def measure(rec, model):
+        expected.append(ablation(model, x, targets=y, **FEW))
+        assert rec.measure("ablation", x, targets=y, **FEW) == expected[-1]
+
+    rows = recorded_beside(lambda: nn.Dropout(0.4), tmp_path, measure).scalars
     rows = rows[(rows["phase"] == "ablation") & rows["quantity"].str.startswith("ablat")]
-    written = rows.set_index(["quantity", "layer", "call"])["value"]
-    table = expected.table.set_index(["quantity", "layer", "call"])["value"]
-    assert written.sort_index().to_dict() == table.sort_index().to_dict()
-    assert set(rows["step"]) == {1}
+    keys = ["quantity", "layer", "call"]
+    assert sorted(set(rows["step"])) == [1, 2]
+    for step, found in enumerate(expected, 1):
+        written = rows[rows["step"] == step].set_index(keys)["value"]
+        assert written.sort_index().to_dict() == found.table.set_index(keys)["value"].sort_index().to_dict()
 
 
 def test_classes_that_two_dimensions_may_count_give_no_accuracy():

@@ -12,12 +12,12 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-import dropdiag as dd
 from dropdiag.errors import ArgumentError
 from dropdiag.measure.directions.directions import Directions
 from dropdiag.measure.directions.mini_batches import mini_batches
 from dropdiag.measure.gradient_direction import gradient_direction
-from tests.measure.test_no_trace import KINDS, Net, data, plain, seed_everything, steps, surroundings
+from tests.measure.test_no_trace import KINDS, data
+from tests.measure.traces import check_training_goes_on, recorded_beside
 
 
 def half_of_one_minus_cosine(a, b):
@@ -221,44 +221,24 @@ def test_a_loss_that_is_no_number_is_refused():
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_everything_is_what_it_was_and_training_goes_on(kind):
-    results = []
-    for measured in (False, True):
-        seed_everything()
-        model = Net(kind())
-        x, y = data()
-        _, optimizer = steps(model, 3)
-        if measured:
-            before = plain(model), surroundings()
-            versions = [t._version for t in model.state_dict(keep_vars=True).values()]
-            gradient_direction(model, x, targets=y, batches=2)
-            assert (plain(model), surroundings()) == before
-            assert [t._version for t in model.state_dict(keep_vars=True).values()] == versions
-        losses, _ = steps(model, 3, optimizer)
-        results.append((losses, plain(model), surroundings()))
-    assert results[0] == results[1]
+    x, y = data()
+    check_training_goes_on(kind, lambda model: gradient_direction(model, x, targets=y, batches=2))
 
 
 def test_it_is_the_same_by_a_recorder_which_sees_nothing_of_it(tmp_path):
-    (x, y), found = data(), []
-    for measured in (False, True):
-        seed_everything()
-        model = Net(nn.Dropout(0.4))
-        with dd.Recorder(model, tmp_path / f"run-{measured}", every=1) as rec:
-            _, optimizer = steps(model, 1)
-            rec.step()
-            if measured:
-                expected = gradient_direction(model, (x, y), batches=2)
-                assert rec.measure("gradient_direction", (x, y), batches=2) == expected
-            steps(model, 1, optimizer)
-            rec.step()
-        rows = dd.load(tmp_path / f"run-{measured}").scalars
-        kept = rows[(rows["phase"] == "train") & ~rows["quantity"].str.endswith("_seconds")]
-        found.append(kept.reset_index(drop=True))
-    assert found[0].equals(found[1])
+    expected = []
+
+    def measure(rec, model):
+        expected.append(gradient_direction(model, data(), batches=2))
+        assert rec.measure("gradient_direction", data(), batches=2) == expected[-1]
+
+    rows = recorded_beside(lambda: nn.Dropout(0.4), tmp_path, measure).scalars
     rows = rows[(rows["phase"] == "gradient_direction") & rows["quantity"].str.startswith("gradient")]
-    table = expected.table.set_index("quantity")["value"]
-    pd.testing.assert_series_equal(rows.set_index("quantity")["value"].loc[table.index], table)
-    assert len(rows) == len(table) == 6
+    for step, found in enumerate(expected, 1):
+        table = found.table.set_index("quantity")["value"]
+        written = rows[rows["step"] == step].set_index("quantity")["value"]
+        pd.testing.assert_series_equal(written.loc[table.index], table)
+        assert len(written) == len(table) == 6
 
 
 class Complex(nn.Module):
