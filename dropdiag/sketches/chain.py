@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
@@ -12,8 +12,6 @@ from dropdiag.sketches.moments import AbsMean
 
 NET, NODE, MASK_INPUT, MASK_OUTPUT, OUTPUT = "net", "node", "mask_input", "mask_output", "output"
 """Tensors of the chain: what enters and leaves an activation or a dropout, and what the network gives."""
-OF_INPUT: Final = frozenset((NET, MASK_INPUT))
-"""Those that enter a site; all others leave one."""
 
 
 class ChainGradient(NamedTuple):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -17,9 +17,6 @@ from torch.autograd.function import BackwardCFunction
 from dropdiag.measure.loss_surface.estimates import NoValueError, mean_and_error
 from dropdiag.measure.passes.leaves import leaves
 from dropdiag.measure.passes.vectors import Floats, by_backward, dot, filled, flat, parted, signs
-
-Draw: TypeAlias = Callable[[], Sequence[Tensor]]
-"""Gives a random vector in the space of the parameters, one tensor a parameter."""
 
 RESTARTS: Final = 100
 """So often eigsh may begin anew, each time with about twenty products."""

@@ -225,24 +225,6 @@ class Passes:
         copies = {id(parameter) for parameter in self.parameters.values()}
         return [leaf for leaf in check_loss(value, self._originals) if id(leaf) not in copies]
 
-    def gradients(
-        self, value: Tensor, inputs: Sequence[Tensor] | None = None, *, create_graph: bool = False
-    ) -> tuple[Tensor, ...]:
-        """Return the gradients of a number, by default those of all trainable parameters; 0 where it depends on none.
-
-        Parameters
-        ----------
-        value : Tensor
-        inputs : sequence of Tensor, optional
-        create_graph : bool, default False
-            Whether they are to be differentiated again.
-        """
-        self.made(backward=1)
-        self.other_leaves(value)
-        wanted = tuple(self.parameters.values() if inputs is None else inputs)
-        found = torch.autograd.grad(value, wanted, create_graph=create_graph, allow_unused=True)
-        return tuple(torch.zeros_like(x) if g is None else g for x, g in zip(wanted, found, strict=True))
-
     def made(self, *, forward: int = 0, backward: int = 0) -> None:
         """Count passes that were made by other means than these methods."""
         self._forward_passes += forward

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dropdiag.errors import ArgumentError
-from dropdiag.measure.passes.net_values import CallKey, NetHook, tensor_argument
+from dropdiag.measure.passes.net_values import CallKey, NetHook, Watched, tensor_argument
 from dropdiag.measure.passes.passes import Passes
 from dropdiag.measure.passes.state.random_states import same_states
 from dropdiag.measure.passes.steady import Outputs
@@ -114,19 +114,18 @@ class MaskedPasses(Passes):
     def go_on(self, on_net: NetHook, masks: int, *watches: Watch, rate: float | None = None) -> None:
         """Make passes that go on with random numbers where the last one stopped, by default at the rate `p`."""
         rate = self.p if rate is None else rate
-        for _ in range(masks):
-            batch, _ = self.renewed()
-            if rate is not None:
-                self.rates.set(rate)
-            calls: Counter[str] = Counter()
-            with ExitStack() as hooks:  # a hook's handle is a context that takes it off
-                for s in self.sites:
-                    hook = partial(_net_value, s, calls, on_net)
-                    hooks.enter_context(s.module.register_forward_pre_hook(hook, with_kwargs=True))
-                for watch in watches:
-                    watch(hooks)
-                self._place(rate, hooks)
-                self.call(batch)
+        net_values = Watched(self.sites, partial(_on_host, on_net)).watch
+        # in this order: a dropout that is put behind an activation comes last
+        every: list[Watch] = [partial(self._set, rate), net_values, *watches, partial(self._place, rate)]
+        with ExitStack() as stack:
+            for watch in every:
+                stack.enter_context(self.watched(watch))
+            for _ in range(masks):
+                self.forward()
+
+    def _set(self, rate: float | None, _hooks: ExitStack) -> None:
+        if rate is not None:
+            self.rates.set(rate)
 
     def check_that_rate_reaches(self, masks: int) -> None:
         """Refuse the rate `p` where masks are drawn that it does not reach, judged by passes at rate 0.
@@ -236,17 +235,9 @@ class MaskedPasses(Passes):
         return dropped
 
 
-def _net_value(
-    site: Site, calls: Counter[str], on_net: NetHook, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> None:
-    """Forward pre-hook of an activation."""
-    z = tensor_argument(args, kwargs)
-    if z is None:
-        return
-    key = site.layer, calls[site.layer]
-    calls[site.layer] += 1
-    net = site.net(z.detach())
-    on_net(key, net.cpu() if net.device.type == "mps" else net)  # there is no float64 on MPS
+def _on_host(on_net: NetHook, key: CallKey, net: Tensor) -> None:
+    """Hand over a net value where there is float64: not on MPS."""
+    on_net(key, net.cpu() if net.device.type == "mps" else net)
 
 
 def _nothing(_key: CallKey, _z: Tensor) -> None:
