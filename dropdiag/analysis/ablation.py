@@ -12,9 +12,8 @@ from typing import Final
 
 import pandas as pd
 
-from dropdiag.analysis import correlation
+from dropdiag.analysis import correlation, multiple_correlation
 from dropdiag.analysis.measured_rows import at_last, of_phase
-from dropdiag.analysis.phases import common, held_phases
 from dropdiag.analysis.seeds import over_seeds
 from dropdiag.analysis.select import GROUP, SITE, by_condition, by_site, check, scalars, today
 from dropdiag.errors import NotRecordedError
@@ -137,15 +136,11 @@ def _correlation(runs: Run | Runs, conditions: NamesOrAll) -> pd.DataFrame:
 
 
 def _multiple(runs: Run | Runs, conditions: NamesOrAll) -> pd.DataFrame:
-    every = as_runs(runs)
-    names = check("condition", conditions, every.conditions)
-    name = "multiple_correlation"
-    phase = common(held_phases(every.batches(name, condition=names, columns=["phase"])), name, None)
-    if phase == TRAIN:
-        raise NotRecordedError(f"no run holds {name} of held-out data")
-    rows = [_last(scalars(runs, one, phase=phase, conditions=conditions)) for one in (name, f"{name}_null")]
-    value, null = (over_seeds(one, GROUP, ["value"]) for one in rows)
-    return value.merge(null.rename(columns={"value": "null"})[[*GROUP, "null"]], on=GROUP).assign(definition=MULTIPLE)
+    rows = multiple_correlation.per_run(runs, conditions=conditions)
+    if (rows["phase"] == TRAIN).any():
+        raise NotRecordedError(f"no run holds {multiple_correlation.VALUE} of held-out data")
+    null = rows.groupby(GROUP, sort=False)["null"].mean().reset_index()
+    return over_seeds(rows, GROUP, ["value"]).merge(null, on=GROUP).assign(definition=MULTIPLE)
 
 
 def _last(frame: pd.DataFrame) -> pd.DataFrame:

@@ -43,13 +43,20 @@ def table(
     ArgumentError, NotRecordedError
         As in `dropdiag.analysis.select.histograms`.
     """
+    rows = per_run(runs, layers=layers, conditions=conditions, phase=phase)
+    found = [dict(zip(GROUP, key, strict=True)) | _over_runs(part) for key, part in rows.groupby(GROUP, sort=False)]
+    return pd.DataFrame(found, columns=COLUMNS)
+
+
+def per_run(
+    runs: Run | Runs, *, layers: NamesOrAll = None, conditions: NamesOrAll = None, phase: str | None = None
+) -> pd.DataFrame:
+    """Return what `table` averages: a row a run and layer, columns of `KEYS`, value and null."""
     chosen: Any = {"layers": layers, "conditions": conditions}
     rows = last(rows_of_one_phase(scalars(runs, VALUE, **chosen), VALUE, phase))
     null = scalars(runs, NULL, **chosen).rename(columns={"value": "null"})
     keys = [name for name in KEYS if name != "seed"]  # a run may have no seed, and a missing key joins nothing
-    rows = rows.merge(null[[*keys, "null"]], on=keys, how="left")
-    found = [dict(zip(GROUP, key, strict=True)) | _over_runs(part) for key, part in rows.groupby(GROUP, sort=False)]
-    return pd.DataFrame(found, columns=COLUMNS)
+    return rows.merge(null[[*keys, "null"]], on=keys, how="left")
 
 
 def _over_runs(part: pd.DataFrame) -> dict[str, Any]:
