@@ -309,10 +309,10 @@ class Recorder:
         function = measure_called(name)
         phase = phase or default_phase(name)
         check_phase(phase)
-        with self._session.measurement(phase) as (_, records):
+        with self._session.measurement(phase) as (own, records):
             found = function(self._model, batch, *args, **{**self._chosen_by(function), **options})
             records.extend(measured_records(found))
-        self._session.note_missing(missing_in(phase, found))
+        self._session.note_missing(missing_in(own, found))
         return found
 
     def _chosen_by(self, function: Callable[..., Any]) -> dict[str, Any]:

@@ -9,13 +9,14 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
+from dropdiag.analysis.claims.case import Options
 from dropdiag.analysis.seeds import over_seeds
 from dropdiag.report.diagnostics import Material
 from dropdiag.report.series import NETWORK, Track
 from dropdiag.store.schema import base_and_x
 
 GROUP: Final = ["condition", "layer", "call"]
-EARLY: Final = 0.1
+EARLY: Final = Options.early
 """Share of training that is early, as in claim (k)."""
 
 
