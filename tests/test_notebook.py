@@ -11,6 +11,7 @@ import pytest
 import dropdiag as dd
 from dropdiag import notebook as display
 from dropdiag.errors import ArgumentError
+from tests.described import write_meta
 
 from .cli.test_compare import CLAIMS, EFFECTS, PARTS
 from .synthetic import content, write, write_runs
@@ -50,7 +51,7 @@ def test_a_run(tmp_path):
     made.weight = {EVIL: next(iter(made.weight.values()))}
     path = write(tmp_path / "run", made, EVIL, 3)
     meta = json.loads((path / "run.json").read_text())
-    (path / "run.json").write_text(json.dumps(meta | {"warnings": [EVIL], "steps": 5, "cost": {"share": 0.031}}))
+    write_meta((path / "run.json"), meta | {"warnings": [EVIL], "steps": 5, "cost": {"share": 0.031}})
     found = Reader(dd.load(path)._repr_html_())
     assert "script" not in found.tags
     assert found.words.count(EVIL) == 3, "condition, warning and layer, as text"

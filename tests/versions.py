@@ -13,6 +13,7 @@ from dropdiag.histograms.grid import line_centres
 from dropdiag.histograms.histogram import Histogram
 from dropdiag.store.rows import HistogramRow, ScalarRow
 from dropdiag.store.writer import RunWriter
+from tests.described import write_meta
 from tests.synthetic import AREAS, DERIVATIVES
 
 WEIGHTS = ("c1", "c2", "fc1")
@@ -78,7 +79,7 @@ def write_run(
     writer.save_meta(coverage=coverage if schema == 1 else [])
     writer.close("completed")
     told = json.loads((path / "run.json").read_text())
-    (path / "run.json").write_text(json.dumps({**told, "schema": schema}))
+    write_meta((path / "run.json"), {**told, "schema": schema})
     return path
 
 

@@ -5,18 +5,28 @@ from __future__ import annotations
 import json
 import operator
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from dropdiag.errors import ArgumentError, DropdiagWarning, RunError
-from dropdiag.store.schema import FORMAT, READABLE, SCHEMA_VERSION, TRAIN
-from dropdiag.store.segments import Part, rank_folder, spans_of
+from dropdiag.store.digests import is_whole
+from dropdiag.store.lease import check_free
+from dropdiag.store.meta_files import SessionFile, session_files
+from dropdiag.store.schema import FORMAT, ORDERED, READABLE, SEALED, TRAIN
+from dropdiag.store.segments import Part, rank_folder, short, spans_of
 from dropdiag.store.selection import Selection
 
 RUN_FILE: Final = "run.json"
 RANK_FILE: Final = "rank.json"
+FORCE: Final = "force"
+Resume: TypeAlias = bool | int | str | tuple[str, int]
+"""True, a step, "force", or ("force", step)."""
+
+
+class DamagedError(RunError):
+    """What a run says of itself is not there to be read."""
 
 
 def check_new(path: Path, file: str = RUN_FILE) -> None:
@@ -59,14 +69,14 @@ def _ended(interventions: list[dict[str, Any]], step: int) -> list[dict[str, Any
     return [{**one, "until": end} for one, end in zip(interventions, ends, strict=True) if one["step"] <= step]
 
 
-def resume_step(path: Path, resume: bool | int) -> int | None:
+def resume_step(path: Path, resume: Resume) -> int | None:
     """Turn ``resume=`` into the step to go on from; None for a new run.
 
     Raises
     ------
     RunError
         If there is no run to go on in, or there is one and ``resume`` is False; if it holds layers that have other
-        names today.
+        names today, or another process still records it, unless that is to be forced.
     ArgumentError
         If it is no step.
     """
@@ -76,22 +86,37 @@ def resume_step(path: Path, resume: bool | int) -> int | None:
     old = read_meta(path)
     _check_names(path, old)
     steps = int(old["steps"])
-    if resume is True:
+    force, step = _forced(resume)
+    if not force:
+        check_free(path, old)
+    if step is True:
         return steps
     try:
-        step = operator.index(resume)
+        step = operator.index(step)
     except TypeError:
         step = -1
     if step < 0:
-        raise ArgumentError(f"resume= takes True or a step of at least 0 (the run came to {steps}), got {resume!r}")
+        raise ArgumentError(
+            f"resume= takes True, a step of at least 0 (the run came to {steps}), {FORCE!r} or ({FORCE!r}, step), "
+            f"got {resume!r}"
+        )
     return step
+
+
+def _forced(resume: Resume) -> tuple[bool, Any]:
+    """Return whether to go on beside another process, and the rest of what ``resume=`` says."""
+    if isinstance(resume, str) and resume == FORCE:
+        return True, True
+    if isinstance(resume, tuple) and len(resume) == 2 and resume[0] == FORCE:
+        return True, resume[1]
+    return False, resume
 
 
 def _check_names(path: Path, old: dict[str, Any]) -> None:
     """Raise `RunError` where an earlier version recorded calls of functions: they have other names today."""
     called = [row["layer"] for row in old["layers"]
               if row.get("functional") and row["kind"] != "dropout" and not row.get("skipped")]  # fmt: skip
-    if old["schema"] < SCHEMA_VERSION and called:
+    if old["schema"] < ORDERED and called:
         raise RunError(
             f"{path} was recorded by an earlier version, which named calls of functions otherwise ({called[0]!r}): one "
             "run would hold a layer under two names. Record on in a new run; both are read together under today's names"
@@ -119,32 +144,124 @@ def evaluated_phases(path: Path, step: int, rank: int = 0) -> set[str]:
     return {row["phase"] for row in rows if row["layer"] is not None and row["phase"] != TRAIN}
 
 
+class Described(NamedTuple):
+    """What a run, or a rank of it, says of itself.
+
+    Attributes
+    ----------
+    meta : dict
+        Of ``run.json``, with all sessions, those of which another writer's ``run.json`` does not know among them.
+    remarks : list of str
+        What whoever opens the run is to be told: files that are not as they were written, writers beside each other.
+    """
+
+    meta: dict[str, Any]
+    remarks: list[str]
+
+
 def read_meta(path: Path, name: str = RUN_FILE) -> dict[str, Any]:
-    """Read ``run.json``, or the ``rank.json`` in the folder of a rank.
+    """Read what a run, or a rank of it, says of itself, as `described` does, without its remarks."""
+    return described(path, name).meta
+
+
+def described(path: Path, name: str = RUN_FILE) -> Described:
+    """Read ``run.json``, or the ``rank.json`` in the folder of a rank, and what sessions say beside it.
 
     Raises
     ------
     RunError
         If there is none, or it is not that of a run this version can read.
     """
+    folder = rank_folder(path) if name == RUN_FILE else path
+    files, superseded = session_files(folder)
+    try:
+        meta, remarks = _read(path, name)
+    except DamagedError as error:
+        if not files:
+            raise
+        raise DamagedError(
+            f"{error}. {files[-1].path(folder)} has what it said when the session began, or when it ended: a copy of "
+            f"it may stand in for {name}"
+        ) from error
+    unknown = [file for file in files if file.session not in {short(one.get("id")) for one in meta["sessions"]}]
+    if unknown:
+        meta, more = _joined(folder, meta, unknown, is_last=unknown[-1] == files[-1])
+        remarks = [*remarks, *more]
+    beside = _side_by_side(path, meta["sessions"], superseded) if name == RUN_FILE else []
+    return Described(meta, [*remarks, *beside])
+
+
+def _joined(
+    folder: Path, meta: dict[str, Any], unknown: Sequence[SessionFile], *, is_last: bool
+) -> tuple[dict[str, Any], list[str]]:
+    """Return what is said with sessions that ``run.json`` does not know, and what there is to tell of them."""
+    told, remarks = meta, list[str]()
+    sessions = {one.get("id"): (place + 1, one) for place, one in enumerate(meta["sessions"])}
+    for file in unknown:
+        try:
+            told, more = _read(folder, file.path(folder).name)
+        except RunError as error:
+            remarks.append(f"{error}; the rows of the session are left out")
+            continue
+        remarks += more
+        sessions[told["sessions"][-1].get("id")] = file.number, told["sessions"][-1]
+    numbered = [(one.get("number", place), short(one.get("id")), one) for place, one in sessions.values()]
+    ordered = [one for *_, one in sorted(numbered, key=lambda one: one[:2])]
+    return {**(told if is_last else meta), "sessions": ordered}, remarks
+
+
+def _side_by_side(path: Path, sessions: Sequence[Mapping[str, Any]], superseded: Collection[str]) -> list[str]:
+    """Say which sessions recorded at the same time as a later one, which hides what they recorded from there on.
+
+    Parameters
+    ----------
+    path : Path
+        Of the run, or of the rank.
+    sessions : sequence of mapping
+        In their order.
+    superseded : collection of str
+        Those that found a later one beside them.
+    """
+    remarks = []
+    for place, one in enumerate(sessions):
+        later = [other for other in sessions[place + 1 :] if one.get("id")]
+        same = any(other.get("number") == one.get("number") for other in later)
+        if later and (same or short(one.get("id")) in superseded):
+            begun = min(int(other["from_step"]) for other in later)
+            remarks.append(
+                f"{path}: two processes recorded at the same time. What the session {short(one['id'])} (begun "
+                f"{one.get('started')} on {one.get('host')!r}) recorded after step {begun} is hidden by a later one; "
+                f"run.session({short(one['id'])!r}) has it"
+            )
+    return remarks
+
+
+def _read(path: Path, name: str) -> tuple[dict[str, Any], list[str]]:
+    """Read one file, and whether it is as it was written."""
     file = path / name
     try:
-        meta = json.loads(file.read_bytes())  # bytes: UTF-8 whatever the locale is
+        content = file.read_bytes()
+        meta = json.loads(content)  # bytes: UTF-8 whatever the locale is
     except (FileNotFoundError, NotADirectoryError):
         what = f"it has no {name}" if path.is_dir() else "it is a file" if path.exists() else "there is no such folder"
         raise RunError(f"{path} is not a {'run' if name == RUN_FILE else 'rank of a run'}: {what}") from None
     except (OSError, ValueError) as error:
-        raise RunError(f"{file} cannot be read: {error}") from error
+        raise DamagedError(f"{file} cannot be read: {error}") from error
     found = meta.get("format") if isinstance(meta, dict) else type(meta).__name__
     if found != FORMAT:
         raise RunError(f"{file} is not that of a dropdiag run: its format is {found!r}, not {FORMAT!r}")
-    if meta.get("schema") not in READABLE:
-        raise RunError(
-            f"{path} has run schema {meta.get('schema')!r} and this version reads {' and '.join(map(str, READABLE))}; "
-            "read it with the version that wrote it: " + str(meta.get("versions", {}).get("dropdiag", "unknown"))
-        )
     known: dict[str, Any] = meta
-    return known
+    if known.get("schema") not in READABLE:
+        raise RunError(
+            f"{path} has run schema {known.get('schema')!r} and this version reads "
+            f"{', '.join(map(str, READABLE))}; read it with the version that wrote it: "
+            + str(known.get("versions", {}).get("dropdiag", "unknown"))
+        )
+    known.pop("sha256", None)
+    whole = is_whole(content)
+    if whole or (whole is None and known["schema"] < SEALED):
+        return known, []
+    return known, [f"{file} is not as dropdiag wrote it: it was edited, or is damaged; it is read as it is now"]
 
 
 def as_json(meta: dict[str, Any], known: Mapping[str, str] | None = None) -> str:

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dropdiag.store.files import replace_file, write_segment
+from dropdiag.store.files import Target, write_segment
+from dropdiag.store.meta_files import MetaFiles
 from dropdiag.store.rows import HistogramRow, ScalarRow, StateRow
-from dropdiag.store.segments import segment_path
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,14 +25,19 @@ class Numbers:
         A ``rank-N`` folder.
     last : int
         The last number that is taken.
+    session : str
+        What names of files have of the identifier of the session that records.
+    files : MetaFiles
+        They tell, before rows are written, where another session has begun meanwhile.
     """
 
-    def __init__(self, folder: Path, last: int) -> None:
-        self._folder, self._next = folder, last + 1
+    def __init__(self, folder: Path, last: int, session: str, files: MetaFiles) -> None:
+        self._folder, self._next, self._session, self._files = folder, last + 1, session, files
 
     def write(self, table_name: str, *tables: pa.Table) -> None:
         """Write tables as the next segment, each a row group of it."""
-        write_segment(segment_path(self._folder, table_name, self._next, self._next), tables)
+        self._files.mark_superseded()
+        write_segment(Target(self._folder, table_name, self._next, self._next, self._session), tables)
         self._next += 1  # only now: an attempt that failed is made again under the same number
 
 
@@ -107,10 +112,10 @@ class Meta:
 
     bins = rows = 0
 
-    def __init__(self, path: Path, text: str) -> None:
+    def __init__(self, files: MetaFiles, text: str, *, both: bool = False) -> None:
         # text, not the dict: training goes on meanwhile and changes it
-        self._path, self._text = path, text
+        self._files, self._text, self._both = files, text, both
 
     def __call__(self) -> None:
         """Write the file."""
-        replace_file(self._path, self._text.encode())
+        self._files.write(self._text, both=self._both)

@@ -73,7 +73,8 @@ class OpenLists:
     def __init__(self, part: Part, name: str, stack: ExitStack, among: int = 1) -> None:
         self.problems: list[str] = []
         self._name = name
-        self._opened = list(_with_keys(visible_segments(part, name), self.problems, stack, -(-OPEN_FILES // among)))
+        segments = visible_segments(part, name, self.problems)
+        self._opened = list(_with_keys(segments, self.problems, stack, -(-OPEN_FILES // among)))
         none = coded(name, lists=False).empty_table()
         self.keys = one_chunk(pa.concat_tables([none, *(one.keys.take(one.visible) for one in self._opened)]))
 

@@ -73,12 +73,16 @@ def load(where: PathLike | Iterable[Any] | Mapping[str, Where]) -> Run | Runs:
     Warns
     -----
     DropdiagWarning
-        For each run that is a copy of another (`dropdiag.store.copies`): they count once.
+        For each run that is a copy of another (`dropdiag.store.copies`): they count once; for each ``run.json`` that is
+        not as it was written, and each run that two processes recorded at the same time.
     """
     if isinstance(where, (str, Path)):
         path = existing(where)
         if path is not None and not is_several(path):
-            return Run(next(runs_at(path)))
+            run = Run(next(runs_at(path)))
+            for remark in run.remarks:
+                warnings.warn(remark, DropdiagWarning, stacklevel=2)
+            return run
     elif not isinstance(where, (Iterable, Mapping)) or isinstance(where, (bytes, Run)):
         raise ArgumentError(f"load() takes a path, a list of paths or a dict condition -> paths, got {where!r}")
     runs = open_runs(where).runs
@@ -116,19 +120,21 @@ def open_runs(
     Warns
     -----
     DropdiagWarning
-        For each copy, with ``on_error="raise"``.
+        For each copy, and each remark on a run (`Run.remarks`), with ``on_error="raise"``.
     """
     problems: list[str] | None = [] if on_error == "collect" else None
     with _no_garbage():
         found, ordered = _each(where, problems)
         runs = [run for run in found if problems is None or _is_whole(run, problems)]
+        said = [remark for run in runs for remark in run.remarks]
         if copies == "once" and len(runs) > 1:
-            runs, said = counted_once(runs)
-            for sentence in said:
-                if problems is None:
-                    warnings.warn(sentence, DropdiagWarning, stacklevel=3)
-                else:
-                    add_problem(problems, sentence)
+            runs, copied = counted_once(runs)
+            said += copied
+        for sentence in dict.fromkeys(said):
+            if problems is None:
+                warnings.warn(sentence, DropdiagWarning, stacklevel=3)
+            else:
+                add_problem(problems, sentence)
     return Opened(Runs(runs, ordered=ordered) if runs else None, problems or [])
 
 

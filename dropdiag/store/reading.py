@@ -7,6 +7,7 @@ left out and named; whoever calls tells the user.
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from dropdiag.errors import DropdiagWarning, RunError
+from dropdiag.store.digests import check_content, check_file
 from dropdiag.store.segments import Part, Segment, visible_segments
 from dropdiag.store.selection import NAMES, Selection
 from dropdiag.store.tables import COUNT, SCHEMAS
@@ -131,7 +133,7 @@ def read_scalars(part: Part, selection: Selection, known: KnownKeys | None = Non
 
     def read() -> Rows:
         found, problems = list[tuple[pa.Table, pa.Table | None]](), list[str]()
-        for segment, last_step in visible_segments(part, "scalars"):
+        for segment, last_step in visible_segments(part, "scalars", problems):
             with noted(segment, problems):
                 found += list(_scalars(segment, schema, selection, last_step, known))
         if len(found) == 1:
@@ -147,7 +149,7 @@ def read_derivatives(part: Part) -> Rows:
 
     def read() -> Rows:
         found, problems = [SCHEMAS["derivatives"].empty_table()], list[str]()
-        for segment, _ in visible_segments(part, "derivatives"):
+        for segment, _ in visible_segments(part, "derivatives", problems):
             with noted(segment, problems), open_segment(segment) as file:
                 found.append(decoded(file.read(use_threads=False)))
         return Rows(pa.concat_tables(found), problems)
@@ -180,7 +182,11 @@ def stream(part: Part, name: str) -> Iterator[pa.Table]:
         For each segment that cannot be read, whole or to its end; the others are.
     """
     _check_there(part)
-    for segment, last_step in visible_segments(part, name):
+    problems: list[str] = []
+    segments = visible_segments(part, name, problems)
+    for problem in problems:
+        warnings.warn(problem, DropdiagWarning, stacklevel=3)
+    for segment, last_step in segments:
         done, hidden = 0, Selection().until(last_step)
         try:
             with not_gone(part), open_segment(segment) as file:
@@ -286,14 +292,17 @@ def open_segment(segment: Segment) -> Iterator[pq.ParquetFile]:
 
 @contextmanager
 def _source(segment: Segment) -> Iterator[tuple[pa.NativeFile, pa.Buffer | None]]:
-    """Open a file: its bytes where it is small (what is verified is then what is decoded), else the file itself."""
-    source: pa.NativeFile = pa.OSFile(str(segment.path))
-    content = None
-    if source.size() <= WHOLE_BYTES:
-        with source:
-            content = source.read_buffer()
-        source = pa.BufferReader(content)
-    with source:
+    """Open a file, whole: its bytes where it is small (what is verified is then what is decoded), else the file."""
+    with segment.path.open("rb") as file:
+        of = os.fstat(file.fileno())
+        if of.st_size > WHOLE_BYTES:
+            check_file(segment, file)
+            with pa.PythonFile(file, mode="r") as source:  # the one that was verified, whatever has its name by now
+                yield source, None
+            return
+        content = pa.py_buffer(file.read())
+    check_content(segment, content, of)
+    with pa.BufferReader(content) as source:
         yield source, content
 
 

@@ -13,18 +13,18 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from dropdiag.errors import DropdiagWarning, NotRecordedError
+from dropdiag.errors import ArgumentError, DropdiagWarning, NotRecordedError
 from dropdiag.histograms.histogram import Histogram
 from dropdiag.store.asked import Asked, did_you_mean
 from dropdiag.store.coverage import Coverage
-from dropdiag.store.folder import read_meta
+from dropdiag.store.folder import described
 from dropdiag.store.naming import NO_NAMES, Names, site_today, today
 from dropdiag.store.order import Places
 from dropdiag.store.ranks.group import group_of
 from dropdiag.store.ranks.members import Rank
 from dropdiag.store.ranks.sequence import Ranks
 from dropdiag.store.run_facts import RunFacts
-from dropdiag.store.segments import Part, part_of
+from dropdiag.store.segments import NOTHING, Part, part_of
 from dropdiag.store.selection import Layers, Selection, Steps
 from dropdiag.store.selection import Names as Chosen
 
@@ -60,6 +60,8 @@ class Run(RunFacts):
         What sites are called in place of what the run calls them itself: runs of schema 1 beside others alone.
     group : Group or None
         Who recorded it, where that was a training of several processes; their rows are merged as they are read.
+    remarks : list of str
+        What whoever opens the run is told: files that are not as they were written, writers beside each other.
     rank : int or None
         Of one rank by itself, as `ranks` gives it, its number; None: the run as a whole.
 
@@ -72,7 +74,7 @@ class Run(RunFacts):
     def __init__(self, path: PathLike, condition: str | None = None) -> None:
         self.path = Path(os.path.expanduser(path)).absolute()  # noqa: PTH111 - Path's raises where there is no such user
         self._condition = condition
-        self.meta = read_meta(self.path)
+        self.meta, self.remarks = described(self.path)
         self.names = NO_NAMES
         self.rank: int | None = None
         self._part: Part | None = None  # None: rank 0's, or those of all ranks
@@ -84,7 +86,7 @@ class Run(RunFacts):
         seed = "" if self.seed is None else f", seed {self.seed}"
         of = f", {self.of_ranks}" if self.of_ranks else ""
         steps = f"{self.meta.get('steps', 0)} steps"
-        return f"<Run {self.name!r}: {self.condition}{seed}, {steps}, {self.meta['state']}{of}>"
+        return f"<Run {self.name!r}: {self.condition}{seed}, {steps}, {self.state}{of}>"
 
     def _repr_html_(self) -> str:
         from dropdiag.notebook import run  # noqa: PLC0415 - a notebook alone pays it
@@ -201,9 +203,36 @@ class Run(RunFacts):
     def _alone(self, rank: Rank) -> Run:
         """Return one rank by itself."""
         view = Run.__new__(Run)
-        view.path, view.meta, view.names = rank.own.folder, dict(rank.meta), NO_NAMES
+        view.path, view.meta, view.names, view.remarks = rank.own.folder, dict(rank.meta), NO_NAMES, []
         view.rank, view.group, view._part, view._condition = rank.number, None, rank.own, self._condition
         view.name = f"{self.name}/{rank.own.folder.name}"
+        return view
+
+    def session(self, identifier: str) -> Run:
+        """Return what one session of the run recorded, all of it: also what a later session hides.
+
+        Parameters
+        ----------
+        identifier : str
+            Of one of ``meta["sessions"]``, or the first digits of it.
+
+        Raises
+        ------
+        NotRecordedError
+            If no session has it; the message lists those that there are.
+        ArgumentError
+            If several ranks recorded the run: ask one of `ranks`.
+        """
+        if self.group is not None:
+            raise ArgumentError(f"{self} is of several ranks; ask one of them: run.ranks[0].session({identifier!r})")
+        known = [str(one.get("id") or "") for one in self.meta["sessions"]]
+        if not identifier or sum(one.startswith(identifier) for one in known) != 1:
+            raise NotRecordedError(f"{self} has not one session {identifier!r}; it has {known}")
+        spans = [span._replace(last_step=None if one.startswith(identifier) else NOTHING)
+                 for span, one in zip(self._own_part.spans, known, strict=True)]  # fmt: skip
+        view = self.called(self.names)
+        view.__dict__.pop("tables", None)
+        view._part = self._own_part._replace(spans=tuple(spans))
         return view
 
     def _names_of_scalars(self) -> pa.Table:

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from dropdiag.errors import ArgumentError, RunError
 from dropdiag.store.order import Places, Site, listed, ranks, recorded
+from dropdiag.store.processes import is_gone
 from dropdiag.store.ranks.group import Group
 from dropdiag.store.schema import Quantity, quantities_of
 from dropdiag.store.seeds import seed_of
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+ENDED: Final = "ended without closing"
+
+
+def state_of(meta: Mapping[str, Any]) -> str:
+    """Return the state of a run, as `RunFacts.state` does, from its ``run.json``."""
+    state, sessions = str(meta.get("state")), meta.get("sessions") or [{}]
+    return ENDED if state == "running" and is_gone(sessions[-1]) else state
 
 
 class RunFacts:
@@ -104,6 +115,15 @@ class RunFacts:
         return self.group is not None and len(self.group.ranks) > 1
 
     @property
+    def state(self) -> str:
+        """How it ended: "completed", "failed" or "interrupted"; "running"; or "ended without closing".
+
+        The last of a run whose process is gone: it was killed, or left by ``os._exit``. Of one that another machine
+        recorded nobody can tell here, it reads "running".
+        """
+        return state_of(self.meta)
+
+    @property
     def is_growing(self) -> bool:
-        """Whether it is still being recorded, or was killed."""
-        return self.meta.get("state") == "running" or (self.group is not None and self.group.is_growing)
+        """Whether it is still being recorded, as far as can be told."""
+        return self.state == "running" or (self.group is not None and self.group.is_growing)

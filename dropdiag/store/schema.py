@@ -31,14 +31,20 @@ from dropdiag.store.quantity import (
 
 __all__ = [
     "DIFFERENCE", "DISTANCE", "EVAL", "FORMAT", "KINDS", "LOG_RATIO", "MAXIMUM", "MEAN", "MEASURED", "MERGES",
-    "MINIMUM", "QUANTITIES", "READABLE", "SCALES", "SCHEMA_VERSION", "SUM", "TRAIN", "UNCOMPARED", "Quantity", "at",
+    "MINIMUM", "ORDERED", "QUANTITIES", "READABLE", "SCALES", "SCHEMA_VERSION", "SEALED", "SUM", "TRAIN", "UNCOMPARED",
+    "Quantity", "at",
     "base_and_x", "quantities", "quantities_of", "quantity_of",
 ]  # fmt: skip
 
 FORMAT: Final = "dropdiag-run"
-SCHEMA_VERSION: Final = 2
-READABLE: Final = (1, 2)
-"""Schema versions that can be read: runs of version 1 say neither an execution order nor former names."""
+SCHEMA_VERSION: Final = 3
+READABLE: Final = (1, 2, 3)
+"""Schema versions that can be read: runs of version 1 say neither an execution order nor former names, those before 3
+have no digests and do not say which process wrote them."""
+ORDERED: Final = 2
+"""From this version on runs say an execution order, and name calls of functions as today."""
+SEALED: Final = 3
+"""From this version on files have digests."""
 
 TRAIN: Final = "train"
 EVAL: Final = "eval"

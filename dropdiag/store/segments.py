@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from bisect import bisect_right
@@ -9,23 +10,55 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-_NAME = re.compile(r"(?P<table>[a-z]+)-(?P<first>\d{6,})(?:-(?P<last>\d{6,}))?\.parquet")
+_NAME = re.compile(
+    r"(?P<table>[a-z]+)-(?P<first>\d{6,})(?:-(?P<last>\d{6,}))?"
+    r"(?:\.(?P<session>[0-9a-f]{16})\.(?P<digest>[0-9a-f]{32}))?\.parquet"
+)
+SHORT: Final = 16
+"""Digits of a session's identifier that names of files have."""
+_HEXADECIMAL: Final = re.compile(rf"[0-9a-f]{{{SHORT}}}")
+NO_SESSION: Final = "0" * SHORT
+"""In the name of a joined segment: its parts did not say which session wrote them, their numbers do."""
 
 
 class Segment(NamedTuple):
-    """One Parquet file: a table's rows of the flushes ``first`` to ``last``."""
+    """One Parquet file: a table's rows of the flushes ``first`` to ``last``.
+
+    Attributes
+    ----------
+    table : str
+    first, last : int
+    path : Path
+    session : str
+        First digits of the identifier of the session that wrote it; empty where its number tells, as before schema 3.
+    digest : str
+        First digits of the SHA-256 of its bytes; empty before schema 3.
+    """
 
     table: str
     first: int
     last: int
     path: Path
+    session: str = ""
+    digest: str = ""
 
 
 class Span(NamedTuple):
-    """What one session wrote of a rank's segments: those from ``first_segment`` on, of which steps up to one count."""
+    """What one session wrote of a rank's segments, of which steps up to one count.
+
+    Attributes
+    ----------
+    first_segment : int
+        Those from this one on are the session's, where their names do not say whose they are.
+    last_step : int or None
+        None: all of them count.
+    session : str
+        What names of its segments have of its identifier.
+    """
 
     first_segment: int
     last_step: int | None
+    session: str = ""
 
 
 class Part(NamedTuple):
@@ -64,10 +97,18 @@ def rank_folders(run: Path) -> list[str]:
     return sorted(name for name in os.listdir(run) if name.startswith("rank-"))  # noqa: PTH208 - of thousands
 
 
-def segment_path(folder: Path, table: str, first: int, last: int) -> Path:
-    """Return where a segment lies: ``TABLE-FIRST.parquet``, or ``TABLE-FIRST-LAST.parquet`` once joined."""
-    name = f"{table}-{first:06d}" if first == last else f"{table}-{first:06d}-{last:06d}"
-    return folder / f"{name}.parquet"
+def short(identifier: object) -> str:
+    """Return what names of files have of a session's identifier, its first digits; nothing where there is none."""
+    text = str(identifier or "")
+    if not text or _HEXADECIMAL.match(text):
+        return text[:SHORT]
+    return hashlib.sha256(text.encode(errors="replace")).hexdigest()[:SHORT]
+
+
+def segment_name(table: str, first: int, last: int, session: str, digest: str) -> str:
+    """Return the name of a segment: ``TABLE-FIRST.SESSION.DIGEST.parquet``, ``TABLE-FIRST-LAST...`` once joined."""
+    numbers = f"{first:06d}" if first == last else f"{first:06d}-{last:06d}"
+    return f"{table}-{numbers}.{session}.{digest}.parquet"
 
 
 def list_segments(folder: Path, table: str | None = None) -> list[Segment]:
@@ -94,19 +135,25 @@ def list_segments(folder: Path, table: str | None = None) -> list[Segment]:
 
 def _segment(folder: Path, match: re.Match[str]) -> Segment:
     first = int(match["first"])
-    return Segment(match["table"], first, int(match["last"] or first), folder / match.string)
+    session = match["session"] or NO_SESSION
+    return Segment(
+        match["table"], first, int(match["last"] or first), folder / match.string,
+        "" if session == NO_SESSION else session, match["digest"] or "",
+    )  # fmt: skip
 
 
 def _stands_for(joined: Segment, part: Segment) -> bool:
-    if joined is part or joined.table != part.table:
+    if joined is part or (joined.table, joined.session) != (part.table, part.session):
         return False
     inside = joined.first <= part.first and part.last <= joined.last
     return inside and (part.last - part.first) < (joined.last - joined.first)
 
 
-def session_of(segment: Segment, session_starts: Sequence[int]) -> int:
-    """Return which session (0, 1, ...) wrote a segment, from the number of each session's first segment."""
-    return bisect_right(session_starts, segment.first) - 1
+def place_of(segment: Segment, spans: Sequence[Span]) -> int:
+    """Return which session (0, 1, ...) wrote a segment, by its name or else by its number; -1 for none of them."""
+    if segment.session:
+        return next((place for place, span in enumerate(spans) if span.session == segment.session), -1)
+    return bisect_right([span.first_segment for span in spans], segment.first) - 1
 
 
 class VisibleSegment(NamedTuple):
@@ -116,17 +163,37 @@ class VisibleSegment(NamedTuple):
     last_step: int | None
 
 
-def visible_segments(part: Part, table: str) -> list[VisibleSegment]:
+def visible_segments(part: Part, table: str, problems: list[str] | None = None) -> list[VisibleSegment]:
     """List the segments of a rank's table in the order they were written.
 
     Parameters
     ----------
     part : Part
     table : {"scalars", "histograms", "states", "derivatives"}
+    problems : list of str, optional
+        Gets a sentence on each segment that no known session wrote, which counts nothing.
     """
-    starts = [span.first_segment for span in part.spans]
-    placed = [(segment, session_of(segment, starts)) for segment in list_segments(part.folder, table)]
-    return [VisibleSegment(segment, part.spans[place].last_step) for segment, place in placed if place >= 0]
+    found, seen = list[tuple[int, VisibleSegment]](), dict[tuple[str, str], Segment]()
+    for segment in list_segments(part.folder, table):
+        place = place_of(segment, part.spans)
+        same = seen.setdefault((segment.session, segment.digest), segment) if segment.digest else segment
+        if place >= 0 and same is segment:
+            found.append((place, VisibleSegment(segment, part.spans[place].last_step)))
+        elif problems is not None:
+            problems.append(_stranger(segment) if place < 0 else _copied(segment, same))
+    # by session first: those of two that recorded side by side have the same numbers
+    return [one for _, one in sorted(found, key=lambda one: (one[0], one[1].segment.first))]
+
+
+def _stranger(segment: Segment) -> str:
+    return (
+        f"{segment.path} is of no session that the run knows: it began after the run was opened, or the file is of "
+        "another run; it is left out. Open the run again, or move the file away"
+    )
+
+
+def _copied(segment: Segment, same: Segment) -> str:
+    return f"{segment.path} is a copy of {same.path.name}, which has another number; it is left out, the other counts"
 
 
 def spans_of(sessions: Sequence[Mapping[str, Any]], own: Sequence[Mapping[str, Any]] | None = None) -> tuple[Span, ...]:
@@ -143,10 +210,14 @@ def spans_of(sessions: Sequence[Mapping[str, Any]], own: Sequence[Mapping[str, A
     resumed = [session["from_step"] for session in sessions]
     counts = [min(resumed[place + 1 :], default=None) for place in range(len(sessions))]
     if own is None:
-        return tuple(Span(session["first_segment"], last) for session, last in zip(sessions, counts, strict=True))
+        return tuple(map(_span, sessions, counts))
     known = {session.get("id"): last for session, last in zip(sessions, counts, strict=True)}
     known.pop(None, None)
-    return tuple(Span(session["first_segment"], known.get(session.get("id"), NOTHING)) for session in own)
+    return tuple(_span(session, known.get(session.get("id"), NOTHING)) for session in own)
+
+
+def _span(session: Mapping[str, Any], last_step: int | None) -> Span:
+    return Span(session["first_segment"], last_step, short(session.get("id")))
 
 
 def part_of(run: Path, sessions: Sequence[Mapping[str, Any]]) -> Part:

@@ -12,21 +12,25 @@ from typing import TYPE_CHECKING, Any, Final
 
 from dropdiag.errors import ArgumentError, RunError
 from dropdiag.store.background import Background
-from dropdiag.store.files import compact, replace_file
+from dropdiag.store.files import compact, sweep
 from dropdiag.store.folder import (
     RANK_FILE,
     RUN_FILE,
     as_json,
     check_new,
+    described,
     joined_meta,
     now,
     read_meta,
     value_as_json,
 )
 from dropdiag.store.jobs import Derivatives, Meta, Numbers, Rows
+from dropdiag.store.lease import EXPIRES_AFTER, gives_back, may_record, takes
+from dropdiag.store.meta_files import MetaFiles, next_number
+from dropdiag.store.processes import this_process
 from dropdiag.store.rows import HistogramRow, ScalarRow, StateRow
 from dropdiag.store.schema import FORMAT, SCHEMA_VERSION
-from dropdiag.store.segments import FLUSHING_RANKS, list_segments, rank_folder
+from dropdiag.store.segments import FLUSHING_RANKS, Part, list_segments, rank_folder, short, spans_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -108,34 +112,46 @@ class RunWriter:
         self._flushed_at = time.monotonic()
         self._known_derivatives: set[str] = set()
         self._patience = max(float((session or {}).get("world_size", 1)) / FLUSHING_RANKS, 1.0)
-        begun = {"started": now(), "from_step": resume_from or 0, "first_segment": 1}
         old = None if resume_from is None else self._recorded_before(meta)
-        if resume_from is not None:
-            begun["first_segment"] = self._last_number() + 1
+        before = [] if old is None else old["sessions"]
+        own = {
+            "id": uuid.uuid4().hex, "number": next_number(self._folder, len(before)), "started": now(),
+            "from_step": resume_from or 0, "first_segment": 1 if resume_from is None else self._last_number() + 1,
+            **this_process(), "expires_after": EXPIRES_AFTER * self._patience, **(session or {}),
+        }  # fmt: skip
+        self._session = short(own["id"])
         if resume_from is not None and old is not None:
             self._known_derivatives = set(old["activations"])
             meta = joined_meta(old, meta, resume_from, rank)
-        sessions = [*([] if old is None else old["sessions"]), {**begun, **(session or {})}]
         self.meta: dict[str, Any] = {
             # of the system's randomness: no random state of a training is touched
             "format": FORMAT, "schema": SCHEMA_VERSION, "name": path.name, "id": uuid.uuid4().hex, "created": now(),
-            "ended": None, "state": "running", "error": None, **meta, "sessions": sessions,
+            "ended": None, "state": "running", "error": None, **meta, "sessions": [*before, own],
         }  # fmt: skip
         self._layers: tuple[object, str] = None, ""
         text = self._as_json()  # refuses what is no JSON before anything is written
         self._create(resume=resume_from is not None)
-        self._numbers = Numbers(self._folder, self._last_number())
+        self._files = MetaFiles(self._meta_path, self._folder, own["number"], own["id"])
+        self._numbers = Numbers(self._folder, self._last_number(), self._session, self._files)
         try:
-            replace_file(self._meta_path, text.encode())
+            self._files.write(text, both=True)
         except BaseException:
             if resume_from is None:
                 self._remove()
             raise
+        takes(own["id"])
+        self._sweep()
+
+    @property
+    def superseded(self) -> bool:
+        """Whether another process has gone on in this run since: what this one records from there on is hidden."""
+        return self._files.is_superseded
 
     def _recorded_before(self, meta: Mapping[str, Any]) -> dict[str, Any] | None:
         """Return what the run, or this rank of it, says of itself so far; None of a rank that had no part in it."""
         if not self.rank:
-            return read_meta(self.path)
+            old, remarks = described(self.path)
+            return {**old, "warnings": [*old["warnings"], *remarks]}
         if not self._meta_path.exists():
             return None
         old = read_meta(self._folder, RANK_FILE)
@@ -158,7 +174,13 @@ class RunWriter:
         if not resume:
             check_new(*((self._folder, RANK_FILE) if self.rank else (self.path, RUN_FILE)))
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
+            # of two that begin at the same moment, one makes the folder
+            self._folder.mkdir(parents=True, exist_ok=resume)
+        except FileExistsError as error:
+            raise RunError(
+                f"another process has just begun a run in {self.path}, and nothing is ever overwritten; choose another "
+                'path, or let one be chosen below a folder (name="auto")'
+            ) from error
         except OSError as error:
             raise RunError(
                 f"cannot make the run folder {self.path}: {error}; choose a path that can be written"
@@ -255,7 +277,7 @@ class RunWriter:
     def save_meta(self, **changes: Any) -> None:
         """Change ``run.json``, or the rank's (whole, atomically), after what was handed over before."""
         self.meta.update(changes)
-        self.background.submit(Meta(self._meta_path, self._as_json()))
+        self.background.submit(Meta(self._files, self._as_json()))
 
     def close(self, state: str, error: str | None = None) -> Exception | None:
         """Write what waits, compact the run if it ended well, and note how it ended.
@@ -280,14 +302,31 @@ class RunWriter:
         try:
             self.flush()
             self.drain()
-            # before the state is told: who reads "completed" finds files that do not change any more
+            # Before it is compacted, which may fail or be killed: the run is over all the same.
+            self.meta |= {"state": state, "error": error, "ended": now()}
+            self._save_the_end()
             failure = self._compact() if state == "completed" else None
-            cost = {**self.meta.get("cost", {}), **self.cost()}
-            self.save_meta(state=state, error=error, ended=now(), cost=cost)
-            self.drain()
+            if failure is not None:
+                self._save_the_end()
+            self._sweep()
         finally:
             self.background.stop()
+            gives_back(self.meta["sessions"][-1]["id"])
         return failure
+
+    def _save_the_end(self) -> None:
+        self.meta["cost"] = {**self.meta.get("cost", {}), **self.cost()}
+        self.background.submit(Meta(self._files, self._as_json(), both=True))
+        self.drain()
+
+    def _sweep(self) -> None:
+        """Remove temporary files of sessions that are over, and of this one, which writes none now."""
+        *before, own = self.meta["sessions"]
+        over = {short(one.get("id")) for one in before if may_record(one) is False} | {short(own["id"])}
+        if all("process" not in one for one in before):
+            over.add("")
+        for folder in {self._folder, self._meta_path.parent}:
+            sweep(folder, over)
 
     def discard(self) -> None:
         """Take back a new run that could not begin: its files are removed.
@@ -301,6 +340,7 @@ class RunWriter:
             self.drain()
         finally:
             self.background.stop()
+            gives_back(self.meta["sessions"][-1]["id"])
             self._remove()
 
     def _remove(self) -> None:
@@ -308,8 +348,10 @@ class RunWriter:
         self._meta_path.unlink(missing_ok=True)
 
     def _compact(self) -> Exception | None:
+        *before, own = self.meta["sessions"]
+        live = {short(one.get("id")) for one in before if may_record(one)}
         try:
-            compact(self._folder, [s["first_segment"] for s in self.meta["sessions"]])
+            compact(Part(self._folder, spans_of(self.meta["sessions"])), short(own["id"]), live)
         except Exception as failure:  # noqa: BLE001 - all rows are on disk: whatever it is, the run is completed
             sentence = uncompacted(self.path, failure)
             self.meta["warnings"] = [*self.meta.get("warnings", ()), sentence]

@@ -11,6 +11,7 @@ from dropdiag.analysis import gradient_flow
 from dropdiag.analysis.baseline import baseline_of, drops, says_baseline, smallest
 from dropdiag.errors import ArgumentError, BaselineError, DropdiagWarning
 from dropdiag.store.catalog import Catalog
+from tests.described import write_meta
 from tests.synthetic import content, write
 
 
@@ -135,7 +136,7 @@ def test_everything_that_needs_a_baseline_takes_the_same(tmp_path):
             path = write(tmp_path / f"{condition}-{seed}", content(condition, seed, size=200), condition, seed)
             told = json.loads((path / "run.json").read_text())
             told["layers"].append({"layer": "drop", "call": 0, "kind": "dropout", "type": "Dropout", "rate": rate})
-            (path / "run.json").write_text(json.dumps(told))
+            write_meta((path / "run.json"), told)
     runs = dd.load([str(tmp_path / "*")])
     assert dd.compare(runs).baseline == "Beta"
     assert set(gradient_flow.table(runs)["baseline"]) == {"Beta"}

@@ -7,6 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from dropdiag.cli import app
+from tests.described import write_meta
 from tests.synthetic import content, write
 
 
@@ -27,5 +28,5 @@ def runs(tmp_path):
             steps = 40 + 10 * seed
             path = write(tmp_path / "runs" / name, content(condition, seed, steps=steps, size=500), condition, seed)
             meta = json.loads((path / "run.json").read_text()) | {"steps": steps}
-            (path / "run.json").write_text(json.dumps(meta))
+            write_meta((path / "run.json"), meta)
     return tmp_path / "runs"

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import typer
 
 from dropdiag.cli.common import clear_errors, tell
 from dropdiag.cli.words import Command, in_shell_terms, running
 from dropdiag.errors import ArgumentError
+from tests.described import write_meta
 
 from .conftest import call
 
@@ -57,7 +60,7 @@ def test_the_command_that_runs_is_known_and_forgotten(runs, tmp_path):
     (runs.parent / "plain").mkdir()
     for path in list(runs.iterdir()):
         meta = path / "run.json"
-        meta.write_text(meta.read_text().replace("No dropout", "B").replace("Dropout", "A"))
+        write_meta(meta, json.loads(meta.read_text().replace("No dropout", "B").replace("Dropout", "A")))
     for command in (["compare", runs], ["report", runs, "--out", tmp_path / "report.html"]):
         code, _, err = call(*command)
         if command[0] == "compare":

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 
 import pytest
@@ -9,6 +8,7 @@ import pytest
 from dropdiag.errors import ArgumentError, RunError
 from dropdiag.experiments.mnist.train import MnistSettings
 from dropdiag.experiments.plan import make_plan, run_name
+from tests.described import write_meta
 
 WANTED = [
     MnistSettings(condition, seed, data="d" * 64, source="a place")
@@ -21,7 +21,7 @@ def put(out: Path, settings: MnistSettings, state: str, name: str | None = None,
     path = out / "runs" / (name or run_name(settings.condition, settings.seed))
     path.mkdir(parents=True)
     meta = {"format": "dropdiag-run", "schema": 1, "state": state, "config": {**settings.config(), **config}}
-    (path / "run.json").write_text(json.dumps(meta))
+    write_meta((path / "run.json"), meta)
     return path
 
 

@@ -16,6 +16,7 @@ from dropdiag.store import reading
 from dropdiag.store.rows import HistogramRow, ScalarRow
 from dropdiag.store.segments import part_of
 from dropdiag.store.writer import RunWriter
+from tests.described import write_meta
 from tests.synthetic import _meta, content, write
 from tests.versions import write_run
 
@@ -152,7 +153,7 @@ def test_what_a_later_session_recorded_anew_is_hidden(tmp_path):
     writer.close("failed")
     text = json.loads((path / "run.json").read_text())
     text["sessions"].append({"started": "later", "from_step": 2, "first_segment": 100})
-    (path / "run.json").write_text(json.dumps(text))
+    write_meta((path / "run.json"), text)
     scalars, *_ = to_csv(dd.load(path), tmp_path / "out")
     assert [row["step"] for row in rows(scalars)] == ["1", "2"]
 

@@ -8,6 +8,7 @@ import pytest
 from dropdiag.errors import ArgumentError, DropdiagWarning, RunError
 from dropdiag.store.catalog import Catalog
 from dropdiag.store.reader import load
+from tests.described import write_meta
 from tests.synthetic import content, write
 
 CONDITIONS = {"Base": "base-*", "Drop": ["drop-*"]}
@@ -50,7 +51,7 @@ def test_runs_that_cannot_be_read_are_named_and_left_out(root):
     (root / "drop-0" / "run.json").write_text("{")
     meta = json.loads((root / "drop-1" / "run.json").read_text())
     del meta["layers"]
-    (root / "drop-1" / "run.json").write_text(json.dumps(meta))
+    write_meta((root / "drop-1" / "run.json"), meta)
     with pytest.warns(DropdiagWarning) as said:
         runs = Catalog(root).runs()
     assert len(runs) == 4

@@ -12,6 +12,7 @@ from dropdiag.store.catalog import Catalog
 from dropdiag.store.copies import counted_once
 from dropdiag.store.reader import load, open_runs
 from tests import synthetic
+from tests.described import write_meta
 from tests.store.test_run_folder import write as write_bare
 
 
@@ -34,7 +35,7 @@ def change(path, old=False, **config):
     meta["config"] |= config
     if old:
         del meta["id"]
-    (path / "run.json").write_text(json.dumps(meta))
+    write_meta((path / "run.json"), meta)
 
 
 @pytest.mark.parametrize("old", [False, True], ids=["identifier", "content"])
@@ -77,8 +78,8 @@ def test_of_a_run_and_a_copy_that_was_made_half_way_the_run_counts(tmp_path):
     write(tmp_path / "run", seed=0)
     copied(tmp_path / "run", tmp_path / "early", seed=0)
     meta = json.loads((tmp_path / "run" / "run.json").read_text())
-    (tmp_path / "run" / "run.json").write_text(json.dumps(meta | {"steps": 4}))
-    (tmp_path / "early" / "run.json").write_text(json.dumps(meta | {"steps": 2}))
+    write_meta((tmp_path / "run" / "run.json"), meta | {"steps": 4})
+    write_meta((tmp_path / "early" / "run.json"), meta | {"steps": 2})
     with pytest.warns(DropdiagWarning, match="early is a copy of .*run "):
         assert [run.name for run in load([tmp_path / "early", tmp_path / "run"])] == ["run"]
 

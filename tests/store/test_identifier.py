@@ -9,6 +9,7 @@ import torch
 
 import dropdiag as dd
 from dropdiag.store.writer import RunWriter
+from tests.described import write_meta
 from tests.networks import mlp, train
 
 META = {"config": {}, "steps": 0, "versions": {}, "layers": [], "activations": {}}
@@ -50,7 +51,7 @@ def test_a_run_that_began_without_one_has_none_and_goes_on_without(tmp_path):
         train(model, 2, rec)
     meta = json.loads((path / "run.json").read_bytes())
     del meta["id"]
-    (path / "run.json").write_text(json.dumps(meta))
+    write_meta((path / "run.json"), meta)
     assert dd.load(path).id is None
     with dd.Recorder(model, path, resume=True) as rec:
         train(model, 1, rec)

@@ -12,6 +12,7 @@ from dropdiag.store.rows import ScalarRow, StateRow
 from dropdiag.store.schema import QUANTITIES, Quantity, quantities_of
 from dropdiag.store.segments import list_segments, rank_folder
 from dropdiag.store.writer import FLUSH_STATES, RunWriter
+from tests.described import write_meta
 from tests.store.test_run_folder import META, histogram, scalar
 
 SESSION = {"id": "first", "world_size": 2}
@@ -43,8 +44,10 @@ def test_a_rank_has_a_folder_and_a_file_of_its_own(tmp_path):
     assert (told["format"], told["id"], told["ranks"]["rank"], told["state"]) == ("dropdiag-run", "run", 1, "completed")
     (session,) = told["sessions"]
     assert {**SESSION, "from_step": 0, "first_segment": 1}.items() <= session.items()
-    assert sorted(p.name for p in (path / "rank-1").iterdir()) == ["rank.json", "scalars-000001.parquet"]
-    assert not any((path / "rank-0").iterdir())
+    assert sorted(p.name.split(".")[0] for p in (path / "rank-1").iterdir()) == [
+        "rank", "scalars-000001", "session-000001"
+    ]  # fmt: skip
+    assert [p.name.split(".")[0] for p in (path / "rank-0").iterdir()] == ["session-000001"]
     writers[0].close("completed")
 
 
@@ -109,7 +112,7 @@ def test_many_states_make_a_flush_due(tmp_path):
 def test_compaction_leaves_sessions_with_and_without_counts_apart(tmp_path):
     path = tmp_path / "run"
     for counts, start in ((False, None), (True, 2), (False, 4)):
-        writer = begin(path, 0, counts=counts, resume_from=start)
+        writer = begin(path, 0, counts=counts, resume_from=start, session={**SESSION, "id": f"from {start}"})
         for step in (1, 2):
             writer.add_scalars([scalar((start or 0) + step, float(step))])
             writer.flush()
@@ -160,7 +163,7 @@ def test_a_rank_of_another_run_is_not_gone_on_with(tmp_path):
     begin(path, 0).close("completed")
     begin(path, 1).close("completed")
     file = path / "rank-1" / "rank.json"
-    file.write_text(json.dumps({**json.loads(file.read_text()), "id": "other"}))
+    write_meta(file, {**json.loads(file.read_text()), "id": "other"})
     with pytest.raises(RunError, match="rank-1 is of another run: its id is 'other', and that of the run is 'run'"):
         begin(path, 1, resume_from=0)
 

@@ -20,6 +20,7 @@ from dropdiag.store.folder import evaluated_phases
 from dropdiag.store.ranks import gathering
 from dropdiag.store.ranks import reading as merged
 from dropdiag.store.reader import Runs, load
+from tests.described import write_meta
 from tests.openings import openings
 from tests.ranks import add, close, correlation_rows, histogram, moment_rows, scalar, writer
 
@@ -131,10 +132,10 @@ def test_a_rank_that_is_compacted_while_it_is_read_is_read_whole(path, monkeypat
     expected = run.scalars
     real = lists.visible_segments
 
-    def then_compacted(part, table):
-        found = real(part, table)
+    def then_compacted(part, table, problems=None):
+        found = real(part, table, problems)
         monkeypatch.setattr(lists, "visible_segments", real)
-        compact(part.folder, [1])
+        compact(part, "f" * 16)
         return found
 
     monkeypatch.setattr(lists, "visible_segments", then_compacted)
@@ -181,7 +182,7 @@ def test_a_page_that_follows_sees_any_rank_grow(path):
     segment.write_bytes(segment.read_bytes()[:50])
     assert (look(), look()) == (2, 2)
     file = path / "rank-1" / "rank.json"
-    file.write_text(json.dumps({**json.loads(file.read_text()), "steps": 5}))
+    write_meta(file, {**json.loads(file.read_text()), "steps": 5})
     assert (look(), look()) == (3, 3)
 
 
@@ -195,7 +196,7 @@ def test_a_run_of_which_a_rank_still_records_is_not_kept(tmp_path, rng):
     for file in path.rglob("r*.json"):
         told = json.loads(file.read_text())
         told["sessions"][0]["world_size"] = told["ranks"]["world_size"] = 4
-        file.write_text(json.dumps(told))
+        write_meta(file, told)
     runs = Runs([load(path)])
     assert runs[0].is_growing
     assert runs.select("loss", steps=1)["value"].tolist() == [9.5]

@@ -15,6 +15,7 @@ from dropdiag.histograms.histogram import Histogram
 from dropdiag.store.reader import load
 from dropdiag.store.segments import rank_folder
 from dropdiag.store.writer import RunWriter
+from tests.described import write_meta
 from tests.ranks import add, close, histogram, scalar, write, writer
 
 W = 3
@@ -177,7 +178,9 @@ def test_a_torn_segment_of_one_rank_is_named_and_the_rest_is_read(tmp_path):
             one.flush()
             one.drain()
         close(one, 2, "interrupted")
-    torn = {name: rank_folder(path, 1) / f"{name}-00000{i}.parquet" for name, i in (("scalars", 3), ("histograms", 4))}
+    torn = {
+        name: next(rank_folder(path, 1).glob(f"{name}-00000{i}.*")) for name, i in (("scalars", 3), ("histograms", 4))
+    }
     for file in torn.values():
         file.write_bytes(file.read_bytes()[:90])
     run = load(path)
@@ -192,7 +195,7 @@ def test_a_torn_segment_of_one_rank_is_named_and_the_rest_is_read(tmp_path):
 def test_a_rank_of_another_run_is_left_out_and_named(tmp_path):
     session(tmp_path / "run", 2, [1])
     file = tmp_path / "run" / "rank-1" / "rank.json"
-    file.write_text(json.dumps({**json.loads(file.read_text()), "id": "other"}))
+    write_meta(file, {**json.loads(file.read_text()), "id": "other"})
     run = load(tmp_path / "run")
     expected = "1 of 2 ranks: rank 1: .*rank-1 is of another run: its id is 'other', and that of the run is 'ffff"
     with pytest.warns(DropdiagWarning, match=expected):
@@ -363,7 +366,7 @@ def test_copies_of_a_run_of_several_ranks_count_once(tmp_path):
         told = json.loads(file.read_text())
         del told["id"]
         told["ranks"]["training"] = None
-        file.write_text(json.dumps(told))
+        write_meta(file, told)
     with pytest.warns(DropdiagWarning, match="their files are the same, byte by byte"):
         assert len(load([tmp_path / "a", tmp_path / "b"])) == 1
     other = next((tmp_path / "b" / "rank-2").glob("scalars*"))

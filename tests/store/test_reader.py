@@ -8,6 +8,7 @@ import pytest
 
 from dropdiag.errors import ArgumentError, DropdiagWarning, RunError
 from dropdiag.store.reader import Runs, load, open_runs
+from tests.described import write_meta
 from tests.store.test_run_folder import write as write_small
 from tests.synthetic import content, write
 
@@ -59,7 +60,7 @@ def test_what_is_wrong_is_raised_or_collected(tmp_path):
     (tmp_path / "torn" / "run.json").write_text("{")
     damaged = json.loads((tmp_path / "damaged" / "run.json").read_text())
     damaged["sessions"] = damaged.pop("layers")
-    (tmp_path / "damaged" / "run.json").write_text(json.dumps(damaged))
+    write_meta((tmp_path / "damaged" / "run.json"), damaged)
     (tmp_path / "empty" / "run.json").unlink()
     where = [str(tmp_path / "*"), str(tmp_path / "none-*")]
     with pytest.raises(RunError, match="torn/run.json cannot be read"):

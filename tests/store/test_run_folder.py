@@ -55,8 +55,14 @@ def write(path, steps=4, flush_each=True, close=True, **config):
     return writer
 
 
+def segment(run, name):
+    """Return the one segment of the first rank whose name begins so."""
+    (found,) = (run / "rank-0").glob(f"{name}*.parquet")
+    return found
+
+
 def files(path):
-    return sorted(p.name for p in (path / "rank-0").iterdir())
+    return sorted(p.name for p in (path / "rank-0").glob("*.parquet"))
 
 
 def test_round_trip(tmp_path):
@@ -82,7 +88,9 @@ def test_a_run_that_ended_well_is_compacted_to_the_same_numbers(tmp_path):
     write(tmp_path / "parts", close=False).save_meta(state="interrupted")
     write(tmp_path / "whole")
     assert len(files(tmp_path / "parts")) == 8
-    assert files(tmp_path / "whole") == ["histograms-000002-000008.parquet", "scalars-000001-000007.parquet"]
+    assert [name.split(".")[0] for name in files(tmp_path / "whole")] == [
+        "histograms-000002-000008", "scalars-000001-000007"
+    ]  # fmt: skip
     parts, whole = load(tmp_path / "parts"), load(tmp_path / "whole")
     assert parts.scalars.equals(whole.scalars)
     assert parts.histograms("net_value", "all").equals(whole.histograms("net_value", "all"))
@@ -101,18 +109,18 @@ def test_a_kill_between_compaction_and_removal_doubles_nothing(tmp_path, monkeyp
     with monkeypatch.context() as patch:
         patch.setattr(Path, "unlink", lambda self, missing_ok=False: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
-            compact(tmp_path / "run" / "rank-0", [1])
+            compact(load(tmp_path / "run")._own_part, "f" * 16)
     assert len(files(tmp_path / "run")) == 9
     assert load(tmp_path / "run").scalars.equals(before)
 
 
 def test_a_segment_that_cannot_be_read_is_named_and_the_rest_is_read(tmp_path):
     write(tmp_path / "run", close=False)
-    torn = tmp_path / "run" / "rank-0" / "scalars-000003.parquet"
+    torn = segment(tmp_path / "run", "scalars-000003")
     torn.write_bytes(torn.read_bytes()[:100])
     run = load(tmp_path / "run")
     with pytest.warns(
-        DropdiagWarning, match="scalars-000003.parquet cannot be read: .*it is left out, the rest of the run is read"
+        DropdiagWarning, match="scalars-000003.*parquet cannot be read: .*it is left out, the rest of the run is read"
     ):
         frame = run.scalars
     assert sorted(frame["step"].unique()) == [1, 3, 4]
@@ -120,10 +128,10 @@ def test_a_segment_that_cannot_be_read_is_named_and_the_rest_is_read(tmp_path):
 
 def test_torn_histograms_are_named_by_every_question_even_where_nothing_is_found(tmp_path):
     write(tmp_path / "run", close=False)
-    torn = tmp_path / "run" / "rank-0" / "histograms-000004.parquet"
+    torn = segment(tmp_path / "run", "histograms-000004")
     torn.write_bytes(torn.read_bytes()[:100])
     run = load(tmp_path / "run")
-    named = pytest.warns(DropdiagWarning, match="histograms-000004.parquet cannot be read")
+    named = pytest.warns(DropdiagWarning, match="histograms-000004.*parquet cannot be read")
     with named:
         assert run.histograms("net_value", "all")["step"].unique().tolist() == [1, 3, 4]
     with named:
@@ -136,13 +144,13 @@ def test_torn_histograms_are_named_by_every_question_even_where_nothing_is_found
 
 def test_a_torn_segment_is_left_as_it_is_by_compaction(tmp_path):
     writer = write(tmp_path / "run", close=False)
-    torn = tmp_path / "run" / "rank-0" / "scalars-000003.parquet"
+    torn = segment(tmp_path / "run", "scalars-000003")
     content = torn.read_bytes()[:100]
     torn.write_bytes(content)
     with pytest.warns(DropdiagWarning, match="cannot be read"):
         writer.close("completed")
     assert torn.read_bytes() == content
-    assert "scalars-000001.parquet" in files(tmp_path / "run")
+    assert segment(tmp_path / "run", "scalars-000001").name in files(tmp_path / "run")
 
 
 def test_a_run_whose_compaction_fails_is_completed_and_loses_no_row(tmp_path, monkeypatch):
@@ -306,7 +314,7 @@ def test_what_is_not_there_is_said_with_what_is(tmp_path):
         ('{"format": "other"}', "its format is 'other'"),
         (
             json.dumps({"format": "dropdiag-run", "schema": 99, "versions": {"dropdiag": "9.0"}}),
-            "schema 99 .* reads 1 and 2; .* 9.0",
+            "schema 99 .* reads 1, 2, 3; .* 9.0",
         ),
     ],
 )
@@ -331,12 +339,17 @@ def test_a_folder_that_is_no_rank_of_the_run_is_named_and_the_rest_is_read(tmp_p
 
 
 def test_segment_names(tmp_path):
-    one = segments.segment_path(tmp_path, "scalars", 7, 7)
-    many = segments.segment_path(tmp_path, "scalars", 1, 9)
-    assert (one.name, many.name) == ("scalars-000007.parquet", "scalars-000001-000009.parquet")
-    one.touch()
-    many.touch()
-    assert [s.path for s in segments.list_segments(tmp_path)] == [many]
+    session, digest = "0123456789abcdef", "f" * 32
+    one = tmp_path / segments.segment_name("scalars", 7, 7, session, digest)
+    many = tmp_path / segments.segment_name("scalars", 1, 9, session, digest)
+    beside = tmp_path / segments.segment_name("scalars", 7, 7, "a" * 16, digest)
+    assert one.name == f"scalars-000007.{session}.{digest}.parquet"
+    assert many.name == f"scalars-000001-000009.{session}.{digest}.parquet"
+    for path in (one, many, beside, tmp_path / "scalars-000007.parquet", tmp_path / f"scalars-7.{session}.parquet"):
+        path.touch()
+    found = segments.list_segments(tmp_path)
+    assert {s.path for s in found} == {many, beside, tmp_path / "scalars-000007.parquet"}
+    assert {(s.session, s.digest) for s in found} == {(session, digest), ("a" * 16, digest), ("", "")}
 
 
 def test_any_parquet_reader_reads_it_as_it_is(tmp_path):

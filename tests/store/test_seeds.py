@@ -17,6 +17,7 @@ from dropdiag.report.cells import integer
 from dropdiag.store.catalog import Catalog
 from dropdiag.store.seeds import in_javascript, seed_column, seed_of
 from tests.cli.conftest import call
+from tests.described import write_meta
 from tests.synthetic import content, write
 
 LARGE = 2**63 + 11
@@ -111,7 +112,7 @@ def test_a_seed_that_is_none_is_named_with_its_run(tmp_path):
     path = write(tmp_path / "run", content("Dropout", 0, steps=5, size=20), "Dropout", 0)
     meta = json.loads((path / "run.json").read_text())
     meta["config"]["seed"] = "one"
-    (path / "run.json").write_text(json.dumps(meta))
+    write_meta((path / "run.json"), meta)
     with pytest.raises(RunError, match="run.json is damaged: config..seed.. must be an integer, got 'one'"):
         dd.load([path]).select("loss")
     assert call("ls", tmp_path)[0] == 1

@@ -31,10 +31,10 @@ def test_a_run_that_is_compacted_while_it_is_read_is_read_whole(tmp_path, monkey
     expected = run.select()
     real = reading.visible_segments
 
-    def then_compacted(part, table):
-        found = real(part, table)
+    def then_compacted(part, table, problems=None):
+        found = real(part, table, problems)
         monkeypatch.setattr(reading, "visible_segments", real)
-        compact(part.folder, [1])
+        compact(part, "f" * 16)
         return found
 
     monkeypatch.setattr(reading, "visible_segments", then_compacted)

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
 
 from dropdiag.analysis.saturation import activation_of, area_parts
 from dropdiag.errors import DropdiagWarning, NotRecordedError
+from dropdiag.store.folder import RUN_FILE
 from dropdiag.store.merging.states import GIVEN, MERGEABLE
 from dropdiag.store.ranks.gathering import parts_of
 from dropdiag.store.ranks.members import Rank
 from dropdiag.store.run import Run
 from dropdiag.store.runs import Runs
-from dropdiag.store.schema import MEAN, SUM, quantities_of
+from dropdiag.store.schema import MEAN, SEALED, SUM, quantities_of
 from dropdiag.store.segments import part_of, visible_segments
 from dropdiag.store.tables import SCHEMAS
 
@@ -37,18 +40,24 @@ def ranks_of(run: Run) -> Sequence[Rank]:
 
 
 def runs_table(runs: Runs) -> pa.Table:
-    """Return a row a run: run, path, condition, seed, ranks, left_out; sessions and metas tell whether it goes on."""
+    """Return a row a run: run, path, condition, seed, ranks, left_out; the others tell whether it changed since."""
     columns = {
         "path": (_TEXT, [run.path.as_posix() for run in runs]),
         "ranks": (_INT, [len(ranks_of(run)) for run in runs]),
         "left_out": (_TEXT, list(map(left_out, runs))),
         "sessions": (_LONG, [len(run.meta["sessions"]) for run in runs]),
+        "sealed": (pa.bool_(), [run.meta["schema"] >= SEALED for run in runs]),
+        "edited": (_TEXT, [hashlib.sha256(_told(run)).hexdigest() if run.remarks else None for run in runs]),
         "metas": (_LONG, [1 + len(list(run.path.glob("rank-*/rank.json"))) for run in runs]),
     }
     table = pa.Table.from_pandas(runs.run_columns(range(len(runs))), preserve_index=False)
     for name, (dtype, values) in columns.items():
         table = table.append_column(name, pa.array(values, dtype))
     return table
+
+
+def _told(run: Run) -> bytes:
+    return (run.path / RUN_FILE).read_bytes()
 
 
 def left_out(run: Run) -> str | None:
@@ -71,21 +80,26 @@ def ranks_table(runs: Runs) -> pa.Table:
 
 
 def spans_table(runs: Runs) -> pa.Table:
-    """Return a row a session of a rank: its first segment, that of the next, and the last step of it that counts."""
+    """Return a row a session of a rank: its segments, by their names or else by their numbers, and which steps count.
+
+    Those of ``last_step`` and before do; null: all.
+    """
     rows = []
     for label, run in labelled(runs):
         for rank in ranks_of(run):
             starts = [span.first_segment for span in rank.part.spans]
-            rows += [(label, rank.number, span.first_segment, following, span.last_step)
+            rows += [(label, rank.number, span.first_segment, following, span.last_step, span.session)
                      for span, following in zip(rank.part.spans, [*starts[1:], None], strict=True)]  # fmt: skip
-    return _table(rows, run=_TEXT, rank=_INT, first_segment=_LONG, next_segment=_LONG, last_step=_LONG)
+    return _table(
+        rows, run=_TEXT, rank=_INT, first_segment=_LONG, next_segment=_LONG, last_step=_LONG, session=_TEXT
+    )  # fmt: skip
 
 
-def segments_table(runs: Runs) -> pa.Table:
-    """Return a row a file that counts, as they are now: run, rank, table, file, last_step."""
+def segments_table(runs: Runs, damaged: Container[Path]) -> pa.Table:
+    """Return a row a file that counts now and is not damaged: run, rank, table, file, last_step."""
     rows = [(label, rank.number, name, segment.path.as_posix(), last_step)
             for label, run in labelled(runs) for rank in ranks_of(run) for name in SCHEMAS
-            for segment, last_step in visible_segments(rank.part, name)]  # fmt: skip
+            for segment, last_step in visible_segments(rank.part, name) if segment.path not in damaged]  # fmt: skip
     return _table(rows, run=_TEXT, rank=_INT, table=_TEXT, file=_TEXT, last_step=_LONG)
 
 

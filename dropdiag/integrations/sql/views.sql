@@ -11,20 +11,28 @@ CREATE OR REPLACE VIEW _runs AS
 WITH told AS (
     SELECT regexp_extract(filename, '^(.*?)/(?:rank-[0-9]+/rank|run)[.]json$', 1) AS path,
            suffix(filename, '/run.json') AS whole,
-           json_transform(content, '{"state": "VARCHAR", "steps": "BIGINT", "sessions": ["JSON"]}') AS meta
+           json_transform(content, '{"state": "VARCHAR", "steps": "BIGINT", "sessions": ["JSON"]}') AS meta,
+           -- the last line is a digest of all before it, which it takes 82 characters to write
+           regexp_extract(content, ',\n "sha256": "([0-9a-f]{64})"\n}\n$', 1)
+               = sha256(left(content, greatest(length(content) - 82, 0))) AS sealed,
+           sha256(content) AS digest
     FROM read_text(@metas@)
 ), now AS (
     SELECT path, any_value(meta.state) FILTER (whole) AS state, any_value(meta.steps) FILTER (whole) AS steps,
-           any_value(len(meta.sessions)) FILTER (whole) AS sessions, count(*) AS metas
+           any_value(len(meta.sessions)) FILTER (whole) AS sessions, count(*) AS metas,
+           any_value(sealed) FILTER (whole) AS sealed, any_value(digest) FILTER (whole) AS digest
     FROM told GROUP BY path
 )
 SELECT known.run, condition, seed, path, coalesce(now.state, 'gone') AS state, now.steps, ranks, left_out,
-       known.sessions IS DISTINCT FROM now.sessions OR known.metas IS DISTINCT FROM now.metas AS stale
+       known.sessions IS DISTINCT FROM now.sessions OR known.metas IS DISTINCT FROM now.metas
+           OR (known.sealed AND NOT now.sealed AND known.edited IS DISTINCT FROM now.digest) AS stale
 FROM read_parquet(@runs@) AS known LEFT JOIN now USING (path);
 
 CREATE OR REPLACE VIEW runs AS
 SELECT * EXCLUDE (left_out, stale),
-       CASE WHEN stale THEN 'it is gone, was resumed, or got ranks since these views were written: write them anew'
+       CASE WHEN stale THEN
+                'it is gone, was resumed, got ranks, or was edited or damaged since these views were written: '
+                || 'write them anew'
             ELSE left_out END AS left_out
 FROM _runs;
 
@@ -32,26 +40,40 @@ FROM _runs;
 CREATE OR REPLACE VIEW _segments AS
 WITH files AS (
     SELECT file, regexp_extract(
-        file, '^(.*)/rank-(0|[1-9][0-9]*)/([a-z]+)-([0-9]{6,})(?:-([0-9]{6,}))?[.]parquet$',
-        ['path', 'rank', 'name', 'begin', 'end']
+        file, '^(.*)/rank-(0|[1-9][0-9]*)/([a-z]+)-([0-9]{6,})(?:-([0-9]{6,}))?'
+            || '(?:[.]([0-9a-f]{16})[.]([0-9a-f]{32}))?[.]parquet$',
+        ['path', 'rank', 'name', 'begin', 'end', 'session', 'digest']
     ) AS told
     FROM glob(@segments@)
 ), numbered AS (
     SELECT file, told.path AS path, told.rank::INTEGER AS rank, told.name AS name, told.begin::BIGINT AS begin_at,
-           coalesce(nullif(told.end, ''), told.begin)::BIGINT AS end_at
+           coalesce(nullif(told.end, ''), told.begin)::BIGINT AS end_at,
+           -- without one, or where its digits are zeros, the number tells which session wrote a segment
+           CASE WHEN told.session <> '0000000000000000' THEN told.session ELSE '' END AS session, told.digest AS digest
     FROM files WHERE told.name <> ''
 )
-SELECT file, runs.run, condition, seed, runs.ranks, left_out, rank, begin_at, last_step
+SELECT file, digest, runs.run, condition, seed, runs.ranks, left_out, rank, begin_at, last_step
 FROM numbered AS one
 JOIN _runs AS runs USING (path)
 JOIN read_parquet(@spans@) AS span USING (run, rank)
-WHERE NOT stale AND begin_at >= first_segment AND (next_segment IS NULL OR begin_at < next_segment)
+WHERE NOT stale AND CASE
+    WHEN one.session <> '' THEN span.session = one.session
+    ELSE begin_at >= first_segment AND (next_segment IS NULL OR begin_at < next_segment) END
   AND NOT EXISTS (
     FROM numbered AS joined
     WHERE joined.path = one.path AND joined.rank = one.rank AND joined.name = one.name
-      AND joined.begin_at <= one.begin_at AND one.end_at <= joined.end_at
-      AND joined.end_at - joined.begin_at > one.end_at - one.begin_at
+      AND joined.session = one.session
+      AND ((joined.begin_at <= one.begin_at AND one.end_at <= joined.end_at
+            AND joined.end_at - joined.begin_at > one.end_at - one.begin_at)
+           -- a copy under another number
+           OR (joined.digest <> '' AND joined.digest = one.digest AND joined.begin_at < one.begin_at))
   );
+
+-- A segment has the first digits of its SHA-256 in its name. One whose bytes are others stops the query, by its name.
+CREATE OR REPLACE MACRO _whole(file, digest, content) AS CASE
+    WHEN digest = '' OR left(sha256(content), 32) = digest THEN true
+    ELSE error(file || ' is damaged: its bytes are not those that were written. Write these views anew to leave it out')
+        ::BOOLEAN END;
 
 CREATE OR REPLACE VIEW _scalars AS
 SELECT run, condition, seed, ranks, left_out, rank, begin_at, file_row_number AS row, step, phase, layer, call, quantity,
@@ -60,13 +82,15 @@ FROM read_parquet(
     @scalars@, filename = true, file_row_number = true, union_by_name = true, allow_empty = true
 ) AS found
 JOIN _segments ON filename = file
-WHERE last_step IS NULL OR step <= last_step;
+JOIN (SELECT filename AS file, content FROM read_blob(@scalars@)) AS bytes USING (file)
+WHERE _whole(file, digest, content) AND (last_step IS NULL OR step <= last_step);
 
 CREATE OR REPLACE VIEW _histograms AS
 SELECT run, condition, seed, ranks, left_out, rank, step, phase, layer, call, quantity, n, bins, counts
 FROM read_parquet(@histograms@, filename = true, union_by_name = true, allow_empty = true) AS found
 JOIN _segments ON filename = file
-WHERE last_step IS NULL OR step <= last_step;
+JOIN (SELECT filename AS file, content FROM read_blob(@histograms@)) AS bytes USING (file)
+WHERE _whole(file, digest, content) AND (last_step IS NULL OR step <= last_step);
 
 -- What each rank recorded by itself.
 CREATE OR REPLACE VIEW rank_scalars AS

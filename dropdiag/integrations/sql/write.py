@@ -17,14 +17,17 @@ from dropdiag.integrations.sql.known import (
     Functions,
     left_out,
     merges_table,
+    ranks_of,
     ranks_table,
     runs_table,
     segments_table,
     sites_table,
     spans_table,
 )
+from dropdiag.store.reading import noted, open_segment
 from dropdiag.store.run import Run
 from dropdiag.store.runs import Runs, as_runs
+from dropdiag.store.segments import list_segments, visible_segments
 from dropdiag.store.tables import COUNT, SCHEMAS
 
 TEMPLATE: Final = Path(__file__).with_name("views.sql")
@@ -58,11 +61,13 @@ def to_sql(runs: Run | Runs, out: Path) -> list[Path]:
     -----
     DropdiagWarning
         For each function whose derivative is not there (its saturation shares are missing), each run whose ranks are
-        not all there, and each that SQL does not merge (``left_out`` in its row of the view ``runs`` says why).
+        not all there, each segment that cannot be read, and each run that SQL does not merge (``left_out`` in its row
+        of the view ``runs`` says why).
     """
     every, out = as_runs(runs), out.expanduser().absolute()
     _check(every)
-    tables, inner = _tables(every)
+    damaged = _damaged(every)
+    tables, inner = _tables(every, damaged)
     with new_folder(out) as folder:
         (folder / "inner").mkdir()
         for name, table in tables.items():
@@ -71,7 +76,7 @@ def to_sql(runs: Run | Runs, out: Path) -> list[Path]:
             pq.write_table(table, folder / "inner" / f"{name}.parquet")
         places = {**{name: out / f"{name}.parquet" for name in tables},
                   **{name: out / "inner" / f"{name}.parquet" for name in inner}}  # fmt: skip
-        (folder / VIEWS).write_text(_views(every, places), encoding="utf-8")
+        (folder / VIEWS).write_text(_views(every, places, damaged), encoding="utf-8")
     return [out / VIEWS, *(out / f"{name}.parquet" for name in tables)]
 
 
@@ -86,12 +91,29 @@ def _check(runs: Runs) -> None:
             warnings.warn(f"{run.path}: {reason}; {what}", DropdiagWarning, stacklevel=3)
 
 
-def _tables(runs: Runs) -> tuple[dict[str, pa.Table], dict[str, pa.Table]]:
+def _damaged(runs: Runs) -> frozenset[Path]:
+    """Return the segments that cannot be read, with a warning for each."""
+    found: list[Path] = []
+    for run in runs:
+        for rank in ranks_of(run):
+            for name in ("scalars", "histograms"):
+                problems: list[str] = []
+                for segment, _ in visible_segments(rank.part, name, problems):
+                    before = len(problems)
+                    with noted(segment, problems), open_segment(segment):
+                        pass
+                    found += [segment.path] * (len(problems) - before)
+                for problem in problems:
+                    warnings.warn(problem, DropdiagWarning, stacklevel=3)
+    return frozenset(found)
+
+
+def _tables(runs: Runs, damaged: frozenset[Path]) -> tuple[dict[str, pa.Table], dict[str, pa.Table]]:
     """Return the tables that users read, and those that only the views do."""
     functions = Functions(runs)
     tables = {
         "bins": bins(), "runs": runs_table(runs), "sites": sites_table(runs), "activations": functions.activations(),
-        "saturation": functions.saturation(), "segments": segments_table(runs),
+        "saturation": functions.saturation(), "segments": segments_table(runs, damaged),
     }  # fmt: skip
     inner = {
         "ranks": ranks_table(runs), "spans": spans_table(runs), "merges": merges_table(runs),
@@ -102,20 +124,27 @@ def _tables(runs: Runs) -> tuple[dict[str, pa.Table], dict[str, pa.Table]]:
     return tables, inner
 
 
-def _views(runs: Runs, places: Mapping[str, Path]) -> str:
+def _views(runs: Runs, places: Mapping[str, Path], damaged: frozenset[Path]) -> str:
     folders = [run.path.as_posix() for run in runs]
     known = {name: _text(_literal(path)) for name, path in places.items()}
     found = {
         "metas": _list(f"{_literal(path)}/{name}" for path in folders for name in ("run.json", "rank-*/rank.json")),
         "segments": _list(f"{_literal(path)}/rank-*/*.parquet" for path in folders),
-        **{name: _list([_literal(places[f"no_{name}"]), *(f"{_literal(path)}/rank-*/{name}-*.parquet"
-                                                          for path in folders)])
+        **{name: _list([_literal(places[f"no_{name}"]), *(one for run in runs for one in _files(run, name, damaged))])
            for name in ("scalars", "histograms")},
     }  # fmt: skip
     sql = TEMPLATE.read_text(encoding="utf-8")
     for name, value in (known | found).items():
         sql = sql.replace(f"@{name}@", value)
     return sql
+
+
+def _files(run: Run, name: str, damaged: frozenset[Path]) -> list[str]:
+    """Return patterns of the files of a table of a run: those that it will have as well, if none is damaged."""
+    if not any(path.is_relative_to(run.path) for path in damaged):
+        return [f"{_literal(run.path)}/rank-*/{name}-*.parquet"]
+    listed = [segment.path for rank in ranks_of(run) for segment in list_segments(rank.part.folder, name)]
+    return [_literal(path) for path in listed if path not in damaged]
 
 
 def _literal(path: Path | str) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from dropdiag.errors import RunError
-from dropdiag.store.folder import RANK_FILE, read_meta
+from dropdiag.store.folder import RANK_FILE, described
 from dropdiag.store.segments import NOTHING, Part, rank_folder, spans_of
 
 _FOLDER: Final = re.compile(r"rank-(?P<rank>0|[1-9]\d*)")
@@ -134,18 +134,20 @@ def members(path: Path, meta: Mapping[str, Any], folders: Sequence[str]) -> Memb
             continue
         number = int(match["rank"])
         try:
-            found.append(_member(path, meta, number))
+            rank, remarks = _member(path, meta, number)
+            found.append(rank)
+            problems += remarks
         except RunError as error:
             left_out[number] = str(error)
     return Members(sorted(found, key=lambda rank: (rank.stage or 0, rank.number)), left_out, problems)
 
 
-def _member(path: Path, meta: Mapping[str, Any], number: int) -> Rank:
-    """Return a rank; raise `RunError` where it is none of this run."""
+def _member(path: Path, meta: Mapping[str, Any], number: int) -> tuple[Rank, list[str]]:
+    """Return a rank, and remarks on its file; raise `RunError` where it is none of this run."""
     folder = rank_folder(path, number)
     if not number:
-        return Rank(0, meta, Part(folder, spans_of(meta["sessions"])))
-    own = read_meta(folder, RANK_FILE)
+        return Rank(0, meta, Part(folder, spans_of(meta["sessions"]))), []
+    own, remarks = described(folder, RANK_FILE)
     if own.get("id") != meta.get("id"):
         ids = f"its id is {own.get('id')!r}, and that of the run is {meta.get('id')!r}"
         raise RunError(f"{folder} is of another run: {ids}")
@@ -155,4 +157,4 @@ def _member(path: Path, meta: Mapping[str, Any], number: int) -> Rank:
     part = Part(folder, spans_of(meta["sessions"], own["sessions"]))
     if all(span.last_step == NOTHING for span in part.spans):
         raise RunError(f"{folder} took part in no session that run.json knows")
-    return Rank(number, own, part)
+    return Rank(number, own, part), remarks

@@ -19,6 +19,7 @@ from dropdiag.analysis.compare.active import BY_GAAF, NO_BIAS, NO_MASK
 from dropdiag.analysis.compare.measures import FLOW_TERMS, measure_of
 from dropdiag.store.rows import ScalarRow
 from dropdiag.store.writer import RunWriter
+from tests.described import write_meta
 from tests.flows import flow_runs, readings, write_flow
 
 CONDITIONS = ("No dropout", "Dropout", "GAAF")
@@ -205,9 +206,8 @@ def test_a_run_that_ends_early_is_left_out_of_the_terms(tmp_path):
             steps = 20 if (condition, seed) == ("B", 0) else 40
             made = readings(["act1", "act2"], steps=steps, seed=seed + 10 * (condition == "B"))
             write_flow(tmp_path / f"{condition}-{seed}", made, ["act1", "act2"], condition=condition, seed=seed)
-    (tmp_path / "B-0" / "run.json").write_text(
-        (tmp_path / "B-0" / "run.json").read_text().replace('"completed"', '"failed"')
-    )
+    file = tmp_path / "B-0" / "run.json"
+    write_meta(file, json.loads(file.read_text()) | {"state": "failed"})
     found = dd.compare({name: str(tmp_path / f"{name}-*") for name in "AB"}, baseline="A", on_unreadable="ignore")
     slope = found.table[(found.table["measure"] == "flow_slope") & (found.table["layer"] == "act1")].iloc[0]
     assert slope["n"] == 2
@@ -221,7 +221,7 @@ def test_a_chain_that_leads_nowhere_has_no_part_of_the_slope(tmp_path):
         for place in described["chain"]:
             if (place["kind"], place["layer"]) == ("node", "act2"):
                 place |= {"next": None, "why": "what lies above is not known"}
-        (run.path / "run.json").write_text(json.dumps(described))
+        write_meta((run.path / "run.json"), described)
     table = dd.compare(dd.load([run.path for run in runs]), on_unreadable="ignore").table.set_index(
         ["layer", "measure"]
     )

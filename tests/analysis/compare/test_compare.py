@@ -18,6 +18,7 @@ from dropdiag.errors import ArgumentError, DropdiagWarning, RunError
 from dropdiag.histograms.histogram import Histogram
 from dropdiag.store.rows import ScalarRow
 from dropdiag.store.writer import RunWriter
+from tests.described import write_meta
 from tests.synthetic import SAMPLES, content, write, write_runs
 
 COLUMNS = {
@@ -255,12 +256,12 @@ def damage(folder, how):
     elif how == "torn run.json":
         (run / "run.json").write_text((run / "run.json").read_text()[:200])
     elif how == "other schema":
-        (run / "run.json").write_text(json.dumps({**meta, "schema": 99}))
+        write_meta((run / "run.json"), {**meta, "schema": 99})
     elif how == "no layers":
         del meta["layers"]
-        (run / "run.json").write_text(json.dumps(meta))
+        write_meta((run / "run.json"), meta)
     elif how == "odd seed":
-        (run / "run.json").write_text(json.dumps({**meta, "config": {"condition": "Dropout", "seed": "one"}}))
+        write_meta((run / "run.json"), {**meta, "config": {"condition": "Dropout", "seed": "one"}})
     elif how == "a file":
         shutil.rmtree(run)
         run.write_text("hello")
@@ -344,7 +345,7 @@ def test_a_pattern_without_a_run_and_a_condition_without_any(folder):
 def test_a_run_that_goes_on_or_failed_is_compared_as_far_as_it_is(folder):
     for name, state in (("dropout-s1", "running"), ("dropout-s2", "failed")):
         file = folder / name / "run.json"
-        file.write_text(json.dumps({**json.loads(file.read_text()), "state": state, "steps": 120}))
+        write_meta(file, {**json.loads(file.read_text()), "state": state, "steps": 120})
     comparison = compared(folder, on_unreadable="ignore")
     assert (
         f"{folder / 'dropout-s1'} is still being recorded, or was killed: it is compared as it stands at step 120."
@@ -374,7 +375,7 @@ def test_runs_of_other_layers_in_one_condition_are_named(folder):
 
 def set_meta(path, **changes):
     file = path / "run.json"
-    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+    write_meta(file, {**json.loads(file.read_text()), **changes})
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from dropdiag.errors import ArgumentError
 from dropdiag.experiments.images.train import ImageSettings
 from dropdiag.experiments.mnist.train import MnistSettings
 from dropdiag.experiments.plan import make_plan
+from tests.described import write_meta
 
 
 def test_settings_survive_json():
@@ -64,7 +65,7 @@ def test_a_folder_of_another_experiment_is_refused(tmp_path):
         path = tmp_path / "runs" / "gaaf-s0"
         path.mkdir(parents=True, exist_ok=True)
         meta = {"format": "dropdiag-run", "schema": 1, "state": "completed", "config": settings.config()}
-        (path / "run.json").write_text(json.dumps(meta))
+        write_meta((path / "run.json"), meta)
 
     put(MnistSettings("GAAF", 0))
     with pytest.raises(ArgumentError, match="is a run that `dropdiag reproduce` did not make; choose another --out"):

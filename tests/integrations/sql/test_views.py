@@ -20,6 +20,7 @@ from dropdiag.store.reader import load
 from dropdiag.store.rows import HistogramRow, ScalarRow
 from dropdiag.store.segments import list_segments, rank_folder
 from dropdiag.store.writer import RunWriter
+from tests.described import write_meta
 from tests.ranks import add, close, correlation_rows, histogram, moment_rows, scalar, write, writer
 from tests.synthetic import DERIVATIVES, _meta, content
 from tests.versions import CALLED, write_run
@@ -309,9 +310,7 @@ def test_sessions_of_other_numbers_of_ranks(tmp_path, open_views):
             close(one, steps[-1])
     other = path / "rank-9"
     shutil.copytree(path / "rank-1", other)
-    other.joinpath("rank.json").write_text(
-        json.dumps(json.loads((other / "rank.json").read_text()) | {"id": "another"})
-    )
+    write_meta(other / "rank.json", json.loads((other / "rank.json").read_text()) | {"id": "another"})
     shutil.copytree(path / "rank-1", path / "rank-01")
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
