@@ -49,7 +49,7 @@ def run(one: Any) -> str:
     ]  # fmt: skip
     seed = "none" if one.seed is None else one.seed
     ranks = {} if one.group is None else {"ranks": one.group.told}
-    known = {"condition": one.condition, "seed": seed, **facts(meta), **ranks, "path": one.path}
+    known = {"condition": one.condition, "seed": seed, **facts({**meta, "state": one.state}), **ranks, "path": one.path}
     layers = Table(("layer", "call", "kind", "type", "shape", "not recorded, because"), sites, numbers=(1,))
     warnings = *disabled(meta), *meta.get("warnings", ())
     names = {one.name, one.condition, *(str(site["layer"]) for site in meta["layers"])}
@@ -75,7 +75,7 @@ def runs(several: Any) -> str:
         by.setdefault(one.condition, []).append(one)
     conditions = [[name, len(found), _seeds(found)] for name, found in by.items()]
     listed = [
-        [one.condition, one.seed, name, f"{one.meta.get('steps', 0):,}", one.meta["state"]]
+        [one.condition, one.seed, name, f"{one.meta.get('steps', 0):,}", one.state]
         for name, one in list(zip(several.labels(), several, strict=True))[:RUNS]
     ]
     each = Table(("condition", "seed", "run", "steps", "state"), listed, numbers=(1, 3))

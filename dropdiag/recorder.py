@@ -27,6 +27,7 @@ from dropdiag.recording.records import measured_records, missing_in, user_scalar
 from dropdiag.recording.schedules import Schedule, as_schedule
 from dropdiag.recording.session import Session
 from dropdiag.store.coverage import Coverage
+from dropdiag.store.folder import Resume
 from dropdiag.store.net_variance import NetVariance
 from dropdiag.store.schema import EVAL, TRAIN
 
@@ -63,8 +64,11 @@ class Recorder:
         skipped are flagged (``step_skipped``).
     strict : bool, default False
         Raise where a probe or the disk fails, instead of warning once and training on.
-    resume : bool or int, default False
-        Continue an existing run after its last recorded step, or after the given one (that of a checkpoint).
+    resume : bool, int, "force" or ("force", int), default False
+        Continue an existing run after its last recorded step, or after the given one (that of a checkpoint). A run that
+        another process still records is refused, as far as can be told (on another machine: until it has not written
+        for two minutes); with "force" it is continued beside that one, which loses nothing: what that one records
+        from there on is hidden by the reader, and `dropdiag.Run.session` has it.
     budget : float, optional
         The largest share of the training time that recording may take, say 0.02. Where the recorder's own clock
         measures more, scheduled steps go without histograms (``schedule_thinned``) and, if gradient flow alone costs
@@ -85,7 +89,7 @@ class Recorder:
     ArgumentError
         For unusable arguments, before anything is written; if layers of the model are recorded by another Recorder.
     RunError
-        If the folder holds something already, or cannot be written.
+        If the folder holds something already, or cannot be written; if a run to be continued is still being recorded.
 
     Notes
     -----
@@ -121,7 +125,7 @@ class Recorder:
         config: dict[str, Any] | None = None,
         scaler: object | None = None,
         strict: bool = False,
-        resume: bool | int = False,
+        resume: Resume = False,
         budget: float | None = None,
         ranks: str = ALL,
         averaged_over: float | None = None,

@@ -21,8 +21,9 @@ def facts_of(run: Run, taken: int) -> dict[str, Any]:
         Bytes that it takes on the disk.
     """
     meta = run.meta
-    names = ("state", "steps", "created", "ended", "error", "probes", "disabled_probes", "warnings", "cost", "every")
-    told = {"run": run.name, "path": str(run.path), "condition": run.condition, "seed": run.seed, "bytes": taken}
+    names = ("steps", "created", "ended", "error", "probes", "disabled_probes", "warnings", "cost", "every")
+    told = {"run": run.name, "path": str(run.path), "condition": run.condition, "seed": run.seed, "bytes": taken,
+            "state": run.state}  # fmt: skip
     group = run.group
     ranks = group and {"world_size": group.world_size, "read": group.read, "lacking": dict(group.lacking)}
     return {**told, **{name: meta.get(name) for name in names}, **({} if ranks is None else {"ranks": ranks}),
@@ -32,10 +33,10 @@ def facts_of(run: Run, taken: int) -> dict[str, Any]:
 def head(page: Page, run: Run, taken: int) -> None:
     """Show what a run is, how it went, and what it warned of."""
     page.line(run.name, style="bold")
-    known = facts(run.meta)
+    known = facts({**run.meta, "state": run.state})
     known["state"] += f", {size(taken)}"
     ranks = {} if run.group is None else {"ranks": run.group.told}
     page.pairs({"condition": f"{run.condition}, seed {'none' if run.seed is None else run.seed}", **known, **ranks})
-    for warning in (*disabled(run.meta), *run.meta.get("warnings", ())):
+    for warning in (*run.remarks, *disabled(run.meta), *run.meta.get("warnings", ())):
         page.line(f"warning: {warning}", style="yellow")
     page.line()

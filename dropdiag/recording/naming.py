@@ -15,7 +15,7 @@ LONGEST: Final = 80
 """Characters of a name, which file systems bound."""
 
 
-def check_name(name: object, resume: bool | int) -> None:
+def check_name(name: object, resume: object) -> None:
     """Raise `ArgumentError` unless ``name=`` is the name of a folder, and of a new one where it is "auto"."""
     if name is None:
         return

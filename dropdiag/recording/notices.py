@@ -86,6 +86,10 @@ RUN_OF_ITS_OWN: Final = (
     "this rank records a run of its own, as rank 0 records at {path}: give all ranks one path, and they record one run "
     "(a path with the time in it, or the rank, is another one on each)"
 )
+SUPERSEDED: Final = (
+    "another process has gone on in this run from an earlier step: what this one records from here on is kept beside "
+    "that, and hidden by the reader (run.session(...) has it); end one of the two"
+)
 DISK_IS_SLOW: Final = (
     "training waited for the disk, which is slower than the rows come: record less often (every=), or write to a "
     "faster disk; 'cost' in run.json says how often and how long"

@@ -39,7 +39,7 @@ from dropdiag.recording.watching.open_runs import OpenRun, check_free
 from dropdiag.recording.watching.training import TrainingWatch
 from dropdiag.recording.weights import WeightReader
 from dropdiag.store.coverage import Coverage
-from dropdiag.store.folder import evaluated_phases
+from dropdiag.store.folder import Resume, evaluated_phases
 from dropdiag.store.schema import TRAIN
 
 FIRST_SCANS: Final = 10
@@ -97,7 +97,7 @@ class Session:
         loss_scale: LossScale,
         overhead: Overhead,
         strict: bool,
-        resume: bool | int,
+        resume: Resume,
         name: str | None = None,
         group: Group | None = None,
         averaged_over: float | None = None,
@@ -289,6 +289,8 @@ class Session:
         self.writer.meta["steps"] = self.queue.safe_step(self.completed)
         self.queue.flush(due_only=True)
         self.queue.report_failure()
+        if self.writer.superseded:
+            self._failures.warn(notices.SUPERSEDED)
         if self.writer.background.waits:
             self._failures.warn(notices.DISK_IS_SLOW)
         self._overhead.spent += clock() - ended

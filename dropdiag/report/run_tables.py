@@ -43,7 +43,7 @@ def runs_table(runs: Runs) -> Table:
         versions = ", ".join(f"{name} {version}" for name, version in (run.meta.get("versions") or {}).items())
         own = {"condition": run.condition, "name": run.name, "seed": run.seed, "versions": versions}
         own["of_ranks"] = "" if run.group is None else run.group.told
-        records.append({**run.meta, "state": run.meta.get("state") or "unknown", **own})
+        records.append({**run.meta, "state": run.state, **own})
     return table("The runs", records, (*RUNS, RANKS) if any(record["of_ranks"] for record in records) else RUNS)
 
 
@@ -110,10 +110,10 @@ def warnings_of(runs: Runs) -> list[str]:
     found = []
     for run in runs:
         meta = run.meta
-        if meta.get("state") != "completed":
+        if run.state != "completed":
             why = f" ({meta['error']})" if meta.get("error") else ""
             steps = whole(meta.get("steps") or 0)
-            found.append(f"{run.name}: its state is {meta.get('state')!r}{why}, after {steps} steps.")
+            found.append(f"{run.name}: its state is {run.state!r}{why}, after {steps} steps.")
         found += [
             f"{run.name}: the probe {name!r} was disabled." for name in map(_name, meta.get("disabled_probes") or [])
         ]

@@ -92,7 +92,7 @@ class Catalog:
 
         names = ["path", "condition", "seed", "state", "steps"]
         runs = self._opened()
-        rows = [(path, run.condition, run.seed, run.meta["state"], run.meta.get("steps", 0))
+        rows = [(path, run.condition, run.seed, run.state, run.meta.get("steps", 0))
                 for path, run in runs.items()]  # fmt: skip
         frame = pd.DataFrame(rows, columns=names)
         frame["seed"] = seed_column([run.seed for run in runs.values()])

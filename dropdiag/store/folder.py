@@ -86,7 +86,7 @@ def resume_step(path: Path, resume: Resume) -> int | None:
     old = read_meta(path)
     _check_names(path, old)
     steps = int(old["steps"])
-    force, step = _forced(resume)
+    force, step = forced(resume)
     if not force:
         check_free(path, old)
     if step is True:
@@ -103,7 +103,7 @@ def resume_step(path: Path, resume: Resume) -> int | None:
     return step
 
 
-def _forced(resume: Resume) -> tuple[bool, Any]:
+def forced(resume: Resume) -> tuple[bool, Any]:
     """Return whether to go on beside another process, and the rest of what ``resume=`` says."""
     if isinstance(resume, str) and resume == FORCE:
         return True, True

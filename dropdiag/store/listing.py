@@ -30,8 +30,8 @@ class Listed:
     seed : int or None
     steps : int
         Training steps that are recorded.
-    state : {"running", "completed", "failed", "interrupted"}
-        What ``run.json`` says: a job that was killed still reads ``running``.
+    state : {"running", "completed", "failed", "interrupted", "ended without closing"}
+        As of `dropdiag.Run.state`: a job that was killed on another machine still reads ``running``.
     size : int
         Bytes of its files.
     when : str
@@ -190,7 +190,7 @@ def _listed(root: Path, path: Path) -> Listed | str:
         meta = run.meta
         return Listed(
             run.name if path == root else _name(root, path), str(path), run.condition, run.seed,
-            int(meta.get("steps", 0)), str(meta["state"]), folder_size(path), str(meta["created"]),
+            int(meta.get("steps", 0)), run.state, folder_size(path), str(meta["created"]),
             dict(meta["config"]), run.of_ranks,
         )  # fmt: skip
     except RunError as error:

@@ -40,10 +40,11 @@ def opened(given: Any) -> tuple[Runs, Problems]:
     if runs is None:
         raise RunError("no run can be read. " + " ".join(problems))
     for run in runs:
-        state, steps = run.meta["state"], int(run.meta.get("steps", 0))
+        state, steps = run.state, int(run.meta.get("steps", 0))
         if state != "completed":
             how = f"is still being recorded, or was killed: it is compared as it stands at step {steps}"
-            ended = f"ended as {state!r} at step {steps}: it is compared as far as it went"
+            end = state if state == ENDED else f"ended as {state!r}"
+            ended = f"{end} at step {steps}: it is compared as far as it went"
             add_problem(problems, f"{run.path} {how if state == 'running' else ended}.")
     return runs, problems
 

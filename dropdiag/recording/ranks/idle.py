@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 from dropdiag.recording.records import Missing, Record
 from dropdiag.store.coverage import Coverage
-from dropdiag.store.folder import read_meta
+from dropdiag.store.folder import Resume, forced, read_meta
 
 
 class IdleSession:
@@ -19,13 +19,14 @@ class IdleSession:
     ----------
     path : Path
         What the Recorder was given; rank 0 makes the folder.
-    resume : bool or int
+    resume : bool, int, "force" or ("force", int)
         As for the Recorder: steps are counted on from there.
     """
 
-    def __init__(self, path: Path, resume: bool | int) -> None:
+    def __init__(self, path: Path, resume: Resume) -> None:
         self.path = path
-        self.completed = int(read_meta(path)["steps"]) if resume is True else int(resume)
+        _, step = forced(resume)
+        self.completed = int(read_meta(path)["steps"]) if step is True else int(step)
         self.open_evaluation: str | None = None
         self.closed = False
         self.router = SimpleNamespace(mask=None)

@@ -10,7 +10,7 @@ from typing import Any, Final
 from dropdiag.errors import RunError
 from dropdiag.recording.naming import AUTO, check_name, claimed_folder
 from dropdiag.recording.ranks.group import ALL, Group, SharedRun, ungrouped
-from dropdiag.store.folder import resume_step
+from dropdiag.store.folder import Resume, resume_step
 from dropdiag.store.writer import RunWriter
 
 OTHERS: Final = (
@@ -30,7 +30,7 @@ class Opening:
     path : Path
         As the Recorder was given it.
     name : str or None
-    resume : bool or int
+    resume : bool, int, "force" or ("force", int)
     group : Group or None
     ranks : {"all", "zero"}
 
@@ -44,7 +44,7 @@ class Opening:
         Where rank 0 records, if it is another run than this rank's.
     """
 
-    def __init__(self, path: Path, name: str | None, resume: bool | int, group: Group | None, ranks: str) -> None:
+    def __init__(self, path: Path, name: str | None, resume: Resume, group: Group | None, ranks: str) -> None:
         check_name(name, resume)
         self._asked = str(path if name is None else path / name)
         self.path = path if name in (None, AUTO) else path / str(name)
