@@ -9,6 +9,7 @@ from typing import Any, TypeAlias, TypeVar
 
 from dropdiag.errors import ArgumentError, DropdiagWarning, NotRecordedError, RunError
 from dropdiag.store.reader import DAMAGE, Run, Runs, add_problem, open_runs
+from dropdiag.store.run_facts import ENDED
 
 Problems: TypeAlias = list[str]
 T = TypeVar("T")
