@@ -15,8 +15,11 @@ import pyarrow.parquet as pq
 
 from dropdiag.histograms.grid import line_centres
 from dropdiag.histograms.histogram import Histogram
+from dropdiag.store.digests import sealed
+from dropdiag.store.files import Target, write_segment
+from dropdiag.store.folder import as_json
 from dropdiag.store.rows import HistogramRow, ScalarRow
-from dropdiag.store.tables import encoding
+from dropdiag.store.segments import Segment, list_segments
 from dropdiag.store.writer import RunWriter
 
 BORDER = float(np.arctanh(np.sqrt(0.9)))  # tanh' = 0.1
@@ -62,23 +65,24 @@ def copy_run(source: Path, target: Path, seed: int) -> None:
     (target / "rank-0").mkdir(parents=True)
     meta = json.loads((source / "run.json").read_text())
     meta["name"], meta["id"], meta["config"]["seed"] = target.name, uuid.uuid4().hex, seed
-    (target / "run.json").write_text(json.dumps(meta, indent=1))
+    del meta["sha256"]
+    (target / "run.json").write_bytes(sealed(as_json(meta)))
     factor = float(np.exp(0.01 * np.random.default_rng(seed).normal()))
-    for file in (source / "rank-0").iterdir():
-        if file.name.startswith("scalars"):
-            _scaled(file, target / "rank-0" / file.name, factor)
+    for segment in list_segments(source / "rank-0"):
+        if segment.table == "scalars":
+            _scaled(segment, target / "rank-0", factor)
         else:
-            os.link(file, target / "rank-0" / file.name)
+            os.link(segment.path, target / "rank-0" / segment.path.name)
 
 
-def _scaled(source: Path, target: Path, factor: float) -> None:
+def _scaled(segment: Segment, folder: Path, factor: float) -> None:
     """Write a file of scalars with other values: counts stay what they are."""
-    table = pq.read_table(source)
+    table = pq.read_table(segment.path)
     counts = pc.match_substring(table["quantity"].cast("string"), "node_correlation_")
     values = pc.if_else(counts, table["value"], pc.multiply(table["value"], factor))
     place = table.schema.get_field_index("value")
     scaled = table.set_column(place, table.schema.field("value"), values)
-    pq.write_table(scaled, target, **encoding(scaled))
+    write_segment(Target(folder, segment.table, segment.first, segment.last, segment.session), [scaled])
 
 
 def _meta(condition: str, seed: int, layers: int, steps: int) -> dict[str, Any]:

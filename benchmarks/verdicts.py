@@ -238,7 +238,7 @@ def false_positives(n: int, m: int, spread: float, times: int, seed: int = 0) ->
         Of the permuted difference, of permuted Welch's t, of Welch's t alone, and of what verdicts take: permuted
         Welch's t together with Welch's t of the smaller side's degrees of freedom.
     """
-    from scipy.stats import permutation_test  # noqa: PLC0415 - heavy, and needed here alone
+    from scipy.stats import permutation_test
 
     rng = np.random.default_rng(seed)
     counts = np.zeros(4)
