@@ -8,7 +8,7 @@ export OMP_NUM_THREADS ?= 1
 # A file in tests/slow is a part: `make slow-memory` runs one, `make test-slow` all of them.
 SLOW := $(patsubst tests/slow/test_%.py,slow-%,$(wildcard tests/slow/test_*.py))
 
-.PHONY: help demo test lint types imports unit test-slow $(SLOW) bench bench-history clean
+.PHONY: help demo test lint types imports unit test-slow $(SLOW) bench bench-history lock sbom vendor clean
 
 help:
 	@echo "make demo       train the paper's network on the MNIST sample, draw its figures (about 4 minutes on 2 cores, after set-up)"
@@ -16,12 +16,40 @@ help:
 	@echo "make test-slow  the tests that take minutes each: $(SLOW)"
 	@echo "make bench      the benchmarks, beside other tools (about 25 minutes)"
 	@echo "make bench-history  time the kernels, keep the times, compare with the last ones"
+	@echo "make lock       bring constraints.txt up to date with pyproject.toml"
+	@echo "make vendor     fetch the report's JavaScript anew, make sbom: write the bill of materials"
 	@echo "make clean      remove .venv, caches and the demo's output"
 
-.venv/.installed: pyproject.toml constraints.txt dropdiag/sketches/_native.c
+# What is installed is what the lock names, by version and hash. First pip itself, the build backend and uv; then what
+# dropdiag asks for, as files that are built already (a build would download its tools without a hash); then dropdiag.
+PIP := $(BIN)/pip --quiet --disable-pip-version-check
+.venv/.bootstrap: .ci/supply/bootstrap.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(PIP) install --require-hashes --only-binary :all: --requirement .ci/supply/bootstrap.txt
 	touch $@
+
+define install
+	$(BIN)/python .ci/supply/direct.py $(1) > .venv/direct.txt
+	$(PIP) install --require-hashes --only-binary :all: --constraint constraints.txt --requirement .venv/direct.txt
+	$(PIP) install --no-deps --no-build-isolation --editable .
+	$(PIP) check
+endef
+
+.venv/.installed: .venv/.bootstrap pyproject.toml constraints.txt dropdiag/sketches/_native.c
+	$(call install,dev)
+	touch $@
+
+# Brings the lock up to date with pyproject.toml; LOCK='--upgrade-package NAME' or LOCK=--upgrade takes newer versions.
+lock: .venv/.bootstrap
+	$(BIN)/python .ci/supply/relock.py $(LOCK)
+
+# Fetches the report's JavaScript anew; VENDOR=NAME@VERSION another version of it.
+vendor:
+	$(PYTHON) .ci/supply/vendored.py $(VENDOR)
+
+# The bill of materials: what the lock and the report's vendor folder name, as CycloneDX.
+sbom: .venv/.bootstrap
+	$(BIN)/python .ci/supply/sbom.py out/sbom.cdx.json
 
 demo: .venv/.installed
 	env -u DROPDIAG_DATA $(BIN)/dropdiag reproduce --seeds 3 --epochs 20 --measurements 4 --out out/demo
@@ -47,7 +75,7 @@ $(SLOW): slow-%: .venv/.installed
 	$(BIN)/pytest -m slow tests/slow/test_$*.py
 
 .venv/.installed-bench: .venv/.installed
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,bench]'
+	$(call install,dev bench)
 	touch $@
 
 # On all cores: what is measured is training as people run it.

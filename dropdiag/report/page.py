@@ -100,7 +100,7 @@ def render(content: Content, *, title: str | None = None, live: int | None = Non
     return template("dropdiag.report", "report.html.j2").render(
         content=content,
         title=title or TITLE,
-        css=Markup(_text("templates/report.css")),  # noqa: S704
+        css=Markup(_text("templates/report.css")),  # noqa: S704 - a file of this package
         light=palette(),
         dark=dark_palette(),
         named=content.isolating(),

@@ -160,7 +160,7 @@ class Watch:
         """Address of the page, with its token."""
         host, port = self._server.server_address[:2]
         shown = f"[{host!s}]" if ":" in str(host) else str(host)
-        shown = {"0.0.0.0": socket.gethostname(), "[::]": socket.gethostname()}.get(shown, shown)  # noqa: S104
+        shown = {"0.0.0.0": socket.gethostname(), "[::]": socket.gethostname()}.get(shown, shown)  # noqa: S104 - shown, not bound
         return f"http://{shown}:{port}/" + (f"?token={self.token}" if self.token else "")
 
     def __enter__(self) -> Watch:

@@ -93,7 +93,7 @@ def test_what_is_vendored_is_what_was_published():
         re.findall(r"\| `([^`]+\.js)` \|.*\| `([0-9a-f]{64})` \|", (Path(__file__).parents[2] / record).read_text())
     )
     assert {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.glob("*.js")} == written
-    assert {path.stem for path in folder.glob("*.LICENSE")} == {"d3", "plot"}
+    assert {path.stem for path in folder.glob("*.LICENSE")} >= {"d3", "plot"}
 
 
 def test_the_file_is_small(page_file, deep_file):

@@ -113,7 +113,7 @@ class SlurmEngine:
         if self.cluster == SLURM:
             # SIGINT reaches launchers and trainings at once, whenever they would see the file.
             for which in ("--state=PENDING",), ("--state=RUNNING", "--signal=INT"):
-                subprocess.run(["scancel", *which, *(job.job_id for job in jobs)], check=False)  # noqa: S603, S607
+                subprocess.run(["scancel", *which, *(job.job_id for job in jobs)], check=False)  # noqa: S603, S607 - Slurm's own
         late = time.monotonic() + 2 * GRACE_SECONDS
         while any(not job.done() for job in jobs) and time.monotonic() < late:
             time.sleep(LOOK_SECONDS)
