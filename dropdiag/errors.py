@@ -1,6 +1,7 @@
 """The few exceptions of dropdiag.
 
-Every message says what was wrong, what was got, and what to do.
+Every message says what was wrong, what was got, and what to do. Names in it are others': it is made printable where it
+is made, so that no terminal, log or page that shows it has to.
 """
 
 from __future__ import annotations
@@ -8,10 +9,16 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
+
+from dropdiag.printable import printable
 
 
 class DropdiagError(Exception):
     """Base of every error that dropdiag raises on purpose."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*_lines(args))
 
 
 class ArgumentError(DropdiagError, ValueError):
@@ -36,6 +43,18 @@ class DataError(DropdiagError):
 
 class DropdiagWarning(UserWarning):
     """Something could not be recorded or read; the rest goes on."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*_lines(args))
+
+
+def _lines(args: tuple[Any, ...]) -> list[Any]:
+    return [_one_line(one) if isinstance(one, str) else one for one in args]
+
+
+def _one_line(text: str) -> str:
+    # errors of others that are repeated may have several lines; what a name holds must not look like another line
+    return printable(" ".join(line.strip(" ") for line in text.split("\n")))
 
 
 @contextmanager

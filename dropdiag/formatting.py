@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
+from dropdiag.printable import well_formed
+
 NOTHING: Final = "–"
 """What a page shows where a number is missing."""
 LOG_RATIO: Final = "log ratio"
@@ -155,18 +157,21 @@ def disabled(meta: Mapping[str, Any]) -> list[str]:
 
 
 def jsonable(value: Any) -> Any:
-    """Return what strict JSON can hold: numbers that are not finite become null, arrays lists, the unknown text."""
+    """Return what strict JSON can hold: numbers that are not finite become null, arrays lists, the unknown text.
+
+    Half of a surrogate pair, which no UTF-8 and so no strict reader has, becomes its escape as text.
+    """
     if isinstance(value, dict):
-        return {str(key): jsonable(one) for key, one in value.items()}
+        return {well_formed(str(key)): jsonable(one) for key, one in value.items()}
     if isinstance(value, (list, tuple)):
         return [jsonable(one) for one in value]
     if hasattr(value, "tolist"):  # a number or an array of numpy's, which is not imported here
         return jsonable(value.tolist())
     if isinstance(value, float):
         return value if math.isfinite(value) else None
-    if isinstance(value, (str, bool, int)):
+    if isinstance(value, (bool, int)):
         return value
-    return None if missing(value) else str(value)
+    return None if missing(value) else well_formed(str(value))
 
 
 def site(layer: Any, call: Any) -> str:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from dropdiag.errors import DropdiagError
 from dropdiag.formatting import disabled, effect, facts, missing, notes, plain, text
-from dropdiag.pages import isolating, template
+from dropdiag.pages import isolating, rendered
 
 RUNS: Final = 30
 """Runs that are listed one by one; the others are counted."""
@@ -157,8 +157,8 @@ def _page(
     warnings: Iterable[str] = (),
     folded: Mapping[str, Table],
 ) -> str:
-    page = template("dropdiag", "notebook.html.j2")
-    return page.render(
+    return rendered(
+        "dropdiag", "notebook.html.j2",
         title=title, beside=beside, facts=facts, shown=shown, warnings=warnings, folded=folded, text=text, look=_look,
         named=isolating(names),
     )  # fmt: skip

@@ -10,11 +10,15 @@ from typing import Any, Final
 import jinja2
 from markupsafe import Markup, escape
 
+from dropdiag.printable import printable, well_formed
+
 _TURNED: Final = re.compile(
     "[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc\U00010800-\U00010fff\U0001e800-\U0001efff"
     "\u200e\u200f\u202a-\u202e\u2066-\u2069]"
 )
 """Letters that are written from right to left, and the signs that turn a line around."""
+_CONTROLS: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+"""Control characters, but for the tab and the line end, which are gaps to a browser."""
 
 
 @cache
@@ -35,9 +39,31 @@ def template(package: str, name: str) -> jinja2.Template:
     """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader(package), autoescape=True, undefined=jinja2.StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
+        trim_blocks=True, lstrip_blocks=True, finalize=_visible,
     )  # fmt: skip
     return environment.get_template(name)
+
+
+def _visible(value: Any) -> Any:
+    # a browser shows them as boxes at best; who copies a name from a page into a terminal must not paste an escape
+    return value if not isinstance(value, str) or isinstance(value, Markup) else _CONTROLS.sub(_escaped, value)
+
+
+def _escaped(sign: re.Match[str]) -> str:
+    return printable(sign[0])
+
+
+def rendered(package: str, name: str, **content: Any) -> str:
+    """Return a template, filled in: HTML that can be written as UTF-8, whatever a name holds.
+
+    Parameters
+    ----------
+    package, name : str
+        As for `template`.
+    **content
+        What is filled in.
+    """
+    return well_formed(template(package, name).render(**content))
 
 
 def turned(text: str) -> bool:
@@ -65,7 +91,7 @@ def isolating(names: Iterable[str]) -> Callable[[Any], Markup]:
     pattern = re.compile(f"({'|'.join(map(re.escape, known))})") if known else None
 
     def isolated(given: Any) -> Markup:
-        text = str(given)
+        text = _visible(str(given))
         if not turned(text):
             return escape(text)
         pieces = pattern.split(text) if pattern else [text]

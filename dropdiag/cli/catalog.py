@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import warnings
 
-import typer
-
-from dropdiag.cli.common import AsJson, RootArgument, answer, clear_errors
+from dropdiag.cli.common import AsJson, RootArgument, answer, clear_errors, say
 
 TEXT = "dropdiag catalog does nothing any more and will be removed: runs are read from their folders, fast enough"
 
@@ -24,5 +22,5 @@ def catalog(root: RootArgument, *, as_json: AsJson = False) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # it is said below, of the command
         made = Catalog(root).update()
-    typer.echo(f"DeprecationWarning: {TEXT}", err=True)
+    say(f"DeprecationWarning: {TEXT}", err=True)
     answer(made._asdict(), f"{made.read:,} runs, nothing kept of them", as_json=as_json)

@@ -16,6 +16,7 @@ from typer.models import OptionInfo
 from dropdiag.cli.words import in_shell_terms
 from dropdiag.errors import ArgumentError, DropdiagError, RunError
 from dropdiag.formatting import jsonable, some
+from dropdiag.printable import printable, well_formed
 
 if TYPE_CHECKING:
     from dropdiag.store.run import Run
@@ -28,8 +29,12 @@ GROUPS_HELP = (
 
 
 def _named(what: str, default: str) -> OptionInfo:
-    option: OptionInfo = typer.Option(metavar="NAME", help=what, show_default=default)
+    option: OptionInfo = typer.Option(metavar="NAME", help=what, show_default=default, callback=_as_runs_are_called)
     return option
+
+
+def _as_runs_are_called(name: str | None) -> str | None:
+    return None if name is None else well_formed(name)
 
 
 AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
@@ -91,7 +96,7 @@ def groups(arguments: Sequence[str]) -> dict[str, list[str]] | list[str | Path]:
         if not equals or "/" in name or existing(argument) is not None:
             plain.append(argument)
         elif name.strip() and pattern:
-            named.setdefault(name.strip(), []).append(pattern)
+            named.setdefault(well_formed(name.strip()), []).append(pattern)  # as runs call their conditions
         else:
             raise ArgumentError(f"{argument!r} is no NAME=PATTERN; write it as 'Dropout=runs/dropout-*'")
     if named and plain:
@@ -118,10 +123,16 @@ def one_run(path: Path) -> Run:
     return found[0]
 
 
+def say(line: str, *, err: bool = False) -> None:
+    """Print a line, whatever the names in it hold (`printable`): the one way of the commands, beside `Page`."""
+    typer.echo(printable(line), err=err)
+
+
 def echo_json(value: object) -> None:
-    """Print strict JSON: numbers that are not finite become null."""
+    """Print strict JSON in ASCII: numbers that are not finite become null, control characters their escapes."""
     # NaN is no JSON: jq and every strict reader refuse a file that has one
-    typer.echo(json.dumps(jsonable(value), indent=1, allow_nan=False))
+    document = json.dumps(jsonable(value), indent=1, allow_nan=False)
+    typer.echo(document.replace("\x7f", "\\u007f"))  # the one control character that JSON lets stand
 
 
 def answer(value: object, *lines: str, as_json: bool) -> None:
@@ -130,13 +141,13 @@ def answer(value: object, *lines: str, as_json: bool) -> None:
         echo_json(value)
     else:
         for line in lines:
-            typer.echo(line)
+            say(line)
 
 
 def tell(problems: Sequence[str], what: str) -> None:
     """Print problems to standard error, a line each."""
     for problem in dict.fromkeys(problems):
-        typer.echo(f"{what}: {_one_line(problem)}", err=True)
+        say(f"{what}: {_one_line(problem)}", err=True)
 
 
 def finish(problems: Sequence[str], what: str = "left out") -> None:
@@ -147,7 +158,8 @@ def finish(problems: Sequence[str], what: str = "left out") -> None:
 
 
 def _one_line(text: object) -> str:
-    return in_shell_terms(" ".join(str(text).split()))
+    # an argument that is put in a shell's terms is no longer as Python wrote it, but as it is: escaped after that
+    return printable(in_shell_terms(" ".join(str(text).split())))
 
 
 def check_file(out: Path) -> Path:
@@ -204,9 +216,10 @@ def clear_errors(out: Path | None = None) -> Iterator[None]:
     try:
         yield
     except DropdiagError as error:  # any other error is a bug, and keeps its traceback
-        typer.echo(f"error: {_one_line(error)}", err=True)
+        say(f"error: {_one_line(error)}", err=True)
         raise typer.Exit(2) from None
     except KeyboardInterrupt:
         kept = "" if out is None else f"; finished runs are kept, and the same command goes on from {out}"
-        typer.echo(f"\nstopped{kept}", err=True)
+        say("", err=True)
+        say(f"stopped{kept}", err=True)
         raise typer.Exit(130) from None

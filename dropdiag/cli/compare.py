@@ -25,6 +25,7 @@ from dropdiag.cli.common import (
     echo_json,
     finish,
     groups,
+    say,
 )
 from dropdiag.cli.terminal import Page, grouped
 from dropdiag.cli.verdicts import verdicts
@@ -101,7 +102,7 @@ def compare(
     else:
         _print(repr(found.runs), judged, *((effects, {}) if measure else _without_curves(effects)), found.unmatched)
         if out is not None:
-            typer.echo(f"report:  {out}")
+            say(f"report:  {out}")
     finish(problems)
 
 

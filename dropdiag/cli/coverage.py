@@ -14,4 +14,4 @@ def coverage(run: RunArgument, *, as_json: AsJson = False) -> None:
     - `dropdiag coverage runs/dropout-s0`
     """
     table = one_run(run).coverage()
-    answer(table.as_dicts(), str(table), as_json=as_json)
+    answer(table.as_dicts(), *str(table).split("\n"), as_json=as_json)  # each cell is printable

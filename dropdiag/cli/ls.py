@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dropdiag.cli.common import AsJson, RootArgument, clear_errors, echo_json, finish, tell
+from dropdiag.cli.common import AsJson, RootArgument, clear_errors, echo_json, finish, say, tell
 from dropdiag.cli.terminal import Page
 from dropdiag.errors import ArgumentError, warned
 from dropdiag.formatting import moment, size
@@ -60,7 +60,7 @@ def ls(
     elif runs:
         _print(runs)
     else:
-        typer.echo(f"no run{' with that' if where else ''} below {root}", err=True)
+        say(f"no run{' with that' if where else ''} below {root}", err=True)
     # after the table, and on standard error: the list itself stays one that can be piped
     tell(list(found.unreadable.values()), "unreadable")
     finish(problems)

@@ -25,6 +25,7 @@ from dropdiag.cli.common import (
 )
 from dropdiag.errors import ArgumentError, BaselineError, NotRecordedError, warned
 from dropdiag.formatting import some
+from dropdiag.store.new_files import file_name
 
 if TYPE_CHECKING:
     from dropdiag.store.reader import Runs
@@ -128,6 +129,7 @@ def plot(
         _check_patterns(found, layer or ())
         files: list[str] = []
         absent: dict[str, str] = {}
+        stems: set[str] = set()
         asked = {"phase": phase, "baseline": baseline}
         for name in dict.fromkeys(chosen):
             try:
@@ -135,8 +137,8 @@ def plot(
             except (NotRecordedError, BaselineError) as error:
                 absent[name] = str(error)
                 continue
-            # a quantity may be called "loss/train"; its file is not to lie in a folder of that name
-            where = target if is_file else target / re.sub(r"[^\w.+=]+", "-", name)
+            # a quantity may be called "loss/train", or "../loss"; its file is not to lie in a folder of that name
+            where = target if is_file else target / _stem(name, stems)
             files += [str(file) for file in plots.save(drawn, where, endings)]
         if not files:
             reasons = "; ".join(f"{name}: {reason}" for name, reason in absent.items())
@@ -152,6 +154,15 @@ def plot(
     finish(problems)
     if figure and absent:
         raise typer.Exit(1)
+
+
+def _stem(name: str, taken: set[str]) -> str:
+    """Return what the file of a figure is called, without its ending, and take it."""
+    # "loss/train" is loss-train; where that is another figure's, and where it says nothing, a digest tells them apart
+    plain = re.sub(r"[^\w.+=]+|[.](?=(?:png|svg|pdf)$)", "-", name).strip("-.")
+    stem = plain if plain and file_name(plain, taken) == plain else file_name(name, taken)
+    taken.add(stem.lower())
+    return stem
 
 
 def _target(out: Path, chosen: Sequence[str], formats: list[str]) -> tuple[Path, list[str], bool]:

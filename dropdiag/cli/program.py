@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import io
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
+from typer.core import TyperGroup
 
 from dropdiag.cli.catalog import catalog
 from dropdiag.cli.compare import compare
@@ -21,7 +24,10 @@ from dropdiag.cli.show import show
 from dropdiag.cli.sql import sql
 from dropdiag.cli.watch import watch
 from dropdiag.cli.words import Command, running
+from dropdiag.printable import printable
 
+UsageError: Final[Any] = typer.BadParameter.__bases__[0]
+"""Of typer, which exports its children alone."""
 # In the order in which --help lists them.
 COMMANDS = (
     reproduce,
@@ -36,6 +42,30 @@ COMMANDS = (
     sql,
     catalog,
 )
+
+
+class Commands(TyperGroup):
+    """The commands; what a usage error repeats of the command line is made printable: a folder's name may be in it."""
+
+    def make_context(self, *args: Any, **options: Any) -> Any:
+        """Read the options of the program itself."""
+        with _printable_errors():
+            return super().make_context(*args, **options)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command."""
+        with _printable_errors():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _printable_errors() -> Iterator[None]:
+    try:
+        yield
+    except UsageError as error:
+        said = printable(error.format_message())
+        error.format_message = lambda: said  # what typer prints
+        raise
 
 
 class Program(typer.Typer):
@@ -68,7 +98,7 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(cls=Commands)
 def main(
     ctx: typer.Context,
     _version: Annotated[

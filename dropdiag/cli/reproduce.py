@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import typer
 
-from dropdiag.cli.common import check_folder
+from dropdiag.cli.common import check_folder, say
 from dropdiag.cli.common import clear_errors as _clear_errors
 from dropdiag.experiments.data.datasets import DATASETS
 
@@ -157,7 +157,7 @@ def reproduce(
         else:
             of_trainings = {name: value for name, value in given.items() if name not in ("jobs", "engine")}
             for command in experiments.commands(out, experiment, **of_trainings):
-                typer.echo(command)
+                say(command)
             return
     _say(made, out)
 
@@ -174,11 +174,11 @@ def _as_option(name: str) -> str:
 
 def _say(made: Reproduction, out: Path) -> None:
     for name, error in made.failed.items():
-        typer.echo(f"failed: {name}: {error}", err=True)
+        say(f"failed: {name}: {error}", err=True)
     if made.failed:
-        typer.echo(f"what they wrote: {out / 'launches'}", err=True)
-    typer.echo(f"report:  {made.page}")
-    typer.echo(f"figures: {out / 'figures'}")
-    typer.echo(f"tables:  {out / 'tables'}")
+        say(f"what they wrote: {out / 'launches'}", err=True)
+    say(f"report:  {made.page}")
+    say(f"figures: {out / 'figures'}")
+    say(f"tables:  {out / 'tables'}")
     if made.failed:
         raise typer.Exit(1)

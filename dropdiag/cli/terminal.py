@@ -13,6 +13,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from dropdiag.printable import printable
+
 BLOCKS: Final = "▁▂▃▄▅▆▇█"
 ASCII: Final = "_.-:=+*#"
 RULED: Final = box.Box("    \n    \n -- \n    \n    \n    \n    \n    \n", ascii=True)
@@ -44,7 +46,7 @@ class Page:
 
     def line(self, text: str | Text = "", style: str = "", indent: int = 0) -> None:
         """Add a line; markup in it is text."""
-        line = self._plain(text if isinstance(text, Text) else Text(text, style=style))
+        line = self._plain(text if isinstance(text, Text) else literal(text, style))
         self._parts.append(Padding(line, (0, 0, 0, indent)) if indent else line)
 
     def pairs(self, rows: Mapping[str, str]) -> None:
@@ -53,18 +55,20 @@ class Page:
         grid.add_column(style="bold", no_wrap=True)
         grid.add_column(overflow="fold")
         for name, value in rows.items():
-            grid.add_row(self._plain(Text(name)), self._plain(Text(value)))
+            grid.add_row(self._plain(literal(name)), self._plain(literal(value)))
         self._parts.append(grid)
 
     def table(self, columns: Mapping[str, str], rows: Iterable[Sequence[str | Text]], title: str = "") -> None:
         """Add a table: heading -> ``"left"``, ``"right"``, or ``"fixed"`` where no text may go on in the next line."""
-        found = Table(box=box.SIMPLE_HEAD if self.unicode else RULED, title=title or None, title_justify="left",
-                      title_style="bold", padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)  # fmt: skip
+        # a text, for markup in a name is part of the name
+        head = self._plain(literal(title, "bold")) if title else None
+        found = Table(box=box.SIMPLE_HEAD if self.unicode else RULED, title=head, title_justify="left",
+                      padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)  # fmt: skip
         for name, side in columns.items():
-            found.add_column(self._plain(Text(name)), justify="right" if side == "right" else "left",
+            found.add_column(self._plain(literal(name)), justify="right" if side == "right" else "left",
                              overflow="fold", no_wrap=side == "fixed")  # fmt: skip
         for row in rows:
-            found.add_row(*(self._plain(cell if isinstance(cell, Text) else Text(cell)) for cell in row))
+            found.add_row(*(self._plain(cell if isinstance(cell, Text) else literal(cell)) for cell in row))
         self._parts.append(found)
 
     def rows(
@@ -86,7 +90,7 @@ class Page:
                 justify="right" if right else "left", overflow="fold", width=own, min_width=width if place else None
             )
         for row in rows:
-            found.add_row(*(self._plain(Text(cell, style=_style(cell, styles))) for cell in row))
+            found.add_row(*(self._plain(literal(cell, _style(cell, styles))) for cell in row))
         self._parts.append(Padding(found, (0, 0, 0, indent)))
 
     def show(self) -> None:
@@ -114,6 +118,12 @@ class Page:
         return plain
 
 
+def literal(text: str, style: str = "") -> Text:
+    """Return a text as it is: no markup in it is read, and what a terminal would obey is escaped (`printable`)."""
+    # before it is made: rich drops some control characters, and would show two names as one
+    return Text(printable(text), style=style)
+
+
 def _style(cell: str, styles: Mapping[str, str]) -> str:
     said = cell.strip("(")
     return next((style for name, style in styles.items() if said.startswith(name)), "")
@@ -124,8 +134,8 @@ def grouped(groups: Iterable[tuple[str, Iterable[Sequence[str]]]]) -> Iterator[l
     for head, rows in groups:
         for i, (name, *cells) in enumerate(rows):
             if name and i == 0:
-                yield [Text(head, style="bold"), *[""] * len(cells)]
-            yield [f"  {name}" if name else Text(head, style="bold"), *cells]
+                yield [literal(head, "bold"), *[""] * len(cells)]
+            yield [f"  {name}" if name else literal(head, "bold"), *cells]
 
 
 def spark(values: Sequence[float], *, unicode: bool, low: float | None = None, high: float | None = None) -> str:

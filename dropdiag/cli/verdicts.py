@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from rich.text import Text
 
-from dropdiag.cli.terminal import Page
+from dropdiag.cli.terminal import Page, literal
 from dropdiag.formatting import LOG_RATIO, bounds, magnitude, missing, plain, text
 
 if TYPE_CHECKING:
@@ -41,7 +41,9 @@ def verdicts(page: Page, claims: Any) -> None:
         for row in several.itertuples():
             beside = f"{row.condition}, beside {row.baseline}: " if text(row.condition) else ""
             early = " (provisional)" if row.provisional else ""
-            page.line(Text.assemble(beside, (text(row.verdict), STYLES.get(text(row.verdict), "")), early), indent=2)
+            page.line(
+                Text.assemble(literal(beside), (text(row.verdict), STYLES.get(text(row.verdict), "")), early), indent=2
+            )
             own = rows.get((letter, row.condition), [])
             if not own:
                 page.line(text(row.reason), indent=4)

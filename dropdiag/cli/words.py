@@ -17,6 +17,9 @@ _PART: Final = re.compile(
     r"""|(?<![\w./=-])(?P<name>[a-z_]+)=(?P<value>'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|(?:[\w.+-]*\w)?)"""
 )
 
+UNREADABLE: Final = (ValueError, SyntaxError, MemoryError, RecursionError)
+"""What `ast.literal_eval` raises of what is no literal, or one that is nested too deep."""
+
 
 @dataclass(frozen=True)
 class Command:
@@ -59,7 +62,10 @@ def _shell(part: re.Match[str], command: Command) -> str:
         return part[0]
     value = part["value"]
     if value[:1] in ("'", '"'):
-        value = shlex.quote(str(ast.literal_eval(value)))
+        try:
+            value = shlex.quote(str(ast.literal_eval(value)))
+        except UNREADABLE:  # no text of Python's: a name that looks like an argument
+            return part[0]
     return f"{flag} {value}" if value else flag
 
 
@@ -67,7 +73,12 @@ def _groups(given: str) -> str:
     """Return a dict of conditions as NAME=PATTERN arguments; nothing where it is none."""
     try:
         conditions = ast.literal_eval(given)
-    except (ValueError, SyntaxError):
+    except UNREADABLE:
         return ""
     pairs = conditions.items() if isinstance(conditions, dict) else ()
-    return " ".join(f'"{name}={pattern}"' for name, pattern in pairs)
+    return " ".join(_quoted(f"{name}={pattern}") for name, pattern in pairs)
+
+
+def _quoted(text: str) -> str:
+    # between double quotes a shell still runs what is after a dollar sign or in backquotes
+    return shlex.quote(text) if set(text) & set('"$`\\!') else f'"{text}"'

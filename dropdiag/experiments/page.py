@@ -19,7 +19,10 @@ from dropdiag.experiments.experiment import Experiment, Section
 from dropdiag.experiments.layers import Layers
 from dropdiag.experiments.settings import S
 from dropdiag.formatting import typeset
+from dropdiag.integrations.spreadsheet import as_text
 from dropdiag.plots.style import save
+from dropdiag.printable import well_formed
+from dropdiag.store.new_files import new_file
 from dropdiag.store.reader import Runs
 
 PAGE: Final = "index.html"
@@ -112,7 +115,8 @@ def write_page(
         link=lambda file: file.relative_to(out).as_posix(),
     )
     path = out / PAGE
-    path.write_text(text, encoding="utf-8")
+    with new_file(path) as file:
+        file.write(well_formed(text).encode("utf-8"))
     return path
 
 
@@ -168,11 +172,16 @@ def draw(section: Section, runs: Runs, layers: Layers, folder: Path) -> list[Pat
 def _fill(part: Part, frame: pd.DataFrame, out: Path) -> None:
     path = out / "tables" / f"{part.section.name}.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
-    frame.to_csv(path, index=False)
+    with new_file(path) as file:
+        frame.map(_cell).to_csv(file, index=False)
     part.files.append(path)
     part.rows = printed(frame, part.section.columns)
     if part.section.at_a_glance is not None:
         part.glance = part.section.at_a_glance(frame)
+
+
+def _cell(value: Any) -> Any:
+    return as_text(value) if isinstance(value, str) else value
 
 
 def _sentence(lines: Lines) -> str:

@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from dropdiag.printable import printable
+
 QUIET_SECONDS: Final = 60.0
 
 
@@ -46,7 +48,8 @@ class Display(ABC):
 
     def wrote(self, run: str, text: str) -> None:
         """Show what `run` wrote to its standard output and standard error: warnings."""
-        self._console.print(f"{run} wrote: {text}", markup=False, highlight=False, soft_wrap=True)
+        lines = "\n".join(map(printable, f"{run} wrote: {text}".split("\n")))
+        self._console.print(lines, markup=False, highlight=False, soft_wrap=True)
 
 
 class Bars(Display):
@@ -94,7 +97,7 @@ class Bars(Display):
         """Note an error beside the bar; a run that ended well, perhaps before its last step, has a full one."""
         task, done = self._tasks[run], self._done[run]
         if error is not None:
-            self._progress.update(task, visible=True, note=f"[red]{escape(error.splitlines()[0])}")
+            self._progress.update(task, visible=True, note=f"[red]{escape(printable(error.splitlines()[0]))}")
         elif done:
             # Early stopping: the steps that are not taken any more must not count as work that is left.
             self._total[run] = done
@@ -139,7 +142,7 @@ class Lines(Display):
         done, total = sum(self._done.values()), sum(self._total.values())
         seconds = self._said - self._begun
         left = f"; {seconds:.0f} s gone, about {seconds * (total - done) / done:.0f} s left" if 0 < done < total else ""
-        self._console.print(text + left, markup=False, highlight=False, soft_wrap=True)
+        self._console.print(printable(text + left), markup=False, highlight=False, soft_wrap=True)
 
 
 def display_for(steps: Mapping[str, int], console: Console) -> Display:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from dropdiag.histograms import grid
 from dropdiag.integrations.destination import new_folder
+from dropdiag.integrations.spreadsheet import without_formulas
 from dropdiag.store.reading import BIN_COLUMNS, coded, decoded
 from dropdiag.store.run import Run
 
@@ -27,6 +29,10 @@ def to_csv(run: Run, out: Path) -> list[Path]:
     layer, call, quantity, low, high, count, along the real line. Counts are exact. The zeros are one bin with
     low = high = 0, infinities have low = high = ``inf`` or ``-inf``, NaN ``nan``: the counts of a histogram
     sum to all of its values. Numbers read back as the same float64.
+
+    Names may be anybody's, and a spreadsheet runs a cell that begins with ``=``: a text that begins with ``=``, ``+``,
+    ``-``, ``@``, a tab or a line end, or with an apostrophe, has an apostrophe before it. Whoever reads the files by
+    program takes that one away: ``text[1:] if text.startswith("'") else text``.
 
     Of a run that recorded its order of execution, ``layers.csv`` has a row a site in that order: rank (empty where it
     never ran), layer, call, kind, type. Sites of one rank stand in parallel branches.
@@ -68,10 +74,13 @@ def to_csv(run: Run, out: Path) -> list[Path]:
 def _write(path: Path, tables: Iterator[pa.Table]) -> None:
     first = next(tables)  # one without rows, so that a run without any has a header
     options = pacsv.WriteOptions(include_header=True, quoting_style="needed")
-    with pacsv.CSVWriter(path, first.schema, write_options=options) as writer:
-        writer.write_table(first)
+    with (
+        pa.OSFile(os.fsencode(path), "wb") as file,
+        pacsv.CSVWriter(file, first.schema, write_options=options) as writer,
+    ):
+        writer.write_table(without_formulas(first))
         for table in tables:
-            writer.write_table(table)
+            writer.write_table(without_formulas(table))
 
 
 def _tables(run: Run, name: str) -> Iterator[pa.Table]:

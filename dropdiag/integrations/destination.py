@@ -26,7 +26,7 @@ def new_folder(out: Path) -> Iterator[Path]:
         what = "is not empty" if out.is_dir() else "is a file"
         raise RunError(f"{out} {what}, and nothing is ever overwritten; choose another folder")
     # beside it, so that the rename stays on one file system and is atomic
-    hidden = out.parent / f".{out.name}-{uuid.uuid4().hex}.tmp"
+    hidden = out.parent / f".{out.name[:20]}-{uuid.uuid4().hex}.tmp"
     try:
         hidden.mkdir(parents=True)
     except OSError as error:

@@ -14,6 +14,7 @@ from dropdiag.errors import DropdiagError
 from dropdiag.histograms.grid import NEGATIVE_ZERO, bin_bounds, is_finite_bin
 from dropdiag.integrations.destination import new_folder
 from dropdiag.store.histogram_rows import RecordedHistogram, rows_of
+from dropdiag.store.new_files import file_name
 from dropdiag.store.rows import ScalarRow
 from dropdiag.store.run import Run
 
@@ -27,6 +28,8 @@ FILE: Final = "events.out.tfevents.{seconds}.dropdiag"
 
 def to_tensorboard(run: Run, out: Path) -> list[Path]:
     """Write a run's scalars and histograms as event files, one folder a phase: ``out/train``, ``out/eval``.
+
+    A phase whose name is no folder's name has one like it, with eight digits of its digest (`file_name`).
 
     Tags are ``quantity/layer`` (``loss`` for the run's own), with ``#call`` where a module is called several
     times. Buckets are four bins of the grid each, so their counts are exact and they are at most 1/16 of their values
@@ -106,11 +109,15 @@ class _Events:
     def file(self, phase: str) -> Any:
         """Return the record writer of a phase."""
         if phase not in self._files:
-            path = self._folder / phase / FILE.format(seconds=int(self._created))
-            path.parent.mkdir(parents=True, exist_ok=True)
+            path = self._folder / self._named(phase) / FILE.format(seconds=int(self._created))
+            path.parent.mkdir()
             self._files[phase] = self._protos.Writer(self._stack.enter_context(path.open("wb")))
             self._write(phase, file_version="brain.Event:2")
         return self._files[phase]
+
+    def _named(self, phase: str) -> str:
+        # a phase is whatever somebody called an evaluation: "../../x" is no path, and "Eval" has a folder of its own
+        return file_name(phase, {one.name.lower() for one in self._folder.iterdir()})
 
     def scalar(self, row: Row, tag: str, value: float) -> None:
         """Write one scalar."""

@@ -17,6 +17,7 @@ from dropdiag.interventions.slots import own_rate
 from dropdiag.model.dropouts import kind_of, rate_of
 from dropdiag.model.hook_base import eager
 from dropdiag.model.inserted import named_inserted
+from dropdiag.printable import printable
 
 _WRAPPERS: Final = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 """Of `torch.compile`, FSDP and checkpointing."""
@@ -82,7 +83,9 @@ class Dropouts(Sequence[DropoutSite]):
 
     def __str__(self) -> str:
         head = ("name", "type", "rate", "grain", "can be set")
-        rows = [(s.name, s.type, "" if s.rate is None else f"{s.rate:.4g}", s.grain, _why(s)) for s in self.sites]
+        rows = [
+            (printable(s.name), s.type, "" if s.rate is None else f"{s.rate:.4g}", s.grain, _why(s)) for s in self.sites
+        ]
         widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
         lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in (head, *rows)]
         return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])

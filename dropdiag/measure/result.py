@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from dropdiag.formatting import plain, words
+from dropdiag.printable import printable
 from dropdiag.store.schema import quantity_of
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ class Result(ABC):
         for value in self.values():
             where = "" if value.layer is None else f" {value.layer}" + (f" (call {value.call})" if value.call else "")
             told = plain(value.value, ".4g") if value.value is not None else f"missing: {value.why}"
-            lines.append(f"  {value.quantity}{where}: {told}")
+            lines.append(printable(f"  {value.quantity}{where}: {told}"))
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:

@@ -20,7 +20,7 @@ from dropdiag.plots.density import density
 from dropdiag.plots.heat import density_maps
 from dropdiag.plots.layout import MANY, absent, finish, note, panels
 from dropdiag.plots.style import Look, looks
-from dropdiag.plots.words import Conditions, Layers, layer_names, plain, site_titles
+from dropdiag.plots.words import Conditions, Layers, axis_label, layer_names, plain, site_titles
 from dropdiag.store.order import Site
 from dropdiag.store.reader import Run, Runs, as_runs
 from dropdiag.store.schema import Quantity
@@ -70,7 +70,7 @@ def choose(
     frame = chosen(
         frame, quantity, layers=today(runs, names), conditions=None, known=styles, places=as_runs(runs).places
     )
-    return Chosen(runs, quantity, described(runs, quantity).label, frame, styles, titles)
+    return Chosen(runs, quantity, axis_label(described(runs, quantity).label), frame, styles, titles)
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,7 @@ from dropdiag.plots.layered import by_panel, by_site, described, one_look
 from dropdiag.plots.layout import MANY, finish
 from dropdiag.plots.steps import Part, figure_over_steps
 from dropdiag.plots.style import context
-from dropdiag.plots.words import Conditions, Layers, layer_names, plain, site_titles
+from dropdiag.plots.words import Conditions, Layers, axis_label, layer_names, plain, site_titles
 from dropdiag.store.reader import Run, Runs
 from dropdiag.store.schema import LOG_RATIO
 
@@ -81,7 +81,7 @@ def scalar(
         for site, rows in found.items():
             title = called[site] if site[0] else plain(quantity.replace("_", " "))
             parts.append(Part(title, rows, set(rows["condition"]), log))
-        label = what.label if what.unit == "1" else f"{what.label}\n({what.unit})"
+        label = axis_label(what.label) + ("" if what.unit == "1" else f"\n({plain(what.unit)})")
         if len(found) > MANY:
             figure, axes = step_maps(lines, list(found), styles, titles, scale=label, log=log, ax=ax)
             return finish(figure, axes, {}, ax=ax)

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import fontManager
 
 from dropdiag.errors import ArgumentError
+from dropdiag.store.new_files import new_file
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -201,7 +202,9 @@ def save(figure: Figure, path: str | Path, formats: Sequence[str] = FORMATS) -> 
     files = [stem.with_name(f"{stem.name}.{name}") for name in formats]
     with context(getattr(figure, "families", None)), _quiet_fonts(), _laid_out_once(figure):
         for name, file in zip(formats, files, strict=True):
-            figure.savefig(file, format=name, dpi="figure", metadata=_METADATA[name])
+            # whole or not at all, and in place of a link, never through it
+            with new_file(file) as out:
+                figure.savefig(out, format=name, dpi="figure", metadata=_METADATA[name])
     return files
 
 

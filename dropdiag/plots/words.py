@@ -11,14 +11,20 @@ from typing import Any, TypeAlias
 import matplotlib as mpl
 import numpy as np
 from matplotlib.font_manager import FontProperties
+from matplotlib.mathtext import MathTextParser
 from matplotlib.textpath import text_to_path
 
+from dropdiag.printable import printable
 from dropdiag.store.order import Site
 from dropdiag.titles import cut, lines, short
 
 Layers: TypeAlias = list[str] | Mapping[str, str] | None
 Conditions: TypeAlias = list[str] | None
 Titles: TypeAlias = Mapping[str, str] | None
+LONGEST_LABEL = 200
+"""Characters of a label in which mathtext is looked for."""
+WIDEST_LABEL = 2000.0
+"""Points that such a label may take."""
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -35,17 +41,40 @@ def site_titles(sites: Iterable[Site], names: Titles = None, width: int = 30) ->
 
 def _titled(given: str | None, own: str, call: int, width: int) -> str:
     told = f" (call {call + 1})" if call else ""
-    return plain(lines(own + told, width)) if given is None else given + told
+    return _undollared(lines(printable(own) + told, width)) if given is None else given + told
 
 
 def plain(name: str) -> str:
-    """Name as text that matplotlib draws literally, dollar signs too."""
-    return name.replace("$", r"\$")
+    """Name as text that matplotlib draws literally, dollar signs too; an SVG could not hold its control characters."""
+    return _undollared(printable(name))
+
+
+def _undollared(text: str) -> str:
+    return text.replace("$", r"\$")
 
 
 def names_cut(names: Iterable[str], width: int) -> dict[str, str]:
     """Names as text that matplotlib draws literally, wide ones cut so that no two are alike (`dropdiag.titles.cut`)."""
-    return {name: plain(" ".join(title.split())) for name, title in cut(names, width).items()}
+    seen = {name: printable(name) for name in names}
+    titles = cut(seen.values(), width)
+    return {name: _undollared(" ".join(titles[shown].split())) for name, shown in seen.items()}
+
+
+@lru_cache
+def axis_label(label: str) -> str:
+    """Label of a quantity, which a run may bring: mathtext where it is some and no larger than a label, else literal.
+
+    What is no mathtext would end the figure with an error of matplotlib, and a gap may be as wide as it says.
+    """
+    text = printable(label)
+    if "$" not in text:
+        return text
+    try:
+        drawn = MathTextParser("path").parse(text[:LONGEST_LABEL], 72)
+    except (ValueError, RecursionError):
+        return _undollared(text)
+    fits = len(text) <= LONGEST_LABEL and max(drawn.width, drawn.height, drawn.depth) < WIDEST_LABEL
+    return text if fits else _undollared(text)
 
 
 def width(text: str, size: float) -> float:

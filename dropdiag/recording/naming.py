@@ -9,20 +9,29 @@ from pathlib import Path
 from typing import Any, Final
 
 from dropdiag.errors import ArgumentError, RunError
+from dropdiag.printable import bare, printable
 
 AUTO: Final = "auto"
 LONGEST: Final = 80
-"""Characters of a name, which file systems bound."""
+"""Characters of a name, and half of its bytes, which file systems bound."""
+MOST_BYTES: Final = 240
+"""Of a name that is given: 255 are the most, and a number may come behind it."""
 
 
 def check_name(name: object, resume: object) -> None:
     """Raise `ArgumentError` unless ``name=`` is the name of a folder, and of a new one where it is "auto"."""
     if name is None:
         return
-    if not isinstance(name, str) or not name or Path(name).name != name or name in (".", ".."):
+    if not isinstance(name, str) or not _is_one(name):
         raise ArgumentError(f'name= takes the name of a folder below the path, or "auto", got {name!r}')
     if name == AUTO and resume is not False:
         raise ArgumentError('name="auto" begins a new run; to resume one give the path of its folder')
+
+
+def _is_one(name: str) -> bool:
+    # a name is shown wherever its run is, and file systems take 255 bytes of it
+    shown = bool(name) and printable(name) == name and len(name.encode("utf-8")) <= MOST_BYTES
+    return shown and Path(name).name == name and name not in (".", "..")
 
 
 def auto_name(config: Mapping[str, Any]) -> str:
@@ -34,8 +43,13 @@ def auto_name(config: Mapping[str, Any]) -> str:
     """
     condition, seed = config.get("condition"), config.get("seed")
     # Letters and digits of any language; what else a condition holds may mean something to a shell or a file system.
-    words = re.sub(r"[^\w.+=]+", "-", "" if condition is None else str(condition).lower()).strip("-.")
-    return (words[:LONGEST].rstrip("-.") or "run") + ("" if seed is None else f"-s{seed}")
+    words = _words("" if condition is None else str(condition).lower(), LONGEST)
+    return (words or "run") + ("" if seed is None else f"-s{_words(str(seed), LONGEST)}")
+
+
+def _words(text: str, most: int) -> str:
+    words = re.sub(r"[^\w.+=]+", "-", bare(text)).strip("-.")
+    return words.encode("utf-8")[: 2 * most].decode("utf-8", "ignore")[:most].rstrip("-.")
 
 
 def claimed_folder(parent: Path, config: Mapping[str, Any]) -> Path:

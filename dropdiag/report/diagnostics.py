@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Final
@@ -122,7 +122,7 @@ def diagnostics(given: Material) -> list[Diagnostic]:
         (Section("weights", "Weights", "weight"), partial(distribution, name="weight")),
         (Section("node_correlation", "Node correlation", "node"), node_correlation),
         (DROPOUTS, dropouts),
-        *((_own_section(given.described(name)), partial(distribution, name=name)) for name in own),
+        *((section, partial(distribution, name=name)) for name, section in _own_sections(given, own).items()),
         (OTHER_SCALARS, other_scalars),
     ]
     return [_made(section, make, given) for section, make in makers]
@@ -155,10 +155,20 @@ def not_finite(given: Material) -> list[str]:
     return said
 
 
-def _own_section(quantity: Quantity) -> Section:
-    """Return the section of a distribution that no section of its own describes, as a user's own probe records it."""
-    label, name = words(quantity.label), "distribution-" + re.sub(r"[^\w-]", "-", quantity.name)
-    return Section(name, label[:1].upper() + label[1:], quantity.name, label, quantity.unit)
+def _own_sections(given: Material, names: Iterable[str]) -> dict[str, Section]:
+    """Return the section of each distribution that none of its own describes, as a user's own probe records it."""
+    found: dict[str, Section] = {}
+    for name in names:
+        anchor = "distribution-" + re.sub(r"[^\w-]", "-", name)
+        # an anchor is an element's id, which two names may not share
+        again = any(one.name == anchor for one in found.values())
+        found[name] = _own_section(given.described(name), f"{anchor}-{len(found) + 1}" if again else anchor)
+    return found
+
+
+def _own_section(quantity: Quantity, anchor: str) -> Section:
+    label = words(quantity.label)
+    return Section(anchor, label[:1].upper() + label[1:], quantity.name, label, quantity.unit)
 
 
 def _made(section: Section, make: Callable[[Section, Material], Diagnostic], given: Material) -> Diagnostic:

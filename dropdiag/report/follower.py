@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from dropdiag.errors import DropdiagError, warned
-from dropdiag.pages import template
+from dropdiag.pages import rendered
 from dropdiag.report.cache import RunCache, State, state
 from dropdiag.report.data import gather
 from dropdiag.report.page import render
@@ -52,6 +52,7 @@ class Follower:
         self.version, self.problem = "0", ""
         self.took = 0.0
         self._page, self._reading = "", True
+        self._body = b""
         self._seen: State | None = None
         self._cache = RunCache()
         self._stop = threading.Event()
@@ -63,7 +64,12 @@ class Follower:
         if self._page:
             return self._page
         reading = self._reading and not self.problem
-        return template("dropdiag.report", "waiting.html.j2").render(problem=self.problem, reading=reading)
+        return rendered("dropdiag.report", "waiting.html.j2", problem=self.problem, reading=reading)
+
+    @property
+    def body(self) -> bytes:
+        """The page as it is sent: one copy of it, however many readers there are."""
+        return self._body or self.page.encode("utf-8")
 
     def start(self) -> None:
         """Make the page, and then whenever something changes, in a thread."""
@@ -114,7 +120,7 @@ class Follower:
         version = str(int(self.version) + 1)
         page = render(content, title=self.title, live=round(1e3 * self.interval), version=version)
         # the page comes first: a reader who is told the new version must find it
-        self._page, self.version, self.problem = page, version, ""
+        self._page, self._body, self.version, self.problem = page, page.encode("utf-8"), version, ""
         return True
 
     def _follow(self) -> None:

@@ -13,11 +13,11 @@ from typing import Any, Final
 from markupsafe import Markup
 
 from dropdiag.errors import ArgumentError
-from dropdiag.pages import template
+from dropdiag.pages import rendered
 from dropdiag.report.appearances import dark_palette, palette
 from dropdiag.report.binary import safe_json
 from dropdiag.report.data import Content, gather
-from dropdiag.store.files import put_in_place
+from dropdiag.store.new_files import new_file
 
 SCRIPTS: Final = ("vendor/d3.min.js", "vendor/plot.umd.min.js", "templates/data.js", "templates/names.js",
                   "templates/drawing.js", "templates/chart.js", "templates/sections.js", "templates/effects.js",
@@ -78,7 +78,7 @@ def report(
     text = render(gather(runs, baseline=baseline, layers=layers, claims=claims), title=title)
     file.parent.mkdir(parents=True, exist_ok=True)
     # whole or not at all: a browser that reloads never sees half a page
-    with put_in_place(file, Path.replace, file.with_name(f".{file.name}.tmp")) as out:
+    with new_file(file) as out:
         out.write(text.encode("utf-8"))
     return file
 
@@ -97,7 +97,8 @@ def render(content: Content, *, title: str | None = None, live: int | None = Non
     """
     # each script is inlined as it is, without a build step, so that the policy can name it by its hash
     scripts = [Markup(source) for source in _scripts()]  # noqa: S704 - files of this package
-    return template("dropdiag.report", "report.html.j2").render(
+    return rendered(
+        "dropdiag.report", "report.html.j2",
         content=content,
         title=title or TITLE,
         css=Markup(_text("templates/report.css")),  # noqa: S704 - a file of this package

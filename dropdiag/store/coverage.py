@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
+from dropdiag.printable import printable
+
 
 @dataclass(frozen=True)
 class CoverageRow:
@@ -120,4 +122,4 @@ def _word(value: object) -> str:
         return ""
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return str(value)
+    return printable(value)

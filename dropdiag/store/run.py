@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from dropdiag.errors import ArgumentError, DropdiagWarning, NotRecordedError
 from dropdiag.histograms.histogram import Histogram
+from dropdiag.printable import printable
 from dropdiag.store.asked import Asked, did_you_mean
 from dropdiag.store.coverage import Coverage
 from dropdiag.store.folder import described
@@ -86,7 +87,7 @@ class Run(RunFacts):
         seed = "" if self.seed is None else f", seed {self.seed}"
         of = f", {self.of_ranks}" if self.of_ranks else ""
         steps = f"{self.meta.get('steps', 0)} steps"
-        return f"<Run {self.name!r}: {self.condition}{seed}, {steps}, {self.state}{of}>"
+        return printable(f"<Run {self.name!r}: {self.condition}{seed}, {steps}, {self.state}{of}>")
 
     def _repr_html_(self) -> str:
         from dropdiag.notebook import run  # noqa: PLC0415 - a notebook alone pays it

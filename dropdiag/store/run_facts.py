@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from dropdiag.errors import ArgumentError, RunError
+from dropdiag.printable import well_formed
 from dropdiag.store.order import Places, Site, listed, ranks, recorded
 from dropdiag.store.processes import is_gone
 from dropdiag.store.ranks.group import Group
@@ -37,10 +38,10 @@ class RunFacts:
 
     @cached_property
     def name(self) -> str:
-        """Name of the run folder, behind links."""
+        """Name of the run folder, behind links; bytes that are no UTF-8 as escapes, for no table takes them."""
         # resolving looks at every folder above: of thousands of runs, half of the time that opening them takes
         plain = self.path.name not in ("", "..") and not self.path.is_symlink()
-        return self.path.name if plain else self.path.resolve().name
+        return well_formed(self.path.name if plain else self.path.resolve().name)
 
     @property
     def id(self) -> str | None:
@@ -55,7 +56,7 @@ class RunFacts:
         What Python takes for false is a condition as any other: 0, 0.0, False and "" are "0", "0.0", "False" and "".
         """
         given = self.meta["config"].get("condition") if self._condition is None else self._condition
-        return self.name if given is None else str(given)
+        return self.name if given is None else well_formed(str(given))
 
     @property
     def names_condition(self) -> bool:

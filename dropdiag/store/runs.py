@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, overload
 import numpy as np
 
 from dropdiag.errors import ArgumentError
+from dropdiag.printable import printable, well_formed
 from dropdiag.store.asked import Asked, check_conditions
 from dropdiag.store.naming import Names as SiteNames
 from dropdiag.store.naming import guides, names_beside, today
@@ -51,7 +52,7 @@ class Runs(Sequence[Run]):
 
     def __repr__(self) -> str:
         counts = Counter(run.condition for run in self.runs)
-        return f"<Runs: {', '.join(f'{c} x {n}' for c, n in counts.items())}>"
+        return printable(f"<Runs: {', '.join(f'{c} x {n}' for c, n in counts.items())}>")
 
     def _repr_html_(self) -> str:
         from dropdiag.notebook import runs  # noqa: PLC0415 - a notebook alone pays it
@@ -213,7 +214,9 @@ class Runs(Sequence[Run]):
         """Return a name for each run that no other one has: the folder's, or its path where folders share a name."""
         names = [run.name for run in self.runs]
         times = Counter(names)
-        return [name if times[name] == 1 else str(run.path) for name, run in zip(names, self.runs, strict=True)]
+        return [
+            name if times[name] == 1 else well_formed(str(run.path)) for name, run in zip(names, self.runs, strict=True)
+        ]
 
     @cached_property
     def _cache(self) -> ScalarCache:

@@ -23,6 +23,7 @@ from dropdiag.analysis.compare.measures import is_accuracy, is_validation, less_
 from dropdiag.deprecation import warn_of
 from dropdiag.errors import ArgumentError
 from dropdiag.formatting import some
+from dropdiag.printable import printable
 
 TABLE: Final = ["claim", "statement", "condition", "baseline", "verdict", "provisional", "reason", "caveats", "n"]
 NUMBERS: Final = [
@@ -99,7 +100,7 @@ class Claims:
 
     def __repr__(self) -> str:
         told = ", ".join(f"({row.claim}) {row.condition}: {row.verdict}" for row in self.table.itertuples())
-        return f"<Claims: {told}>"
+        return printable(f"<Claims: {told}>")
 
 
 def claims(

@@ -172,7 +172,7 @@ class PairEffects(Pair):
             Why there is none.
         """
         rows = self.measured[(self.measured["measure"] == name) & (self.measured["condition"] == condition)]
-        rows = rows[np.isfinite(rows["value"]) & rows["layer"].isin(self.measurements.layers)]
+        rows = rows[np.isfinite(rows["value"].astype(float)) & rows["layer"].isin(self.measurements.layers)]
         if rows.empty:
             return f"was not recorded of {condition!r}"
         sites = sorted({(str(one), int(call)) for one, call in zip(rows["layer"], rows["call"], strict=True)},

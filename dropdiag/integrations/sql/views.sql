@@ -9,7 +9,7 @@ CREATE OR REPLACE VIEW saturation AS FROM read_parquet(@saturation@);
 -- Which rows of a run count was known when this was written: a session or a rank that came later is told, and not read.
 CREATE OR REPLACE VIEW _runs AS
 WITH told AS (
-    SELECT regexp_extract(filename, '^(.*?)/(?:rank-[0-9]+/rank|run)[.]json$', 1) AS path,
+    SELECT regexp_extract(filename, '(?s)^(.*?)/(?:rank-[0-9]+/rank|run)[.]json$', 1) AS path,
            suffix(filename, '/run.json') AS whole,
            json_transform(content, '{"state": "VARCHAR", "steps": "BIGINT", "sessions": ["JSON"]}') AS meta,
            -- the last line is a digest of all before it, which it takes 82 characters to write
@@ -40,7 +40,7 @@ FROM _runs;
 CREATE OR REPLACE VIEW _segments AS
 WITH files AS (
     SELECT file, regexp_extract(
-        file, '^(.*)/rank-(0|[1-9][0-9]*)/([a-z]+)-([0-9]{6,})(?:-([0-9]{6,}))?'
+        file, '(?s)^(.*)/rank-(0|[1-9][0-9]*)/([a-z]+)-([0-9]{6,})(?:-([0-9]{6,}))?'
             || '(?:[.]([0-9a-f]{16})[.]([0-9a-f]{32}))?[.]parquet$',
         ['path', 'rank', 'name', 'begin', 'end', 'session', 'digest']
     ) AS told

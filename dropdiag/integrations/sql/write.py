@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dropdiag.errors import ArgumentError, DropdiagWarning
+from dropdiag.errors import ArgumentError, DropdiagWarning, RunError
 from dropdiag.integrations.destination import new_folder
 from dropdiag.integrations.sql.bins import bins
 from dropdiag.integrations.sql.known import (
@@ -25,6 +26,7 @@ from dropdiag.integrations.sql.known import (
     spans_table,
 )
 from dropdiag.store.reading import noted, open_segment
+from dropdiag.printable import well_formed
 from dropdiag.store.run import Run
 from dropdiag.store.runs import Runs, as_runs
 from dropdiag.store.segments import list_segments, visible_segments
@@ -55,16 +57,19 @@ def to_sql(runs: Run | Runs, out: Path) -> list[Path]:
     ArgumentError
         If one of the runs is one rank of a run.
     RunError
-        If ``out`` holds something, or cannot be written.
+        If ``out`` holds something, or cannot be written or read by DuckDB; if no run is left.
 
     Warns
     -----
     DropdiagWarning
-        For each function whose derivative is not there (its saturation shares are missing), each run whose ranks are
-        not all there, each segment that cannot be read, and each run that SQL does not merge (``left_out`` in its row
-        of the view ``runs`` says why).
+        For each run whose path DuckDB cannot read, which is left out; for each function whose derivative is not there
+        (its saturation shares are missing), each run whose ranks are not all there, each segment that cannot be read,
+        and each run that SQL does not merge (``left_out`` in its row of the view ``runs`` says why).
     """
-    every, out = as_runs(runs), out.expanduser().absolute()
+    out = out.expanduser().absolute()
+    if reason := _unreadable(out):
+        raise RunError(f"{out}: {reason}; choose another folder")
+    every = _readable(as_runs(runs))
     _check(every)
     damaged = _damaged(every)
     tables, inner = _tables(every, damaged)
@@ -78,6 +83,26 @@ def to_sql(runs: Run | Runs, out: Path) -> list[Path]:
                   **{name: out / "inner" / f"{name}.parquet" for name in inner}}  # fmt: skip
         (folder / VIEWS).write_text(_views(every, places, damaged), encoding="utf-8")
     return [out / VIEWS, *(out / f"{name}.parquet" for name in tables)]
+
+
+def _readable(runs: Runs) -> Runs:
+    """Return the runs that DuckDB can find; say of the others why it cannot."""
+    reasons = [_unreadable(run.path) for run in runs]
+    for run, reason in zip(runs, reasons, strict=True):
+        if reason:
+            warnings.warn(f"{run.path}: {reason}; the run is left out", DropdiagWarning, stacklevel=3)
+    kept = [run for run, reason in zip(runs, reasons, strict=True) if not reason]
+    if not kept:
+        raise RunError("no run is left whose path DuckDB can read; rename their folders")
+    return Runs(kept, ordered=runs.ordered) if len(kept) < len(runs) else runs
+
+
+def _unreadable(path: Path) -> str:
+    """Say why DuckDB cannot read below a path; nothing where it can."""
+    text = path.as_posix()
+    if "\\" in text:  # it stands for the next sign in its patterns, and no pattern stands for it
+        return "DuckDB finds nothing below a path with a backslash in it"
+    return "" if well_formed(text) == text else "its path is no UTF-8, which DuckDB takes alone"
 
 
 def _check(runs: Runs) -> None:
@@ -134,9 +159,8 @@ def _views(runs: Runs, places: Mapping[str, Path], damaged: frozenset[Path]) -> 
            for name in ("scalars", "histograms")},
     }  # fmt: skip
     sql = TEMPLATE.read_text(encoding="utf-8")
-    for name, value in (known | found).items():
-        sql = sql.replace(f"@{name}@", value)
-    return sql
+    # all at once: a path may have "@runs@" in it
+    return re.sub("@([a-z_]+)@", lambda part: (known | found)[part[1]], sql)
 
 
 def _files(run: Run, name: str, damaged: frozenset[Path]) -> list[str]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from dropdiag.formatting import plain
 from dropdiag.measure.flows.flow import LayerFlow
 from dropdiag.measure.result import Cost
+from dropdiag.printable import printable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -97,7 +98,7 @@ class MasksByWeights:
     def __str__(self) -> str:
         head = f"Masks by weights: {self.dropout!r} beside {self.baseline!r}, {self.masks} masks, {self.cost}"
         lines = [
-            f"  {one.layer}: weights x{_factor(one.weights)}, masks x{_factor(one.masks)}, "
+            f"  {printable(one.layer)}: weights x{_factor(one.weights)}, masks x{_factor(one.masks)}, "
             f"interaction x{_factor(one.interaction)}"
             for one in self.layers
         ]

@@ -42,7 +42,7 @@ report.csv = function (rows) {
   const cell = (value) => {
     if (typeof value === "number") return Number.isFinite(value) ? String(value) : "";
     let text = value === null || value === undefined ? "" : String(value);
-    if (/^[=+@\t\r-]/.test(text) && !Number.isFinite(Number(text))) text = "'" + text;
+    if (/^[=+@\t\r\n'＝＋－＠-]/.test(text) && !Number.isFinite(Number(text))) text = "'" + text;
     return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
   };
   return new Blob([rows.map((row) => row.map(cell).join(",")).join("\r\n") + "\r\n"], { type: "text/csv;charset=utf-8" });

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from dropdiag.errors import NotRecordedError
+from dropdiag.printable import printable
 from dropdiag.store.ranks.coverage import numbered
 from dropdiag.store.ranks.group import Group
 from dropdiag.store.ranks.members import Rank
@@ -62,7 +63,7 @@ class Ranks(Generic[View]):
     def __repr__(self) -> str:
         lacking = {} if self._group is None else self._group.lacking
         told = "".join(f"; rank {rank} {why}" for rank, why in lacking.items())
-        return f"<Ranks of {self._run}: {numbered(self._views.keys())} of {self.world_size}{told}>"
+        return printable(f"<Ranks of {self._run}: {numbered(self._views.keys())} of {self.world_size}{told}>")
 
     @property
     def world_size(self) -> int:
