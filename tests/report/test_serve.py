@@ -18,6 +18,7 @@ from dropdiag.report import follower
 from dropdiag.report.follower import Follower
 from dropdiag.report.serve import Watch, _Interrupts, watch
 from dropdiag.store.writer import RunWriter
+from tests.described import write_meta
 from tests.openings import openings
 from tests.report.folders import meta, record
 from tests.synthetic import content, write
@@ -308,7 +309,7 @@ def test_histograms_of_a_run_that_has_not_changed_are_not_read_again(tmp_path):
     assert read_by(follower, tmp_path) == {still, grows}
     first = follower.page
     meta_file = grows / "run.json"
-    meta_file.write_text(meta_file.read_text() + "\n")
+    write_meta(meta_file, json.loads(meta_file.read_text()) | {"more": 1})
     assert read_by(follower, tmp_path) == {grows}
     assert re.sub('data-version="."', "", follower.page) == re.sub('data-version="."', "", first)
 

@@ -25,8 +25,8 @@ from dropdiag.integrations.sql.known import (
     sites_table,
     spans_table,
 )
-from dropdiag.store.reading import noted, open_segment
 from dropdiag.printable import well_formed
+from dropdiag.store.reading import noted, open_segment
 from dropdiag.store.run import Run
 from dropdiag.store.runs import Runs, as_runs
 from dropdiag.store.segments import list_segments, visible_segments
