@@ -43,8 +43,8 @@ def run(one: Any) -> str:
     """
     meta = one.meta
     sites = [
-        [site["layer"], site["call"], site["kind"], site["type"], " x ".join(map(str, site.get("shape") or ())),
-         site.get("skipped")]
+        [site["layer"], site["call"], site["kind"], site.get("type") or "",
+         " x ".join(map(str, site.get("shape") or ())), site.get("skipped")]
         for site in meta["layers"]
     ]  # fmt: skip
     seed = "none" if one.seed is None else one.seed

@@ -2,16 +2,18 @@ r"""Names and messages that others wrote, as text that does nothing but stand th
 
 Run folders come from others, and a terminal obeys what it is sent: an escape sequence in a layer's name moves the
 cursor, colours the screen, sets its title or makes a link. Whatever is not a letter, a sign or a gap is therefore
-written as Python writes it in a string: ``\x1b``, ``\u202e``. Imports nothing: every error comes by here.
+written as Python writes it in a string: ``\x1b``, ``\u202e``. Every error comes by here: it imports nothing.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Final
 from unicodedata import category
 
 _BLANK: Final = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u2800\u3164\uffa0")
 """Letters and marks to Unicode that nobody sees."""
+_HALVES: Final = re.compile("[\ud800-\udfff]")
 
 
 def printable(text: object) -> str:
@@ -48,13 +50,20 @@ def bare(text: str, instead: str = "-") -> str:
 
 
 def well_formed(text: str) -> str:
-    r"""Return a text that can be encoded as UTF-8: a half of a surrogate pair is written as an escape, ``\udcff``.
+    r"""Return a text that can be encoded as UTF-8: in the place of what is no character stands an escape.
 
     Parameters
     ----------
     text : str
+        Names of files that are no UTF-8 have lone surrogates in Python, which cannot be written anywhere: of the byte
+        0xff it becomes ``\xff``, of any other half of a character ``\ud800``.
     """
-    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return text if text.isascii() else _HALVES.sub(_half, text)
+
+
+def _half(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else f"\\u{code:04x}"
 
 
 def _stands(sign: str) -> bool:
@@ -62,4 +71,4 @@ def _stands(sign: str) -> bool:
 
 
 def _escaped(sign: str) -> str:
-    return sign.encode("unicode_escape").decode("ascii")
+    return well_formed(sign) if category(sign) == "Cs" else sign.encode("unicode_escape").decode("ascii")

@@ -1,6 +1,7 @@
 import copy
 import io
 import json
+import re
 import subprocess
 import sys
 import time
@@ -15,6 +16,7 @@ from torch import nn
 
 import dropdiag as dd
 from dropdiag.errors import ArgumentError, DropdiagWarning, RunError
+from dropdiag.printable import well_formed
 from dropdiag.probes import Probe, Signal
 from dropdiag.sketches import AbsMean
 from tests.networks import batches, mlp, train
@@ -367,16 +369,18 @@ def test_values_that_are_not_finite_are_counted_and_do_not_stop_anything(tmp_pat
 
 
 def test_a_full_disk_does_not_stop_training_and_loses_nothing_that_fits_later(tmp_path, monkeypatch):
-    from dropdiag.store import jobs, writer
+    from dropdiag.store import jobs
 
     model = mlp()
     real = jobs.write_segment
-    monkeypatch.setattr(writer, "FLUSH_SECONDS", 0.0)
 
     def full(path, table):
         raise OSError(28, "No space left on device")
 
-    with warnings.catch_warnings(record=True) as caught, dd.Recorder(model, tmp_path / "run", every=1) as rec:
+    with (
+        warnings.catch_warnings(record=True) as caught,
+        dd.Recorder(model, tmp_path / "run", every=1, flush_every=0) as rec,
+    ):
         warnings.simplefilter("always")
         monkeypatch.setattr(jobs, "write_segment", full)
         for _ in range(20):
@@ -406,7 +410,7 @@ def test_strict_raises_where_the_disk_refuses(tmp_path, monkeypatch):
 
 
 def test_a_step_waits_for_a_slow_disk_and_the_run_says_so(tmp_path, monkeypatch):
-    from dropdiag.store import jobs, writer
+    from dropdiag.store import jobs
 
     real = jobs.write_segment
 
@@ -415,10 +419,9 @@ def test_a_step_waits_for_a_slow_disk_and_the_run_says_so(tmp_path, monkeypatch)
         real(path, parts)
 
     model = mlp()
-    monkeypatch.setattr(writer, "FLUSH_SECONDS", 0.0)
     monkeypatch.setattr(jobs, "write_segment", slow)
     with pytest.warns(DropdiagWarning, match="waited for the disk"):
-        with dd.Recorder(model, tmp_path / "run", every=1) as rec:
+        with dd.Recorder(model, tmp_path / "run", every=1, flush_every=0) as rec:
             train(model, 8, rec)
     run = dd.load(tmp_path / "run")
     assert steps_of(run, "net_grad_abs_mean") == list(range(1, 9))
@@ -466,28 +469,31 @@ def test_copies_and_pickles_of_a_recorded_model_are_inert(tmp_path):
 @pytest.mark.filterwarnings("ignore:training waited for the disk")
 def test_a_disk_that_refuses_for_too_long_stops_the_recording_and_not_the_training(tmp_path, monkeypatch):
     from dropdiag.recording import failures
-    from dropdiag.store import jobs, writer
+    from dropdiag.store import jobs
 
     def full(path, parts):
         raise OSError(28, "No space left on device")
 
     model = mlp()
-    rec = dd.Recorder(model, tmp_path / "run", every=1)
+    rec = dd.Recorder(model, tmp_path / "run", every=1, flush_every=0)
     train(model, 2, rec)
-    monkeypatch.setattr(writer, "FLUSH_SECONDS", 0.0)
     monkeypatch.setattr(jobs, "write_segment", full)
-    monkeypatch.setattr(failures, "WAITING_BINS_LIMIT", 1000)
-    with pytest.warns(DropdiagWarning, match=r"recording stopped at step \d+: .*No space left"):
+    with pytest.warns(DropdiagWarning) as told:
+        train(model, 1, rec)
+        while rec._session.writer.background.failure is None:
+            time.sleep(0.01)
+        monkeypatch.setattr(failures, "WAITING_BYTES_LIMIT", 100_000)
         for _ in range(20):
             train(model, 1, rec)
             time.sleep(0.01)
+    assert any(re.search(r"recording stopped at step \d+: .*No space left", str(one.message)) for one in told)
     assert not hooks(model)
     rec.log(accuracy=1.0)
     with rec.evaluation():
         model(next(batches(1))[0])
     with pytest.warns(DropdiagWarning, match=r"\d+ rows are lost"):
         rec.close()
-    assert rec.completed == 22
+    assert rec.completed == 23
 
 
 def test_a_run_belongs_to_where_it_was_begun(tmp_path, monkeypatch):
@@ -556,7 +562,7 @@ train(model, 4, rec)
 def test_any_exceptions_text_is_kept(tmp_path, error):
     with pytest.raises(type(error)), dd.Recorder(mlp(), tmp_path / "run"):
         raise error
-    assert dd.load(tmp_path / "run").meta["error"] == f"{type(error).__name__}: {error}"
+    assert dd.load(tmp_path / "run").meta["error"] == well_formed(f"{type(error).__name__}: {error}")
 
 
 def test_a_schedule_that_cannot_be_asked_is_refused_before_anything_is_written(tmp_path):

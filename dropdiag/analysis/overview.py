@@ -163,7 +163,7 @@ def sites(
         quantity = WEIGHT if site["kind"] == WEIGHT else NET_VALUE
         correlation = found[CORRELATION].get(key)
         one = Site(
-            *key, site["type"], quantity, found[quantity].get(key), *at[quantity],
+            *key, site.get("type") or "", quantity, found[quantity].get(key), *at[quantity],
             flows.get(key), shares.get(key, float("nan")),
             float("nan") if correlation is None else mean_abs(*correlation.bounds()),
         )  # fmt: skip

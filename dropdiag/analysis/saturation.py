@@ -331,4 +331,5 @@ def _below(one: NDArray[np.float64], other: NDArray[np.float64], limit: float) -
     part = (highest <= limit).astype(np.float64)
     # only where the line crosses the limit: then it rises by more than it has to, however little that is
     crosses = (least <= limit) & (limit < highest)
-    return np.asarray(np.divide(limit - least, highest - least, out=part, where=crosses))
+    with np.errstate(invalid="ignore"):  # where both are infinite, nothing crosses
+        return np.asarray(np.divide(limit - least, highest - least, out=part, where=crosses))

@@ -38,9 +38,19 @@ def _as_runs_are_called(name: str | None) -> str | None:
 
 
 AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
-RunArgument: TypeAlias = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
+
+
+def place(text: str) -> Path:
+    """Return the path of an argument that names runs: of a disk, or a URL such as ``s3://bucket/runs``."""
+    from dropdiag.store.storage.places import as_path  # noqa: PLC0415 - --help needs none
+
+    with clear_errors():
+        return as_path(text) if "://" in text else Path(text)
+
+
+RunArgument: TypeAlias = Annotated[Path, typer.Argument(metavar="RUN", parser=place, help="A run folder.")]
 RootArgument: TypeAlias = Annotated[
-    Path, typer.Argument(metavar="ROOT", help="A folder with run folders in it, at any depth.")
+    Path, typer.Argument(metavar="ROOT", parser=place, help="A folder with run folders in it, at any depth.")
 ]
 GroupsArgument: TypeAlias = Annotated[list[str], typer.Argument(metavar="[NAME=]PATTERN...", help=GROUPS_HELP)]
 Baseline: TypeAlias = Annotated[
@@ -191,7 +201,9 @@ def check_folder(out: Path) -> Path:
 
 
 def _expanded(out: Path) -> Path:
-    return Path(os.path.expanduser(out))  # noqa: PTH111 - Path's raises where there is no such user
+    from dropdiag.store.storage.places import not_remote  # noqa: PLC0415 - --help needs none
+
+    return not_remote(Path(os.path.expanduser(out)), "what --out names")  # noqa: PTH111 - Path's raises where there is no such user
 
 
 def _check_writable(folder: Path, out: Path) -> None:

@@ -7,12 +7,14 @@ from typing import Annotated
 
 import typer
 
-from dropdiag.cli.common import clear_errors
+from dropdiag.cli.common import clear_errors, place
 
 
 @clear_errors()
 def watch(
-    target: Annotated[Path, typer.Argument(metavar="RUN|ROOT", help="A run folder, or a folder with runs in it.")],
+    target: Annotated[
+        Path, typer.Argument(metavar="RUN|ROOT", parser=place, help="A run folder, or a folder with runs in it.")
+    ],
     *,
     host: Annotated[str, typer.Option(help="Address to listen at; others than this machine's ask for a token.")] = (
         "127.0.0.1"

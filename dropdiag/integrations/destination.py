@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from dropdiag.errors import RunError
-from dropdiag.store.files import sync_folder
+from dropdiag.store.storage.disk import sync_folder
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from dropdiag.histograms.grid import bin_magnitude_edges, line_centres
+from dropdiag.store.memory import check_for_thread
 
 Phi: TypeAlias = Callable[[Tensor], Tensor]
 Interval: TypeAlias = tuple[float, float]
@@ -205,6 +206,7 @@ def describe_function(name: str, phi: Phi) -> Activation | None:
     """
     # Called in the middle of a user's forward pass: autocast, a checkpoint's saved-tensor hooks, a default device and
     # function modes all belong to their thread, so a thread of its own neither sees them nor is seen by them.
+    check_for_thread()
     with ThreadPoolExecutor(max_workers=1) as apart:
         return apart.submit(_measure, name, phi).result()
 

@@ -48,6 +48,8 @@ class DropdiagHook(ABC):
         Number of arguments that torch calls the hook with, the way it was registered: four for a forward hook.
     closed : bool
         Whether it does nothing any more.
+    on_failure : callable or None
+        Called with the exception where what the hook does fails, so that the model's passes go on. None: it is raised.
     number : int
         By which torch knows it where it was put.
     """
@@ -55,6 +57,7 @@ class DropdiagHook(ABC):
     n_args: int = 4
     closed: bool = False
     number: int = -1
+    on_failure: Callable[[Exception], None] | None = None
     _handle: RemovableHandle
 
     def __call__(self, *args: Any) -> None:
@@ -68,7 +71,12 @@ class DropdiagHook(ABC):
             if not _is_exporting():
                 self.fire(*args)
         elif not makes_a_program():
-            self.fire(*args)
+            try:
+                self.fire(*args)
+            except Exception as error:
+                if self.on_failure is None:
+                    raise
+                self.on_failure(error)
 
     def attach(self, register: Callable[..., RemovableHandle], **options: bool) -> None:
         """Put the hook on a module or tensor by one of its ``register_...`` methods."""

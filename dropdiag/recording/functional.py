@@ -185,10 +185,13 @@ class FunctionalCalls(TorchFunctionMode):
         self._router.overhead.spent += clock() - begun
         result = func(*args, **keywords)
         begun = clock()
-        if function.of_masks:
-            self.masks.after(function, call, result)
-        elif isinstance(call, Call) and isinstance(result, Tensor):
-            self._router.node_value(call, result)
+        try:
+            if function.of_masks:
+                self.masks.after(function, call, result)
+            elif isinstance(call, Call) and isinstance(result, Tensor):
+                self._router.node_value(call, result)
+        except Exception as error:  # noqa: BLE001 - recording must not end the training
+            self._router.hook_failed(error)
         if self._router.following:
             self._follow(func, rule or elementwise, args, keywords, result)
         self._router.overhead.spent += clock() - begun
@@ -349,6 +352,7 @@ class FunctionalCalls(TorchFunctionMode):
         # Only there: torch's fused encoder layers see any hook, and then compute in another way.
         if id(module) not in self._armed and checkpoint_number():
             before, after = _Recomputation(self, begins=True), _Recomputation(self, begins=False)
+            before.on_failure = after.on_failure = self._router.hook_failed
             before.attach(module.register_forward_pre_hook, with_kwargs=True)
             after.attach(module.register_forward_hook, with_kwargs=True, always_call=True)
             self._armed[id(module)] = before, after

@@ -295,11 +295,13 @@ class Hooks:
                     _hook_again(now)
                 continue
             hook = _WeightGradient(self.router, info)
+            hook.on_failure = self.router.hook_failed
             hook.attach(now.register_post_accumulate_grad_hook)
             self._hooks[info.site].append(hook)
             self._watched[info] = now, now._cdata
 
     def _add(self, info: SiteInfo | None, register: Callable[..., Any], hook: DropdiagHook, **options: bool) -> None:
+        hook.on_failure = self.router.hook_failed
         hook.attach(register, with_kwargs=True, **options)
         self._hooks[None if info is None else info.site].append(hook)
 
@@ -323,6 +325,12 @@ class Hooks:
     def begin_no_pass(self) -> None:
         """Leave forward passes alone that begin from now on; those that are open end as they would."""
         self._begins.closed = True
+
+    def silence(self) -> None:
+        """Let no hook do anything any more; they stay where they are."""
+        for hooks in self._hooks.values():
+            for hook in hooks:
+                hook.closed = True
 
     def remove(self) -> None:
         """Take everything off the model. May be called again."""

@@ -10,6 +10,8 @@ from typing import Any, Final
 
 from dropdiag.errors import ArgumentError, RunError
 from dropdiag.printable import bare, printable
+from dropdiag.store.storage.chosen import storage_of
+from dropdiag.store.storage.places import is_remote
 
 AUTO: Final = "auto"
 LONGEST: Final = 80
@@ -62,11 +64,23 @@ def claimed_folder(parent: Path, config: Mapping[str, Any]) -> Path:
     """
     name = auto_name(config)
     names = (name if number == 1 else f"{name}-{number}" for number in itertools.count(1))
+    if is_remote(parent):  # which has no folders to be made: `dropdiag.store.claims` decides between two
+        taken = _names_in_store(parent)
+        return parent / next(one for one in names if one not in taken)
     try:
         parent.mkdir(parents=True, exist_ok=True)
         return next(path for path in map(parent.joinpath, names) if _made(path))
     except OSError as error:
         raise RunError(f"cannot make a run folder in {parent}: {error}; choose a path that can be written") from error
+
+
+def _names_in_store(parent: Path) -> set[str]:
+    try:
+        return set(storage_of(parent).names(parent))
+    except FileNotFoundError:
+        return set()
+    except OSError as error:
+        raise RunError(f"{parent} cannot be listed: {error}; choose a path that can be written") from error
 
 
 def _made(path: Path) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
@@ -56,6 +58,7 @@ class NetGradients:
         self.scaled = loss_scale.active
         self._leaves: list[RemovableHandle] = []
         chain.takes, chain.trains = self.takes, self.trains
+        self.on_failure: Callable[[Exception], object] = bool
 
     def release(self) -> None:
         """Take hooks off parameters, and keep no node of the graph."""
@@ -154,6 +157,12 @@ class _Hook:
         self.owner, self.call, self.part, self.opened, self.reading = owner, call, part, opened, reading
 
     def __call__(self, gradient: Tensor) -> None:
+        try:
+            self._take(gradient)
+        except Exception as error:  # noqa: BLE001 - recording must not end the training
+            self.owner.on_failure(error)
+
+    def _take(self, gradient: Tensor) -> None:
         begun = clock()
         owner, call = self.owner, self.call
         passes = owner.backward

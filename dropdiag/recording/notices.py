@@ -94,6 +94,10 @@ DISK_IS_SLOW: Final = (
     "training waited for the disk, which is slower than the rows come: record less often (every=), or write to a "
     "faster disk; 'cost' in run.json says how often and how long"
 )
+TOO_MUCH_WAITS: Final = (
+    "{path} has refused rows for too long ({cause}), and no more may wait in memory; training goes on, and what waits "
+    "is tried again when the Recorder is closed"
+)
 OVER_BUDGET: Final = (
     "recording took more than its budget: steps go without histograms (schedule_thinned) or are not recorded at all "
     "(probes_rested) until the share is back; 'cost' in run.json counts them"

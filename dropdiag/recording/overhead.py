@@ -63,7 +63,7 @@ class Overhead:
     def read(self) -> list[Record]:
         """Return how long the step that ends took and how much of it the recorder, and begin the next one."""
         now = clock()
-        step, own = now - self._read_at - self._aside, self.spent
+        step, own = max(now - self._read_at - self._aside, 0), max(self.spent, 0)  # clocks may be set back
         self._read_at, self._aside, self.spent = now, 0, 0
         self._steps += 1
         self.thinned += self._left_out[0]
@@ -84,7 +84,7 @@ class Overhead:
     def evaluation_ends(self) -> list[Record]:
         """Return how long the evaluation took, and how much of it the recorder; it counts for no step."""
         begun, before = self._before
-        whole, own = clock() - begun, self.spent
+        whole, own = max(clock() - begun, 0), max(self.spent, 0)
         self._aside += whole
         self.spent = before
         return [_seconds("evaluation_seconds", whole), _seconds("recorder_seconds", own)]

@@ -102,6 +102,8 @@ class PassRouter:
         Called where a forward pass of the model begins.
     compiled_begins : callable
         Called where a compiled forward pass begins.
+    on_hook_failure : callable
+        Called with the exception where what a hook does fails.
     """
 
     def __init__(
@@ -120,6 +122,7 @@ class PassRouter:
     ) -> None:
         self._train, self._held_out, self._loss_scale, self.overhead = train, held_out, loss_scale, overhead
         self.backward, self.batches, self.chain = backward, batches, chain
+        self.on_hook_failure: Callable[[Exception], None] = _raise
         self.evaluating = False
         self.mask: Tensor | None = None
         self.notices: set[Notice] = set()
@@ -146,7 +149,12 @@ class PassRouter:
         self.gradients = NetGradients(
             *(train, loss_scale, overhead), backward=backward, chain=chain, ranks=self.ranks, notices=self.notices
         )
+        self.gradients.on_failure = chain.on_failure = self.hook_failed
         self._alone = spread.averaging is None  # of a process alone, no hook asks anything of ranks
+
+    def hook_failed(self, error: Exception) -> None:
+        """Take note that what a hook does has failed."""
+        self.on_hook_failure(error)
 
     def forward_begins(self) -> bool:
         """Reset the call counters, unless the model called itself; return whether it did not."""
@@ -457,3 +465,7 @@ class PassRouter:
         if not self._alone and collector is self._train:
             self.ranks.divide(call, again=recomputed or backward_number() != -1)
         return call
+
+
+def _raise(error: Exception) -> None:
+    raise error

@@ -22,6 +22,7 @@ from dropdiag.recording.passes import PassRouter
 from dropdiag.recording.site_log import SiteLog
 from dropdiag.recording.transfer import TransferQueue
 from dropdiag.recording.watching.changes import ModuleWatch
+from dropdiag.store.door.writing import check_name
 from dropdiag.store.writer import RunWriter
 
 TOLD_CHANGES: Final = 5
@@ -104,6 +105,12 @@ class RecordedSites:
         if self._hooks is not None:
             self._hooks.begin_no_pass()
 
+    def stay_behind(self) -> None:
+        """Make the hooks do nothing any more, where they are: in a child that was forked, maybe from inside of one."""
+        if self._hooks is not None:
+            self._hooks.silence()
+            self.functional.end()
+
     def end_open_pass(self) -> None:
         """End a forward pass that was interrupted."""
         if self._hooks is not None:
@@ -147,6 +154,8 @@ class RecordedSites:
 
     def _exchange(self, hooks: Hooks, step: int) -> None:
         change = self._modules.change(self.log.surveyed)
+        for site in change.came:
+            check_name("the name of a layer", site.layer)
         came, found = describe_activations([self._router.axes.given(site) for site in change.came], self._activations)
         self.functional.name_modules([*change.kept, *came])
         self._activations = found

@@ -13,6 +13,7 @@ from dropdiag.formatting import some
 from dropdiag.measure.result import Result
 from dropdiag.probes.base import State
 from dropdiag.sketches.histogram import HistogramSketch, Sparse
+from dropdiag.store.door.writing import check_name
 from dropdiag.store.net_variance import NetVariance
 
 OWN_SCALARS: Final = frozenset(
@@ -85,6 +86,7 @@ def user_scalar(name: object, value: object) -> Record:
     """
     if not isinstance(name, str) or not name:
         raise ArgumentError(f"the name of a number must be text, got {name!r}")
+    check_name("the name of a number", name)
     if name in OWN_SCALARS:
         raise ArgumentError(f"{name}= is recorded by dropdiag itself; choose another name")
     return run_scalar(name, one_number(f"{name}= must be one number", value))

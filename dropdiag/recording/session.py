@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from torch import nn
 
+from dropdiag.errors import RunError
 from dropdiag.interventions.registry import InterventionLog
 from dropdiag.model.activations import Activation
 from dropdiag.model.sites import LayerPatterns, Patterns, Site, select, spare_fused, survey
 from dropdiag.probes.base import Probe, Signal
-from dropdiag.recording import notices
+from dropdiag.recording import failures, notices
 from dropdiag.recording.arguments import checked_config
 from dropdiag.recording.backward import BackwardPasses
 from dropdiag.recording.batch import Batches
@@ -40,7 +42,9 @@ from dropdiag.recording.watching.training import TrainingWatch
 from dropdiag.recording.weights import WeightReader
 from dropdiag.store.coverage import Coverage
 from dropdiag.store.folder import Resume, evaluated_phases
+from dropdiag.store.memory import check_for_import
 from dropdiag.store.schema import TRAIN
+from dropdiag.store.writer import FLUSH_SECONDS
 
 FIRST_SCANS: Final = 10
 SCAN_EVERY: Final = 100
@@ -69,7 +73,7 @@ class Session:
         As for the Recorder.
     group : Group or None
         This process among those of its training; None: it is alone.
-    averaged_over, ranks
+    averaged_over, ranks, flush_every
         As for the Recorder.
     loss_scale : LossScale
     overhead : Overhead
@@ -82,6 +86,8 @@ class Session:
         The phase of the evaluation that is open.
     site_log : SiteLog
     closed : bool
+    forked : bool
+        Whether this is a copy in a child of the process that records: it is closed, and nothing is written by it.
     """
 
     def __init__(
@@ -102,6 +108,7 @@ class Session:
         group: Group | None = None,
         averaged_over: float | None = None,
         ranks: str = ALL,
+        flush_every: float = FLUSH_SECONDS,
     ) -> None:
         self._probes, self._schedule = list(probes), schedule
         self._loss_scale, self._overhead = loss_scale, overhead
@@ -109,8 +116,9 @@ class Session:
         self.closed = self._stopped = self._scheduled = self._look = False
         self._scans = 0
         self._budget_flags: list[Record] = []
-        self._strict = strict
-        with Opening(path, name, resume, group, ranks) as opening:
+        self._strict, self._spoilt = strict, False
+        self.forked = False
+        with Opening(path, name, resume, group, ranks, flush_every=flush_every) as opening:
             self._spread = Spread(model, group, averaged_over)
             self._open(model, opening, patterns, NodeAxes(node_axis), config)
 
@@ -122,6 +130,7 @@ class Session:
         axes: NodeAxes,
         config: dict[str, Any] | None,
     ) -> None:
+        check_for_import()  # and for the threads that come before that: too little memory ends a process in them
         sites = [axes.given(site) for site in spare_fused(select(survey(model), *patterns), model)]
         axes.check(sites)
         config = checked_config(config)
@@ -135,6 +144,7 @@ class Session:
         # Everything that can be refused has been checked: only now is the folder made.
         try:
             self.writer = opening.writer({**meta, "steps": start or 0}, start)
+            self.writer.prepare()
             self._failures = Failures(self.writer, self._strict)
             self._start = self.completed = start or 0
             known = set() if start is None else evaluated_phases(opening.path, start, opening.rank)
@@ -178,6 +188,7 @@ class Session:
             spread=self._spread,
             on_failure=self._failures.reduced,
         )
+        self.router.on_hook_failure = lambda error: _hook_failed(this(), error)
         self.router.trace.order.restore(self.writer.meta["order"])
         self.router.chain.log.restore(self.writer.meta.get("chain") or ())
         self._recorded = RecordedSites(
@@ -270,6 +281,13 @@ class Session:
         self._interventions.step(self.completed)
         if self._stopped:
             return
+        try:
+            self._end_step(own)
+        except Exception as error:  # noqa: BLE001 - whatever it is, training goes on
+            self._spare(error, self._leave_out_step)
+        self._write_what_is_due()
+
+    def _end_step(self, own: list[Record]) -> None:
         begun = clock()
         if self._scheduled or self._weights.reads():
             self._follow_changes(self.completed)
@@ -285,15 +303,81 @@ class Session:
         self._store(TRAIN, [*records, *self._overhead.read()])
         self._begin_step()
         self._recorded.watch_weights()
-        # Before the flush, which writes run.json: it must not name a step whose rows are still on a device.
-        self.writer.meta["steps"] = self.queue.safe_step(self.completed)
-        self.queue.flush(due_only=True)
-        self.queue.report_failure()
+        self._overhead.spent += clock() - ended
+
+    def _write_what_is_due(self) -> None:
+        """Hand over what waits, if it is due, and tell of what became of the rest."""
+        begun = clock()
+        try:
+            # Before the flush, which writes run.json: it must not name a step whose rows are still on a device.
+            self.writer.meta["steps"] = self.queue.safe_step(self.completed)
+            self.queue.flush(due_only=True)
+            self.queue.report_failure()
+            self._look_at_what_waits()
+        except Exception as error:  # noqa: BLE001 - as in `step`; what waits is where it was
+            self._spare(error, self._disk_failed)
+        self._overhead.spent += clock() - begun
+
+    def _spare(self, error: Exception, tell: Callable[[Exception], None]) -> None:
+        """Keep an error of ours from the training; raise it under ``strict``, and where it is a warning made one."""
+        if self._strict or isinstance(error, (Warning, RunError)):
+            raise error
+        tell(error)
+
+    def _leave_out_step(self, error: Exception) -> None:
+        """Go on after a step that could not be recorded."""
+        self._train.end()
+        try:
+            self._overhead.read()  # the next step's time begins now
+            self._begin_step()
+            self._failures.step(self.completed, error)
+        except Warning:
+            raise
+        except Exception as again:  # noqa: BLE001 - nothing more is tried
+            self._stop(again)
+
+    def _hook_failed(self, error: Exception) -> None:
+        """Leave out the passes of a step or evaluation whose hook failed: what it was at is half done."""
+        if self._strict or isinstance(error, Warning):
+            raise error
+        self._spoilt = True
+        (self._held_out if self.router.evaluating else self._train).end()
+        self._failures.passes(self.completed, error)
+
+    def _look_at_what_waits(self) -> None:
+        """Tell of the thread that writes, and stop where more waits for the disk than may."""
+        thread = self.writer.background
         if self.writer.superseded:
             self._failures.warn(notices.SUPERSEDED)
-        if self.writer.background.waits:
+        if thread.waits:
             self._failures.warn(notices.DISK_IS_SLOW)
-        self._overhead.spent += clock() - ended
+        if thread.news is not None:
+            self._tell_news()
+        # What is not in line yet is bounded by when it is handed over, and by what is on its way from a device.
+        if thread.bytes + self.queue.bytes_under_way > failures.WAITING_BYTES_LIMIT and not self._stopped:
+            self._stop(notices.TOO_MUCH_WAITS.format(path=self.path, cause=thread.failure or "it does not answer"))
+
+    def _tell_news(self) -> None:
+        news, self.writer.background.news = self.writer.background.news, None
+        if news is not None:
+            self._failures.warn(news)
+
+    def _stop(self, why: object) -> None:
+        """Record nothing more; what waits is tried again at the end."""
+        self._stopped = True
+        self._release()
+        try:
+            self._failures.stopped(why, self.completed)
+        finally:
+            self.writer.save_meta()
+
+    def flush(self) -> None:
+        """Wait until all that was recorded is on disk."""
+        if not self._stopped:
+            self.writer.meta["steps"] = self.completed
+        self.queue.flush()
+        self.writer.save_meta()
+        self.writer.drain()
 
     def coverage(self) -> Coverage:
         """Return the table of all sites."""
@@ -302,8 +386,11 @@ class Session:
     def put(self, phase: str, records: list[Record]) -> None:
         """Record values at the current step."""
         if not self._stopped:
-            self._store(phase, records)
-            self.queue.flush(due_only=True)
+            try:
+                self._store(phase, records)
+            except Exception as error:  # noqa: BLE001 - as in `step`
+                self._spare(error, partial(self._failures.step, self.completed))
+            self._write_what_is_due()
 
     def _store(self, phase: str, records: list[Record]) -> None:
         self.site_log.note_samples(records)
@@ -321,13 +408,15 @@ class Session:
             self.router.evaluation_begins()
             self._recorded.masks.draws.begins()
             self._held_out.begin(phase, scheduled=True)
+            self._spoilt = False
             try:
                 yield
                 if self.closed:  # in the middle of the evaluation, by detach() say
                     return
                 begun = clock()
                 self._follow_changes(self.completed)
-                self._warn_of_evaluation(name)
+                if not self._spoilt:
+                    self._warn_of_evaluation(name)
                 self._recorded.add_functional(self.writer, self.queue)
                 records.extend(self._held_out.finish())
                 records.extend(self._of_ranks(records, name))
@@ -476,7 +565,7 @@ class Session:
             return
         # One after the other, as warnings may be errors: what was recorded is written whatever happens before.
         with ExitStack() as stack:
-            stack.callback(self.open_run.closed)
+            stack.callback(self._forget)
             stack.callback(self._close_folder, state, error)
             stack.callback(self.queue.flush)
             stack.callback(self._record_the_end)
@@ -507,21 +596,35 @@ class Session:
         self.writer.meta["coverage"] = self.coverage().as_dicts()
         self.writer.meta["cost"] = self._overhead.summary()
 
+    def _forget(self) -> None:
+        # A close that was interrupted twice is ended when the Recorder is collected, or the process ends.
+        if self.writer.closed:
+            self.open_run.closed()
+
     def _close_folder(self, state: str, error: str | None) -> None:
+        if self._stopped and state == "completed":
+            state, error = "failed", self._failures.why_stopped
         try:
             failure = self.writer.close(state, error)
         except Exception as refused:  # noqa: BLE001 - it is reported, and what was recorded is closed
             self._disk_failed(refused)
+        except BaseException as interrupt:
+            with suppress(Exception):
+                self.writer.close("interrupted", type(interrupt).__name__)
+            raise
         else:
+            self._tell_news()
             self._failures.compaction(failure)
 
     def _disk_failed(self, error: Exception) -> None:
-        if self.closed or not self._failures.disk_is_hopeless:
-            self._failures.disk(error, closed=self.closed)
-            return
-        self._release()
-        self._stopped = True
-        self._failures.stopped(error, self.completed)
+        self._failures.disk(error, closed=self.closed)
+
+    def stay_behind(self) -> None:
+        """Do nothing any more: this is a copy in a forked child, and the run is its parent's."""
+        self.closed = self.forked = self._stopped = True
+        self._recorded.stay_behind()
+        self._train.end()
+        self._held_out.end()
 
     def _release(self) -> None:
         """Take everything off the model; nothing is recorded any more."""
@@ -533,3 +636,8 @@ class Session:
 def _disk_failed(session: Session | None, error: Exception) -> None:
     if session is not None:
         session._disk_failed(error)
+
+
+def _hook_failed(session: Session | None, error: Exception) -> None:
+    if session is not None:
+        session._hook_failed(error)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from dropdiag.errors import DropdiagWarning
 from dropdiag.probes.base import State
 from dropdiag.recording.records import Record
 from dropdiag.sketches.histogram import HistogramSketch, drained
+from dropdiag.store.memory import BIN_BYTES, ROW_BYTES
 from dropdiag.store.rows import HistogramRow, ScalarRow, StateRow
 from dropdiag.store.writer import RunWriter
 
@@ -22,7 +23,8 @@ DEVICE_VALUES: Final = 256
 
 SETTLED_BINS: Final = 65_536
 SETTLED_BATCHES: Final = 256
-"""Histogram bins, and steps, that wait to become rows: many at once cost a tenth of one by one."""
+SETTLED_RECORDS: Final = 20_000
+"""Histogram bins, steps, and records that wait to become rows: many at once cost a tenth of one by one."""
 
 
 class _Waiting(NamedTuple):
@@ -48,6 +50,7 @@ class _Copies(NamedTuple):
 
     waiting: list[_Waiting]
     events: list[torch.cuda.Event]
+    bytes: int
 
 
 class TransferQueue:
@@ -62,18 +65,25 @@ class TransferQueue:
     writer : RunWriter
     on_failure : callable
         Called with the exception where the disk refuses rows (they are kept and tried again).
+
+    Attributes
+    ----------
+    bytes_under_way : int
+        Memory of what is being copied from devices, about.
     """
 
     def __init__(self, writer: RunWriter, on_failure: Callable[[Exception], None]) -> None:
         self._writer = writer
         self._on_failure = on_failure
         self._batches: list[tuple[int, str, list[Record]]] = []
-        self._bins = 0
+        self._bins = self._records = 0
         self._waiting: list[_Waiting] = []
         self._copies: list[_Copies] = []
+        self.bytes_under_way = 0
 
     def put(self, step: int, phase: str, records: list[Record]) -> None:
         """Take in the records of one step or evaluation; the list is kept."""
+        self._records += len(records)
         for record in records:
             value = record.value
             if isinstance(value, State):
@@ -84,15 +94,23 @@ class TransferQueue:
             if on_device is not None:
                 self._waiting.append(_Waiting(step, phase, record, on_device))
         self._batches.append((step, phase, records))
-        if self._bins >= SETTLED_BINS or len(self._batches) >= SETTLED_BATCHES:
+        many = self._bins >= SETTLED_BINS or self._records >= SETTLED_RECORDS
+        if many or len(self._batches) >= SETTLED_BATCHES:
             self._settle()
         if self._waiting or self._copies:
             self._fetch(send=len(self._waiting) >= DEVICE_VALUES, wait=False)
 
     def _settle(self) -> None:
         """Turn batches into rows, many at a time."""
-        batches, self._batches, self._bins = self._batches, [], 0
-        self._add([(step, phase, record) for step, phase, records in batches for record in records])
+        batches = self._batches
+        self._add([(step, phase, record) for step, phase, records in batches for record in records], batches)
+        self._bins = self._records = 0
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Memory that all records hold which are not on disk, about."""
+        own = ROW_BYTES * (self._records + len(self._waiting)) + BIN_BYTES * self._bins
+        return own + self.bytes_under_way + self._writer.waiting_bytes
 
     def flush(self, *, due_only: bool = False, wait: bool = True) -> None:
         """Hand over everything to the writer, and let it write.
@@ -125,8 +143,11 @@ class TransferQueue:
         if failure is not None:
             self._on_failure(failure)
 
-    def _add(self, records: Sequence[tuple[int, str, Record]]) -> None:
-        """Hand over rows of the records whose values are on the host; what is on a device comes here later."""
+    def _add(self, records: Sequence[tuple[int, str, Record]], taken_from: list[Any]) -> None:
+        """Hand over rows of the records whose values are on the host; what is on a device comes here later.
+
+        ``taken_from`` is emptied together with that.
+        """
         scalars, histograms, states = [], [], []
         for step, phase, (layer, call, quantity, value, n) in records:
             if isinstance(value, State):
@@ -137,16 +158,15 @@ class TransferQueue:
                 histograms.append(HistogramRow(step, phase, layer or "", call, quantity, *value))
             elif (value is None or isinstance(value, float)) and not isinstance(n, Tensor):
                 scalars.append(ScalarRow(step, phase, layer, call, quantity, value, n))
-        self._writer.add_scalars(scalars)
-        self._writer.add_histograms(histograms)
-        if states:
-            self._writer.add_states(states)
+        self._writer.add(scalars, histograms, states, taken_from)
 
     def _fetch(self, *, send: bool, wait: bool) -> None:
         """Send copies off, and turn those that have arrived into rows, or all."""
         if self._waiting and send:
-            waiting, self._waiting = self._waiting, []
-            self._copies.append(_sent(waiting))
+            sent = [_sent(self._waiting)]
+            self._copies += sent  # nothing is called in between: a KeyboardInterrupt leaves it where it was
+            self._waiting = []
+            self.bytes_under_way += sent[0].bytes
         while self._copies:
             copies = self._copies[0]
             if wait:
@@ -154,8 +174,10 @@ class TransferQueue:
                     event.synchronize()
             elif not all(event.query() for event in copies.events):  # type: ignore[no-untyped-call]
                 return  # later copies are not looked at: rows reach the writer in the order of steps
+            arrived = [(w.step, w.phase, w.arrived()) for w in copies.waiting]
+            self._add(arrived, copies.waiting)
             del self._copies[0]
-            self._add([(w.step, w.phase, w.arrived()) for w in copies.waiting])
+            self.bytes_under_way -= copies.bytes
 
 
 def abandon(queue: TransferQueue, writer: RunWriter, why: str) -> None:
@@ -163,9 +185,8 @@ def abandon(queue: TransferQueue, writer: RunWriter, why: str) -> None:
     try:
         queue.flush()
         writer.close("interrupted", why)
-    except OSError as error:
-        lost = f"{writer.path} refuses rows ({error.strerror}); {writer.waiting_rows} rows are lost"
-        warnings.warn(lost, DropdiagWarning, stacklevel=2)
+    except Exception as error:  # noqa: BLE001 - a disk, a device, too little memory: it is told, and nothing goes on
+        warnings.warn(writer.give_up(error), DropdiagWarning, stacklevel=2)
 
 
 def _on_device(record: Record) -> Tensor | None:
@@ -190,7 +211,8 @@ def _sent(waiting: Sequence[_Waiting]) -> _Copies:
         if there:
             on_host = _copied(torch.stack([w.value.to(torch.float64) for w in there]))
             sent += [w._replace(value=number) for w, number in zip(there, on_host.unbind(), strict=True)]
-    return _Copies(sent, [event for device in devices for event in _recorded(device)])
+    size = sum(ROW_BYTES + w.value.nbytes for w in sent)
+    return _Copies(sent, [event for device in devices for event in _recorded(device)], size)
 
 
 def _copied(value: Tensor) -> Tensor:

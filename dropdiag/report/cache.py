@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable, Hashable
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import Any, TypeAlias, TypeVar
 
 from dropdiag.errors import DropdiagWarning
 from dropdiag.store.listing import run_folders
+from dropdiag.store.storage.chosen import OBJECTS
+from dropdiag.store.storage.places import is_remote
 
 Value = TypeVar("Value")
 State: TypeAlias = tuple[tuple[str, int, int], ...]
@@ -22,6 +25,9 @@ def state(target: Path) -> State:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DropdiagWarning)  # said when the runs are opened
         paths = run_folders(target)
+    if is_remote(target):
+        told = ((run, one) for run in paths for one in OBJECTS.below(run) if one.name.endswith((".json", ".parquet")))
+        return tuple((str(run / one.name), one.size, hash(one.version)) for run, one in told)
     for run in paths:
         for file in [run / "run.json", *sorted(run.glob("rank-*/rank.json")), *sorted(run.glob("rank-*/*.parquet"))]:
             try:
@@ -44,10 +50,10 @@ class RunCache:
         """Take the state of all files, as it was before the runs were opened; forget the runs that are gone."""
         states: dict[str, list[tuple[str, int, int]]] = {}
         for entry in state:
-            file = Path(entry[0])
+            folder, name = os.path.split(entry[0])  # of a URL as well
             # segments, and what the other ranks say, lie one folder below run.json
-            run = file.parent if file.name == "run.json" else file.parent.parent
-            states.setdefault(str(run), []).append(entry)
+            run = folder if name == "run.json" else os.path.dirname(folder)  # noqa: PTH120
+            states.setdefault(run, []).append(entry)
         self._states = {run: tuple(entries) for run, entries in states.items()}
         self._kept = {key: one for key, one in self._kept.items() if key[0] in self._states}
 

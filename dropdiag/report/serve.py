@@ -30,6 +30,7 @@ from dropdiag.report.connections import Handler, Limits, Server
 from dropdiag.report.follower import Follower
 from dropdiag.report.page import policy
 from dropdiag.store.listing import run_folders
+from dropdiag.store.storage.places import as_path
 
 POLL: Final = 0.1
 """Seconds in which the server sees that it is to end."""
@@ -150,7 +151,7 @@ class Watch:
             raise ArgumentError(f"interval must be a positive number of seconds, got {interval!r}")
         if token is not None and not (token.isascii() and token.isprintable() and token.strip()):
             raise ArgumentError("token must be printable ASCII and not empty; leave it out to have one made")
-        path = Path(target).expanduser().absolute()
+        path = as_path(target)
         run_folders(path)  # there must be such a folder, runs or not
         self.token = token or (None if host in LOOPBACK else secrets.token_urlsafe(24))
         self.follower = Follower(path, interval=interval, **page)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import cache
 from types import ModuleType
 from typing import Final
 
 import torch
 from torch import Tensor, nn
+
+from dropdiag.store.memory import check_for_thread
 
 try:
     from dropdiag.sketches import _native
@@ -75,8 +77,13 @@ def count_parallel(values: MemorySpan, tables: Sequence[Tensor]) -> None:
         (address + start * width, min(size, n - start), width, table.data_ptr(), True)  # the loop lets others run
         for start, table in zip(range(0, n, size), tables, strict=False)  # there may be fewer parts than tables
     ]
-    jobs = [_pool(os.getpid()).submit(loops.count, *part) for part in others]
-    loops.count(*mine)
+    check_for_thread()
+    jobs: list[Future[None]] = []
+    try:
+        jobs.extend(_pool(os.getpid()).submit(loops.count, *part) for part in others)
+        loops.count(*mine)
+    finally:
+        wait(jobs)  # they write where the tables are: not after these are gone
     for job in jobs:
         job.result()
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from dropdiag.errors import ArgumentError, DropdiagWarning, RunError
 from dropdiag.store.copies import counted_once
 from dropdiag.store.listing import is_run, run_folders
 from dropdiag.store.reader import check_disjoint, open_runs
-from dropdiag.store.run import PathLike, Run
+from dropdiag.store.run import Run
 from dropdiag.store.runs import Runs
 from dropdiag.store.seeds import seed_column
+from dropdiag.store.storage.chosen import storage_of
+from dropdiag.store.storage.places import PathLike, as_path
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -64,8 +65,8 @@ class Catalog:
     """
 
     def __init__(self, root: PathLike) -> None:
-        self.root = Path(root).expanduser().absolute()
-        if not self.root.is_dir():
+        self.root = as_path(root)
+        if storage_of(self.root).kind(self.root) != "folder":
             raise RunError(f"{self.root} is no folder; a catalog is that of a folder with runs in it")
         if is_run(self.root):
             raise RunError(f"{self.root} is a run itself; give the folder above it, or load() the run")

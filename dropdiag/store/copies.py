@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from dropdiag.errors import ArgumentError
+from dropdiag.errors import ArgumentError, RunError
 from dropdiag.store.run import Run
 from dropdiag.store.segments import rank_name
+from dropdiag.store.storage.chosen import storage_of
 
 ONE_IDENTIFIER: Final = "they have one identifier"
 ONE_TRAINING: Final = "they are ranks of one training"
 ONE_CONTENT: Final = "their files are the same, byte by byte"
 TABLES: Final = ("scalars-", "histograms-")  # of any two models with one activation, the derivatives are the same
+DIGESTED: Final = 16 << 30
+"""Bytes of a run that are compared, at most: holes of a file that somebody made take no place on a disk."""
 _Files: TypeAlias = tuple[tuple[str, int], ...]
 
 
@@ -175,10 +177,13 @@ def _sizes(run: Run) -> _Files:
     found: list[tuple[str, int]] = []
     try:
         for name in [rank_name()] if run.group is None else [rank.part.folder.name for rank in run.group.ranks]:
-            with os.scandir(run.path / name) as entries:
-                found += [(f"{name}/{entry.name}", entry.stat().st_size) for entry in entries
-                          if entry.name.startswith(TABLES) and entry.name.endswith(".parquet")]  # fmt: skip
-    except OSError:  # it is gone, or being compacted: reading it says so
+            storage = storage_of(run.path)
+            files = {file.name: file.size for file in storage.files(run.path / name)}
+            wanted = [
+                one for one in storage.names(run.path / name) if one.startswith(TABLES) and one.endswith(".parquet")
+            ]
+            found += [(f"{name}/{one}", files[one]) for one in wanted]
+    except (OSError, KeyError):  # gone, being compacted, or no file: reading it says so
         return ()
     return tuple(sorted(found))
 
@@ -186,11 +191,13 @@ def _sizes(run: Run) -> _Files:
 def _digest(path: Path, files: _Files) -> bytes | None:
     """Return a digest of files of a run; None where one cannot be read, so that it is the same as none."""
     digest = hashlib.blake2b(digest_size=32)
+    if sum(size for _, size in files) > DIGESTED:
+        return None
     try:
         for name, _ in files:
-            with (path / name).open("rb") as file:
-                while part := file.read(1 << 20):
+            with storage_of(path).open(path / name, path) as opened:
+                while part := opened.file.read(1 << 20):
                     digest.update(part)
-    except OSError:
+    except (OSError, RunError):
         return None
     return digest.digest()

@@ -7,60 +7,25 @@ A segment has the digest in its name, where it covers every byte of the file, th
 from __future__ import annotations
 
 import hashlib
-import io
-import os
-from typing import TYPE_CHECKING, Any, BinaryIO, Final
+from collections.abc import Hashable
+from typing import TYPE_CHECKING, BinaryIO, Final
+
+from dropdiag.store.storage.digesting import DIGITS
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from dropdiag.store.segments import Segment
 
-DIGITS: Final = 32
-"""Hexadecimal digits of a SHA-256 that the name of a segment has: 128 bits."""
 PART: Final = 1 << 20
 _SEAL: Final = b',\n "sha256": "'
 _END: Final = b'"\n}\n'
 KNOWN: Final = 200_000
 """Files that are known to be whole, at most: more than any analysis opens."""
-_known: dict[tuple[object, ...], None] = {}
+_known: dict[tuple[str, Hashable], None] = {}
 
 
-class Digesting(io.RawIOBase):
-    """Hands bytes on to a file, and knows their digest.
-
-    Parameters
-    ----------
-    file : binary file
-        It is not closed with this.
-    """
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file, self._digest, self._size = file, hashlib.sha256(), 0
-
-    def writable(self) -> bool:
-        """Whether it can be written: yes."""
-        return True
-
-    def write(self, content: Any, /) -> int:
-        """Write bytes, all of them."""
-        view = memoryview(content).cast("B")
-        self._file.write(view)
-        self._digest.update(view)
-        self._size += view.nbytes
-        return view.nbytes
-
-    def tell(self) -> int:
-        """How many bytes were written."""
-        return self._size
-
-    @property
-    def digest(self) -> str:
-        """The digest of what was written so far, as names of segments have it."""
-        return self._digest.hexdigest()[:DIGITS]
-
-
-def check_content(segment: Segment, content: bytes | pa.Buffer, of: os.stat_result) -> None:
+def check_content(segment: Segment, content: bytes | pa.Buffer, version: Hashable | None) -> None:
     """Raise `OSError` unless the bytes of a segment are those that were written; one without a digest is not checked.
 
     Parameters
@@ -68,42 +33,39 @@ def check_content(segment: Segment, content: bytes | pa.Buffer, of: os.stat_resu
     segment : Segment
     content : bytes-like
         All of it.
-    of : stat_result
+    version : hashable or None
         Of the file that they came from: what was found whole once is not looked at again while size and time stay.
     """
-    if segment.digest and not _is_known(segment, of):
-        _check(segment, hashlib.sha256(content).hexdigest(), of)
+    if segment.digest and not _is_known(segment, version):
+        _check(segment, hashlib.sha256(content).hexdigest(), version)
 
 
-def check_file(segment: Segment, file: BinaryIO) -> None:
+def check_file(segment: Segment, file: BinaryIO, version: Hashable | None) -> None:
     """Raise `OSError` unless a segment that is open holds the bytes that were written; it is read a part at a time."""
-    of = os.fstat(file.fileno())
-    if not segment.digest or _is_known(segment, of):
+    if not segment.digest or _is_known(segment, version):
         return
     digest = hashlib.sha256()
     while part := file.read(PART):
         digest.update(part)
     file.seek(0)
-    _check(segment, digest.hexdigest(), of)
+    _check(segment, digest.hexdigest(), version)
 
 
-def _check(segment: Segment, found: str, of: os.stat_result) -> None:
+def _check(segment: Segment, found: str, version: Hashable | None) -> None:
     if found[:DIGITS] != segment.digest:
         raise OSError(
             f"its bytes are not those that were written: their SHA-256 begins with {found[:DIGITS]}, and its name says "
             f"{segment.digest}; it is damaged, or was renamed"
         )
+    if version is None:
+        return
     while len(_known) >= KNOWN:
         _known.pop(next(iter(_known)), None)
-    _known[_key(segment, of)] = None
+    _known[segment.digest, version] = None
 
 
-def _is_known(segment: Segment, of: os.stat_result) -> bool:
-    return _key(segment, of) in _known
-
-
-def _key(segment: Segment, of: os.stat_result) -> tuple[object, ...]:
-    return segment.digest, of.st_dev, of.st_ino, of.st_size, of.st_mtime_ns
+def _is_known(segment: Segment, version: Hashable | None) -> bool:
+    return version is not None and (segment.digest, version) in _known
 
 
 def sealed(text: str) -> bytes:

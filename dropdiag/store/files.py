@@ -1,28 +1,38 @@
-"""Files put in place atomically, under names that one writer alone has, and their compaction."""
+"""Segments, put in place atomically under names that one writer alone has, and their compaction."""
 
 from __future__ import annotations
 
 import os
 import re
-import secrets
 import warnings
-from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from dropdiag.errors import DropdiagWarning, RunError
-from dropdiag.store.digests import Digesting
-from dropdiag.store.segments import NO_SESSION, Part, Segment, list_segments, place_of, segment_name
+from dropdiag.store.leftovers import is_leftover, is_session_file
+from dropdiag.store.segments import (
+    NO_SESSION,
+    Part,
+    Segment,
+    list_segments,
+    place_name,
+    place_of,
+    replaced_segments,
+    segment_name,
+)
+from dropdiag.store.storage.chosen import storage_of
+from dropdiag.store.storage.places import is_remote
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 GROUP_ROWS: Final = 65_536  # scalars of a row group of a compacted run
 _TEMPORARY: Final = re.compile(
-    r"(?:[a-z]+-\d{6,}(?:-\d{6,})?|run|rank|session-\d{6,})(?:\.(?P<session>[0-9a-f]{16}))?\.tmp"
+    r"(?:[a-z]+-\d{6,}(?:-\d{6,})?|run|rank|session-\d{6,}|\.rank-\d+)(?:\.(?P<session>[0-9a-f]{16}))?\.tmp"
 )
+STALE_SECONDS: Final = 600.0
 
 
 class Target(NamedTuple):
@@ -54,7 +64,7 @@ class Target(NamedTuple):
 
 
 def write_segment(target: Target, parts: Iterable[pa.Table], writer: str | None = None) -> None:
-    """Write tables of one schema as one segment: under a temporary name, synced, then given its name.
+    """Write tables of one schema as one segment, which is there whole or not at all.
 
     Parameters
     ----------
@@ -70,9 +80,10 @@ def write_segment(target: Target, parts: Iterable[pa.Table], writer: str | None 
 
     parts = iter(parts)
     first = next(parts)
-    schema = tables.numbered(first.schema, target.first, target.last)
+    place = place_name(target.folder, target.table, target.first, target.last, target.session)
+    schema = tables.placed(first.schema, place)
     with (
-        put_in_place(target.path, Path.rename, target.temporary(writer or target.session)) as file,
+        storage_of(target.folder).put(target.path, target.temporary(writer or target.session), replaces=False) as file,
         pq.ParquetWriter(file, schema, **tables.encoding(first)) as out,
     ):
         out.write_table(first)
@@ -82,47 +93,8 @@ def write_segment(target: Target, parts: Iterable[pa.Table], writer: str | None 
 
 def replace_file(path: Path, content: bytes, temporary: Path) -> None:
     """Put ``content`` in place of a file's, atomically."""
-    with put_in_place(path, Path.replace, temporary) as file:
+    with storage_of(path).put(path, temporary, replaces=True) as file:
         file.write(content)
-
-
-@contextmanager
-def put_in_place(
-    path: Path | Callable[[str], Path], move: Callable[[Path, Path], Path], temporary: Path
-) -> Iterator[Digesting]:
-    """Open a file under a temporary name; at the end it is synced and given its name, after an exception removed.
-
-    Parameters
-    ----------
-    path : Path or callable
-        Its name, or what makes it of the digest of its bytes.
-    move : callable
-        `Path.rename` for a new name, `Path.replace` for one that may be taken.
-    temporary : Path
-        The temporary name, in the same folder, which no other writer has.
-    """
-    try:
-        with temporary.open("wb") as file:
-            draft = Digesting(file)
-            yield draft
-            file.flush()
-            os.fsync(file.fileno())
-        move(temporary, path if isinstance(path, Path) else path(draft.digest))
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    sync_folder(temporary.parent)
-
-
-def sync_folder(path: Path) -> None:
-    """Make renames in a folder durable, where the system has a notion of it."""
-    if os.name != "posix":
-        return
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def compact(part: Part, writer: str, but: Collection[str] = ()) -> None:
@@ -150,6 +122,24 @@ def compact(part: Part, writer: str, but: Collection[str] = ()) -> None:
         if len(segments) > 1:
             first, last = segments[0].first, segments[-1].last
             _join(Target(part.folder, name, first, last, session or NO_SESSION), segments, writer)
+    _remove_replaced(part.folder, but)
+
+
+def _remove_replaced(folder: Path, but: Collection[str]) -> None:
+    """Remove parts of joined segments that a kill left, if what stands for them is whole."""
+    from dropdiag.store.reading import UNREADABLE, open_segment  # noqa: PLC0415 - pyarrow, as above
+
+    for joined, parts in replaced_segments(folder):
+        if joined.session in but:
+            continue
+        try:
+            with open_segment(joined):
+                pass
+        except UNREADABLE as error:
+            message = f"{joined.path} cannot be read: {error}; the parts that it was made of are kept beside it"
+            warnings.warn(message, DropdiagWarning, stacklevel=4)
+        else:
+            storage_of(folder).remove(part.path for part in parts)
 
 
 def _join(target: Target, parts: list[Segment], writer: str) -> None:
@@ -164,37 +154,47 @@ def _join(target: Target, parts: list[Segment], writer: str) -> None:
     except RunError as error:
         warnings.warn(f"{error}; the run is not compacted", DropdiagWarning, stacklevel=4)
         return
-    for part in parts:
-        part.path.unlink()
+    storage_of(target.folder).remove(part.path for part in parts)
 
 
-def sweep(folder: Path, sessions: Collection[str]) -> None:
+def sweep(folder: Path, over: Collection[str], known: Collection[str] = ()) -> None:
     """Remove what writers that were killed left under temporary names.
 
     Parameters
     ----------
     folder : Path
         Of a run or of a rank.
-    sessions : collection of str
-        Whose files may go, as names have them; "" stands for those before schema 3. Nothing else is touched: no name
-        that the writer does not give, no link, no folder.
+    over : collection of str
+        Sessions whose files may go, as names have them; "" stands for those before schema 3. Nothing else is touched:
+        no name that the writer does not give, no link. An object store has none.
+    known : collection of str
+        Sessions that may still write. What is of none that is known, as of one that was killed while it began, goes
+        when it has not been written for `STALE_SECONDS`, by the clock of the file system.
     """
+    if is_remote(folder):
+        return
     with os.scandir(folder) as entries:
         told = [(entry, match) for entry in entries if (match := _TEMPORARY.fullmatch(entry.name))]
-        found = [
-            entry
-            for entry, match in told
-            if (match["session"] or "") in sessions and entry.is_file(follow_symlinks=False)
-        ]
-    for entry in found:
-        Path(entry.path).unlink(missing_ok=True)
+    for entry, match in told:
+        session = match["session"] or ""
+        gone = session in over or (session not in known and session and _is_stale(Path(entry.path)))
+        if gone and entry.is_file(follow_symlinks=False):
+            Path(entry.path).unlink(missing_ok=True)
+        elif gone and is_leftover(entry.name) and entry.is_dir(follow_symlinks=False):
+            _remove_leftover(Path(entry.path))
 
 
-def written_ago(path: Path) -> float:
-    """Return how many seconds ago a file was written, by the clock of the file system and not of this machine."""
-    probe = path.with_name(f"run.{secrets.token_hex(8)}.tmp")
+def _is_stale(path: Path) -> bool:
     try:
-        probe.touch()
-        return max(probe.stat().st_mtime - path.stat().st_mtime, 0.0)
-    finally:
-        probe.unlink(missing_ok=True)
+        return storage_of(path).written_ago(path) > STALE_SECONDS
+    except OSError:  # it went just now
+        return False
+
+
+def _remove_leftover(folder: Path) -> None:
+    """Remove a folder that a session was making, if it holds what that puts there and nothing else."""
+    inside = list(folder.iterdir())
+    if all(is_session_file(file.name) and not file.is_symlink() for file in inside):
+        for file in inside:
+            file.unlink()
+        folder.rmdir()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import operator
+import os
 import warnings
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timezone
@@ -11,12 +12,18 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from dropdiag.errors import ArgumentError, DropdiagWarning, RunError
+from dropdiag.store import limits
 from dropdiag.store.digests import is_whole
+from dropdiag.store.door import reading
+from dropdiag.store.door.reading import DamagedError
 from dropdiag.store.lease import check_free
+from dropdiag.store.leftovers import is_leftover
 from dropdiag.store.meta_files import SessionFile, session_files
-from dropdiag.store.schema import FORMAT, ORDERED, READABLE, SEALED, TRAIN
+from dropdiag.store.schema import ORDERED, SEALED, TRAIN
 from dropdiag.store.segments import Part, rank_folder, short, spans_of
 from dropdiag.store.selection import Selection
+from dropdiag.store.storage.chosen import storage_of
+from dropdiag.store.storage.places import is_remote
 
 RUN_FILE: Final = "run.json"
 RANK_FILE: Final = "rank.json"
@@ -25,16 +32,18 @@ Resume: TypeAlias = bool | int | str | tuple[str, int]
 """True, a step, "force", or ("force", step)."""
 
 
-class DamagedError(RunError):
-    """What a run says of itself is not there to be read."""
+class AbsentError(RunError):
+    """There is no file that says what a run is."""
 
 
 def check_new(path: Path, file: str = RUN_FILE) -> None:
     """Raise `RunError` unless a run can be begun at ``path`` (it does not exist, or is an empty folder)."""
-    if path.exists() and not path.is_dir():
+    storage = storage_of(path)
+    kind = storage.kind(path)
+    if kind == "file":
         raise RunError(f"{path} is a file; a run needs a folder: choose another path")
-    if path.is_dir() and any(path.iterdir()):
-        what = "holds a run" if (path / file).exists() else "is not empty"
+    if kind is not None and (names := [name for name in storage.names(path) if not is_leftover(name)]):
+        what = "holds a run" if file in names else "is not empty"
         raise RunError(
             f"{path} {what} already and nothing is ever overwritten; "
             'choose another path, let one be chosen below a folder (name="auto"), or resume=True to go on in a run'
@@ -83,6 +92,8 @@ def resume_step(path: Path, resume: Resume) -> int | None:
     if resume is False:  # not `not resume`: 0 is a step to go on from
         check_new(path)
         return None
+    if _holds_nothing(path):  # killed before it had begun: there is nothing to go on from, and nothing to lose
+        return None
     old = read_meta(path)
     _check_names(path, old)
     steps = int(old["steps"])
@@ -101,6 +112,11 @@ def resume_step(path: Path, resume: Resume) -> int | None:
             f"got {resume!r}"
         )
     return step
+
+
+def _holds_nothing(path: Path) -> bool:
+    storage = storage_of(path)
+    return storage.kind(path) == "folder" and all(map(is_leftover, storage.names(path)))
 
 
 def forced(resume: Resume) -> tuple[bool, Any]:
@@ -134,7 +150,7 @@ def evaluated_phases(path: Path, step: int, rank: int = 0) -> set[str]:
     from dropdiag.store.reading import decoded, read_scalars  # noqa: PLC0415 - pyarrow is not paid by a new run
 
     selection, folder = Selection.of(steps=step), rank_folder(path, rank)
-    if rank and not (folder / RANK_FILE).exists():
+    if rank and storage_of(folder).kind(folder / RANK_FILE) is None:
         return set()
     own = read_meta(folder, RANK_FILE)["sessions"] if rank else None
     table, problems, _ = read_scalars(Part(folder, spans_of(read_meta(path)["sessions"], own)), selection)
@@ -176,6 +192,12 @@ def described(path: Path, name: str = RUN_FILE) -> Described:
     files, superseded = session_files(folder)
     try:
         meta, remarks = _read(path, name)
+    except AbsentError as error:
+        if not files:
+            raise
+        meta, remarks = _read(folder, files[-1].path(folder).name)
+        spare = files[-1].path(folder).name
+        remarks = [f"{error}; its process ended just then, or it was removed. {spare} is read in its place", *remarks]
     except DamagedError as error:
         if not files:
             raise
@@ -199,11 +221,14 @@ def _joined(
     sessions = {one.get("id"): (place + 1, one) for place, one in enumerate(meta["sessions"])}
     for file in unknown:
         try:
-            told, more = _read(folder, file.path(folder).name)
+            found, more = _read(folder, file.path(folder).name)
         except RunError as error:
             remarks.append(f"{error}; the rows of the session are left out")
             continue
-        remarks += more
+        if found.get("id") != meta.get("id"):
+            remarks.append(f"{file.path(folder)} is of another run; it is left out, move it away")
+            continue
+        told, remarks = found, [*remarks, *more]
         sessions[told["sessions"][-1].get("id")] = file.number, told["sessions"][-1]
     numbered = [(one.get("number", place), short(one.get("id")), one) for place, one in sessions.values()]
     ordered = [one for *_, one in sorted(numbered, key=lambda one: one[:2])]
@@ -240,28 +265,28 @@ def _read(path: Path, name: str) -> tuple[dict[str, Any], list[str]]:
     """Read one file, and whether it is as it was written."""
     file = path / name
     try:
-        content = file.read_bytes()
-        meta = json.loads(content)  # bytes: UTF-8 whatever the locale is
+        content = storage_of(path).read(file, limits.RUN_JSON_BYTES, _root(file))
     except (FileNotFoundError, NotADirectoryError):
-        what = f"it has no {name}" if path.is_dir() else "it is a file" if path.exists() else "there is no such folder"
-        raise RunError(f"{path} is not a {'run' if name == RUN_FILE else 'rank of a run'}: {what}") from None
+        kind = storage_of(path).kind(path)
+        what = {"folder": f"it has no {name}", "file": "it is a file", None: "there is no such folder"}[kind]
+        raise AbsentError(f"{path} is not a {'run' if name == RUN_FILE else 'rank of a run'}: {what}") from None
     except (OSError, ValueError) as error:
         raise DamagedError(f"{file} cannot be read: {error}") from error
-    found = meta.get("format") if isinstance(meta, dict) else type(meta).__name__
-    if found != FORMAT:
-        raise RunError(f"{file} is not that of a dropdiag run: its format is {found!r}, not {FORMAT!r}")
-    known: dict[str, Any] = meta
-    if known.get("schema") not in READABLE:
-        raise RunError(
-            f"{path} has run schema {known.get('schema')!r} and this version reads "
-            f"{', '.join(map(str, READABLE))}; read it with the version that wrote it: "
-            + str(known.get("versions", {}).get("dropdiag", "unknown"))
-        )
+    known = reading.read(content, file)
     known.pop("sha256", None)
     whole = is_whole(content)
     if whole or (whole is None and known["schema"] < SEALED):
         return known, []
     return known, [f"{file} is not as dropdiag wrote it: it was edited, or is damaged; it is read as it is now"]
+
+
+def _root(file: Path) -> Path | None:
+    """Return the run folder that no link may lead out of; None where there is no link, which is soon seen."""
+    if is_remote(file):  # where there are none
+        return None
+    if file.name != RUN_FILE:
+        return file.parent.parent
+    return file.parent if os.path.islink(file) else None  # noqa: PTH114 - of thousands
 
 
 def as_json(meta: dict[str, Any], known: Mapping[str, str] | None = None) -> str:

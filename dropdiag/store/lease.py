@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from dropdiag.errors import RunError
-from dropdiag.store.files import written_ago
 from dropdiag.store.processes import is_gone
+from dropdiag.store.storage.chosen import storage_of
 
 EXPIRES_AFTER: Final = 120.0
 """Seconds after which a process on another host that has not written is taken for gone: a run writes every ten."""
@@ -63,7 +63,12 @@ def check_free(path: Path, meta: Mapping[str, Any]) -> None:
 
 
 def _check_expired(path: Path, where: str, patience: float) -> None:
-    ago = written_ago(path / "run.json")
+    try:
+        ago = storage_of(path).written_ago(path / "run.json")
+    except OSError as error:
+        if isinstance(error, RunError):
+            raise
+        raise RunError(f"cannot record in {path}: {error}; copy the run to where it can be written") from error
     if ago < patience:
         raise RunError(
             f"{path} was written {ago:.0f} s ago by {where}, and whether that still runs cannot be seen from here: "

@@ -13,6 +13,9 @@ from typing import Any, Final, NamedTuple
 from dropdiag.errors import ArgumentError, DropdiagWarning, RunError
 from dropdiag.store.read_ahead import read_ahead
 from dropdiag.store.run import Run
+from dropdiag.store.storage.chosen import OBJECTS, storage_of
+from dropdiag.store.storage.disk import lies
+from dropdiag.store.storage.places import as_path, is_remote
 
 COLUMNS: Final = ("name", "condition", "seed", "steps", "state", "size", "when", "ranks")
 
@@ -62,6 +65,8 @@ class Listing(NamedTuple):
 
 def is_run(path: Path | str) -> bool:
     """Whether a path is a run folder: it has a ``run.json``."""
+    if is_remote(path):
+        return OBJECTS.kind(as_path(path) / "run.json") == "file"
     return os.path.isfile(os.path.join(path, "run.json"))  # noqa: PTH113, PTH118 - of thousands, twice as fast
 
 
@@ -86,8 +91,10 @@ def run_folders(target: Path) -> list[Path]:
     """
     if is_run(target):
         return [target]
-    if not target.is_dir():
+    if storage_of(target).kind(target) != "folder":
         raise RunError(f"{target} is no folder; give a run folder, or a folder with runs below it")
+    if is_remote(target):
+        return [target / name for name in _objects_below(target) if _is_path(target, name)]
     return sorted(map(Path, _below(target)))
 
 
@@ -98,7 +105,8 @@ def _below(root: Path) -> Iterator[str]:
         folder = waiting.pop()
         try:
             with os.scandir(folder) as entries:
-                inside = [entry for entry in entries if not entry.name.startswith(".") and entry.is_dir()]
+                shown = (entry for entry in entries if not entry.name.startswith("."))
+                inside = [entry for entry in shown if lies(entry, os.DirEntry.is_dir)]
         except OSError as error:
             if folder == str(root):
                 raise RunError(f"{root} cannot be read: {error}; give a folder that can") from error
@@ -109,6 +117,27 @@ def _below(root: Path) -> Iterator[str]:
                 yield entry.path
             elif not entry.is_symlink():
                 waiting.append(entry.path)
+
+
+def _objects_below(root: Path) -> list[str]:
+    """Return the run folders below a folder of an object store, from there, sorted: one listing of all its objects."""
+    found = list[str]()
+    for one in OBJECTS.below(root):
+        run, _, file = one.name.rpartition("/")
+        hidden = any(part.startswith(".") for part in run.split("/"))
+        if file == "run.json" and run and not hidden:
+            found.append(run)
+    runs = set(found)
+    return [run for run in found if not any(run[:end] in runs for end, letter in enumerate(run) if letter == "/")]
+
+
+def _is_path(root: Path, name: str) -> bool:
+    """Whether a name in an object store is no address of another store; says so where it is one."""
+    if "::" not in name and "://" not in name:
+        return True
+    text = f"{root}/{name} is left out: '::' and '://' in the name of an object lead to other stores; rename its run"
+    warnings.warn(text, DropdiagWarning, stacklevel=4)
+    return False
 
 
 def listing(root: Path) -> Listing:
@@ -133,7 +162,7 @@ def listing(root: Path) -> Listing:
         For each folder that cannot be looked into.
     """
     root = root.expanduser()
-    if not root.is_dir():
+    if storage_of(root).kind(root) != "folder":
         raise RunError(f"{root} is no folder; give one with run folders in it")
     paths = run_folders(root)
     found = list(read_ahead(lambda path: _listed(root, path), paths))
@@ -201,13 +230,15 @@ def _listed(root: Path, path: Path) -> Listed | str:
 
 def folder_size(path: Path) -> int:
     """Bytes of all files of a run; one that goes while they are counted counts nothing."""
+    if is_remote(path):
+        return sum(one.size for one in OBJECTS.below(path))
     total, waiting = 0, [str(path)]
     while waiting:
         with os.scandir(waiting.pop()) as entries:
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
                     waiting.append(entry.path)
-                elif entry.is_file():
+                elif lies(entry, os.DirEntry.is_file):
                     total += _bytes(entry)
     return total
 

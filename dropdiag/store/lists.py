@@ -9,9 +9,10 @@ from typing import Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from dropdiag.store.guard import rows as checks
+from dropdiag.store.guard.checked import Checked
 from dropdiag.store.reading import LISTS, Rows, coded, noted, one_chunk, open_segment, whole
 from dropdiag.store.segments import Part, Segment, VisibleSegment, visible_segments
 from dropdiag.store.selection import Selection
@@ -92,7 +93,7 @@ class _Open(NamedTuple):
     """An open segment, and the keys of all its rows."""
 
     segment: Segment
-    file: pq.ParquetFile | None  # None: too many are open, it is opened again
+    file: Checked | None  # None: too many are open, it is opened again
     keys: pa.Table
     visible: NDArray[np.int64]  # rows that no later session recorded anew
 
@@ -106,6 +107,7 @@ class _Open(NamedTuple):
         table = self.keys.take(rows)
         for name in columns:
             table = table.append_column(name, lists[name])
+        checks.check_lists(table)
         schema = coded(self.segment.table)
         return [table.select(schema.names).cast(schema)]
 
@@ -118,7 +120,7 @@ def _with_keys(
         with noted(segment, problems):
             with ExitStack() as closing:
                 file = closing.enter_context(open_segment(segment))
-                keys = file.read(light.names, use_threads=False).cast(light)
+                keys = file.read(light.names).cast(light)
                 mask = Selection().until(last_step).mask(keys)
                 visible = np.arange(len(keys)) if mask is None else np.flatnonzero(mask)
                 if place < files:  # open until all is read
@@ -126,14 +128,22 @@ def _with_keys(
             yield _Open(segment, file if place < files else None, keys, visible)
 
 
-def _read_lists(file: pq.ParquetFile, columns: Sequence[str], rows: NDArray[np.int64]) -> pa.Table:
+def _read_lists(file: Checked, columns: Sequence[str], rows: NDArray[np.int64]) -> pa.Table:
     """Read the lists of some rows, ascending."""
-    sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
-    ends = np.cumsum([0, *sizes])
-    parts = []
+    ends = np.cumsum([0, *(group.rows for group in file.groups)])
+    parts: list[pa.Table] = []
     for group, (begin, end) in enumerate(pairwise(ends)):
         inside = rows[(rows >= begin) & (rows < end)] - begin
         if len(inside):
-            table = file.read_row_group(group, list(columns), use_threads=False)
-            parts.append(table if len(inside) == end - begin else table.take(inside))
+            parts += _chosen(file.batches(end - begin, columns, [group]), inside)
     return pa.concat_tables(parts)
+
+
+def _chosen(batches: Iterable[pa.Table], rows: NDArray[np.int64]) -> Iterator[pa.Table]:
+    """Yield some rows, ascending, of neighbouring tables."""
+    begin = 0
+    for table in batches:
+        inside = rows[(rows >= begin) & (rows < begin + len(table))] - begin
+        if len(inside):
+            yield table if len(inside) == len(table) else table.take(inside)
+        begin += len(table)

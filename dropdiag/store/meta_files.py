@@ -8,16 +8,24 @@ be done without.
 
 from __future__ import annotations
 
-import os
+import contextlib
+import errno
 import re
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from dropdiag.store.claims import claim, taken
 from dropdiag.store.digests import sealed
 from dropdiag.store.files import replace_file
-from dropdiag.store.segments import SHORT, short
+from dropdiag.store.leftovers import leftover
+from dropdiag.store.segments import LAST, SHORT, short
+from dropdiag.store.storage.chosen import storage_of
+from dropdiag.store.storage.disk import Disk
+from dropdiag.store.storage.places import is_remote
 
-_NAME: Final = re.compile(rf"session-(?P<number>\d{{6,}})\.(?P<session>[0-9a-f]{{{SHORT}}})\.(?P<kind>json|superseded)")
+_NAME: Final = re.compile(
+    rf"session-(?P<number>[0-9]{{6,15}})\.(?P<session>[0-9a-f]{{{SHORT}}})\.(?P<kind>json|superseded)"
+)
 
 
 class SessionFile(NamedTuple):
@@ -57,11 +65,12 @@ class Found(NamedTuple):
 def session_files(folder: Path) -> Found:
     """Return the files of sessions in a rank's folder; one that does not exist has none."""
     try:
-        names = os.listdir(folder)  # noqa: PTH208 - of thousands
+        names = storage_of(folder).names(folder)
     except (FileNotFoundError, NotADirectoryError):
         return Found([], set())
     told = [match for name in names if name.startswith("session-") and (match := _NAME.fullmatch(name))]
-    files = sorted(SessionFile(int(one["number"]), one["session"]) for one in told if one["kind"] == "json")
+    named = sorted(SessionFile(int(one["number"]), one["session"]) for one in told if one["kind"] == "json")
+    files = [file for file in named if file.number < LAST]
     return Found(files, {one["session"] for one in told if one["kind"] == "superseded"})
 
 
@@ -87,12 +96,56 @@ class MetaFiles:
     ----------
     is_superseded : bool
         Whether a later session was found beside this one.
+    has_begun : bool
+        Whether the folder of a new run, or of a new rank, is this session's.
     """
 
     def __init__(self, main: Path, folder: Path, number: int, session: str) -> None:
         self._main, self._folder = main, folder
         self._own = SessionFile(number, short(session))
-        self.is_superseded = False
+        self._known: set[SessionFile] = set()
+        self.is_superseded = self.has_begun = False
+
+    def begin(self, text: str, *, new: bool) -> None:
+        """Put the text in place when the session begins.
+
+        Parameters
+        ----------
+        text : str
+        new : bool
+            Whether the run is new, or the rank in it: then no other session may begin at the same place.
+
+        Raises
+        ------
+        TakenError
+            If one does.
+        """
+        known = {*session_files(self._folder).files, self._own}
+        if new:
+            self._begin_new(sealed(text))
+        else:
+            self.write(text, both=True)
+        self._known = known
+
+    def _begin_new(self, content: bytes) -> None:
+        own = self._own.path(self._folder)
+        if is_remote(self._folder):
+            replace_file(own, content, own)
+            claim(self._main, own, content)
+            self.has_begun = True
+            return
+        try:
+            # of two that begin at the same moment, one makes the folder
+            Disk().make_new_folder(self._folder, own.name, content, leftover(self._folder, self._own.session))
+        except FileExistsError as error:
+            raise taken(self._folder.parent) from error
+        self.has_begun = True
+        replace_file(self._main, content, self._temporary(self._main.parent, self._main.stem))
+
+    def take_back(self) -> None:
+        """Remove the file of a session that could not begin: it recorded nothing, and hides nothing."""
+        with contextlib.suppress(OSError):  # where nothing can be written it is not there
+            storage_of(self._folder).remove([self._own.path(self._folder)])
 
     def write(self, text: str, *, both: bool = False) -> None:
         """Put the text in place.
@@ -115,9 +168,18 @@ class MetaFiles:
         """Say so where a later session has begun while this one records; return whether one has.
 
         It is to be called before rows are written: what is written from now on is hidden, which has to be told.
+
+        Raises
+        ------
+        FileNotFoundError
+            If the run was moved away or removed, and another one has its place.
         """
-        if not self.is_superseded and any(file > self._own for file in session_files(self._folder).files):
-            self._own.path(self._folder, "superseded").touch()
+        found = session_files(self._folder).files
+        if self._known and found and self._known.isdisjoint(found):
+            raise FileNotFoundError(errno.ENOENT, "it was moved or removed, and another run has its place")
+        if not self.is_superseded and any(file > self._own for file in found):
+            mark = self._own.path(self._folder, "superseded")
+            replace_file(mark, b"", self._temporary(self._folder, "session"))
             self.is_superseded = True
         return self.is_superseded
 

@@ -29,8 +29,9 @@ def former(meta: Mapping[str, Any]) -> dict[Site, Site]:
         told = row.get("formerly") or ()
         # one entry for each call; of a row that is itself that of a later call, its own alone
         first = int(row["call"]) if len(told) == 1 else 0
-        for call, (layer, its) in enumerate(told, first):
-            found.setdefault((str(layer), int(its)), (str(row["layer"]), call))
+        for call, site in enumerate(told, first):
+            if site is not None:  # a call that was counted and never recorded had no name
+                found.setdefault((str(site[0]), int(site[1])), (str(row["layer"]), call))
     return found
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from dropdiag.store.lists import read_histograms
 from dropdiag.store.reading import KnownKeys, Rows, read_derivatives, read_scalars, stream
 from dropdiag.store.segments import Part
 from dropdiag.store.selection import Selection
+from dropdiag.store.storage.chosen import storage_of
 
 
 class Tables(Protocol):
@@ -93,7 +93,6 @@ class OneRank:
 def size(folder: Path, *names: str) -> int:
     """Size in bytes of some tables of a rank on the disk."""
     try:
-        with os.scandir(folder) as files:
-            return sum(file.stat().st_size for file in files if file.name.startswith(names))
+        return sum(file.size for file in storage_of(folder).files(folder) if file.name.startswith(names))
     except FileNotFoundError:  # just compacted: reading it will tell
         return 0

@@ -11,9 +11,9 @@ from typing import Final
 
 from dropdiag.errors import RunError
 from dropdiag.store.listing import is_run, run_folders
-from dropdiag.store.run import PathLike
+from dropdiag.store.object_runs import WILD, is_wild, runs_in_store
+from dropdiag.store.storage.places import PathLike, as_path, is_remote, without_scheme
 
-WILD: Final = frozenset("*?[")
 RUN: Final = "a run is a folder with a run.json"
 
 
@@ -40,6 +40,10 @@ def runs_at(where: PathLike, *, lenient: bool = False) -> Iterator[Path]:
     RunError
         If there is none; the message says what there is instead.
     """
+    where = without_scheme(where)
+    if is_remote(where):
+        yield from runs_in_store(as_path(where))
+        return
     path = existing(where)
     if path is None:
         yield from _matching(os.path.expanduser(str(where)), lenient=lenient)  # noqa: PTH111 - as in `existing`
@@ -51,7 +55,15 @@ def runs_at(where: PathLike, *, lenient: bool = False) -> Iterator[Path]:
 
 
 def existing(where: PathLike) -> Path | None:
-    """Return the path, absolute, where there is one; "~" may be the home folder, and the name of a run."""
+    """Return the path, absolute, where there is one; "~" may be the home folder, and the name of a run.
+
+    Of an object store, where looking costs requests, that of a pattern is None, and any other is returned.
+    """
+    if is_remote(where):
+        path = as_path(where)
+        return None if is_wild(path) else path
+    as_path(where)  # refuses what was a URL
+    where = without_scheme(where)
     for path in (Path(where), Path(os.path.expanduser(where))):  # noqa: PTH111 - Path's raises where there is no such user
         if os.path.lexists(path):
             return path.absolute()
@@ -61,6 +73,8 @@ def existing(where: PathLike) -> Path | None:
 def is_several(where: PathLike) -> bool:
     """Whether it stands for runs that may be many: a pattern, or a folder that is no run itself."""
     path = existing(where)
+    if is_remote(where):
+        return path is None or not (is_run(path) or path.name == "run.json")
     return path.is_dir() and not is_run(path) if path is not None else bool(WILD & set(str(where)))
 
 

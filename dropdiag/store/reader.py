@@ -5,18 +5,22 @@ from __future__ import annotations
 import gc
 import os
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple, TypeAlias, overload
 
 from dropdiag.errors import ArgumentError, DropdiagError, DropdiagWarning, RunError
 from dropdiag.store.copies import counted_once
-from dropdiag.store.paths import WILD, existing, is_several, runs_at
-from dropdiag.store.run import PathLike, Run
+from dropdiag.store.object_runs import WILD
+from dropdiag.store.paths import existing, is_several, runs_at
+from dropdiag.store.problems import Problems, add_problem
+from dropdiag.store.run import Run
 from dropdiag.store.runs import Runs, as_runs
+from dropdiag.store.storage.places import PathLike, is_path, is_remote
 
-__all__ = ["Opened", "Run", "Runs", "Where", "as_runs", "load", "open_runs"]
+__all__ = ["Opened", "Run", "Runs", "Where", "add_problem", "as_runs", "load", "open_runs"]
 
 Where: TypeAlias = PathLike | Sequence[PathLike]
 
@@ -66,6 +70,8 @@ def load(where: PathLike | Iterable[Any] | Mapping[str, Where]) -> Run | Runs:
     ------
     RunError
         If a path is no run and has none below it, or a pattern matches none; the message says what is there instead.
+        If a run that is given by its own path cannot be read, or none of those that were found below a folder or by
+        patterns can be.
     ArgumentError
         If ``where`` or a part of it is empty or of another type, or a run, or a copy of it, is given under two
         conditions.
@@ -74,9 +80,10 @@ def load(where: PathLike | Iterable[Any] | Mapping[str, Where]) -> Run | Runs:
     -----
     DropdiagWarning
         For each run that is a copy of another (`dropdiag.store.copies`): they count once; for each ``run.json`` that is
-        not as it was written, and each run that two processes recorded at the same time.
+        not as it was written, and each run that two processes recorded at the same time; for each run below a folder,
+        or that a pattern matches, which cannot be read: the others are returned.
     """
-    if isinstance(where, (str, Path)):
+    if is_path(where):
         path = existing(where)
         if path is not None and not is_several(path):
             run = Run(next(runs_at(path)))
@@ -101,7 +108,8 @@ def open_runs(
         overlap or links lead to it.
     on_error : {"raise", "collect"}
         What a run that cannot be read, or a pattern that matches none, leads to: an error, or a sentence among the
-        problems, so that it stops no other run. Copies of a run are warned of, or named among the problems.
+        problems, so that it stops no other run. Copies of a run are warned of, or named among the problems. A run that
+        was found below a folder or by a pattern stops no other run in either case: it is warned of.
     copies : {"once", "keep"}
         Whether copies of a run are left out (`dropdiag.store.copies.counted_once`); "keep" is for who chooses among
         the runs first.
@@ -115,27 +123,26 @@ def open_runs(
     ArgumentError
         If ``where`` is of another type, a condition has no path, or a run is given under two conditions.
     RunError
-        If a run cannot be read or a pattern matches none, with ``on_error="raise"``.
+        With ``on_error="raise"``, if a run that is given by its own path cannot be read, a pattern matches none, or
+        no run is left.
 
     Warns
     -----
     DropdiagWarning
-        For each copy, and each remark on a run (`Run.remarks`), with ``on_error="raise"``.
+        For each copy, each remark on a run (`Run.remarks`), and each run that was found and is left out, with
+        ``on_error="raise"``.
     """
-    problems: list[str] | None = [] if on_error == "collect" else None
+    problems = Problems(lenient=on_error == "collect")
     with _no_garbage():
-        found, ordered = _each(where, problems)
-        runs = [run for run in found if problems is None or _is_whole(run, problems)]
-        said = [remark for run in runs for remark in run.remarks]
+        runs, ordered = _each(where, problems)
+        if problems.lenient:
+            runs = [run for run in runs if _opens(partial(_checked, run), run.path, problems)]
+        for run in runs:
+            problems.add(*(f"{remark}." for remark in run.remarks))
         if copies == "once" and len(runs) > 1:
             runs, copied = counted_once(runs)
-            said += copied
-        for sentence in dict.fromkeys(said):
-            if problems is None:
-                warnings.warn(sentence, DropdiagWarning, stacklevel=3)
-            else:
-                add_problem(problems, sentence)
-    return Opened(Runs(runs, ordered=ordered) if runs else None, problems or [])
+            problems.add(*copied)
+    return Opened(Runs(runs, ordered=ordered) if runs else None, problems.told(any_left=bool(runs)))
 
 
 @contextmanager
@@ -153,7 +160,7 @@ def _no_garbage() -> Iterator[None]:
             gc.enable()
 
 
-def _each(where: Any, problems: list[str] | None) -> tuple[list[Run], bool]:
+def _each(where: Any, problems: Problems) -> tuple[list[Run], bool]:
     """Return the runs, copies among them, and whether their conditions are in an order that the user gave."""
     if isinstance(where, Runs):
         return list(where), where.ordered
@@ -163,7 +170,7 @@ def _each(where: Any, problems: list[str] | None) -> tuple[list[Run], bool]:
         where = list(where) if _is_several(where) else [where]
     found = _in_list(where, problems)
     if len(where) > 1 and found and not any(run.names_condition for run in found):
-        parts = [part for part in where if isinstance(part, (str, Path)) and is_several(part)]
+        parts = [part for part in where if is_path(part) and is_several(part)]
         if len(parts) == len(where):  # nobody writes two patterns who means one group
             return list(_of_conditions(dict(zip(_names(parts), parts, strict=True)), problems)), True
     return found, False
@@ -171,7 +178,7 @@ def _each(where: Any, problems: list[str] | None) -> tuple[list[Run], bool]:
 
 def _is_several(where: Any) -> bool:
     """Whether it is a collection of what may be opened."""
-    if isinstance(where, (str, bytes, Path, Run)):
+    if is_path(where) or isinstance(where, (bytes, Run)):
         return False
     if isinstance(where, Iterable) and not isinstance(where, Mapping):
         return True
@@ -180,7 +187,7 @@ def _is_several(where: Any) -> bool:
     )
 
 
-def _in_list(where: Any, problems: list[str] | None) -> list[Run]:
+def _in_list(where: Any, problems: Problems) -> list[Run]:
     """Return the runs of a list: those of paths once, in the order in which they come."""
     runs: list[Run] = []
     paths: list[PathLike] = []
@@ -189,12 +196,12 @@ def _in_list(where: Any, problems: list[str] | None) -> list[Run]:
             runs += _each(part, problems)[0] if isinstance(part, Runs) else [part]
         else:
             paths.append(part)
-    return runs + [run for path in _once(paths, problems).values() for run in _opened(path, None, problems)]
+    return runs + [run for place in _once(paths, problems).values() for run in _opened(place, None, problems)]
 
 
-def _of_conditions(where: Mapping[Any, Any], problems: list[str] | None) -> Iterator[Run]:
+def _of_conditions(where: Mapping[Any, Any], problems: Problems) -> Iterator[Run]:
     """Yield the runs of a dict of conditions, each under its own."""
-    found: dict[str, dict[object, Path]] = {}
+    found: dict[str, dict[object, _Place]] = {}
     opened: dict[str, list[Run]] = {}
     for key, at in where.items():
         name = str(key)  # 0 and False are conditions
@@ -207,48 +214,56 @@ def _of_conditions(where: Mapping[Any, Any], problems: list[str] | None) -> Iter
             )
         found[name] = _once([part for part in parts if not isinstance(part, (Run, Runs))], problems)
         opened[name] = _in_list([part for part in parts if isinstance(part, (Run, Runs))], problems)
-    check_disjoint(found)
-    for name, paths in found.items():
+    check_disjoint({name: {key: place.path for key, place in places.items()} for name, places in found.items()})
+    for name, places in found.items():
         yield from (run.under(name) for run in opened[name])
-        yield from (run for path in paths.values() for run in _opened(path, name, problems))
+        yield from (run for place in places.values() for run in _opened(place, name, problems))
 
 
 def _names(parts: Sequence[PathLike]) -> list[str]:
     """Name conditions as their patterns or folders are called, where they differ: of "a/s*" and "b/s*", "a" and "b"."""
-    known = [[name for one in Path(part).parts if (name := one.translate(_NO_WILD).strip("-_. /"))] for part in parts]
+    known = [
+        [name for one in Path(str(part)).parts if (name := one.translate(_NO_WILD).strip("-_. /"))] for part in parts
+    ]
     while all(len(names) > 1 for names in known) and len({names[-1] for names in known}) == 1:
         known = [names[:-1] for names in known]
     found = [names[-1] for names in known if names]
     return found if len(set(found)) == len(parts) else [str(part) for part in parts]
 
 
-def _once(where: Any, problems: list[str] | None) -> dict[object, Path]:
+class _Place(NamedTuple):
+    """Where a run lies, and whether it was found below a folder or by a pattern, not given by its own path."""
+
+    path: Path
+    found: bool
+
+
+def _once(where: Any, problems: Problems) -> dict[object, _Place]:
     """Return paths by what identifies their folder: a run is no second seed of itself."""
-    found: dict[object, Path] = {}
-    for path in _paths(where, problems):
+    known: dict[object, _Place] = {}
+    for place in _paths(where, problems):
+        path = place.path
         identity = _identity(path)
-        first = found.pop(identity, path)
-        if first is not path and os.path.abspath(first) != os.path.abspath(path):  # noqa: PTH100 - links stay as they are
-            _tell(f"{path} and {first} are one folder, to which links lead: it is counted once.", problems)
-        found[identity] = first  # at the place of the last of several paths, as the first of them
-    return found
-
-
-def _tell(sentence: str, problems: list[str] | None) -> None:
-    """Add to the problems, or warn where nobody collects them."""
-    if problems is None:
-        warnings.warn(sentence, DropdiagWarning, stacklevel=7)
-    else:
-        add_problem(problems, sentence)
+        first = known.pop(identity, place)
+        if first is not place and _full(first.path) != _full(path):
+            problems.add(f"{path} and {first.path} are one folder, to which links lead: it is counted once.")
+        known[identity] = first._replace(found=first.found and place.found)  # at the place of the last, as the first
+    return known
 
 
 def _identity(path: Path) -> object:
     """Return what two paths to one folder share, links and all; one look, where resolving takes one a parent."""
+    if is_remote(path):
+        return str(path)
     try:
         known = os.stat(path)  # noqa: PTH116 - of thousands
     except OSError:  # opening it says what is wrong
         return str(path.absolute())
     return known.st_dev, known.st_ino
+
+
+def _full(path: Path) -> str:
+    return str(path) if is_remote(path) else os.path.abspath(path)  # noqa: PTH100 - links stay as they are
 
 
 def check_disjoint(found: Mapping[str, Mapping[Any, PathLike]]) -> None:
@@ -261,14 +276,16 @@ def check_disjoint(found: Mapping[str, Mapping[Any, PathLike]]) -> None:
                 raise ArgumentError(f"{path} is given as {owner!r} and as {name!r}; a run belongs to one condition")
 
 
-def _paths(where: Any, problems: list[str] | None) -> Iterator[Path]:
-    if isinstance(where, (str, Path)):
+def _paths(where: Any, problems: Problems) -> Iterator[_Place]:
+    if is_path(where):
         try:
-            yield from runs_at(where, lenient=problems is not None)
+            several, given = is_several(where), existing(where)
+            for path in runs_at(where, lenient=problems.lenient):
+                yield _Place(path, several and path != given)
         except RunError as error:
-            if problems is None:
+            if not problems.lenient:
                 raise
-            add_problem(problems, str(error) if str(error).endswith("?") else f"{error}.")
+            problems.add(str(error) if str(error).endswith("?") else f"{error}.")
         return
     if not _is_several(where) or isinstance(where, Mapping):
         raise ArgumentError(f"dropdiag takes paths and patterns of runs as text or Path, got {where!r}")
@@ -279,31 +296,23 @@ def _paths(where: Any, problems: list[str] | None) -> Iterator[Path]:
         yield from _paths(one, problems)
 
 
-def _opened(path: Path, condition: str | None, problems: list[str] | None) -> list[Run]:
-    if problems is None:
-        return [Run(path, condition)]
+def _opened(place: _Place, condition: str | None, problems: Problems) -> list[Run]:
+    if not problems.lenient and not place.found:
+        return [Run(place.path, condition)]
+    return _opens(lambda: _checked(Run(place.path, condition)), place.path, problems)
+
+
+def _opens(opening: Callable[[], Run], path: Path, problems: Problems) -> list[Run]:
+    """Return a run, or nothing and add why it cannot be read."""
     try:
-        return [Run(path, condition)]
+        return [opening()]
     except DAMAGE as error:
         what = str(error) if isinstance(error, DropdiagError) else f"{path} cannot be read ({error})"
-        add_problem(problems, f"{what}; the run is left out.")
+        problems.leave_out(what)
         return []
 
 
-def _is_whole(run: Run, problems: list[str]) -> bool:
-    """Whether ``run.json`` says what every reader needs to know."""
-    try:
-        meta = run.meta
-        _ = run.condition, run.seed, run.name, meta["sessions"], meta["state"], int(meta.get("steps", 0))
-        _ = [(site["layer"], site["kind"]) for site in meta["layers"]]
-    except DAMAGE as error:
-        what = str(error) if isinstance(error, DropdiagError) else f"{run.path / 'run.json'} is damaged ({error!r})"
-        add_problem(problems, f"{what}; the run is left out.")
-        return False
-    return True
-
-
-def add_problem(problems: list[str], problem: str) -> None:
-    """Add a sentence, unless it was said before."""
-    if problem not in problems:
-        problems.append(problem)
+def _checked(run: Run) -> Run:
+    """Return a run that says what every reader needs to know; raise `RunError` where it does not."""
+    _ = run.condition, run.seed, run.name
+    return run

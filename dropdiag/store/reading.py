@@ -7,7 +7,6 @@ left out and named; whoever calls tells the user.
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,14 +15,17 @@ from typing import Final, NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from dropdiag.errors import DropdiagWarning, RunError
 from dropdiag.store.digests import check_content, check_file
-from dropdiag.store.segments import Part, Segment, visible_segments
+from dropdiag.store.guard import rows
+from dropdiag.store.guard.checked import Checked
+from dropdiag.store.guard.footer import Group, check_ends
+from dropdiag.store.segments import Part, Segment, check_place, visible_segments
 from dropdiag.store.selection import NAMES, Selection
-from dropdiag.store.tables import COUNT, SCHEMAS
+from dropdiag.store.storage.chosen import storage_of
+from dropdiag.store.tables import COUNT, PLACE, SCHEMAS
 
 BIN_COLUMNS: Final = ("bins", "counts")
 LISTS: Final = {"histograms": BIN_COLUMNS, "states": ("state",)}
@@ -32,7 +34,11 @@ WHOLE_BYTES: Final = 8 << 20  # of a file that is read at once; of a larger one,
 WHOLE_ROWS: Final = 200_000  # scalars of a segment that are decoded at once: choosing among so few costs more
 STREAM_ROWS: Final = {"scalars": 65_536, "histograms": 128}
 ATTEMPTS: Final = 5
-UNREADABLE: Final = (OSError, KeyError, pa.ArrowException)
+UNREADABLE: Final = (
+    RunError, OSError, ValueError, LookupError, ArithmeticError, MemoryError, RuntimeError, TypeError,
+    pa.ArrowException,
+)  # fmt: skip
+"""What Arrow and numpy can raise of a file that is not what it should be."""
 _CODED: Final = pa.dictionary(pa.int32(), pa.string())
 T = TypeVar("T")
 
@@ -64,13 +70,13 @@ class KnownKeys:
     def __init__(self) -> None:
         self._last: tuple[bytes, pa.Table | None] = b"", None
 
-    def decode(self, file: pq.ParquetFile, content: pa.Buffer) -> tuple[pa.Table, pa.Table]:
+    def decode(self, file: Checked, content: pa.Buffer) -> tuple[pa.Table, pa.Table]:
         """Return a segment of scalars whole, and its columns but ``value``."""
-        written = _bytes_of_keys(file.metadata, content)
+        written = _bytes_of_keys(file.groups, content)
         known, keys = self._last
         if keys is not None and written == known:
-            return keys.append_column("value", file.read(["value"], use_threads=False)["value"]), keys
-        table = _fitted(file.read(use_threads=False), coded("scalars"))
+            return keys.append_column("value", file.read(["value"])["value"]), keys
+        table = _fitted(file.read(), coded("scalars"))
         keys = table.drop_columns("value")
         self._last = written, keys  # at once, so that no thread sees the bytes of one with the keys of another
         return table, keys
@@ -91,7 +97,8 @@ def counted() -> pa.Schema:
 
 def decoded(table: pa.Table) -> pa.Table:
     """Return the table with its names as text."""
-    return table.cast(pa.schema([f.with_type(pa.string()) if f.name in NAMES else f for f in table.schema]))
+    fields = (f.with_type(pa.string()) if pa.types.is_dictionary(f.type) else f for f in table.schema)
+    return table.cast(pa.schema(list(fields)))
 
 
 def one_chunk(table: pa.Table) -> pa.Table:
@@ -151,7 +158,7 @@ def read_derivatives(part: Part) -> Rows:
         found, problems = [SCHEMAS["derivatives"].empty_table()], list[str]()
         for segment, _ in visible_segments(part, "derivatives", problems):
             with noted(segment, problems), open_segment(segment) as file:
-                found.append(decoded(file.read(use_threads=False)))
+                found.append(decoded(file.read()))
         return Rows(pa.concat_tables(found), problems)
 
     return whole([part], read)
@@ -188,17 +195,20 @@ def stream(part: Part, name: str) -> Iterator[pa.Table]:
         warnings.warn(problem, DropdiagWarning, stacklevel=3)
     for segment, last_step in segments:
         done, hidden = 0, Selection().until(last_step)
-        try:
-            with not_gone(part), open_segment(segment) as file:
-                for batch in file.iter_batches(STREAM_ROWS[name], columns=coded(name).names, use_threads=False):
-                    rows = hidden.apply(pa.Table.from_batches([batch]).cast(coded(name)))
-                    if rows.num_rows:
-                        yield rows
-                    done += batch.num_rows
-        except UNREADABLE as error:
-            what = f"its rows from number {done + 1:,} on are" if done else "it is"
-            message = f"{segment.path} cannot be read: {error}; {what} left out, the rest of the run is read"
-            warnings.warn(message, DropdiagWarning, stacklevel=3)
+        with not_gone(part):
+            try:
+                with open_segment(segment) as file:
+                    for batch in file.batches(STREAM_ROWS[name], coded(name).names):
+                        found = hidden.apply(_with_lists(batch, name).cast(coded(name)))
+                        if found.num_rows:
+                            yield found
+                        done += batch.num_rows
+            except FileNotFoundError:
+                raise
+            except UNREADABLE as error:
+                what = f"its rows from number {done + 1:,} on are" if done else "it is"
+                message = f"{unreadable(segment, error)}; {what} left out, the rest of the run is read"
+                warnings.warn(message, DropdiagWarning, stacklevel=3)
 
 
 def read_steps(part: Part, name: str) -> NDArray[np.int64]:
@@ -208,7 +218,7 @@ def read_steps(part: Part, name: str) -> NDArray[np.int64]:
         found = [np.empty(0, np.int64)]
         for segment, last_step in visible_segments(part, name):
             with noted(segment, []), open_segment(segment) as file:
-                steps = file.read(["step"], use_threads=False)["step"].to_numpy()
+                steps = file.read(["step"])["step"].to_numpy()
                 found.append(steps if last_step is None else steps[steps <= last_step])
         return np.concatenate(found)
 
@@ -225,30 +235,37 @@ def row_groups(segment: Segment) -> Iterator[pa.Table]:
     """
     try:
         with open_segment(segment) as file:
-            for group in range(file.num_row_groups):
-                yield decoded(file.read_row_group(group, use_threads=False))
+            for group in range(len(file.groups)):
+                yield decoded(_with_lists(file.read_row_group(group), segment.table))
+    except FileNotFoundError:
+        raise
     except UNREADABLE as error:
-        raise RunError(f"{segment.path} cannot be read: {error}") from error
+        raise RunError(unreadable(segment, error)) from error
+
+
+def _with_lists(table: pa.Table, name: str) -> pa.Table:
+    """Return rows whose lists, where they have any, are checked."""
+    if name in LISTS:
+        rows.check_lists(table)
+    return table
 
 
 def _scalars(
     segment: Segment, schema: pa.Schema, selection: Selection, last_step: int | None, known: KnownKeys | None
 ) -> Iterator[tuple[pa.Table, pa.Table | None]]:
     """Yield the rows of a segment up to a step, and their keys where all are there: whole where it is small."""
-    with _source(segment) as (source, content), _parquet(segment, source) as file:
-        if known is not None and content is not None and last_step is None and file.metadata.num_rows <= WHOLE_ROWS:
+    with _source(segment) as (source, content):
+        file = _checked(segment, source)
+        if known is not None and content is not None and last_step is None and file.num_rows <= WHOLE_ROWS:
             yield known.decode(file, content)
-        elif file.metadata.num_rows <= WHOLE_ROWS:
-            yield Selection().until(last_step).apply(_fitted(file.read(use_threads=False), schema)), None
+        elif file.num_rows <= WHOLE_ROWS:
+            yield Selection().until(last_step).apply(_fitted(file.read(), schema)), None
         else:
             chosen = selection.until(last_step)
-            for group in range(file.num_row_groups):
-                if _may_hold(file.metadata.row_group(group), chosen):
+            for group in range(len(file.groups)):
+                if _may_hold(file.groups[group], chosen):
                     # a column that the file lacks is not read
-                    yield (
-                        chosen.apply(_fitted(file.read_row_group(group, schema.names, use_threads=False), schema)),
-                        None,
-                    )
+                    yield chosen.apply(_fitted(file.read_row_group(group, schema.names), schema)), None
 
 
 def _fitted(table: pa.Table, schema: pa.Schema) -> pa.Table:
@@ -259,57 +276,49 @@ def _fitted(table: pa.Table, schema: pa.Schema) -> pa.Table:
     return table if table.schema.equals(schema) else table.cast(schema)
 
 
-def _bytes_of_keys(metadata: pq.FileMetaData, content: pa.Buffer) -> bytes:
+def _bytes_of_keys(groups: Sequence[Group], content: pa.Buffer) -> bytes:
     """Return the bytes, as they are written, of the scalars' columns but ``value``, and what they are decoded by."""
     whole, parts = memoryview(content), list[bytes]()
-    for group in range(metadata.num_row_groups):
-        columns = metadata.row_group(group)
-        for place in range(columns.num_columns):
-            column = columns.column(place)
-            if column.path_in_schema in ("value", COUNT.name):
-                continue
-            begin = min(filter(None, (column.dictionary_page_offset, column.data_page_offset)))
-            told = f"{column.path_in_schema} {column.physical_type} {column.compression} {column.num_values} "
-            parts += [told.encode(), whole[begin : begin + column.total_compressed_size].tobytes()]
+    for column in (column for group in groups for column in group.columns):
+        if column.name not in ("value", COUNT.name):
+            told = f"{column.name} {column.kind} {column.codec} {column.values} "
+            parts += [told.encode(), whole[column.begin : column.end].tobytes()]
     return b"".join(parts)
 
 
-def _may_hold(group: pq.RowGroupMetaData, selection: Selection) -> bool:
+def _may_hold(group: Group, selection: Selection) -> bool:
     """Whether a row group can hold a wanted step, by what the file says of it."""
-    if selection.steps == (None, None):
-        return True
-    statistics = group.column(0).statistics
-    known = statistics is not None and statistics.has_min_max
-    return not known or selection.may_hold(statistics.min, statistics.max)
+    steps = group.columns[0]
+    return steps.least is None or steps.most is None or selection.may_hold(steps.least, steps.most)
 
 
 @contextmanager
-def open_segment(segment: Segment) -> Iterator[pq.ParquetFile]:
+def open_segment(segment: Segment) -> Iterator[Checked]:
     """Open a segment, once."""
-    with _source(segment) as (source, _), _parquet(segment, source) as file:
-        yield file
+    with _source(segment) as (source, _):
+        yield _checked(segment, source)
+
+
+def _checked(segment: Segment, source: pa.NativeFile) -> Checked:
+    file = Checked(source, segment.table)
+    check_place(segment, file.told(PLACE))
+    return file
 
 
 @contextmanager
 def _source(segment: Segment) -> Iterator[tuple[pa.NativeFile, pa.Buffer | None]]:
     """Open a file, whole: its bytes where it is small (what is verified is then what is decoded), else the file."""
-    with segment.path.open("rb") as file:
-        of = os.fstat(file.fileno())
-        if of.st_size > WHOLE_BYTES:
-            check_file(segment, file)
+    with storage_of(segment.path).open(segment.path, segment.path.parent.parent) as (file, size, version):
+        if size > WHOLE_BYTES:
+            check_ends(file, size)
+            check_file(segment, file, version)
             with pa.PythonFile(file, mode="r") as source:  # the one that was verified, whatever has its name by now
                 yield source, None
             return
         content = pa.py_buffer(file.read())
-    check_content(segment, content, of)
+    check_content(segment, content, version)
     with pa.BufferReader(content) as source:
         yield source, content
-
-
-def _parquet(segment: Segment, source: pa.NativeFile) -> pq.ParquetFile:
-    names = list(NAMES) if set(NAMES) <= set(SCHEMAS[segment.table].names) else None
-    # without pre_buffer: it reads ahead for object stores, and costs a thread and a copy on a disk
-    return pq.ParquetFile(source, read_dictionary=names, pre_buffer=False)
 
 
 @contextmanager
@@ -320,7 +329,14 @@ def noted(segment: Segment, problems: list[str]) -> Iterator[None]:
     except FileNotFoundError:
         raise
     except UNREADABLE as error:
-        problems.append(f"{segment.path} cannot be read: {error}; it is left out, the rest of the run is read")
+        problems.append(f"{unreadable(segment, error)}; it is left out, the rest of the run is read")
+
+
+def unreadable(segment: Segment, error: BaseException) -> str:
+    """Say that a segment cannot be read, and why: in one line, whatever bytes of the file the reason quotes."""
+    told = "".join(letter if letter.isprintable() else " " for letter in str(error)[:500])
+    why = " ".join(told.split()) or type(error).__name__
+    return why if why.startswith(str(segment.path)) else f"{segment.path} cannot be read: {why}"
 
 
 @contextmanager
@@ -336,7 +352,7 @@ def not_gone(part: Part) -> Iterator[None]:
 
 
 def _check_there(part: Part) -> None:
-    if not part.folder.is_dir():
+    if storage_of(part.folder).kind(part.folder) != "folder":
         run, name = part.folder.parent, part.folder.name
         raise RunError(f"{run} is gone, or its {name} is: it cannot be read any more")
 

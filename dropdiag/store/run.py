@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Callable, Sequence
 from copy import copy
 from functools import cached_property, lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
@@ -28,6 +26,7 @@ from dropdiag.store.run_facts import RunFacts
 from dropdiag.store.segments import NOTHING, Part, part_of
 from dropdiag.store.selection import Layers, Selection, Steps
 from dropdiag.store.selection import Names as Chosen
+from dropdiag.store.storage.places import PathLike, as_path
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,7 +36,6 @@ if TYPE_CHECKING:
     from dropdiag.store.one_rank import Tables
     from dropdiag.store.reading import KnownKeys, Rows
 
-PathLike: TypeAlias = str | Path
 _Derivative: TypeAlias = tuple[NDArray[np.uint16], NDArray[np.float64]]
 
 
@@ -73,7 +71,7 @@ class Run(RunFacts):
     """
 
     def __init__(self, path: PathLike, condition: str | None = None) -> None:
-        self.path = Path(os.path.expanduser(path)).absolute()  # noqa: PTH111 - Path's raises where there is no such user
+        self.path = as_path(path)
         self._condition = condition
         self.meta, self.remarks = described(self.path)
         self.names = NO_NAMES

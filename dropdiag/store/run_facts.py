@@ -14,6 +14,7 @@ from dropdiag.store.processes import is_gone
 from dropdiag.store.ranks.group import Group
 from dropdiag.store.schema import Quantity, quantities_of
 from dropdiag.store.seeds import seed_of
+from dropdiag.store.storage.places import is_remote
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,9 +39,9 @@ class RunFacts:
 
     @cached_property
     def name(self) -> str:
-        """Name of the run folder, behind links; bytes that are no UTF-8 as escapes, for no table takes them."""
+        r"""Name of the run folder, behind links; bytes of it that are no text as escapes (``\xff``)."""
         # resolving looks at every folder above: of thousands of runs, half of the time that opening them takes
-        plain = self.path.name not in ("", "..") and not self.path.is_symlink()
+        plain = self.path.name not in ("", "..") and (is_remote(self.path) or not self.path.is_symlink())
         return well_formed(self.path.name if plain else self.path.resolve().name)
 
     @property

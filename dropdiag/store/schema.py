@@ -46,6 +46,8 @@ ORDERED: Final = 2
 SEALED: Final = 3
 """From this version on files have digests."""
 
+_DESCRIBED: Final = ("kind", "unit", "label", "scale", "merge")
+"""What is read of a quantity: a later version may say more of it."""
 TRAIN: Final = "train"
 EVAL: Final = "eval"
 
@@ -88,4 +90,5 @@ def quantities_of(meta: Mapping[str, Any]) -> dict[str, Quantity]:
         recorded before they were written have none.
     """
     told = meta.get("quantities") or {}
-    return {**QUANTITIES, **{name: Quantity(name, **described) for name, described in told.items()}}
+    own = {name: {key: described[key] for key in _DESCRIBED if key in described} for name, described in told.items()}
+    return {**QUANTITIES, **{name: Quantity(name, **described) for name, described in own.items()}}

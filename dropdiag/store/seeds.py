@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 import re
+import reprlib
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -38,7 +39,10 @@ def seed_of(config: Mapping[str, Any]) -> int | None:
         return None
     found = _integer(seed)
     if found is None or abs(found) >= 10**DIGITS:
-        raise ArgumentError(f"config['seed'] must be an integer, got {seed!r}; it pairs runs across conditions")
+        got = (
+            reprlib.repr(seed) if found is None else f"one of {found.bit_length():,} bits: {DIGITS} digits are the most"
+        )
+        raise ArgumentError(f"config['seed'] must be an integer, got {got}; it pairs runs across conditions")
     return found
 
 

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from dropdiag.store.storage.chosen import storage_of
+
 _NAME = re.compile(
-    r"(?P<table>[a-z]+)-(?P<first>\d{6,})(?:-(?P<last>\d{6,}))?"
+    r"(?P<table>[a-z]+)-(?P<first>[0-9]{6,15})(?:-(?P<last>[0-9]{6,15}))?"
     r"(?:\.(?P<session>[0-9a-f]{16})\.(?P<digest>[0-9a-f]{32}))?\.parquet"
 )
 SHORT: Final = 16
 """Digits of a session's identifier that names of files have."""
 _HEXADECIMAL: Final = re.compile(rf"[0-9a-f]{{{SHORT}}}")
+LAST: Final = 10**12
+"""No run comes to such a number: whoever goes on does not begin after one that a name has."""
+MANY: Final = 9
+"""Gaps among numbers that are told, at most."""
 NO_SESSION: Final = "0" * SHORT
 """In the name of a joined segment: its parts did not say which session wrote them, their numbers do."""
 
@@ -54,11 +59,14 @@ class Span(NamedTuple):
         None: all of them count.
     session : str
         What names of its segments have of its identifier.
+    last_segment : int or None
+        The number of its last segment, which it says when it ends.
     """
 
     first_segment: int
     last_step: int | None
     session: str = ""
+    last_segment: int | None = None
 
 
 class Part(NamedTuple):
@@ -94,7 +102,7 @@ def rank_name(rank: int = 0) -> str:
 
 def rank_folders(run: Path) -> list[str]:
     """Return the names of a run's rank folders, sorted as text."""
-    return sorted(name for name in os.listdir(run) if name.startswith("rank-"))  # noqa: PTH208 - of thousands
+    return sorted(name for name in storage_of(run).names(run) if name.startswith("rank-"))
 
 
 def short(identifier: object) -> str:
@@ -111,6 +119,20 @@ def segment_name(table: str, first: int, last: int, session: str, digest: str) -
     return f"{table}-{numbers}.{session}.{digest}.parquet"
 
 
+def place_name(folder: Path, table: str, first: int, last: int, session: str) -> str:
+    """Return what a segment says of itself inside: the rank's folder, its table, session and numbers."""
+    return f"{folder.name} {table} {session} {first}-{last}"
+
+
+def check_place(segment: Segment, told: bytes | None) -> None:
+    """Raise `OSError` unless a segment says inside what its name and folder say; one without a digest says nothing."""
+    session = segment.session or NO_SESSION
+    expected = place_name(segment.path.parent, segment.table, segment.first, segment.last, session)
+    if segment.digest and told != expected.encode():
+        found = "nothing" if told is None else told[:200].decode(errors="replace")
+        raise OSError(f"it is another segment: it says {found!r}, and its name {expected!r}; it was renamed or copied")
+
+
 def list_segments(folder: Path, table: str | None = None) -> list[Segment]:
     """List a rank's segments in the order they were written, without those that a joined one stands for.
 
@@ -121,16 +143,26 @@ def list_segments(folder: Path, table: str | None = None) -> list[Segment]:
     table : {"scalars", "histograms", "states", "derivatives"}, optional
         None is all of them.
     """
-    try:
-        names = os.listdir(folder)  # noqa: PTH208 - of thousands, several times as fast
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    matches = [match for name in names if (match := _NAME.fullmatch(name))]
-    found = [_segment(folder, match) for match in matches if table in (None, match["table"])]
+    found = [segment for segment in _every_segment(folder) if table in (None, segment.table)]
     # a kill between the rename of a joined segment and the removal of its parts leaves both
     joined = [s for s in found if s.last > s.first]
     kept = [s for s in found if not any(_stands_for(j, s) for j in joined)]
     return sorted(kept, key=lambda s: (s.table, s.first))
+
+
+def replaced_segments(folder: Path) -> list[tuple[Segment, list[Segment]]]:
+    """List the joined segments of a rank that have parts of theirs beside them, and these."""
+    every = _every_segment(folder)
+    found = [(joined, [s for s in every if _stands_for(joined, s)]) for joined in every if joined.last > joined.first]
+    return [(joined, parts) for joined, parts in found if parts]
+
+
+def _every_segment(folder: Path) -> list[Segment]:
+    try:
+        names = storage_of(folder).names(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return [_segment(folder, match) for name in names if (match := _NAME.fullmatch(name))]
 
 
 def _segment(folder: Path, match: re.Match[str]) -> Segment:
@@ -174,15 +206,48 @@ def visible_segments(part: Part, table: str, problems: list[str] | None = None) 
         Gets a sentence on each segment that no known session wrote, which counts nothing.
     """
     found, seen = list[tuple[int, VisibleSegment]](), dict[tuple[str, str], Segment]()
-    for segment in list_segments(part.folder, table):
+    every = list_segments(part.folder)
+    if problems is not None and _gaps(part, every):
+        every = list_segments(part.folder)  # what comes while a folder is listed may be seen without what came before
+    for segment in (one for one in every if one.table == table):
         place = place_of(segment, part.spans)
         same = seen.setdefault((segment.session, segment.digest), segment) if segment.digest else segment
         if place >= 0 and same is segment:
             found.append((place, VisibleSegment(segment, part.spans[place].last_step)))
         elif problems is not None:
             problems.append(_stranger(segment) if place < 0 else _copied(segment, same))
+    if problems is not None:
+        problems += _gaps(part, every)
     # by session first: those of two that recorded side by side have the same numbers
     return [one for _, one in sorted(found, key=lambda one: (one[0], one[1].segment.first))]
+
+
+def _gaps(part: Part, every: Sequence[Segment]) -> list[str]:
+    """Say which numbers have no segment: a session uses each once, in order, so that files are missing."""
+    problems = []
+    for span in part.spans:
+        # without copies, whose numbers are made up
+        own = {one.digest: one for one in reversed(every) if span.session and one.session == span.session}
+        if numbers := _missing(span, list(own.values())):
+            told = ", ".join(f"{first}" if first == last else f"{first} to {last}" for first, last in numbers[:MANY])
+            problems.append(
+                f"{part.folder} lacks segments of the session {span.session}, numbers {told}: they were removed; what "
+                "they held is missing, the rest of the run is read"
+            )
+    return problems
+
+
+def _missing(span: Span, own: Sequence[Segment]) -> list[tuple[int, int]]:
+    if not span.session:
+        return []
+    found, awaited = [], span.first_segment
+    for first, last in sorted((segment.first, segment.last) for segment in own):
+        if first > awaited:
+            found.append((awaited, first - 1))
+        awaited = max(awaited, last + 1)
+    if span.last_segment is not None and span.last_segment >= awaited:
+        found.append((awaited, span.last_segment))
+    return found
 
 
 def _stranger(segment: Segment) -> str:
@@ -217,7 +282,7 @@ def spans_of(sessions: Sequence[Mapping[str, Any]], own: Sequence[Mapping[str, A
 
 
 def _span(session: Mapping[str, Any], last_step: int | None) -> Span:
-    return Span(session["first_segment"], last_step, short(session.get("id")))
+    return Span(session["first_segment"], last_step, short(session.get("id")), session.get("last_segment"))
 
 
 def part_of(run: Path, sessions: Sequence[Mapping[str, Any]]) -> Part:

@@ -115,9 +115,13 @@ def _validity(known: NDArray[np.bool_] | None) -> pa.Buffer | None:
     return None if known is None or known.all() else pa.py_buffer(np.packbits(known, bitorder="little").tobytes())
 
 
-def numbered(schema: pa.Schema, first: int, last: int) -> pa.Schema:
-    """Return the schema of a segment with its numbers, so that no two segments are equal, byte by byte, but copies."""
-    return schema.with_metadata({"dropdiag": f"{first}-{last}"})
+PLACE: Final = b"dropdiag"
+"""Under this key the metadata of a segment say which it is: no two are equal, byte by byte, but copies."""
+
+
+def placed(schema: pa.Schema, place: str) -> pa.Schema:
+    """Return the schema of a segment that says which one it is, as `dropdiag.store.segments.place_name` does."""
+    return schema.with_metadata({PLACE: place.encode()})
 
 
 def encoding(table: pa.Table) -> dict[str, Any]:

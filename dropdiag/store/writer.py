@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
+import contextlib
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from dropdiag.errors import ArgumentError, RunError
+from dropdiag.printable import well_formed
 from dropdiag.store.background import Background
+from dropdiag.store.door import writing
 from dropdiag.store.files import compact, sweep
 from dropdiag.store.folder import (
     RANK_FILE,
@@ -24,13 +26,16 @@ from dropdiag.store.folder import (
     read_meta,
     value_as_json,
 )
-from dropdiag.store.jobs import Derivatives, Meta, Numbers, Rows
+from dropdiag.store.jobs import Derivatives, Meta, Numbers, Prepare, Rows
 from dropdiag.store.lease import EXPIRES_AFTER, gives_back, may_record, takes
-from dropdiag.store.meta_files import MetaFiles, next_number
+from dropdiag.store.memory import BIN_BYTES, NUMBER_BYTES, ROW_BYTES, check_for_arrow, check_for_import
+from dropdiag.store.meta_files import MetaFiles, next_number, session_files
 from dropdiag.store.processes import this_process
 from dropdiag.store.rows import HistogramRow, ScalarRow, StateRow
 from dropdiag.store.schema import FORMAT, SCHEMA_VERSION
-from dropdiag.store.segments import FLUSHING_RANKS, Part, list_segments, rank_folder, short, spans_of
+from dropdiag.store.segments import FLUSHING_RANKS, LAST, Part, list_segments, rank_folder, short, spans_of
+from dropdiag.store.storage.chosen import storage_of
+from dropdiag.store.storage.places import is_remote
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,6 +46,9 @@ FLUSH_BINS: Final = 250_000
 FLUSH_STATES: Final = 1_000_000
 """Numbers of states that may wait: 8 MB."""
 FLUSH_SECONDS: Final = 10.0
+"""Between flushes, unless the Recorder is told otherwise: so much of a training a kill can cost."""
+COMPACTING_BYTES: Final = 4_000_000
+"""Rows that are held at a time while segments are joined."""
 
 
 @dataclass
@@ -55,12 +63,16 @@ class _Buffer:
     def rows(self) -> int:
         return len(self.scalars) + len(self.histograms) + len(self.states)
 
+    @property
+    def bytes(self) -> int:
+        return ROW_BYTES * self.rows + BIN_BYTES * self.bins + NUMBER_BYTES * self.numbers
+
 
 class RunWriter:
     """The one writer of one rank's folder, and of what is said of it: ``run.json``, or ``rank-R/rank.json``.
 
-    Rows are kept in memory until there are many or `FLUSH_SECONDS` have passed (of more than `FLUSHING_RANKS` ranks so
-    many times more). A flush hands them to a thread
+    Rows are kept in memory until there are many or `flush_every` seconds have passed (of more than `FLUSHING_RANKS`
+    ranks so many times more). A flush hands them to a thread
     that writes each table to a temporary name, syncs it to disk, and renames it to the next segment; so a job
     killed at any moment keeps all segments that have their name. What waits for the disk is bounded: when the
     thread is behind by half of `dropdiag.store.background.QUEUE` flushes, the next one waits for it. Memory: about
@@ -83,6 +95,8 @@ class RunWriter:
         What is said of the session beside its time, step and segment: of a run of several ranks its id and world size.
     counts : bool
         Whether scalars are written with how many values each is made of: in runs of several ranks alone.
+    flush_every : float, optional
+        Seconds between flushes; 0: whenever it is asked. Default: `FLUSH_SECONDS`.
 
     Raises
     ------
@@ -101,6 +115,7 @@ class RunWriter:
         rank: int = 0,
         session: Mapping[str, Any] | None = None,
         counts: bool = False,
+        flush_every: float | None = None,
     ) -> None:
         if rank and "id" not in meta:
             raise ArgumentError(
@@ -109,6 +124,9 @@ class RunWriter:
         self.path, self.rank, self._counts = path, rank, counts
         self.background = Background(f"dropdiag-writer-{path.name}")
         self._buffer = _Buffer()
+        self._handing: Rows | None = None
+        self._flush_every = flush_every
+        self.closed = False
         self._flushed_at = time.monotonic()
         self._known_derivatives: set[str] = set()
         self._patience = max(float((session or {}).get("world_size", 1)) / FLUSHING_RANKS, 1.0)
@@ -117,7 +135,7 @@ class RunWriter:
         own = {
             "id": uuid.uuid4().hex, "number": next_number(self._folder, len(before)), "started": now(),
             "from_step": resume_from or 0, "first_segment": 1 if resume_from is None else self._last_number() + 1,
-            **this_process(), "expires_after": EXPIRES_AFTER * self._patience, **(session or {}),
+            **this_process(), "expires_after": EXPIRES_AFTER * self._slowness, **(session or {}),
         }  # fmt: skip
         self._session = short(own["id"])
         if resume_from is not None and old is not None:
@@ -125,22 +143,24 @@ class RunWriter:
             meta = joined_meta(old, meta, resume_from, rank)
         self.meta: dict[str, Any] = {
             # of the system's randomness: no random state of a training is touched
-            "format": FORMAT, "schema": SCHEMA_VERSION, "name": path.name, "id": uuid.uuid4().hex, "created": now(),
-            "ended": None, "state": "running", "error": None, **meta, "sessions": [*before, own],
+            "format": FORMAT, "schema": SCHEMA_VERSION, "name": well_formed(path.name), "id": uuid.uuid4().hex,
+            "created": now(), "ended": None, "state": "running", "error": None, **_untold(), **meta,
+            "sessions": [*before, own],
         }  # fmt: skip
         self._layers: tuple[object, str] = None, ""
         text = self._as_json()  # refuses what is no JSON before anything is written
-        self._create(resume=resume_from is not None)
+        writing.check_new(text.encode(), resumed=old is not None)
+        self._check_place(resume=resume_from is not None)
         self._files = MetaFiles(self._meta_path, self._folder, own["number"], own["id"])
+        self._begin(text, new=resume_from is None)
         self._numbers = Numbers(self._folder, self._last_number(), self._session, self._files)
-        try:
-            self._files.write(text, both=True)
-        except BaseException:
-            if resume_from is None:
-                self._remove()
-            raise
         takes(own["id"])
         self._sweep()
+
+    @property
+    def _slowness(self) -> float:
+        """How many times more seldom it writes than a process alone does by default."""
+        return self._patience * max((self._flush_every or 0.0) / FLUSH_SECONDS, 1.0)
 
     @property
     def superseded(self) -> bool:
@@ -152,9 +172,13 @@ class RunWriter:
         if not self.rank:
             old, remarks = described(self.path)
             return {**old, "warnings": [*old["warnings"], *remarks]}
-        if not self._meta_path.exists():
-            return None
-        old = read_meta(self._folder, RANK_FILE)
+        name = RANK_FILE
+        if storage_of(self._meta_path).kind(self._meta_path) is None:
+            files = session_files(self._folder).files
+            if not files:
+                return None
+            name = files[-1].path(self._folder).name  # it was killed as it began, or rank.json was removed
+        old = read_meta(self._folder, name)
         if old.get("id") != meta.get("id"):
             raise RunError(
                 f"{self._folder} is of another run: its id is {old.get('id')!r}, and that of the run is "
@@ -168,23 +192,34 @@ class RunWriter:
         layers = self.meta.get("layers", [])
         if self._layers[0] is not layers:
             self._layers = layers, value_as_json(layers)
-        return as_json(self.meta, {"layers": self._layers[1]} if layers else None)
+        return as_json(writing.fitting(self.meta), {"layers": self._layers[1]} if layers else None)
 
-    def _create(self, *, resume: bool) -> None:
-        if not resume:
-            check_new(*((self._folder, RANK_FILE) if self.rank else (self.path, RUN_FILE)))
+    def _check_place(self, *, resume: bool) -> None:
+        if resume:
+            self._making(lambda: storage_of(self._folder).make_folder(self._folder))
+            return
+        check_new(*((self._folder, RANK_FILE) if self.rank else (self.path, RUN_FILE)))
+        if is_remote(self.path):
+            self._making(lambda: storage_of(self._folder).make_folder(self._folder))
+
+    def _making(self, make: Callable[[], None], what: str = "make the run folder") -> None:
         try:
-            # of two that begin at the same moment, one makes the folder
-            self._folder.mkdir(parents=True, exist_ok=resume)
-        except FileExistsError as error:
-            raise RunError(
-                f"another process has just begun a run in {self.path}, and nothing is ever overwritten; choose another "
-                'path, or let one be chosen below a folder (name="auto")'
-            ) from error
+            make()
+        except RunError:  # that of a store is an OSError, too, and says all
+            raise
         except OSError as error:
-            raise RunError(
-                f"cannot make the run folder {self.path}: {error}; choose a path that can be written"
-            ) from error
+            raise RunError(f"cannot {what} {self.path}: {error}; choose a path that can be written") from error
+
+    def _begin(self, text: str, *, new: bool) -> None:
+        """Put what is said of the run in place, or leave nothing."""
+        try:
+            self._making(lambda: self._files.begin(text, new=new), "make the run folder" if new else "record in")
+        except BaseException:
+            if not new:
+                self._files.take_back()
+            elif self._files.has_begun:  # else what is there is another one's
+                self._remove()
+            raise
 
     @property
     def _folder(self) -> Path:
@@ -195,38 +230,78 @@ class RunWriter:
         return self._folder / RANK_FILE if self.rank else self.path / RUN_FILE
 
     def _last_number(self) -> int:
-        return max((s.last for s in list_segments(self._folder)), default=0)
+        return max((s.last for s in list_segments(self._folder) if s.last < LAST), default=0)
 
     @property
-    def waiting_bins(self) -> int:
-        """Histogram bins that wait to be written."""
-        return self._buffer.bins + self.background.waiting()[0]
+    def waiting_bytes(self) -> int:
+        """Memory that what waits to be written holds, about."""
+        return self._buffer.bytes + self.background.bytes
 
-    @property
-    def waiting_rows(self) -> int:
-        """Rows that wait to be written."""
-        return self._buffer.rows + self.background.waiting()[1]
+    def waiting(self) -> tuple[int, set[int]]:
+        """Return how many rows wait to be written, and of which steps."""
+        rows, steps = self.background.waiting()
+        buffer = self._buffer
+        kept = [row.step for table in (buffer.scalars, buffer.histograms, buffer.states) for row in table]
+        return rows + len(kept), steps.union(kept)
 
     def add_scalars(self, rows: Sequence[ScalarRow]) -> None:
         """Append scalar rows (they reach the disk at the next flush)."""
-        self._buffer.scalars.extend(rows)
+        self.add(rows, (), ())
 
     def add_histograms(self, rows: Sequence[HistogramRow]) -> None:
         """Append histogram rows (they reach the disk at the next flush)."""
-        self._buffer.histograms.extend(rows)
-        self._buffer.bins += sum(len(row.bins) for row in rows)
+        self.add((), rows, ())
 
     def add_states(self, rows: Sequence[StateRow]) -> None:
         """Append rows of states, from which ranks are merged (they reach the disk at the next flush)."""
-        self._buffer.states.extend(rows)
-        self._buffer.numbers += sum(len(row.state) for row in rows)
+        self.add((), (), rows)
+
+    def add(
+        self,
+        scalars: Sequence[ScalarRow],
+        histograms: Sequence[HistogramRow],
+        states: Sequence[StateRow],
+        taken_from: list[Any] | None = None,
+    ) -> None:
+        """Append rows of all tables.
+
+        Parameters
+        ----------
+        scalars, histograms, states : sequence of rows
+        taken_from : list, optional
+            What the rows were made of: emptied in the same moment.
+        """
+        bins, numbers = sum(len(row.bins) for row in histograms), sum(len(row.state) for row in states)
+        buffer = self._buffer
+        # Nothing is called from here on, so that no KeyboardInterrupt comes between: all of it is done, or nothing.
+        buffer.scalars += scalars
+        buffer.histograms += histograms
+        buffer.states += states
+        buffer.bins += bins
+        buffer.numbers += numbers
+        if taken_from is not None:
+            taken_from[:] = ()
 
     @property
     def due(self) -> bool:
         """Whether many rows wait or the last flush is long ago."""
         waiting = self._buffer
         many = len(waiting.scalars) >= FLUSH_ROWS or waiting.bins >= FLUSH_BINS or waiting.numbers >= FLUSH_STATES
-        return many or time.monotonic() - self._flushed_at >= FLUSH_SECONDS * self._patience
+        every = FLUSH_SECONDS if self._flush_every is None else self._flush_every
+        # below 0 if the clock was set back: then at once, and by the new time from there on
+        return many or not 0.0 <= time.monotonic() - self._flushed_at < every * self._patience
+
+    def prepare(self) -> None:
+        """Let Arrow take the memory that it works with, before training takes it.
+
+        Raises
+        ------
+        MemoryError
+            Where there is too little.
+        """
+        check_for_import()  # here, before there is a thread
+        self.background.submit(Prepare())
+        self.background.drain()
 
     def flush(self) -> None:
         """Hand all waiting rows over to be written as new segments.
@@ -234,12 +309,20 @@ class RunWriter:
         Where the disk refuses them they are kept and tried again; `take_failure` tells.
         """
         self._flushed_at = time.monotonic()
+        self._hand_over()
         if self._buffer.rows:
             rows = self._buffer.scalars, self._buffer.histograms, self._buffer.states
-            job = Rows(self._numbers, *rows, counts=self._counts)
-            self._buffer = _Buffer()  # before submit() may wait: an interrupt there must not hand rows over twice
-            self.background.submit(job)
+            job, empty = Rows(self._numbers, *rows, counts=self._counts), _Buffer()
+            # At once, as nothing is called in between: an interrupt must neither lose rows nor hand them over twice.
+            self._handing, self._buffer = job, empty
+            self._hand_over()
             self.save_meta()  # after the rows: run.json never speaks of steps that are not on disk
+
+    def _hand_over(self) -> None:
+        """Hand over the rows of a flush, unless they are in line: an interrupt may have come before."""
+        if self._handing is not None and not self._handing.handed:
+            self.background.submit(self._handing)
+        self._handing = None
 
     def drain(self) -> None:
         """Wait until everything that was handed over is on disk.
@@ -301,14 +384,17 @@ class RunWriter:
         """
         try:
             self.flush()
-            self.drain()
+            self.background.drain_at_the_end()
             # Before it is compacted, which may fail or be killed: the run is over all the same.
             self.meta |= {"state": state, "error": error, "ended": now()}
+            self.meta["sessions"] = [*self.meta["sessions"][:-1],
+                                     {**self.meta["sessions"][-1], "last_segment": self._numbers.last}]  # fmt: skip
             self._save_the_end()
             failure = self._compact() if state == "completed" else None
             if failure is not None:
                 self._save_the_end()
             self._sweep()
+            self.closed = True
         finally:
             self.background.stop()
             gives_back(self.meta["sessions"][-1]["id"])
@@ -325,8 +411,35 @@ class RunWriter:
         over = {short(one.get("id")) for one in before if may_record(one) is False} | {short(own["id"])}
         if all("process" not in one for one in before):
             over.add("")
-        for folder in {self._folder, self._meta_path.parent}:
-            sweep(folder, over)
+        for folder in {self._folder, self.path}:
+            sweep(folder, over, {short(one.get("id")) for one in before})
+
+    def give_up(self, error: Exception) -> str:
+        """Let go of what could not be written until the end, and write ``run.json`` if the disk takes that at least.
+
+        Parameters
+        ----------
+        error : Exception
+            Why it could not be.
+
+        Returns
+        -------
+        str
+            How many rows are lost, of which steps, and why; ``run.json`` says so, too.
+        """
+        rows, steps = self.waiting()
+        cause = getattr(error, "strerror", None) or repr(error)
+        self.closed, self._buffer, self._handing = True, _Buffer(), None
+        self.background.give_up()
+        if steps:
+            lost = f"{self.path} refuses rows ({cause}); {rows:,} rows are lost, of steps {min(steps)} to {max(steps)}"
+            self.meta.update(state="failed", error=lost, ended=now())
+            self.meta["warnings"] = [*self.meta.get("warnings", ()), lost]
+        else:  # what is known of activations at most, beside what is said of the run
+            lost = f"{self.path} refuses what is said of the run ({cause}); all rows are there"
+        with contextlib.suppress(OSError, MemoryError):
+            self._files.write(self._as_json(), both=True)
+        return lost
 
     def discard(self) -> None:
         """Take back a new run that could not begin: its files are removed.
@@ -344,19 +457,27 @@ class RunWriter:
             self._remove()
 
     def _remove(self) -> None:
-        shutil.rmtree(self._folder, ignore_errors=True)
-        self._meta_path.unlink(missing_ok=True)
+        storage = storage_of(self._folder)
+        storage.remove_folder(self._folder)
+        storage.remove([self._meta_path])
 
     def _compact(self) -> Exception | None:
         *before, own = self.meta["sessions"]
         live = {short(one.get("id")) for one in before if may_record(one)}
         try:
+            check_for_arrow(COMPACTING_BYTES)
             compact(Part(self._folder, spans_of(self.meta["sessions"])), short(own["id"]), live)
         except Exception as failure:  # noqa: BLE001 - all rows are on disk: whatever it is, the run is completed
             sentence = uncompacted(self.path, failure)
             self.meta["warnings"] = [*self.meta.get("warnings", ()), sentence]
             return failure
         return None
+
+
+def _untold() -> dict[str, Any]:
+    """Return what every ``run.json`` says, where the writer is told nothing of it."""
+    lists: dict[str, Any] = {name: [] for name in ("probes", "disabled_probes", "warnings", "layers")}
+    return {"config": {}, "steps": 0, "versions": {}, **lists, "activations": {}}
 
 
 def uncompacted(path: Path, failure: Exception) -> str:

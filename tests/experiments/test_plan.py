@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from dropdiag.errors import ArgumentError, RunError
 from dropdiag.experiments.mnist.train import MnistSettings
 from dropdiag.experiments.plan import make_plan, run_name
 from tests.described import write_meta
+from tests.frozen.expect import RECORDED
 
 WANTED = [
     MnistSettings(condition, seed, data="d" * 64, source="a place")
@@ -20,7 +22,8 @@ WANTED = [
 def put(out: Path, settings: MnistSettings, state: str, name: str | None = None, **config) -> Path:
     path = out / "runs" / (name or run_name(settings.condition, settings.seed))
     path.mkdir(parents=True)
-    meta = {"format": "dropdiag-run", "schema": 1, "state": state, "config": {**settings.config(), **config}}
+    meta = json.loads((RECORDED / "mlp" / "dropout-s0" / "run.json").read_text())
+    meta |= {"state": state, "config": {**settings.config(), **config}}
     write_meta((path / "run.json"), meta)
     return path
 

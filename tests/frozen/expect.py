@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 from unittest.mock import patch
 
 import numpy as np
@@ -205,8 +206,9 @@ def expect_reproduction(name: str, out: Path) -> None:
             shutil.copyfile(table, out / table.name)
 
 
-def _unpainted(_figure: object, path: Path, **_options: object) -> None:
-    path.write_bytes(b"")
+def _unpainted(_figure: object, to: Path | BinaryIO, **_options: object) -> None:
+    if isinstance(to, Path):
+        to.write_bytes(b"")
 
 
 def write(path: Path, content: str | pd.DataFrame) -> None:

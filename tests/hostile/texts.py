@@ -19,7 +19,7 @@ TERMINAL = {
     "screen": "\x1b[2J\x1b[H\x9b2J",
     "link": "\x1b]8;;http://evil.example\x07text\x1b]8;;\x07",
     "title": "\x1b]0;owned\x1b\\",
-    "over": "seen\x08\x08\x08\x08gone\rover\x00\x7f",
+    "over": "seen\x08\x08\x08\x08gone\rover\x7f",
     "lines": "first\nerror: second\x0b\x0c\x85\u2028\u2029",
     "turned": "\u202egnp.exe\u2066\u2069\u200f\u061c",
     "unseen": "a\u200b\u200d\u2060\ufeff\u00ad\u3164\U000e0041b",

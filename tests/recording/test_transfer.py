@@ -30,11 +30,11 @@ class Writer:
         self.scalars, self.histograms, self.flushes, self.due = [], [], 0, False
         self.failure = None
 
-    def add_scalars(self, rows):
-        self.scalars += rows
-
-    def add_histograms(self, rows):
-        self.histograms += rows
+    def add(self, scalars, histograms, states, taken_from):
+        assert not states
+        self.scalars += scalars
+        self.histograms += histograms
+        taken_from.clear()
 
     def flush(self):
         self.flushes += 1

@@ -10,8 +10,8 @@ from dropdiag.store import background
 from dropdiag.store.background import Background
 
 
-class Job:
-    bins, rows = 10, 2
+class Job(background.Job):
+    bytes, rows = 10, 2
 
     def __init__(self, name, done, gate=None, failures=0):
         self.name, self.done, self.gate, self.failures = name, done, gate, failures
@@ -53,7 +53,7 @@ def test_who_hands_over_too_much_waits_and_that_is_counted(thread):
     for name in range(background.QUEUE):
         thread.submit(Job(name, done, gate))
     assert thread.waits == 0
-    assert thread.waiting() == (10 * background.QUEUE, 2 * background.QUEUE)
+    assert (thread.bytes, thread.waiting()) == (10 * background.QUEUE, (2 * background.QUEUE, set()))
     threading.Timer(0.05, gate.set).start()
     thread.submit(Job("last", done, gate))
     assert thread.waits == 1

@@ -12,8 +12,10 @@ import pytest
 from dropdiag.errors import DropdiagWarning, RunError
 from dropdiag.store import digests, reading
 from dropdiag.store.reader import load
+from dropdiag.store.storage.disk import Disk
+from dropdiag.store.writer import RunWriter
 from tests.described import write_meta
-from tests.store.test_run_folder import segment, write
+from tests.store.test_run_folder import META, scalar, segment, write
 
 
 @pytest.fixture
@@ -68,6 +70,36 @@ def test_a_renamed_segment_and_one_of_another_run_are_named(run, tmp_path):
     assert len(told) == 2
     assert "is a copy of" in told[0] or "is a copy of" in told[1]
     assert any("is of no session that the run knows" in one for one in told)
+
+
+def test_numbers_in_names_of_files_are_not_counted_one_by_one(run):
+    expected = load(run).select()
+    own = segment(run, f"scalars-000001-000007.{load(run).meta['sessions'][0]['id'][:16]}")
+    name = own.name.removeprefix("scalars-000001-000007")[:-15]
+    for numbers in ("scalars-999999999999999", "scalars-100000000-999999999999998"):
+        own.with_name(f"{numbers}{name}{len(numbers):07d}.parquet").write_bytes(b"no segment")
+    with pytest.warns(DropdiagWarning) as said:
+        assert load(run).select().equals(expected)
+    assert any("lacks segments of the session" in str(one.message) for one in said)
+
+
+def test_a_segment_that_came_while_the_folder_was_listed_is_not_taken_for_removed(tmp_path, monkeypatch):
+    writer = RunWriter(tmp_path / "run", {**META, "warnings": [], "disabled_probes": []})
+    for step in (1, 2, 3):
+        writer.add_scalars([scalar(step, 1.0)])
+        writer.flush()
+    writer.drain()
+    run, whole, listed = load(tmp_path / "run"), Disk.names, []
+
+    def names(disk, folder):
+        found = whole(disk, folder)
+        listed.append(folder)
+        return [name for name in found if not (len(listed) == 1 and name.startswith("scalars-000002"))]
+
+    monkeypatch.setattr(Disk, "names", names)
+    assert run.select()["step"].tolist() == [1, 2, 3]
+    assert len(listed) == 2
+    writer.close("completed")
 
 
 def test_an_edited_run_json_is_named_and_read(run):

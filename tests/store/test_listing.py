@@ -61,7 +61,7 @@ def test_a_run_json_that_lacks_a_key_is_named(tmp_path):
     (tmp_path / "run" / "run.json").write_text(text.replace('"created"', '"made"'))
     found = listing(tmp_path)
     assert found.runs == []
-    assert "its run.json is not as this version writes it: KeyError('created')" in found.unreadable["run"]
+    assert "run/run.json is damaged: created is missing" in found.unreadable["run"]
 
 
 def test_runs_at_any_depth(tmp_path):

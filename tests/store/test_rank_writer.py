@@ -24,7 +24,7 @@ def begin(path, rank, **options):
     return RunWriter(path, made, rank=rank, **{"session": SESSION, "counts": True, **options})
 
 
-def state(step, values, layer="a", quantity="net_value_moments"):
+def state(step, values, layer="a", quantity="own_state"):
     return StateRow(step, "train", layer, 0, quantity, len(values), 1, np.asarray(values, np.float64))
 
 
@@ -51,6 +51,24 @@ def test_a_rank_has_a_folder_and_a_file_of_its_own(tmp_path):
     writers[0].close("completed")
 
 
+def test_a_rank_that_was_killed_as_it_began_says_what_it_has_not_recorded(tmp_path):
+    path, steps = tmp_path / "run", "steps 1 to 2 are not recorded by this rank"
+    for start in (None, 2):
+        session = {"id": f"from {start}", "world_size": 2}
+        writers = [begin(path, rank, resume_from=start, session=session) for rank in (0, 1)]
+        writers[0].add_scalars([scalar((start or 0) + 1, 2.0)])
+        writers[0].meta["steps"] = 2
+        writers[0].close("interrupted")
+        if start is None:  # of the other rank nothing is there but the file of its session
+            writers[1].background.drain()
+            (path / "rank-1" / "rank.json").unlink()
+    writers[1].close("completed")
+    told = json.loads((path / "rank-1" / "rank.json").read_text())
+    assert len(told["sessions"]) == 2
+    assert steps in " ".join(told["warnings"])
+    assert any(steps in warning for warning in load(path).meta["warnings"])
+
+
 def test_counts_are_a_column_after_the_values_where_they_are_asked_for(tmp_path):
     rows = [scalar(1, 2.0)._replace(count=5.0), scalar(2, None)._replace(count=0.0), scalar(3, 1.0)]
     for name, counts in (("with", True), ("without", False)):
@@ -70,7 +88,7 @@ def test_states_are_written_bit_for_bit_and_compacted(tmp_path, rng):
     for step in (1, 2, 3):
         made.append(state(step, rng.normal(size=step) * 1e-300))
         writer.add_states(made[-1:])
-        assert writer.waiting_rows == 1
+        assert writer.waiting() == (1, {step})
         writer.flush()
         writer.drain()
     assert len(list_segments(rank_folder(tmp_path / "run"), "states")) == 3
@@ -87,7 +105,7 @@ def test_states_of_each_quantity_are_a_row_group_also_when_compacted(tmp_path, r
     path = tmp_path / "run"
     writer = begin(path, 0)
     for step in (1, 2):
-        large = state(step, rng.normal(size=6), quantity="node_correlation")
+        large = state(step, rng.normal(size=4), quantity="node_correlation")
         writer.add_states([state(step, [1.0]), large, state(step, [2.0], "b")])
         writer.flush()
         writer.drain()
@@ -97,7 +115,7 @@ def test_states_of_each_quantity_are_a_row_group_also_when_compacted(tmp_path, r
     (segment,) = list_segments(rank_folder(path), "states")
     file = pq.ParquetFile(segment.path)
     groups = [file.read_row_group(group)["quantity"].to_pylist() for group in range(file.num_row_groups)]
-    assert groups == [["net_value_moments"] * 2, ["node_correlation"]] * 2
+    assert groups == [["own_state"] * 2, ["node_correlation"]] * 2
 
 
 def test_many_states_make_a_flush_due(tmp_path):

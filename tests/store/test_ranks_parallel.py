@@ -204,7 +204,7 @@ def pipeline(path, names=("0", "1"), extra=()):
         mine = [*names, *(extra if stage else ())]
         layers = [{"layer": name, "call": 0, "kind": "activation", "type": "Tanh", "activation": "Tanh", "feeds": name}
                   for name in mine]  # fmt: skip
-        area = {"left": [[None, -1.0 - stage]], "right": []}
+        area = {"sup": 1.0, "eps": 0.1, "left": [[None, -1.0 - stage]], "right": []}
         coverage = [{"layer": name, "call": 0, "kind": "activation", "type": "Tanh", "functional": False, "expected": True,
                      "fired": 3, "sampled": None, "skipped": None} for name in mine]  # fmt: skip
         one = writer(path, rank, 4, stage=stage, layers=layers, order=[[[name, 0]] for name in mine],

@@ -64,11 +64,16 @@ def test_what_is_wrong_is_raised_or_collected(tmp_path):
     (tmp_path / "empty" / "run.json").unlink()
     where = [str(tmp_path / "*"), str(tmp_path / "none-*")]
     with pytest.raises(RunError, match="torn/run.json cannot be read"):
-        open_runs(where[:1])
+        open_runs([tmp_path / "good", tmp_path / "torn"])
+    with pytest.warns(DropdiagWarning) as warned:
+        assert [run.name for run in open_runs(where[:1]).runs] == ["good"]
+    said = " ".join(str(one.message) for one in warned)
+    assert "torn/run.json cannot be read" in said
+    assert "damaged/run.json is damaged: sessions[0].started is missing" in said
     with pytest.raises(RunError, match="no run matches"):
         open_runs(where)
     runs, problems = open_runs(where, on_error="collect")
-    assert [run.name for run in runs] == ["good"]
+    assert [run.name for run in runs] == ["empty", "good"]  # of the first the session's own file is read
     assert len(problems) == 4
     for expected in (
         "torn/run.json cannot be read",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import chain as joined
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from dropdiag.store.order import Site
@@ -96,10 +97,14 @@ def _up(places: list[Place], after: list[int | None], at: int | None) -> Iterato
 
 def parts_of_wholes(chain: Chain) -> dict[Reading, Reading]:
     """Return the reading of the part by the chain -> that of the whole gradient, of each tensor of the chain."""
-    return {place.part: place.whole for path in chain.values() for place in path}
+    return {place.part: place.whole for place in _places(chain)}
 
 
 def readings(chain: Chain) -> list[Reading]:
     """Return every reading that the chain may have, each once."""
-    places = [place for path in chain.values() for place in path]
-    return list(dict.fromkeys(one for place in places for one in (place.whole, place.part)))
+    return list(dict.fromkeys(one for place in _places(chain) for one in (place.whole, place.part)))
+
+
+def _places(chain: Chain) -> dict[Place, None]:
+    """Return every tensor once: those that are near to the output are on the paths of all others."""
+    return dict.fromkeys(joined.from_iterable(chain.values()))

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import tarfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
 
 from dropdiag.errors import DataError
-
-LIMIT: Final = 1 << 28
-"""Largest file that is read out of an archive, in bytes; the largest of CIFAR has 155 million."""
-
-_CHUNK: Final = 1 << 20
+from dropdiag.experiments.data.files import CHUNK, LIMIT, content, opened
+from dropdiag.experiments.data.inflate import Inflated
+from dropdiag.experiments.data.tar import Archive, Member
 
 
 def md5(path: Path) -> str:
@@ -26,12 +23,9 @@ def md5(path: Path) -> str:
         If the file cannot be read.
     """
     digest = hashlib.md5(usedforsecurity=False)
-    try:
-        with path.open("rb") as stream:
-            while chunk := stream.read(_CHUNK):
-                digest.update(chunk)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
+    with opened(path, 1 << 28) as file:
+        while chunk := file.read(CHUNK):
+            digest.update(chunk)
     return digest.hexdigest()
 
 
@@ -62,18 +56,15 @@ def read_folder(folder: Path, names: tuple[str, ...]) -> dict[str, bytes]:
     Raises
     ------
     DataError
-        If one is missing or cannot be read; the message names it.
+        If one is missing or cannot be read, or they are absurdly large together; the message names one.
     """
-    return {name: _content(folder / name) for name in names}
-
-
-def _content(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise DataError(f"{path}: missing; other files of its data set lie there") from None
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
+    found: dict[str, bytes] = {}
+    for name in names:
+        path = folder / name
+        if not path.exists():
+            raise DataError(f"{path}: missing; other files of its data set lie there")
+        found[name] = content(path, LIMIT - sum(map(len, found.values())))
+    return found
 
 
 def read_archive(path: Path, folder: str, names: tuple[str, ...]) -> dict[str, bytes]:
@@ -95,34 +86,46 @@ def read_archive(path: Path, folder: str, names: tuple[str, ...]) -> dict[str, b
     DataError
         If the archive is damaged, lacks a file, holds it twice or as a link, or one is absurdly large.
     """
-    wanted = {f"{folder}/{name}": name for name in names}
     found: dict[str, bytes] = {}
-    try:
-        # One pass in the archive's order: to go back in a gzip stream is to unpack it anew.
-        with tarfile.open(path, "r:gz") as archive:
-            for member in archive:
-                # Archives that were packed again from inside a folder have this prefix.
-                name = wanted.get(member.name.removeprefix("./"))
-                if name in found:
-                    raise DataError(f"{path}: holds {name} twice, and it is not clear which is meant; fetch it again")
-                if name is not None:
-                    found[name] = _member(path, archive, member)
-    except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
-        raise DataError(f"{path}: is damaged or no .tar.gz archive ({error}); fetch it again") from error
+    # One pass in the archive's order: to go back in a gzip stream is to unpack it anew.
+    with opened(path) as file:
+        archive = Archive(Inflated(file.read, gzip=True).read, LIMIT)
+        for member in _members(path, archive):
+            # Archives that were packed again from inside a folder have this prefix.
+            place, _, name = member.name.removeprefix("./").rpartition("/")
+            if place != folder or name not in names:
+                continue
+            if name in found:
+                raise DataError(f"{path}: holds {name} twice, and it is not clear which is meant; fetch it again")
+            found[name] = _content(path, archive, member)
     missing = [name for name in names if name not in found]
     if missing:
         raise DataError(f"{path}: holds no {folder}/{missing[0]}; it is another archive, or truncated: fetch it again")
     return found
 
 
-def _member(path: Path, archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
-    if not member.isfile():
+def _members(path: Path, archive: Archive) -> Iterator[Member]:
+    with _whole(path):
+        yield from archive.members()
+        archive.finish()
+
+
+def _content(path: Path, archive: Archive, member: Member) -> bytes:
+    if not member.plain:
         raise DataError(f"{path}: {member.name} in it is no plain file; fetch it again")
     # Announced, not yet read: a forged header must not fill the memory.
     if member.size > LIMIT:
         raise DataError(f"{path}: {member.name} in it announces {member.size:,} bytes, more than {LIMIT:,}")
-    stream = archive.extractfile(member)
-    content = b"" if stream is None else stream.read()
-    if len(content) != member.size:
-        raise DataError(f"{path}: truncated; {member.name} in it has {len(content):,} of {member.size:,} bytes")
-    return content
+    with _whole(path):
+        held = archive.content()
+    if len(held) != member.size:
+        raise DataError(f"{path}: truncated; {member.name} in it has {len(held):,} of {member.size:,} bytes")
+    return held
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, EOFError, zlib.error) as error:
+        raise DataError(f"{path}: is damaged or no .tar.gz archive ({error}); fetch it again") from error

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from dropdiag.errors import DataError
 from dropdiag.experiments.data.archive import compared, read_archive, read_folder
 from dropdiag.experiments.data.datasets import CIFAR10, CIFAR100, Contents, Dataset, Split, checked_labels
+from dropdiag.experiments.data.files import there
 from dropdiag.experiments.data.restricted_pickle import read_pickle
 
 VALUES: Final = math.prod(CIFAR10.shape)
@@ -93,17 +94,17 @@ def read(dataset: Dataset, directory: Path) -> Contents:
 
 def _find(dataset: Dataset, directory: Path) -> tuple[Version, Path, bool]:
     versions = VERSIONS[dataset.key]
-    if directory.is_file():
+    if there(directory):
         named = [v for v in versions if v.archive == directory.name]
         if named:
             return named[0], directory, True
     # Files that lie open are read at once; an archive has to be unpacked in memory first.
     for version in versions:
         for place in (directory, directory / version.folder):
-            if any((place / name).is_file() for name in version.names) and _is_of(version, place):
+            if any(there(place / name) for name in version.names) and _is_of(version, place):
                 return version, place, False
     for version in versions:
-        if (directory / version.archive).is_file():
+        if there(directory / version.archive):
             return version, directory / version.archive, True
     wanted = " or ".join(f"{v.folder}/ or {v.archive}" for v in versions)
     raise DataError(
@@ -115,12 +116,13 @@ def _find(dataset: Dataset, directory: Path) -> tuple[Version, Path, bool]:
 def _is_of(version: Version, place: Path) -> bool:
     """Whether a folder is one of this data set: CIFAR-100's file names (train, test) are anybody's."""
     if version.folder == "cifar-100-python":
-        return place.name == version.folder or (place / "meta").is_file()
+        return place.name == version.folder or there(place / "meta")
     return True
 
 
 def _joined(parts: list[Split]) -> Split:
     images, labels = zip(*parts, strict=True)
+    # Copies also where there is one part: the bytes of a file are read-only, and torch warns of such tensors.
     return Split(np.concatenate(images), np.concatenate(labels))
 
 
@@ -139,7 +141,7 @@ def _pickled_images(data: Any, where: str) -> NDArray[np.uint8]:
     if not (isinstance(data, np.ndarray) and data.ndim == 2 and data.shape[1] == VALUES):
         got = f"an array of shape {data.shape}" if isinstance(data, np.ndarray) else type(data).__name__
         raise DataError(f"{where}: 'data' is {got}, expected images of {VALUES} bytes each")
-    return np.ascontiguousarray(data).reshape(-1, *CIFAR10.shape)
+    return data.reshape(-1, *CIFAR10.shape)
 
 
 def _pickled_labels(given: Any, name: str, where: str) -> NDArray[np.int64]:
@@ -164,8 +166,7 @@ def _from_binary(content: bytes, where: str, *, label_bytes: int, classes: int) 
     # CIFAR-10's records are a byte shorter: read as CIFAR-100's they drift, which the coarse labels show.
     if label_bytes > 1 and rows[:, 0].max() >= COARSE:
         raise DataError(f"{where}: coarse label {rows[:, 0].max()} is outside 0..{COARSE - 1}")
-    # A copy, since the bytes of a file are read-only and torch warns of tensors that cannot be written.
-    return Split(rows[:, label_bytes:].reshape(-1, *CIFAR10.shape).copy(), labels)
+    return Split(rows[:, label_bytes:].reshape(-1, *CIFAR10.shape), labels)
 
 
 VERSIONS: Final = {

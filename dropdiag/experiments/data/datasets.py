@@ -166,7 +166,7 @@ class Images:
         for part in (self.train_images, self.train_labels, self.test_images, self.test_labels):
             digest.update(repr(tuple(part.shape)).encode())
             # As bytes, as the files have them: labels are int64 in memory only because torch asks for it.
-            digest.update(part.numpy().astype("uint8").tobytes())
+            digest.update(part.contiguous().numpy().astype("uint8", copy=False).reshape(-1).data)
         return digest.hexdigest()
 
     def describe(self) -> str:

@@ -44,6 +44,10 @@ def load_images(key: str, directory: str | Path | None = None, limit: int | None
     -----
     A file whose MD5 is not the published one is read all the same, and `Images.checked` says so: it may have
     been written anew. It is damaged if its content is not what its format says.
+
+    Files may come from anywhere. Nothing in them is run; what they announce is held against their size before there
+    is room made for it, and against limits somewhat above the published data sets; pipes, devices and sockets are
+    refused. No reader is compiled code but zlib's, so that no file can end the process.
     """
     dataset = dataset_named(key)
     check_at_least_one(limit=limit)
@@ -63,15 +67,22 @@ def load_images(key: str, directory: str | Path | None = None, limit: int | None
 def _folder(dataset: Dataset, directory: str | Path | None) -> tuple[Path, bool]:
     """Return the folder to read, and whether the environment variable named it."""
     if directory is not None:
-        return Path(directory).expanduser(), False
+        return _expanded(directory), False
     if variable := os.environ.get(ENVIRONMENT):
-        return Path(variable).expanduser(), True
+        return _expanded(variable), True
     if dataset.sample is not None:
         return dataset.sample, False
     raise DataError(
         f"{dataset.title} is not shipped with dropdiag: name the folder of its files, or set {ENVIRONMENT}; "
         f"it is published {dataset.publisher}"
     )
+
+
+def _expanded(given: str | Path) -> Path:
+    try:
+        return Path(given).expanduser()
+    except RuntimeError as error:  # a user's home that is not known
+        raise DataError(f"{given}: there is no such folder ({error}); name one without ~") from error
 
 
 def _read(dataset: Dataset, folder: Path, named: bool) -> Contents:

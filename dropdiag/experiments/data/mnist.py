@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Final
 
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from dropdiag.errors import DataError
 from dropdiag.experiments.data.datasets import Contents, Dataset, Split, checked_labels
+from dropdiag.experiments.data.files import there
 from dropdiag.experiments.data.idx import read_idx
 
 FILES: Final = {
@@ -18,6 +20,9 @@ FILES: Final = {
     "test images": "t10k-images-idx3-ubyte",
     "test labels": "t10k-labels-idx1-ubyte",
 }
+
+MOST: Final = 300_000
+"""Images that a file may hold: five times as many as MNIST's, and as many as the larger sets in its form."""
 
 
 def read(dataset: Dataset, directory: Path) -> Contents:
@@ -81,7 +86,7 @@ def read_four(dataset: Dataset, paths: dict[str, Path], checked: str) -> Content
 
 
 def _existing(folder: Path, name: str) -> Path | None:
-    return next((path for path in (folder / name, folder / f"{name}.gz") if path.is_file()), None)
+    return next((path for path in (folder / name, folder / f"{name}.gz") if there(path)), None)
 
 
 def _path(dataset: Dataset, folder: Path, name: str) -> Path:
@@ -92,7 +97,8 @@ def _path(dataset: Dataset, folder: Path, name: str) -> Path:
 
 
 def _split(dataset: Dataset, images_path: Path, labels_path: Path) -> Split:
-    images, labels = read_idx(images_path, 3), read_idx(labels_path, 1)
+    images = read_idx(images_path, 3, MOST * math.prod(dataset.shape))
+    labels = read_idx(labels_path, 1, MOST)
     _check_images(images, images_path, dataset.shape[1:])
     if len(images) != len(labels):
         raise DataError(

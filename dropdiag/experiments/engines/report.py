@@ -94,6 +94,6 @@ def _event(line: bytes) -> dict[str, Any] | None:
     # A process that is killed, or a disk that is full, may leave half a line to which the next attempt appends.
     try:
         event = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return event if isinstance(event, dict) else None

@@ -45,7 +45,7 @@ def runs_table(runs: Runs) -> pa.Table:
         "path": (_TEXT, [run.path.as_posix() for run in runs]),
         "ranks": (_INT, [len(ranks_of(run)) for run in runs]),
         "left_out": (_TEXT, list(map(left_out, runs))),
-        "sessions": (_LONG, [len(run.meta["sessions"]) for run in runs]),
+        "sessions": (_LONG, [_sessions(run) for run in runs]),
         "sealed": (pa.bool_(), [run.meta["schema"] >= SEALED for run in runs]),
         "edited": (_TEXT, [hashlib.sha256(_told(run)).hexdigest() if run.remarks else None for run in runs]),
         "metas": (_LONG, [1 + len(list(run.path.glob("rank-*/rank.json"))) for run in runs]),
@@ -58,6 +58,14 @@ def runs_table(runs: Runs) -> pa.Table:
 
 def _told(run: Run) -> bytes:
     return (run.path / RUN_FILE).read_bytes()
+
+
+def _sessions(run: Run) -> int | None:
+    """Return of how many sessions the file itself knows: others have one of their own, and change nothing in it."""
+    try:
+        return len(json.loads(_told(run))["sessions"])
+    except (OSError, ValueError, KeyError, TypeError):  # it changed since the run was opened: then it is stale
+        return None
 
 
 def left_out(run: Run) -> str | None:

@@ -1,32 +1,36 @@
 -- Views over recorded runs, for DuckDB 2.0 or newer; docs/sql.md of dropdiag has their columns. Names with a leading
--- underscore are steps on the way. Each query reads the runs' files as they are at that time.
+-- underscore are steps on the way. Each query reads the runs' files as they are at that time; a folder that is called
+-- key=value is no column of theirs.
 
-CREATE OR REPLACE VIEW bins AS FROM read_parquet(@bins@);
-CREATE OR REPLACE VIEW sites AS FROM read_parquet(@sites@);
-CREATE OR REPLACE VIEW activations AS FROM read_parquet(@activations@);
-CREATE OR REPLACE VIEW saturation AS FROM read_parquet(@saturation@);
+CREATE OR REPLACE VIEW bins AS FROM read_parquet(@bins@, hive_partitioning = false);
+CREATE OR REPLACE VIEW sites AS FROM read_parquet(@sites@, hive_partitioning = false);
+CREATE OR REPLACE VIEW activations AS FROM read_parquet(@activations@, hive_partitioning = false);
+CREATE OR REPLACE VIEW saturation AS FROM read_parquet(@saturation@, hive_partitioning = false);
 
 -- Which rows of a run count was known when this was written: a session or a rank that came later is told, and not read.
 CREATE OR REPLACE VIEW _runs AS
 WITH told AS (
     SELECT regexp_extract(filename, '(?s)^(.*?)/(?:rank-[0-9]+/rank|run)[.]json$', 1) AS path,
            suffix(filename, '/run.json') AS whole,
-           json_transform(content, '{"state": "VARCHAR", "steps": "BIGINT", "sessions": ["JSON"]}') AS meta,
+           CASE WHEN json_valid(content) THEN
+               json_transform(content, '{"state": "VARCHAR", "steps": "BIGINT", "sessions": ["JSON"]}') END AS meta,
            -- the last line is a digest of all before it, which it takes 82 characters to write
            regexp_extract(content, ',\n "sha256": "([0-9a-f]{64})"\n}\n$', 1)
                = sha256(left(content, greatest(length(content) - 82, 0))) AS sealed,
            sha256(content) AS digest
-    FROM read_text(@metas@)
+    -- what is no text, or no JSON, leaves its own run out and no other
+    FROM (SELECT filename, coalesce(TRY(decode(content)), '') AS content FROM read_blob(@metas@))
 ), now AS (
     SELECT path, any_value(meta.state) FILTER (whole) AS state, any_value(meta.steps) FILTER (whole) AS steps,
            any_value(len(meta.sessions)) FILTER (whole) AS sessions, count(*) AS metas,
-           any_value(sealed) FILTER (whole) AS sealed, any_value(digest) FILTER (whole) AS digest
+           any_value(sealed) FILTER (whole) AS sealed, any_value(digest) FILTER (whole) AS digest,
+           bool_and(meta IS NOT NULL) AS readable
     FROM told GROUP BY path
 )
 SELECT known.run, condition, seed, path, coalesce(now.state, 'gone') AS state, now.steps, ranks, left_out,
-       known.sessions IS DISTINCT FROM now.sessions OR known.metas IS DISTINCT FROM now.metas
+       NOT now.readable OR known.sessions IS DISTINCT FROM now.sessions OR known.metas IS DISTINCT FROM now.metas
            OR (known.sealed AND NOT now.sealed AND known.edited IS DISTINCT FROM now.digest) AS stale
-FROM read_parquet(@runs@) AS known LEFT JOIN now USING (path);
+FROM read_parquet(@runs@, hive_partitioning = false) AS known LEFT JOIN now USING (path);
 
 CREATE OR REPLACE VIEW runs AS
 SELECT * EXCLUDE (left_out, stale),
@@ -55,7 +59,7 @@ WITH files AS (
 SELECT file, digest, runs.run, condition, seed, runs.ranks, left_out, rank, begin_at, last_step
 FROM numbered AS one
 JOIN _runs AS runs USING (path)
-JOIN read_parquet(@spans@) AS span USING (run, rank)
+JOIN read_parquet(@spans@, hive_partitioning = false) AS span USING (run, rank)
 WHERE NOT stale AND CASE
     WHEN one.session <> '' THEN span.session = one.session
     ELSE begin_at >= first_segment AND (next_segment IS NULL OR begin_at < next_segment) END
@@ -79,7 +83,7 @@ CREATE OR REPLACE VIEW _scalars AS
 SELECT run, condition, seed, ranks, left_out, rank, begin_at, file_row_number AS row, step, phase, layer, call, quantity,
        value, "count"
 FROM read_parquet(
-    @scalars@, filename = true, file_row_number = true, union_by_name = true, allow_empty = true
+    @scalars@, filename = true, hive_partitioning = false, file_row_number = true, union_by_name = true, allow_empty = true
 ) AS found
 JOIN _segments ON filename = file
 JOIN (SELECT filename AS file, content FROM read_blob(@scalars@)) AS bytes USING (file)
@@ -87,7 +91,9 @@ WHERE _whole(file, digest, content) AND (last_step IS NULL OR step <= last_step)
 
 CREATE OR REPLACE VIEW _histograms AS
 SELECT run, condition, seed, ranks, left_out, rank, step, phase, layer, call, quantity, n, bins, counts
-FROM read_parquet(@histograms@, filename = true, union_by_name = true, allow_empty = true) AS found
+FROM read_parquet(
+    @histograms@, filename = true, hive_partitioning = false, union_by_name = true, allow_empty = true
+) AS found
 JOIN _segments ON filename = file
 JOIN (SELECT filename AS file, content FROM read_blob(@histograms@)) AS bytes USING (file)
 WHERE _whole(file, digest, content) AND (last_step IS NULL OR step <= last_step);
@@ -101,7 +107,7 @@ SELECT run, condition, seed, rank, step, phase, layer, call, quantity, n, bins, 
 -- Evaluations in which all ranks had the same data: those of the first rank count.
 CREATE OR REPLACE VIEW _repeated AS
 SELECT run, step, phase, arg_min(rank, place) AS only_rank
-FROM _scalars JOIN read_parquet(@ranks@) AS order_of USING (run, rank)
+FROM _scalars JOIN read_parquet(@ranks@, hive_partitioning = false) AS order_of USING (run, rank)
 WHERE quantity = 'evaluation_digest' AND _scalars.ranks > 1
 GROUP BY run, step, phase HAVING count(DISTINCT rank) > 1 AND count(DISTINCT value) = 1;
 
@@ -114,8 +120,8 @@ WITH placed AS (
            row_number() OVER (
                PARTITION BY run, rank, step, phase, layer, call, quantity ORDER BY begin_at, row
            ) AS again
-    FROM _scalars JOIN read_parquet(@ranks@) AS order_of USING (run, rank)
-    LEFT JOIN read_parquet(@merges@) AS merges USING (run, quantity)
+    FROM _scalars JOIN read_parquet(@ranks@, hive_partitioning = false) AS order_of USING (run, rank)
+    LEFT JOIN read_parquet(@merges@, hive_partitioning = false) AS merges USING (run, quantity)
     WHERE _scalars.ranks > 1 AND left_out IS NULL AND quantity <> 'evaluation_digest'
 ), kept AS (
     SELECT placed.* FROM placed LEFT JOIN _repeated USING (run, step, phase)
@@ -147,7 +153,7 @@ GROUP BY run, condition, seed, step, phase, layer, call, quantity, merge, again;
 CREATE OR REPLACE VIEW histograms AS
 WITH kept AS (
     SELECT _histograms.*
-    FROM _histograms JOIN read_parquet(@ranks@) AS order_of USING (run, rank)
+    FROM _histograms JOIN read_parquet(@ranks@, hive_partitioning = false) AS order_of USING (run, rank)
     LEFT JOIN _repeated USING (run, step, phase)
     WHERE _histograms.ranks > 1 AND left_out IS NULL AND (only_rank IS NULL OR rank = only_rank)
     QUALIFY NOT regexp_matches(quantity, '^(weight|raw_weight_grad)(_|$)') OR list_contains(parts, layer)

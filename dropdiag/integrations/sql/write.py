@@ -30,10 +30,12 @@ from dropdiag.store.reading import noted, open_segment
 from dropdiag.store.run import Run
 from dropdiag.store.runs import Runs, as_runs
 from dropdiag.store.segments import list_segments, visible_segments
+from dropdiag.store.storage.places import is_remote
 from dropdiag.store.tables import COUNT, SCHEMAS
 
 TEMPLATE: Final = Path(__file__).with_name("views.sql")
 VIEWS: Final = "views.sql"
+_TAKEN: Final = re.compile(r"(?:^|/)((?:content|filename)=)[^/]*(?=/|$)", re.IGNORECASE)
 
 
 def to_sql(runs: Run | Runs, out: Path) -> list[Path]:
@@ -102,11 +104,19 @@ def _unreadable(path: Path) -> str:
     text = path.as_posix()
     if "\\" in text:  # it stands for the next sign in its patterns, and no pattern stands for it
         return "DuckDB finds nothing below a path with a backslash in it"
+    # as it does of any name: where Parquet is read it is told not to, and where bytes are it cannot be told
+    if (taken := _TAKEN.search(text)) is not None:
+        return f"DuckDB takes {taken[1]!r} in its path for a column, and fails"
     return "" if well_formed(text) == text else "its path is no UTF-8, which DuckDB takes alone"
 
 
 def _check(runs: Runs) -> None:
     for run in runs:
+        if is_remote(run.path):
+            raise ArgumentError(
+                f"{run.path} lies in an object store, and the views read files of a disk; copy the runs to one first, "
+                "as with `aws s3 sync`"
+            )
         if run.rank is not None:
             raise ArgumentError(f"{run.path} is one rank of a run; give the run, rank_scalars has each rank by itself")
         for problem in run.group.problems if run.group else ():
@@ -125,8 +135,8 @@ def _damaged(runs: Runs) -> frozenset[Path]:
                 problems: list[str] = []
                 for segment, _ in visible_segments(rank.part, name, problems):
                     before = len(problems)
-                    with noted(segment, problems), open_segment(segment):
-                        pass
+                    with noted(segment, problems), open_segment(segment) as file:
+                        file.check_pages()
                     found += [segment.path] * (len(problems) - before)
                 for problem in problems:
                     warnings.warn(problem, DropdiagWarning, stacklevel=3)

@@ -62,6 +62,8 @@ class Chain:
         Whether the gradient that comes for a call right now is the one of the step's loss.
     trains : callable
         Whether the backward pass that runs right now trains.
+    on_failure : callable
+        Called with the exception where what a hook does fails.
     inside : bool
         Whether a forward pass is under way whose tensors are read.
     """
@@ -71,6 +73,7 @@ class Chain:
         self.log = ChainLog()
         self.takes: Callable[[Call], bool] = bool
         self.trains: Callable[[], bool] = bool
+        self.on_failure: Callable[[Exception], object] = bool
         self._known: Known = {}
         self._between: dict[tuple[Key, Key], str] = {}
         self._straight: dict[tuple[Key, Key], list[tuple[Any, int]]] = {}
@@ -202,7 +205,9 @@ class Chain:
             return False
         straight = StraightReading(len(nodes))
         for at, ((node, number), (_, position)) in enumerate(zip(nodes, steps, strict=True)):
-            hook = StepHook(straight, number if at else -1, position, self.trains, self._overhead)
+            hook = StepHook(
+                straight, number if at else -1, position, self.trains, self._overhead, on_failure=self.on_failure
+            )
             node.register_hook(hook)
         self._leads(lower, upper, Path(upper, [], straight), None)
         return True
@@ -244,7 +249,7 @@ class Chain:
 
     def _hook(self, hooks: dict[Any, NodeHook], node: Any) -> NodeHook:
         if node not in hooks:
-            hooks[node] = NodeHook(self.trains, self._overhead)
+            hooks[node] = NodeHook(self.trains, self._overhead, on_failure=self.on_failure)
             node.register_hook(hooks[node])
         return hooks[node]
 
@@ -328,8 +333,10 @@ class TensorHook:
         """Hand the gradient over, to all that it is read as."""
         begun = clock()
         chain, gradient, mean = self.chain, gradients[self.number], None
-        if gradient is not None:
-            for reading in self.readings:
+        try:
+            for reading in self.readings if gradient is not None else ():
                 if chain.takes(reading):
-                    mean = chain.arrive(reading, gradient, mean)
+                    mean = chain.arrive(reading, gradient, mean)  # type: ignore[arg-type]  # it is not None
+        except Exception as error:  # noqa: BLE001 - recording must not end the training
+            chain.on_failure(error)
         chain._overhead.spent += clock() - begun

@@ -172,23 +172,33 @@ class StraightReading:
 class StepHook:
     """Hook on a node between two tensors of the chain where nothing is known to branch."""
 
-    __slots__ = ("number", "overhead", "position", "reading", "trains")
+    __slots__ = ("number", "on_failure", "overhead", "position", "reading", "trains")
 
     def __init__(
-        self, reading: StraightReading, number: int, position: int, trains: Callable[[], bool], overhead: Overhead
+        self,
+        reading: StraightReading,
+        number: int,
+        position: int,
+        trains: Callable[[], bool],
+        overhead: Overhead,
+        *,
+        on_failure: Callable[[Exception], object],
     ) -> None:
         self.reading, self.number, self.position = reading, number, position
-        self.trains, self.overhead = trains, overhead
+        self.trains, self.overhead, self.on_failure = trains, overhead, on_failure
 
     def __call__(self, given: tuple[Tensor | None, ...], taken: tuple[Tensor | None, ...]) -> None:
         """Compare what came with what the node above gave, and note what this one gives."""
         begun = clock()
-        if self.trains():
-            reading = self.reading
-            if self.number >= 0:
-                above = taken[self.number]
-                reading.same &= type(above) in PLAIN and reading.at == _place(above)
-            reading.gives(given[self.position])
+        try:
+            if self.trains():
+                reading = self.reading
+                if self.number >= 0:
+                    above = taken[self.number]
+                    reading.same &= type(above) in PLAIN and reading.at == _place(above)
+                reading.gives(given[self.position])
+        except Exception as error:  # noqa: BLE001 - recording must not end the training
+            self.on_failure(error)
         self.overhead.spent += clock() - begun
 
 
@@ -221,19 +231,24 @@ def mean_of(gradient: Tensor) -> AbsMean:
 class NodeHook:
     """Hook on a node between two tensors of the chain: called with the gradients that it gives and took."""
 
-    __slots__ = ("overhead", "parts", "trains", "wholes")
+    __slots__ = ("on_failure", "overhead", "parts", "trains", "wholes")
 
-    def __init__(self, trains: Callable[[], bool], overhead: Overhead) -> None:
-        self.trains, self.overhead = trains, overhead
+    def __init__(
+        self, trains: Callable[[], bool], overhead: Overhead, *, on_failure: Callable[[Exception], object]
+    ) -> None:
+        self.trains, self.overhead, self.on_failure = trains, overhead, on_failure
         self.parts: list[tuple[JointReading, int]] = []
         self.wholes: list[tuple[JointReading, int]] = []
 
     def __call__(self, given: tuple[Tensor | None, ...], taken: tuple[Tensor | None, ...]) -> None:
         """Hand the gradients over."""
         begun = clock()
-        if self.trains():
-            for joint, number in self.wholes:
-                joint.take_whole(taken[number])
-            for joint, position in self.parts:
-                joint.take_part(given[position])
+        try:
+            if self.trains():
+                for joint, number in self.wholes:
+                    joint.take_whole(taken[number])
+                for joint, position in self.parts:
+                    joint.take_part(given[position])
+        except Exception as error:  # noqa: BLE001 - as above
+            self.on_failure(error)
         self.overhead.spent += clock() - begun

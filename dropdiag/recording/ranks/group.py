@@ -10,7 +10,6 @@ import os
 import time
 import uuid
 from datetime import timedelta
-from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import torch.distributed as dist
@@ -18,6 +17,7 @@ import torch.distributed as dist
 from dropdiag.errors import ArgumentError, RunError
 from dropdiag.recording.ranks.board import Board
 from dropdiag.store.folder import read_meta
+from dropdiag.store.storage.places import as_path
 
 ALL, ZERO = "all", "zero"
 WAIT_SECONDS: Final = 300.0
@@ -208,7 +208,7 @@ class Group:
 
 def _is_there(run: SharedRun) -> bool:
     try:
-        meta = read_meta(Path(run.path))
+        meta = read_meta(as_path(run.path))
     except RunError:
         return False
     return meta.get("id") == run.id and any(one.get("id") == run.session for one in meta["sessions"])

@@ -28,7 +28,7 @@ class IdleSession:
         _, step = forced(resume)
         self.completed = int(read_meta(path)["steps"]) if step is True else int(step)
         self.open_evaluation: str | None = None
-        self.closed = False
+        self.closed = self.forked = False
         self.router = SimpleNamespace(mask=None)
 
     def step(self, own: list[Record]) -> None:  # noqa: ARG002 - nothing is kept
@@ -37,6 +37,9 @@ class IdleSession:
 
     def put(self, phase: str, records: list[Record]) -> None:
         """Keep nothing."""
+
+    def flush(self) -> None:
+        """Do nothing: nothing waits."""
 
     @contextmanager
     def evaluation(self, name: str) -> Iterator[None]:

@@ -10,8 +10,11 @@ from typing import Any, Final
 from dropdiag.errors import RunError
 from dropdiag.recording.naming import AUTO, check_name, claimed_folder
 from dropdiag.recording.ranks.group import ALL, Group, SharedRun, ungrouped
+from dropdiag.store.claims import TakenError
 from dropdiag.store.folder import Resume, resume_step
-from dropdiag.store.writer import RunWriter
+from dropdiag.store.storage.chosen import storage_of
+from dropdiag.store.storage.places import as_path, is_remote
+from dropdiag.store.writer import FLUSH_SECONDS, RunWriter
 
 OTHERS: Final = (
     "rank 0 records at {path}, so this rank would record a run of its own: give all ranks of one run the path that "
@@ -33,6 +36,8 @@ class Opening:
     resume : bool, int, "force" or ("force", int)
     group : Group or None
     ranks : {"all", "zero"}
+    flush_every : float
+        Seconds.
 
     Attributes
     ----------
@@ -44,8 +49,18 @@ class Opening:
         Where rank 0 records, if it is another run than this rank's.
     """
 
-    def __init__(self, path: Path, name: str | None, resume: Resume, group: Group | None, ranks: str) -> None:
+    def __init__(
+        self,
+        path: Path,
+        name: str | None,
+        resume: Resume,
+        group: Group | None,
+        ranks: str,
+        *,
+        flush_every: float = FLUSH_SECONDS,
+    ) -> None:
         check_name(name, resume)
+        self._flush_every = flush_every
         self._asked = str(path if name is None else path / name)
         self.path = path if name in (None, AUTO) else path / str(name)
         self._auto, self._resume, self._group = name == AUTO, resume, group
@@ -88,7 +103,7 @@ class Opening:
             found = self._group.join(self._asked)
             if isinstance(found, SharedRun):
                 self._shared, self.rank = found, self._group.rank
-                self.path, self._auto = Path(found.path), False
+                self.path, self._auto = as_path(found.path, like=self.path), False
                 return found.from_step
             self._recorded, self._training = None, "" if found is None else found.training
             self.elsewhere = None if found is None else found.asked
@@ -107,15 +122,28 @@ class Opening:
 
     def writer(self, meta: dict[str, Any], start: int | None) -> RunWriter:
         """Make the folder, and return its writer; everything that can be refused has been checked."""
-        self._made = self._auto or not self.path.exists()
-        self.path = claimed_folder(self.path, meta["config"]) if self._auto else self.path
+        self._made = self._auto or storage_of(self.path).kind(self.path) is None
         shared = self._shared
         session = None
         if self._group is not None and self._recorded is not None:
             begun = uuid.uuid4().hex if shared is None else shared.session
             session = {"id": begun, "world_size": self._group.world_size, "recorded": self._recorded}
         told = meta if shared is None else {**meta, "id": shared.id}
-        return RunWriter(self.path, told, resume_from=start, rank=self.rank, session=session, counts=self._together)
+        below = self.path
+        while True:
+            self.path = claimed_folder(below, meta["config"]) if self._auto else below
+            try:
+                return RunWriter(
+                    *(self.path, told),
+                    resume_from=start,
+                    rank=self.rank,
+                    session=session,
+                    counts=self._together,
+                    flush_every=self._flush_every,
+                )
+            except TakenError:
+                if not self._auto:
+                    raise
 
     def opened(self, writer: RunWriter, start: int | None) -> None:
         """Tell the other ranks of the run, which has begun."""
@@ -127,5 +155,5 @@ class Opening:
 
     def take_back(self) -> None:
         """Remove the folder that was made for a run which could not begin, where it is empty."""
-        if self._made and self.path.is_dir() and not any(self.path.iterdir()):
+        if self._made and not is_remote(self.path) and self.path.is_dir() and not any(self.path.iterdir()):
             self.path.rmdir()

@@ -14,7 +14,7 @@ import threading
 import time
 import weakref
 from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Final, Protocol
@@ -25,6 +25,7 @@ from torch import nn
 from dropdiag.errors import ArgumentError
 from dropdiag.model.sites import WEIGHT, Site
 from dropdiag.recording.transfer import TransferQueue, abandon
+from dropdiag.store.memory import check_for_thread
 from dropdiag.store.writer import RunWriter
 
 GRACE: Final = 0.05
@@ -55,6 +56,10 @@ class Recording(Protocol):
 
     def begin_no_pass(self) -> None:
         """Leave forward passes alone that begin from now on."""
+        ...
+
+    def stay_behind(self) -> None:
+        """Do nothing any more: this is a copy in a forked child."""
         ...
 
     def give_up(self) -> None:
@@ -115,6 +120,12 @@ class OpenRun:
                 stack.callback(abandon, self._queue, self._writer, why)
                 if session is not None:  # gone together with its model otherwise
                     session.give_up()
+
+    def stay_behind(self) -> None:
+        """Do nothing any more: this is a forked child."""
+        session = self._session()
+        if session is not None:
+            session.stay_behind()
 
     def let_passes_end(self) -> None:
         """Wait until no forward pass of the model is open in any thread."""
@@ -222,8 +233,12 @@ class _Closer:
     def start(self) -> None:
         with self._changing:
             if self._thread is None or not self._thread.is_alive():
-                self._thread = threading.Thread(target=self._work, name="dropdiag-closer", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._work, name="dropdiag-closer", daemon=True)
+                # without it, a lost run is ended by the next Recorder, or at the end of the process
+                with suppress(MemoryError, RuntimeError):
+                    check_for_thread()
+                    thread.start()
+                    self._thread = thread
 
     def stop_if_idle(self) -> None:
         with self._changing:
@@ -257,6 +272,8 @@ def _process_ends() -> None:
 
 def _forked() -> None:
     """Forget the runs of the parent, which go on there; no thread came along."""
+    for run in tuple(_runs.values()):
+        run.stay_behind()
     _runs.clear()
     _closer.forget()
 

@@ -69,7 +69,7 @@ def merged(parts: Sequence[Covariance]) -> Covariance:
     if len(parts) == 1:
         return parts[0]
     n, first = sum(part.n for part in parts), parts[0].mean
-    with np.errstate(invalid="ignore"):  # a node that has diverged
+    with np.errstate(invalid="ignore", over="ignore"):  # a node that has diverged
         mean = first + sum(part.n / n * (part.mean - first) for part in parts)
         upper = np.zeros_like(parts[0].upper)
         rows, columns = _triangle(len(mean))
@@ -129,7 +129,7 @@ def correlation(shards: Mapping[int, Sequence[Covariance]], wanted: Collection[s
 
 def _of_shard(over: Covariance, wanted: Collection[str]) -> Correlation:
     constant = over.low == over.high
-    with np.errstate(invalid="ignore", divide="ignore"):
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         covariance = over.matrix()
         scale = 1.0 / np.sqrt(np.where(constant, np.nan, covariance.diagonal()))
         r = np.clip(covariance * scale[:, None] * scale[None, :], -1.0, 1.0)

@@ -51,5 +51,5 @@ def ratios(squares: Floats, starts: NDArray[np.int64]) -> tuple[Floats, NDArray[
         Where each weight's parts begin.
     """
     changed, size = np.add.reduceat(squares, starts, axis=0).T
-    with np.errstate(invalid="ignore", divide="ignore"):
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         return np.sqrt(changed / size), size != 0.0

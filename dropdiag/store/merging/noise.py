@@ -37,7 +37,7 @@ class NodeNoise(NamedTuple):
 def merged(parts: Sequence[NodeNoise]) -> NodeNoise:
     """Return what is known over the samples of all parts."""
     n, first = sum(part.n for part in parts), parts[0].mean
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", over="ignore"):
         mean = first + sum(part.n / n * (part.mean - first) for part in parts)
         m2 = sum(part.m2 + part.n * (part.mean - mean) ** 2 for part in parts)
     return NodeNoise(n, mean, np.asarray(m2), np.sum([part.noise for part in parts], axis=0))
@@ -48,5 +48,5 @@ def ratio(shards: Mapping[int, Sequence[NodeNoise]]) -> float | None:
     found = [merged(parts) for parts in shards.values()]
     m2, noise = (np.concatenate([getattr(one, name) for one in found]) for name in ("m2", "noise"))
     varies = m2 != 0.0  # NaN does: a diverged node is not left out
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", over="ignore"):
         return float((noise[varies] / m2[varies]).mean()) if varies.any() else None

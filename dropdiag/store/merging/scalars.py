@@ -157,7 +157,7 @@ def _mean(parts: _Parts) -> Floats:
 
 
 def _sum(parts: _Parts) -> Floats:
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", over="ignore"):
         return np.add.reduceat(parts.values.value, parts.starts)
 
 

@@ -47,10 +47,13 @@ class Given(NamedTuple):
         Columns `KEYS` and value.
     single : ndarray of bool
         Whether one state alone counts, so that a rank recorded the very number.
+    came : ndarray of int64
+        How many states there are, those of no value left out.
     """
 
     table: pa.Table
     single: NDArray[np.bool_]
+    came: Ints
 
 
 class States:
@@ -99,8 +102,10 @@ class States:
                  *self._dead(wanted), *self._moved(wanted)]  # fmt: skip
         none = self._keys([]).append_column("value", pa.array([], pa.float64()))
         table = pa.concat_tables([none, *(_named(self._keys(at), name, values) for at, name, values, _ in found)])
-        single = [single for *_, single in found]
-        return Given(table.unify_dictionaries().combine_chunks(), np.concatenate([np.empty(0, np.bool_), *single]))
+        single = np.concatenate([np.empty(0, np.bool_), *(single for *_, single in found)])
+        came = np.bincount(self.groups.of[self._count > 0], minlength=len(self.groups))
+        at = np.concatenate([np.empty(0, np.int64), *(one.at for one in found)])
+        return Given(table.unify_dictionaries().combine_chunks(), single, came[at])
 
     def histograms(self) -> tuple[pa.Table, list[Histogram | None]]:
         """Return the keys of correlations of which several states count, and each histogram, None where missing."""

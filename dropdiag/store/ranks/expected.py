@@ -10,6 +10,7 @@ from typing import Any, Final
 from dropdiag.store.folder import RANK_FILE, RUN_FILE
 from dropdiag.store.ranks.members import Rank
 from dropdiag.store.segments import FLUSHING_RANKS, rank_folder
+from dropdiag.store.storage.chosen import storage_of
 
 SILENT_SECONDS: Final = 60.0
 """Ranks that record write every ten seconds: one that wrote so much earlier than another does not any more. Of more
@@ -106,6 +107,6 @@ def _written(path: Path, rank: Rank) -> float:
     """When a rank last wrote what it says of itself, with each flush."""
     file = rank_folder(path, rank.number) / RANK_FILE if rank.number else path / RUN_FILE
     try:
-        return file.stat().st_mtime
+        return storage_of(file).modified(file)
     except OSError:  # just replaced, or gone: reading will tell
         return 0.0

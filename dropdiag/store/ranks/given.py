@@ -45,8 +45,9 @@ def with_given(ranks: Gatherer, merged: Merged, rows: Gathered) -> tuple[pa.Tabl
     values = Numbers.of(merged.table["value"])
     values = Numbers(values.value.copy(), values.known.copy())
     done = np.zeros(len(values.value), np.bool_)
+    lost = bool(problems)  # of a rank whose states cannot be read, those of the others would give another number
     for told in found:
-        done[_put(values, told.given, merged)] = True
+        done[_put(values, told.given, merged, lost=lost)] = True
         _put_widths(values, told, merged, rows)
         problems += told.problems
     left = needed & ~done & ~names.among(MERGEABLE) & (merged.kept > 1)
@@ -97,9 +98,11 @@ def _keys(table: pa.Table, names: _Names, needed: Bools) -> pa.Table:
     return pa.concat_tables(found).unify_dictionaries().combine_chunks()
 
 
-def _put(values: Numbers, given: Given, merged: Merged) -> Ints:
-    """Put what states give in its place; return which rows that is known of."""
+def _put(values: Numbers, given: Given, merged: Merged, *, lost: bool) -> Ints:
+    """Put what states give in its place; return which rows that is known of: all of them, unless states are lost."""
     at = places(given.table, merged.table)
+    if lost:
+        at = np.where(given.came < merged.came[at], -1, at)
     # where one state alone counts, a rank has recorded the very number
     rows = (at >= 0) & ~(given.single & (merged.kept[at] <= 1))
     told = Numbers.of(given.table["value"])

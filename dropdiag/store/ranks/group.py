@@ -13,7 +13,7 @@ from dropdiag.store.ranks.coverage import numbered
 from dropdiag.store.ranks.described import described, with_activations_apart
 from dropdiag.store.ranks.expected import Session, is_of_several, missing, sessions_of, silent
 from dropdiag.store.ranks.layers import told_apart
-from dropdiag.store.ranks.members import Members, Rank, members, up_to
+from dropdiag.store.ranks.members import Members, Rank, is_folder, members, up_to
 from dropdiag.store.segments import rank_folders, rank_name
 
 
@@ -97,7 +97,7 @@ def group_of(path: Path, meta: Mapping[str, Any]) -> Group | None:
         If it holds no rank.
     """
     folders = rank_folders(path)
-    if folders == [rank_name()] and not is_of_several(meta):
+    if folders == [rank_name()] and not is_of_several(meta) and is_folder(path / rank_name()):
         return None
     sessions = sessions_of(meta)
     found = members(path, meta, folders)

@@ -11,6 +11,8 @@ from typing import Any, Final, NamedTuple
 from dropdiag.errors import RunError
 from dropdiag.store.folder import RANK_FILE, described
 from dropdiag.store.segments import NOTHING, Part, rank_folder, spans_of
+from dropdiag.store.storage.chosen import storage_of
+from dropdiag.store.storage.places import is_remote
 
 _FOLDER: Final = re.compile(r"rank-(?P<rank>0|[1-9]\d*)")
 _NEEDED: Final = ("layers", "sessions", "state", "steps")
@@ -142,9 +144,16 @@ def members(path: Path, meta: Mapping[str, Any], folders: Sequence[str]) -> Memb
     return Members(sorted(found, key=lambda rank: (rank.stage or 0, rank.number)), left_out, problems)
 
 
+def is_folder(path: Path) -> bool:
+    """Whether a folder of a rank, which its run has listed, is one; objects in a store make a folder of any name."""
+    return is_remote(path) or storage_of(path).kind(path) == "folder"
+
+
 def _member(path: Path, meta: Mapping[str, Any], number: int) -> tuple[Rank, list[str]]:
     """Return a rank, and remarks on its file; raise `RunError` where it is none of this run."""
     folder = rank_folder(path, number)
+    if not is_folder(folder):
+        raise RunError(f"{folder} is no folder")
     if not number:
         return Rank(0, meta, Part(folder, spans_of(meta["sessions"]))), []
     own, remarks = described(folder, RANK_FILE)

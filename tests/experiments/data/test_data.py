@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from dropdiag.errors import DataError
+from dropdiag.experiments.data import files
 from dropdiag.experiments.data.datasets import ENVIRONMENT, MNIST
 from dropdiag.experiments.data.idx import read_idx, write_idx
 from dropdiag.experiments.data.load import load_images
@@ -158,10 +159,10 @@ def test_nothing_there_says_where_it_looked(tmp_path, monkeypatch):
 
 
 def test_an_unreadable_file_is_named(mnist, monkeypatch):
-    def refuse(self):
+    def refuse(path):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "read_bytes", refuse)
+    monkeypatch.setattr(files, "open_regular", refuse)
     with pytest.raises(DataError, match=rf"{IMAGES}.gz: cannot be read \(Permission denied\)"):
         load_images("mnist", mnist)
 

@@ -10,6 +10,7 @@ from dropdiag.experiments.images.train import ImageSettings
 from dropdiag.experiments.mnist.train import MnistSettings
 from dropdiag.experiments.plan import make_plan
 from tests.described import write_meta
+from tests.frozen.expect import RECORDED
 
 
 def test_settings_survive_json():
@@ -64,7 +65,8 @@ def test_a_folder_of_another_experiment_is_refused(tmp_path):
     def put(settings):
         path = tmp_path / "runs" / "gaaf-s0"
         path.mkdir(parents=True, exist_ok=True)
-        meta = {"format": "dropdiag-run", "schema": 1, "state": "completed", "config": settings.config()}
+        meta = json.loads((RECORDED / "mlp" / "dropout-s0" / "run.json").read_text())
+        meta |= {"state": "completed", "config": settings.config()}
         write_meta((path / "run.json"), meta)
 
     put(MnistSettings("GAAF", 0))

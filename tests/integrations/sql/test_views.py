@@ -21,6 +21,7 @@ from dropdiag.store.rows import HistogramRow, ScalarRow
 from dropdiag.store.segments import list_segments, rank_folder
 from dropdiag.store.writer import RunWriter
 from tests.described import write_meta
+from tests.integrations.sql.conftest import views
 from tests.ranks import add, close, correlation_rows, histogram, moment_rows, scalar, write, writer
 from tests.synthetic import DERIVATIVES, _meta, content
 from tests.versions import CALLED, write_run
@@ -361,3 +362,30 @@ def test_runs_of_schema_1_alone_and_beside_newer_ones(tmp_path, open_views):
         connection = open_views([old, new], "both")
     for view in ("scalars", "histograms"):
         assert set(connection.sql(f"FROM {view}").df()["run"]) == {"new"}
+
+
+@pytest.mark.parametrize(
+    "name", ["value=7", "step=3", "phase=x", "LAYER=x", "run=x", "n=5", "bins=3", "rank=9", "size=1"]
+)
+def test_what_a_folder_is_called_is_no_column(tmp_path, name):
+    """DuckDB takes folders called key=value for columns, and puts them in place of those that files have."""
+    folder = tmp_path / name
+    record(folder / name, [1, 2], value=0.5)
+    run = load(folder / name)
+    connection = views(folder, folder / "sql")
+    same(scalars(connection), run.scalars)
+    found = histograms(connection)
+    expected = of_run(run)
+    assert {key: one.n for key, one in found.items()} == {key: one.n for key, one in expected.items()}
+    assert connection.sql("SELECT run, left_out FROM runs").fetchall() == [(name, None)]
+
+
+@pytest.mark.parametrize("name", ["content=evil", "filename=1", "Content="])
+def test_a_folder_whose_name_duckdb_fails_on_is_left_out(tmp_path, name):
+    for one in ("plain", name):
+        record(tmp_path / "runs" / one, [1, 2])
+    with pytest.warns(DropdiagWarning, match=f"(?i)takes '{name.partition('=')[0]}=' in its path for a column"):
+        connection = views(tmp_path / "runs", tmp_path / "sql")
+    assert connection.sql("SELECT DISTINCT run FROM scalars").fetchall() == [("plain",)]
+    with pytest.raises(RunError, match="choose another folder"):
+        to_sql(load(tmp_path / "runs" / "plain"), tmp_path / name / "sql")
