@@ -6,6 +6,7 @@ import os
 import re
 import warnings
 from collections.abc import Collection, Iterable
+from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -176,12 +177,14 @@ def sweep(folder: Path, over: Collection[str], known: Collection[str] = ()) -> N
     with os.scandir(folder) as entries:
         told = [(entry, match) for entry in entries if (match := _TEMPORARY.fullmatch(entry.name))]
     for entry, match in told:
-        session = match["session"] or ""
-        gone = session in over or (session not in known and session and _is_stale(Path(entry.path)))
-        if gone and entry.is_file(follow_symlinks=False):
-            Path(entry.path).unlink(missing_ok=True)
-        elif gone and is_leftover(entry.name) and entry.is_dir(follow_symlinks=False):
-            _remove_leftover(Path(entry.path))
+        session, path = match["session"] or "", Path(entry.path)
+        if is_leftover(entry.name):  # of another rank of the session that begins, perhaps
+            if entry.is_dir(follow_symlinks=False) and _is_stale(path):
+                _remove_leftover(path)
+        elif entry.is_file(follow_symlinks=False) and (
+            session in over or (session and session not in known and _is_stale(path))
+        ):
+            path.unlink(missing_ok=True)
 
 
 def _is_stale(path: Path) -> bool:
@@ -193,8 +196,9 @@ def _is_stale(path: Path) -> bool:
 
 def _remove_leftover(folder: Path) -> None:
     """Remove a folder that a session was making, if it holds what that puts there and nothing else."""
-    inside = list(folder.iterdir())
-    if all(is_session_file(file.name) and not file.is_symlink() for file in inside):
-        for file in inside:
-            file.unlink()
-        folder.rmdir()
+    with suppress(FileNotFoundError):  # another one removes it, too
+        inside = list(folder.iterdir())
+        if all(is_session_file(file.name) and not file.is_symlink() for file in inside):
+            for file in inside:
+                file.unlink()
+            folder.rmdir()

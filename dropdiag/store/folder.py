@@ -20,7 +20,7 @@ from dropdiag.store.lease import check_free
 from dropdiag.store.leftovers import is_leftover
 from dropdiag.store.meta_files import SessionFile, session_files
 from dropdiag.store.schema import ORDERED, SEALED, TRAIN
-from dropdiag.store.segments import Part, rank_folder, short, spans_of
+from dropdiag.store.segments import Part, list_segments, rank_folder, short, spans_of
 from dropdiag.store.selection import Selection
 from dropdiag.store.storage.chosen import storage_of
 from dropdiag.store.storage.places import is_remote
@@ -193,11 +193,11 @@ def described(path: Path, name: str = RUN_FILE) -> Described:
     try:
         meta, remarks = _read(path, name)
     except AbsentError as error:
-        if not files:
+        if not files or list_segments(folder):  # it was there: with rows beside it, it was removed
             raise
         meta, remarks = _read(folder, files[-1].path(folder).name)
         spare = files[-1].path(folder).name
-        remarks = [f"{error}; its process ended just then, or it was removed. {spare} is read in its place", *remarks]
+        remarks = [f"{error}; its process ended just then. {spare} is read in its place", *remarks]
     except DamagedError as error:
         if not files:
             raise

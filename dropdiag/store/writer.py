@@ -411,7 +411,8 @@ class RunWriter:
         over = {short(one.get("id")) for one in before if may_record(one) is False} | {short(own["id"])}
         if all("process" not in one for one in before):
             over.add("")
-        for folder in {self._folder, self.path}:
+        # a session is that of all ranks: what lies beside their folders is the first one's
+        for folder in {self._folder, self._meta_path.parent}:
             sweep(folder, over, {short(one.get("id")) for one in before})
 
     def give_up(self, error: Exception) -> str:

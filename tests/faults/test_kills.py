@@ -13,7 +13,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="open files are 
 
 def test_a_job_that_is_killed_at_a_file_operation_loses_nothing_and_goes_on():
     names = [name for name, scene in SCENES.items() if not scene.trained]  # torch alone takes seconds to be imported
-    report = driven("kills", "--every", 131, *(f"--scene={name}" for name in names))
+    report = driven("kills", "--every", 211, *(f"--scene={name}" for name in names))
     report.check()
     assert report.figures["kills"] >= 12
     assert report.figures["rows"] > 1000

@@ -205,12 +205,9 @@ def test_a_rank_of_another_run_is_left_out_and_named(tmp_path):
     with pytest.warns(DropdiagWarning, match="rank 1: .*rank.json cannot be read"):
         losses(load(tmp_path / "run"))
     file.unlink()
-    with pytest.warns(
-        DropdiagWarning, match="rank-1 is not a rank of a run: it has no rank.json; .* read in its place"
-    ):
+    with pytest.warns(DropdiagWarning, match="rank 1: .*rank-1 is not a rank of a run: it has no rank.json"):
         losses(load(tmp_path / "run"))
     shutil.rmtree(tmp_path / "run" / "rank-0")
-    next((tmp_path / "run" / "rank-1").glob("session-*.json")).unlink()
     with pytest.raises(RunError, match="holds no rank that can be read"):
         load(tmp_path / "run")
 
