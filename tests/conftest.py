@@ -4,7 +4,6 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-import setuptools  # noqa: F401 - before anything that imports distutils, which the compiler's setuptools would refuse
 import torch
 from hypothesis import settings
 

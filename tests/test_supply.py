@@ -9,9 +9,9 @@ import re
 import subprocess
 import sys
 import zipfile
+from importlib.metadata import version
 from pathlib import Path
 
-import pip
 import pytest
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
@@ -161,7 +161,7 @@ def install(folder):
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
 
 
-@pytest.mark.skipif(int(pip.__version__.split(".")[0]) < 26, reason="`make` installs with a newer pip")
+@pytest.mark.skipif(int(version("pip").split(".")[0]) < 26, reason="`make` installs with a newer pip")
 def test_pip_refuses_what_the_lock_does_not_name(tmp_path):
     digest = wheel(tmp_path, "honest")
     lock = tmp_path / "constraints.txt"
