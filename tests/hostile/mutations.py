@@ -41,12 +41,18 @@ ENDS = (
     (1 << 63) - 1,
 )
 LARGE = 48 << 20
-Choose = random.Random
+MANY = 2000
+
+
+class Choose(random.Random):
+    """Chooses by a seed; a list is made long once a file, for a long list of long lists would fill the memory here."""
+
+    repeated = False
 
 
 def mutated(seed: int, segments: Sequence[bytes]) -> tuple[int, bytes, str]:
     """Return which of some segments is changed, how it is then, and what was done."""
-    choose = random.Random(seed)
+    choose = Choose(seed)
     place = choose.randrange(len(segments))
     change = choose.choice(CHANGES)
     try:
@@ -240,7 +246,9 @@ def _change(choose: Choose, field: Field) -> None:
 
 def _rearrange(choose: Choose, field: Field) -> None:
     if field.kind == LIST:
-        field.value[:] = choose.choice((field.value * 2, field.value[1:], field.value[::-1], field.value[:1] * 3000))
+        size = choose.choice((1, 2, 1 if choose.repeated else MANY))
+        choose.repeated |= size == MANY
+        field.value[:] = choose.choice((field.value[1:], field.value[::-1], field.value[:1] * size))
     else:
         key = choose.choice(
             [key for key in field.value if key not in (DATA_PAGE, DICTIONARY_PAGE)] or list(field.value)
