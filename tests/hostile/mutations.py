@@ -175,7 +175,9 @@ def tables(choose: Choose, content: bytes, _: Sequence[bytes]) -> bytes:
         lambda: table.set_column(at, name, pa.array([b"\xff"] * len(table), pa.binary())),
         lambda: table.set_column(at, name, pa.array([{"a": [1]}] * len(table))),
         lambda: table.set_column(at, name, pa.nulls(len(table))),
-        lambda: table.set_column(at, name, pa.array(["x" * choose.choice((1, 5000, 1 << 20))] * len(table))),
+        lambda: table.set_column(
+            at, name, pa.array(["x" * min(choose.choice((1, 5000, 1 << 20)), LARGE // len(table))] * len(table))
+        ),
         lambda: table.set_column(at, name, pa.array([2.5] * len(table))),
         lambda: table.set_column(at, name, pa.array([[1, None]] * len(table))),
         lambda: table.slice(0, 0),
