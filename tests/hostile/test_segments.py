@@ -314,7 +314,7 @@ LISTS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("name", "values"), LISTS)
+@pytest.mark.parametrize(("name", "values"), [*LISTS, ("layer", ["fc", None])])
 def test_histograms_are_checked(run, name, values):
     check_left_out(run, replaced(run, "histograms", name, values), "cannot be read")
 

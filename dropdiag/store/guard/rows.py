@@ -17,7 +17,8 @@ from dropdiag.store.guard.damage import SegmentError
 _RANGES: Final = {
     "step": (0, limits.STEP), "call": (0, 2**31 - 1), "n": (0, limits.VALUES), "nodes": (0, limits.NODES),
 }  # fmt: skip
-_TEXTS: Final = {"phase": False, "quantity": False, "layer": True, "activation": False}  # whether it may be null
+_OF_THE_RUN: Final = ("layer", "scalars")  # null of the run's own; histograms and states are of a layer
+_TEXTS: Final = ("phase", "quantity", "layer", "activation")
 
 
 def check(table: pa.Table, name: str) -> None:
@@ -42,7 +43,7 @@ def check(table: pa.Table, name: str) -> None:
         if column in _RANGES:
             _check_range(table[column], column, *_RANGES[column])
         elif column in _TEXTS:
-            _check_texts(table[column], column, may_be_null=_TEXTS[column])
+            _check_texts(table[column], column, may_be_null=(column, name) == _OF_THE_RUN)
         elif column == "count":
             _check_count(table[column], may_be_null=name == "scalars")
     if name == "derivatives":
