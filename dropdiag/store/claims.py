@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from dropdiag.errors import RunError
+from dropdiag.store.leftovers import is_session_file
 from dropdiag.store.storage.chosen import storage_of
 
 WAIT_SECONDS: Final = 5.0
@@ -50,7 +51,7 @@ def claim(main: Path, own: Path, content: bytes) -> None:
     storage = storage_of(main)
     try:
         until = time.monotonic() + WAIT_SECONDS
-        while others := [name for name in storage.names(own.parent) if _is_session(name) and name != own.name]:
+        while others := [name for name in storage.names(own.parent) if is_session_file(name) and name != own.name]:
             if min(others) < own.name or storage.kind(main) is not None:
                 raise taken(main.parent)
             if time.monotonic() > until:  # it was killed just then; were it not, both would be known by their files
@@ -64,7 +65,3 @@ def claim(main: Path, own: Path, content: bytes) -> None:
     except TakenError:
         storage.remove([own])
         raise
-
-
-def _is_session(name: str) -> bool:
-    return name.startswith("session-") and name.endswith(".json")

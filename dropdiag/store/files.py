@@ -18,6 +18,7 @@ from dropdiag.store.segments import (
     Part,
     Segment,
     list_segments,
+    numbered,
     place_name,
     place_of,
     replaced_segments,
@@ -56,8 +57,7 @@ class Target(NamedTuple):
 
     def temporary(self, writer: str) -> Path:
         """Return the name that it has meanwhile, of the session that writes it."""
-        numbers = f"{self.first:06d}" if self.first == self.last else f"{self.first:06d}-{self.last:06d}"
-        return self.folder / f"{self.table}-{numbers}.{writer}.tmp"
+        return self.folder / f"{numbered(self.table, self.first, self.last)}.{writer}.tmp"
 
     def path(self, digest: str) -> Path:
         """Return its name."""

@@ -1,4 +1,4 @@
-"""What a session that was killed while it began leaves: a rank's folder that has no name yet."""
+"""Names of what a session puts first: its own file, and a rank's folder with that in it, which has no name yet."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from typing import Final
 from dropdiag.store.segments import SHORT
 
 _LEFTOVER: Final = re.compile(rf"\.rank-\d+\.[0-9a-f]{{{SHORT}}}\.tmp")
-_SESSION: Final = re.compile(rf"session-\d{{6,}}\.[0-9a-f]{{{SHORT}}}\.json")
+SESSION: Final = re.compile(
+    rf"session-(?P<number>[0-9]{{6,15}})\.(?P<session>[0-9a-f]{{{SHORT}}})\.(?P<kind>json|superseded)"
+)
 
 
 def leftover(folder: Path, session: str) -> Path:
@@ -24,4 +26,5 @@ def is_leftover(name: str) -> bool:
 
 def is_session_file(name: str) -> bool:
     """Whether a name is that of a session's own file."""
-    return _SESSION.fullmatch(name) is not None
+    match = SESSION.fullmatch(name)
+    return match is not None and match["kind"] == "json"

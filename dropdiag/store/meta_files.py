@@ -10,22 +10,17 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import re
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from dropdiag.store.claims import claim, taken
 from dropdiag.store.digests import sealed
 from dropdiag.store.files import replace_file
-from dropdiag.store.leftovers import leftover
-from dropdiag.store.segments import LAST, SHORT, short
+from dropdiag.store.leftovers import SESSION, leftover
+from dropdiag.store.segments import LAST, short
 from dropdiag.store.storage.chosen import storage_of
 from dropdiag.store.storage.disk import Disk
 from dropdiag.store.storage.places import is_remote
-
-_NAME: Final = re.compile(
-    rf"session-(?P<number>[0-9]{{6,15}})\.(?P<session>[0-9a-f]{{{SHORT}}})\.(?P<kind>json|superseded)"
-)
 
 
 class SessionFile(NamedTuple):
@@ -68,7 +63,7 @@ def session_files(folder: Path) -> Found:
         names = storage_of(folder).names(folder)
     except (FileNotFoundError, NotADirectoryError):
         return Found([], set())
-    told = [match for name in names if name.startswith("session-") and (match := _NAME.fullmatch(name))]
+    told = [match for name in names if name.startswith("session-") and (match := SESSION.fullmatch(name))]
     named = sorted(SessionFile(int(one["number"]), one["session"]) for one in told if one["kind"] == "json")
     files = [file for file in named if file.number < LAST]
     return Found(files, {one["session"] for one in told if one["kind"] == "superseded"})

@@ -95,5 +95,9 @@ def _near(path: Path) -> str:
     near = difflib.get_close_matches(path.name, names, n=1)
     if near:
         return f"; did you mean {str(path.parent / near[0])!r}?"
-    shown = ", ".join(map(repr, names[:5])) + (", ..." if len(names) > 5 else "")
-    return f"; {path.parent} has {shown}"
+    return f"; {path.parent} has {first_of(names)}"
+
+
+def first_of(names: Sequence[str]) -> str:
+    """Return the first names of a folder, as text."""
+    return ", ".join(map(repr, names[:5])) + (", ..." if len(names) > 5 else "")

@@ -11,7 +11,7 @@ from typing import Final
 
 from dropdiag.errors import RunError
 from dropdiag.store.listing import is_run, run_folders
-from dropdiag.store.object_runs import WILD, is_wild, runs_in_store
+from dropdiag.store.object_runs import WILD, first_of, is_wild, runs_in_store
 from dropdiag.store.storage.places import PathLike, as_path, is_remote, without_scheme
 
 RUN: Final = "a run is a folder with a run.json"
@@ -125,8 +125,7 @@ def _nothing(pattern: str) -> str:
     near = difflib.get_close_matches(missing, [name for name in names if not name.startswith(".")], n=1)
     if near:
         return f"{said}; {RUN}; did you mean {str(Path(*inside.parts, near[0], *rest))!r}?"
-    shown = ", ".join(map(repr, names[:5])) + (", ..." if len(names) > 5 else "")
-    return f"{said}; {RUN}; {inside.absolute()} has {f'the folders {shown}' if names else 'no folder'}"
+    return f"{said}; {RUN}; {inside.absolute()} has {f'the folders {first_of(names)}' if names else 'no folder'}"
 
 
 def _first_missing(parts: tuple[str, ...]) -> tuple[Path, str, tuple[str, ...]]:

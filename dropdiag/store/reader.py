@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple, TypeAlias, overload
 
 from dropdiag.errors import ArgumentError, DropdiagError, DropdiagWarning, RunError
 from dropdiag.store.copies import counted_once
+from dropdiag.store.garbage import no_garbage
 from dropdiag.store.object_runs import WILD
 from dropdiag.store.paths import existing, is_several, runs_at
 from dropdiag.store.problems import Problems, add_problem
@@ -133,7 +132,7 @@ def open_runs(
         ``on_error="raise"``.
     """
     problems = Problems(lenient=on_error == "collect")
-    with _no_garbage():
+    with no_garbage():
         runs, ordered = _each(where, problems)
         if problems.lenient:
             runs = [run for run in runs if _opens(partial(_checked, run), run.path, problems)]
@@ -143,21 +142,6 @@ def open_runs(
             runs, copied = counted_once(runs)
             problems.add(*copied)
     return Opened(Runs(runs, ordered=ordered) if runs else None, problems.told(any_left=bool(runs)))
-
-
-@contextmanager
-def _no_garbage() -> Iterator[None]:
-    """Keep the collector of cyclic garbage from looking, again and again, through the growing ``run.json`` of all.
-
-    They hold no cycles; of 10,000 runs it takes as long as reading them.
-    """
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 def _each(where: Any, problems: Problems) -> tuple[list[Run], bool]:

@@ -18,6 +18,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from dropdiag.errors import DropdiagWarning, RunError
+from dropdiag.printable import bare
 from dropdiag.store.digests import check_content, check_file
 from dropdiag.store.guard import rows
 from dropdiag.store.guard.checked import Checked
@@ -334,8 +335,7 @@ def noted(segment: Segment, problems: list[str]) -> Iterator[None]:
 
 def unreadable(segment: Segment, error: BaseException) -> str:
     """Say that a segment cannot be read, and why: in one line, whatever bytes of the file the reason quotes."""
-    told = "".join(letter if letter.isprintable() else " " for letter in str(error)[:500])
-    why = " ".join(told.split()) or type(error).__name__
+    why = " ".join(bare(str(error)[:500], " ").split()) or type(error).__name__
     return why if why.startswith(str(segment.path)) else f"{segment.path} cannot be read: {why}"
 
 

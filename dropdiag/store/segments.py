@@ -113,10 +113,14 @@ def short(identifier: object) -> str:
     return hashlib.sha256(text.encode(errors="replace")).hexdigest()[:SHORT]
 
 
+def numbered(table: str, first: int, last: int) -> str:
+    """Return how the name of a segment begins: with its table, and its number or, once joined, its first and last."""
+    return f"{table}-{first:06d}" if first == last else f"{table}-{first:06d}-{last:06d}"
+
+
 def segment_name(table: str, first: int, last: int, session: str, digest: str) -> str:
     """Return the name of a segment: ``TABLE-FIRST.SESSION.DIGEST.parquet``, ``TABLE-FIRST-LAST...`` once joined."""
-    numbers = f"{first:06d}" if first == last else f"{first:06d}-{last:06d}"
-    return f"{table}-{numbers}.{session}.{digest}.parquet"
+    return f"{numbered(table, first, last)}.{session}.{digest}.parquet"
 
 
 def place_name(folder: Path, table: str, first: int, last: int, session: str) -> str:
@@ -130,7 +134,7 @@ def check_place(segment: Segment, told: bytes | None) -> None:
     expected = place_name(segment.path.parent, segment.table, segment.first, segment.last, session)
     if segment.digest and told != expected.encode():
         found = "nothing" if told is None else told[:200].decode(errors="replace")
-        raise OSError(f"it is another segment: it says {found!r}, and its name {expected!r}; it was renamed or copied")
+        raise OSError(f"it is a copy of another segment, or was renamed: it says {found!r}, and its name {expected!r}")
 
 
 def list_segments(folder: Path, table: str | None = None) -> list[Segment]:
@@ -205,19 +209,20 @@ def visible_segments(part: Part, table: str, problems: list[str] | None = None) 
     problems : list of str, optional
         Gets a sentence on each segment that no known session wrote, which counts nothing.
     """
-    found, seen = list[tuple[int, VisibleSegment]](), dict[tuple[str, str], Segment]()
     every = list_segments(part.folder)
-    if problems is not None and _gaps(part, every):
-        every = list_segments(part.folder)  # what comes while a folder is listed may be seen without what came before
+    gaps = [] if problems is None else _gaps(part, every)
+    if gaps:  # what comes while a folder is listed may be seen without what came before
+        every = list_segments(part.folder)
+        gaps = _gaps(part, every)
+    found, strange = list[tuple[int, VisibleSegment]](), list[str]()
     for segment in (one for one in every if one.table == table):
         place = place_of(segment, part.spans)
-        same = seen.setdefault((segment.session, segment.digest), segment) if segment.digest else segment
-        if place >= 0 and same is segment:
+        if place >= 0:
             found.append((place, VisibleSegment(segment, part.spans[place].last_step)))
-        elif problems is not None:
-            problems.append(_stranger(segment) if place < 0 else _copied(segment, same))
+        else:
+            strange.append(_stranger(segment))
     if problems is not None:
-        problems += _gaps(part, every)
+        problems += [*strange, *gaps]
     # by session first: those of two that recorded side by side have the same numbers
     return [one for _, one in sorted(found, key=lambda one: (one[0], one[1].segment.first))]
 
@@ -255,10 +260,6 @@ def _stranger(segment: Segment) -> str:
         f"{segment.path} is of no session that the run knows: it began after the run was opened, or the file is of "
         "another run; it is left out. Open the run again, or move the file away"
     )
-
-
-def _copied(segment: Segment, same: Segment) -> str:
-    return f"{segment.path} is a copy of {same.path.name}, which has another number; it is left out, the other counts"
 
 
 def spans_of(sessions: Sequence[Mapping[str, Any]], own: Sequence[Mapping[str, Any]] | None = None) -> tuple[Span, ...]:

@@ -195,11 +195,9 @@ class RunWriter:
         return as_json(writing.fitting(self.meta), {"layers": self._layers[1]} if layers else None)
 
     def _check_place(self, *, resume: bool) -> None:
-        if resume:
-            self._making(lambda: storage_of(self._folder).make_folder(self._folder))
-            return
-        check_new(*((self._folder, RANK_FILE) if self.rank else (self.path, RUN_FILE)))
-        if is_remote(self.path):
+        if not resume:
+            check_new(*((self._folder, RANK_FILE) if self.rank else (self.path, RUN_FILE)))
+        if resume or is_remote(self.path):  # a new folder of a disk is made with the session's file in it
             self._making(lambda: storage_of(self._folder).make_folder(self._folder))
 
     def _making(self, make: Callable[[], None], what: str = "make the run folder") -> None:

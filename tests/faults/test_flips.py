@@ -12,7 +12,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="children are to
 
 
 def test_no_flipped_bit_comes_back_as_another_number():
-    report = driven("flips", "--every", 9001, "--twins", 2)
+    report = driven("flips", "--every", 5003, "--twins", 4)
     report.check()
     assert report.figures["bits"] > 25
     assert {name for name in TARGETS if report.figures.get(f"bits of {name}")} == set(TARGETS)

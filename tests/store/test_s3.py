@@ -84,7 +84,7 @@ def test_a_run_is_recorded_read_and_resumed(bucket, tmp_path):
 def test_the_store_itself_refuses_a_second_run_json(bucket, monkeypatch):
     path = as_path(f"{bucket}/run")
     monkeypatch.setattr("dropdiag.store.writer.check_new", lambda *_: None)
-    monkeypatch.setattr("dropdiag.store.claims._is_session", lambda _: False)  # nobody sees the other one's session
+    monkeypatch.setattr("dropdiag.store.claims.is_session_file", lambda _: False)  # nobody sees the other one's session
     first = RunWriter(path, meta())
     with pytest.raises(TakenError):
         RunWriter(path, meta())

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final, cast
 
 from dropdiag.errors import DataError, RunError
+from dropdiag.printable import bare
 from dropdiag.store.regular import open_regular
 
 LIMIT: Final = 220_000_000
@@ -89,5 +90,4 @@ def _check_size(path: Path, got: int, limit: int) -> None:
 
 def shown(text: str) -> str:
     """Return text from a file as it may stand in a message: short, and without what moves a terminal's cursor."""
-    short = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
-    return "".join(sign if sign.isprintable() else "?" for sign in short)
+    return bare(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}...", "?")

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,12 +15,14 @@ from dropdiag.printable import well_formed
 from dropdiag.store import limits
 from dropdiag.store.door import bounds, meaning, words
 from dropdiag.store.door.model import Run
+from dropdiag.store.garbage import no_garbage
 from dropdiag.store.schema import FORMAT, READABLE
 
 _DECODER: Final = msgspec.json.Decoder()
 _ENCODER: Final = msgspec.json.Encoder()
+LARGE: Final = 1 << 20
+"""Bytes from which on the collector of garbage is noticed."""
 _BYTE: Final = re.compile(r"\(byte (\d+)\)")
-_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _SENTENCES: Final = ("error", "warnings", "disabled_probes")
 ANEW: Final = "copy the run anew from where it was recorded"
 
@@ -96,7 +96,7 @@ def check(meta: Any, content: bytes) -> None:
 
 def _decoded(content: bytes) -> Any:
     try:
-        with _no_garbage(content):
+        with no_garbage() if len(content) >= LARGE else nullcontext():
             return _DECODER.decode(content)
     except RecursionError:
         raise RefusedError(_deep(content, bounds.too_deep(content) or 0)) from None
@@ -128,19 +128,6 @@ def _escaped(value: Any) -> Any:
     if isinstance(value, list):
         return [_escaped(one) for one in value]
     return well_formed(value) if isinstance(value, str) else value
-
-
-@contextmanager
-def _no_garbage(content: bytes) -> Iterator[None]:
-    """Keep the collector of cyclic garbage from going through what grows: JSON has no cycles. Small files need not."""
-    if len(content) < 1 << 20 or not gc.isenabled():
-        yield
-        return
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
 
 
 def _deep(content: bytes, place: int) -> str:
@@ -188,7 +175,7 @@ def _not_strict(content: bytes) -> str | None:
         if isinstance(value, _Odd):
             return f"{path} is {value.text}, which is no number of JSON that can be read"
         keys = list(value) if isinstance(value, dict) else [value] if isinstance(value, str) else []
-        if any(_SURROGATE.search(text) for text in keys):
+        if any(well_formed(text) != text for text in keys):
             return f"{path or 'a key'} holds half of a character (a lone surrogate), which is no text"
     return None
 

@@ -38,8 +38,6 @@ TEXT: Final = 128 << 20
 """Bytes of all names of a file, as they are written, that any file may have."""
 TEXT_A_BYTE: Final = 32
 """Further bytes of names for each byte of the file."""
-NAME: Final = 4_096
-"""Letters of one name."""
 STEP: Final = 1 << 53
 """The greatest step: floats count so far."""
 VALUES: Final = 1 << 47

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from dropdiag.histograms.grid import line_bins
 from dropdiag.store.guard import limits
 from dropdiag.store.guard.damage import SegmentError
+from dropdiag.store.limits import NAME
 
 _RANGES: Final = {
     "step": (0, limits.STEP), "call": (0, 2**31 - 1), "n": (0, limits.VALUES), "nodes": (0, limits.NODES),
@@ -87,8 +88,8 @@ def _check_texts(column: pa.ChunkedArray, name: str, *, may_be_null: bool) -> No
 
 
 def _check_word(word: str, name: str) -> None:
-    if len(word) > limits.NAME:
-        raise SegmentError(f"a {name} has {len(word):,} letters ({word[:40]!r}...), and {limits.NAME:,} at most")
+    if len(word) > NAME:
+        raise SegmentError(f"a {name} has {len(word):,} letters ({word[:40]!r}...), and {NAME:,} at most")
     if "\0" in word:
         raise SegmentError(f"a {name} holds a zero byte: {word[:100]!r}")
 
