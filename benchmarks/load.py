@@ -216,15 +216,17 @@ def measured(name: str, size: int) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("workloads", nargs="*", choices=[*WORKLOADS, []], default=list(WORKLOADS))
+    parser.add_argument("workloads", nargs="*", metavar="workload", help=f"of {', '.join(WORKLOADS)}; else all of them")
     parser.add_argument("--sizes", type=int, nargs="+")
     parser.add_argument("--alone", action="store_true", help="in this process, and as JSON")
     args = parser.parse_args()
+    if unknown := sorted({*args.workloads} - {*WORKLOADS}):
+        parser.error(f"unknown workload {', '.join(unknown)}; there are {', '.join(WORKLOADS)}")
     if args.alone:
         alone(args.workloads[0], args.sizes[0])
         return
     print(f"{'':<12}{'size':>12}  {'stage':<28}{'seconds':>10}{'us each':>10}{'MB':>8}{'MB on disk':>12}")
-    for name in args.workloads:
+    for name in args.workloads or WORKLOADS:
         for size in args.sizes or SIZES[name]:
             found = measured(name, size)
             for stage, took in found["stages"].items():
