@@ -114,6 +114,16 @@ def line_bins() -> NDArray[np.uint16]:
     return np.concatenate([magnitudes[::-1] | np.uint16(NEGATIVE_ZERO), magnitudes])
 
 
+@cache
+def line_places() -> NDArray[np.int64]:
+    """Place of each finite bin in `line_bins`, by its number; -1 of NaN and infinities."""
+    places = np.full(BINS, -1)
+    bins = line_bins()
+    places[bins] = np.arange(bins.size)
+    places.flags.writeable = False
+    return places
+
+
 def line_centres() -> NDArray[np.float64]:
     """Centres of all finite bins, in the order of `line_bins`.
 

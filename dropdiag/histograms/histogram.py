@@ -59,6 +59,13 @@ class Histogram:
         object.__setattr__(self, "counts", counts)
 
     @classmethod
+    def of_checked(cls, bins: NDArray[np.uint16], counts: NDArray[np.int64]) -> Histogram:
+        """Histogram of bins that ascend and counts above 0 which nobody changes: neither checked nor copied."""
+        found = cls.__new__(cls)
+        found.__dict__.update(bins=bins, counts=counts)
+        return found
+
+    @classmethod
     def from_values(cls, values: ArrayLike, times: ArrayLike | None = None) -> Histogram:
         """Histogram of raw values.
 
@@ -137,15 +144,20 @@ class Histogram:
         low, high : ndarray of float64, shape (m,)
         counts : ndarray of int64, shape (m,)
         """
+        low, high = grid.all_bounds()
+        line, counts = self.line()
+        return low[line], high[line], counts
+
+    def line(self) -> tuple[NDArray[np.uint16], NDArray[np.int64]]:
+        """Numbers of the finite bins, in the order of `bounds`, and counts; the zeros of both signs are bin 0."""
         # bins ascend: first what is positive, then what is negative, from the zero outwards
         ends = grid.ZERO + 1, grid.POSITIVE_INFINITY, grid.NEGATIVE_ZERO + 1, grid.NEGATIVE_INFINITY
         first, last, below, least = np.searchsorted(self.bins, np.array(ends, dtype=np.uint16))
-        low, high = grid.all_bounds()
-        zeros = [self.zeros] if self.zeros else []
+        zeros = [count] if (count := self.zeros) else []
         zero = np.full(len(zeros), grid.ZERO, np.uint16)
         line = np.concatenate([self.bins[below:least][::-1], zero, self.bins[first:last]])
         counts = np.concatenate([self.counts[below:least][::-1], np.array(zeros, np.int64), self.counts[first:last]])
-        return low[line], high[line], counts
+        return line, counts
 
     def rebin(self, edges: ArrayLike) -> Floats:
         """Values in each interval of a grid of one's own, a bin's values spread evenly over the bin.
@@ -299,18 +311,22 @@ class Histogram:
         return bool(found.within <= RESOLVED * found.variance and found.variance > 0.0)
 
     @cached_property  # what mean, sd and kurtosis each rest on
-    def _moments(self) -> _Moments:
+    def _moments(self) -> Moments:
         """Moments of the finite values, spread evenly over each bin."""
         low, high, counts = self.bounds()
         if counts.size == 0:
-            return _Moments(0, *(float("nan"),) * 4)
+            return Moments(0, *(float("nan"),) * 4)
         p = counts / counts.sum()
         centre, width2 = 0.5 * (low + high), (high - low) ** 2
         mean = float(p @ centre)
         d2 = (centre - mean) ** 2
         within = float(p @ width2) / 12.0
         fourth = float(p @ (d2**2 + d2 * width2 / 2.0 + width2**2 / 80.0))
-        return _Moments(counts.size, mean, float(p @ d2) + within, fourth, within)
+        return Moments(counts.size, mean, float(p @ d2) + within, fourth, within)
+
+    def remember(self, moments: Moments) -> None:
+        """Take moments that were computed of many histograms at once; see `dropdiag.histograms.many.Many`."""
+        self.__dict__["_moments"] = moments  # where the cached property keeps them
 
     def kde(
         self,
@@ -357,7 +373,7 @@ class Histogram:
         return self.kde(bandwidth).peak if self._moments.bins > 1 else float("nan")
 
 
-class _Moments(NamedTuple):
+class Moments(NamedTuple):
     """Number of occupied bins, mean, variance, fourth central moment, and the part of the variance within bins."""
 
     bins: int

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from dropdiag.analysis.recordings import Recording, Site
 from dropdiag.histograms.histogram import Histogram
+from dropdiag.histograms.many import Many
 from dropdiag.report.binary import Blob
 from dropdiag.report.series import Series, interpolated
 from dropdiag.store.histogram_rows import Key
@@ -72,13 +73,17 @@ def glance(
         wanted = {one.steps[i] for i in (0, len(one.steps) // 2, -1)}
         ends, last = found.ends.setdefault(key, {}), found.last.setdefault(key, {})
         kept = found.kept.setdefault(key, {})
-        for step, site, histogram in one.rows:
-            if step in wanted:
-                ends.setdefault(site, []).append(histogram.extent())
-            if step == one.steps[-1]:
-                last[site] = {name: take(histogram) for name, take in numbers(key[0]).items()}
-                if together(key[0]):
-                    kept[site] = histogram
+        looked_at = [row for row in one.rows if row[0] in wanted]
+        many = Many([histogram for _, _, histogram in looked_at])
+        for (_, site, _), (low, high) in zip(looked_at, many.extents().tolist(), strict=True):
+            ends.setdefault(site, []).append((low, high))
+        at_the_end = {site: histogram for step, site, histogram in one.rows if step == one.steps[-1]}
+        known = list(at_the_end.values())
+        Many(known).remember_moments(known)
+        for site, histogram in at_the_end.items():
+            last[site] = {name: take(histogram) for name, take in numbers(key[0]).items()}
+        if together(key[0]):
+            kept |= at_the_end
     return found
 
 
@@ -119,23 +124,26 @@ class Plan:
 
     def take(self, rows: Iterable[tuple[int, Site, Histogram]], steps: Sequence[int]) -> Taken:
         """Take the density at each site and step of one run, and the numbers of each."""
-        place, sites = ({one: i for i, one in enumerate(many)} for many in (steps, self.sites))
+        place, sites = ({one: i for i, one in enumerate(every)} for every in (steps, self.sites))
         shape = len(self.sites), len(steps)
         density, lost = np.full((*shape, self.bins), np.nan, np.float32), np.full(shape, np.nan)
-        numbers, outside = {name: np.full(shape, np.nan) for name in self.through}, 0.0
-        grids = [np.linspace(low, high, self.bins + 1) for low, high in self.edges]
-        for step, site, histogram in rows:
-            # runs that train may have gained steps and layers since the plan was made
-            if site not in sites or step not in place:
-                continue
-            at = sites[site], place[step]
-            lost[at] = not_finite(histogram)
-            if histogram.n_finite:
-                grid = grids[at[0]]
-                density[at] = made = histogram.density(grid)
-                outside = max(outside, float(1.0 - made.sum() * (grid[1] - grid[0])))
-                for name, measure in self.through.items():
-                    numbers[name][at] = measure(histogram)
+        numbers = {name: np.full(shape, np.nan) for name in self.through}
+        # runs that train may have gained steps and layers since the plan was made
+        shown = [(sites[site], place[step], one) for step, site, one in rows if site in sites and step in place]
+        if not shown:
+            return Taken(density, lost, numbers, 0.0)
+        site_of, step_of = np.array([row[:2] for row in shown]).T
+        histograms = [one for _, _, one in shown]
+        many, grids = Many(histograms), np.linspace(self.edges[:, 0], self.edges[:, 1], self.bins + 1, axis=1)
+        made = many.densities(grids[site_of])
+        density[site_of, step_of] = made
+        lost[site_of, step_of] = 1.0 - many.n_finite / np.where(many.n > 0, many.n, np.nan)
+        within = made.sum(axis=1) * (grids[site_of, 1] - grids[site_of, 0])
+        outside = float(np.nanmax(1.0 - within, initial=0.0))
+        many.remember_moments(histograms)
+        for i in np.flatnonzero(many.n_finite):
+            for name, measure in self.through.items():
+                numbers[name][site_of[i], step_of[i]] = measure(histograms[i])
         return Taken(density, lost, numbers, outside)
 
 

@@ -192,12 +192,11 @@ def described(path: Path, name: str = RUN_FILE) -> Described:
     files, superseded = session_files(folder)
     try:
         meta, remarks = _read(path, name)
-    except AbsentError as error:
+    except AbsentError:
         if not files or list_segments(folder):  # it was there: with rows beside it, it was removed
             raise
+        # its process ended just after it began, or is about to write it: nothing was recorded, and nothing is missing
         meta, remarks = _read(folder, files[-1].path(folder).name)
-        spare = files[-1].path(folder).name
-        remarks = [f"{error}; its process ended just then. {spare} is read in its place", *remarks]
     except DamagedError as error:
         if not files:
             raise

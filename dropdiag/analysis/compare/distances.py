@@ -12,6 +12,7 @@ import numpy as np
 
 from dropdiag.analysis.compare.resampling import Floats, Sums
 from dropdiag.errors import ArgumentError
+from dropdiag.histograms import grid
 from dropdiag.histograms.histogram import Histogram
 
 
@@ -37,15 +38,22 @@ class PooledCounts:
     """
 
     def __init__(self, histograms: Sequence[Histogram]) -> None:
-        parts = [histogram.bounds() for histogram in histograms]
-        if any(counts.size == 0 for _, _, counts in parts):
+        parts = [histogram.line() for histogram in histograms]
+        if any(counts.size == 0 for _, counts in parts):
             raise ArgumentError("a distribution without finite values has no distance to another")
+        used = np.zeros(grid.BINS, np.bool_)
+        for bins, _ in parts:
+            used[bins] = True
+        line = grid.line_bins()
+        line = line[used[line]]
+        low, high = grid.all_bounds()
         # values of a bin lie at its centre, so that bins of different runs are the same points or apart
-        places = [0.5 * (low + high) for low, high, _ in parts]
-        self.centres = np.unique(np.concatenate(places))
-        self.counts = np.zeros((len(parts), self.centres.size))
-        for row, place, (_, _, counts) in zip(self.counts, places, parts, strict=True):
-            row[np.searchsorted(self.centres, place)] = counts
+        self.centres = 0.5 * (low[line] + high[line])
+        place = np.empty(grid.BINS, np.int64)
+        place[line] = np.arange(line.size)
+        self.counts = np.zeros((len(parts), line.size))
+        for row, (bins, counts) in zip(self.counts, parts, strict=True):
+            row[place[bins]] = counts
         # cumulative once for all: sums of cumulative counts are the cumulative counts of the sum
         np.cumsum(self.counts, axis=1, out=self.counts)
 

@@ -80,13 +80,7 @@ class Design:
         With equal numbers a labelling and its mirror are equally far from no effect, hence the 2. Where
         labellings are drawn (by a seed), it is what those of them give that are as they were, or its mirror.
         """
-        mirrored = self.paired or self.n == self.n_baseline
-        if self.exact:
-            return (2.0 if mirrored else 1.0) / self.labellings
-        own = np.arange(self.n if self.paired else self.n + self.n_baseline) < (0 if self.paired else self.n)
-        labels = _labels(self, seed)
-        as_they_were = (labels == own).all(axis=1) | (mirrored & (labels == ~own).all(axis=1))
-        return float(1 + np.count_nonzero(as_they_were)) / LABELLINGS
+        return _attainable(self, seed)
 
     def observed(self, rows: Floats) -> Sums:
         """Return the one case in which each run counts where it belongs."""
@@ -112,6 +106,19 @@ class Design:
         for begin in range(0, len(labels), step):
             condition = start + labels[begin : begin + step] @ moved
             yield Sums(condition, mine + theirs - condition)
+
+
+@lru_cache(maxsize=64)  # most measures of a comparison share a design
+def _attainable(design: Design, seed: int) -> float:
+    """Return the smallest p that a design can give."""
+    mirrored = design.paired or design.n == design.n_baseline
+    if design.exact:
+        return (2.0 if mirrored else 1.0) / design.labellings
+    runs = design.n if design.paired else design.n + design.n_baseline
+    own = np.arange(runs) < (0 if design.paired else design.n)
+    labels = _labels(design, seed)
+    as_they_were = (labels == own).all(axis=1) | (mirrored & (labels == ~own).all(axis=1))
+    return float(1 + np.count_nonzero(as_they_were)) / LABELLINGS
 
 
 @lru_cache(maxsize=4)  # of 2,000 runs one takes 80 MB, and most measures of a comparison share a design
