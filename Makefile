@@ -5,7 +5,7 @@ BIN := .venv/bin
 # One thread a process: the demo trains two networks side by side, the tests run in two workers.
 export OMP_NUM_THREADS ?= 1
 
-# A file in tests/slow is a part: `make slow-memory` runs one, `make test-slow` all of them.
+# A file in tests/slow is a part: `make slow-memory` runs one and prints its figures, `make test-slow` all of them.
 SLOW := $(patsubst tests/slow/test_%.py,slow-%,$(wildcard tests/slow/test_*.py))
 
 .PHONY: help demo test lint types imports unit test-slow $(SLOW) bench bench-history lock sbom vendor clean
@@ -72,7 +72,7 @@ unit: .venv/.installed
 test-slow: $(SLOW)
 
 $(SLOW): slow-%: .venv/.installed
-	$(BIN)/pytest -m slow tests/slow/test_$*.py
+	$(BIN)/pytest -m slow -rP tests/slow/test_$*.py
 
 .venv/.installed-bench: .venv/.installed
 	$(call install,dev bench)
