@@ -16,6 +16,7 @@ from dropdiag.experiments.data.mnist import FILES
 from dropdiag.experiments.engines.inside import in_words
 from dropdiag.experiments.engines.launch import End
 from dropdiag.experiments.engines.report import Report
+from dropdiag.plots.style import save
 
 BESIDE = Path(__file__).parents[3] / "shared" / "data"
 GIVEN = os.environ.get(ENVIRONMENT)
@@ -46,6 +47,14 @@ def quick_figures(monkeypatch):
         return [folder / f"{section.name}.png"]
 
     monkeypatch.setattr(page, "draw", draw)
+
+
+@pytest.fixture
+def png_alone(monkeypatch):
+    """Draw figures, and write them once and not in three formats: that takes two thirds of the time."""
+    monkeypatch.setattr(page, "draw", lambda section, runs, layers, folder: save(
+        section.figure(runs, layers), folder / section.name, ["png"]
+    ))  # fmt: skip
 
 
 class InThisProcess:

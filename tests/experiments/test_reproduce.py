@@ -182,6 +182,7 @@ def test_a_failed_run_is_named_and_the_others_are_drawn(tmp_path, data, train_wi
         tiny(tmp_path / "other", data, seeds=1)
 
 
+@pytest.mark.usefixtures("png_alone")
 def test_networks_that_collapse_are_drawn_all_the_same(tmp_path, data):
     made = tiny(tmp_path, data, seeds=1, optimizer="sgd", lr=1e30)
     assert made.failed == {}

@@ -228,6 +228,7 @@ def test_another_machine_decides_on_its_device(tmp_path, monkeypatch):
     assert not (tmp_path / "here").exists()
 
 
+@pytest.mark.usefixtures("png_alone")
 def test_networks_that_collapse_are_drawn_all_the_same(tmp_path):
     data = write(tmp_path / "data", {**published("cifar10"), "cifar-10-batches-py/data_batch_1": python_batch(40, 0)})
     made = reproduce(
