@@ -102,21 +102,28 @@ def planned(out: Path, wanted: Mapping[str, W], check: Check) -> Plan[W]:
 
 def completed(runs: Path) -> dict[Path, Mapping[str, Any]]:
     """Return the folders of completed runs, each with its ``run.json``, in the order of their names."""
-    found: dict[Path, Mapping[str, Any]] = {}
-    for path in sorted(runs.iterdir()) if runs.is_dir() else ():
-        try:
-            meta = read_meta(path)
-        except RunError:
-            continue  # no run, or one whose run.json is damaged: it is moved aside if its name is needed
-        if meta.get("state") == "completed":
-            found[path] = meta
-    return found
+    paths = sorted(runs.iterdir()) if runs.is_dir() else ()
+    return {path: meta for path in paths if (meta := completed_meta(path)) is not None}
+
+
+def completed_meta(path: Path) -> Mapping[str, Any] | None:
+    """Return the ``run.json`` of a completed run, None of any other folder."""
+    try:
+        meta = read_meta(path)
+    except RunError:
+        return None  # no run, or one whose run.json is damaged: it is moved aside if its name is needed
+    return meta if meta.get("state") == "completed" else None
 
 
 def _moves(out: Path, broken: Iterable[Path]) -> Iterable[tuple[Path, Path]]:
     for path in broken:
-        # Numbered: a run may be interrupted again and again, and nothing is overwritten.
-        n = 1
-        while (target := out / INTERRUPTED / f"{path.name}.interrupted-{n}").exists():
-            n += 1
-        yield path, target
+        yield path, aside(out, path)
+
+
+def aside(out: Path, path: Path) -> Path:
+    """Return where the folder of a broken run is to be moved."""
+    # Numbered: a run may be interrupted again and again, and nothing is overwritten.
+    n = 1
+    while (target := out / INTERRUPTED / f"{path.name}.interrupted-{n}").exists():
+        n += 1
+    return target
