@@ -75,6 +75,7 @@ class Asked:
         if None in point.values() or config.get(CONDITION) != label(point):
             axes = ", ".join(self.axes)
             raise ArgumentError(f"{path} is {config.get(CONDITION)!r}, of other axes than {axes}; choose another out")
+        # What is missing in an older run has been a default of train's, perhaps another one.
         differing = [
             f"{key} {config.get(key)!r} there, {value!r} now"
             for key, value in self.settings.items()
@@ -86,7 +87,7 @@ class Asked:
         if config[SWEEP] != self.train and not self.keep_changed:
             raise ArgumentError(
                 f"{path} was trained by {config[SWEEP]}, and train now is {self.train}: what was changed may change "
-                "numbers; choose another out, or give keep_changed=True if it changes none"
+                "numbers; choose another out, or where it changes none keep them by keep_changed="
             )
 
 

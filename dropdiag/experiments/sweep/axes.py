@@ -117,6 +117,24 @@ def parsed(given: str) -> tuple[str, list[Value]]:
     return name, [value_of(one.strip()) for one in _COMMA.split(values)]
 
 
+def pairs(given: Iterable[tuple[str, list[Value]]]) -> dict[str, list[Value]]:
+    """Return axes with their values; raise `ArgumentError` where one is given twice."""
+    found: dict[str, list[Value]] = {}
+    for name, values in given:
+        if name in found:
+            raise ArgumentError(f"{name!r} is given twice; give all of its values at once, as {name}=0,.1,.3")
+        found[name] = values
+    return found
+
+
+def seeds_of(given: str) -> int | list[int]:
+    """Return what ``5`` or ``3,4,5`` means as seeds; raise `ArgumentError` where it is neither."""
+    words = [word.strip() for word in given.split(",")]
+    if not all(word.isdecimal() for word in words):
+        raise ArgumentError(f"seeds= takes their number, or whole numbers as 3,4,5; got {given!r}")
+    return int(words[0]) if len(words) == 1 else [int(word) for word in words]
+
+
 def value_of(word: str) -> Value:
     """Return a word of a command line as a number or a boolean, if it is one."""
     if word.lower() in _NAMES:

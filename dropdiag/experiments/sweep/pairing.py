@@ -133,9 +133,10 @@ def _sentences(found: Pairing) -> Iterator[str]:
     elif found.batches:
         yield f"Runs of one seed saw the same batches in all conditions ({checked})."
     else:
-        begin = "from the first step on"
-        if found.same_up_to:
-            begin = f"from step {found.differ_from} on at the latest (the same up to step {found.same_up_to})"
+        begin, same, differ = "from the first step on", found.same_up_to, found.differ_from
+        if same is not None and differ is not None:
+            begin = f"from step {differ} on" if differ == same + 1 else f"from step {differ} on, or some steps before"
+            begin += f" (the same up to step {same})"
         yield f"Runs of one seed did not see the same batches in all conditions, {begin}: {GENERATOR}."
 
 

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from dropdiag.errors import ArgumentError, RunError
 from dropdiag.experiments.engines.engine import Engine
-from dropdiag.experiments.engines.named import LOCAL
+from dropdiag.experiments.engines.named import LOCAL, engine_named
 from dropdiag.experiments.folders import Plan
 from dropdiag.experiments.settings import check_at_least_one
 from dropdiag.experiments.sweep import book
@@ -115,6 +115,10 @@ def sweep(
         )
     out = as_path(not_remote(Path(out).expanduser(), "out="))
     check_at_least_one(processes=processes, threads=threads)
+    if engine == HERE and processes not in (None, 1):
+        raise ArgumentError(f"engine='here' trains one run after the other, got processes={processes}")
+    if isinstance(engine, str) and engine != HERE:
+        engine_named(engine)  # made again where it trains: here, for what it raises
     asked, function = _asked(train, over, seeds, settings, keep_changed=keep_changed, here=engine == HERE)
     stop = EarlyStop.of(early_stop)
     rounds = [] if stop is None else stop.rounds(asked)

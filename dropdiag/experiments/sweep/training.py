@@ -93,8 +93,8 @@ class Training:
         if unread := self.config.unread(keys):
             raise RunError(
                 f"{', '.join(map(repr, unread))} was never read by train, so all its values would give the same "
-                f"network: use config[{unread[0]!r}], or let the sweep set the model's dropouts, as by "
-                "over={'dropout:*': [0, 0.1, 0.3]}"
+                f"network: use config[{unread[0]!r}] in it, or an axis that sets the model's dropouts itself, as "
+                "'dropout:*' does"
             )
 
 
