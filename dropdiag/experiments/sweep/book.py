@@ -70,6 +70,7 @@ def write(out: Path, asked: Asked, metas: Mapping[str, Mapping[str, Any]], **fou
     """
     configs = [meta["config"] for meta in metas.values()]
     content = {
+        **read(out),  # what an earlier call has found stays until this one has found its own
         "format": FORMAT,
         "version": 1,
         "train": asked.train,

@@ -15,7 +15,7 @@ from dropdiag.experiments.folders import Plan
 from dropdiag.experiments.settings import check_at_least_one
 from dropdiag.experiments.sweep import book
 from dropdiag.experiments.sweep.asked import Asked, checked_settings
-from dropdiag.experiments.sweep.axes import SWEEP, checked_seeds, points
+from dropdiag.experiments.sweep.axes import CONDITION, SWEEP, checked_seeds, points
 from dropdiag.experiments.sweep.function import Function, Train, check_takes
 from dropdiag.experiments.sweep.pairing import Pairing, pairing
 from dropdiag.experiments.sweep.result import Sweep
@@ -123,7 +123,7 @@ def sweep(
     stop = EarlyStop.of(early_stop)
     rounds = [] if stop is None else stop.rounds(asked)
     _check(out, asked)
-    book.write(out, asked, metas_of(out), remarks=[])  # of a sweep that is interrupted, what was asked for
+    book.write(out, asked, metas_of(out))  # of a sweep that is interrupted, what was asked for
     where = Where(train, function, engine, processes, threads, console or Console(stderr=True))
     screened = [] if stop is None else _screen(out, asked, rounds, stop, where)
     left = left_of(asked, screened[-1].kept) if screened else asked
@@ -232,9 +232,10 @@ def _remarks(
     asked: Asked, pairs: Pairing, metas: Mapping[str, Mapping[str, Any]], stopped: Mapping[str, str]
 ) -> list[str]:  # fmt: skip
     said = list(pairs.remarks)
-    said += [
-        f"{name} was stopped {why}: it was not trained in full, and is not compared." for name, why in stopped.items()
-    ]
+    whole = {meta["config"][CONDITION] for meta in metas.values()}
+    for name, why in stopped.items():
+        then = "its runs of an earlier call are kept" if name in whole else "not trained in full, and not compared"
+        said.append(f"{name} was stopped {why}: {then}.")
     others = sorted(name for name, meta in metas.items() if meta["config"][SWEEP] != asked.train)
     if others:
         said.append(f"Trained by another state of train's file than the others: {', '.join(others)}.")

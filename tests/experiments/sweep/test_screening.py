@@ -19,7 +19,9 @@ def asked(*rates, epochs=16, seeds=(0, 1)):
 
 
 def finals(values, quantity="accuracy", phase="eval"):
-    rows = [(f"rate={rate}", seed, phase, quantity, value) for rate, two in values.items() for seed, value in enumerate(two)]
+    rows = [
+        (f"rate={rate}", seed, phase, quantity, value) for rate, two in values.items() for seed, value in enumerate(two)
+    ]
     return pd.DataFrame(rows, columns=["condition", "seed", "phase", "quantity", "value"])
 
 
@@ -55,7 +57,9 @@ def test_validation_data_decide_where_there_are_some():
     both = pd.concat([finals({0: (0.5, 0.5), 0.1: (0.4, 0.4)}, phase=phase) for phase in ("test", "validation")])
     assert judged(EarlyStop("accuracy"), asked(0, 0.1), both, "rate=0").phase == "validation"
     two = both.replace({"validation": "other"})
-    with pytest.raises(ArgumentError, match="one held-out phase with 'accuracy'.*logged is other accuracy, test accuracy"):
+    with pytest.raises(
+        ArgumentError, match="one held-out phase with 'accuracy'.*logged is other accuracy, test accuracy"
+    ):
         judged(EarlyStop("accuracy"), asked(0, 0.1), two, "rate=0")
     assert judged(EarlyStop("accuracy", phase="test"), asked(0, 0.1), two, "rate=0").phase == "test"
 

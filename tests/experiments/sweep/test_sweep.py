@@ -189,7 +189,7 @@ def test_a_function_that_sweeps_where_it_is_imported_is_told(tmp_path):
     )
     from dropdiag.experiments.engines.report import Report
     from dropdiag.experiments.sweep.function import Function
-    from dropdiag.experiments.sweep.run_one import One
+    from dropdiag.experiments.sweep.one import One
     from dropdiag.experiments.sweep.training import train_one
 
     function = Function.named(f"{file}:train")
