@@ -16,10 +16,10 @@ from dropdiag.experiments.settings import check_at_least_one
 from dropdiag.experiments.sweep import book
 from dropdiag.experiments.sweep.asked import Asked, checked_settings
 from dropdiag.experiments.sweep.axes import CONDITION, SWEEP, checked_seeds, points
-from dropdiag.experiments.sweep.function import Function, Train, check_takes
+from dropdiag.experiments.sweep.function import Function, Train, check_takes, described_here
 from dropdiag.experiments.sweep.pairing import Pairing, pairing
 from dropdiag.experiments.sweep.result import Sweep
-from dropdiag.experiments.sweep.screening import EarlyStop, Round, judged, left_of
+from dropdiag.experiments.sweep.screening import LEFT, EarlyStop, Round, judged, left_of
 from dropdiag.experiments.sweep.where import HERE, Where, launch_of, metas_of, ones_of
 from dropdiag.experiments.under_way import refuse_under_way
 from dropdiag.recording.surroundings import SURROUNDINGS
@@ -161,7 +161,7 @@ def _asked(
 ) -> tuple[Asked, Function | None]:
     function = _function(train, here=here)
     combinations = tuple(points(over))
-    described = "a function of one process" if function is None else function.described
+    described = described_here(train) if function is None else function.described
     checked = checked_settings(settings, combinations)
     return Asked(combinations, checked_seeds(seeds), checked, described, keep_changed), function
 
@@ -182,7 +182,8 @@ def _function(train: Train | str, *, here: bool) -> Function | None:
 
 
 def _check(out: Path, asked: Asked) -> None:
-    book.check(out, asked)
+    if metas_of(out):  # where no run is finished, nothing holds one to what was asked for before
+        book.check(out, asked)
     refuse_under_way(out, [job.name for job in asked.plan(out).todo])
 
 
@@ -193,6 +194,8 @@ def _screen(out: Path, asked: Asked, rounds: Sequence[Asked], stop: EarlyStop, w
     made: list[Round] = []
     for one in rounds:
         now = left_of(one, made[-1].kept) if made else one
+        if len(now.points) <= LEFT:
+            break
         folder = out / SCREENING / f"{stop.budget}-{now.settings[stop.budget]}"
         where.console.print(f"Screening {len(now.points)} conditions, {folder.name}", markup=False, highlight=False)
         plan = now.plan(folder)

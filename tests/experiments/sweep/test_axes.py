@@ -68,6 +68,7 @@ def test_a_command_line():
 
 
 def test_seeds():
+    assert checked_seeds(np.arange(2)) == (0, 1)
     assert (checked_seeds(3), checked_seeds([5, 2]), seeds_of("3"), seeds_of("3, 4")) == ((0, 1, 2), (5, 2), 3, [3, 4])
     for wrong in (0, True, [], [-1], [0.5], "12", [2**32]):
         with pytest.raises(ArgumentError, match="seeds="):

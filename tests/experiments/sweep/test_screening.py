@@ -103,6 +103,17 @@ def test_a_screened_sweep(swept, tmp_path):
     assert (again.trained, again.stopped) == ((), made.stopped)
 
 
+def test_two_conditions_are_not_screened(swept, tmp_path):
+    made = swept("for_epochs", settings={"epochs": 4}, early_stop="accuracy")
+    assert (made.stopped, len(made.trained)) == ({}, 2)
+    assert not (tmp_path / "out" / "screening").exists()
+
+
 def test_a_budget_that_train_does_not_read_is_told(swept):
     with pytest.raises(Exception, match="'epochs' was never read by train"):
-        swept("budget_ignored", settings={"epochs": 4}, early_stop="accuracy")
+        swept(
+            "budget_ignored",
+            {"rate": [0, 0.1, 0.2]},
+            settings={"epochs": 4},
+            early_stop={"metric": "accuracy", "seeds": 1},
+        )
