@@ -15,6 +15,9 @@ Read and compare
     `compare` sets conditions side by side over seeds, as a `Comparison`: effects, intervals, verdicts on claims.
     `analysis` answers the paper's questions, frame to frame; `plots` draws its figures.
     `report` writes it all into one HTML file.
+Decide
+    `sweep` trains a function of yours over rates, sites or schedules, with paired seeds.
+    `advise` says which rates cannot be told from the best, how sure that is, and what to try next.
 Errors
     `DropdiagError` is the base of all of them; `DropdiagWarning` is what is warned.
 
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
     from dropdiag import analysis, gaaf, interventions, measure, plots
     from dropdiag.analysis.comparison import Comparison, compare
     from dropdiag.errors import DropdiagError, DropdiagWarning
+    from dropdiag.experiments.sweep.sweep import sweep
     from dropdiag.gaaf.activation import GAAF
     from dropdiag.histograms.histogram import Histogram
     from dropdiag.recorder import Recorder
@@ -66,6 +70,7 @@ __all__ = [
     "plots",
     "register_activation",
     "report",
+    "sweep",
 ]
 
 _HOME = {
@@ -84,6 +89,7 @@ _HOME = {
     "load": "dropdiag.store.reader",
     "log_spaced": "dropdiag.recording.schedules",
     "register_activation": "dropdiag.recording.functions",
+    "sweep": "dropdiag.experiments.sweep.sweep",
 }
 
 

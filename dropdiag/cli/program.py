@@ -22,6 +22,7 @@ from dropdiag.cli.report import report
 from dropdiag.cli.reproduce import reproduce
 from dropdiag.cli.show import show
 from dropdiag.cli.sql import sql
+from dropdiag.cli.sweep import sweep
 from dropdiag.cli.watch import watch
 from dropdiag.cli.words import Command, running
 from dropdiag.printable import printable
@@ -31,6 +32,7 @@ UsageError: Final[Any] = typer.BadParameter.__bases__[0]
 # In the order in which --help lists them.
 COMMANDS = (
     reproduce,
+    sweep,
     ls,
     show,
     coverage,
