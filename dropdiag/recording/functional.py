@@ -22,10 +22,10 @@ from dropdiag.probes.base import SiteInfo
 from dropdiag.recording.backward import backward_number
 from dropdiag.recording.batch import SEEN_BY
 from dropdiag.recording.calls import Call
-from dropdiag.recording.following.layers import Layer, Layers
-from dropdiag.recording.following.producers import Producers, Rule
-from dropdiag.recording.following.rules import LAYER_FUNCTIONS, RULES, elementwise
-from dropdiag.recording.functions import DOUBTFUL, FUNCTIONS, MIXING_FUNCTIONS, Function, argument, bound
+from dropdiag.functional.layers import Layer, Layers
+from dropdiag.functional.producers import Producers, Rule
+from dropdiag.functional.rules import LAYER_FUNCTIONS, RULES, elementwise
+from dropdiag.functional.functions import DOUBTFUL, FUNCTIONS, MIXING_FUNCTIONS, Function, argument, bound
 from dropdiag.recording.masks.functions import WEIGHT_DROPOUT, MaskFunctions
 from dropdiag.recording.masks.reader import Begun, MaskReader
 from dropdiag.recording.overhead import clock

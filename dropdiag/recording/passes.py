@@ -18,7 +18,7 @@ from dropdiag.recording.calls import Call
 from dropdiag.recording.chain.chain import Chain
 from dropdiag.recording.collector import Collector
 from dropdiag.recording.following.axes import NodeAxes
-from dropdiag.recording.following.producers import Producers
+from dropdiag.functional.producers import Producers
 from dropdiag.recording.loss_scale import LossScale
 from dropdiag.recording.net_gradients import NetGradients
 from dropdiag.recording.notices import OF_EVALUATIONS, Notice

@@ -10,7 +10,7 @@ from dropdiag.errors import ArgumentError
 from dropdiag.model.order import Place
 from dropdiag.model.sites import ACTIVATION, OUTPUT, Site
 from dropdiag.probes.base import SiteInfo
-from dropdiag.recording.following.producers import Trail
+from dropdiag.functional.producers import Trail
 
 BY_HAND = "by node_axis="
 

@@ -18,7 +18,7 @@ from dropdiag.model.rates import plain_rate
 from dropdiag.model.sites import Site, axis_rule_inside, dropout_site
 from dropdiag.probes.base import SiteInfo
 from dropdiag.recording.backward import backward_number
-from dropdiag.recording.functions import PYTHON_FUNCTIONS, Function, argument
+from dropdiag.functional.functions import PYTHON_FUNCTIONS, Function, argument
 from dropdiag.recording.masks.reader import Begun, MaskReader
 from dropdiag.recording.passes import PassRouter
 from dropdiag.recording.recomputed import checkpoint_number
