@@ -196,7 +196,13 @@ def bound(function: Function, rest: Sequence[Any], keywords: Mapping[str, Any]) 
     if called in (*MIXING_FUNCTIONS, "rrelu") or any(isinstance(value, Tensor) for value in settings.values()):
         return called, None
     plain: Callable[..., Tensor] = own or getattr(F, called, None) or getattr(torch, called)
-    return _name(called, settings), lambda x: plain(x, **settings)
+    return _name(called, settings), functools.partial(plain, **settings) if settings else plain
+
+
+def known_name(spelt: str) -> str:
+    """Return the one name of a function for a spelling of it: ``relu`` for ``relu_``."""
+    bare = spelt.removesuffix("_")
+    return _OTHER_NAMES.get(bare, bare)
 
 
 def _settings(given: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:

@@ -199,7 +199,7 @@ class Layers:
 
     def _calls(self, cls: type[nn.Module], function: str) -> bool:
         if cls not in self._named:
-            self._named[cls] = _named_in(cls)
+            self._named[cls] = names_in_code(cls)
         return not self._named[cls].isdisjoint({function, f"{function}_"})
 
     def _left(self, layer: Layer, caller: str) -> list[nn.Module]:
@@ -210,7 +210,7 @@ class Layers:
         return [self._modules[name] for name in names if name in self._modules and name not in around]
 
 
-def _named_in(cls: type[nn.Module]) -> set[str]:
+def names_in_code(cls: type[nn.Module]) -> set[str]:
     """Return what a class of the user's names in the code of its methods."""
     own = [c for c in reversed(cls.__mro__) if issubclass(c, nn.Module) and not c.__module__.startswith("torch.nn.")]
     methods = {name: value for c in own for name, value in vars(c).items() if isinstance(value, FunctionType)}

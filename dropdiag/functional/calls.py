@@ -1,0 +1,184 @@
+"""Calls of activation functions in a forward pass, each with the name of its site, in the hands of what wants them."""
+
+from __future__ import annotations
+
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping, Sequence
+from types import FrameType
+from typing import Any, Final, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch._ops import OpOverload
+from torch.overrides import TorchFunctionMode
+
+from dropdiag.functional.functions import DOUBTFUL, FUNCTIONS, Function, argument, bound, known_name
+from dropdiag.functional.layers import Layer, Layers, names_in_code
+from dropdiag.functional.producers import Producers, Trail
+from dropdiag.functional.rules import RULES, elementwise
+from dropdiag.model.activations import MIXING, Phi, is_activation
+from dropdiag.model.dropouts import kind_of
+
+_FRAMES: Final = 24
+"""There are few frames between a graph that torch compiled and what runs it."""
+
+
+class NamedCall(NamedTuple):
+    """A call of an activation function in the forward method of a module.
+
+    Attributes
+    ----------
+    layer : str
+        Name of its site.
+    function : Function
+    activation : str
+        The function's name with its settings.
+    phi : callable or None
+        The function of one tensor with these settings; None where there is no fixed one.
+    module : nn.Module
+        Whose method called.
+    frame : FrameType
+        Of the call.
+    z : Tensor
+    inplace : bool
+    gate_dim : int or None
+        See `dropdiag.model.sites.Site`.
+    followed : bool
+        Whether it is known where `z` comes from.
+    """
+
+    layer: str
+    function: Function
+    activation: str
+    phi: Phi | None
+    module: nn.Module
+    frame: FrameType
+    z: Tensor
+    inplace: bool
+    gate_dim: int | None
+    followed: bool
+
+
+class CallNames:
+    """What the calls of functions in a model's forward passes are named: as a Recorder names them.
+
+    Parameters
+    ----------
+    model : nn.Module
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.layers = Layers(model, ())
+        self._names: dict[tuple[Layer | None, nn.Module, str], str] = {}
+        self._own: dict[nn.Module, bool] = {}
+        self._sites: set[str] = set()
+
+    def pass_begins(self) -> None:
+        """Look at the model again if modules came."""
+        self.layers.pass_begins()
+        if not self.layers.complete():
+            self.layers.survey()
+            self._names.clear()
+            self._own.clear()
+
+    def named(
+        self, function: Function, frame: FrameType, args: Sequence[Any], keywords: Mapping[str, Any], producers: Producers
+    ) -> NamedCall | None:
+        """Return a call that is about to be made; None where it is not of an activation, or part of a module's own."""
+        module = self.layers.nearest(frame)
+        z = args[0] if args else keywords.get("input")
+        if module is None or function.of_masks or self._is_own(module) or not isinstance(z, Tensor):
+            return None
+        described = bound(function, args[1:], keywords)
+        if described is None:
+            return None
+        activation, phi = described
+        gated = function.name == "glu"
+        trail = producers.trail(z)
+        layer = self._site(trail, module, "glu" if gated else activation)
+        # What nothing learned leads to is arithmetic: the angles of positions have a sine, too.
+        if layer not in self._sites and function.name in DOUBTFUL and trail is None and not z.requires_grad:
+            return None
+        self._sites.add(layer)
+        # inplace is the one flag among the positional arguments of these functions.
+        inplace = function.inplace or bool(keywords.get("inplace")) or any(a is True for a in args[1:])
+        gate_dim = int(argument(args[1:], keywords, 0, "dim", -1)) if gated else None
+        return NamedCall(
+            layer, function, activation, phi, module, frame, z, inplace, gate_dim, followed=trail is not None
+        )  # fmt: skip
+
+    def _site(self, trail: Trail | None, module: nn.Module, called: str) -> str:
+        key = None if trail is None or trail.of_weight else trail.layer, module, called
+        if key not in self._names:
+            self._names[key] = self.layers.site_name(*key)
+        return self._names[key]
+
+    def _is_own(self, module: nn.Module) -> bool:
+        """Whether the functions that a module calls are part of an activation or a mask of its own."""
+        if module not in self._own:
+            kind = kind_of(module)
+            draws = kind is not None and kind.own_activations
+            self._own[module] = draws or is_activation(module) or isinstance(module, MIXING)
+        return self._own[module]
+
+
+class FollowedCalls(TorchFunctionMode, ABC):
+    """Intercepts the calls of activation functions in one pass, and follows tensors through all others.
+
+    Parameters
+    ----------
+    names : CallNames
+    """
+
+    def __init__(self, names: CallNames) -> None:
+        super().__init__()
+        self.names = names
+        self.producers = Producers(names.layers)
+
+    @abstractmethod
+    def made(self, call: NamedCall, func: Any, args: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
+        """Make a call of an activation function, and return what it gives."""
+
+    def __torch_function__(
+        self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Call ``func``, or hand it over where it is an activation; follow its result."""
+        keywords = kwargs or {}
+        # A compiled part of the model is being traced, or its graph runs, which calls operators by their overloads.
+        if torch.compiler.is_compiling() or (type(func) is OpOverload and in_compiled_graph(sys._getframe(1))):
+            return func(*args, **keywords)
+        function = FUNCTIONS.get(func)
+        call = None
+        if function is not None:
+            call = self.names.named(function, sys._getframe(1), args, keywords, self.producers)
+        result = func(*args, **keywords) if call is None else self.made(call, func, args, keywords)
+        rule = RULES.get(func) or (None if function is None else elementwise)
+        if rule is not None:
+            self.producers.follow(rule, args, keywords, result)
+        return result
+
+
+def in_compiled_graph(frame: FrameType | None) -> bool:
+    """Whether an operator is called by a graph that torch compiled: what it is called for, nobody can tell."""
+    for _ in range(_FRAMES):
+        if frame is None:
+            return False
+        if "_aot_autograd" in frame.f_code.co_filename:
+            return True
+        frame = frame.f_back
+    return False
+
+
+def calls_by_name(module: nn.Module, functions: Collection[str]) -> bool:
+    """Whether the code of a module's methods, or a function that it holds, has the name of one of these functions."""
+    if is_activation(module) or isinstance(module, MIXING):
+        return False
+    held = {FUNCTIONS[value].name for value in vars(module).values() if _is_known(value)}
+    written = {known_name(name) for name in names_in_code(type(module))}
+    return not (held | written).isdisjoint(functions)
+
+
+def _is_known(value: Any) -> bool:
+    hashable = callable(value) and type(value).__hash__ is not None
+    return hashable and value in FUNCTIONS
