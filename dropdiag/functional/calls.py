@@ -140,13 +140,19 @@ class FollowedCalls(TorchFunctionMode, ABC):
     def made(self, call: NamedCall, func: Any, args: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
         """Make a call of an activation function, and return what it gives."""
 
+    def traced(self, func: Any, args: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
+        """Make a call in a part of the model that is being compiled, which is not seen."""
+        return func(*args, **keywords)
+
     def __torch_function__(
         self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         """Call ``func``, or hand it over where it is an activation; follow its result."""
         keywords = kwargs or {}
         # A compiled part of the model is being traced, or its graph runs, which calls operators by their overloads.
-        if torch.compiler.is_compiling() or (type(func) is OpOverload and in_compiled_graph(sys._getframe(1))):
+        if torch.compiler.is_compiling():
+            return self.traced(func, args, keywords)
+        if type(func) is OpOverload and in_compiled_graph(sys._getframe(1)):
             return func(*args, **keywords)
         function = FUNCTIONS.get(func)
         call = None
