@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import FrameType
 from typing import Any, Final, NamedTuple
 
@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from torch._ops import OpOverload
 from torch.overrides import TorchFunctionMode
 
-from dropdiag.functional.functions import DOUBTFUL, FUNCTIONS, Function, argument, bound, known_name
-from dropdiag.functional.layers import Layer, Layers, names_in_code
+from dropdiag.functional.dimensions import Dims
+from dropdiag.functional.functions import DOUBTFUL, FUNCTIONS, Function, argument, bound
+from dropdiag.functional.layers import Layer, Layers
 from dropdiag.functional.producers import Producers, Trail
 from dropdiag.functional.rules import RULES, elementwise
 from dropdiag.model.activations import MIXING, Phi, is_activation
@@ -44,8 +45,8 @@ class NamedCall(NamedTuple):
     inplace : bool
     gate_dim : int or None
         See `dropdiag.model.sites.Site`.
-    followed : bool
-        Whether it is known where `z` comes from.
+    dims : tuple of int or None
+        The dimensions of `z` that count nodes, from the end, where it is known where it comes from.
     """
 
     layer: str
@@ -57,7 +58,7 @@ class NamedCall(NamedTuple):
     z: Tensor
     inplace: bool
     gate_dim: int | None
-    followed: bool
+    dims: Dims
 
 
 class CallNames:
@@ -104,9 +105,8 @@ class CallNames:
         # inplace is the one flag among the positional arguments of these functions.
         inplace = function.inplace or bool(keywords.get("inplace")) or any(a is True for a in args[1:])
         gate_dim = int(argument(args[1:], keywords, 0, "dim", -1)) if gated else None
-        return NamedCall(
-            layer, function, activation, phi, module, frame, z, inplace, gate_dim, followed=trail is not None
-        )  # fmt: skip
+        dims = None if trail is None else trail.dims
+        return NamedCall(layer, function, activation, phi, module, frame, z, inplace, gate_dim, dims)
 
     def _site(self, trail: Trail | None, module: nn.Module, called: str) -> str:
         key = None if trail is None or trail.of_weight else trail.layer, module, called
@@ -174,17 +174,3 @@ def in_compiled_graph(frame: FrameType | None) -> bool:
             return True
         frame = frame.f_back
     return False
-
-
-def calls_by_name(module: nn.Module, functions: Collection[str]) -> bool:
-    """Whether the code of a module's methods, or a function that it holds, has the name of one of these functions."""
-    if is_activation(module) or isinstance(module, MIXING):
-        return False
-    held = {FUNCTIONS[value].name for value in vars(module).values() if _is_known(value)}
-    written = {known_name(name) for name in names_in_code(type(module))}
-    return not (held | written).isdisjoint(functions)
-
-
-def _is_known(value: Any) -> bool:
-    hashable = callable(value) and type(value).__hash__ is not None
-    return hashable and value in FUNCTIONS

@@ -199,7 +199,7 @@ class Layers:
 
     def _calls(self, cls: type[nn.Module], function: str) -> bool:
         if cls not in self._named:
-            self._named[cls] = names_in_code(cls)
+            self._named[cls] = _named_in(cls)
         return not self._named[cls].isdisjoint({function, f"{function}_"})
 
     def _left(self, layer: Layer, caller: str) -> list[nn.Module]:
@@ -210,11 +210,16 @@ class Layers:
         return [self._modules[name] for name in names if name in self._modules and name not in around]
 
 
-def names_in_code(cls: type[nn.Module]) -> set[str]:
+def _named_in(cls: type[nn.Module]) -> set[str]:
     """Return what a class of the user's names in the code of its methods."""
+    return set().union(*(_names(method.__code__) for method in own_methods(cls)))
+
+
+def own_methods(cls: type[nn.Module]) -> list[FunctionType]:
+    """Return the methods of a class that are not torch's, those that it inherits among them."""
     own = [c for c in reversed(cls.__mro__) if issubclass(c, nn.Module) and not c.__module__.startswith("torch.nn.")]
     methods = {name: value for c in own for name, value in vars(c).items() if isinstance(value, FunctionType)}
-    return set().union(*(_names(method.__code__) for method in methods.values()))
+    return list(methods.values())
 
 
 def _names(code: CodeType) -> set[str]:

@@ -21,6 +21,7 @@ from dropdiag.functional.modes import put_lowest, take_off
 from dropdiag.gaaf.activation import GAAF
 from dropdiag.gaaf.functions import FunctionGAAFs, alike
 from dropdiag.model.compiler import guard_hooks, release_hook_guards
+from dropdiag.model.names import named_modules
 
 Place: TypeAlias = tuple[int, CodeType, int]
 """Number of the calling module, its code, and where in it a function is called."""
@@ -135,8 +136,8 @@ class FunctionCalls:
         missed = [name for name in self.gaafs.wanted if name not in self.gaafs.called]
         if missed and (self.gaafs.named or len(missed) == len(self.gaafs.wanted)):
             warnings.warn(
-                f"no call of {', '.join(missed)} was seen in the model's first forward pass, so that GAAF takes no place "
-                "of it: a function inside torch.compile, a script or another library is not seen",
+                f"no call of {', '.join(missed)} was seen in the model's first forward pass, so that GAAF takes the "
+                "place of none: functions inside scripts and compiled parts are not seen",
                 DropdiagWarning,
                 stacklevel=2,
             )
@@ -232,9 +233,14 @@ class _Ends:
 
 
 def calls_of(model: nn.Module) -> FunctionCalls | None:
-    """Return what puts GAAF in the place of a model's functions, if anything does."""
-    hooks = model._forward_pre_hooks.values()  # private, as torch has no public table of hooks
-    return next((hook.calls for hook in hooks if isinstance(hook, _Begins) and hook.calls.model is model), None)
+    """Return what puts GAAF in the place of a model's functions, if anything does; wrappers do not count."""
+    for name, module in named_modules(model):
+        if name:
+            break
+        for hook in module._forward_pre_hooks.values():  # private, as torch has no public table of hooks
+            if isinstance(hook, _Begins) and hook.calls.model is module:
+                return hook.calls
+    return None
 
 
 def _refuse_to_compile() -> None:

@@ -15,8 +15,6 @@ from dropdiag.gaaf.shapes import BASES, NAMED, Function
 
 FunctionSubstitute: TypeAlias = GAAF | Callable[[Function], GAAF]
 
-KNOWN: Final = frozenset(function.name for function in FUNCTIONS.values() if not function.of_masks)
-"""Names of the functions that are seen where a forward method calls them."""
 _NOT_ONE: Final = {
     **dict.fromkeys(MIXING_FUNCTIONS, "mixes net values"),
     "glu": "is a product of two net values",
@@ -31,16 +29,13 @@ def check_names(names: Iterable[str]) -> None:
     for name in names:
         if name in _NOT_ONE:
             raise ArgumentError(f"GAAF cannot take the place of {name}, which {_NOT_ONE[name]}")
-        if name not in KNOWN:
+        seen = {function.name for function in FUNCTIONS.values() if not function.of_masks}
+        if name not in seen:
+            known = ", ".join(sorted(seen - {*_NOT_ONE}))
             raise ArgumentError(
-                f"{name!r} is no activation function that is known; those are {', '.join(sorted(KNOWN - {*_NOT_ONE}))}, "
-                "and functions of your own under @dropdiag.register_activation"
+                f"{name!r} is no activation function that is known; those are {known}, and functions of your own under "
+                "@dropdiag.register_activation"
             )
-
-
-def default_substitutes() -> dict[str, None]:
-    """Return the functions that are replaced where nothing is asked for: those with a default shape."""
-    return dict.fromkeys(BASES)
 
 
 class FunctionGAAFs:

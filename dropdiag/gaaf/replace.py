@@ -12,7 +12,7 @@ from torch import nn
 
 from dropdiag.deprecation import warn_of
 from dropdiag.errors import ArgumentError
-from dropdiag.functional.calls import calls_by_name
+from dropdiag.functional.written import seems_to_call
 from dropdiag.gaaf.activation import GAAF
 from dropdiag.gaaf.calls import FunctionCalls, calls_of
 from dropdiag.gaaf.functions import FunctionGAAFs, FunctionSubstitute, check_names
@@ -186,7 +186,7 @@ def _calls(
         return None
     check_names(wanted)
     gaafs, model = FunctionGAAFs(wanted), eager(model)
-    parts = [module for module in model.modules() if calls_by_name(module, wanted)]
+    parts = [module for module in model.modules() if seems_to_call(module, wanted)]
     if not (parts or gaafs.named):
         return None
     if calls_of(model) is not None:

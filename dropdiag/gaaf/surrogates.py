@@ -82,7 +82,7 @@ def surrogate_named(given: str | Function | Surrogate, phi: Function) -> Surroga
     if isinstance(given, str | type) or not callable(given):
         what = f"the class {given.__name__}, not an instance of it" if isinstance(given, type) else repr(given)
         raise ArgumentError(
-            f"surrogate must be one of {', '.join(SURROGATES)}, or a function psi of a tensor whose derivative is to be "
+            f"surrogate must be one of {', '.join(SURROGATES)}, or a function psi of a tensor, whose derivative is "
             f"taken; got {what}"
         )
     return Surrogate(getattr(given, "__name__", None) or type(given).__name__, Derivative(given))
@@ -102,5 +102,5 @@ SURROGATES: Final[dict[str, Callable[[Function], Function]]] = {
     "straight-through": lambda _phi: torch.ones_like,
     "keras-port": lambda phi: partial(_raised, by=port_shape, derivative=Derivative(phi)),
 }
-"""Name -> psi' of a base function phi. "keras-port" is ``phi' + sigmoid(x + 4)``, the derivative of the public Keras port
-of GAAF (kobiso/GAAF-keras)."""
+"""Name -> psi' of a base function phi. "keras-port" is ``phi' + sigmoid(x + 4)``, the derivative of the public Keras
+port of GAAF (kobiso/GAAF-keras)."""

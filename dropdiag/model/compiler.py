@@ -20,7 +20,7 @@ def guard_hooks(*, load: bool = False) -> bool:
     # By default (since pytorch#98371) a compiled graph does not notice hooks that came later (pytorch#117758), and the
     # graph of a like model without hooks is used for one with hooks: nothing would come of them, without a word.
     if load:
-        import torch._dynamo  # noqa: PLC0415 - as above
+        pass
     found = dynamo()
     if found is None:
         return False
