@@ -84,7 +84,12 @@ class CallNames:
             self._own.clear()
 
     def named(
-        self, function: Function, frame: FrameType, args: Sequence[Any], keywords: Mapping[str, Any], producers: Producers
+        self,
+        function: Function,
+        frame: FrameType,
+        args: Sequence[Any],
+        keywords: Mapping[str, Any],
+        producers: Producers,
     ) -> NamedCall | None:
         """Return a call that is about to be made; None where it is not of an activation, or part of a module's own."""
         module = self.layers.nearest(frame)

@@ -7,7 +7,7 @@ import threading
 import warnings
 import weakref
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import CodeType, FrameType
 from typing import Any, Final, NamedTuple, TypeAlias, cast
 
@@ -18,6 +18,7 @@ from torch.utils.hooks import RemovableHandle
 from dropdiag.errors import ArgumentError, DropdiagWarning
 from dropdiag.functional.calls import CallNames, FollowedCalls, NamedCall
 from dropdiag.functional.modes import put_lowest, take_off
+from dropdiag.functional.replaced import ReplacesFunctions
 from dropdiag.gaaf.activation import GAAF
 from dropdiag.gaaf.functions import FunctionGAAFs, alike
 from dropdiag.model.compiler import guard_hooks, release_hook_guards
@@ -209,11 +210,15 @@ class Intercepted(FollowedCalls):
         return call.z.copy_(gaaf(call.z.clone()))  # which is needed again in the backward pass
 
 
-class _Begins:
+class _Begins(ReplacesFunctions):
     """Forward pre-hook of a module: starts the interception."""
 
     def __init__(self, calls: FunctionCalls) -> None:
         self.calls = calls
+
+    def replaced(self) -> Iterable[str]:
+        """See `ReplacesFunctions.replaced`."""
+        return self.calls.gaafs.at or self.calls.gaafs.wanted
 
     def __call__(self, module: nn.Module, _args: Any) -> None:
         if torch.compiler.is_dynamo_compiling():

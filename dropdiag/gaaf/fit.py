@@ -225,7 +225,9 @@ def _gaaf_at(site: Site, calls: FunctionCalls | None) -> GAAF | None:
     gaaf = site.module if not site.functional and isinstance(site.module, GAAF) else None
     if site.functional and site.phi is not None and calls is not None:
         name = str(site.activation).partition("(")[0]
-        gaaf = calls.gaafs.made(site.layer, str(site.activation), name, site.phi) if name in calls.gaafs.wanted else None
+        gaaf = (
+            calls.gaafs.made(site.layer, str(site.activation), name, site.phi) if name in calls.gaafs.wanted else None
+        )
     if gaaf is not None and gaaf.surrogate is not None:
         raise ArgumentError(f"the GAAF of {site.layer} has a surrogate, and no shape to fit: leave it out by exclude=")
     return gaaf

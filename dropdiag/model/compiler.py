@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 from typing import Any, Final
 
 _held: Final[list[bool]] = []
@@ -20,7 +21,7 @@ def guard_hooks(*, load: bool = False) -> bool:
     # By default (since pytorch#98371) a compiled graph does not notice hooks that came later (pytorch#117758), and the
     # graph of a like model without hooks is used for one with hooks: nothing would come of them, without a word.
     if load:
-        pass
+        import_module("torch._dynamo")
     found = dynamo()
     if found is None:
         return False

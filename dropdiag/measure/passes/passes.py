@@ -21,7 +21,7 @@ from dropdiag.measure.passes.dropouts.switches import Masks, Switches
 from dropdiag.measure.passes.leaves import check_loss
 from dropdiag.measure.passes.loss import Loss, LossFunction
 from dropdiag.measure.passes.measurable import check_devices, check_lengths, check_measurable, inner
-from dropdiag.measure.passes.net_values import NetHook, NodeHook, Watched
+from dropdiag.measure.passes.net_values import CallKey, NetHook, NodeHook, Watched
 from dropdiag.measure.passes.state.random_states import RandomStates, derived
 from dropdiag.measure.passes.state.working_copy import WorkingCopy
 from dropdiag.measure.passes.surroundings import own_contexts
@@ -256,10 +256,14 @@ class Passes:
         order: dict[str, Site] = {}
         modules = {site.layer: site for site in self.activations}
         taker = Taker(before=lambda call: order.setdefault(call.layer, site_of(call)))
+
+        def reached(key: CallKey, _z: Tensor) -> None:
+            order.setdefault(key[0], modules[key[0]])
+
         with (
             self.ready(0, evaluation=evaluation),
             self.watched(lambda hooks: self.called.take(hooks, taker)),
-            self.on_activations(lambda key, _z: order.setdefault(key[0], modules[key[0]])),
+            self.on_activations(reached),
         ):
             self.forward()
         if any(site.functional for site in order.values()):
