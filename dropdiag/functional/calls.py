@@ -45,6 +45,8 @@ class NamedCall(NamedTuple):
     inplace : bool
     gate_dim : int or None
         See `dropdiag.model.sites.Site`.
+    from_layer : bool
+        Whether the site is named after the layer whose output `z` is, and not after the module alone.
     dims : tuple of int or None
         The dimensions of `z` that count nodes, from the end, where it is known where it comes from.
     """
@@ -58,6 +60,7 @@ class NamedCall(NamedTuple):
     z: Tensor
     inplace: bool
     gate_dim: int | None
+    from_layer: bool
     dims: Dims
 
 
@@ -110,8 +113,9 @@ class CallNames:
         # inplace is the one flag among the positional arguments of these functions.
         inplace = function.inplace or bool(keywords.get("inplace")) or any(a is True for a in args[1:])
         gate_dim = int(argument(args[1:], keywords, 0, "dim", -1)) if gated else None
+        from_layer = trail is not None and not trail.of_weight and trail.layer is not None
         dims = None if trail is None else trail.dims
-        return NamedCall(layer, function, activation, phi, module, frame, z, inplace, gate_dim, dims)
+        return NamedCall(layer, function, activation, phi, module, frame, z, inplace, gate_dim, from_layer, dims)
 
     def _site(self, trail: Trail | None, module: nn.Module, called: str) -> str:
         key = None if trail is None or trail.of_weight else trail.layer, module, called

@@ -170,7 +170,7 @@ class FunctionCalls:
 
     def _again(self, call: NamedCall, seen: set[str]) -> GAAF | None:
         """Return the GAAF of a call in a part of the model that runs alone, or again in a backward pass."""
-        if not seen or call.layer in seen:
+        if not seen or (call.layer in seen and (call.from_layer or len(seen) == 1)):
             return self.gaafs.get(call.layer, call)
         found = [gaaf for layer in sorted(seen) if (gaaf := self.gaafs.get(layer, call)) is not None]
         if found and not alike(found):
