@@ -5,10 +5,11 @@ from __future__ import annotations
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any, Final, NamedTuple
 
 import torch
+import torch.utils.checkpoint
 from torch import Tensor, nn
 from torch._ops import OpOverload
 from torch.overrides import TorchFunctionMode
@@ -21,6 +22,7 @@ from dropdiag.functional.rules import RULES, elementwise
 from dropdiag.model.activations import MIXING, Phi, is_activation
 from dropdiag.model.dropouts import kind_of
 
+_CHECKPOINT: Final = str(torch.utils.checkpoint.__file__)
 _FRAMES: Final = 24
 """There are few frames between a graph that torch compiled and what runs it."""
 
@@ -172,6 +174,20 @@ class FollowedCalls(TorchFunctionMode, ABC):
         if rule is not None:
             self.producers.follow(rule, args, keywords, result)
         return result
+
+
+def is_checkpoint(code: CodeType) -> bool:
+    """Whether code is that of `torch.utils.checkpoint`, which runs again what it calls."""
+    return code.co_filename.endswith(_CHECKPOINT)
+
+
+def in_checkpoint(frame: FrameType | None) -> bool:
+    """Whether a call is made in what `torch.utils.checkpoint` runs."""
+    while frame is not None:
+        if is_checkpoint(frame.f_code):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def in_compiled_graph(frame: FrameType | None) -> bool:

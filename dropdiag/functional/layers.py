@@ -212,14 +212,9 @@ class Layers:
 
 def _named_in(cls: type[nn.Module]) -> set[str]:
     """Return what a class of the user's names in the code of its methods."""
-    return set().union(*(_names(method.__code__) for method in own_methods(cls)))
-
-
-def own_methods(cls: type[nn.Module]) -> list[FunctionType]:
-    """Return the methods of a class that are not torch's, those that it inherits among them."""
     own = [c for c in reversed(cls.__mro__) if issubclass(c, nn.Module) and not c.__module__.startswith("torch.nn.")]
     methods = {name: value for c in own for name, value in vars(c).items() if isinstance(value, FunctionType)}
-    return list(methods.values())
+    return set().union(*(_names(method.__code__) for method in methods.values()))
 
 
 def _names(code: CodeType) -> set[str]:

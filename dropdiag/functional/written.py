@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dis
 from collections.abc import Collection, Iterator
-from types import CodeType
+from types import CodeType, FunctionType
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 from torch import nn
 
 from dropdiag.functional.functions import FUNCTIONS, known_name
-from dropdiag.functional.layers import own_methods
 from dropdiag.model.activations import MIXING, is_activation
 
 _WRITTEN: Final[WeakKeyDictionary[type[nn.Module], frozenset[str]]] = WeakKeyDictionary()
@@ -33,7 +32,10 @@ def _is_known(value: Any) -> bool:
 
 def _written(cls: type[nn.Module]) -> frozenset[str]:
     if cls not in _WRITTEN:
-        _WRITTEN[cls] = frozenset(name for method in own_methods(cls) for name in _names(method.__code__, None))
+        own = [c for c in cls.__mro__ if issubclass(c, nn.Module) and not c.__module__.startswith("torch.nn.")]
+        # Overridden ones among them: super() may call them.
+        methods = [value for c in own for value in vars(c).values() if isinstance(value, FunctionType)]
+        _WRITTEN[cls] = frozenset(name for method in methods for name in _names(method.__code__, None))
     return _WRITTEN[cls]
 
 

@@ -16,7 +16,7 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from dropdiag.errors import ArgumentError, DropdiagWarning
-from dropdiag.functional.calls import CallNames, FollowedCalls, NamedCall
+from dropdiag.functional.calls import CallNames, FollowedCalls, NamedCall, is_checkpoint
 from dropdiag.functional.modes import put_lowest, take_off
 from dropdiag.functional.replaced import ReplacesFunctions
 from dropdiag.gaaf.activation import GAAF
@@ -270,7 +270,7 @@ def _place(call: NamedCall) -> tuple[Place, nn.Module | None]:
             place, found = (id(call.module), code, frame.f_lasti), True
         if code.co_name == "_call_impl" and isinstance(module := frame.f_locals.get("self"), nn.Module):
             return place, module
-        if code.co_filename.endswith("checkpoint.py") and "torch" in code.co_filename:
+        if is_checkpoint(code):
             return place, None
         frame = frame.f_back
     return place, call.module

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from dropdiag.errors import ArgumentError
-from dropdiag.functional.calls import CallNames, FollowedCalls, NamedCall
+from dropdiag.functional.calls import CallNames, FollowedCalls, NamedCall, in_checkpoint
 from dropdiag.functional.functions import FUNCTIONS, MIXING_FUNCTIONS
 from dropdiag.model.activations import MIXES
 from dropdiag.model.sites import ACTIVATION, Site, axis_rule_inside
@@ -73,12 +73,17 @@ class CalledActivations:
                 "again where no function is seen: give the checkpoint use_reentrant=False, or switch it off"
             )
         takers = list(self._takers)
+        after = [taker.after for taker in takers if taker.after is not None]
+        if after and self.gradients and in_checkpoint(call.frame):
+            raise ArgumentError(
+                f"what stands behind {call.layer} would be lost where torch.utils.checkpoint runs it again: switch "
+                "checkpointing off for the measurement"
+            )
         # Nothing of the measurement's own is a call of the model's. Private: it is the one switch for modes.
         with torch._C.DisableTorchFunction():
             for taker in takers:
                 if taker.before is not None:
                     taker.before(call)
-        after = [taker.after for taker in takers if taker.after is not None]
         # What the backward pass of the function itself needs is not to be overwritten by what takes its place.
         apart = call.inplace and bool(after)
         h = function(call.z.clone() if apart else call.z)

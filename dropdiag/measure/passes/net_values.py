@@ -85,8 +85,8 @@ class Watched:
         """Put hooks on the activations for one pass, and take the calls of functions."""
         nets, nodes, hooked = Calls(), Calls(), set[CallKey]()
         if self._functions and self._called is not None:
-            before, after = partial(self._before_call, nets, hooked), partial(self._after_call, nodes)
-            self._called.take(hooks, Taker(before, after), first=True)
+            after = None if self._on_node is None else partial(self._after_call, nodes)
+            self._called.take(hooks, Taker(partial(self._before_call, nets, hooked), after), first=True)
         for site in self._sites:
             if self._on_net is not None or self._on_gradient is not None:
                 before = partial(self._before, site, nets, hooked)
@@ -108,6 +108,8 @@ class Watched:
             self._take(site, call.z, calls, hooked)
 
     def _take(self, site: Site, z: Tensor, calls: Calls, hooked: set[CallKey]) -> None:
+        if self._on_net is None and self._on_gradient is None:
+            return
         call, again = calls.next(site.layer)
         key = site.layer, call
         if self._on_net is not None and not again:

@@ -215,6 +215,7 @@ class MaskedPasses(Passes):
             x = tensor_argument(args, kwargs)
             inputs[id(module)].append(torch.empty(0) if x is None else x.detach().clone())
 
+        self._hooks.close()  # those of the last pass
         batch, _ = self.copy.renew()
         for module in self.root.modules():  # not eval(): models override train(), say to keep parts frozen
             module.training = False
