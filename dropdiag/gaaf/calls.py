@@ -28,8 +28,8 @@ Place: TypeAlias = tuple[int, CodeType, int]
 """Number of the calling module, its code, and where in it a function is called."""
 
 _NOT_COMPILED: Final = (
-    "GAAF takes the place of functions by intercepting their calls, which a graph of torch.compile does not make: use "
-    "modules (nn.ReLU() in the place of F.relu) and replace those, or run the model without torch.compile"
+    "GAAF takes the place of functions by intercepting their calls, which a graph of torch.compile or torch.export does "
+    "not make: use modules (nn.ReLU() in the place of F.relu) and replace those, or run the model as it is"
 )
 
 
@@ -221,7 +221,7 @@ class _Begins(ReplacesFunctions):
         return self.calls.gaafs.at or self.calls.gaafs.wanted
 
     def __call__(self, module: nn.Module, _args: Any) -> None:
-        if torch.compiler.is_dynamo_compiling():
+        if torch.compiler.is_compiling():  # where torch runs no hook after an exception
             _refuse_to_compile()
         elif not self.calls.closed:
             self.calls.begin(module)
@@ -249,7 +249,9 @@ def calls_of(model: nn.Module) -> FunctionCalls | None:
 
 
 def _refuse_to_compile() -> None:
-    """Raise `ArgumentError` where torch.compile traces a model whose functions are replaced: it runs as it was else."""
+    """Raise `ArgumentError` where a model is traced whose functions are replaced: in its graph they would not be."""
+    if not torch.compiler.is_dynamo_compiling():  # torch.export without it
+        raise ArgumentError(_NOT_COMPILED)
     from torch._dynamo.comptime import comptime  # noqa: PLC0415 - takes seconds; loaded already where code is traced
 
     comptime(_refuse)

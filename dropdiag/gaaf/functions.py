@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeAlias
 
 from dropdiag.errors import ArgumentError
@@ -24,9 +24,11 @@ _NOT_ONE: Final = {
 """Functions that no GAAF can stand in for, and why."""
 
 
-def check_names(names: Iterable[str]) -> None:
-    """Refuse names that no GAAF can stand in for."""
-    for name in names:
+def check_wanted(wanted: Mapping[str, FunctionSubstitute | None]) -> None:
+    """Refuse names that no GAAF can stand in for, and what cannot stand in for any function."""
+    for name, given in wanted.items():
+        if not (callable(given) or (given is None and name in NAMED)):
+            raise ArgumentError(f"{name!r} must be given a GAAF, or a function of phi that makes one; got {given!r}")
         if name in _NOT_ONE:
             raise ArgumentError(f"GAAF cannot take the place of {name}, which {_NOT_ONE[name]}")
         seen = {function.name for function in FUNCTIONS.values() if not function.of_masks}

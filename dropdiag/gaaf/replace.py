@@ -15,7 +15,7 @@ from dropdiag.errors import ArgumentError
 from dropdiag.functional.written import seems_to_call
 from dropdiag.gaaf.activation import GAAF
 from dropdiag.gaaf.calls import FunctionCalls, calls_of
-from dropdiag.gaaf.functions import FunctionGAAFs, FunctionSubstitute, check_names
+from dropdiag.gaaf.functions import FunctionGAAFs, FunctionSubstitute, check_wanted
 from dropdiag.gaaf.same import is_over
 from dropdiag.gaaf.shapes import BASES, MODULES
 from dropdiag.model.activations import is_activation
@@ -184,7 +184,7 @@ def _calls(
     """Return what replaces functions, once it may; None where there are none to replace."""
     if wanted is None:
         return None
-    check_names(wanted)
+    check_wanted(wanted)
     gaafs, model = FunctionGAAFs(wanted), eager(model)
     parts = [module for module in model.modules() if seems_to_call(module, wanted)]
     if not (parts or gaafs.named):

@@ -296,9 +296,7 @@ def test_a_part_that_is_called_alone_is_gaaf_with_the_sites_of_the_whole():
     net(X)
     sites = set(done.functions)
     replace(block)
-    found, expected = (
-        torch.autograd.grad(part(h).sum(), [*part.parameters()]) for part in (net.blocks[0], block)
-    )
+    found, expected = (torch.autograd.grad(part(h).sum(), [*part.parameters()]) for part in (net.blocks[0], block))
     assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
     assert set(done.functions) == sites
     never_run = replace(alone := Blocks())
@@ -417,6 +415,9 @@ def test_torch_compile_refuses_and_never_runs_the_plain_function():
     done.restore()
     assert torch._dynamo.config.skip_nnmodule_hook_guards is True
     assert torch.equal(compiled(X), plain)
+    replace(net, {"relu": GAAF("relu")})
+    with pytest.raises(ArgumentError, match="torch.export does not make"):
+        torch.export.export(net, (X,), strict=False)
     part = nn.Sequential(Net(F.relu))
     part[0].compile(backend="aot_eager")
     replace(part, {"relu": GAAF("relu")})
@@ -429,6 +430,7 @@ def test_what_cannot_be_replaced_is_refused():
     for mapping, message in (
         ({"softmax": GAAF("relu")}, "GAAF cannot take the place of softmax, which mixes net values"),
         ({"prelu": GAAF("relu")}, "has slopes that are learned"),
+        ({"softplus": 3}, "'softplus' must be given a GAAF, or a function of phi that makes one; got 3"),
         ({"rulu": GAAF("relu")}, "'rulu' is no activation function that is known; those are atan, celu"),
     ):
         with pytest.raises(ArgumentError, match=message):

@@ -69,7 +69,10 @@ def test_a_function_s_derivative_is_taken_by_autograd():
     silu = GAAF("tanh", surrogate=nn.SiLU())
     assert torch.equal(silu(x), torch.tanh(x))
     np.testing.assert_allclose(
-        derivative(silu, x).numpy(), sigmoid(x.numpy()) * (1 + x.numpy() * (1 - sigmoid(x.numpy()))), rtol=1e-9, atol=1e-12
+        derivative(silu, x).numpy(),
+        sigmoid(x.numpy()) * (1 + x.numpy() * (1 - sigmoid(x.numpy()))),
+        rtol=1e-9,
+        atol=1e-12,
     )
 
 
@@ -200,7 +203,10 @@ def test_saturation_is_judged_by_phi():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"surrogate": "swish"}, "surrogate must be one of b-silu, nelu, straight-through, keras-port, or a function psi"),
+        (
+            {"surrogate": "swish"},
+            "surrogate must be one of b-silu, nelu, straight-through, keras-port, or a function psi",
+        ),
         ({"surrogate": nn.SiLU}, "got the class SiLU, not an instance of it"),
         ({"surrogate": "nelu", "shape": "gaussian"}, "give no shape= or width= beside it"),
         ({"surrogate": "nelu", "width": 2.0}, "give no shape= or width= beside it"),

@@ -162,7 +162,8 @@ def test_nothing_is_left_behind_and_errors_say_what_is_the_matter():
     masks_by_weights(net, (x, y), masks=2)
     dd.measure.ablation(net, (x, y), groups=2, permutations=2, shares=())
     assert all(torch.equal(one, other) for one, other in zip(before, net.state_dict().values(), strict=True))
-    assert not net._forward_hooks and not net._forward_pre_hooks
+    assert not net._forward_hooks
+    assert not net._forward_pre_hooks
     assert _get_current_function_mode_stack() == []
     with pytest.raises(ArgumentError, match="its forward pass calls no activation function that is known"):
         net_variance(nn.Sequential(nn.Linear(5, 3)), x)
