@@ -28,8 +28,8 @@ Place: TypeAlias = tuple[int, CodeType, int]
 """Number of the calling module, its code, and where in it a function is called."""
 
 _NOT_COMPILED: Final = (
-    "GAAF takes the place of functions by intercepting their calls, which a graph of torch.compile or torch.export does "
-    "not make: use modules (nn.ReLU() in the place of F.relu) and replace those, or run the model as it is"
+    "GAAF takes the place of functions by intercepting their calls, which a graph of torch.compile or torch.export "
+    "does not make: use modules (nn.ReLU() in the place of F.relu) and replace those, or run the model as it is"
 )
 
 
