@@ -71,7 +71,8 @@ def reproduce(
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="A condition: no-dropout, dropout, gaaf, gaaf-fitted, and with ReLU gaaf-port. Repeat it for several.",
+            help="A condition: no-dropout, dropout, gaaf, gaaf-fitted, straight-through, and with ReLU gaaf-port, "
+            "sugar-b-silu, sugar-nelu. Repeat it for several.",
             show_default="the first four",
         ),
     ] = None,

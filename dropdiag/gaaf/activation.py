@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from dropdiag.errors import ArgumentError
 from dropdiag.gaaf.shapes import BASES, COMPLEMENT, MODULES, NAMED, SHAPES, Derivative, Function, derivative_complement
+from dropdiag.gaaf.surrogates import Surrogate, surrogate_named
 
 LOW_PRECISION: Final = (torch.bfloat16, torch.float16)
 
@@ -115,7 +116,13 @@ class GAAF(nn.Module):
         True: the value is ``phi(x) + g(x) s(x)``. False: the value is phi(x), bit for bit, and the derivative
         ``phi'(x) + s(x)``. The two differ by at most ``max|s|/(2 k)`` in value (5e-5 with the defaults) and by
         ``max|s'|/(2 k)`` in derivative. By default True, but False for bfloat16 and float16 net values, where g
-        would be lost in rounding: there half a unit in the last place of a value near 1 is 2e-3 and 2e-4.
+        would be lost in rounding: there half a unit in the last place of a value near 1 is 2e-3 and 2e-4. False with
+        a `surrogate`.
+    surrogate : {"b-silu", "nelu", "straight-through", "keras-port"} or callable, optional
+        In the place of a shape: a function psi whose derivative takes the place of phi's, ``s = psi' - phi'``. The
+        value is phi(x), bit for bit, and the derivative psi'(x), as an ``autograd.Function`` that multiplies by it
+        would give; with another height h it is ``(1 - h) phi'(x) + h psi'(x)``. A function's derivative is taken by
+        autograd; see `dropdiag.gaaf.surrogates` for those with a name.
 
     Attributes
     ----------
@@ -123,12 +130,13 @@ class GAAF(nn.Module):
         phi. Saturation is judged by *its* derivative: GAAF's own is large everywhere by design.
     shape : callable
         The shape function before `height` and `width`.
+    surrogate : Surrogate or None
 
     Raises
     ------
     ArgumentError
-        For an unknown name, a missing shape, a `k` or `width` that is not a positive finite number, or a height
-        that is not finite.
+        For an unknown name, a missing shape, a shape or width beside a surrogate, a `k` or `width` that is not a
+        positive finite number, or a height that is not finite.
 
     Notes
     -----
@@ -146,6 +154,8 @@ class GAAF(nn.Module):
     GAAF(phi=tanh, k=10000, shape=gaussian)
     """
 
+    surrogate: Surrogate | None = None  # of pickles that were written before there were any
+
     def __init__(
         self,
         phi: str | Function = "tanh",
@@ -155,6 +165,7 @@ class GAAF(nn.Module):
         height: float = 1.0,
         width: float = 1.0,
         exact_forward: bool | None = None,
+        surrogate: str | Function | Surrogate | None = None,
     ) -> None:
         super().__init__()
         if not (isinstance(k, int | float) and math.isfinite(k) and k > 0):
@@ -164,7 +175,10 @@ class GAAF(nn.Module):
         if not (isinstance(height, int | float) and math.isfinite(height)):
             raise ArgumentError(f"height must be a finite number, got {height!r}")
         self.base = _function("phi", phi, BASES)
-        self.shape = _shape(shape, phi, self.base)
+        if surrogate is not None and (shape is not None or width != 1):
+            raise ArgumentError("a surrogate= is in the place of a shape: give no shape= or width= beside it")
+        self.surrogate = None if surrogate is None else surrogate_named(surrogate, self.base)
+        self.shape = _shape(shape, phi, self.base) if self.surrogate is None else self.surrogate.added_to(self.base)
         self.k, self.height, self.width, self.exact_forward = k, float(height), float(width), exact_forward
 
     def s(self, x: Tensor) -> Tensor:
@@ -180,15 +194,35 @@ class GAAF(nn.Module):
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's activations call it so
         """Node values of the net values `input`; same shape, the dtype phi returns."""
         x = input
-        # A base of the user's own may work in place, and x is needed again for s. torch's functions need no copy.
-        value = self.base(x) if self.base in BASES.values() else self.base(x.clone())
+        exact = self._is_exact(x.dtype)
         # Of a bfloat16 or float16 x, the product x K would have no fraction left.
         wide = x if x.dtype == torch.float64 else x.float()
-        exact = x.dtype not in LOW_PRECISION if self.exact_forward is None else self.exact_forward
+        if self.surrogate is not None and not exact:
+            # What comes of phi goes to the parameters that it may have, and not to x.
+            result: Tensor = _Accelerate.apply(self._phi(x.detach()), x, self._slope(wide))  # type: ignore[no-untyped-call]
+            return result
+        value = self._phi(x)
         if exact:
             return (value + saw_tooth(wide, self.k) * self.s(wide)).to(value.dtype)
-        result: Tensor = _Accelerate.apply(value, x, self.s(wide))  # type: ignore[no-untyped-call]
-        return result
+        accelerated: Tensor = _Accelerate.apply(value, x, self.s(wide))  # type: ignore[no-untyped-call]
+        return accelerated
+
+    def _is_exact(self, dtype: torch.dtype) -> bool:
+        if self.exact_forward is None:
+            return self.surrogate is None and dtype not in LOW_PRECISION
+        return self.exact_forward
+
+    def _phi(self, x: Tensor) -> Tensor:
+        # A base of the user's own may work in place, and x is needed again for s. torch's functions need no copy.
+        return self.base(x) if self.base in BASES.values() else self.base(x.clone())
+
+    def _slope(self, x: Tensor) -> Tensor:
+        """Return the derivative of a GAAF with a surrogate: psi' itself at height 1, where nothing is rounded twice."""
+        assert self.surrogate is not None  # noqa: S101 - it is asked for with one alone
+        x = _not_far(x)
+        if self.height == 1:
+            return self.surrogate.slope(x)
+        return (1 - self.height) * Derivative(self.base)(x) + self.height * self.surrogate.slope(x)
 
     def reference_function(self) -> Function:
         """Return phi: its derivative, not GAAF's own, which is large everywhere, decides where nodes are saturated."""
@@ -201,7 +235,11 @@ class GAAF(nn.Module):
 
     def extra_repr(self) -> str:
         """Return the arguments, for ``print(model)``."""
-        parts = [f"phi={_name(self.base)}", f"k={self.k}", f"shape={_name(self.shape)}"]
+        parts = [f"phi={_name(self.base)}"]
+        if self.surrogate is None:
+            parts += [f"k={self.k}", f"shape={_name(self.shape)}"]
+        else:
+            parts += [f"surrogate={self.surrogate.name}"]
         parts += [f"{name}={getattr(self, name):.4g}" for name in ("height", "width") if getattr(self, name) != 1]
         parts += [] if self.exact_forward is None else [f"exact_forward={self.exact_forward}"]
         return ", ".join(parts)

@@ -17,9 +17,11 @@ from torch import Tensor, nn
 
 from dropdiag.errors import ArgumentError
 from dropdiag.gaaf.activation import GAAF
+from dropdiag.gaaf.calls import FunctionCalls, calls_of
 from dropdiag.gaaf.shapes import Function
 from dropdiag.measure.under_masks.gains import Gains, Sample, gains
 from dropdiag.model.activations import Activation
+from dropdiag.model.sites import Site
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -124,7 +126,8 @@ def fit(
     Parameters
     ----------
     model : nn.Module
-        With `GAAF` modules (see `dropdiag.gaaf.replace`). Only their heights and widths are changed.
+        With GAAF in the place of modules or functions (see `dropdiag.gaaf.replace`). Only heights and widths are
+        changed.
     batch : Tensor, sequence or mapping
         What the model is called with. A few hundred samples give as many net values a node.
     p : float, default 0.5
@@ -134,7 +137,7 @@ def fit(
     masks : int, default 64
         At least 2.
     include, exclude : pattern or patterns, optional
-        Shell patterns for the GAAF modules' names.
+        Shell patterns for the names of GAAF modules, and of the sites of functions.
     seed : int, default 0
         Of the masks. The random number generators are left as they are.
     apply : bool, default True
@@ -147,7 +150,7 @@ def fit(
     Raises
     ------
     ArgumentError
-        If the model has no GAAF, or as `dropdiag.measure.net_variance`; nothing is changed then.
+        If the model has no GAAF, one has a surrogate, or as `dropdiag.measure.net_variance`; nothing is changed then.
 
     Notes
     -----
@@ -173,21 +176,22 @@ def fit(
     imitate. What dropout does to the gradient in other ways (it trains a network that fits its data less well, so that
     dL/dh is larger) is not in this equation.
     """
-    if not isinstance(model, nn.Module) or not any(isinstance(module, GAAF) for module in model.modules()):
+    calls = calls_of(model) if isinstance(model, nn.Module) else None
+    if not isinstance(model, nn.Module) or not (calls or any(isinstance(module, GAAF) for module in model.modules())):
         raise ArgumentError(
             "the model has no GAAF to fit; dropdiag.gaaf.replace(model) puts it in the activations' place"
         )
     chosen: dict[str, list[Gains]] = {}
+    found_at: dict[str, GAAF] = {}
     for part in gains(model, batch, masks, p=p, include=include, exclude=exclude, seed=seed):
-        if isinstance(part.site.module, GAAF):
+        if (gaaf := _gaaf_at(part.site, calls)) is not None:
+            found_at[part.site.layer] = gaaf
             chosen.setdefault(part.site.layer, []).append(part)
     if not chosen:
         raise ArgumentError("none of the chosen layers is a GAAF, or none was called")
-    layers = tuple(_fit_layer(layer, parts) for layer, parts in chosen.items())
-    if apply:
-        for found, parts in zip(layers, chosen.values(), strict=True):
-            module = parts[0].site.module
-            module.height, module.width = found.height, found.width  # type: ignore[assignment]
+    layers = tuple(_fit_layer(layer, found_at[layer], parts) for layer, parts in chosen.items())
+    for found in layers if apply else ():
+        found_at[found.layer].height, found_at[found.layer].width = found.height, found.width
     return Fit(layers=layers, p=p, masks=masks)
 
 
@@ -216,12 +220,25 @@ class _NetValues:
         return (self.weights @ (self.means.abs() * gains) / total).item() if total > 0 else math.nan
 
 
-def _fit_layer(layer: str, parts: Sequence[Gains]) -> LayerFit:
+def _gaaf_at(site: Site, calls: FunctionCalls | None) -> GAAF | None:
+    """Return the GAAF that stands at a site, None where none does."""
+    gaaf = site.module if not site.functional and isinstance(site.module, GAAF) else None
+    if site.functional and site.phi is not None and calls is not None:
+        name = str(site.activation).partition("(")[0]
+        gaaf = (
+            calls.gaafs.made(site.layer, str(site.activation), name, site.phi) if name in calls.gaafs.wanted else None
+        )
+    if gaaf is not None and gaaf.surrogate is not None:
+        raise ArgumentError(f"the GAAF of {site.layer} has a surrogate, and no shape to fit: leave it out by exclude=")
+    return gaaf
+
+
+def _fit_layer(layer: str, gaaf: GAAF, parts: Sequence[Gains]) -> LayerFit:
     """Fit one GAAF to all calls of it."""
-    module, variance = parts[0].site.module, torch.cat([part.variance.flatten() for part in parts])
+    variance = torch.cat([part.variance.flatten() for part in parts])
     every, saturated, number, few = _together(parts)
     inside, outside = every.where(saturated), every.where(~saturated)
-    shape: Function = module.shape  # type: ignore[assignment]
+    shape: Function = gaaf.shape
     height, width, note = _solve(shape, inside, number, _cap(shape, parts[0].activation))
     s = shape(inside.means / width)
     return LayerFit(

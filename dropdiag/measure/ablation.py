@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import numpy as np
 
-from dropdiag.errors import ArgumentError, DropdiagWarning
+from dropdiag.errors import ArgumentError
 from dropdiag.measure.ablating.ablated_passes import MOST_NODES, AblatedPasses, NodeMeans, Outcome
 from dropdiag.measure.ablating.partners import Nodes, Pair, ablated_sets, by_association, interaction, partners
 from dropdiag.measure.ablating.result import Ablation, LayerAblation
 from dropdiag.measure.passes.arguments import check_count
-from dropdiag.measure.passes.called_activations import called_activations
 from dropdiag.measure.passes.loss import LossFunction
-from dropdiag.measure.passes.passes import Passes
+from dropdiag.measure.passes.passes import NO_ACTIVATIONS, Passes
 from dropdiag.measure.passes.state.random_states import derived
 from dropdiag.model.sites import LayerPatterns, select
 
@@ -107,15 +105,10 @@ def ablation(
     Ablation
         A layer that has no interaction says why.
 
-    Warns
-    -----
-    DropdiagWarning
-        Where the model calls activation functions without a module (``F.relu``): their nodes are not seen.
-
     Raises
     ------
     ArgumentError
-        Before anything runs, for arguments out of range, a model without activation modules, and as `Passes`.
+        Before anything runs, for arguments out of range, and as `Passes`; for a model without activations.
 
     Notes
     -----
@@ -129,33 +122,19 @@ def ablation(
     """
     plan = _checked(_Plan(groups, permutations, _numbers(shares), orders, seed))
     passes = Passes(model, batch, loss_fn, targets, needs_loss=True)
+    passes.find_calls(evaluation=True)
     if not passes.activations:
-        raise ArgumentError(
-            "the model has no activation modules to ablate (functions such as F.relu are not seen here: use nn.ReLU)"
-        )
+        raise ArgumentError(NO_ACTIVATIONS)
     sites = [site for site in select(passes.activations, include, exclude) if site.skipped is None]
     with passes.ready(seed, evaluation=True):
         runs = AblatedPasses(passes, output)
-        with called_activations(passes) as called:
-            clean, seen = runs.clean(sites)
-        _tell(called, include)
+        clean, seen = runs.clean(sites)
         layers = [_layer(runs, clean, layer, plan) for layer in seen.values()]
     reached = {name for name, _ in seen}
     layers += [LayerAblation(site.layer, why=_NOT_REACHED) for site in sites if site.layer not in reached]
     return Ablation(
-        passes.count, seed, tuple(layers), plan.shares, orders, permutations, groups, runs.no_accuracy or None,
-        tuple(sorted(called)),
-    )  # fmt: skip
-
-
-def _tell(called: set[str], include: LayerPatterns) -> None:
-    if called and include is None:
-        warnings.warn(
-            f"ablation sees activation modules alone, and the model calls {', '.join(sorted(called))} as a function: "
-            "those nodes are not ablated; use modules such as nn.ReLU, or name the layers to measure in include=",
-            DropdiagWarning,
-            stacklevel=3,
-        )
+        passes.count, seed, tuple(layers), plan.shares, orders, permutations, groups, runs.no_accuracy or None
+    )
 
 
 def _numbers(shares: object) -> tuple[float, ...]:

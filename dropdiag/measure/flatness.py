@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from dropdiag.errors import ArgumentError
 from dropdiag.formatting import some
+from dropdiag.functional.replaced import replaced_functions
 from dropdiag.measure.loss_surface.numbers import Settings, measured
 from dropdiag.measure.loss_surface.rows import weights
 from dropdiag.measure.passes.arguments import check_count, check_positive, check_sizes
@@ -169,6 +170,7 @@ def _check_parameters(trainable: Sequence[Tensor], k: int) -> None:
 def _not_its_derivative(model: nn.Module) -> str | None:
     """Say which activations have a derivative that is not that of their values, as GAAF has; None without any."""
     names = [name or ROOT for name, module in named_modules(model) if isinstance(module, HasReference)]
+    names += replaced_functions(model)
     if not names:
         return None
     return (

@@ -92,6 +92,8 @@ def masks_by_weights(
     if not isinstance(models, Mapping) or len(models) not in (1, 2):
         raise ArgumentError(f"give one model, or two by condition: {{'No dropout': a, 'Dropout': b}}; got {model!r}")
     made = {name: Passes(one, batch, loss_fn, targets, needs_loss=True) for name, one in models.items()}
+    for passes in made.values():
+        passes.find_calls()
     if len(made) == 1:
         if dropout is not None or sites is not None:
             raise ArgumentError("dropout= and sites= are for two models; for one give p= or like=")

@@ -15,7 +15,7 @@ from torch.nn.utils import parametrize
 
 from dropdiag.deprecation import warn_of
 from dropdiag.errors import ArgumentError
-from dropdiag.model.activations import MIXES, MIXING, activation_name, is_activation
+from dropdiag.model.activations import MIXES, MIXING, Phi, activation_name, is_activation
 from dropdiag.model.dropouts import DropoutKind, is_dropout, kind_of, layer_dropout, rate_of
 from dropdiag.model.inserted import inserted_in
 from dropdiag.model.made_weights import made_weight, made_weights, parametrizations_of, parts_of
@@ -65,6 +65,8 @@ class Site:
         The activation's name with its settings.
     functional : bool
         Whether it is a call of a function rather than a module.
+    phi : callable or None
+        Of a call of a function that is measured, the function of one tensor with the settings of the call.
     axis_rule : {"last", "second"} or None
         Which dimension counts nodes in tensors of three dimensions or more, by the layers registered before it.
     node_dims : tuple of int or None
@@ -94,6 +96,7 @@ class Site:
     parameter: str = ""
     activation: str | None = None
     functional: bool = False
+    phi: Phi | None = field(default=None, repr=False, compare=False)
     axis_rule: str | None = None
     node_dims: tuple[int, ...] | None = None
     after: str | None = None

@@ -14,6 +14,11 @@ from torch import Tensor, nn
 from torch._ops import OpOverload
 from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack
 
+from dropdiag.functional.calls import in_compiled_graph
+from dropdiag.functional.functions import DOUBTFUL, FUNCTIONS, MIXING_FUNCTIONS, Function, argument, bound
+from dropdiag.functional.layers import Layer, Layers
+from dropdiag.functional.producers import Producers, Rule
+from dropdiag.functional.rules import LAYER_FUNCTIONS, RULES, elementwise
 from dropdiag.model.activations import MIXES, MIXING, Activation, describe_function, is_activation
 from dropdiag.model.hook_base import DropdiagHook
 from dropdiag.model.order import Place
@@ -22,10 +27,6 @@ from dropdiag.probes.base import SiteInfo
 from dropdiag.recording.backward import backward_number
 from dropdiag.recording.batch import SEEN_BY
 from dropdiag.recording.calls import Call
-from dropdiag.recording.following.layers import Layer, Layers
-from dropdiag.recording.following.producers import Producers, Rule
-from dropdiag.recording.following.rules import LAYER_FUNCTIONS, RULES, elementwise
-from dropdiag.recording.functions import DOUBTFUL, FUNCTIONS, MIXING_FUNCTIONS, Function, argument, bound
 from dropdiag.recording.masks.functions import WEIGHT_DROPOUT, MaskFunctions
 from dropdiag.recording.masks.reader import Begun, MaskReader
 from dropdiag.recording.overhead import clock
@@ -168,7 +169,7 @@ class FunctionalCalls(TorchFunctionMode):
         """Call ``func``; where it is an activation, hand over its input and output; follow its result."""
         keywords = kwargs or {}
         # A compiled part of the model is being traced, or its graph runs, which calls operators by their overloads.
-        if torch.compiler.is_compiling() or (type(func) is OpOverload and _in_compiled_graph(sys._getframe(1))):
+        if torch.compiler.is_compiling() or (type(func) is OpOverload and in_compiled_graph(sys._getframe(1))):
             return func(*args, **keywords)
         function, rule = FUNCTIONS.get(func), RULES.get(func)
         if function is None:  # nearly all calls: every operator of the forward pass comes by
@@ -363,17 +364,6 @@ class FunctionalCalls(TorchFunctionMode):
         while self._armed:
             for hook in self._armed.popitem()[1]:
                 hook.remove()
-
-
-def _in_compiled_graph(frame: FrameType | None) -> bool:
-    """Whether an operator is called by a graph that torch compiled: what it is called for, nobody can tell."""
-    for _ in range(24):  # there are few frames between a graph and what runs it
-        if frame is None:
-            return False
-        if "_aot_autograd" in frame.f_code.co_filename:
-            return True
-        frame = frame.f_back
-    return False
 
 
 class _Recomputation(DropdiagHook):

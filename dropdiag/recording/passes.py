@@ -10,6 +10,7 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
+from dropdiag.functional.producers import Producers
 from dropdiag.model.sites import Site
 from dropdiag.probes.base import Signal, SiteInfo
 from dropdiag.recording.backward import BackwardPasses, backward_number
@@ -18,7 +19,6 @@ from dropdiag.recording.calls import Call
 from dropdiag.recording.chain.chain import Chain
 from dropdiag.recording.collector import Collector
 from dropdiag.recording.following.axes import NodeAxes
-from dropdiag.recording.following.producers import Producers
 from dropdiag.recording.loss_scale import LossScale
 from dropdiag.recording.net_gradients import NetGradients
 from dropdiag.recording.notices import OF_EVALUATIONS, Notice

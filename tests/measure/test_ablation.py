@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import dropdiag as dd
-from dropdiag.errors import ArgumentError, DropdiagWarning
+from dropdiag.errors import ArgumentError
 from dropdiag.measure.ablation import ablation
 from dropdiag.measure.passes.state.random_states import derived
 from tests.measure.test_no_trace import KINDS, data
@@ -223,22 +223,30 @@ def test_layers_are_measured_alike_whichever_are_chosen_and_seeds_count():
     assert other.layers[0].null != both.layers[0].null
 
 
-def test_functions_that_are_not_seen_are_named():
-    class Called(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.act, self.silu, self.last = nn.Tanh(), nn.SiLU(), nn.Linear(6, 3)
+class Called(nn.Module):
+    def __init__(self, functional):
+        super().__init__()
+        self.first, self.last, self.functional = nn.Linear(6, 6), nn.Linear(6, 3), functional
+        self.act, self.relu, self.sigmoid = nn.Tanh(), nn.ReLU(inplace=True), nn.Sigmoid()
 
-        def forward(self, x):
-            return self.last(F.relu(self.silu(self.act(x)).sigmoid()))
+    def forward(self, x):
+        if self.functional:
+            return self.last(self.act(F.relu(self.first(x), inplace=True).sigmoid()))
+        return self.last(self.act(self.sigmoid(self.relu(self.first(x)))))
 
+
+def test_functions_are_ablated_as_modules_are():
     x, y = larger()
-    options = {"targets": y, "groups": 2, "permutations": 2, "shares": ()}
-    with pytest.warns(DropdiagWarning, match="calls relu, sigmoid as a function: those nodes are not ablated"):
-        found = ablation(Called().double(), x, **options)
-    assert found.unseen == ("relu", "sigmoid")
-    assert [one.layer for one in found.layers] == ["act", "silu"]
-    assert ablation(Called().double(), x, include="*", **options).unseen == ("relu", "sigmoid")
+    options = {"targets": y, "groups": 4, "permutations": 2, "shares": (0, 1)}
+    torch.manual_seed(0)
+    model = Called(functional=True).double()
+    functional = ablation(model, x, **options)
+    model.functional = False
+    modules = ablation(model, x, **options)
+    assert [one.layer for one in functional.layers[:3]] == ["first:relu", "first:sigmoid", "act"]
+    for one, other in zip(functional.layers, ("relu", "sigmoid", "act"), strict=False):
+        same = next(layer for layer in modules.layers if layer.layer == other)
+        assert (one.interaction, one.loss) == (same.interaction, same.loss)
 
 
 def test_what_is_missing_says_why():
@@ -306,7 +314,7 @@ def test_bad_arguments_are_refused_before_anything_runs(options, message):
 
 
 def test_a_model_without_activation_modules_is_refused():
-    with pytest.raises(ArgumentError, match="no activation modules to ablate"):
+    with pytest.raises(ArgumentError, match="no activation modules, and its forward pass calls no"):
         ablation(nn.Linear(6, 3).double(), larger()[0], targets=larger()[1])
 
 

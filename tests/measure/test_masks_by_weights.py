@@ -275,7 +275,7 @@ SHIFTED = nn.Sequential(*[m for m in network(0.0) if type(m) is not nn.Dropout])
         (lambda: masks_by_weights({**TWO, "c": TWO["a"]}, data()), "give one model, or two by condition"),
         (lambda: masks_by_weights(nn.Sequential(Noise(), network(0.4)), data()),
          r"with all of its dropouts off .* as 0 \(a Noise\) draws random numbers"),
-        (lambda: masks_by_weights(nn.Sequential(nn.Linear(6, 3), nn.Dropout()), data()), "no activation modules to watch"),
+        (lambda: masks_by_weights(nn.Sequential(nn.Linear(6, 3), nn.Dropout()), data()), "no activation modules, and its forward pass"),
         (lambda: masks_by_weights(TWO["b"], data()[0]), "there is no loss: give loss_fn="),
         (lambda: masks_by_weights(TWO["b"], data(), lambda out, y: out - y[:, None]), "must return one floating-point"),
     ],

@@ -197,7 +197,10 @@ def test_the_table_and_the_sequence():
     [
         (lambda: net_variance(mlp(), inputs(2), 1), "masks must be at least 2"),
         (lambda: net_variance(mlp(), inputs(2), p=1.0), r"p must be a dropout rate in \[0, 1\), got 1.0"),
-        (lambda: net_variance(nn.Sequential(nn.Linear(2, 2)), inputs(2)), "no activation modules"),
+        (
+            lambda: net_variance(nn.Sequential(nn.Linear(20, 2)), inputs(2)),
+            "no activation modules, and its forward pass",
+        ),
         (lambda: net_variance(nn.Sequential(nn.Linear(20, 2), nn.Tanh()), inputs(2)), "no dropout mask reaches"),
         (lambda: net_variance(mlp(), inputs(2), include="nothing"), "matches no layer"),
         (lambda: net_variance(torch.tanh, inputs(2)), "must be an nn.Module"),

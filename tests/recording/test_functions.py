@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import dropdiag as dd
-from dropdiag.recording.functions import FUNCTIONS
+from dropdiag.functional.functions import FUNCTIONS
 
 aten = torch.ops.aten
 

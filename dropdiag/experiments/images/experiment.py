@@ -18,11 +18,13 @@ from dropdiag.experiments.images.network import (
     BATCH_NORM,
     BATCH_NORM_GAAF,
     CONDITIONS,
+    KNOWN,
     WITH_GAAF,
     WITHOUT_GAAF,
     layers,
 )
 from dropdiag.experiments.images.train import IMAGES_RECIPE, ImageSettings
+from dropdiag.experiments.surrogates import IN_WORDS
 from dropdiag.formatting import NOTHING
 from dropdiag.store.reader import Runs
 
@@ -79,12 +81,12 @@ def accuracies(runs: Runs, dataset: str) -> pd.DataFrame:
         percentage points, each a mean over paired seeds with ``_low`` and ``_high`` (95 % t interval) and
         ``_pairs``; and where Figure 8 has the data set, paper_accuracy, paper_difference, paper_gain.
     """
-    to_base = {name: BASE for name in CONDITIONS if name != BASE}
+    to_base = {name: BASE for name in KNOWN if name != BASE}
     frame = tables.with_differences(tables.accuracy_table(runs), runs, difference=to_base, gain=WITHOUT_GAAF)
     published = paper.IMAGE_ACCURACY.get(dataset)
     if published is None:
         return frame
-    differences = {name: round(published[name] - published[BASE], 2) for name in to_base}
+    differences = {name: round(published[name] - published[BASE], 2) for name in published if name != BASE}
     return tables.with_published(frame, accuracy=published, difference=differences, gain=paper.IMAGE_GAIN[dataset])
 
 
@@ -113,6 +115,8 @@ def figure8(dataset: str) -> Experiment[ImageSettings]:
             BATCH_NORM: "ReLU, batch norm between the weights and the activation function of every hidden layer",
             WITH_GAAF: "GAAF over ReLU",
             BATCH_NORM_GAAF: "GAAF over ReLU, batch norm as above",
+            **IN_WORDS,
+            **{f"{BATCH_NORM} + {name}": f"{words}; batch norm as above" for name, words in IN_WORDS.items()},
         },
         default_conditions=CONDITIONS,
         seeds=3,

@@ -25,6 +25,7 @@ from torch import nn
 from dropdiag.errors import ArgumentError
 from dropdiag.experiments.layers import Layers
 from dropdiag.experiments.settings import condition_named
+from dropdiag.experiments.surrogates import SURROGATES
 from dropdiag.gaaf.activation import GAAF
 
 BASE: Final = "Base"
@@ -32,6 +33,8 @@ BATCH_NORM: Final = "Batch norm"
 WITH_GAAF: Final = "GAAF"
 BATCH_NORM_GAAF: Final = "Batch norm + GAAF"
 CONDITIONS: Final = (BASE, BATCH_NORM, WITH_GAAF, BATCH_NORM_GAAF)
+KNOWN: Final = (*CONDITIONS, *SURROGATES, *(f"{BATCH_NORM} + {name}" for name in SURROGATES))
+"""What can be trained: `CONDITIONS`, and what has to be named, a surrogate derivative with and without batch norm."""
 WITHOUT_GAAF: Final = {WITH_GAAF: BASE, BATCH_NORM_GAAF: BATCH_NORM}
 """Condition with GAAF -> the same network without it."""
 
@@ -74,7 +77,7 @@ def build(
     Parameters
     ----------
     condition : str
-        One of `CONDITIONS`. Batch norm stands between a layer's weights and its activation function.
+        One of `KNOWN`. Batch norm stands between a layer's weights and its activation function.
     classes : int
     seed : int
         Seed of the initial weights, which are the same in every condition.
@@ -95,7 +98,7 @@ def build(
     ArgumentError
         For an unknown condition, a `width` that is not positive, or images that are too small.
     """
-    condition = condition_named(condition, CONDITIONS)
+    condition = condition_named(condition, KNOWN)
     *channels, hidden = scaled_widths(width)
     generator = torch.Generator().manual_seed(seed)
     network: OrderedDict[str, nn.Module] = OrderedDict()
@@ -122,8 +125,11 @@ def _layer(
     condition: str, before: Mapping[str, nn.Module], norm: nn.Module, after: Mapping[str, nn.Module]
 ) -> nn.Sequential:
     """Put a layer together: its weights, the norm where the condition has one, the activation function, the rest."""
-    middle = {"norm": norm} if condition in (BATCH_NORM, BATCH_NORM_GAAF) else {}
+    middle = {"norm": norm} if condition.startswith(BATCH_NORM) else {}
     activation = GAAF("relu") if condition in WITHOUT_GAAF else nn.ReLU()
+    surrogate = SURROGATES.get(condition.removeprefix(f"{BATCH_NORM} + "))
+    if surrogate is not None:
+        activation = GAAF("relu", surrogate=surrogate)
     return nn.Sequential(OrderedDict({**before, **middle, "activation": activation, **after}))
 
 

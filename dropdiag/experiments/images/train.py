@@ -16,7 +16,7 @@ from dropdiag.errors import ArgumentError, DataError
 from dropdiag.experiments import training
 from dropdiag.experiments.data.datasets import Images, dataset_named
 from dropdiag.experiments.images.augment import EpochPlan, Normaliser, cropped, with_channels
-from dropdiag.experiments.images.network import CONDITIONS, build, scaled_widths
+from dropdiag.experiments.images.network import KNOWN, build, scaled_widths
 from dropdiag.experiments.recipe import Progress, Recipe
 from dropdiag.experiments.settings import TrainSettings, check_at_least_one
 from dropdiag.recorder import Recorder
@@ -56,7 +56,7 @@ class ImageSettings(TrainSettings):
         For a value that cannot be used.
     """
 
-    CONDITIONS = CONDITIONS
+    CONDITIONS = KNOWN
     LEARNING_RATES: ClassVar[Mapping[str, float]] = {"sgd": 0.05, "adam": 1e-3}
     MOMENTUM: ClassVar[float] = 0.9
     WARM_UP: ClassVar[float] = 0.05

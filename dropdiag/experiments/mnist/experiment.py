@@ -18,6 +18,7 @@ from dropdiag.experiments.mnist.network import CONDITIONS, DROPOUT, FITTED, GAAF
 from dropdiag.experiments.mnist.train import MNIST_RECIPE, MnistSettings
 from dropdiag.experiments.mnist.why_sections import WHY
 from dropdiag.experiments.sections import CONSTANT_NODES, LAYER
+from dropdiag.experiments.surrogates import IN_WORDS
 from dropdiag.plots.net_variance import net_variance
 from dropdiag.store.reader import Runs
 
@@ -179,6 +180,7 @@ MNIST: Final = Experiment(
         GAAF_CONDITION: "GAAF over it, no dropout",
         FITTED: "GAAF over it, height and width of its shape fitted to the dropout rate before every epoch; no dropout",
         PORT: "GAAF over ReLU with the shape of the public Keras port, sigmoid(x + 4); no dropout",
+        **{name: f"{words}; no dropout" for name, words in IN_WORDS.items()},
     },
     default_conditions=CONDITIONS,
     seeds=5,

@@ -17,6 +17,7 @@ from torch import nn
 
 from dropdiag.errors import ArgumentError
 from dropdiag.experiments.settings import condition_named
+from dropdiag.experiments.surrogates import STRAIGHT_THROUGH, SURROGATES
 from dropdiag.gaaf.activation import GAAF
 from dropdiag.gaaf.shapes import port_shape
 
@@ -26,8 +27,10 @@ GAAF_CONDITION: Final = "GAAF"
 FITTED: Final = "GAAF fitted"
 PORT: Final = "GAAF port"
 CONDITIONS: Final = (NO_DROPOUT, DROPOUT, GAAF_CONDITION, FITTED)
-"""What is trained unless conditions are named; `PORT` has to be named."""
-KNOWN: Final = (*CONDITIONS, PORT)
+"""What is trained unless conditions are named; `PORT` and those of `SURROGATES` have to be named."""
+KNOWN: Final = (*CONDITIONS, PORT, *SURROGATES)
+OF_RELU: Final = (PORT, *(name for name in SURROGATES if name != STRAIGHT_THROUGH))
+"""Conditions whose derivative is made for ReLU."""
 ACTIVATIONS: Final[dict[str, type[nn.Module]]] = {"tanh": nn.Tanh, "relu": nn.ReLU}
 WIDTHS: Final = (784, 512, 256, 256, 10)
 
@@ -42,7 +45,7 @@ def build(
     condition : str
         One of `KNOWN`: the activation function alone; with dropout on the node values of every hidden layer;
         GAAF over it; the same, its shape to be fitted to the dropout rate while it trains; GAAF over ReLU with
-        the shape of the public Keras port, sigmoid(x + 4).
+        the shape of the public Keras port, sigmoid(x + 4); GAAF with a surrogate derivative.
     seed : int
         Seed of the initial weights, which are the same in every condition.
     rate : float, default 0.5
@@ -61,7 +64,7 @@ def build(
     ------
     ArgumentError
         For an unknown condition or activation function, a rate outside [0, 1), fewer than two widths, or the
-        port's shape over another function than ReLU.
+        port's shape or SUGAR over another function than ReLU.
     """
     condition = condition_named(condition, KNOWN)
     check_activation(activation, condition)
@@ -81,10 +84,9 @@ def check_activation(activation: str, condition: str) -> None:
     """Raise `ArgumentError` unless there is a network of this activation function in this condition."""
     if activation not in ACTIVATIONS:
         raise ArgumentError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {activation!r}")
-    if condition == PORT and activation != "relu":
-        raise ArgumentError(
-            f"the condition {PORT!r} is ReLU's (for tanh the Keras port has the figure's shape); pass activation relu"
-        )
+    if condition in OF_RELU and activation != "relu":
+        why = " (for tanh the Keras port has the figure's shape)" if condition == PORT else ""
+        raise ArgumentError(f"the condition {condition!r} is ReLU's{why}; pass activation relu")
 
 
 def _hidden(condition: str, linear: nn.Linear, rate: float, activation: str) -> nn.Sequential:
@@ -93,6 +95,8 @@ def _hidden(condition: str, linear: nn.Linear, rate: float, activation: str) -> 
         parts["activation"] = GAAF(activation)
     elif condition == PORT:
         parts["activation"] = GAAF(activation, shape=port_shape)
+    elif condition in SURROGATES:
+        parts["activation"] = GAAF(activation, surrogate=SURROGATES[condition])
     else:
         parts["activation"] = ACTIVATIONS[activation]()
     if condition == DROPOUT:

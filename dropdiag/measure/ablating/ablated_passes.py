@@ -98,7 +98,7 @@ class AblatedPasses:
         chosen = torch.zeros(layer.nodes, dtype=torch.bool, device="cpu")
         chosen[torch.from_numpy(nodes)] = True
         mask = chosen.reshape(layer.mean.shape).to(layer.mean.device)
-        in_place = bool(getattr(layer.site.module, "inplace", False))
+        in_place = not layer.site.functional and bool(getattr(layer.site.module, "inplace", False))
 
         def ablate(key: CallKey, h: Tensor) -> Tensor | None:
             if key != (layer.site.layer, layer.call):

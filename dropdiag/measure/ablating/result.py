@@ -55,8 +55,6 @@ class Ablation(Result):
     orders, permutations, groups : int
     no_accuracy : str or None
         Why there is no accuracy.
-    unseen : tuple of str
-        Activation functions that the model calls without a module: their nodes were not ablated.
     """
 
     name: ClassVar[str] = "ablation"
@@ -66,7 +64,6 @@ class Ablation(Result):
     permutations: int
     groups: int
     no_accuracy: str | None = None
-    unseen: tuple[str, ...] = ()
 
     def values(self) -> Iterator[Value]:
         """Give all numbers, layer by layer."""

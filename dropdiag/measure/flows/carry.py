@@ -33,7 +33,7 @@ class Plan:
     @contextmanager
     def drawing(self, passes: Passes) -> Iterator[Callable[[], set[str]]]:
         """Draw masks in the passes inside; the function that it gives returns the names of those that did."""
-        placed = PlacedMasks(self.placed, passes.begin_site)
+        placed = PlacedMasks(self.placed, passes.begin_site, passes.called)
         with passes.watched(placed.watch), passes.switched(self.own) as switches:
             yield lambda: placed.drawn | (switches.drawn if switches is not None else set())
 
@@ -65,7 +65,9 @@ def masks_behind_activations(passes: Passes, p: float) -> Plan:
     if any(may_mask(site) for site in passes.dropouts):
         names = ", ".join(site.name for site in passes.dropouts if may_mask(site))
         raise ArgumentError(f"p= is for a model without dropouts, and this one has {names}: leave p= out, or use like=")
-    return Plan({}, [PlacedMask(site.layer, site.module, nn.Dropout(rate)) for site in passes.activations])
+    behind = (site.layer if site.functional else site.module for site in passes.activations)
+    both = zip(passes.activations, behind, strict=True)
+    return Plan({}, [PlacedMask(site.layer, where, nn.Dropout(rate)) for site, where in both])
 
 
 def carried(source: Passes, target: Passes, sites: Mapping[str, str], conditions: tuple[str, str]) -> Plan:

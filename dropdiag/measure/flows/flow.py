@@ -15,7 +15,7 @@ from torch import Tensor
 from dropdiag.errors import ArgumentError
 from dropdiag.measure.flows.carry import Plan
 from dropdiag.measure.passes.net_values import CallKey
-from dropdiag.measure.passes.passes import Passes
+from dropdiag.measure.passes.passes import NO_ACTIVATIONS, Passes
 from dropdiag.measure.result import Result, Value
 from dropdiag.model.sites import LayerPatterns, Site, select
 
@@ -94,9 +94,7 @@ class FlowUnderMasks(Result):
 def chosen_activations(passes: Passes, include: LayerPatterns, exclude: LayerPatterns) -> list[Site]:
     """Return the activations that patterns choose; raise `ArgumentError` where there are none."""
     if not passes.activations:
-        raise ArgumentError(
-            "the model has no activation modules to watch (functions such as F.relu are not seen here: use nn.ReLU)"
-        )
+        raise ArgumentError(NO_ACTIVATIONS)
     return [site for site in select(passes.activations, include, exclude) if site.skipped is None]
 
 

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from dropdiag.errors import ArgumentError
+from dropdiag.functional.calls import NamedCall
+from dropdiag.measure.passes.called_activations import CalledActivations, Taker
 from dropdiag.model.sites import Site
 
 CallKey: TypeAlias = tuple[str, int]
@@ -62,6 +64,8 @@ class Watched:
         Likewise with the activation's output. What it returns takes the output's place, unless that is None.
     on_gradient : callable, optional
         Likewise with the gradient of the net value, in the backward pass.
+    called : CalledActivations, optional
+        Hands over the calls of functions, where some of the sites are such.
     """
 
     def __init__(
@@ -70,13 +74,19 @@ class Watched:
         on_net: NetHook | None = None,
         on_node: NodeHook | None = None,
         on_gradient: NetHook | None = None,
+        called: CalledActivations | None = None,
     ) -> None:
-        self._sites = list(sites)
+        self._sites = [site for site in sites if not site.functional]
+        self._functions = {site.layer: site for site in sites if site.functional}
+        self._called = called
         self._on_net, self._on_node, self._on_gradient = on_net, on_node, on_gradient
 
     def watch(self, hooks: ExitStack) -> None:
-        """Put hooks on the activations for one pass."""
+        """Put hooks on the activations for one pass, and take the calls of functions."""
         nets, nodes, hooked = Calls(), Calls(), set[CallKey]()
+        if self._functions and self._called is not None:
+            after = None if self._on_node is None else partial(self._after_call, nodes)
+            self._called.take(hooks, Taker(partial(self._before_call, nets, hooked), after), first=True)
         for site in self._sites:
             if self._on_net is not None or self._on_gradient is not None:
                 before = partial(self._before, site, nets, hooked)
@@ -90,7 +100,15 @@ class Watched:
         self, site: Site, calls: Calls, hooked: set[CallKey], _module: nn.Module, args: Any, kwargs: dict[str, Any]
     ) -> None:
         z = tensor_argument(args, kwargs)
-        if z is None:
+        if z is not None:
+            self._take(site, z, calls, hooked)
+
+    def _before_call(self, calls: Calls, hooked: set[CallKey], call: NamedCall) -> None:
+        if (site := self._functions.get(call.layer)) is not None:
+            self._take(site, call.z, calls, hooked)
+
+    def _take(self, site: Site, z: Tensor, calls: Calls, hooked: set[CallKey]) -> None:
+        if self._on_net is None and self._on_gradient is None:
             return
         call, again = calls.next(site.layer)
         key = site.layer, call
@@ -104,6 +122,10 @@ class Watched:
     @staticmethod
     def _gradient(site: Site, key: CallKey, take: NetHook, gradient: Tensor) -> None:
         take(key, site.net(gradient.detach()))
+
+    def _after_call(self, calls: Calls, call: NamedCall, h: Tensor) -> Tensor | None:
+        site = self._functions.get(call.layer)
+        return None if site is None else self._after(site, calls, site.module, None, h)
 
     def _after(self, site: Site, calls: Calls, _module: nn.Module, _args: Any, output: Any) -> Tensor | None:
         if self._on_node is None or not isinstance(output, Tensor):

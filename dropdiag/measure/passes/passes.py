@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -13,13 +13,15 @@ from torch.nn.utils import parametrizations
 from torch.nn.utils.spectral_norm import SpectralNorm
 
 from dropdiag.errors import ArgumentError
+from dropdiag.functional.written import seems_to_call
 from dropdiag.interventions.sites import DropoutSite, list_dropouts
 from dropdiag.measure.passes.arguments import check_seed
+from dropdiag.measure.passes.called_activations import MEASURED, CalledActivations, Taker, site_of
 from dropdiag.measure.passes.dropouts.switches import Masks, Switches
 from dropdiag.measure.passes.leaves import check_loss
 from dropdiag.measure.passes.loss import Loss, LossFunction
 from dropdiag.measure.passes.measurable import check_devices, check_lengths, check_measurable, inner
-from dropdiag.measure.passes.net_values import NetHook, NodeHook, Watched
+from dropdiag.measure.passes.net_values import CallKey, NetHook, NodeHook, Watched
 from dropdiag.measure.passes.state.random_states import RandomStates, derived
 from dropdiag.measure.passes.state.working_copy import WorkingCopy
 from dropdiag.measure.passes.surroundings import own_contexts
@@ -31,6 +33,10 @@ from dropdiag.model.sites import ACTIVATION, Site, survey
 
 Switched: TypeAlias = bool | Mapping[str, bool | float] | None
 """All dropouts on or off, some of them by name (at a rate), or each as the modules' modes have it."""
+NO_ACTIVATIONS: Final = (
+    "the model has no activation modules, and its forward pass calls no activation function that is known: dropdiag."
+    "register_activation makes those of your own known"
+)
 Part: TypeAlias = Callable[[Any], Any]
 """Takes some samples out of what a model is called with."""
 
@@ -58,7 +64,10 @@ class Passes:
     inputs, targets : object
         Of a pass.
     activations : list of Site
-        The activation modules; there may be none.
+        The activation modules, and once `find_calls` has looked for them the calls of activation functions; there may
+        be none.
+    called : CalledActivations
+        Hands over the calls of activation functions.
     dropouts : list of DropoutSite
         As `dropdiag.interventions.list` names them.
     parameters : dict of str -> Tensor
@@ -87,6 +96,7 @@ class Passes:
         check_devices(self.model, batch=self.inputs, targets=self.targets)
         check_lengths(self.inputs, self.targets)
         self.activations = [s for s in survey(self.model) if s.kind == ACTIVATION and s.skipped is None]
+        self.called = CalledActivations(self.root)
         self.parameters: dict[str, Tensor] = {}
         self._forward_passes = self._backward_passes = 0
         self._watches: list[Watch] = []
@@ -155,6 +165,7 @@ class Passes:
         if (gradients or double_backward) and not trainable:
             raise ArgumentError("the model has no parameter with requires_grad: there is no gradient to measure")
         self._seed, self.in_training = seed, self.root.training
+        self.called.gradients = gradients or double_backward
         self._gradients, self._evaluation, self._norms = gradients or double_backward, evaluation, norms
         with ExitStack() as stack:
             contexts = own_contexts(self.root, gradients=self._gradients, double_backward=double_backward)
@@ -230,6 +241,35 @@ class Passes:
         self._forward_passes += forward
         self._backward_passes += backward
 
+    def find_calls(self, *, evaluation: bool = False) -> None:
+        """Add the activation functions that forward methods call to `activations`, all in the order of a pass.
+
+        That takes a forward pass, which is made where the model's code may call one or there is no activation module.
+
+        Parameters
+        ----------
+        evaluation : bool
+            See `ready`.
+        """
+        if self.activations and not any(seems_to_call(module, MEASURED) for module in self.root.modules()):
+            return
+        order: dict[str, Site] = {}
+        modules = {site.layer: site for site in self.activations}
+        taker = Taker(before=lambda call: order.setdefault(call.layer, site_of(call)))
+
+        def reached(key: CallKey, _z: Tensor) -> None:
+            order.setdefault(key[0], modules[key[0]])
+
+        with (
+            self.ready(0, evaluation=evaluation),
+            self.watched(lambda hooks: self.called.take(hooks, taker)),
+            self.on_activations(reached),
+        ):
+            self.forward()
+        if any(site.functional for site in order.values()):
+            missed = [site for site in self.activations if site.layer not in order]
+            self.activations = [site for site in order.values() if site.skipped is None] + missed
+
     @contextmanager
     def on_activations(
         self,
@@ -240,7 +280,8 @@ class Passes:
         sites: Sequence[Site] | None = None,
     ) -> Iterator[None]:
         """Hand over what goes through activations, in the passes inside: see `Watched`."""
-        with self.watched(Watched(self.activations if sites is None else sites, on_net, on_node, on_gradient).watch):
+        watched = self.activations if sites is None else sites
+        with self.watched(Watched(watched, on_net, on_node, on_gradient, self.called).watch):
             yield
 
     @contextmanager
@@ -309,7 +350,7 @@ class Passes:
         """Call the model, as it is prepared."""
         self.made(forward=1)
         # Hooks come and go: whatever of the model is compiled would be compiled again for each pass.
-        with torch.compiler.set_stance("force_eager"):
+        with torch.compiler.set_stance("force_eager"), self.called.intercepting():
             if isinstance(inputs, Mapping):
                 output = self.root(**inputs)
             elif isinstance(inputs, (tuple, list)):

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from dropdiag.model.activations import EVERYWHERE, Activation, phi_of, slope_at
+from dropdiag.model.activations import EVERYWHERE, Activation, describe, describe_function, phi_of, slope_at
 from dropdiag.model.sites import Site
+
+
+def activation_of(site: Site) -> Activation | None:
+    """Measure the derivative of a site's activation, module or function; None where saturation has no meaning."""
+    if not site.functional:
+        return describe(site.module)
+    return None if site.phi is None else describe_function(str(site.activation), site.phi)
 
 
 def slope_of(site: Site) -> Callable[[Tensor], Tensor]:
     """Return phi' of a site's activation, of a float64 tensor on any device; 0 where it has no meaning."""
-    phi = phi_of(site.module)
+    phi = site.phi if site.functional else phi_of(site.module)
     if phi is None:
         return torch.zeros_like
+    if site.functional:
+        return partial(slope_at, phi)
     on_host = bool([*site.module.parameters(), *site.module.buffers()])  # phi holds copies of them
 
     return lambda z: slope_at(phi, z.cpu() if on_host else z).to(z.device)

@@ -20,10 +20,9 @@ import torch
 from torch import Tensor, nn
 
 from dropdiag.measure.passes.net_values import CallKey
-from dropdiag.measure.under_masks.areas import inside, known_at, slope_of
+from dropdiag.measure.under_masks.areas import activation_of, inside, known_at, slope_of
 from dropdiag.measure.under_masks.masked_passes import MaskedPasses
 from dropdiag.measure.under_masks.moments import Moments, check_masks, in_order, twice
-from dropdiag.model.activations import describe
 from dropdiag.model.sites import Site
 
 
@@ -68,7 +67,7 @@ class Gains:
 
     def __init__(self, _key: CallKey, site: Site, moments: HalvedMoments) -> None:
         self.site, self.variance = site, moments.variance
-        self.activation = known_at(describe(site.module), moments.mean)
+        self.activation = known_at(activation_of(site), moments.mean)
         slope = slope_of(site)
         self._parts = [(weight, _Slopes(n, mean, slope)) for weight, n, mean in moments.samples()]
         self._first, self._n = moments.first_half, 0

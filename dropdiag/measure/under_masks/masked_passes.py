@@ -13,8 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dropdiag.errors import ArgumentError
+from dropdiag.functional.calls import NamedCall
+from dropdiag.measure.passes.called_activations import Taker
 from dropdiag.measure.passes.net_values import CallKey, NetHook, Watched, tensor_argument
-from dropdiag.measure.passes.passes import Passes
+from dropdiag.measure.passes.passes import NO_ACTIVATIONS, Passes
 from dropdiag.measure.passes.state.random_states import same_states
 from dropdiag.measure.passes.steady import Outputs
 from dropdiag.measure.passes.tensors import close
@@ -86,10 +88,9 @@ class MaskedPasses(Passes):
             raise ArgumentError(f"p must be a dropout rate in [0, 1), got {p!r}")
         super().__init__(model, batch)
         self.p = p
+        self.find_calls()
         if not self.activations:
-            raise ArgumentError(
-                "the model has no activation modules to watch (functions such as F.relu are not seen here: use nn.ReLU)"
-            )
+            raise ArgumentError(NO_ACTIVATIONS)
         self.sites = [s for s in select(self.activations, include, exclude) if s.skipped is None]
 
     @cached_property
@@ -114,7 +115,7 @@ class MaskedPasses(Passes):
     def go_on(self, on_net: NetHook, masks: int, *watches: Watch, rate: float | None = None) -> None:
         """Make passes that go on with random numbers where the last one stopped, by default at the rate `p`."""
         rate = self.p if rate is None else rate
-        net_values = Watched(self.sites, partial(_on_host, on_net)).watch
+        net_values = Watched(self.sites, partial(_on_host, on_net), called=self.called).watch
         # in this order: a dropout that is put behind an activation comes last
         every: list[Watch] = [partial(self._set, rate), net_values, *watches, partial(self._place, rate)]
         with ExitStack() as stack:
@@ -190,7 +191,15 @@ class MaskedPasses(Passes):
             inserted = (dropout for _, _, dropout in named_inserted(self.root))
             links.watch((*self.root.modules(), *inserted), hooks)
             for s in self.sites:
-                hooks.enter_context(s.module.register_forward_pre_hook(partial(link, s), with_kwargs=True))
+                if not s.functional:
+                    hooks.enter_context(s.module.register_forward_pre_hook(partial(link, s), with_kwargs=True))
+            functions = {s.layer: s for s in self.sites if s.functional}
+
+            def link_call(call: NamedCall) -> None:
+                if call.layer in functions:
+                    link(functions[call.layer], call.module, (call.z,), {})
+
+            self.called.take(hooks, Taker(before=link_call))
 
         self.run(_nothing, 1, watch)
         self._links = None
@@ -206,6 +215,7 @@ class MaskedPasses(Passes):
             x = tensor_argument(args, kwargs)
             inputs[id(module)].append(torch.empty(0) if x is None else x.detach().clone())
 
+        self._hooks.close()  # those of the last pass
         batch, _ = self.copy.renew()
         for module in self.root.modules():  # not eval(): models override train(), say to keep parts frozen
             module.training = False
@@ -223,9 +233,13 @@ class MaskedPasses(Passes):
         """Put a dropout behind each activation, if a rate is asked for and the model has no dropout that takes it."""
         if self.p is None or self.rates.sites or not rate:
             return
-        for site in self.activations:
-            if site.module.training or not self.in_training:
+        chosen = [site for site in self.activations if site.module.training or not self.in_training]
+        for site in chosen:
+            if not site.functional:
                 hooks.enter_context(site.module.register_forward_hook(partial(self._drop, rate)))
+        functions = {site.layer for site in chosen if site.functional}
+        drop = lambda call, h: self._drop(rate, call.module, (), h) if call.layer in functions else None  # noqa: E731
+        self.called.take(hooks, Taker(after=drop))
 
     def _drop(self, rate: float, _module: nn.Module, _args: tuple[Any, ...], h: Tensor) -> Tensor:
         """Forward hook of an activation: puts a dropout behind it."""

@@ -12,10 +12,9 @@ from torch.nn import functional as F
 
 from dropdiag.histograms.histogram import Histogram
 from dropdiag.measure.passes.net_values import CallKey
-from dropdiag.measure.under_masks.areas import inside, is_beyond, known_at, slope_of
+from dropdiag.measure.under_masks.areas import activation_of, inside, is_beyond, known_at, slope_of
 from dropdiag.measure.under_masks.links import MaskedLayer
 from dropdiag.measure.under_masks.moments import Moments
-from dropdiag.model.activations import describe
 from dropdiag.model.sites import Site, effective
 from dropdiag.sketches.histogram import HistogramSketch
 from dropdiag.store.net_variance import Floats, LayerNetVariance
@@ -45,7 +44,7 @@ class Measured:
     def __init__(self, key: CallKey, site: Site, moments: Moments) -> None:
         self.key, self.site = key, site
         self.mean, self.passes, self.variance = moments.mean, moments.n, moments.variance
-        self.activation = known_at(describe(site.module), moments.mean)
+        self.activation = known_at(activation_of(site), moments.mean)
         self.saturated = inside(self.activation, self.mean)
         self.closed_form: Tensor | None = None
         self._slope = slope_of(site)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import functools
-import sys
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import nn
 
+from dropdiag.model.compiler import dynamo, guard_hooks, release_hook_guards
 from dropdiag.model.sites import Site
 from dropdiag.probes.base import SiteInfo
 from dropdiag.recording.compiled import tracing
@@ -30,7 +29,9 @@ class CompiledSites:
         device = next((p.device for p in plain if not p.is_meta), torch.device("cpu"))
         self._order = Order(device)
         self._opened: list[int] = []
-        self._skipped_guards = _guard_hooks()
+        self._guards = guard_hooks()
+        if self._guards:
+            dynamo().reset()  # whatever was compiled before
         self._limits: dict[str, int] = {}
 
     def open(self, info: SiteInfo | None) -> CompiledSite:
@@ -48,7 +49,7 @@ class CompiledSites:
     def _raise_limits(self) -> None:
         # Parts of the same code (the blocks of a transformer) share a graph, but each hook has a number of its own,
         # which makes a graph for each part. Beyond the limit, 8, parts would run without the compiler, in another way.
-        config = _dynamo().config
+        config = dynamo().config
         for name in ("recompile_limit", "accumulated_recompile_limit"):
             if name not in self._limits and hasattr(config, name):
                 self._limits[name] = getattr(config, name)
@@ -87,26 +88,8 @@ class CompiledSites:
         self._layers = []
         self._opened.clear()
         for name, limit in self._limits.items():
-            setattr(_dynamo().config, name, limit)
+            setattr(dynamo().config, name, limit)
         self._limits.clear()
-        if self._skipped_guards is not None:
-            _dynamo().config.skip_nnmodule_hook_guards = self._skipped_guards
-            self._skipped_guards = None
-
-
-def _guard_hooks() -> bool | None:
-    """Make graphs depend on hooks and drop those that do not; return the setting before, None without a compiler."""
-    # By default (since pytorch#98371) a compiled graph does not notice hooks that came later (pytorch#117758), and the
-    # graph of a like model without hooks is used for one with hooks: nothing would be recorded, without a word.
-    dynamo = _dynamo()
-    if dynamo is None:  # nothing was ever compiled in this process
-        return None
-    before: bool = dynamo.config.skip_nnmodule_hook_guards
-    dynamo.config.skip_nnmodule_hook_guards = False
-    dynamo.reset()
-    return before
-
-
-def _dynamo() -> Any:
-    module = sys.modules.get("torch._dynamo")  # importing it takes seconds: only who compiles has it
-    return module if hasattr(module, "reset") else None  # another thread may be importing it right now
+        if self._guards:
+            self._guards = False
+            release_hook_guards()

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from dropdiag.errors import ArgumentError
+from dropdiag.functional.producers import Trail
 from dropdiag.model.order import Place
 from dropdiag.model.sites import ACTIVATION, OUTPUT, Site
 from dropdiag.probes.base import SiteInfo
-from dropdiag.recording.following.producers import Trail
 
 BY_HAND = "by node_axis="
 

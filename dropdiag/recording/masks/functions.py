@@ -12,13 +12,13 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
+from dropdiag.functional.functions import PYTHON_FUNCTIONS, Function, argument
 from dropdiag.model.dropouts import DropoutKind, kind_of
 from dropdiag.model.inserted import named_inserted
 from dropdiag.model.rates import plain_rate
 from dropdiag.model.sites import Site, axis_rule_inside, dropout_site
 from dropdiag.probes.base import SiteInfo
 from dropdiag.recording.backward import backward_number
-from dropdiag.recording.functions import PYTHON_FUNCTIONS, Function, argument
 from dropdiag.recording.masks.reader import Begun, MaskReader
 from dropdiag.recording.passes import PassRouter
 from dropdiag.recording.recomputed import checkpoint_number

@@ -9,7 +9,7 @@ from typing import Final
 
 from torch import Tensor
 
-from dropdiag.recording.following.producers import Producers
+from dropdiag.functional.producers import Producers
 
 UNKNOWN: Final = ""
 

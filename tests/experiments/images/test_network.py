@@ -7,11 +7,13 @@ import torch
 from torch import nn
 
 from dropdiag.errors import ArgumentError
+from dropdiag.experiments.images.experiment import figure8
 from dropdiag.experiments.images.network import (
     BASE,
     BATCH_NORM,
     BATCH_NORM_GAAF,
     CONDITIONS,
+    KNOWN,
     WITH_GAAF,
     WITHOUT_GAAF,
     build,
@@ -20,6 +22,7 @@ from dropdiag.experiments.images.network import (
 )
 from dropdiag.experiments.plan import run_name
 from dropdiag.experiments.settings import condition_named
+from dropdiag.experiments.surrogates import SURROGATES
 from dropdiag.gaaf import GAAF
 
 
@@ -94,3 +97,15 @@ def test_widths():
     for wrong in (0.0, -1.0, math.inf, math.nan):
         with pytest.raises(ArgumentError, match="width must be positive and finite"):
             build(BASE, 10, 0, width=wrong)
+
+
+@pytest.mark.parametrize("condition", sorted(set(KNOWN) - set(CONDITIONS)))
+def test_surrogates_have_relu_s_value_and_are_trained_only_when_asked_for(condition):
+    network, like = build(condition, 10, 0, width=0.06), BATCH_NORM if condition.startswith(BATCH_NORM) else BASE
+    plain = build(like, 10, 0, width=0.06)
+    x = torch.randn(4, 3, 32, 32)
+    assert torch.equal(network(x), plain(x))
+    name = condition.removeprefix(f"{BATCH_NORM} + ")
+    assert network.layer1.activation.surrogate.name == SURROGATES[name]
+    assert figure8("cifar10").default_conditions == CONDITIONS
+    assert condition in figure8("cifar10").conditions

@@ -5,8 +5,9 @@ import torch
 from torch import nn
 
 from dropdiag.errors import ArgumentError
-from dropdiag.experiments.mnist.network import CONDITIONS, KNOWN, build
+from dropdiag.experiments.mnist.network import CONDITIONS, KNOWN, OF_RELU, build
 from dropdiag.experiments.settings import condition_named
+from dropdiag.experiments.surrogates import SURROGATES
 from dropdiag.gaaf import GAAF
 
 SMALL = (12, 8, 6, 6, 3)
@@ -86,3 +87,18 @@ def test_names_forgive_case_and_hyphens(name, condition):
 def test_errors(call, message):
     with pytest.raises(ArgumentError, match=message):
         call()
+
+
+@pytest.mark.parametrize("condition", SURROGATES)
+def test_surrogates_have_relu_s_value_and_their_derivative(condition):
+    network = build(condition, 0, widths=SMALL, activation="relu")
+    plain = build("No dropout", 0, widths=SMALL, activation="relu")
+    x = torch.randn(5, SMALL[0])
+    assert torch.equal(network(x), plain(x))
+    assert network.layer1.activation.surrogate.name == SURROGATES[condition]
+    assert condition not in CONDITIONS
+    if condition in OF_RELU:
+        with pytest.raises(ArgumentError, match=f"the condition '{condition}' is ReLU's; pass activation relu"):
+            build(condition, 0, widths=SMALL)
+    else:
+        build(condition, 0, widths=SMALL)

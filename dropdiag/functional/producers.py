@@ -14,8 +14,8 @@ from typing import Any, Final, NamedTuple
 import torch
 from torch import Tensor
 
-from dropdiag.recording.following.dimensions import Dims
-from dropdiag.recording.following.layers import Layer, Layers
+from dropdiag.functional.dimensions import Dims
+from dropdiag.functional.layers import Layer, Layers
 from dropdiag.sketches.native import PLAIN
 
 _TupleIterator: Final = type(iter(()))

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from dropdiag.recording.following.layers import Layers
-from dropdiag.recording.following.producers import Producers, Trail
-from dropdiag.recording.following.rules import RULES
+from dropdiag.functional.layers import Layers
+from dropdiag.functional.producers import Producers, Trail
+from dropdiag.functional.rules import RULES
 
 Function = Callable[..., object]
 

@@ -12,10 +12,10 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from dropdiag.recording.following import dimensions as following
-from dropdiag.recording.following.dimensions import Dims
-from dropdiag.recording.following.layers import Layer
-from dropdiag.recording.following.producers import Done, Producers, Rule, Trail
+from dropdiag.functional import dimensions as following
+from dropdiag.functional.dimensions import Dims
+from dropdiag.functional.layers import Layer
+from dropdiag.functional.producers import Done, Producers, Rule, Trail
 
 
 def _met(trails: Sequence[Trail]) -> Layer | None:
