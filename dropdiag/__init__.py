@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from dropdiag.gaaf.activation import GAAF
     from dropdiag.histograms.histogram import Histogram
     from dropdiag.recorder import Recorder
-    from dropdiag.recording.functions import register_activation
+    from dropdiag.functional.functions import register_activation
     from dropdiag.recording.schedules import every, log_spaced
     from dropdiag.recording.watching.open_runs import detach
     from dropdiag.report.page import report
@@ -88,7 +88,7 @@ _HOME = {
     "every": "dropdiag.recording.schedules",
     "load": "dropdiag.store.reader",
     "log_spaced": "dropdiag.recording.schedules",
-    "register_activation": "dropdiag.recording.functions",
+    "register_activation": "dropdiag.functional.functions",
     "sweep": "dropdiag.experiments.sweep.sweep",
 }
 
