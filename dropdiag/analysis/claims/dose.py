@@ -141,5 +141,5 @@ class _Lines:
 
 DOSE: Final = Claim(
     "l", "The lower the rate, the less net variance and the less gradient.", RULE, _dose,
-    record="runs of three rates or more, each a number in their config or name", of_axis=rates_of,
+    record="runs of three rates or more", of_axis=rates_of,
 )  # fmt: skip
