@@ -107,7 +107,7 @@ def without_subject(values: pd.DataFrame, runs: Runs) -> pd.DataFrame:
     """
     bases = values["quantity"].map(lambda name: base_and_x(str(name))[0])
     labels = list(zip(runs.labels(), runs, strict=True))
-    for names, reason, lacks in ((CURVATURE, BY_GAAF, _has_gaaf), (KLS, NO_MASK, _never_drops)):
+    for names, reason, lacks in ((CURVATURE, BY_GAAF, has_gaaf), (KLS, NO_MASK, _never_drops)):
         if bases.isin(names).any():
             lost = bases.isin(names) & values["run"].isin([label for label, run in labels if lacks(run.meta)])
             values = values.assign(value=values["value"].mask(lost), note=values["note"].mask(lost, reason))
@@ -192,7 +192,7 @@ def _in_its_phase(frame: pd.DataFrame, name: str) -> pd.DataFrame:
     return own if own.empty else rows_of_one_phase(own, name, phase if (own["phase"] == phase).any() else None)
 
 
-def _has_gaaf(meta: Mapping[str, Any]) -> bool:
+def has_gaaf(meta: Mapping[str, Any]) -> bool:
     return any("GAAF" in str(row.get("type")) for row in meta.get("layers") or ())
 
 

@@ -1,0 +1,104 @@
+"""Numbers of layers, condition by condition: what the rules on layers say their sentences from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+
+from dropdiag.analysis.advice.case import Case, blocks
+from dropdiag.analysis.advice.finding import Finding, shown
+from dropdiag.analysis.seeds import t_interval
+from dropdiag.formatting import site
+
+FLOW: Final = "gradient_flow"
+MEASURES: Final = {
+    FLOW: "gradient flow, as a factor beside the lowest rate",
+    "dropout_noise_to_signal": "noise of the masks beside the signal, in variance",
+    "regulariser": "what masks there add to the loss",
+    "net_variance_mean": "variance of net values over masks",
+    "ablation_dependence": "dependence of nodes on their partners",
+    "saturation_share": "share of saturated net values",
+    "dead_share": "share of dead nodes",
+    "always_saturated_share": "share of nodes that are always saturated",
+}
+COLUMNS: Final = ["measure", "layer", "call", "condition", "value", "low", "high", "seeds"]
+
+
+def numbers(case: Case) -> pd.DataFrame:
+    """Return the means of the measures of layers over seeds, each with its own interval at 1 - alpha.
+
+    Returns
+    -------
+    DataFrame
+        Columns measure, layer, call, condition, value, low, high (NaN for one run), seeds: layers as the case has them,
+        conditions in their order. The gradient flow is a factor, of geometric means, beside the first condition.
+    """
+    rows = list(_rows(case))
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _rows(case: Case) -> Iterator[tuple[Any, ...]]:
+    every = case.layers[case.layers["layer"].notna()]
+    names = [*case.conditions, *(name for name in case.gaafs if name not in case.conditions)]
+    for measure in MEASURES:
+        of = every[every["measure"] == measure]
+        for (layer, call), part in of.groupby(["layer", "call"], sort=False):
+            for name in names:
+                values = _factors(case, part, name) if measure == FLOW else _values(part, name)
+                if values.size:
+                    mean, low, high = t_interval(values, 1.0 - case.alpha)
+                    made = np.exp([mean, low, high]) if measure == FLOW else np.array([mean, low, high])
+                    yield measure, layer, int(call), name, *map(float, made), values.size
+
+
+def _values(part: pd.DataFrame, condition: str) -> np.ndarray[Any, np.dtype[np.float64]]:
+    values = part.loc[part["condition"] == condition, "value"].to_numpy(np.float64)
+    return values[np.isfinite(values)]
+
+
+def _factors(case: Case, part: pd.DataFrame, condition: str) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Logarithm of each seed's ratio to the first condition; none of that itself, which is 1 by definition."""
+    if condition == case.lowest:
+        return np.empty(0)
+    with np.errstate(divide="ignore", invalid="ignore"):  # a flow of 0 has no logarithm, and its pair is left out
+        whole = blocks(part.assign(value=np.log(part["value"])), "value", [condition, case.lowest]).whole
+    return whole[:, 0] - whole[:, 1]
+
+
+def extremes(case: Case, table: pd.DataFrame, measure: str, condition: str, *, source: str, tells: str) -> list[Finding]:
+    """Say of one measure and condition where it is greatest, and where least.
+
+    Parameters
+    ----------
+    case : Case
+    table : DataFrame
+        Of `numbers`.
+    measure, condition : str
+    source : str
+    tells : str
+        What the number says: the end of the sentence.
+    """
+    rows = table[(table["measure"] == measure) & (table["condition"] == condition)].dropna(subset=["value"])
+    if rows.empty:
+        return []
+    most, least = rows.loc[rows["value"].idxmax()], rows.loc[rows["value"].idxmin()]
+    what = f"At {case.at(condition)}, {MEASURES[measure]} is {_greatest(most, least)}: {tells}."
+    value, low, high = (float(most[name]) for name in ("value", "low", "high"))
+    return [Finding("layers", what, value, low, high, source=source)]
+
+
+def _greatest(most: pd.Series[Any], least: pd.Series[Any]) -> str:
+    if most.name == least.name:
+        return f"{shown(most['value'])} at {site(most['layer'], most['call'])}"
+    return (f"greatest at {site(most['layer'], most['call'])} with {shown(most['value'])}, least at "
+            f"{site(least['layer'], least['call'])} with {shown(least['value'])}")  # fmt: skip
+
+
+def spoken_of(case: Case, inside: tuple[str, ...]) -> str | None:
+    """Return the condition whose layers are spoken of: the highest rate inside above the lowest, else the next above."""
+    above = [name for name in case.conditions[1:] if name not in case.gaafs]
+    kept = [name for name in above if name in inside]
+    return kept[-1] if kept else above[0] if above else None
