@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -14,7 +14,7 @@ from dropdiag.analysis.advice.outcome import Outcome
 from dropdiag.analysis.compare.values import COLUMNS
 from dropdiag.analysis.seeds import Floats
 from dropdiag.errors import ArgumentError
-from dropdiag.formatting import plain
+from dropdiag.formatting import missing, plain
 
 ENDS: Final = ("condition", "seed", "run", "chosen", "reported", "steps")
 CURVE: Final = ("condition", "seed", "run", "step", "value")
@@ -128,15 +128,15 @@ class Case:
         """Return a condition with what it is: "rate 0.3"."""
         return f"{self.axis} {self.name(condition)}" if condition in self.doses else self.name(condition)
 
-    def blocks(self, column: str = "chosen", conditions: Sequence[str] | None = None) -> Blocks:
-        """Set the last values of conditions side by side, seed by seed."""
-        names = list(self.conditions if conditions is None else conditions)
-        return blocks(self.ends, column, names)
+    @cached_property
+    def blocks(self) -> Blocks:
+        """The last values of the conditions side by side, seed by seed."""
+        return blocks(self.ends, "chosen", self.conditions)
 
     @cached_property
     def noise(self) -> float:
         """Standard deviation of what a run has of its own: beside the mean of its condition and that of its seed."""
-        values = self.blocks().whole
+        values = self.blocks.whole
         n, k = values.shape
         if n < 2 or k < 2:
             return float("nan")
@@ -161,18 +161,24 @@ def blocks(rows: pd.DataFrame, column: str, conditions: Sequence[str]) -> Blocks
         all. Else runs are set side by side in the order of their names: they are independent then, so that this
         costs sureness and biases nothing.
     """
-    chosen = rows[rows["condition"].isin(list(conditions))]
-    seeds = chosen["seed"]
-    if seeds.notna().all() and not chosen.duplicated(["condition", "seed"]).any():
-        table = chosen.pivot_table(index="seed", columns="condition", values=column, dropna=False, observed=True)
-        found = table.reindex(columns=list(conditions)).to_numpy(np.float64)
-        runs_of = chosen.groupby("condition", observed=True).size()
-        if np.isfinite(found).all(axis=1).sum() >= min(2, int(runs_of.min()) if len(runs_of) else 0):
-            return Blocks(found)
-    columns = [
-        chosen.loc[chosen["condition"] == name].sort_values("run")[column].to_numpy(np.float64) for name in conditions
-    ]
-    found = np.full((max(map(len, columns), default=0), len(columns)), np.nan)
-    for i, values in enumerate(columns):
-        found[: len(values), i] = values
+    of: dict[str, dict[Any, float]] = {name: {} for name in conditions}
+    lists: dict[str, list[tuple[str, float]]] = {name: [] for name in conditions}
+    for name, seed, run, value in zip(*(rows[one].tolist() for one in ("condition", "seed", "run", column)), strict=True):
+        if name in of:
+            of[name][seed] = value
+            lists[name].append((run, value))
+    sizes = [len(one) for one in lists.values()]
+    # a seed that comes twice loses a run, and a run without one is under a key of its own
+    if all(len(of[name]) == len(lists[name]) for name in conditions) and not any(map(_lacking, of.values())):
+        seeds = sorted(set().union(*of.values()))
+        found = np.array([[of[name].get(seed, np.nan) for name in conditions] for seed in seeds], dtype=np.float64)
+        if np.isfinite(found).all(axis=1).sum() >= min(2, *sizes):
+            return Blocks(found.reshape(len(seeds), len(of)))
+    found = np.full((max(sizes, default=0), len(lists)), np.nan)
+    for i, several in enumerate(lists.values()):
+        found[: len(several), i] = [value for _, value in sorted(several, key=lambda one: one[0])]
     return Blocks(found, "the seeds of the runs do not pair, so that runs stand side by side in the order of their names")
+
+
+def _lacking(seeds: Mapping[Any, float]) -> bool:
+    return any(missing(seed) for seed in seeds)

@@ -32,7 +32,6 @@ class Chosen:
     def leave_out(self, condition: str, why: str) -> None:
         """Take a condition out of those that are set side by side."""
         self.conditions.remove(condition)
-        self.doses.pop(condition, None)
         self.left_out[condition] = why
 
 

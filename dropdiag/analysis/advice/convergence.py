@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -67,10 +67,14 @@ def improvements(curve: pd.DataFrame, *, less: bool) -> pd.DataFrame:
         A row a run: condition, seed, run, improvement (the least-squares slope over the evaluations of the last third,
         times the steps from the first to the last of them; NaN for fewer than three finite ones).
     """
-    rows = []
-    for (condition, run), part in curve.groupby(["condition", "run"], sort=False, observed=True):
-        steps, values = (part[name].to_numpy(np.float64) for name in ("step", "value"))
-        rows.append((condition, part["seed"].iloc[0], run, late_gain(steps, -values if less else values)))
+    names = ("run", "condition", "seed", "step", "value")
+    of: dict[str, tuple[str, Any, list[float], list[float]]] = {}
+    for run, condition, seed, step, value in zip(*(curve[name].tolist() for name in names), strict=True):
+        _, _, steps, values = of.setdefault(run, (condition, seed, [], []))
+        steps.append(step)
+        values.append(-value if less else value)
+    rows = [(condition, seed, run, late_gain(np.array(steps, float), np.array(values, float)))
+            for run, (condition, seed, steps, values) in of.items()]  # fmt: skip
     return pd.DataFrame(rows, columns=["condition", "seed", "run", "improvement"])
 
 
@@ -84,7 +88,7 @@ def late_gain(steps: Floats, values: Floats) -> float:
 
 
 def findings(case: Case, found: Convergence, family: Family) -> list[Finding]:
-    """Say of all conditions together, and of each, whether its training had converged.
+    """Say of all conditions together whether their training had converged, and of each whose training had not.
 
     It had not where the improvement is above 0 (Student's t over seeds, one-sided, in the family of the page) and
     larger than what a run has of its own (`Case.noise`).
@@ -92,15 +96,15 @@ def findings(case: Case, found: Convergence, family: Family) -> list[Finding]:
     if len(found.unknown) == len(case.conditions):
         return []
     every = f"on average over {case.plural}"
-    told = [_finding(case, f"over its last third, {every},", found.on_average, family, ON_AVERAGE)]
+    told = [_finding(case, f"over its last third, {every},", found.on_average, family, ON_AVERAGE, "")]
     each = [
-        _finding(case, f"at {case.at(name)}, over its last third,", one, family, of_condition(name))
+        _finding(case, f"at {case.at(name)}, over its last third,", one, family, of_condition(name), name)
         for name, one in found.conditions.items()
     ]
-    return [one for one in (*told, *each) if not np.isnan(one.value)]
+    return [one for one in told if not np.isnan(one.value)] + [one for one in each if one.found]
 
 
-def _finding(case: Case, where: str, one: Estimate, family: Family, test: str) -> Finding:
+def _finding(case: Case, where: str, one: Estimate, family: Family, test: str, of: str) -> Finding:
     # without noise that is known, no gain can be told to be small
     found = family.found(test) and not one.effect <= case.noise
     low, high = one.interval(1.0 - case.alpha)
@@ -109,4 +113,4 @@ def _finding(case: Case, where: str, one: Estimate, family: Family, test: str) -
     beside = f"; runs of one {case.axis or 'condition'} differ by {shown(case.noise)} (sd)"
     said = "Training had not converged" if found else "No sign that training had not converged"
     what = f"{said}: {where} {outcome} {'still ' if found else ''}got {gained}{beside}."
-    return Finding("convergence", what, one.effect, low, high, "", family.p.get(test, _NAN), found, SOURCE)
+    return Finding("convergence", what, one.effect, low, high, "", family.p.get(test, _NAN), found, SOURCE, of)

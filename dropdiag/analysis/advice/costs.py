@@ -41,7 +41,7 @@ def findings(case: Case, table: pd.DataFrame, condition: str) -> list[Finding]:
     """Say where each is greatest and least at one condition; ``table`` is that of `layers.numbers`."""
     told: list[Finding] = []
     for measure, (source, tells) in RULES.items():
-        told += extremes(case, table, measure, condition, source=source, tells=tells)
+        told += extremes(case, table, measure, condition, rule="layers", source=source, tells=tells)
     return [*told, *_batch_norm(case)]
 
 

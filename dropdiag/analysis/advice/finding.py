@@ -32,6 +32,8 @@ class Finding:
         Whether the test found what it looked for.
     source : str
         Where the rule comes from.
+    condition : str
+        The condition that it is of; empty where it is of several.
     """
 
     rule: str
@@ -43,6 +45,7 @@ class Finding:
     p: float = _NAN
     found: bool = False
     source: str = ""
+    condition: str = ""
 
     @property
     def tested(self) -> bool:

@@ -84,7 +84,7 @@ def _of_gap(case: Case, rates: Rates, gap: list[Finding]) -> Iterator[Next]:
         yield Next(what, "There is a gap to close, and no rate above 0 that was tested is as good as 0.", tested.number, EARLY)
     elif tested.found and rates.inside != (case.lowest,):
         what = "Test single sites at the rates that are left, to learn which of them is needed."
-        yield Next(what, "There is a gap, and rates above the lowest are not worse.", tested.number, "definition")
+        yield Next(what, "There is a gap, and rates above the lowest cannot be told from the best.", tested.number, "definition")
     elif not tested.found and zero:
         what = "If the training loss is too high, test dropout in the first steps alone (early dropout)."
         yield Next(what, "No gap was found, so that regularising has nothing to close; early dropout is said to lower the "

@@ -28,22 +28,23 @@ def gap(case: Case, condition: str) -> Estimate:
 
 
 def findings(case: Case, family: Family) -> list[Finding]:
-    """Say whether a gap was found at the lowest rate, and what it is at the others."""
-    known = [(name, gap(case, name)) for name in case.conditions]
-    return [_finding(case, name, one, family) for name, one in known if not np.isnan(one.effect)]
+    """Say whether a gap was found at the lowest rate."""
+    if not (len(case.gaps) and case.conditions):
+        return []
+    one = gap(case, case.lowest)
+    return [] if np.isnan(one.effect) else [_finding(case, case.lowest, one, family)]
 
 
 def _finding(case: Case, name: str, one: Estimate, family: Family) -> Finding:
-    p = family.p.get(GAP, float("nan")) if name == case.lowest else float("nan")
-    found = bool(p <= case.alpha)
+    p, found = family.p.get(GAP, float("nan")), family.found(GAP)
     low, high = one.interval(1.0 - case.alpha)
     side = "worse" if one.effect > 0.0 else "better"
     said = f"{case.gap_of} is {shown(abs(one.effect))} {side} on held-out than on training data"
-    bias = f" ({BIAS})" if case.gap_on == MASKED and name == case.lowest else ""
+    bias = f" ({BIAS})" if case.gap_on == MASKED else ""
     if np.isnan(p):
         what = f"At {case.at(name)} {said}."
     elif found:
-        what = f"At {case.at(name)} there is a gap that could be closed: {said}{bias}."
+        what = f"At {case.at(name)} there is a gap: {said}{bias}."
     else:
         what = f"At {case.at(name)} no gap was found, and so nothing that dropout could regularise: {said}{bias}."
-    return Finding("gap", what, one.effect, low, high, "", p, found, SOURCE)
+    return Finding("gap", what, one.effect, low, high, "", p, found, SOURCE, name)

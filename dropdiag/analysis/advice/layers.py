@@ -43,7 +43,8 @@ def numbers(case: Case) -> pd.DataFrame:
 def _rows(case: Case) -> Iterator[tuple[Any, ...]]:
     every = case.layers[case.layers["layer"].notna()]
     names = [*case.conditions, *(name for name in case.gaafs if name not in case.conditions)]
-    for measure in MEASURES:
+    recorded = set(every["measure"])
+    for measure in filter(recorded.__contains__, MEASURES):
         of = every[every["measure"] == measure]
         for (layer, call), part in of.groupby(["layer", "call"], sort=False):
             for name in names:
@@ -68,8 +69,10 @@ def _factors(case: Case, part: pd.DataFrame, condition: str) -> np.ndarray[Any, 
     return whole[:, 0] - whole[:, 1]
 
 
-def extremes(case: Case, table: pd.DataFrame, measure: str, condition: str, *, source: str, tells: str) -> list[Finding]:
-    """Say of one measure and condition where it is greatest, and where least.
+def extremes(
+    case: Case, table: pd.DataFrame, measure: str, condition: str, *, rule: str, source: str, tells: str
+) -> list[Finding]:  # fmt: skip
+    """Say of one measure and condition where it is greatest, and where least; and what it is there at the lowest rate.
 
     Parameters
     ----------
@@ -77,24 +80,30 @@ def extremes(case: Case, table: pd.DataFrame, measure: str, condition: str, *, s
     table : DataFrame
         Of `numbers`.
     measure, condition : str
-    source : str
+    rule, source : str
     tells : str
         What the number says: the end of the sentence.
     """
-    rows = table[(table["measure"] == measure) & (table["condition"] == condition)].dropna(subset=["value"])
+    if not (table["measure"] == measure).any():
+        return []
+    known = table[table["measure"] == measure].dropna(subset=["value"])
+    rows = known[known["condition"] == condition]
     if rows.empty:
         return []
     most, least = rows.loc[rows["value"].idxmax()], rows.loc[rows["value"].idxmin()]
-    what = f"At {case.at(condition)}, {MEASURES[measure]} is {_greatest(most, least)}: {tells}."
+    lowest = known[(known["condition"] == case.lowest) & (known["condition"] != condition)
+                   & (known["layer"] == most["layer"]) & (known["call"] == most["call"])]["value"]  # fmt: skip
+    beside = f" (at {case.at(case.lowest)} it is {shown(float(lowest.iloc[0]))} there)" if len(lowest) else ""
+    what = f"At {case.at(condition)}, {MEASURES[measure]} is {_greatest(most, least, beside)}: {tells}."
     value, low, high = (float(most[name]) for name in ("value", "low", "high"))
-    return [Finding("layers", what, value, low, high, source=source)]
+    return [Finding(rule, what, value, low, high, source=source, condition=condition)]
 
 
-def _greatest(most: pd.Series[Any], least: pd.Series[Any]) -> str:
-    if most.name == least.name:
-        return f"{shown(most['value'])} at {site(most['layer'], most['call'])}"
-    return (f"greatest at {site(most['layer'], most['call'])} with {shown(most['value'])}, least at "
-            f"{site(least['layer'], least['call'])} with {shown(least['value'])}")  # fmt: skip
+def _greatest(most: pd.Series[Any], least: pd.Series[Any], beside: str) -> str:
+    if most["value"] == least["value"]:
+        return f"{shown(most['value'])} at every layer that has it{beside}"
+    return (f"{shown(most['value'])} at {site(most['layer'], most['call'])}, the most{beside}, and "
+            f"{shown(least['value'])} at {site(least['layer'], least['call'])}, the least")  # fmt: skip
 
 
 def spoken_of(case: Case, inside: tuple[str, ...]) -> str | None:

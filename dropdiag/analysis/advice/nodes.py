@@ -28,10 +28,9 @@ RULES: Final = {
 
 
 def findings(case: Case, table: pd.DataFrame, condition: str) -> list[Finding]:
-    """Say where each is greatest and least, at the lowest rate and at one other; of dead nodes only where there are any."""
+    """Say where each is greatest and least at one condition; of nodes that are dead or always saturated, if any is."""
     told: list[Finding] = []
     for measure, (source, tells) in RULES.items():
-        for name in dict.fromkeys((case.lowest, condition)):
-            found = extremes(case, table, measure, name, source=source, tells=tells)
-            told += found if measure == "saturation_share" else [one for one in found if one.value > 0.0]
+        found = extremes(case, table, measure, condition, rule="nodes", source=source, tells=tells)
+        told += [one for one in found if one.value > 0.0 or measure == "saturation_share"]
     return told

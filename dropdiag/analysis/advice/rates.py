@@ -10,6 +10,7 @@ import numpy as np
 from dropdiag.analysis.advice.case import Case
 from dropdiag.analysis.advice.finding import Finding, listed, shown
 from dropdiag.analysis.dose_response.best import BestSet, cannot_be_told_from_best
+from dropdiag.analysis.seeds import t_interval
 
 SOURCE: Final = "definition; the set as in docs/dose-response.md"
 
@@ -75,7 +76,7 @@ class Rates:
 
 def rates(case: Case, level: float) -> Rates:
     """Find the conditions that cannot be told from the best, at a level."""
-    made = case.blocks()
+    made = case.blocks
     found = cannot_be_told_from_best(made.values, less_is_better=case.less, alpha=level)
     means = made.whole.mean(axis=0) if len(made.whole) else np.full(len(case.conditions), np.nan)
     return Rates(case.conditions, found, tuple(means.tolist()), case.alpha, level, made.note)
@@ -85,7 +86,8 @@ def findings(case: Case, found: Rates) -> list[Finding]:
     """Say of each condition outside how far it is behind, and of those inside which has the lowest rate."""
     if found.found.blocks < 2:
         return []
-    told = [_behind(case, found, name) for name in found.outside]
+    told = [_behind(case, found, name) for name in found.outside if name not in case.gaafs]  # these have a rule
+    told += _reported(case, found)
     inside = [name for name in found.inside if name in case.doses]
     if len(inside) > 1:
         what = (f"Of the {case.plural} {listed([case.name(name) for name in inside])}, which cannot be told apart from "
@@ -94,10 +96,23 @@ def findings(case: Case, found: Rates) -> list[Finding]:
     return told
 
 
+def _reported(case: Case, found: Rates) -> list[Finding]:
+    """Say what the lowest of the conditions that are left, or the only one, reached on the data that it is reported on."""
+    if case.outcome is None or not found.inside:
+        return []
+    name, outcome = found.inside[0], case.outcome
+    rows = case.ends[case.ends["condition"] == name]["reported"].to_numpy(np.float64)
+    mean, low, high = t_interval(rows[np.isfinite(rows)], 1.0 - case.alpha)
+    on = f"{outcome.reported.data} {outcome.reported.base}"
+    optimistic = ", on the data that it was chosen on, which is optimistic" if outcome.same else ""
+    what = f"{case.at(name)} reaches a {on} of {shown(mean)}{optimistic}."
+    return [Finding("rates", what[:1].upper() + what[1:], mean, low, high, source="definition", condition=name)]
+
+
 def _behind(case: Case, found: Rates, name: str) -> Finding:
     value, low, high = found.behind(name)
     beside = max((one for one in case.conditions if one != name),
                  key=lambda one: found.mean(one) * (-1.0 if case.less else 1.0))  # fmt: skip
     outcome = case.outcome.name if case.outcome else "the outcome"
     what = f"{case.at(name)} is worse than the best: its mean {outcome} is {shown(value)} behind that of {case.at(beside)}."
-    return Finding("rates", what[:1].upper() + what[1:], value, low, high, "", found.p(name), True, SOURCE)
+    return Finding("rates", what[:1].upper() + what[1:], value, low, high, "", found.p(name), True, SOURCE, name)

@@ -44,7 +44,7 @@ def _said(case: Case, rates: Rates | None, truncated: list[Finding]) -> str:
 
 def _verdict(case: Case, rates: Rates) -> str:
     names = [case.name(name) for name in case.conditions]
-    sure = f"{rates.found.blocks} seeds, {100.0 * (1.0 - case.alpha):g} % sure over all that this page tests"
+    sure = f"{rates.found.blocks} seeds, {100.0 * (1.0 - case.alpha):g} % simultaneous over all tests of this page"
     of = f"Of the {case.plural} {listed(names)}"
     on = f"the best on {case.outcome.name}" if case.outcome else "the best"
     if not rates.outside:

@@ -138,6 +138,11 @@ def with_reasons(values: pd.DataFrame, runs: Runs) -> pd.DataFrame:
     return values.assign(note=notes)
 
 
+def has_gaaf(meta: Mapping[str, Any]) -> bool:
+    """Whether an activation of a run is GAAF; ``meta`` is of its ``run.json``."""
+    return any("GAAF" in str(row.get("type")) for row in meta.get("layers") or ())
+
+
 def _of_network(scalars: pd.DataFrame, conditions: Sequence[str]) -> pd.DataFrame:
     """Rows of active measurements on the network as a whole, condition by condition."""
     frame = scalars[scalars["layer"].isna()]
@@ -190,10 +195,6 @@ def _in_its_phase(frame: pd.DataFrame, name: str) -> pd.DataFrame:
     own = frame[frame["quantity"] == name]
     phase = usual_phase(name)
     return own if own.empty else rows_of_one_phase(own, name, phase if (own["phase"] == phase).any() else None)
-
-
-def has_gaaf(meta: Mapping[str, Any]) -> bool:
-    return any("GAAF" in str(row.get("type")) for row in meta.get("layers") or ())
 
 
 def _never_drops(meta: Mapping[str, Any]) -> bool:
