@@ -67,8 +67,8 @@ def _doses(runs: Runs, x: str, remarks: list[str]) -> dict[str, float]:
     except ArgumentError as error:
         if x != USUAL:
             raise
-        if any(x in run.config for run in runs):
-            remarks.append(f"Conditions are compared by name and not by {x}: {error}.")
+        if any(x in run.meta["config"] for run in runs):
+            remarks.append(f"Conditions are compared by name and not by {x}: {str(error).rstrip('.')}.")
         return {}
     pairs = {(run.condition, axis.values[label]) for label, run in zip(runs.labels(), runs, strict=True)
              if label in axis.values}  # fmt: skip
@@ -98,7 +98,9 @@ def comparable(found: Chosen, ends: pd.DataFrame, diverged: Mapping[str, tuple[s
     most = max((int(counts[name]) for name in found.conditions), default=0)
     for name in list(found.conditions):
         if 2 * counts[name] < most:
-            found.leave_out(name, f"it has {counts[name]} of {most} runs: with so few, none of the others could be told")
+            found.leave_out(
+                name, f"it has {counts[name]} of {most} runs: with so few, none of the others could be told"
+            )
     _at_one_budget(found, mean_steps(ends))
 
 

@@ -45,8 +45,8 @@ class Convergence:
 def convergence(case: Case) -> Convergence:
     """Take the improvements of all conditions."""
     known = improvements(case.curve, less=case.less)
-    of = {name: known.loc[known["condition"] == name, "improvement"].dropna() for name in case.conditions}
-    each = {name: Estimate.of_means([values.to_numpy(np.float64)]) for name, values in of.items()}
+    names, gained = known["condition"].to_numpy(), known["improvement"].to_numpy(np.float64)
+    each = {name: Estimate.of_means([gained[(names == name) & np.isfinite(gained)]]) for name in case.conditions}
     means = blocks(known, "improvement", case.conditions).whole.mean(axis=1)
     return Convergence(each, Estimate.of_means([means]))
 

@@ -80,11 +80,18 @@ def _of_gap(case: Case, rates: Rates, gap: list[Finding]) -> Iterator[Next]:
         return
     zero = case.doses.get(case.lowest) == 0.0
     if tested.found and zero and rates.inside == (case.lowest,):
-        what = "Test single sites, low rates, or late dropout: these rates at all sites at once cost more than they brought."
-        yield Next(what, "There is a gap to close, and no rate above 0 that was tested is as good as 0.", tested.number, EARLY)
+        what = "Test single sites, lower rates, or late dropout: of these nothing is known."
+        yield Next(
+            what, "There is a gap, and every rate above 0 that was tested is worse than 0.", tested.number, EARLY
+        )
     elif tested.found and rates.inside != (case.lowest,):
         what = "Test single sites at the rates that are left, to learn which of them is needed."
-        yield Next(what, "There is a gap, and rates above the lowest cannot be told from the best.", tested.number, "definition")
+        yield Next(
+            what,
+            "There is a gap, and rates above the lowest cannot be told from the best.",
+            tested.number,
+            "definition",
+        )
     elif not tested.found and zero:
         what = "If the training loss is too high, test dropout in the first steps alone (early dropout)."
         yield Next(what, "No gap was found, so that regularising has nothing to close; early dropout is said to lower the "
@@ -96,4 +103,6 @@ def _report(case: Case, rates: Rates) -> Iterator[Next]:
         what = "Report the rate that you take on data that were not used to choose it, on fresh seeds."
         name = rates.best
         number = f"{case.at(name)}: {shown(rates.mean(name))}" if name else ""
-        yield Next(what, "Chosen and reported on the same held-out data, the best mean is optimistic.", number, "definition")
+        yield Next(
+            what, "Chosen and reported on the same held-out data, the best mean is optimistic.", number, "definition"
+        )

@@ -84,7 +84,13 @@ def _with_interval(row: Any, name: str) -> str:
 def findings(one: Advice) -> Table:
     """Return a row a finding; what was tested has a p, adjusted over the page."""
     rows = [
-        [found.rule, minus(found.what), minus(found.number), typeset(found.p, ".2g") if found.tested else "", found.source]
+        [
+            found.rule,
+            minus(found.what),
+            minus(found.number),
+            typeset(found.p, ".2g") if found.tested else "",
+            found.source,
+        ]
         for found in one.findings
     ]
     return Table(("rule", "what was found", "number [interval]", "p over the page", "source"), rows, numbers=(3,))
@@ -121,5 +127,3 @@ def _cell(rows: pd.DataFrame, condition: str) -> str:
     if of.empty or not np.isfinite(of["value"].iloc[0]):
         return NOTHING
     return typeset(of["value"].iloc[0])
-
-

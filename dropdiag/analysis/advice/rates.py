@@ -101,7 +101,7 @@ def _reported(case: Case, found: Rates) -> list[Finding]:
     if case.outcome is None or not found.inside:
         return []
     name, outcome = found.inside[0], case.outcome
-    rows = case.ends[case.ends["condition"] == name]["reported"].to_numpy(np.float64)
+    rows = case.ends_of[name]["reported"].to_numpy(np.float64)
     mean, low, high = t_interval(rows[np.isfinite(rows)], 1.0 - case.alpha)
     on = f"{outcome.reported.data} {outcome.reported.base}"
     optimistic = ", on the data that it was chosen on, which is optimistic" if outcome.same else ""

@@ -138,5 +138,3 @@ def _sites(runs: Runs, kind: str, begins: str = "") -> tuple[str, ...]:
     names = (str(site["layer"]) for run in runs for site in run.meta["layers"]
              if site["kind"] == kind and begins in str(site.get("type")) and not str(site["layer"]).endswith(".bias"))  # fmt: skip
     return tuple(dict.fromkeys(names))
-
-
