@@ -25,7 +25,7 @@ from dropdiag.analysis.advice.table import INSIDE, OUTSIDE
 Floats = NDArray[np.float64]
 ALPHA: Final = 0.05
 SD: Final = 0.004
-"""Standard deviation of what a run has of its own at its end; a pair of runs of one seed differs by the square root of 2 times it."""
+"""Standard deviation of what a run has of its own at its end; that of the difference of two is √2 times as great."""
 OF_SEED: Final = 1.5
 """That of what a seed has at all rates, in `SD`."""
 EVALUATIONS: Final = 15
@@ -105,8 +105,9 @@ class World:
         place, who = np.meshgrid(np.arange(n), np.arange(k), indexing="ij")
         condition = np.array(self.conditions, dtype=object)[who.ravel()]
         seed = place.ravel() if self.paired else (100 * who + place).ravel()
+        names = [f"{c}-s{s:03d}" for c, s in zip(condition, seed, strict=True)]
         runs = pd.DataFrame({
-            "condition": condition, "seed": seed, "run": [f"{c}-s{s:03d}" for c, s in zip(condition, seed, strict=True)],
+            "condition": condition, "seed": seed, "run": names,
             "chosen": curve[..., -1].ravel(), "reported": curve[..., -1].ravel(), "steps": float(STEPS),
         })  # fmt: skip
         steps = np.tile(np.arange(1, e + 1) * STEPS // e, n * k)
@@ -196,7 +197,8 @@ NULLS: Final = {
 """Worlds in which something is to be found by chance alone."""
 EFFECTS: Final = {
     **{f"{k} rates, one best by {e:g} sd, {n} seeds": World((0.0, *(-e,) * (k - 1)), n, gap=10.0)
-       for k, e, n in ((2, 2.0, 5), (3, 2.0, 5), (4, 2.0, 5), (6, 2.0, 5), (4, 2.0, 3), (4, 2.0, 8), (4, 1.0, 10), (4, 4.0, 5))},
+       for k, e, n in ((2, 2.0, 5), (3, 2.0, 5), (4, 2.0, 5), (6, 2.0, 5), (4, 2.0, 3), (4, 2.0, 8), (4, 1.0, 10),
+                       (4, 4.0, 5))},
     "dose and response: 0, 2, 4, 6 sd behind, 5 seeds": World((0.0, -2.0, -4.0, -6.0), gap=10.0),
     "the same without a gap": World((0.0, -2.0, -4.0, -6.0)),
     "rate 0.1 best, 0 and 0.2 by 2 sd behind, 0.3 by 4": World((-2.0, 0.0, -2.0, -4.0), gap=10.0),

@@ -152,9 +152,11 @@ def judge(case: Case, problems: Sequence[str] = ()) -> Advice:
     told = [*of_training, *of_gap, *_of_layers(case, numbers, found)]
     if found is not None and not truncated:
         told = [*rates.findings(case, found), *gaaf.findings(case, found), *told]
+    tabulated = table(case, found, late, truncated=bool(truncated))
+    after = tuple(following(case, found, truncated, of_gap))
     return Advice(
-        sentence(case, found, truncated), table(case, found, late, truncated=bool(truncated)), tuple(told), numbers,
-        tuple(missing(case, late)), tuple(following(case, found, truncated, of_gap)), (*problems, *_remarks(found)), case, found,
+        sentence(case, found, truncated), tabulated, tuple(told), numbers, tuple(missing(case, late)), after,
+        (*problems, *_remarks(found)), case, found,
     )  # fmt: skip
 
 

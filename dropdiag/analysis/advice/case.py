@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 
 from dropdiag.analysis.advice.outcome import Outcome
+from dropdiag.analysis.compare.measurements import CompareSettings
 from dropdiag.analysis.compare.measures import less_is_better
 from dropdiag.analysis.compare.values import COLUMNS
 from dropdiag.analysis.seeds import Floats
-from dropdiag.errors import ArgumentError
 from dropdiag.formatting import missing, plain, some
 
 ENDS: Final = ("condition", "seed", "run", "chosen", "reported", "steps")
@@ -102,9 +102,7 @@ class Case:
     dropouts: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        # written as "not right" so that NaN, which compares as false, is refused too
-        if isinstance(self.alpha, str) or not 0.0 < self.alpha < 1.0:
-            raise ArgumentError(f"alpha must lie between 0 and 1, got {self.alpha!r}")
+        CompareSettings(self.alpha)  # refuses what is no probability
 
     @cached_property
     def ends_of(self) -> dict[str, pd.DataFrame]:
@@ -132,7 +130,7 @@ class Case:
     @property
     def plural(self) -> str:
         """What the conditions are, in a sentence."""
-        return f"{self.axis}s" if self.axis else "conditions"
+        return "conditions" if not self.axis else f"{self.axis}s" if self.axis.isalpha() else f"values of {self.axis}"
 
     def name(self, condition: str) -> str:
         """Return what a condition is called in a sentence: its number, or its name."""

@@ -36,8 +36,9 @@ def _said(case: Case, rates: Rates | None, truncated: list[Finding]) -> str:
     if truncated:
         worst = max(truncated, key=lambda one: one.value)
         return (
-            f"No verdict: training had not converged, {case.outcome.name} still got better by {shown(worst.value)} over "
-            f"its last third, while runs of one {case.axis or 'condition'} differ by {shown(case.noise)}; train for longer"
+            f"No verdict: training had not converged, {case.outcome.name} still got better by {shown(worst.value)} "
+            f"over its last third, while runs of one {case.axis or 'condition'} differ by {shown(case.noise)}; train "
+            "for longer"
         )
     return _verdict(case, rates)
 

@@ -76,18 +76,26 @@ def test_what_no_run_holds_is_named_with_its_call(advice):
     lacking = {one.what: one.call for one in advice.not_measured}
     assert "rec.net_variance(x)" in lacking["the net variance"]
     assert "the regulariser of each dropout" not in lacking
-    assert "conv1.drop and conv2.drop" in lacking["single sites"]
+    assert '[{"dropout:conv1.drop": 0.1, "dropout:conv2.drop": 0}, ...]' in lacking["single sites"]
     assert "GAAF" not in lacking
 
 
 def test_a_sweeps_folder_stands_for_its_runs_and_not_for_those_moved_aside(sweep, tmp_path):
     shutil.copytree(sweep, tmp_path / "out" / "runs")
-    (tmp_path / "out" / "sweep.json").write_text("{}")
+    told = {
+        "axes": {"rate": [0, 0.1]},
+        "failed": {"rate-0.7-s0": "it ran out of memory."},
+        "stopped": {"rate=0.9": "0.2 after 2 epochs"},
+    }
+    (tmp_path / "out" / "sweep.json").write_text(json.dumps(told))
     shutil.copytree(sweep / "rate-0.3-s1", tmp_path / "out" / "interrupted" / "rate-0.3-s1")
     found = advise(tmp_path / "out")
     assert found.sentence == advise([str(tmp_path / "out")]).sentence
     assert "(5 seeds" in found.sentence
-    assert found.problems == ()
+    assert found.problems == (
+        "rate-0.7-s0 failed, and is not among the runs: it ran out of memory.",
+        "rate=0.9 was stopped by screening, and nothing is said of it: 0.2 after 2 epochs.",
+    )
 
 
 def test_a_rate_whose_runs_diverged_is_named_and_not_advised(tmp_path):

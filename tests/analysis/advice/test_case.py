@@ -26,7 +26,7 @@ def test_runs_of_a_seed_stand_in_a_row_whatever_their_order():
     values = np.arange(12.0).reshape(4, 3)
     frame = ends(values).sample(frac=1.0, random_state=1)
     found = blocks(frame, "chosen", ["c2", "c0"])
-    assert found.values.tolist() == values[:, [2, 0]].tolist()
+    assert found[0].tolist() == values[:, [2, 0]].tolist()
     assert found.note == ""
 
 
@@ -41,7 +41,7 @@ def test_a_seed_that_lacks_a_condition_is_named_and_not_whole():
 def test_runs_whose_seeds_do_not_pair_stand_in_the_order_of_their_names(seeds):
     values = np.arange(12.0).reshape(4, 3)
     found = blocks(ends(values, seeds), "chosen", ["c0", "c1", "c2"])
-    assert found.values.tolist() == values.tolist()
+    assert found[0].tolist() == values.tolist()
     assert "do not pair" in found.note
 
 
