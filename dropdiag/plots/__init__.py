@@ -2,16 +2,17 @@
 
 Each function here takes runs and returns a matplotlib Figure that belongs to no pyplot: `weights` (Figure 1),
 `correlation` (Figure 2), `gradient_flow` (Figure 3 and Table 2), `net_variance` (Figure 4), `saturation` (Figure 5),
-`gaaf` (Figure 6), `flow_decomposition`, `dropouts`, `health` and `learning`; `masks_by_weights`, `ensemble`,
-`flatness`, `robustness`, `ablation` and `gradient_direction` draw what was measured under these names; `scalar` and
-`distribution` draw any quantity, also one of a probe of your own; `save` writes a figure as PNG, SVG and PDF. For a
-figure of your own, the submodules hold functions that draw one panel from a frame of `dropdiag.analysis` into given
-axes. Statistics never draw, drawing never computes.
+`gaaf` (Figure 6), `flow_decomposition`, `dropouts`, `dose_response`, `health` and `learning`; `masks_by_weights`,
+`ensemble`, `flatness`, `robustness`, `ablation` and `gradient_direction` draw what was measured under these names;
+`scalar` and `distribution` draw any quantity, also one of a probe of your own; `save` writes a figure as PNG, SVG and
+PDF. For a figure of your own, the submodules hold functions that draw one panel from a frame of `dropdiag.analysis`
+into given axes. Statistics never draw, drawing never computes.
 """
 
 from dropdiag.plots.ablation import ablation
 from dropdiag.plots.correlation import correlation
 from dropdiag.plots.distribution import distribution, weights
+from dropdiag.plots.dose_response import dose_response
 from dropdiag.plots.dropouts import dropouts
 from dropdiag.plots.ensemble import ensemble
 from dropdiag.plots.flatness import flatness
@@ -32,6 +33,7 @@ __all__ = [
     "ablation",
     "correlation",
     "distribution",
+    "dose_response",
     "dropouts",
     "ensemble",
     "flatness",

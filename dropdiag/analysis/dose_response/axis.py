@@ -12,12 +12,14 @@ import numpy as np
 
 from dropdiag.analysis.baseline import is_rate, number_in
 from dropdiag.analysis.seeds import Floats
-from dropdiag.errors import ArgumentError
+from dropdiag.errors import AxisError
 from dropdiag.formatting import some
 from dropdiag.store.reader import Run, Runs
 
 LEAST: Final = 2
 """Doses that an axis has at least."""
+SPAN: Final = 100.0
+"""Factor between doses beyond which it is their orders of magnitude that count, as of learning rates."""
 
 
 class Blocks(NamedTuple):
@@ -25,14 +27,14 @@ class Blocks(NamedTuple):
 
     Attributes
     ----------
-    values : ndarray of float64, shape (seeds, doses)
+    table : ndarray of float64, shape (seeds, doses)
         NaN where a seed has no run at a dose, or the run no value.
     seeds : tuple of int
     missing : mapping of int to tuple of float
         Seed -> the doses at which it has no finite value.
     """
 
-    values: Floats
+    table: Floats
     seeds: tuple[int, ...]
     missing: Mapping[int, tuple[float, ...]]
 
@@ -69,7 +71,7 @@ class Axis:
         values : mapping of str to float
             Label of a run -> its value; a run may be missing.
         """
-        seeds = tuple(sorted(set(self.seeds.values())))
+        seeds = self.ordered_seeds
         table = np.full((len(seeds), len(self.doses)), np.nan)
         for label, dose in self.values.items():
             place = seeds.index(self.seeds[label]), self.doses.index(dose)
@@ -78,9 +80,34 @@ class Axis:
                 for seed, row in zip(seeds, np.isfinite(table), strict=True)}  # fmt: skip
         return Blocks(table, seeds, {seed: doses for seed, doses in gaps.items() if doses})
 
+    @property
+    def ordered_seeds(self) -> tuple[int, ...]:
+        """Seeds of the runs on the axis, ascending: the rows of `blocks`."""
+        return tuple(sorted(set(self.seeds.values())))
+
+    @property
+    def log(self) -> bool:
+        """Whether the doses are taken by their logarithms: all are above 0, the greatest over 100 times the least."""
+        return self.doses[0] > 0.0 and self.doses[-1] > SPAN * self.doses[0]
+
+    @property
+    def places(self) -> Floats:
+        """Where the doses stand for a slope: at themselves, or at their logarithms to base 10."""
+        doses = np.array(self.doses)
+        return np.asarray(np.log10(doses) if self.log else doses)
+
+    @property
+    def unit(self) -> str:
+        """What a slope is taken over: "1 rate", or "10-fold lr" of logarithms."""
+        return f"10-fold {self.name}" if self.log else f"1 {self.name}"
+
+    def having(self, dose: float) -> list[str]:
+        """Return the labels of the runs of a dose."""
+        return [label for label, own in self.values.items() if own == dose]
+
     def shown(self, dose: float) -> str:
         """Write a dose with its name: "rate=0.3"."""
-        return f"{self.name}={dose:g}"
+        return f"{self.name}={dose:.12g}"
 
 
 def axis_of(runs: Runs, x: str = "rate") -> Axis:
@@ -101,7 +128,7 @@ def axis_of(runs: Runs, x: str = "rate") -> Axis:
 
     Raises
     ------
-    ArgumentError
+    AxisError
         If fewer than two doses are found, or two runs have the same dose and seed: they differ by something else.
     """
     labels = runs.labels()
@@ -119,8 +146,8 @@ def axis_of(runs: Runs, x: str = "rate") -> Axis:
             values[label], seeds[label] = dose, run.seed
     doses = tuple(sorted(set(values.values())))
     if len(doses) < LEAST:
-        raise ArgumentError(_too_few(x, doses, left, known=known))
-    _refuse_repeats(x, values, seeds, dict(zip(labels, runs.runs, strict=True)))
+        raise AxisError(_too_few(x, doses, left, known=known))
+    _refuse_repeats(x, values, seeds, dict(zip(labels, runs, strict=True)))
     return Axis(x, values, seeds, left, doses)
 
 
@@ -150,7 +177,7 @@ def _in_name(condition: str, x: str) -> float | str:
 
 def _too_few(x: str, doses: tuple[float, ...], left: Mapping[str, str], *, known: bool) -> str:
     have = f"there is {doses[0]:g} alone" if doses else "no run has one"
-    why = "; ".join(f"{some(sorted(names))}: {reason}" for reason, names in _by_reason(left).items())
+    why = some([f"{some(names, 1)}: {reason}" for reason, names in _by_reason(left).items()])
     ask = "" if known else f", or give the config key that holds it: x={x!r} is in no run's config"
     told = f" Left out are {why}." if why else ""
     return f"a response to {x!r} needs {LEAST} doses or more, and {have}; load runs of several doses{ask}.{told}"
@@ -172,7 +199,7 @@ def _refuse_repeats(x: str, values: Mapping[str, float], seeds: Mapping[str, int
         return
     same = [label for label, place in places.items() if place == (dose, seed)]
     conditions = list(dict.fromkeys(runs[label].condition for label in same))
-    raise ArgumentError(
+    raise AxisError(
         f"{some(same)} all have {x}={dose:g} and seed {seed} (conditions {', '.join(map(repr, conditions))}): a seed "
         f"has one run at each dose; keep the runs of one setting of whatever else differs, as in "
         f"dropdiag.Runs([run for run in runs if run.meta['config']['lr'] == 0.01])"

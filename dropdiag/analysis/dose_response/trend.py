@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -63,14 +62,14 @@ class Trend:
     note: str = ""
 
 
-def trend(values: ArrayLike, doses: Sequence[float] | None = None, *, alpha: float = 0.05) -> Trend:
+def trend(values: ArrayLike, doses: ArrayLike | None = None, *, alpha: float = 0.05) -> Trend:
     """Test whether a response goes with the dose, and take its slope.
 
     Parameters
     ----------
     values : array_like of float, shape (blocks, doses)
         A row a seed, a column a dose, doses ascending. A row with a value that is not finite is left out whole.
-    doses : sequence of float, optional
+    doses : array_like of float, optional
         Of the columns; by default 0, 1, 2 ...
     alpha : float
         The interval covers 1 - alpha.
@@ -96,14 +95,14 @@ def trend(values: ArrayLike, doses: Sequence[float] | None = None, *, alpha: flo
     y, left = table[whole], tuple(np.flatnonzero(~whole).tolist())
     if not len(y):
         return Trend(_NAN, _NAN, _NAN, _NAN, NO_TEST, 0, left, note="no seed has a value at every dose")
-    found = _slope(x, y)
+    found = _coefficient(x, y, 1)
     p, test, why = _p(y, found)
     low, high = found.interval(1.0 - alpha)
-    bends = _coefficients(x, y, 2) if len(x) > 2 else np.array([_NAN])
+    bend = _coefficient(x, y, 2) if len(x) > 2 else Estimate(_NAN)
     means = y.mean(axis=0)
     steps = np.sign(np.diff(means))
     return Trend(
-        found.effect, low, high, p, test, len(y), left, float(bends.mean()), Estimate.of_means([bends]).p(),
+        found.effect, low, high, p, test, len(y), left, bend.effect, bend.p(),
         monotone=bool((steps >= 0).all() or (steps <= 0).all()), lowest=int(means.argmin()),
         highest=int(means.argmax()), note=why,
     )  # fmt: skip
@@ -115,10 +114,10 @@ def page(values: Floats) -> float:
     return min(1.0, 2.0 * min(float(stats.page_trend_test(one).pvalue) for one in both))
 
 
-def _slope(x: Floats, y: Floats) -> Estimate:
-    """Return the mean of the seeds' slopes, without an error where they are the same but for rounding."""
-    found = Estimate.of_means([_coefficients(x, y, 1)])
-    flat = found.error * (x[-1] - x[0]) <= _EQUAL * np.abs(y).max()
+def _coefficient(x: Floats, y: Floats, degree: int) -> Estimate:
+    """Return the mean of the seeds' coefficients, without an error where they are the same but for rounding."""
+    found = Estimate.of_means([coefficients(x, y, degree)])
+    flat = found.error * (x[-1] - x[0]) ** degree <= _EQUAL * np.abs(y).max()
     return Estimate(found.effect) if flat else found
 
 
@@ -133,15 +132,23 @@ def _p(y: Floats, slope: Estimate) -> tuple[float, str, str]:
     return slope.p(), STUDENT, "two doses: Student's paired t"
 
 
-def _coefficients(x: Floats, y: Floats, degree: int) -> Floats:
-    """Return each row's least-squares coefficient of the highest power of the dose."""
+def coefficients(x: Floats, y: Floats, degree: int) -> Floats:
+    """Return each row's least-squares coefficient of the highest power of the dose: of degree 1, the slope.
+
+    Parameters
+    ----------
+    x : ndarray of float64, shape (doses,)
+    y : ndarray of float64, shape (blocks, doses)
+        Without gaps.
+    degree : int
+    """
     scale = float(x[-1] - x[0])
     powers = np.vander((x - x.mean()) / scale, degree + 1)
     # about each row's mean: a level far from 0 would round what lies on it
     return np.asarray(np.linalg.lstsq(powers, (y - y.mean(axis=1, keepdims=True)).T, rcond=None)[0][0] / scale**degree)
 
 
-def _checked(values: ArrayLike, doses: Sequence[float] | None) -> tuple[Floats, Floats]:
+def _checked(values: ArrayLike, doses: ArrayLike | None) -> tuple[Floats, Floats]:
     table = np.asarray(values, dtype=np.float64)
     if table.ndim != 2 or table.shape[1] < 2:
         raise ArgumentError(f"a row a seed and a column a dose are needed, of two doses or more; got {table.shape}")

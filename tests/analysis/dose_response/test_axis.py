@@ -103,6 +103,6 @@ def test_values_are_arranged_by_seed_and_dose(tmp_path: Path) -> None:
     runs = made(tmp_path, *({"condition": "x", "rate": rate, "seed": seed} for seed in (4, 2) for rate in (0.5, 0.1)),
                 {"condition": "x", "rate": 0.5, "seed": 9})  # fmt: skip
     found = axis_of(runs).blocks({"r0": 1.0, "r1": 2.0, "r2": 3.0, "r3": np.inf, "r4": 5.0})
-    np.testing.assert_array_equal(found.values, [[np.inf, 3.0], [2.0, 1.0], [np.nan, 5.0]])
+    np.testing.assert_array_equal(found.table, [[np.inf, 3.0], [2.0, 1.0], [np.nan, 5.0]])
     assert found.seeds == (2, 4, 9)
     assert found.missing == {2: (0.1,), 9: (0.1,)}
