@@ -114,14 +114,17 @@ def train(config: dict[str, Any], path: str | Path) -> None:
     order = torch.Generator().manual_seed(config["seed"])
     loader = DataLoader(TensorDataset(*splits["train-eval"]), batch_size=16, shuffle=True, generator=order)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    epochs = config.get("epochs", 80)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
     with dd.Recorder(model, path, every=20, config=config) as rec:
-        for epoch in range(1, config.get("epochs", 80) + 1):
+        for epoch in range(1, epochs + 1):
             for x, y in loader:
                 loss = F.cross_entropy(model(x), y)
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
                 rec.step(loss=loss)
+            schedule.step()
             if epoch % 5 == 0:
                 evaluate(model, splits, rec, "train-eval", "validation")
         evaluate(model, splits, rec, "test")

@@ -76,8 +76,9 @@ def main(arguments: Sequence[str]) -> None:
     """Make the sample that a command line asks for."""
     if len(arguments) not in {2, 5}:
         sys.exit("usage: python -m dropdiag.experiments.data.make_sample SOURCE TARGET [DATASET TRAIN TEST]")
-    source, target, key, *counts = arguments if len(arguments) == 5 else (*arguments, MNIST.key, *SIZES.values())
-    make_sample(str(source), Path(str(target)), str(key), dict(zip(SIZES, map(int, counts), strict=True)))
+    source, target, *rest = arguments
+    key, *counts = rest or [MNIST.key, *map(str, SIZES.values())]
+    make_sample(source, Path(target), key, dict(zip(SIZES, map(int, counts), strict=True)))
 
 
 if __name__ == "__main__":
