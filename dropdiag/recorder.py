@@ -26,6 +26,7 @@ from dropdiag.recording.ranks.idle import IdleSession
 from dropdiag.recording.records import measured_records, missing_in, user_scalars
 from dropdiag.recording.schedules import Schedule, as_schedule
 from dropdiag.recording.session import Session
+from dropdiag.recording.surroundings import SURROUNDINGS
 from dropdiag.store.coverage import Coverage
 from dropdiag.store.door.writing import check_name
 from dropdiag.store.folder import Resume
@@ -61,7 +62,8 @@ class Recorder:
         ``{"conv1:*": 1}``; all others count samples. For what the Recorder does not find out by itself: its
         coverage says which dimension was taken, and why.
     config : dict, optional
-        Kept in the run as it is (JSON). ``condition`` and ``seed`` group and pair runs.
+        Kept in the run as it is (JSON). ``condition`` and ``seed`` group and pair runs. In a sweep it is filled with
+        what the sweep gives to the run.
     scaler : torch.amp.GradScaler, optional
         The loss scaler of mixed-precision training: gradients are divided by its scale, and steps that it
         skipped are flagged (``step_skipped``).
@@ -147,6 +149,9 @@ class Recorder:
         where = as_path(path)  # absolute, wherever the process goes later
         group = Group.found()
         check_budget(budget, group, ranks)
+        self._surroundings = SURROUNDINGS.get()
+        if self._surroundings is not None:
+            config = self._surroundings.opening(self._model, where, name, config)
         self._session: Session | IdleSession
         if group is not None and group.rank > 0 and ranks == ZERO:
             self._session = IdleSession(where if name in (None, AUTO) else where / str(name), resume)
@@ -171,6 +176,8 @@ class Recorder:
             )
         self.path = self._session.path
         self._session.belongs_to(self)
+        if self._surroundings is not None:
+            self._session.watch_origin(self._model)
 
     @property
     def completed(self) -> int:
@@ -201,6 +208,8 @@ class Recorder:
         """
         self._check_open("leave it before step()")
         self._session.step(user_scalars("step", scalars, named))
+        if self._surroundings is not None:
+            self._surroundings.step(self._session.completed)
 
     def log(
         self,

@@ -13,12 +13,13 @@ from dropdiag.experiments.data.datasets import DATASETS, Images, dataset_named
 from dropdiag.experiments.data.load import load_images
 from dropdiag.experiments.engines.launch import Launch
 from dropdiag.experiments.experiment import Experiment
+from dropdiag.experiments.folders import Job, Plan
 from dropdiag.experiments.images.experiment import figure8
-from dropdiag.experiments.launching import launch_of
 from dropdiag.experiments.mnist.experiment import MNIST
-from dropdiag.experiments.plan import Plan, make_plan
+from dropdiag.experiments.plan import make_plan
+from dropdiag.experiments.run_one import One
 from dropdiag.experiments.settings import S, TrainSettings, check_at_least_one, condition_named
-from dropdiag.experiments.under_way import refuse_under_way
+from dropdiag.experiments.under_way import LAUNCHES, refuse_under_way
 
 EXPERIMENTS: Final[dict[str, Experiment[Any]]] = {
     **{key: figure8(key) for key in DATASETS if key != MNIST.name},
@@ -48,11 +49,11 @@ class Asked:
     data: Images
     limit: int | None
     settings: TrainSettings
-    plan: Plan
+    plan: Plan[TrainSettings]
 
     def launches(self) -> list[Launch]:
         """Return how the runs that are left are trained, in order."""
-        return [launch_of(job, self.data, self.limit) for job in self.plan.todo]
+        return [_launch_of(job, self.data, self.limit) for job in self.plan.todo]
 
     def steps(self) -> dict[str, int]:
         """Return the greatest number of training steps of each run that is left."""
@@ -110,3 +111,10 @@ def chosen_conditions(experiment: Experiment[S], given: Sequence[str] | None) ->
     if not names:
         raise ArgumentError(f"no condition was given; choose among {', '.join(map(repr, known))}")
     return names
+
+
+def _launch_of(job: Job[TrainSettings], data: Images, limit: int | None) -> Launch:
+    """Return how a run is trained, in a process that loads the data again."""
+    out = job.path.parent.parent
+    one = One(data.dataset.key, data.folder, limit, out, job.settings.config())
+    return Launch(job.name, one.command(), (out / LAUNCHES).absolute())

@@ -1,25 +1,27 @@
-"""Train what a plan leaves to be trained: a launch a run, an engine, and what is seen of it."""
+"""Train what a plan leaves to be trained: an engine, and what is seen of it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import closing
+from typing import Any
 
-from dropdiag.experiments.data.datasets import Images
 from dropdiag.experiments.engines.engine import Engine
 from dropdiag.experiments.engines.following import Following
 from dropdiag.experiments.engines.launch import Launch
-from dropdiag.experiments.plan import Job
+from dropdiag.experiments.folders import Plan
 from dropdiag.experiments.progress import Display
-from dropdiag.experiments.run_one import One
-from dropdiag.experiments.under_way import LAUNCHES
 
 
-def launch_of(job: Job, data: Images, limit: int | None) -> Launch:
-    """Return how a run is trained, in a process that loads the data again."""
-    out = job.path.parent.parent
-    one = One(data.dataset.key, data.folder, limit, out, job.settings.config())
-    return Launch(job.name, one.command(), (out / LAUNCHES).absolute())
+def announcement(plan: Plan[Any], engine: Engine) -> list[str]:
+    """Return what is moved aside, what is kept and what is trained where, a sentence each."""
+    todo, done = len(plan.todo), len(plan.done)
+    said = [f"{source.name} was interrupted; moved to {target}" for source, target in plan.aside]
+    if done:
+        said.append(f"Kept, because finished: {done} of {done + todo} runs")
+    if todo:
+        said.append(f"Training {todo} runs, {engine.describe(todo)}")
+    return said
 
 
 def train_all(launches: Sequence[Launch], engine: Engine, display: Display) -> dict[str, str]:

@@ -13,12 +13,12 @@ from dropdiag.errors import RunError
 from dropdiag.experiments.asked import Asked, ask
 from dropdiag.experiments.engines.engine import Engine
 from dropdiag.experiments.engines.named import LOCAL, engine_named
-from dropdiag.experiments.launching import train_all
+from dropdiag.experiments.folders import Plan
+from dropdiag.experiments.launching import announcement, train_all
 from dropdiag.experiments.mnist.experiment import MNIST
 from dropdiag.experiments.page import make_parts, write_page
-from dropdiag.experiments.plan import Plan
 from dropdiag.experiments.progress import display_for
-from dropdiag.experiments.settings import check_at_least_one
+from dropdiag.experiments.settings import TrainSettings, check_at_least_one
 from dropdiag.store.reader import Runs, load
 
 
@@ -159,14 +159,9 @@ def _train(asked: Asked, engine: Engine, console: Console) -> dict[str, str]:
 
 
 def _announce(asked: Asked, engine: Engine, console: Console) -> None:
-    plan, data, device, todo = asked.plan, asked.data, asked.settings.device, len(asked.plan.todo)
+    data, device = asked.data, asked.settings.device
     said = [f"Device: {device}; {data.checked}"] if data.checked else []
-    said.append(f"Data: {data.describe()}")
-    said += [f"{source.name} was interrupted; moved to {target}" for source, target in plan.aside]
-    if plan.done:
-        said.append(f"Kept, because finished: {len(plan.done)} of {len(plan.done) + todo} runs")
-    if todo:
-        said.append(f"Training {todo} runs, {engine.describe(todo)}")
+    said += [f"Data: {data.describe()}", *announcement(asked.plan, engine)]
     console.print("\n".join(said), markup=False, highlight=False, soft_wrap=True)
 
 
@@ -184,7 +179,7 @@ def _draw(asked: Asked, out: Path, failed: Mapping[str, str]) -> Reproduction:
     )
 
 
-def finished(plan: Plan, names: Sequence[str], failed: Mapping[str, str]) -> Runs:
+def finished(plan: Plan[TrainSettings], names: Sequence[str], failed: Mapping[str, str]) -> Runs:
     """Open the runs that are whole, by condition in the order of `names`, then by seed.
 
     Raises

@@ -22,14 +22,13 @@ from typing import TYPE_CHECKING, Any, Final
 from dropdiag.errors import DataError
 from dropdiag.experiments.engines.inside import training_process
 from dropdiag.experiments.engines.report import Report
+from dropdiag.experiments.threads import environment
 
 if TYPE_CHECKING:
     from dropdiag.experiments.data.datasets import Images
     from dropdiag.experiments.settings import TrainSettings
 
 MODULE: Final = "dropdiag.experiments.run_one"
-ONE_THREAD: Final = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-"""So that numbers do not depend on how many runs there are at a time."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +117,7 @@ def _load(one: One, settings: TrainSettings) -> Images:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Do what a command's arguments say; return the exit code."""
     one = One.of(sys.argv[1:] if arguments is None else arguments)
-    os.environ.update(ONE_THREAD)  # before torch is imported, which reads them once
+    os.environ.update(environment(threads=1))  # before torch is imported, which reads them once
     return training_process(lambda report: train_one(one, report))
 
 

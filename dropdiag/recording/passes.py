@@ -100,6 +100,8 @@ class PassRouter:
         Layers of the weights that a backward pass of this step has added a gradient to.
     before_forward : callable
         Called where a forward pass of the model begins.
+    on_batch : callable or None
+        Called with what the model is called with, outside of evaluations.
     compiled_begins : callable
         Called where a compiled forward pass begins.
     on_hook_failure : callable
@@ -134,6 +136,7 @@ class PassRouter:
         self._paused = False
         self._extra_scans = 0
         self.before_forward: Callable[[], None] = nothing
+        self.on_batch: Callable[[Sequence[object], Mapping[str, object]], None] | None = None
         self._depth = 0
         self.passes: Counter[tuple[str, int]] = Counter()
         self.trace = ForwardTrace()
@@ -170,6 +173,8 @@ class PassRouter:
     def batch_begins(self, args: Sequence[object], keywords: Mapping[str, object]) -> None:
         """Take in what the model is called with, where anybody asks for its items."""
         self.ranks.batch_begins(evaluating=self.evaluating)
+        if self.on_batch is not None and not self.evaluating:
+            self.on_batch(args, keywords)
         if (self._held_out if self.evaluating else self._train).wants(Signal.NODE_VALUE):
             self.batches.begin(args, keywords)
 
@@ -271,6 +276,7 @@ class PassRouter:
     def end(self) -> None:
         """Take hooks off parameters, and call nobody any more."""
         self.before_forward = self.ranks.first_look = nothing
+        self.on_batch = None
         self.gradients.release()
 
     def net_value(self, info: SiteInfo, z: Tensor, *, training: bool, gradients: bool) -> Call | None:

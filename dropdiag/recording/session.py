@@ -38,6 +38,7 @@ from dropdiag.recording.records import Missing, Record, run_scalar
 from dropdiag.recording.schedules import Schedule, check_schedule
 from dropdiag.recording.transfer import TransferQueue
 from dropdiag.recording.watching.open_runs import OpenRun, check_free
+from dropdiag.recording.watching.origin import Origin
 from dropdiag.recording.watching.training import TrainingWatch
 from dropdiag.recording.weights import WeightReader
 from dropdiag.store.coverage import Coverage
@@ -117,6 +118,7 @@ class Session:
         self._scans = 0
         self._budget_flags: list[Record] = []
         self._strict, self._spoilt = strict, False
+        self._origin: Origin | None = None
         self.forked = False
         with Opening(path, name, resume, group, ranks, flush_every=flush_every) as opening:
             self._spread = Spread(model, group, averaged_over)
@@ -239,6 +241,19 @@ class Session:
             self.writer.close("failed", f"{type(error).__name__}: {error}")
         elif hasattr(self, "writer"):
             self.writer.discard()
+
+    def watch_origin(self, model: nn.Module) -> None:
+        """Take digests of the weights at the start and at the end, and of batches now and then."""
+        self._origin = origin = Origin(model)
+        this = weakref.ref(self)
+
+        def batch(args: Sequence[object], keywords: Mapping[str, object]) -> None:
+            if (session := this()) is not None:
+                begun = clock()
+                origin.batch(session.completed + 1, args, keywords)
+                session._overhead.spent += clock() - begun
+
+        self.router.on_batch = batch
 
     @property
     def path(self) -> Path:
@@ -595,6 +610,9 @@ class Session:
         self._recorded.add_functional(self.writer, self.queue)
         self.writer.meta["coverage"] = self.coverage().as_dicts()
         self.writer.meta["cost"] = self._overhead.summary()
+        if self._origin is not None:
+            self._origin.ends()
+            self.writer.meta["origin"] = self._origin.described()
 
     def _forget(self) -> None:
         # A close that was interrupted twice is ended when the Recorder is collected, or the process ends.

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
+from torch import nn
+
 from dropdiag.recording.records import Missing, Record
 from dropdiag.store.coverage import Coverage
 from dropdiag.store.folder import Resume, forced, read_meta
@@ -34,6 +36,9 @@ class IdleSession:
     def step(self, own: list[Record]) -> None:  # noqa: ARG002 - nothing is kept
         """Count a step."""
         self.completed += 1
+
+    def watch_origin(self, model: nn.Module) -> None:
+        """Look at nothing."""
 
     def put(self, phase: str, records: list[Record]) -> None:
         """Keep nothing."""

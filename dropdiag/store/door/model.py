@@ -173,6 +173,14 @@ class Session(Struct, gc=False):
     recorded: Name | UnsetType = UNSET
 
 
+class Origin(Struct, gc=False):
+    """Digests of the weights at the start and at the end, and of batches by step; null where they are not known."""
+
+    weights: Name | None
+    batches: Annotated[dict[Name, Name], Meta(max_length=limits.LAYERS)]
+    end: Name | None
+
+
 class Cost(Struct, gc=False):
     """What recording took."""
 
@@ -219,11 +227,13 @@ class Run(Struct, gc=False):
     chain: Annotated[list[Link], Meta(max_length=limits.LAYERS)] | UnsetType = UNSET
     coverage: Annotated[list[Covered], Meta(max_length=limits.LAYERS)] | UnsetType = UNSET
     cost: Cost | UnsetType | None = UNSET
+    origin: Origin | UnsetType = UNSET
     sha256: Name | UnsetType = UNSET
 
 
 ENTRIES: Final[dict[str, Any]] = {
     "versions": Text,
+    "batches": Name,
     "activations": Area,
     "quantities": Scalar | Distribution,
     "schedule": list[float] | dict[Name, float],
