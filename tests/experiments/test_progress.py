@@ -66,3 +66,40 @@ def test_a_run_may_end_before_its_first_step(error):
     for terminal in (True, False):
         with display_for(STEPS, console(terminal)) as display:
             display.end("gaaf-s0", error)
+
+
+def test_where_steps_are_not_known_the_time_left_is_that_of_runs_that_have_finished(monkeypatch):
+    where, now = console(False), [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    with Lines({"a": None, "b": None, "c": None}, where) as lines:
+        now[0] = 61.0
+        lines.step("a", 122, None)
+        now[0] = 100.0
+        lines.step("a", 200, None)
+        lines.end("a", None)  # 200 of 600 steps took 100 s
+        lines.step("b", 100, None)
+        lines.end("b", "ValueError: x")  # 200 and 100 steps are done, 200 are left
+        lines.step("c", 250, None)  # longer than the others
+        lines.end("c", None)
+    assert shown(where).splitlines() == [
+        "a: step 122; 61 s gone, 2 steps/s",
+        "[1/3] a done; 100 s gone, about 200 s left",
+        "[2/3] b failed: ValueError: x; 100 s gone, about 67 s left",
+        "[3/3] c done",
+    ]
+
+
+def test_runs_that_finished_before_tell_how_long_the_others_take():
+    where = console(True)
+    with Bars({"a": None, "b": None}, where, finished=[90, 110]) as bars:
+        bars.step("a", 50, None)
+    assert "50/200" in shown(where).rsplit("all runs", 1)[1]
+    assert "0 of 2 runs" in shown(where)
+    where = console(True)
+    with Bars({"a": None, "b": None}, where) as bars:
+        bars.step("a", 50, None)
+        bars.end("a", None)
+        bars.end("b", "OSError: y")
+    final = shown(where).rsplit("all runs", 1)[1]
+    assert "50/50" in final
+    assert "2 of 2 runs" in final

@@ -64,7 +64,20 @@ class Config(dict[str, Any]):
         self._read.update(self.given)
         return super().items()
 
+    def setdefault(self, key: str, default: Any = None) -> Any:
+        """Return a value, which is put there where there is none."""
+        self._read.add(key)
+        return super().setdefault(key, default)
+
     def copy(self) -> dict[str, Any]:
         """Return a plain dict."""
-        self._read.update(self.given)
-        return super().copy()
+        return dict(self.items())
+
+    def __or__(self, other: Any) -> Any:
+        return self.copy() | other
+
+    def __ror__(self, other: Any) -> Any:
+        return other | self.copy()
+
+    def __reduce__(self) -> Any:
+        return Config, (self.copy(),)

@@ -127,7 +127,7 @@ def _sentences(found: Pairing) -> Iterator[str]:
         "of the initial weights as well.",
         None: "Whether runs of one seed began with the same weights is not known: not all could be read.",
     }[found.weights]
-    checked = f"{found.looked_at} steps were looked at, the last of them step {found.last} of {found.steps}"
+    checked = f"{found.looked_at} steps were looked at, the last one step {found.last} of {found.steps}"
     if found.batches is None:
         yield "Whether runs of one seed saw the same batches is not known: there is no step whose inputs all runs know."
     elif found.batches:

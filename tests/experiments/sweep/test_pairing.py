@@ -20,7 +20,7 @@ def test_a_loader_with_a_generator_of_its_own_gives_pairs(swept, tmp_path):
     made, found = told(swept, tmp_path, "well", seeds=2)
     assert made.remarks == (
         SAME,
-        "Runs of one seed saw the same batches in all conditions (10 steps were looked at, the last of them step 12 of 12).",
+        "Runs of one seed saw the same batches in all conditions (10 steps were looked at, the last one step 12 of 12).",
     )
     assert (found["pairs"]["weights"], found["pairs"]["batches"], found["pairs"]["differ_from"]) == (True, True, None)
     assert found["remarks"] == list(made.remarks)
@@ -37,14 +37,6 @@ def test_a_loader_that_draws_where_dropout_does_gives_none(swept, tmp_path):
     assert found["pairs"] == {
         "weights": True, "batches": False, "same_up_to": 4, "differ_from": 5, "looked_at": 10, "last": 12, "steps": 12,
     }  # fmt: skip
-
-
-def test_without_any_dropout_even_such_a_loader_does(swept, tmp_path):
-    _, found = told(swept, tmp_path, "shuffled", {"rate": [0, 0.0001]})
-    assert found["pairs"]["batches"] is False
-    made, found = told(swept, tmp_path, "without_dropout", {"insert:1": [0]}, out=tmp_path / "alone", seeds=2)
-    assert made.remarks == ()
-    assert found["pairs"]["batches"] is False, "that of the first folder"
 
 
 def test_an_axis_without_effect_and_seeds_that_are_one_are_told(swept, tmp_path):

@@ -27,7 +27,8 @@ def test_rounds_have_growing_budgets_and_seeds_that_nobody_else_has():
     rounds = EarlyStop("accuracy", least=2).rounds(asked(0, 0.1))
     assert [one.settings["epochs"] for one in rounds] == [2, 4, 8]
     seeds = [seed for one in rounds for seed in one.seeds]
-    assert len(set(seeds)) == 6 and min(seeds) >= 1_000_000
+    assert len(set(seeds)) == 6
+    assert min(seeds) >= 1_000_000
     assert [one.settings["epochs"] for one in EarlyStop("accuracy", factor=3).rounds(asked(0, epochs=10))] == [3, 9]
 
 

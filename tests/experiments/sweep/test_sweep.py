@@ -44,19 +44,23 @@ def test_a_run_is_that_of_the_function_alone_after_the_same_seed(swept, tmp_path
     alone, in_sweep = dd.load(tmp_path / "alone"), dd.load(tmp_path / "out/runs/rate-0.5-s0")
     timed = "not quantity.str.endswith('_seconds')"
     assert alone.scalars.query(timed).equals(in_sweep.scalars.query(timed))
-    assert "origin" in in_sweep.meta and "origin" not in alone.meta
+    assert "origin" in in_sweep.meta
+    assert "origin" not in alone.meta
 
 
 def test_numpy_and_random_are_seeded_too_and_the_process_keeps_its_own(swept):
     seen = []
 
     def train(config, path):
-        seen.append((config["seed"], config["rate"], random.random(), np.random.rand(), float(torch.rand(()))))
+        seen.append((config["seed"], config["rate"], random.random(), np.random.rand(), float(torch.rand(()))))  # noqa: NPY002
         trains.fit(trains.network(config["rate"]), path)
 
-    before = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
+    def states():
+        return random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()  # noqa: NPY002
+
+    before = states()
     swept(train, seeds=2)
-    assert (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()) == before
+    assert states() == before
     draws = {one[:2]: one[2:] for one in seen}
     for seed in (0, 1):
         expected = random.Random(seed).random(), np.random.RandomState(seed).rand()
