@@ -140,7 +140,7 @@ class World:
                              for one, number in taken.items()]  # fmt: skip
         names = tuple(f"layer{i + 1}" for i in range(LAYERS))
         order = {(name, 0): i for i, name in enumerate(names)}
-        known = [SimpleNamespace(condition=c, seed=s, order=order) for c, s in runs]
+        known = [SimpleNamespace(condition=c, seed=s, order=order, meta={"config": {}}) for c, s in runs]
         labels = [f"{c}-{s}" for c, s in runs]
         ranges = {frozenset((a, b)): StepRange(None, 100) for a in CONDITIONS for b in CONDITIONS if a != b}
         places = Places(tuple(((name, 0),) for name in names))

@@ -29,6 +29,10 @@ class BaselineError(ArgumentError):
     """Which condition the others are to be compared with is not known: give ``baseline=``."""
 
 
+class AxisError(ArgumentError):
+    """Runs do not lie on one axis of doses: name it by ``x=``, and give the runs of one setting of all else."""
+
+
 class RunError(DropdiagError):
     """A run folder cannot be written or read."""
 

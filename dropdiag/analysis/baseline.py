@@ -123,14 +123,30 @@ def smallest(conditions: Sequence[str], *, ordered: bool = False) -> str | None:
         Whether the user gave their order: then a number decides only where it is that of a rate, by itself or by its
         key. A key that speaks of what is kept decides nothing.
     """
-    found = [_NUMBER.fullmatch(name.strip()) for name in conditions]
-    matches = [match for match in found if match is not None]
-    keys = {(match["key"] or "").strip().lower() for match in matches}
-    if len(matches) < len(found) or len(keys) != 1:
+    found = [number_in(name) for name in conditions]
+    known = [one for one in found if one is not None]
+    keys = {key for key, _ in known}
+    if len(known) < len(found) or len(keys) != 1:
         return None
     (key,) = keys
-    if _KEPT.search(key) or (ordered and key and not _RATE.search(key)):
+    if _KEPT.search(key) or (ordered and key and not is_rate(key)):
         return None
-    values = [float(match["number"]) / (100.0 if match["of"] else 1.0) for match in matches]
+    values = [value for _, value in known]
     least = min(values)
     return conditions[values.index(least)] if values.count(least) == 1 else None
+
+
+def number_in(name: str) -> tuple[str, float] | None:
+    """Return the key, in small letters ("" where there is none), and the number of a name such as "rate=0.1" or "10 %".
+
+    None where the name is no number, or has more before it than a key that is set apart.
+    """
+    match = _NUMBER.fullmatch(name.strip())
+    if match is None:
+        return None
+    return (match["key"] or "").strip().lower(), float(match["number"]) / (100.0 if match["of"] else 1.0)
+
+
+def is_rate(key: str) -> bool:
+    """Whether a key speaks of a dropout rate: of what is dropped, not of what is kept, and not of a learning rate."""
+    return bool(_RATE.search(key)) and not _KEPT.search(key)

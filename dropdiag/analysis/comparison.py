@@ -12,28 +12,16 @@ import pandas as pd
 
 from dropdiag.analysis.baseline import baseline_of
 from dropdiag.analysis.claims.claims import Claims, claims
-from dropdiag.analysis.compare.copies import distinct
-from dropdiag.analysis.compare.gather import gather
-from dropdiag.analysis.compare.lenient import Problems, attempt, opened
-from dropdiag.analysis.compare.matching import (
-    Matched,
-    as_frame,
-    check_match,
-    layer_mismatches,
-    matched,
-    of_condition,
-    sites,
-)
+from dropdiag.analysis.compare.lenient import Problems, opened
+from dropdiag.analysis.compare.matching import as_frame
 from dropdiag.analysis.compare.measurements import CompareSettings, Measurements
-from dropdiag.analysis.compare.measures import quantities_of_runs
-from dropdiag.analysis.compare.reading import relabelled
-from dropdiag.analysis.compare.step_ranges import StepRanges, step_ranges
+from dropdiag.analysis.compare.step_ranges import StepRanges
 from dropdiag.analysis.compare.table import as_table, rows_of
-from dropdiag.analysis.flow.measures import flow_terms
 from dropdiag.analysis.gradient_flow import Steps
-from dropdiag.analysis.select import check, today
+from dropdiag.analysis.measuring import measure_runs
+from dropdiag.analysis.select import check
 from dropdiag.errors import ArgumentError, DropdiagWarning, RunError
-from dropdiag.store.reader import Runs, add_problem
+from dropdiag.store.reader import Runs
 
 _UNSET: Final[Any] = object()
 
@@ -171,28 +159,8 @@ def compare(
     settings = _settings(alpha, confidence, n_boot, seed, on_unreadable)
     every, problems = opened([runs, *more] if more else runs)
     base = _baseline(every, baseline, problems)
-    check_match(every, base, match)
-    known = sites(every, base)
-    wanted = check("layer", today(every, layers), known)
-    problems += layer_mismatches(every)
-    if every.places.problem:
-        add_problem(problems, f"{every.places.problem}.")
-    matches = {name: matched(every, base, name, match) for name in every.conditions if name != base}
-    ranges = step_ranges(every, chosen=_check_steps(steps) is not None)
-    quantities = quantities_of_runs(every)
-    beside = {name: {other: one for one, other in them.layers.items()} for name, them in matches.items()}
-    beside[base] = {name: name for name in known}
-    untils = {one.until for one in ranges.values()}
-    found = gather(every, quantities, problems, untils, beside, steps=steps)
-    terms = attempt(every, lambda some: relabelled(flow_terms(some, untils), some, every), problems)
-    found = found.adding(terms)
-    every, *frames = distinct(every, *found, problems)
-    values, histograms, series = (_as_in_baseline(frame, matches) for frame in frames)
-    names = tuple(name for name in known if name in wanted)  # in network order, whatever order they were asked for in
-    called = {name: beside.layers for name, beside in matches.items()}
-    places = of_condition(every, base).places
-    measurements = Measurements(
-        every, (base, *matches), names, values, histograms, ranges, settings, quantities, called, places, series
+    measurements, matches = measure_runs(
+        every, base, problems, settings, layers=layers, match=match, steps=_check_steps(steps)
     )
     rows = [row for name, beside in matches.items() for row in rows_of(measurements.pair(name, base), beside)]
     _tell(problems, on_unreadable)
@@ -237,17 +205,6 @@ def _baseline(runs: Runs, baseline: str | None, problems: Problems) -> str:
     if baseline is None:
         return baseline_of(runs)
     return check("condition", [baseline], runs.conditions)[0]
-
-
-def _as_in_baseline(frame: pd.DataFrame, matches: Mapping[str, Matched]) -> pd.DataFrame:
-    """Call the layers of each condition as the baseline does; those that match none are left out."""
-    names = {(name, other): one for name, beside in matches.items() for one, other in beside.layers.items()}
-    sites_of = zip(frame["condition"], frame["layer"], strict=True)
-    # what belongs to the network has no layer, and the baseline's layers keep their names
-    called = [names.get((condition, layer)) if condition in matches else layer for condition, layer in sites_of]
-    renamed = frame.assign(layer=pd.Series(called, index=frame.index, dtype="object"))
-    kept = renamed[renamed["layer"].notna() | frame["layer"].isna()]
-    return kept.iloc[pd.factorize(kept["condition"])[0].argsort(kind="stable")].reset_index(drop=True)
 
 
 def _tell(problems: Problems, on_unreadable: str) -> None:

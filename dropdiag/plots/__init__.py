@@ -12,6 +12,7 @@ axes. Statistics never draw, drawing never computes.
 from dropdiag.plots.ablation import ablation
 from dropdiag.plots.correlation import correlation
 from dropdiag.plots.distribution import distribution, weights
+from dropdiag.plots.dose_response import dose_response
 from dropdiag.plots.dropouts import dropouts
 from dropdiag.plots.ensemble import ensemble
 from dropdiag.plots.flatness import flatness
@@ -32,6 +33,7 @@ __all__ = [
     "ablation",
     "correlation",
     "distribution",
+    "dose_response",
     "dropouts",
     "ensemble",
     "flatness",

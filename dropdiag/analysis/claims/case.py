@@ -9,6 +9,7 @@ from typing import Final
 
 from dropdiag.analysis.claims.effects import ClaimEffect, PairEffects
 from dropdiag.analysis.claims.questions import Directional, Equivalence, Question
+from dropdiag.analysis.compare.measurements import Measurements
 from dropdiag.errors import ArgumentError
 
 
@@ -130,6 +131,9 @@ class Claim:
     record : str
         What a user has to record for it, of a claim that a usual run cannot answer: nobody asks it where nothing of it
         was recorded, unless it is asked for by its letter.
+    of_axis : callable, optional
+        Of a claim on all conditions at once, which is put once: measurements -> what stands for the condition and for
+        the baseline; None where there is no axis on which conditions lie.
     """
 
     letter: str
@@ -139,6 +143,7 @@ class Claim:
     of_gaaf: bool = False
     alone: Callable[[Case], Sequence[Question]] | None = None
     record: str = ""
+    of_axis: Callable[[Measurements], tuple[str, str] | None] | None = None
 
     def rule_of(self, options: Options) -> str:
         """Return the rule with the numbers in force."""

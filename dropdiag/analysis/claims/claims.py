@@ -57,10 +57,11 @@ class Claims:
     Attributes
     ----------
     table : DataFrame
-        One row a claim and condition: claim ("a" to "k"), statement, condition, baseline, verdict ("supported",
+        One row a claim and condition: claim ("a" to "l"), statement, condition, baseline, verdict ("supported",
         "contradicted", "in part", "undecided"), provisional (whether so few seeds leave it to Student's t), reason
         (all that led to it, with numbers), caveats (the end of it: how many seeds, and what limits all parts), n (runs
-        of the condition). Where no condition plays dropout or GAAF, (e) has a row with an empty condition or baseline.
+        of the condition, of (l) seeds). Of (l) the condition is all doses above the lowest, which stands for the
+        baseline. Where no condition plays dropout or GAAF, (e) has a row with an empty condition or baseline.
     parts : DataFrame
         One row a claim, condition and part: part (its name), counts (whether it enters the claim's verdict),
         provisional, p_family (p, adjusted over the family), reason (its number in a sentence), note (the end of it:
@@ -129,7 +130,7 @@ def claims(
     measurements : Measurements
         Of a `Comparison`, whose method ``claims`` gives them.
     claims : sequence of str, optional
-        Letters of the claims that are asked, as ["c", "d"] or "cd". By default (a) to (f), and those of (g) to (k) of
+        Letters of the claims that are asked, as ["c", "d"] or "cd". By default (a) to (f), and those of (g) to (l) of
         which anything was recorded. They and the conditions are one family: the fewer are asked, the fewer seeds it
         takes.
     dropout, gaaf : str, optional
@@ -242,11 +243,17 @@ def _put(
     pairs = {pair: PairEffects(measurements, *pair) for pair in [*beside, *gaafs]}
     for (condition, baseline), effects in pairs.items():
         case = Case(effects, options, scalar, pairs)
-        for claim in asked:
+        for claim in [one for one in asked if one.of_axis is None]:
             # two conditions may be both: GAAF beside dropout, which is the baseline of all
             ask = (claim.alone if not gaafs else claim.ask) if claim.of_gaaf else claim.ask
             if ask is not None and (condition, baseline) in (gaafs if claim.of_gaaf and gaafs else beside):
                 yield _Asked(claim, condition, baseline, ask(case), case)
+    for claim in asked:
+        if claim.of_axis is not None:
+            # where there is no axis its parts say so, beside the first condition
+            ends = claim.of_axis(measurements) or beside[0]
+            case = Case(PairEffects(measurements, *beside[0]), options, scalar, pairs)
+            yield _Asked(claim, *ends, claim.ask(case), case)
     if not gaafs:
         yield from (_Asked(claim, gaaf, roles.dropout or "", (), None) for claim in asked
                     if claim.of_gaaf and claim.alone is None for gaaf in roles.gaafs or ("",))  # fmt: skip

@@ -9,6 +9,7 @@ import numpy as np
 
 from dropdiag.analysis.claims import reasons
 from dropdiag.analysis.claims.case import Case, Claim
+from dropdiag.analysis.claims.dose import DOSE
 from dropdiag.analysis.claims.effects import ABOVE, BELOW, ClaimEffect
 from dropdiag.analysis.claims.questions import Directional, Question
 from dropdiag.analysis.claims.rules import ONE_SIDE, PARTS, WHOLE
@@ -215,5 +216,6 @@ CLAIMS: Final = (
     Claim("f", "GAAF needs fewer epochs than dropout, and both raise the accuracy.",
           EPOCHS_RULE, _epochs, of_gaaf=True, alone=_accuracy_alone),
     *WHY,
+    DOSE,
 )  # fmt: skip
 """In the order of the table."""

@@ -45,7 +45,8 @@ def measured(
                     rows.append((condition, seed, f"{condition}-{seed}", layer, 0, measure, measure, float(value),
                                  (nulls or {}).get(measure, np.nan), 1000.0 if "correlation" in measure else np.nan, np.nan, ""))  # fmt: skip
     sites = [(name, 0) for name in layers]
-    known = [SimpleNamespace(condition=c, seed=s, order={site: i for i, site in enumerate(sites)}) for c, s in runs]
+    known = [SimpleNamespace(condition=c, seed=s, order={site: i for i, site in enumerate(sites)}, meta={"config": {}})
+             for c, s in runs]  # fmt: skip
     ranges = {frozenset((a, b)): StepRange(None, steps) for a in told for b in told if a != b}
     return Measurements(
         cast(Runs, _Runs(known, [f"{c}-{s}" for c, s in runs])), tuple(told), tuple(layers),
