@@ -115,6 +115,30 @@ def comparison(one: Any) -> str:
     return _page(title, beside, names=map(str, names), shown=claims, warnings=warnings, folded=folded)
 
 
+def advice(
+    sentence: str, names: Iterable[str], shown: Table, warnings: Iterable[str], folded: Mapping[str, Table]
+) -> str:  # fmt: skip
+    """Return `Advice` as HTML.
+
+    Parameters
+    ----------
+    sentence : str
+    names : iterable of str
+        Of conditions and layers.
+    shown : Table
+        A row a condition.
+    warnings : iterable of str
+        What was left out.
+    folded : mapping of str to Table
+
+    Returns
+    -------
+    str
+    """
+    counted = {f"{name}: {len(one.rows)}": one for name, one in folded.items() if one.rows}
+    return _page(sentence, names=names, shown=shown, warnings=warnings, folded=counted)
+
+
 def _claims(one: Any) -> tuple[Table | None, list[str]]:
     """Return the verdicts, each with those on its parts below it, or why there are none."""
     try:

@@ -107,7 +107,7 @@ def without_subject(values: pd.DataFrame, runs: Runs) -> pd.DataFrame:
     """
     bases = values["quantity"].map(lambda name: base_and_x(str(name))[0])
     labels = list(zip(runs.labels(), runs, strict=True))
-    for names, reason, lacks in ((CURVATURE, BY_GAAF, _has_gaaf), (KLS, NO_MASK, _never_drops)):
+    for names, reason, lacks in ((CURVATURE, BY_GAAF, has_gaaf), (KLS, NO_MASK, _never_drops)):
         if bases.isin(names).any():
             lost = bases.isin(names) & values["run"].isin([label for label, run in labels if lacks(run.meta)])
             values = values.assign(value=values["value"].mask(lost), note=values["note"].mask(lost, reason))
@@ -136,6 +136,11 @@ def with_reasons(values: pd.DataFrame, runs: Runs) -> pd.DataFrame:
     notes[lost] = ["; ".join(told.get((run, quantity, layer if isinstance(layer, str) else ""), ()))
                    for run, quantity, layer in sites]  # fmt: skip
     return values.assign(note=notes)
+
+
+def has_gaaf(meta: Mapping[str, Any]) -> bool:
+    """Whether an activation of a run is GAAF; ``meta`` is of its ``run.json``."""
+    return any("GAAF" in str(row.get("type")) for row in meta.get("layers") or ())
 
 
 def _of_network(scalars: pd.DataFrame, conditions: Sequence[str]) -> pd.DataFrame:
@@ -190,10 +195,6 @@ def _in_its_phase(frame: pd.DataFrame, name: str) -> pd.DataFrame:
     own = frame[frame["quantity"] == name]
     phase = usual_phase(name)
     return own if own.empty else rows_of_one_phase(own, name, phase if (own["phase"] == phase).any() else None)
-
-
-def _has_gaaf(meta: Mapping[str, Any]) -> bool:
-    return any("GAAF" in str(row.get("type")) for row in meta.get("layers") or ())
 
 
 def _never_drops(meta: Mapping[str, Any]) -> bool:

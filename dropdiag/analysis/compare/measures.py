@@ -168,19 +168,19 @@ def _of_family(name: str, quantities: Mapping[str, Quantity]) -> Measure | None:
 
 def less_is_better(scalar: str) -> bool:
     """Whether a scalar's name says that less of it is better (a loss, an error, a perplexity)."""
-    return any(word.endswith(LESS_IS_BETTER) or word in _LESS for word in _words(scalar))
+    return any(word.endswith(LESS_IS_BETTER) or word in _LESS for word in words(scalar))
 
 
 def is_accuracy(scalar: str) -> bool:
     """Whether a scalar's name says that it is an accuracy: "accuracy", "valAcc", "top1_acc"."""
-    return any(word in ("acc", "accs") or word.startswith("accura") for word in _words(scalar))
+    return any(word in ("acc", "accs") or word.startswith("accura") for word in words(scalar))
 
 
 def is_validation(scalar: str) -> bool:
     """Whether a scalar's name says that it is of images that were held out to choose by, not of test images."""
-    return not {"val", "valid", "validation", "dev"}.isdisjoint(_words(scalar))
+    return not {"val", "valid", "validation", "dev"}.isdisjoint(words(scalar))
 
 
-def _words(name: str) -> list[str]:
+def words(name: str) -> list[str]:
     """Return the words of a name, however they are set apart: "val_top1-acc", "valTop1Acc"."""
     return [word.lower() for word in _WORD.findall(name)]

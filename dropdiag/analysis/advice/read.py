@@ -1,0 +1,142 @@
+"""Runs -> what the rules read. Each file of a run is read once, as a comparison reads it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from dropdiag.analysis.advice import series
+from dropdiag.analysis.advice.case import ENDS, Case
+from dropdiag.analysis.advice.conditions import chosen, comparable
+from dropdiag.analysis.advice.outcome import CHOSEN_ON, TRAINING_DATA, Outcome, Series, outcome
+from dropdiag.analysis.compare.lenient import Problems, attempt
+from dropdiag.analysis.compare.measures import generic, measure_of, quantities_of_runs
+from dropdiag.analysis.compare.reading import read_scalars, relabelled
+from dropdiag.analysis.compare.step_ranges import flows
+from dropdiag.analysis.compare.values import BESIDE, COLUMNS, layer_values, rows
+from dropdiag.analysis.gradient_flow import shared_steps
+from dropdiag.errors import RunError
+from dropdiag.store.reader import Runs, add_problem, open_runs
+from dropdiag.store.storage.places import is_path, is_remote
+
+SWEEP, RUNS = "sweep.json", "runs"
+"""What a sweep's folder holds."""
+
+
+def read(given: Any, x: str = "rate", *, scalar: str | None = None, alpha: float = 0.05) -> tuple[Case, Problems]:
+    """Read what the rules ask of runs.
+
+    Parameters
+    ----------
+    given : Runs, Sweep, or what `load` takes
+        A sweep's folder stands for its runs.
+    x : str
+        Key of the config that is the axis.
+    scalar : str, optional
+        What runs are judged by.
+    alpha : float
+
+    Returns
+    -------
+    case : Case
+    problems : list of str
+        A sentence for what could not be read or set side by side.
+
+    Raises
+    ------
+    ArgumentError
+        For options that cannot be.
+    RunError
+        If no completed run can be read.
+    """
+    runs, problems = _completed(given)
+    found = chosen(runs, x)
+    quantities = quantities_of_runs(runs)
+    taken = {measure.quantity for measure in generic(quantities).values()} | BESIDE
+    scalars = read_scalars(runs, quantities.keys() - taken, problems)
+    network = series.network(scalars, quantities)
+    known = series.recorded(network)
+    judged = outcome(known, scalar)
+    steps = {label: int(run.meta.get("steps") or 0) for label, run in zip(runs.labels(), runs, strict=True)}
+    ends = pd.DataFrame(columns=ENDS) if judged is None else series.ends(network, judged, steps)
+    if judged is not None:
+        _name_lacking(runs, ends, judged, problems)
+        comparable(found, ends, lost := _diverged(runs, network, ends))
+    problems += [*found.remarks, *(f"{name!r} is left out: {why}." for name, why in found.left_out.items())]
+    of, on, gaps = ("", "", None) if judged is None else series.gaps(network, known, judged)
+    layers = _layers(runs, scalars, judged, known, problems)
+    case = Case(
+        tuple(found.conditions), ends, judged, axis=x if found.doses else "", doses=found.doses, alpha=alpha,
+        gaafs=tuple(found.gaafs), diverged={} if judged is None else lost, left_out=found.left_out, layers=layers,
+        dropouts=_sites(runs, "dropout"), normed=_sites(runs, "weight", "BatchNorm"),
+        **({} if judged is None else {"curve": series.curve(runs, network, judged.chosen), "gaps": gaps, "gap_of": of, "gap_on": on}),
+    )  # fmt: skip
+    return case, problems
+
+
+def _completed(given: Any) -> tuple[Runs, Problems]:
+    """Open runs; those that did not come to their end are named, and left out."""
+    runs, problems = open_runs(_of_sweep(given), on_error="collect")
+    kept = []
+    for run in runs or ():
+        if run.state == "completed":
+            kept.append(run)
+        else:
+            how = "is still being recorded, or was killed" if run.state == "running" else f"ended as {run.state!r}"
+            add_problem(problems, f"{run.path} {how}, at step {run.meta.get('steps', 0):,}: it is left out.")
+    if not kept:
+        raise RunError(f"no completed run can be read. {' '.join(problems)}".strip())
+    return Runs(kept, ordered=runs is not None and runs.ordered), problems
+
+
+def _of_sweep(given: Any) -> Any:
+    """Return the runs of a sweep, of its object or of its folder; whatever else was given stays as it is."""
+    if isinstance(given, list | tuple) and not isinstance(given, Runs):
+        return [_of_sweep(one) for one in given]
+    if is_path(given) and not is_remote(given):
+        folder = Path(given).expanduser()
+        return folder / RUNS if (folder / SWEEP).is_file() else given
+    of = getattr(given, "runs", None)
+    return of() if callable(of) else given
+
+
+def _name_lacking(runs: Runs, ends: pd.DataFrame, judged: Outcome, problems: Problems) -> None:
+    known = set(ends["run"])
+    for label, run in zip(runs.labels(), runs, strict=True):
+        if label not in known:
+            add_problem(problems, f"{run.path} holds no {str(judged.chosen)!r} and is left out.")
+
+
+def _diverged(runs: Runs, network: pd.DataFrame, ends: pd.DataFrame) -> dict[str, tuple[str, ...]]:
+    labels = series.diverged(network) | set(ends.loc[ends["chosen"].isna(), "run"])
+    found: dict[str, tuple[str, ...]] = {}
+    for label, run in zip(runs.labels(), runs, strict=True):
+        if label in labels:
+            found[run.condition] = (*found.get(run.condition, ()), label)
+    return found
+
+
+def _layers(
+    runs: Runs, scalars: pd.DataFrame, judged: Outcome | None, known: list[Series], problems: Problems
+) -> pd.DataFrame:
+    """Take the measures of layers: of held-out data those of the set that runs are judged by."""
+    others = {one.phase for one in known if one.data in (*CHOSEN_ON, TRAINING_DATA)}
+    others -= {judged.chosen.phase} if judged is not None else set()
+    of = scalars[scalars["layer"].notna() & ~scalars["phase"].isin(others)]
+    until = shared_steps(runs, runs.conditions)
+    flow = attempt(runs, lambda some: relabelled(flows(some, {until}), some, runs), [])
+    quiet: Problems = []  # what was not recorded has a place of its own on the page
+    found = [None if flow is None else rows(flow, measure_of("gradient_flow"))]
+    found += layer_values(of, {}, quantities_of_runs(runs), runs.conditions, quiet)
+    frames = [frame for frame in found if frame is not None and len(frame)]
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=COLUMNS)
+
+
+def _sites(runs: Runs, kind: str, begins: str = "") -> tuple[str, ...]:
+    names = (str(site["layer"]) for run in runs for site in run.meta["layers"]
+             if site["kind"] == kind and begins in str(site.get("type")) and not str(site["layer"]).endswith(".bias"))  # fmt: skip
+    return tuple(dict.fromkeys(names))
+
+
