@@ -21,7 +21,7 @@ import dropdiag as dd
 
 ALPHABET: Final = " .abcdefghijklmnopqrstuvwxyz"
 CONTEXT: Final = 64
-WINDOWS: Final = {"train-eval": 160, "validation": 320, "test": 640}
+WINDOWS: Final = {"train-eval": 128, "validation": 256, "test": 512}
 """Windows of `CONTEXT` characters in each split."""
 
 
@@ -129,7 +129,7 @@ def train(config: dict[str, Any], path: str | Path) -> None:
                 evaluate(model, splits, rec, "train-eval", "validation")
         evaluate(model, splits, rec, "test")
         if config["rate"]:
-            rec.measure("ensemble", *(part[:32] for part in splits["validation"]), masks=32, loss_fn=F.cross_entropy)
+            rec.measure("ensemble", *(part[:16] for part in splits["validation"]), masks=16, loss_fn=F.cross_entropy)
 
 
 @torch.no_grad()
