@@ -2,8 +2,9 @@
 
     python docs/cases/check.py runs/cnn runs/cnn-fresh [SCALAR]
 
-The rate that is checked is the best of the first sweep, on validation data. It is set beside every other one on the test
-data of the second sweep, seed by seed; intervals are Student's, so that they hold together at 95 % (Bonferroni).
+The rate that is checked is the best of the first sweep on validation data. It is set beside every other one on the test
+data of the second sweep, seed by seed. The intervals are Student's, and so wide that all hold together at 95 %
+(Bonferroni).
 """
 
 from __future__ import annotations
