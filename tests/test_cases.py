@@ -7,8 +7,10 @@ import importlib.util
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from scipy import stats
 
 import dropdiag as dd
 from dropdiag.experiments.data.load import load_images
@@ -172,3 +174,37 @@ def test_windows_run_on_and_splits_differ():
     windows = [{x.numpy().tobytes() for x in inputs} for inputs, _ in splits.values()]
     assert [len(one) for one in windows] == list(case.WINDOWS.values())
     assert not windows[0] & windows[1] | windows[0] & windows[2] | windows[1] & windows[2]
+
+
+def recorded(folder, scores):
+    """Record runs of a sweep: validation and test accuracy by rate, a value a seed."""
+    for rate, values in scores.items():
+        for seed, value in values.items():
+            config = {"condition": f"rate={rate}", "rate": rate, "seed": seed}
+            with dd.Recorder(torch.nn.Linear(2, 2), folder / "runs" / f"rate-{rate}-s{seed}", config=config) as rec:
+                rec.step(loss=0.5)
+                rec.log(accuracy=value, phase="validation")
+                rec.log(accuracy=value - 0.1, phase="test")
+
+
+def test_the_check_sets_the_best_of_the_first_sweep_beside_the_others_on_fresh_seeds(tmp_path, capsys):
+    recorded(tmp_path / "first", {0: {0: 0.70, 1: 0.71, 2: 0.69}, 0.5: {0: 0.80, 1: 0.82, 2: 0.80}})
+    fresh = {0: {7: 0.71, 8: 0.72, 9: 0.70, 10: 0.70}, 0.5: {7: 0.81, 8: 0.80, 9: 0.82, 10: 0.79}}
+    recorded(tmp_path / "fresh", fresh)
+    load("check").main(str(tmp_path / "first"), str(tmp_path / "fresh"))
+    printed = capsys.readouterr().out
+    assert "test/accuracy of 4 fresh seeds; rate=0.5 has 0.705" in printed
+    ahead = np.array([fresh[0.5][seed] - fresh[0][seed] for seed in fresh[0]])
+    low, high = stats.t.interval(0.95, 3, ahead.mean(), stats.sem(ahead))
+    row = printed.splitlines()[-1]
+    assert row.split()[:5] == ["rate=0", "0.6075", f"{ahead.mean():.4f}", f"{low:.4f}", f"{high:.4f}"]
+    assert row.endswith("worse"), "low is above 0"
+
+
+def test_the_check_of_three_rates_covers_them_together():
+    values = pd.DataFrame({"a": [1.0, 2.0, 3.0], "b": [0.5, 2.5, 2.0], "c": [3.0, 3.5, 5.0]})
+    found = load("check").held(values, "a", ["a", "b"], less=True)
+    for row, name in zip(found.itertuples(index=False), "bc", strict=True):
+        ahead = values[name] - values["a"]
+        assert row[2:5] == pytest.approx((ahead.mean(), *stats.t.interval(0.975, 2, ahead.mean(), stats.sem(ahead))))
+    assert found["the advice said"].tolist() == ["cannot be told apart", "worse"]
