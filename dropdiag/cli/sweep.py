@@ -9,6 +9,8 @@ import typer
 
 from dropdiag.cli.common import check_folder, say
 from dropdiag.cli.common import clear_errors as _clear_errors
+from dropdiag.errors import ArgumentError
+from dropdiag.formatting import missing, plain
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -102,7 +104,11 @@ def sweep(
             "settings": {key: values[0] for key, values in pairs(map(parsed, settings or ())).items()},
             "keep_changed": keep_changed,
         }  # fmt: skip
+        if least is not None and early_stop is None:
+            raise ArgumentError("least= is the first budget of screening; give early_stop= as well, or leave it out")
         if print_plan:
+            if early_stop is not None:
+                raise ArgumentError("early_stop= decides by what runs have given, so that no plan is known before")
             for command in sweeps.commands(**asked):
                 say(command)
             return
@@ -112,8 +118,26 @@ def sweep(
     _say(made, table)
 
 
+def _show(table: pd.DataFrame, axes: int) -> None:
+    """Print what the conditions ended with: the mean over seeds, and its standard deviation between them."""
+    from dropdiag.cli.terminal import Page  # noqa: PLC0415 - --help needs none
+
+    numbers = list(table.columns[axes + 2 :: 2])
+    page = Page()
+    page.table(
+        {"condition": "left", "seeds": "right", **dict.fromkeys(numbers, "right")},
+        [[row["condition"], str(row["seeds"]), *(_cell(row[name], row[f"{name} sd"]) for name in numbers)]
+         for row in table.to_dict("records")],
+    )  # fmt: skip
+    page.show()
+
+
+def _cell(mean: float, sd: float) -> str:
+    return plain(mean, ".4g") + (f" (sd {plain(sd, '.2g')})" if not missing(sd) else "")
+
+
 def _say(made: Sweep, table: pd.DataFrame) -> None:
-    say(table.to_string(index=False, float_format=lambda value: f"{value:.4g}"))
+    _show(table, len(made.axes))
     for remark in made.remarks:
         say(remark)
     say(f"runs:  {made.out / 'runs'}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import operator
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, TypeAlias
@@ -152,11 +153,12 @@ def _number(word: str) -> int | float | None:
 
 def checked_seeds(seeds: int | Iterable[int]) -> tuple[int, ...]:
     """Return seeds 0 to n - 1, or those that are given; raise `ArgumentError` where these cannot be."""
-    if isinstance(seeds, int) and not isinstance(seeds, bool):
-        found: tuple[int, ...] = tuple(range(seeds))
-    else:
-        found = tuple(seeds) if isinstance(seeds, Iterable) and not isinstance(seeds, (str, bytes)) else ()
-    whole = all(isinstance(seed, int) and not isinstance(seed, bool) and 0 <= seed < 2**32 for seed in found)
+    try:
+        given = range(seeds) if isinstance(seeds, int) and not isinstance(seeds, bool) else seeds
+        found = tuple(map(operator.index, given))  # type: ignore[arg-type]
+    except TypeError:
+        found = ()
+    whole = all(0 <= seed < 2**32 for seed in found)  # what numpy takes
     if not found or not whole or len(set(found)) < len(found):
         raise ArgumentError(f"seeds= takes their number, or whole numbers from 0 to 2^32 - 1, each once; got {seeds!r}")
     return found

@@ -38,17 +38,13 @@ def read(out: Path) -> dict[str, Any]:
 
 
 def check(out: Path, asked: Asked) -> None:
-    """Raise `ArgumentError` where a folder's sweep had settings or axes that are not asked for any more."""
-    before = read(out)
-    there, now = before.get("settings", {}), asked.settings
-    if gone := [key for key in there if key not in now]:
+    """Raise `ArgumentError` where a folder's sweep had a setting that is not given any more."""
+    before = read(out).get("settings", {})
+    if gone := [key for key in before if key not in asked.settings]:
         raise ArgumentError(
-            f"{out} was swept with {gone[0]} = {there[gone[0]]!r}, which is missing now; repeat it, or choose "
+            f"{out} was swept with {gone[0]} = {before[gone[0]]!r}, which is missing now; repeat it, or choose "
             "another out"
         )
-    if before and set(before["axes"]) != set(asked.axes):
-        axes = ", ".join(before["axes"])
-        raise ArgumentError(f"{out} is a sweep over {axes}, not over {', '.join(asked.axes)}; choose another out")
 
 
 def write(out: Path, asked: Asked, metas: Mapping[str, Mapping[str, Any]], **found: Any) -> None:
@@ -70,6 +66,7 @@ def write(out: Path, asked: Asked, metas: Mapping[str, Mapping[str, Any]], **fou
     """
     configs = [meta["config"] for meta in metas.values()]
     content = {
+        **read(out),  # what an earlier call has found stays until this one has found its own
         "format": FORMAT,
         "version": 1,
         "train": asked.train,

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any, Final, TypeAlias
 
 from dropdiag.errors import ArgumentError
@@ -136,6 +136,26 @@ def _stands_in(function: Any, file: Path) -> bool:
     # the code of a cell, or of what was typed, has a file that nobody can read
     written = Path(inspect.unwrap(function).__code__.co_filename)
     return file.is_file() and written.name == file.name
+
+
+def described_here(train: Any) -> str:
+    """Return what a run says of a function of this process alone: its name, and a digest of what it does."""
+    name = getattr(train, "__name__", type(train).__name__)
+    code = getattr(train, "__code__", None) or getattr(type(train).__call__, "__code__", None)
+    if code is None:
+        return f"{name} of one process, whose changes are not known"
+    return f"{name} of one process, sha256 {hashlib.sha256(_written(code).encode()).hexdigest()[:DIGITS]}"
+
+
+def _written(code: CodeType) -> str:
+    """Return what a function does as text, wherever it stands: a cell that is run again has another line or file."""
+    return repr((code.co_code, code.co_names, code.co_varnames, code.co_freevars, [*map(_constant, code.co_consts)]))
+
+
+def _constant(one: object) -> str:
+    if isinstance(one, frozenset):  # whose order is another one in each process
+        return repr(sorted(map(_constant, one)))
+    return _written(one) if isinstance(one, CodeType) else repr(one)
 
 
 def check_takes(train: Train) -> None:

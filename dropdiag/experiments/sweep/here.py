@@ -14,7 +14,7 @@ from dropdiag.experiments.engines.inside import in_words
 from dropdiag.experiments.engines.launch import End, Launch, check_names
 from dropdiag.experiments.engines.report import Report
 from dropdiag.experiments.sweep.function import Train
-from dropdiag.experiments.sweep.run_one import One
+from dropdiag.experiments.sweep.one import One
 from dropdiag.experiments.sweep.training import train_one
 
 
@@ -23,14 +23,15 @@ class HereEngine:
 
     Parameters
     ----------
-    train : callable
+    train : callable or None
+        None: each run loads the one that it names.
     ones : mapping
         By the name of the launch: what is trained.
     """
 
     here = True
 
-    def __init__(self, train: Train, ones: Mapping[str, One]) -> None:
+    def __init__(self, train: Train | None, ones: Mapping[str, One]) -> None:
         self._train, self._ones = train, ones
 
     def describe(self, launches: int) -> str:  # noqa: ARG002 - it is always one

@@ -15,11 +15,11 @@ from dropdiag.experiments.folders import Plan
 from dropdiag.experiments.settings import check_at_least_one
 from dropdiag.experiments.sweep import book
 from dropdiag.experiments.sweep.asked import Asked, checked_settings
-from dropdiag.experiments.sweep.axes import SWEEP, checked_seeds, points
-from dropdiag.experiments.sweep.function import Function, Train, check_takes
+from dropdiag.experiments.sweep.axes import CONDITION, SWEEP, checked_seeds, points
+from dropdiag.experiments.sweep.function import Function, Train, check_takes, described_here
 from dropdiag.experiments.sweep.pairing import Pairing, pairing
 from dropdiag.experiments.sweep.result import Sweep
-from dropdiag.experiments.sweep.screening import EarlyStop, Round, judged, left_of
+from dropdiag.experiments.sweep.screening import LEFT, EarlyStop, Round, judged, left_of
 from dropdiag.experiments.sweep.where import HERE, Where, launch_of, metas_of, ones_of
 from dropdiag.experiments.under_way import refuse_under_way
 from dropdiag.recording.surroundings import SURROUNDINGS
@@ -123,7 +123,7 @@ def sweep(
     stop = EarlyStop.of(early_stop)
     rounds = [] if stop is None else stop.rounds(asked)
     _check(out, asked)
-    book.write(out, asked, metas_of(out), remarks=[])  # of a sweep that is interrupted, what was asked for
+    book.write(out, asked, metas_of(out))  # of a sweep that is interrupted, what was asked for
     where = Where(train, function, engine, processes, threads, console or Console(stderr=True))
     screened = [] if stop is None else _screen(out, asked, rounds, stop, where)
     left = left_of(asked, screened[-1].kept) if screened else asked
@@ -161,7 +161,7 @@ def _asked(
 ) -> tuple[Asked, Function | None]:
     function = _function(train, here=here)
     combinations = tuple(points(over))
-    described = "a function of one process" if function is None else function.described
+    described = described_here(train) if function is None else function.described
     checked = checked_settings(settings, combinations)
     return Asked(combinations, checked_seeds(seeds), checked, described, keep_changed), function
 
@@ -182,7 +182,8 @@ def _function(train: Train | str, *, here: bool) -> Function | None:
 
 
 def _check(out: Path, asked: Asked) -> None:
-    book.check(out, asked)
+    if metas_of(out):  # where no run is finished, nothing holds one to what was asked for before
+        book.check(out, asked)
     refuse_under_way(out, [job.name for job in asked.plan(out).todo])
 
 
@@ -193,6 +194,8 @@ def _screen(out: Path, asked: Asked, rounds: Sequence[Asked], stop: EarlyStop, w
     made: list[Round] = []
     for one in rounds:
         now = left_of(one, made[-1].kept) if made else one
+        if len(now.points) <= LEFT:
+            break
         folder = out / SCREENING / f"{stop.budget}-{now.settings[stop.budget]}"
         where.console.print(f"Screening {len(now.points)} conditions, {folder.name}", markup=False, highlight=False)
         plan = now.plan(folder)
@@ -232,9 +235,10 @@ def _remarks(
     asked: Asked, pairs: Pairing, metas: Mapping[str, Mapping[str, Any]], stopped: Mapping[str, str]
 ) -> list[str]:  # fmt: skip
     said = list(pairs.remarks)
-    said += [
-        f"{name} was stopped {why}: it was not trained in full, and is not compared." for name, why in stopped.items()
-    ]
+    whole = {meta["config"][CONDITION] for meta in metas.values()}
+    for name, why in stopped.items():
+        then = "its runs of an earlier call are kept" if name in whole else "not trained in full, and not compared"
+        said.append(f"{name} was stopped {why}: {then}.")
     others = sorted(name for name, meta in metas.items() if meta["config"][SWEEP] != asked.train)
     if others:
         said.append(f"Trained by another state of train's file than the others: {', '.join(others)}.")

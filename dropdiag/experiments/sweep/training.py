@@ -17,7 +17,7 @@ from dropdiag.experiments.sweep.axes import OWN, SEED, SWEEP
 from dropdiag.experiments.sweep.changes import change
 from dropdiag.experiments.sweep.config import Config
 from dropdiag.experiments.sweep.function import Function, Train
-from dropdiag.experiments.sweep.run_one import One
+from dropdiag.experiments.sweep.one import One
 from dropdiag.experiments.under_way import being_trained
 from dropdiag.recording.arguments import checked_config
 from dropdiag.recording.surroundings import SURROUNDINGS

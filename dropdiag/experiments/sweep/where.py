@@ -17,7 +17,7 @@ from dropdiag.experiments.folders import RUNS, Plan, completed
 from dropdiag.experiments.launching import announcement, train_all
 from dropdiag.experiments.progress import display_for
 from dropdiag.experiments.sweep.function import Function, Train
-from dropdiag.experiments.sweep.run_one import One
+from dropdiag.experiments.sweep.one import One
 from dropdiag.experiments.under_way import LAUNCHES
 
 HERE: Final = "here"
@@ -54,8 +54,7 @@ class Where:
         if self.engine == HERE:
             from dropdiag.experiments.sweep.here import HereEngine  # noqa: PLC0415 - others need no torch here
 
-            train = self.given if callable(self.given) else Function.named(self.given).load()
-            return HereEngine(train, ones)
+            return HereEngine(None if isinstance(self.given, str) else self.given, ones)
         return engine_named(self.engine, self.processes or self._at_a_time())
 
     def _at_a_time(self) -> int | None:

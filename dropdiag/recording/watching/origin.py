@@ -53,7 +53,6 @@ class Origin:
         self._batches: dict[int, _Hash] = {}
         self._next = 1
 
-    @torch.no_grad()
     def batch(self, step: int, args: Sequence[object], keywords: Mapping[str, object]) -> None:
         """Look at what the model is called with in a step: its first tensor, as later ones may be states of its own."""
         model = self._model()
@@ -80,7 +79,6 @@ class Origin:
         }
 
 
-@torch.no_grad()
 def _of_weights(model: nn.Module) -> list[_Hash] | None:
     """Return the hashes of all weights on the host, without their names, which an inserted module shifts."""
     found = [None if is_lazy(parameter) else _hashed(parameter) for parameter in model.parameters()]
@@ -88,6 +86,7 @@ def _of_weights(model: nn.Module) -> list[_Hash] | None:
     return _read(known) if known and len(known) == len(found) else None
 
 
+@torch.no_grad()
 def _hashed(tensor: Tensor) -> _Hash | None:
     """Return the hash of a tensor, None of one whose values do not lie there as they are."""
     if type(tensor) not in PLAIN or tensor.layout != torch.strided or tensor.is_meta or tensor.is_quantized:

@@ -22,6 +22,8 @@ def swept(tmp_path):
     def make(name, over=None, **options):
         make.console = Console(file=io.StringIO(), width=200)
         options = {"seeds": 1, "engine": "here", "out": tmp_path / "out", "console": make.console, **options}
-        return sweep(name if callable(name) or ":" in name else f"{TRAINS}:{name}", over or {"rate": [0, 0.5]}, **options)
+        return sweep(
+            name if callable(name) or ":" in name else f"{TRAINS}:{name}", over or {"rate": [0, 0.5]}, **options
+        )
 
     return make

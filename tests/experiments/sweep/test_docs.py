@@ -15,7 +15,9 @@ TEXT = (Path(__file__).parents[3] / "docs" / "sweep.md").read_text(encoding="utf
 @pytest.fixture
 def example(tmp_path):
     """The file that the page begins with."""
-    (tmp_path / "train.py").write_text(re.findall(r"^```python\n(# train.py\n.*?)^```", TEXT, re.MULTILINE | re.DOTALL)[0])
+    (tmp_path / "train.py").write_text(
+        re.findall(r"^```python\n(# train.py\n.*?)^```", TEXT, re.MULTILINE | re.DOTALL)[0]
+    )
     return f"{tmp_path / 'train.py'}:train"
 
 
@@ -33,10 +35,3 @@ def test_the_example(example, tmp_path):
         "Runs of one seed began with the same weights",
         "Runs of one seed saw the same batches",
     ]
-
-
-def test_the_screening_that_is_shown(example, tmp_path):
-    over, stop = {"rate": [0, 0.2, 0.9]}, {"metric": "accuracy", "budget": "epochs", "least": 2}
-    made = sweep(example, over, seeds=1, settings={"epochs": 3}, early_stop=stop, out=tmp_path / "out", engine="here")
-    assert len(made.stopped) in (0, 1)
-    assert len(made.runs()) == 3 - len(made.stopped)

@@ -83,5 +83,7 @@ def test_a_file_without_the_function_and_one_that_takes_something_else(tmp_path)
     file.write_text("def fit(config): pass\n")
     with pytest.raises(ArgumentError, match="has no function 'train'; its functions are fit"):
         Function.named(f"{file}:train").load()
-    with pytest.raises(ArgumentError, match=r"train is called as train\(config, path\), which it does not take: too many"):
+    with pytest.raises(
+        ArgumentError, match=r"train is called as train\(config, path\), which it does not take: too many"
+    ):
         Function.named(f"{file}:fit").load()

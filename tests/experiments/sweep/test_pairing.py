@@ -42,7 +42,8 @@ def test_a_loader_that_draws_where_dropout_does_gives_none(swept, tmp_path):
 def test_an_axis_without_effect_and_seeds_that_are_one_are_told(swept, tmp_path):
     made, _ = told(swept, tmp_path, "read_and_not_used", {"rate": [0, 0.5]}, seeds=2)
     assert any(
-        one.startswith("rate=0 and rate=0.5 ended with the same weights, bit for bit (seed 0, 1)") for one in made.remarks
+        one.startswith("rate=0 and rate=0.5 ended with the same weights, bit for bit (seed 0, 1)")
+        for one in made.remarks
     )
     made, _ = told(swept, tmp_path, "seeds_itself", {"rate": [0.5]}, seeds=3, out=tmp_path / "again")
     (remark,) = made.remarks

@@ -19,7 +19,9 @@ def asked(*rates, epochs=16, seeds=(0, 1)):
 
 
 def finals(values, quantity="accuracy", phase="eval"):
-    rows = [(f"rate={rate}", seed, phase, quantity, value) for rate, two in values.items() for seed, value in enumerate(two)]
+    rows = [
+        (f"rate={rate}", seed, phase, quantity, value) for rate, two in values.items() for seed, value in enumerate(two)
+    ]
     return pd.DataFrame(rows, columns=["condition", "seed", "phase", "quantity", "value"])
 
 
@@ -55,7 +57,9 @@ def test_validation_data_decide_where_there_are_some():
     both = pd.concat([finals({0: (0.5, 0.5), 0.1: (0.4, 0.4)}, phase=phase) for phase in ("test", "validation")])
     assert judged(EarlyStop("accuracy"), asked(0, 0.1), both, "rate=0").phase == "validation"
     two = both.replace({"validation": "other"})
-    with pytest.raises(ArgumentError, match="one held-out phase with 'accuracy'.*logged is other accuracy, test accuracy"):
+    with pytest.raises(
+        ArgumentError, match="one held-out phase with 'accuracy'.*logged is other accuracy, test accuracy"
+    ):
         judged(EarlyStop("accuracy"), asked(0, 0.1), two, "rate=0")
     assert judged(EarlyStop("accuracy", phase="test"), asked(0, 0.1), two, "rate=0").phase == "test"
 
@@ -99,6 +103,17 @@ def test_a_screened_sweep(swept, tmp_path):
     assert (again.trained, again.stopped) == ((), made.stopped)
 
 
+def test_two_conditions_are_not_screened(swept, tmp_path):
+    made = swept("for_epochs", settings={"epochs": 4}, early_stop="accuracy")
+    assert (made.stopped, len(made.trained)) == ({}, 2)
+    assert not (tmp_path / "out" / "screening").exists()
+
+
 def test_a_budget_that_train_does_not_read_is_told(swept):
     with pytest.raises(Exception, match="'epochs' was never read by train"):
-        swept("budget_ignored", settings={"epochs": 4}, early_stop="accuracy")
+        swept(
+            "budget_ignored",
+            {"rate": [0, 0.1, 0.2]},
+            settings={"epochs": 4},
+            early_stop={"metric": "accuracy", "seeds": 1},
+        )

@@ -97,7 +97,7 @@ def test_more_values_and_more_seeds_add_to_what_is_there(swept, tmp_path):
 @pytest.mark.parametrize(("options", "message"), [
     ({"settings": {"epochs": 3}}, "epochs 2 there, 3 now"),
     ({"settings": None}, "was swept with epochs = 2, which is missing now"),
-    ({"over": {"rate": [0], "lr": [1]}}, "is a sweep over rate, not over rate, lr"),
+    ({"over": {"rate": [0], "lr": [1]}}, "rate-0-s0 is 'rate=0', of other axes than rate, lr; choose another out"),
     ({"name": "well"}, r"was trained by trains.py:for_epochs, sha256 \w+, and train now is trains.py:well"),
 ])  # fmt: skip
 def test_runs_that_were_made_otherwise_are_refused_before_anything_is_written(swept, tmp_path, options, message):
@@ -119,6 +119,21 @@ def test_a_changed_file_is_refused_unless_its_runs_are_to_be_kept(swept, tmp_pat
     made = swept(f"{own}:well", keep_changed=True)
     assert (made.kept, made.trained) == (("rate-0-s0",), ("rate-0.5-s0",))
     assert "Trained by another state of train's file than the others: rate-0-s0." in made.remarks
+
+
+def test_a_cell_that_is_run_again_is_the_same_and_one_that_was_changed_is_refused(swept):
+    def cell(lines, rate="config['rate']"):
+        there = {"trains": trains, "__name__": "__main__"}
+        text = "\n" * lines + f"def train(config, path):\n    trains.fit(trains.network({rate}), path)\n"
+        exec(compile(text, f"<cell {lines}>", "exec"), there)  # noqa: S102 - as a notebook does
+        return there["train"]
+
+    swept(cell(1), {"rate": [0.5]})
+    assert swept(cell(7), {"rate": [0.5]}).kept == ("rate-0.5-s0",)
+    with pytest.raises(
+        ArgumentError, match="was trained by train of one process, sha256 .*, and train now is train of"
+    ):
+        swept(cell(1, "config['rate'] / 2"), {"rate": [0.5]})
 
 
 def test_a_run_of_somebody_else_is_refused(swept, tmp_path):
@@ -150,6 +165,12 @@ def test_a_run_that_is_none_fails_and_is_not_kept(swept, tmp_path, name, message
     for rec in trains.LEFT:
         rec.close()
     trains.LEFT.clear()
+
+
+def test_where_every_run_failed_an_axis_may_be_called_otherwise(swept):
+    with pytest.raises(RunError, match="every run failed .KeyError: 'rate'"):
+        swept("for_epochs", {"rates": [0.5]}, settings={"epochs": 1})
+    assert swept("well", {"rate": [0.5]}).trained == ("rate-0.5-s0",)
 
 
 def test_one_that_fails_stops_no_other(swept, tmp_path):
@@ -189,7 +210,7 @@ def test_a_function_that_sweeps_where_it_is_imported_is_told(tmp_path):
     )
     from dropdiag.experiments.engines.report import Report
     from dropdiag.experiments.sweep.function import Function
-    from dropdiag.experiments.sweep.run_one import One
+    from dropdiag.experiments.sweep.one import One
     from dropdiag.experiments.sweep.training import train_one
 
     function = Function.named(f"{file}:train")

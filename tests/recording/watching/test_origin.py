@@ -24,7 +24,9 @@ def batches(*tensors):
     return list(origin.described()["batches"].values())
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.int64, torch.bool, torch.complex64])
+@pytest.mark.parametrize(
+    "dtype", [torch.float64, torch.float32, torch.bfloat16, torch.int64, torch.bool, torch.complex64]
+)
 @pytest.mark.parametrize("size", [1, 7, SAMPLED, 3 * SAMPLED + 1])
 def test_equal_values_have_one_digest_and_others_another(dtype, size):
     x = (torch.arange(size) % 251 % 2 == 0) if dtype is torch.bool else (torch.arange(size) % 251).to(dtype)
