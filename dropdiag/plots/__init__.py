@@ -2,11 +2,11 @@
 
 Each function here takes runs and returns a matplotlib Figure that belongs to no pyplot: `weights` (Figure 1),
 `correlation` (Figure 2), `gradient_flow` (Figure 3 and Table 2), `net_variance` (Figure 4), `saturation` (Figure 5),
-`gaaf` (Figure 6), `flow_decomposition`, `dropouts`, `health` and `learning`; `masks_by_weights`, `ensemble`,
-`flatness`, `robustness`, `ablation` and `gradient_direction` draw what was measured under these names; `scalar` and
-`distribution` draw any quantity, also one of a probe of your own; `save` writes a figure as PNG, SVG and PDF. For a
-figure of your own, the submodules hold functions that draw one panel from a frame of `dropdiag.analysis` into given
-axes. Statistics never draw, drawing never computes.
+`gaaf` (Figure 6), `flow_decomposition`, `dropouts`, `dose_response`, `health` and `learning`; `masks_by_weights`,
+`ensemble`, `flatness`, `robustness`, `ablation` and `gradient_direction` draw what was measured under these names;
+`scalar` and `distribution` draw any quantity, also one of a probe of your own; `save` writes a figure as PNG, SVG and
+PDF. For a figure of your own, the submodules hold functions that draw one panel from a frame of `dropdiag.analysis`
+into given axes. Statistics never draw, drawing never computes.
 """
 
 from dropdiag.plots.ablation import ablation

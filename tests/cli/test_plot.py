@@ -7,6 +7,7 @@ from matplotlib import image
 
 from dropdiag import plots
 from dropdiag.cli.plot import FIGURES
+from tests.analysis.dose_response.sweeps import sweep
 from tests.flows import flow_runs
 
 from .conftest import call
@@ -44,6 +45,18 @@ def test_where_the_gradient_comes_from_is_drawn_of_two_conditions_and_told_of_on
     code, _, err = call("plot", both[1], "--out", tmp_path / "one.svg", "--figure", "flow_decomposition")
     assert code == 2
     assert "there is no condition beside 'Dropout' to compare" in " ".join(err.split())
+
+
+def test_dose_and_response_are_drawn_where_runs_lie_on_an_axis(runs, tmp_path):
+    sweep(tmp_path / "sweep", (0.0, 0.1, 0.5), (0, 1), x="p", layers=1)
+    code, out, _ = call("plot", f"{tmp_path / 'sweep'}/*", "--out", tmp_path / "p.svg", "--figure", "dose-response",
+                        "--x", "p")  # fmt: skip
+    assert (code, out) == (0, f"wrote {tmp_path / 'p.svg'}\n")
+    assert all(f"<!-- {word}" in (tmp_path / "p.svg").read_text() for word in ("p -->", "accuracy, eval", "trend"))
+    # asked for, it says what is missing; unasked, it is not missed (see the first test)
+    code, _, err = call("plot", runs, "--out", tmp_path / "no.svg", "--figure", "dose-response")
+    assert code == 2
+    assert "a response to 'rate' needs 2 doses or more, and no run has one" in " ".join(err.split())
 
 
 def test_one_figure_goes_into_a_file_whose_ending_is_the_format(runs, tmp_path):

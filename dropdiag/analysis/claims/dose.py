@@ -132,9 +132,7 @@ class _Lines:
         layers = [site(one.layer, one.call) for i, one in enumerate(self.each) if i not in self.kept]
         said = [
             f"without {', '.join(without)}, where nothing is above 0" if without else "",
-            f"{'seed' if len(gaps) == 1 else 'seeds'} {some(gaps)} left out, for a rate is missing there"
-            if gaps
-            else "",
+            f"{'seed' if len(gaps) == 1 else 'seeds'} {some(gaps)} left out for a gap at a rate" if gaps else "",
             f"without {some(layers)}, which most seeds lack" if layers else "",
             f"{some([*self.axis.left_out])} left out, without a rate or a seed" if self.axis.left_out else "",
         ]
@@ -143,5 +141,5 @@ class _Lines:
 
 DOSE: Final = Claim(
     "l", "The lower the rate, the less net variance and the less gradient.", RULE, _dose,
-    record="runs of three rates or more, each a number in their config or name", of_axis=rates_of,
+    record="runs of three rates or more", of_axis=rates_of,
 )  # fmt: skip

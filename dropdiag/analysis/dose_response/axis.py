@@ -177,7 +177,7 @@ def _in_name(condition: str, x: str) -> float | str:
 
 def _too_few(x: str, doses: tuple[float, ...], left: Mapping[str, str], *, known: bool) -> str:
     have = f"there is {doses[0]:g} alone" if doses else "no run has one"
-    why = "; ".join(f"{some(sorted(names))}: {reason}" for reason, names in _by_reason(left).items())
+    why = some([f"{some(names, 1)}: {reason}" for reason, names in _by_reason(left).items()])
     ask = "" if known else f", or give the config key that holds it: x={x!r} is in no run's config"
     told = f" Left out are {why}." if why else ""
     return f"a response to {x!r} needs {LEAST} doses or more, and {have}; load runs of several doses{ask}.{told}"

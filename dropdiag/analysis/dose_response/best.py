@@ -116,10 +116,11 @@ def cannot_be_told_from_best(values: ArrayLike, *, less_is_better: bool, alpha: 
 
 @dataclass(frozen=True)
 class _Pairs:
-    """How far dose j is ahead of dose d, at [d, j], with its standard error over seeds."""
+    """How far dose j is ahead of dose d, at [d, j]: with its standard error over seeds, and its t, 0 without spread."""
 
     ahead: Floats
     error: Floats
+    t: Floats
     without_spread: NDArray[np.bool_]
     blocks: int
 
@@ -127,12 +128,8 @@ class _Pairs:
     def of(cls, y: Floats) -> _Pairs:
         apart = y[:, None, :] - y[:, :, None]
         ahead, error = apart.mean(axis=0), apart.std(axis=0, ddof=1) / np.sqrt(len(y))
-        return cls(ahead, error, error <= _EQUAL * np.abs(y).max(), len(y))
-
-    def t(self, d: int, others: tuple[int, ...]) -> float:
-        """Return the greatest t against a dose."""
-        known = [j for j in others if not self.without_spread[d, j]]
-        return float((self.ahead[d, known] / self.error[d, known]).max()) if known else 0.0
+        flat = error <= _EQUAL * np.abs(y).max()
+        return cls(ahead, error, np.where(flat, 0.0, ahead / np.where(flat, 1.0, error)), flat, len(y))
 
     def bounds(self, d: int, beside: tuple[int, ...], alpha: float) -> tuple[float, float]:
         """Return what a dose is behind the best of some others by, at least and at most."""
@@ -144,15 +141,16 @@ class _Pairs:
 
 def _taken_out(pairs: _Pairs, factor: float) -> tuple[tuple[float, ...], dict[int, tuple[int, ...]]]:
     """Take the worst dose out, one after the other; return each one's p and the doses that were then left."""
-    left = tuple(range(len(pairs.ahead)))
+    left = list(range(len(pairs.ahead)))
     p, rivals, before = dict.fromkeys(left, 1.0), dict[int, tuple[int, ...]](), 0.0
     while len(left) > 1:
-        t = {d: pairs.t(d, tuple(j for j in left if j != d)) for d in left}
+        t = pairs.t[np.ix_(left, left)].max(axis=1)
         # of equal ones the one that is further behind goes first
-        worst = max(left, key=lambda d: (t[d], pairs.ahead[d, list(left)].max()))
-        before = max(before, min(1.0, factor * p_of_greatest(t[worst], pairs.blocks, len(left) - 1)))
-        p[worst], rivals[worst] = before, left
-        left = tuple(d for d in left if d != worst)
+        place = np.lexsort((pairs.ahead[np.ix_(left, left)].max(axis=1), t))[-1]
+        worst = left[place]
+        before = max(before, min(1.0, factor * p_of_greatest(float(t[place]), pairs.blocks, len(left) - 1)))
+        p[worst], rivals[worst] = before, tuple(left)
+        left.remove(worst)
     return tuple(p[d] for d in range(len(p))), rivals
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from typing import Final
 
@@ -40,7 +41,8 @@ def critical(alpha: float, blocks: int, others: int) -> float:
     """Return what the greatest of ``others`` paired t exceeds with probability alpha, by chance."""
     if others == 1:
         return float(stdtrit(blocks - 1, 1.0 - alpha))
-    return float(np.quantile(_greatest(blocks, others)[:, others - 2], 1.0 - alpha, method="higher"))
+    null = _greatest(blocks, others)[:, others - 2]
+    return float(null[math.ceil((1.0 - alpha) * (null.size - 1))])  # sorted: the quantile, or the next one above
 
 
 def _greatest(blocks: int, others: int) -> Floats:

@@ -53,7 +53,7 @@ def test_where_dropout_is_the_baseline_gaaf_is_compared_with_it_in_all_claims(rn
 
 @pytest.mark.parametrize(("options", "message"), [
     ({"alpha": "0.05"}, "alpha must lie between 0 and 1, got '0.05'"),
-    ({"claims": 5}, "claims= takes letters out of a, b, c, d, e, f, g, h, i, j, k, as 'cd', got 5"),
+    ({"claims": 5}, "claims= takes letters out of a, b, c, d, e, f, g, h, i, j, k, l, as 'cd', got 5"),
 ])  # fmt: skip
 def test_options_of_another_type_are_refused_with_what_is_wanted(rng, options, message):
     with pytest.raises(ArgumentError, match=message):

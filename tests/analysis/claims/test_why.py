@@ -284,7 +284,7 @@ def test_what_nobody_recorded_is_not_asked_and_changes_nothing():
     found, alone = claims(measured(numbers)), claims(measured(numbers), claims="abcdef")
     assert found.table.equals(alone.table)
     assert found.parts.equals(alone.parts)
-    assert [one.claim for one in found.unrecorded] == list("ghijk")
+    assert [one.claim for one in found.unrecorded] == list("ghijkl")
     assert 'rec.measure("ablation")' in found.unrecorded[3].record
     assert alone.unrecorded == ()
     # asked for by its letter it stands there, says what is missing, and still takes no share
