@@ -104,14 +104,15 @@ def _print(found: Advice) -> None:
 def _conditions(page: Page, found: Advice) -> None:
     outcome = found.case.outcome
     level = f"{100 * (1 - found.case.alpha):g} %"
-    columns = {found.case.axis or "condition": "left", "runs": "right", outcome.chosen.base if outcome else "score": "right",
-               level: "right", "behind": "right", "p": "right", "verdict": "left"}  # fmt: skip
+    score = outcome.chosen.base if outcome else "score"
+    columns = {found.case.axis or "condition": "left", "runs": "right", score: "right", level: "right",
+               "behind": "right", "p": "right", "verdict": "left"}  # fmt: skip
     rows = []
     for row in found.table.to_dict("records"):
         interval = "" if missing(row["chosen_low"]) else f"{plain(row['chosen_low'])} to {plain(row['chosen_high'])}"
         label = plain(row["dose"], ".6g") or str(row["condition"])
         verdict = SHORT.get(row["verdict"], str(row["verdict"]))
-        rows.append([label, str(row["runs"]), plain(row["chosen"]), interval, plain(row["behind"]), plain(row["p"], ".2g"),
-                     verdict])  # fmt: skip
+        p, behind = plain(row["p"], ".2g"), plain(row["behind"])
+        rows.append([label, str(row["runs"]), plain(row["chosen"]), interval, behind, p, verdict])
     page.table(columns, rows)
     page.line()

@@ -152,9 +152,11 @@ def judge(case: Case, problems: Sequence[str] = ()) -> Advice:
     told = [*of_training, *of_gap, *_of_layers(case, numbers, found)]
     if found is not None and not truncated:
         told = [*rates.findings(case, found), *gaaf.findings(case, found), *told]
+    tabulated = table(case, found, late, truncated=bool(truncated))
+    after = tuple(following(case, found, truncated, of_gap))
     return Advice(
-        sentence(case, found, truncated), table(case, found, late, truncated=bool(truncated)), tuple(told), numbers,
-        tuple(missing(case, late)), tuple(following(case, found, truncated, of_gap)), tuple(problems), case, found,
+        sentence(case, found, truncated), tabulated, tuple(told), numbers, tuple(missing(case, late)), after,
+        (*problems, *_remarks(found)), case, found,
     )  # fmt: skip
 
 
@@ -162,6 +164,10 @@ def _tests(case: Case, late: Convergence | None) -> Family:
     known = {} if late is None else {name: one for name, one in late.conditions.items() if not np.isnan(one.error)}
     first = gap.gap(case, case.lowest) if case.conditions and len(case.gaps) else None
     return family(case.alpha, gap=first, on_average=late.on_average if late else None, conditions=known)
+
+
+def _remarks(found: Rates | None) -> list[str]:
+    return [f"{found.note[:1].upper()}{found.note[1:]}."] if found is not None and found.note else []
 
 
 def _of_layers(case: Case, numbers: pd.DataFrame, found: Rates | None) -> list[Finding]:

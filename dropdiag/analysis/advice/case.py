@@ -11,10 +11,11 @@ import numpy as np
 import pandas as pd
 
 from dropdiag.analysis.advice.outcome import Outcome
+from dropdiag.analysis.compare.measurements import CompareSettings
+from dropdiag.analysis.compare.measures import less_is_better
 from dropdiag.analysis.compare.values import COLUMNS
 from dropdiag.analysis.seeds import Floats
-from dropdiag.errors import ArgumentError
-from dropdiag.formatting import missing, plain
+from dropdiag.formatting import missing, plain, some
 
 ENDS: Final = ("condition", "seed", "run", "chosen", "reported", "steps")
 CURVE: Final = ("condition", "seed", "run", "step", "value")
@@ -30,7 +31,7 @@ class Blocks(NamedTuple):
     values : ndarray of float64, shape (blocks, conditions)
         NaN where a run is missing.
     note : str
-        How rows were made where it was not by seed; empty where it was.
+        How rows were made where it was not by seed, and which seeds lack a condition; empty where all is whole.
     """
 
     values: Floats
@@ -101,9 +102,20 @@ class Case:
     dropouts: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        # written as "not right" so that NaN, which compares as false, is refused too
-        if isinstance(self.alpha, str) or not 0.0 < self.alpha < 1.0:
-            raise ArgumentError(f"alpha must lie between 0 and 1, got {self.alpha!r}")
+        CompareSettings(self.alpha)  # refuses what is no probability
+
+    @cached_property
+    def ends_of(self) -> dict[str, pd.DataFrame]:
+        """Rows of ``ends`` of each condition."""
+        return {str(name): part for name, part in self.ends.groupby("condition", sort=False, observed=True)}
+
+    @cached_property
+    def gap_of_runs(self) -> dict[str, Floats]:
+        """Gap of each run, by condition: above 0 where held-out data are worse than training data."""
+        apart = self.gaps["held_out"].to_numpy(np.float64) - self.gaps["training"].to_numpy(np.float64)
+        apart = apart if less_is_better(self.gap_of) else -apart
+        names = self.gaps["condition"].to_numpy()
+        return {str(name): apart[(names == name) & np.isfinite(apart)] for name in dict.fromkeys(names)}
 
     @property
     def less(self) -> bool:
@@ -118,7 +130,7 @@ class Case:
     @property
     def plural(self) -> str:
         """What the conditions are, in a sentence."""
-        return f"{self.axis}s" if self.axis else "conditions"
+        return "conditions" if not self.axis else f"{self.axis}s" if self.axis.isalpha() else f"values of {self.axis}"
 
     def name(self, condition: str) -> str:
         """Return what a condition is called in a sentence: its number, or its name."""
@@ -163,7 +175,9 @@ def blocks(rows: pd.DataFrame, column: str, conditions: Sequence[str]) -> Blocks
     """
     of: dict[str, dict[Any, float]] = {name: {} for name in conditions}
     lists: dict[str, list[tuple[str, float]]] = {name: [] for name in conditions}
-    for name, seed, run, value in zip(*(rows[one].tolist() for one in ("condition", "seed", "run", column)), strict=True):
+    for name, seed, run, value in zip(
+        *(rows[one].tolist() for one in ("condition", "seed", "run", column)), strict=True
+    ):
         if name in of:
             of[name][seed] = value
             lists[name].append((run, value))
@@ -173,11 +187,21 @@ def blocks(rows: pd.DataFrame, column: str, conditions: Sequence[str]) -> Blocks
         seeds = sorted(set().union(*of.values()))
         found = np.array([[of[name].get(seed, np.nan) for name in conditions] for seed in seeds], dtype=np.float64)
         if np.isfinite(found).all(axis=1).sum() >= min(2, *sizes):
-            return Blocks(found.reshape(len(seeds), len(of)))
+            return Blocks(found, _lacking_some(seeds, found))
     found = np.full((max(sizes, default=0), len(lists)), np.nan)
     for i, several in enumerate(lists.values()):
         found[: len(several), i] = [value for _, value in sorted(several, key=lambda one: one[0])]
-    return Blocks(found, "the seeds of the runs do not pair, so that runs stand side by side in the order of their names")
+    return Blocks(
+        found, "the seeds of the runs do not pair, so that runs stand side by side in the order of their names"
+    )
+
+
+def _lacking_some(seeds: Sequence[Any], found: Floats) -> str:
+    lost = [str(seed) for seed, row in zip(seeds, found, strict=True) if not np.isfinite(row).all()]
+    if not lost:
+        return ""
+    which = f"{'seed' if len(lost) == 1 else 'seeds'} {some(lost, 8)}"
+    return f"{which} {'lacks' if len(lost) == 1 else 'lack'} a run of some condition, and no verdict rests on them"
 
 
 def _lacking(seeds: Mapping[Any, float]) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -35,17 +35,17 @@ class Chosen:
         self.left_out[condition] = why
 
 
-def chosen(runs: Runs, x: str) -> Chosen:
+def chosen(runs: Runs, x: str, axes: Collection[str] = ()) -> Chosen:
     """Order the conditions of runs by their number of ``x``; where they have none, the baseline first.
 
     Raises
     ------
     ArgumentError
-        If ``x`` is none of the runs' numbers, and is not the usual one.
+        If ``x`` is none of the runs' numbers, is not the usual one, and is no axis of their sweep either.
     """
     found = Chosen(gaafs=[name for name in runs.conditions if _is_gaaf(runs, name)])
     plain = [run for run in runs if run.condition not in found.gaafs]
-    found.doses = _doses(Runs(plain), x, found.remarks) if plain else {}
+    found.doses = _doses(Runs(plain), x, found.remarks, sure=x == USUAL or x in axes) if plain else {}
     if found.doses:
         found.conditions = [*sorted(found.doses, key=found.doses.__getitem__), *found.gaafs]
         named = [name for name in runs.conditions if name not in found.conditions]
@@ -60,18 +60,19 @@ def _is_gaaf(runs: Runs, condition: str) -> bool:
     return said or all(has_gaaf(run.meta) for run in runs if run.condition == condition)
 
 
-def _doses(runs: Runs, x: str, remarks: list[str]) -> dict[str, float]:
+def _doses(runs: Runs, x: str, remarks: list[str], *, sure: bool) -> dict[str, float]:
     """Return the number of each condition; none where several conditions have one, or one has several."""
     try:
         axis = axis_of(runs, x)
     except ArgumentError as error:
-        if x != USUAL:
+        if not sure:  # a misspelt key is no question of names
             raise
-        if any(x in run.config for run in runs):
-            remarks.append(f"Conditions are compared by name and not by {x}: {error}.")
+        if any(x in run.meta["config"] for run in runs):
+            remarks.append(f"Conditions are compared by name and not by {x}: {str(error).rstrip('.')}.")
         return {}
-    pairs = {(run.condition, axis.values[label]) for label, run in zip(runs.labels(), runs, strict=True)
-             if label in axis.values}  # fmt: skip
+    of_run = axis.values  # noqa: PD011 - a field, and no frame's
+    labels = zip(runs.labels(), runs, strict=True)
+    pairs = {(run.condition, of_run[label]) for label, run in labels if label in of_run}
     doses = dict(pairs)
     if len(doses) < len(pairs) or len(set(doses.values())) < len(doses):
         remarks.append(f"Conditions are compared by name and not by {x}: they differ by more than that.")
@@ -98,7 +99,9 @@ def comparable(found: Chosen, ends: pd.DataFrame, diverged: Mapping[str, tuple[s
     most = max((int(counts[name]) for name in found.conditions), default=0)
     for name in list(found.conditions):
         if 2 * counts[name] < most:
-            found.leave_out(name, f"it has {counts[name]} of {most} runs: with so few, none of the others could be told")
+            found.leave_out(
+                name, f"it has {counts[name]} of {most} runs: with so few, none of the others could be told"
+            )
     _at_one_budget(found, mean_steps(ends))
 
 

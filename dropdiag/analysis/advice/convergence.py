@@ -45,8 +45,8 @@ class Convergence:
 def convergence(case: Case) -> Convergence:
     """Take the improvements of all conditions."""
     known = improvements(case.curve, less=case.less)
-    of = {name: known.loc[known["condition"] == name, "improvement"].dropna() for name in case.conditions}
-    each = {name: Estimate.of_means([values.to_numpy(np.float64)]) for name, values in of.items()}
+    names, gained = known["condition"].to_numpy(), known["improvement"].to_numpy(np.float64)
+    each = {name: Estimate.of_means([gained[(names == name) & np.isfinite(gained)]]) for name in case.conditions}
     means = blocks(known, "improvement", case.conditions).whole.mean(axis=1)
     return Convergence(each, Estimate.of_means([means]))
 
@@ -96,15 +96,16 @@ def findings(case: Case, found: Convergence, family: Family) -> list[Finding]:
     if len(found.unknown) == len(case.conditions):
         return []
     every = f"on average over {case.plural}"
-    told = [_finding(case, f"over its last third, {every},", found.on_average, family, ON_AVERAGE, "")]
+    told = [_finding(case, f"over its last third, {every},", found.on_average, family)]
     each = [
-        _finding(case, f"at {case.at(name)}, over its last third,", one, family, of_condition(name), name)
+        _finding(case, f"at {case.at(name)}, over its last third,", one, family, name)
         for name, one in found.conditions.items()
     ]
     return [one for one in told if not np.isnan(one.value)] + [one for one in each if one.found]
 
 
-def _finding(case: Case, where: str, one: Estimate, family: Family, test: str, of: str) -> Finding:
+def _finding(case: Case, where: str, one: Estimate, family: Family, of: str = "") -> Finding:
+    test = of_condition(of) if of else ON_AVERAGE
     # without noise that is known, no gain can be told to be small
     found = family.found(test) and not one.effect <= case.noise
     low, high = one.interval(1.0 - case.alpha)

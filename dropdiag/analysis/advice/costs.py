@@ -30,7 +30,7 @@ RULES: Final = {
         "the dropouts with the greatest one are those that regularise, those with none do not",
     ),
     "ablation_dependence": (
-        "Hinton et al. 2012, arXiv:1207.0580, hold that dropout prevents co-adaptation; the measure is docs/measure.md's",
+        "Hinton et al. 2012, arXiv:1207.0580, hold that dropout prevents co-adaptation; docs/measure.md",
         "how far the loss of partners together is from that of nodes drawn by lot",
     ),
 }
@@ -48,6 +48,7 @@ def findings(case: Case, table: pd.DataFrame, condition: str) -> list[Finding]:
 def _batch_norm(case: Case) -> list[Finding]:
     if not (case.normed and case.dropouts):
         return []
-    what = (f"The network has dropout ({some(case.dropouts)}) and batch normalisation ({some(case.normed)}): where one "
-            "stands behind a dropout, its variance in training is that with masks, and at test time another.")  # fmt: skip
+    both = f"dropout ({some(case.dropouts)}) and batch normalisation ({some(case.normed)})"
+    what = (f"The network has {both}: where one stands behind a dropout, the variance that it divides by was taken "
+            "with masks, and at test time there are none.")  # fmt: skip
     return [Finding("layers", what, float(len(case.normed)), unit="layers that normalise", source=BATCH_NORM)]

@@ -61,7 +61,9 @@ def figure(case: Case, rates: Rates | None, *, verdict: bool) -> Figure | None:
         for name, part in values.items() if len(part)
     )  # fmt: skip
     ticks = tuple((_y(at, low, high), label) for at, label in _ticks(low, high))
-    told = "; ".join(f"{case.at(name)}: mean {typeset(float(part.mean()), '.4g')}" for name, part in values.items() if len(part))
+    told = "; ".join(
+        f"{case.at(name)}: mean {typeset(float(part.mean()), '.4g')}" for name, part in values.items() if len(part)
+    )
     return Figure(marks, _lines(case, places, low, high), ticks, case.axis, case.outcome.name, to_scale, told)
 
 
@@ -73,7 +75,9 @@ def _places(case: Case) -> tuple[dict[str, float], bool]:
         at = LEFT + 20.0 + room * (doses - doses.min()) / (doses.max() - doses.min())
         if np.diff(at).min() >= CLOSEST:
             return dict(zip(names, at.tolist(), strict=True)), True
-    even = LEFT + 20.0 + room * np.linspace(0.0, 1.0, len(names)) if len(names) > 1 else np.array([(LEFT + RIGHT) / 2.0])
+    even = (
+        LEFT + 20.0 + room * np.linspace(0.0, 1.0, len(names)) if len(names) > 1 else np.array([(LEFT + RIGHT) / 2.0])
+    )
     return dict(zip(names, even.tolist(), strict=True)), False
 
 

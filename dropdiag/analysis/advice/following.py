@@ -40,7 +40,7 @@ def _more_seeds(case: Case, rates: Rates) -> Next:
 
 
 def _edges(case: Case, rates: Rates) -> Iterator[Next]:
-    """The range of rates, where what cannot be told from the best reaches its end."""
+    """Yield rates beyond those tested, where what cannot be told from the best reaches their end."""
     doses = [name for name in case.conditions if name in case.doses]
     if len(doses) < 2:
         return
@@ -56,7 +56,7 @@ def _edges(case: Case, rates: Rates) -> Iterator[Next]:
 
 
 def _apart(case: Case, rates: Rates) -> Iterator[Next]:
-    """More seeds, where several cannot be told apart."""
+    """Yield more seeds, where several conditions cannot be told apart."""
     if len(rates.inside) < 2 or np.isnan(case.noise) or case.noise <= 0.0:
         return
     rivals, n = len(case.conditions) - 1, rates.found.blocks
@@ -68,32 +68,42 @@ def _apart(case: Case, rates: Rates) -> Iterator[Next]:
     what = f"Train more seeds only if differences below {shown(seen)} matter to you."
     count = f"about {needed} seeds" if needed is not None else "more than 1000 seeds"
     names = listed([case.name(name) for name in rates.inside])
-    why = (f"{n} seeds find a difference of {shown(seen)} in 8 sweeps of 10; {names} lie within {shown(spread)}, and to "
-           f"tell so much apart would take {count}.")  # fmt: skip
+    why = (f"{n} seeds find a difference of {shown(seen)} in 8 sweeps of 10; {names} lie within {shown(spread)}, and "
+           f"to tell so much apart would take {count}.")  # fmt: skip
     yield Next(what, why, f"{shown(spread)}, sd of a seed's difference {shown(float(sd))}", "docs/advice.md, planning")
 
 
 def _of_gap(case: Case, rates: Rates, gap: list[Finding]) -> Iterator[Next]:
-    """What a gap, or the lack of one, leaves to try."""
+    """Yield what a gap, or the lack of one, leaves to try."""
     tested = next((one for one in gap if one.tested), None)
     if tested is None or not case.axis:
         return
     zero = case.doses.get(case.lowest) == 0.0
     if tested.found and zero and rates.inside == (case.lowest,):
-        what = "Test single sites, low rates, or late dropout: these rates at all sites at once cost more than they brought."
-        yield Next(what, "There is a gap to close, and no rate above 0 that was tested is as good as 0.", tested.number, EARLY)
+        what = "Test single sites, lower rates, or late dropout (an axis late:STEPS:*): of these nothing is known."
+        yield Next(
+            what, "There is a gap, and every rate above 0 that was tested is worse than 0.", tested.number, EARLY
+        )
     elif tested.found and rates.inside != (case.lowest,):
         what = "Test single sites at the rates that are left, to learn which of them is needed."
-        yield Next(what, "There is a gap, and rates above the lowest cannot be told from the best.", tested.number, "definition")
+        yield Next(
+            what,
+            "There is a gap, and rates above the lowest cannot be told from the best.",
+            tested.number,
+            "definition",
+        )
     elif not tested.found and zero:
-        what = "If the training loss is too high, test dropout in the first steps alone (early dropout)."
-        yield Next(what, "No gap was found, so that regularising has nothing to close; early dropout is said to lower the "
-                         "training loss of such networks.", tested.number, EARLY)  # fmt: skip
+        what = "If the training loss is too high, test early dropout (an axis early:STEPS:*)."
+        why = "No gap was found, and so nothing to regularise; early dropout is said to lower the training loss."
+        yield Next(what, why, tested.number, EARLY)
 
 
 def _report(case: Case, rates: Rates) -> Iterator[Next]:
+    """Yield a fresh test, where one held-out set did for choosing and reporting."""
     if case.outcome is not None and case.outcome.same:
         what = "Report the rate that you take on data that were not used to choose it, on fresh seeds."
         name = rates.best
         number = f"{case.at(name)}: {shown(rates.mean(name))}" if name else ""
-        yield Next(what, "Chosen and reported on the same held-out data, the best mean is optimistic.", number, "definition")
+        yield Next(
+            what, "Chosen and reported on the same held-out data, the best mean is optimistic.", number, "definition"
+        )

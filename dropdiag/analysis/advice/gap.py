@@ -9,7 +9,6 @@ import numpy as np
 from dropdiag.analysis.advice.case import MASKED, Case
 from dropdiag.analysis.advice.family import GAP, Family
 from dropdiag.analysis.advice.finding import Finding, shown
-from dropdiag.analysis.compare.measures import less_is_better
 from dropdiag.analysis.seeds import Estimate
 
 SOURCE: Final = "definition; Hinton et al. 2012, arXiv:1207.0580, bring dropout in against overfitting"
@@ -21,10 +20,7 @@ BIAS: Final = (
 
 def gap(case: Case, condition: str) -> Estimate:
     """Return the gap of a condition: above 0 where held-out data are worse than training data."""
-    rows = case.gaps[case.gaps["condition"] == condition]
-    apart = rows["held_out"].to_numpy(np.float64) - rows["training"].to_numpy(np.float64)
-    apart = apart if less_is_better(case.gap_of) else -apart
-    return Estimate.of_means([apart[np.isfinite(apart)]])
+    return Estimate.of_means([case.gap_of_runs.get(condition, np.empty(0))])
 
 
 def findings(case: Case, family: Family) -> list[Finding]:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from dropdiag.analysis.advice.case import Case, blocks
 from dropdiag.analysis.advice.finding import Finding, shown
-from dropdiag.analysis.seeds import t_interval
+from dropdiag.analysis.seeds import Floats, t_interval
 from dropdiag.formatting import site
 
 FLOW: Final = "gradient_flow"
@@ -52,21 +52,23 @@ def _rows(case: Case) -> Iterator[tuple[Any, ...]]:
                 if values.size:
                     mean, low, high = t_interval(values, 1.0 - case.alpha)
                     made = np.exp([mean, low, high]) if measure == FLOW else np.array([mean, low, high])
-                    yield measure, layer, int(call), name, *map(float, made), values.size
+                    yield measure, layer, call, name, *map(float, made), values.size
 
 
-def _values(part: pd.DataFrame, condition: str) -> np.ndarray[Any, np.dtype[np.float64]]:
+def _values(part: pd.DataFrame, condition: str) -> Floats:
     values = part.loc[part["condition"] == condition, "value"].to_numpy(np.float64)
-    return values[np.isfinite(values)]
+    finite: Floats = values[np.isfinite(values)]
+    return finite
 
 
-def _factors(case: Case, part: pd.DataFrame, condition: str) -> np.ndarray[Any, np.dtype[np.float64]]:
+def _factors(case: Case, part: pd.DataFrame, condition: str) -> Floats:
     """Logarithm of each seed's ratio to the first condition; none of that itself, which is 1 by definition."""
     if condition == case.lowest:
         return np.empty(0)
     with np.errstate(divide="ignore", invalid="ignore"):  # a flow of 0 has no logarithm, and its pair is left out
         whole = blocks(part.assign(value=np.log(part["value"])), "value", [condition, case.lowest]).whole
-    return whole[:, 0] - whole[:, 1]
+    apart: Floats = whole[:, 0] - whole[:, 1]
+    return apart
 
 
 def extremes(
@@ -90,7 +92,7 @@ def extremes(
     rows = known[known["condition"] == condition]
     if rows.empty:
         return []
-    most, least = rows.loc[rows["value"].idxmax()], rows.loc[rows["value"].idxmin()]
+    most, least = (rows.iloc[int(place)] for place in (rows["value"].argmax(), rows["value"].argmin()))
     lowest = known[(known["condition"] == case.lowest) & (known["condition"] != condition)
                    & (known["layer"] == most["layer"]) & (known["call"] == most["call"])]["value"]  # fmt: skip
     beside = f" (at {case.at(case.lowest)} it is {shown(float(lowest.iloc[0]))} there)" if len(lowest) else ""
@@ -107,7 +109,7 @@ def _greatest(most: pd.Series[Any], least: pd.Series[Any], beside: str) -> str:
 
 
 def spoken_of(case: Case, inside: tuple[str, ...]) -> str | None:
-    """Return the condition whose layers are spoken of: the highest rate inside above the lowest, else the next above."""
+    """Return the condition whose layers are spoken of: the highest rate inside, else the one above the lowest."""
     above = [name for name in case.conditions[1:] if name not in case.gaafs]
     kept = [name for name in above if name in inside]
     return kept[-1] if kept else above[0] if above else None

@@ -64,7 +64,7 @@ def _convergence(case: Case, found: Convergence | None) -> Iterator[NotMeasured]
         where = "" if len(unknown) == len(case.conditions) else f" at {listed([case.at(name) for name in unknown])}"
         yield NotMeasured(
             f"whether training had converged{where}", "whether a verdict is one on trained networks",
-            f"{case.outcome.chosen.base} once an epoch, with {FEWEST} evaluations or more in the last third of training",
+            f"{case.outcome.chosen.base} once an epoch: {FEWEST} evaluations or more in the last third of training",
         )  # fmt: skip
 
 
@@ -86,9 +86,12 @@ def _layers(case: Case) -> Iterator[NotMeasured]:
 
 def _sites(case: Case) -> Iterator[NotMeasured]:
     if case.axis and len(case.dropouts) > 1:
+        names = case.dropouts[:8]
+        rate = next((dose for dose in case.doses.values() if dose > 0.0), 0.5)
+        one = ", ".join(f'"dropout:{name}": {rate if name == names[0] else 0:g}' for name in names)
         yield NotMeasured(
             "single sites", "which of the dropouts the effect is of",
-            f"a sweep with dropout at one site at a time: {listed(list(case.dropouts)[:8])}",
+            f'dd.sweep("train.py:train", over=[{{{one}}}, ...], out=...), a dict a site, each with another one above 0',
         )  # fmt: skip
 
 

@@ -14,7 +14,18 @@ from dropdiag.store.schema import TRAIN
 
 VALIDATION, TEST, HELD_OUT, TRAINING_DATA, TRAINING = "validation", "test", "held-out", "training data", "training"
 _VALIDATION: Final = frozenset({"val", "valid", "validation", "dev"})
-_SETS: Final = _VALIDATION | {"test", "eval", "evaluation", "held", "out", "heldout", "train", "training", "data", "set"}
+_SETS: Final = _VALIDATION | {
+    "test",
+    "eval",
+    "evaluation",
+    "held",
+    "out",
+    "heldout",
+    "train",
+    "training",
+    "data",
+    "set",
+}
 """Words that name a set of data and not what is measured on it."""
 CHOSEN_ON: Final = (VALIDATION, HELD_OUT, TEST)
 """The first of these that was recorded is what a rate is chosen on."""
@@ -135,7 +146,9 @@ def _usual(held_out: Sequence[Series]) -> list[Series]:
     bases = {one.base for one in held_out}
     if len(bases) > 1:
         names = listed(sorted({one.name for one in held_out}))
-        raise ArgumentError(f"several held-out scalars may be what runs are judged by, {names}; choose one with scalar=")
+        raise ArgumentError(
+            f"several held-out scalars may be what runs are judged by, {names}; choose one with scalar="
+        )
     return list(held_out)
 
 

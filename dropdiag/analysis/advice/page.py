@@ -1,9 +1,12 @@
-"""One page of advice: HTML that needs no other file and no script; small, and fit to be printed."""
+"""One page of advice: HTML that needs no other file and no script; small, and fit to be printed.
+
+``one`` is an `Advice`, which is what calls this.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -17,13 +20,10 @@ from dropdiag.notebook import Table, advice
 from dropdiag.pages import isolating, rendered
 from dropdiag.store.new_files import new_file
 
-if TYPE_CHECKING:
-    from dropdiag.analysis.advice.advice import Advice
-
 POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 
 
-def write(one: Advice, path: str | Path) -> Path:
+def write(one: Any, path: str | Path) -> Path:
     """Write the page; see `Advice.html`."""
     file = Path(path).expanduser()
     if file.is_dir():
@@ -35,7 +35,7 @@ def write(one: Advice, path: str | Path) -> Path:
     return file
 
 
-def page(one: Advice) -> str:
+def page(one: Any) -> str:
     """Return the page."""
     case = one.case
     return rendered(
@@ -46,21 +46,22 @@ def page(one: Advice) -> str:
     )  # fmt: skip
 
 
-def fragment(one: Advice) -> str:
+def fragment(one: Any) -> str:
     """Return the advice as a notebook shows it."""
     folded = {"Findings": findings(one), "What to try next": following(one), "Not measured": not_measured(one)}
     return advice(one.sentence, _names(one), conditions(one), one.problems, folded)
 
 
-def _names(one: Advice) -> set[str]:
+def _names(one: Any) -> set[str]:
     return {*map(str, one.table["condition"]), *map(str, one.layers["layer"].unique())}
 
 
-def conditions(one: Advice) -> Table:
+def conditions(one: Any) -> Table:
     """Return a row a condition: what it reached, how far it is behind, and its verdict."""
     outcome, axis = one.case.outcome, one.case.axis
+    gap = f"gap in {one.case.gap_of}" if one.case.gap_of else "gap"
     head = [axis or "condition", "runs", outcome.name if outcome else "score", "behind the best of the others",
-            "better in the last third", f"gap in {one.case.gap_of}" if one.case.gap_of else "gap", "verdict"]  # fmt: skip
+            "better in the last third", gap, "verdict"]  # fmt: skip
     columns = ["chosen", "behind"]
     if outcome is not None and not outcome.same:
         head.insert(3, f"{outcome.reported.data} {outcome.reported.base}")
@@ -81,28 +82,34 @@ def _with_interval(row: Any, name: str) -> str:
     return f"{typeset(row[name])}{ends}"
 
 
-def findings(one: Advice) -> Table:
+def findings(one: Any) -> Table:
     """Return a row a finding; what was tested has a p, adjusted over the page."""
     rows = [
-        [found.rule, minus(found.what), minus(found.number), typeset(found.p, ".2g") if found.tested else "", found.source]
+        [
+            found.rule,
+            minus(found.what),
+            minus(found.number),
+            typeset(found.p, ".2g") if found.tested else "",
+            found.source,
+        ]
         for found in one.findings
     ]
     return Table(("rule", "what was found", "number [interval]", "p over the page", "source"), rows, numbers=(3,))
 
 
-def following(one: Advice) -> Table:
+def following(one: Any) -> Table:
     """Return a row a thing to try."""
     rows = [[said.what, minus(said.why), minus(said.number), said.source] for said in one.next]
     return Table(("try", "because", "number", "source"), rows)
 
 
-def not_measured(one: Advice) -> Table:
+def not_measured(one: Any) -> Table:
     """Return a row a thing that was not measured."""
     rows = [[said.what, said.tells, said.call] for said in one.not_measured]
     return Table(("not measured", "would tell", "do"), rows)
 
 
-def layers(one: Advice) -> dict[str, Table]:
+def layers(one: Any) -> dict[str, Table]:
     """Return a table a measure of layers: a row a layer, a column a condition."""
     names = list(dict.fromkeys(one.layers["condition"]))
     order = [name for name in (*one.case.conditions, *names) if name in names]
@@ -121,5 +128,3 @@ def _cell(rows: pd.DataFrame, condition: str) -> str:
     if of.empty or not np.isfinite(of["value"].iloc[0]):
         return NOTHING
     return typeset(of["value"].iloc[0])
-
-

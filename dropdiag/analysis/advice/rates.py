@@ -97,11 +97,11 @@ def findings(case: Case, found: Rates) -> list[Finding]:
 
 
 def _reported(case: Case, found: Rates) -> list[Finding]:
-    """Say what the lowest of the conditions that are left, or the only one, reached on the data that it is reported on."""
+    """Say what the lowest of the conditions that are left reached on the data that it is reported on."""
     if case.outcome is None or not found.inside:
         return []
     name, outcome = found.inside[0], case.outcome
-    rows = case.ends[case.ends["condition"] == name]["reported"].to_numpy(np.float64)
+    rows = case.ends_of[name]["reported"].to_numpy(np.float64)
     mean, low, high = t_interval(rows[np.isfinite(rows)], 1.0 - case.alpha)
     on = f"{outcome.reported.data} {outcome.reported.base}"
     optimistic = ", on the data that it was chosen on, which is optimistic" if outcome.same else ""
@@ -114,5 +114,6 @@ def _behind(case: Case, found: Rates, name: str) -> Finding:
     beside = max((one for one in case.conditions if one != name),
                  key=lambda one: found.mean(one) * (-1.0 if case.less else 1.0))  # fmt: skip
     outcome = case.outcome.name if case.outcome else "the outcome"
-    what = f"{case.at(name)} is worse than the best: its mean {outcome} is {shown(value)} behind that of {case.at(beside)}."
+    behind = f"its mean {outcome} is {shown(value)} behind that of {case.at(beside)}"
+    what = f"{case.at(name)} is worse than the best: {behind}."
     return Finding("rates", what[:1].upper() + what[1:], value, low, high, "", found.p(name), True, SOURCE, name)

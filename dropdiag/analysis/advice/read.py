@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
 
-from dropdiag.analysis.advice import series
+from dropdiag.analysis.advice import series, sweeps
 from dropdiag.analysis.advice.case import ENDS, Case
-from dropdiag.analysis.advice.conditions import chosen, comparable
+from dropdiag.analysis.advice.conditions import USUAL, chosen, comparable
 from dropdiag.analysis.advice.outcome import CHOSEN_ON, TRAINING_DATA, Outcome, Series, outcome
 from dropdiag.analysis.compare.lenient import Problems, attempt
 from dropdiag.analysis.compare.measures import generic, measure_of, quantities_of_runs
@@ -19,10 +19,6 @@ from dropdiag.analysis.compare.values import BESIDE, COLUMNS, layer_values, rows
 from dropdiag.analysis.gradient_flow import shared_steps
 from dropdiag.errors import RunError
 from dropdiag.store.reader import Runs, add_problem, open_runs
-from dropdiag.store.storage.places import is_path, is_remote
-
-SWEEP, RUNS = "sweep.json", "runs"
-"""What a sweep's folder holds."""
 
 
 def read(given: Any, x: str = "rate", *, scalar: str | None = None, alpha: float = 0.05) -> tuple[Case, Problems]:
@@ -51,8 +47,12 @@ def read(given: Any, x: str = "rate", *, scalar: str | None = None, alpha: float
     RunError
         If no completed run can be read.
     """
-    runs, problems = _completed(given)
-    found = chosen(runs, x)
+    told = sweeps.given(given)
+    runs, problems = _completed(told.runs)
+    problems += told.remarks
+    # what a sweep was of is its axis, where there is one and another one was not asked for
+    x = told.axes[0] if len(told.axes) == 1 and x == USUAL else x
+    found = chosen(runs, x, told.axes)
     quantities = quantities_of_runs(runs)
     taken = {measure.quantity for measure in generic(quantities).values()} | BESIDE
     scalars = read_scalars(runs, quantities.keys() - taken, problems)
@@ -61,24 +61,27 @@ def read(given: Any, x: str = "rate", *, scalar: str | None = None, alpha: float
     judged = outcome(known, scalar)
     steps = {label: int(run.meta.get("steps") or 0) for label, run in zip(runs.labels(), runs, strict=True)}
     ends = pd.DataFrame(columns=ENDS) if judged is None else series.ends(network, judged, steps)
+    lost = {} if judged is None else _diverged(runs, network, ends)
     if judged is not None:
         _name_lacking(runs, ends, judged, problems)
-        comparable(found, ends, lost := _diverged(runs, network, ends))
+        comparable(found, ends, lost)
     problems += [*found.remarks, *(f"{name!r} is left out: {why}." for name, why in found.left_out.items())]
-    of, on, gaps = ("", "", None) if judged is None else series.gaps(network, known, judged)
-    layers = _layers(runs, scalars, judged, known, problems)
     case = Case(
         tuple(found.conditions), ends, judged, axis=x if found.doses else "", doses=found.doses, alpha=alpha,
-        gaafs=tuple(found.gaafs), diverged={} if judged is None else lost, left_out=found.left_out, layers=layers,
+        gaafs=tuple(found.gaafs), diverged=lost, left_out=found.left_out,
+        layers=_layers(runs, scalars, judged, known, problems),
         dropouts=_sites(runs, "dropout"), normed=_sites(runs, "weight", "BatchNorm"),
-        **({} if judged is None else {"curve": series.curve(runs, network, judged.chosen), "gaps": gaps, "gap_of": of, "gap_on": on}),
     )  # fmt: skip
-    return case, problems
+    if judged is None:
+        return case, problems
+    of, on, gaps = series.gaps(network, known, judged)
+    curve = series.curve(runs, network, judged.chosen)
+    return replace(case, curve=curve, gaps=gaps, gap_of=of, gap_on=on), problems
 
 
 def _completed(given: Any) -> tuple[Runs, Problems]:
     """Open runs; those that did not come to their end are named, and left out."""
-    runs, problems = open_runs(_of_sweep(given), on_error="collect")
+    runs, problems = open_runs(given, on_error="collect")
     kept = []
     for run in runs or ():
         if run.state == "completed":
@@ -89,17 +92,6 @@ def _completed(given: Any) -> tuple[Runs, Problems]:
     if not kept:
         raise RunError(f"no completed run can be read. {' '.join(problems)}".strip())
     return Runs(kept, ordered=runs is not None and runs.ordered), problems
-
-
-def _of_sweep(given: Any) -> Any:
-    """Return the runs of a sweep, of its object or of its folder; whatever else was given stays as it is."""
-    if isinstance(given, list | tuple) and not isinstance(given, Runs):
-        return [_of_sweep(one) for one in given]
-    if is_path(given) and not is_remote(given):
-        folder = Path(given).expanduser()
-        return folder / RUNS if (folder / SWEEP).is_file() else given
-    of = getattr(given, "runs", None)
-    return of() if callable(of) else given
 
 
 def _name_lacking(runs: Runs, ends: pd.DataFrame, judged: Outcome, problems: Problems) -> None:
@@ -126,17 +118,17 @@ def _layers(
     others -= {judged.chosen.phase} if judged is not None else set()
     of = scalars[scalars["layer"].notna() & ~scalars["phase"].isin(others)]
     until = shared_steps(runs, runs.conditions)
-    flow = attempt(runs, lambda some: relabelled(flows(some, {until}), some, runs), [])
-    quiet: Problems = []  # what was not recorded has a place of its own on the page
+    told: Problems = []
+    flow = attempt(runs, lambda some: relabelled(flows(some, {until}), some, runs), told)
     found = [None if flow is None else rows(flow, measure_of("gradient_flow"))]
-    found += layer_values(of, {}, quantities_of_runs(runs), runs.conditions, quiet)
+    found += layer_values(of, {}, quantities_of_runs(runs), runs.conditions, told)
+    # what was not recorded has a place of its own on the page; what could not be read of a run is a problem
+    problems += [one for one in told if any(str(run.path) in one for run in runs) and one not in problems]
     frames = [frame for frame in found if frame is not None and len(frame)]
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=COLUMNS)
 
 
 def _sites(runs: Runs, kind: str, begins: str = "") -> tuple[str, ...]:
-    names = (str(site["layer"]) for run in runs for site in run.meta["layers"]
-             if site["kind"] == kind and begins in str(site.get("type")) and not str(site["layer"]).endswith(".bias"))  # fmt: skip
-    return tuple(dict.fromkeys(names))
-
-
+    sites = (site for run in runs for site in run.meta["layers"] if site["kind"] == kind)
+    names = (str(site["layer"]) for site in sites if begins in str(site.get("type")))
+    return tuple(name for name in dict.fromkeys(names) if not name.endswith(".bias"))

@@ -36,8 +36,9 @@ def _said(case: Case, rates: Rates | None, truncated: list[Finding]) -> str:
     if truncated:
         worst = max(truncated, key=lambda one: one.value)
         return (
-            f"No verdict: training had not converged, {case.outcome.name} still got better by {shown(worst.value)} over "
-            f"its last third, while runs of one {case.axis or 'condition'} differ by {shown(case.noise)}; train for longer"
+            f"No verdict: training had not converged, {case.outcome.name} still got better by {shown(worst.value)} "
+            f"over its last third, while runs of one {case.axis or 'condition'} differ by {shown(case.noise)}; train "
+            "for longer"
         )
     return _verdict(case, rates)
 
@@ -51,9 +52,14 @@ def _verdict(case: Case, rates: Rates) -> str:
         return f"{of}, none can be told from {on} ({sure})"
     inside = [case.name(name) for name in rates.inside]
     if len(inside) == 1:
-        return f"{of}, {inside[0]} is {on}: each other one is worse ({sure})"
+        rest = "the other is" if len(names) == 2 else "each other one is"
+        return f"{of}, {inside[0]} is {on}: {rest} worse ({sure})"
     kept = [name for name in rates.inside if name in case.doses]
-    lowest = f"; {case.name(kept[0])}{', no dropout,' if _nothing(case, kept[0]) else ''} is the lowest of them" if kept else ""
+    lowest = (
+        f"; {case.name(kept[0])}{', no dropout,' if _nothing(case, kept[0]) else ''} is the lowest of them"
+        if kept
+        else ""
+    )
     return f"{of}, those that cannot be told from {on} are {listed(inside)} ({sure}){lowest}"
 
 
@@ -74,5 +80,7 @@ def _too_few(case: Case, rates: Rates) -> str:
 def _diverged(case: Case) -> str:
     if not case.diverged:
         return ""
-    told = [f"{case.at(name)} ({len(runs)} {'run' if len(runs) == 1 else 'runs'})" for name, runs in case.diverged.items()]
+    told = [
+        f"{case.at(name)} ({len(runs)} {'run' if len(runs) == 1 else 'runs'})" for name, runs in case.diverged.items()
+    ]
     return f"; training diverged at {listed(told)}, which is not advised"

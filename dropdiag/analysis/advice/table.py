@@ -48,7 +48,7 @@ def _row(case: Case, name: str, rates: Rates | None, late: Convergence | None, t
 
 def _alone(case: Case, name: str) -> dict[str, Any]:
     """Return what is known of a condition by itself."""
-    rows = case.ends[case.ends["condition"] == name]
+    rows = case.ends_of.get(name, case.ends[:0])
     made: dict[str, Any] = {"condition": name, "dose": case.doses.get(name, _NAN), "runs": len(rows)}
     for column in ("chosen", "reported"):
         values = rows[column].to_numpy(np.float64)
