@@ -74,7 +74,7 @@ def advise(
         _print(found)
         if out is not None:
             say(f"page:  {out}")
-    finish(problems)
+    finish(problems, "note")
 
 
 def _print(found: Advice) -> None:

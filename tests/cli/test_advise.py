@@ -46,7 +46,7 @@ def test_json_and_a_page(sweep, tmp_path):
 def test_what_is_left_out_is_named_and_the_code_is_1(tmp_path):
     code, out, err = call(write_sweep(tmp_path, {0.0: 0.9, 0.1: 0.9, 0.5: 0.8}, range(3), diverged={(0.5, 0)}))
     assert code == 1
-    assert "left out: 'rate=0.5' is left out: training diverged in 1 of its runs." in err
+    assert "note: 'rate=0.5' is left out: training diverged in 1 of its runs." in err
     assert "diverged at rate 0.5 (1 run), which is not advised" in " ".join(out.split())
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -78,8 +78,3 @@ def family(
 def of_condition(name: str) -> str:
     """Return what the test of a condition's own convergence is called."""
     return f"{ON_AVERAGE}: {name}"
-
-
-def estimates(samples: Sequence[Sequence[float]]) -> list[Estimate]:
-    """Return the mean of each sample with its standard error."""
-    return [Estimate.of_means([np.asarray(sample, dtype=np.float64)]) for sample in samples]

@@ -103,11 +103,13 @@ def _y(value: float, low: float, high: float) -> float:
 
 def _lines(case: Case, places: dict[str, float], low: float, high: float) -> tuple[str, ...]:
     """Return the points of a line for each seed that has several runs."""
-    rows = case.ends[case.ends["condition"].isin(list(case.conditions))].dropna(subset=["chosen", "seed"])
+    # a line says that one goes on into the next: what has no rate is none of them
+    joined = [name for name in case.conditions if name in case.doses] or list(case.conditions)
+    rows = case.ends[case.ends["condition"].isin(joined)].dropna(subset=["chosen", "seed"])
     made = []
     for _, part in rows.groupby("seed", sort=True):
         of = dict(zip(part["condition"], part["chosen"], strict=True))
-        points = [(places[name], _y(float(of[name]), low, high)) for name in case.conditions if name in of]
+        points = [(places[name], _y(float(of[name]), low, high)) for name in joined if name in of]
         if len(points) > 1:
             made.append(_points(points))
     return tuple(made)

@@ -78,13 +78,14 @@ def _of_gap(case: Case, rates: Rates, gap: list[Finding]) -> Iterator[Next]:
     tested = next((one for one in gap if one.tested), None)
     if tested is None or not case.axis:
         return
-    zero = case.doses.get(case.lowest) == 0.0
+    zero, several = case.doses.get(case.lowest) == 0.0, len(case.dropouts) != 1
     if tested.found and zero and rates.inside == (case.lowest,):
-        what = "Test single sites, lower rates, or late dropout (an axis late:STEPS:*): of these nothing is known."
+        sites = "single sites, " if several else ""
+        what = f"Test {sites}lower rates, or late dropout (an axis late:STEPS:*): of these nothing is known."
         yield Next(
             what, "There is a gap, and every rate above 0 that was tested is worse than 0.", tested.number, EARLY
         )
-    elif tested.found and rates.inside != (case.lowest,):
+    elif tested.found and several and rates.inside != (case.lowest,):
         what = "Test single sites at the rates that are left, to learn which of them is needed."
         yield Next(
             what,

@@ -48,7 +48,9 @@ def _finding(case: Case, rates: Rates, name: str, best: str) -> Finding | None:
         what = (f"{name!r} was trained for {steps[name]:,.0f} steps and {case.at(best)} for {steps[best]:,.0f}: at "
                 "unequal budgets nothing is said about which is better.")  # fmt: skip
         return Finding("gaaf", what, source=SOURCE, condition=name)
-    side = f"{shown(abs(one.effect))} {'better' if one.effect > 0.0 else 'worse'} than {case.at(best)}"
+    side = (
+        f"its mean is {shown(abs(one.effect))} {'better' if one.effect > 0.0 else 'worse'} than that of {case.at(best)}"
+    )
     inside = "cannot be told from the best" if rates.is_inside(name) else "is worse than the best"
     what = f"{name!r} {inside} of all, and {side}, the best without it, after as many steps."
     return Finding("gaaf", what, one.effect, low, high, "", rates.p(name), not rates.is_inside(name), SOURCE, name)

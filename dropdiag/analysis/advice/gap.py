@@ -14,7 +14,7 @@ from dropdiag.analysis.seeds import Estimate
 SOURCE: Final = "definition; Hinton et al. 2012, arXiv:1207.0580, bring dropout in against overfitting"
 BIAS: Final = (
     "its training side is the mean over late training steps, in training mode: masks, and weights that were not yet so "
-    "good, make it worse, so that the gap is rather larger"
+    "good, usually make it worse, so that the gap is rather larger"
 )
 
 

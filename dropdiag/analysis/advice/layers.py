@@ -92,7 +92,7 @@ def extremes(
     rows = known[known["condition"] == condition]
     if rows.empty:
         return []
-    most, least = (rows.iloc[int(place)] for place in (rows["value"].argmax(), rows["value"].argmin()))
+    most, least = (rows.iloc[place] for place in _ends(rows["value"].to_numpy(np.float64)))
     lowest = known[(known["condition"] == case.lowest) & (known["condition"] != condition)
                    & (known["layer"] == most["layer"]) & (known["call"] == most["call"])]["value"]  # fmt: skip
     beside = f" (at {case.at(case.lowest)} it is {shown(float(lowest.iloc[0]))} there)" if len(lowest) else ""
@@ -101,7 +101,14 @@ def extremes(
     return [Finding(rule, what, value, low, high, source=source, condition=condition)]
 
 
+def _ends(values: Floats) -> tuple[int, int]:
+    """Return the places of the greatest and of the least; of equal ones the first and the last."""
+    return int(values.argmax()), values.size - 1 - int(values[::-1].argmin())
+
+
 def _greatest(most: pd.Series[Any], least: pd.Series[Any], beside: str) -> str:
+    if most.name == least.name:
+        return f"{shown(most['value'])} at {site(most['layer'], most['call'])}{beside}"
     if most["value"] == least["value"]:
         return f"{shown(most['value'])} at every layer that has it{beside}"
     return (f"{shown(most['value'])} at {site(most['layer'], most['call'])}, the most{beside}, and "

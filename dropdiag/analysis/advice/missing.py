@@ -13,7 +13,7 @@ from dropdiag.analysis.advice.layers import FLOW
 OF_LAYERS: Final = {
     "regulariser": NotMeasured(
         "the regulariser of each dropout", "which site regularises, and by how much",
-        'rec.measure("ensemble", x, targets=y) at the end of training, on one batch, the same in all runs',
+        'rec.measure("ensemble", x, targets=y) at the end of runs with a rate above 0, on one batch, the same in all',
     ),
     FLOW: NotMeasured(
         "the gradient flow", "what dropout does to the gradient of each layer",
@@ -25,7 +25,7 @@ OF_LAYERS: Final = {
     ),
     "net_variance_mean": NotMeasured(
         "the net variance", "how far masks move the net values of each layer",
-        "rec.net_variance(x) at the end of training, on one batch, the same in all runs",
+        "rec.net_variance(x) at the end of runs with a rate above 0, on one batch, the same in all",
     ),
     "ablation_dependence": NotMeasured(
         "what ablating nodes does", "whether nodes depend on their partners, which dropout is said to prevent",
@@ -87,7 +87,7 @@ def _layers(case: Case) -> Iterator[NotMeasured]:
 def _sites(case: Case) -> Iterator[NotMeasured]:
     if case.axis and len(case.dropouts) > 1:
         names = case.dropouts[:8]
-        rate = next((dose for dose in case.doses.values() if dose > 0.0), 0.5)
+        rate = min((dose for dose in case.doses.values() if dose > 0.0), default=0.5)
         one = ", ".join(f'"dropout:{name}": {rate if name == names[0] else 0:g}' for name in names)
         yield NotMeasured(
             "single sites", "which of the dropouts the effect is of",

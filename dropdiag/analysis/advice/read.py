@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
@@ -48,7 +49,7 @@ def read(given: Any, x: str = "rate", *, scalar: str | None = None, alpha: float
         If no completed run can be read.
     """
     told = sweeps.given(given)
-    runs, problems = _completed(told.runs)
+    runs, problems = _completed(told.runs, told.failed)
     problems += told.remarks
     # what a sweep was of is its axis, where there is one and another one was not asked for
     x = told.axes[0] if len(told.axes) == 1 and x == USUAL else x
@@ -79,14 +80,14 @@ def read(given: Any, x: str = "rate", *, scalar: str | None = None, alpha: float
     return replace(case, curve=curve, gaps=gaps, gap_of=of, gap_on=on), problems
 
 
-def _completed(given: Any) -> tuple[Runs, Problems]:
-    """Open runs; those that did not come to their end are named, and left out."""
+def _completed(given: Any, known: Collection[str]) -> tuple[Runs, Problems]:
+    """Open runs; those that did not come to their end are left out and named, unless it is known why."""
     runs, problems = open_runs(given, on_error="collect")
     kept = []
     for run in runs or ():
         if run.state == "completed":
             kept.append(run)
-        else:
+        elif run.name not in known:
             how = "is still being recorded, or was killed" if run.state == "running" else f"ended as {run.state!r}"
             add_problem(problems, f"{run.path} {how}, at step {run.meta.get('steps', 0):,}: it is left out.")
     if not kept:

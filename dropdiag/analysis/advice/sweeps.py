@@ -29,11 +29,14 @@ class Given(NamedTuple):
         What was swept; empty where that is not known.
     remarks : tuple of str
         A sentence for each run or condition that came to nothing.
+    failed : frozenset of str
+        Names of the runs among them.
     """
 
     runs: Any
     axes: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
+    failed: frozenset[str] = frozenset()
 
 
 def given(runs: Any) -> Given:
@@ -51,7 +54,8 @@ def given(runs: Any) -> Given:
         told = _read(file)
         remarks = tuple(sentence.format(name, str(why).rstrip(".")) for kind, sentence in ENDS.items()
                    for name, why in _mapping(told, kind).items())  # fmt: skip
-        return Given(file.parent / RUNS, tuple(_mapping(told, "axes")), remarks)
+        axes, failed = tuple(_mapping(told, "axes")), frozenset(_mapping(told, "failed"))
+        return Given(file.parent / RUNS, axes, remarks, failed)
     return Given(runs)
 
 

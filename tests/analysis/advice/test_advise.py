@@ -209,7 +209,7 @@ def test_the_page_says_it_all_and_asks_for_nothing(advice, tmp_path):
     for part in (advice.sentence, *(one.call for one in advice.not_measured), *(one.source for one in advice.findings)):
         assert part in page.text
     assert text.count('class="run"') == 25
-    assert text.count('class="seed"') == 5
+    assert text.count('class="seed"') == 5  # of the rates alone: GAAF goes on from none of them
     assert (text.count('class="inside"'), text.count('class="outside"')) == (2, 3)
     with pytest.raises(ArgumentError, match="is a folder"):
         advice.html(tmp_path)

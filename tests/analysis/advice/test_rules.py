@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -133,3 +135,27 @@ def test_runs_that_rise_have_no_verdict_and_say_by_how_much():
     assert not [one for one in advice.findings if one.rule in ("rates", "gaaf")]
     assert advice.table["improvement"].to_numpy() == pytest.approx(np.full(3, 6.0 * SD), abs=SD)
     assert [one.what for one in advice.next] == ["Train all of them for longer, say twice as long, and ask again."]
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [([3.0], "is 3 at a: so it is"), ([3.0, 3.0], "is 3 at every layer that has it: so it is"),
+     ([1.0, 3.0, 2.0], "is 3 at b, the most, and 1 at a, the least: so it is")],
+)  # fmt: skip
+def test_the_layers_with_the_most_and_the_least_are_named(values, said):
+    rows = [("dead_share", "abc"[i], 0, "rate=0.1", value, np.nan, np.nan, 1) for i, value in enumerate(values)]
+    outcome = Outcome(Series("eval", "loss"), Series("eval", "loss"))
+    case = Case(("rate=0.1",), pd.DataFrame(), outcome, doses={"rate=0.1": 0.1}, axis="rate")
+    (found,) = layers.extremes(case, pd.DataFrame(rows, columns=layers.COLUMNS), "dead_share", "rate=0.1",
+                               rule="nodes", source="", tells="so it is")  # fmt: skip
+    assert found.what == f"At rate 0.1, share of dead nodes {said}."
+    assert found.value == max(values)
+
+
+@pytest.mark.parametrize(
+    ("sites", "said"),
+    [(("a", "b"), "Test single sites, lower rates, or late dropout"), (("a",), "Test lower rates, or late dropout")],
+)
+def test_single_sites_are_next_only_where_there_are_several(sites, said):
+    case = replace(World((0.0, -9.0), gap=30.0).draw(np.random.default_rng(5)), dropouts=sites)
+    assert judge(case).next[0].what.startswith(said)
