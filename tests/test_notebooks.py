@@ -45,3 +45,37 @@ def test_outputs_are_cleared(path):
     code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
     assert code
     assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in code)
+
+
+@pytest.fixture
+def which_rate(monkeypatch, tmp_path):
+    """Return what runs the notebook with so many seeds, and gives what its cells show."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+
+    def run(seeds):
+        scope: dict = {}
+        few = {"seeds=5": f"seeds={seeds}", "range(100, 105)": f"range(100, {100 + seeds})"}
+        shown = []
+        for source in cells("which-rate.ipynb", "code"):
+            for old, new in few.items():
+                source = source.replace(old, new)  # noqa: PLW2901
+            shown.append(last_value(source, scope))
+        return scope, shown
+
+    return run
+
+
+def test_a_rate_is_swept_advised_and_checked(which_rate):
+    scope, shown = which_rate(2)
+    assert len([value for value in shown if isinstance(value, Figure)]) == 1
+    sweep, advice, final = scope["sweep"], scope["advice"], scope["final"]
+    assert sweep.table["seeds"].eq(2).all()
+    assert not sweep.failed
+    best = advice.rates.best
+    means = sweep.table.set_index("condition")["validation accuracy"]
+    assert means[best] == means.max()
+    assert final.shape == (2, 3)
+    assert not {0, 1} & set(final.index)
+    other = next(name for name in final if name != best)
+    expected = (final[best] - final[other]).mean()
+    assert shown[-1].loc["mean", other] == pytest.approx(expected)

@@ -1,15 +1,16 @@
-"""Make the sample of MNIST that dropdiag ships.
+"""Make a sample of MNIST, as the one that dropdiag ships, or of Fashion-MNIST.
 
-    python -m dropdiag.experiments.data.make_sample SOURCE TARGET
+    python -m dropdiag.experiments.data.make_sample SOURCE TARGET [DATASET TRAIN TEST]
 
-Deterministic, with no random number: within each digit the images are taken at even distances in the order of
-the original files, as many as the digit's share of the set asks for (largest remainder), and written in that
-order. SOURCE holds the four original IDX files.
+Deterministic, with no random number: within each class the images are taken at even distances in the order of
+the original files, as many as the class's share of the set asks for (largest remainder), and written in that
+order. SOURCE holds the four original IDX files; TRAIN and TEST are how many images are taken of each part.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -50,19 +51,35 @@ def stratified(labels: NDArray[np.uint8], size: int) -> NDArray[np.int64]:
     return np.sort(np.concatenate(chosen)).astype(np.int64)
 
 
-def make_sample(source: str | Path, target: Path) -> None:
-    """Write the four files of the sample into `target`, from the full MNIST in `source`."""
-    full = load_images(MNIST.key, source)
+def make_sample(source: str | Path, target: Path, key: str = MNIST.key, sizes: Mapping[str, int] = SIZES) -> None:
+    """Write the four files of a sample into `target`, from the full data set in `source`.
+
+    Parameters
+    ----------
+    source, target : path
+        Folders.
+    key : {"mnist", "fashion-mnist"}
+    sizes : mapping
+        How many images of "train" and of "test".
+    """
+    full = load_images(key, source)
     target.mkdir(parents=True, exist_ok=True)
     parts = {"train": (full.train_images, full.train_labels), "test": (full.test_images, full.test_labels)}
     for split, (images, labels) in parts.items():
-        digits = labels.numpy().astype(np.uint8)
-        chosen = stratified(digits, SIZES[split])
+        classes = labels.numpy().astype(np.uint8)
+        chosen = stratified(classes, sizes[split])
         write_idx(target / f"{FILES[f'{split} images']}.gz", images.numpy()[chosen])
-        write_idx(target / f"{FILES[f'{split} labels']}.gz", digits[chosen])
+        write_idx(target / f"{FILES[f'{split} labels']}.gz", classes[chosen])
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Make the sample that a command line asks for."""
+    if len(arguments) not in {2, 5}:
+        sys.exit("usage: python -m dropdiag.experiments.data.make_sample SOURCE TARGET [DATASET TRAIN TEST]")
+    source, target, *rest = arguments
+    key, *counts = rest or [MNIST.key, *map(str, SIZES.values())]
+    make_sample(source, Path(target), key, dict(zip(SIZES, map(int, counts), strict=True)))
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 3:
-        sys.exit("usage: python -m dropdiag.experiments.data.make_sample SOURCE TARGET")
-    make_sample(sys.argv[1], Path(sys.argv[2]))
+    main(sys.argv[1:])
