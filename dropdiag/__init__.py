@@ -33,13 +33,14 @@ from dropdiag.deprecation import renamed as _renamed
 
 if TYPE_CHECKING:
     from dropdiag import analysis, gaaf, interventions, measure, plots
+    from dropdiag.analysis.advice.advice import Advice, advise
     from dropdiag.analysis.comparison import Comparison, compare
     from dropdiag.errors import DropdiagError, DropdiagWarning
     from dropdiag.experiments.sweep.sweep import sweep
+    from dropdiag.functional.functions import register_activation
     from dropdiag.gaaf.activation import GAAF
     from dropdiag.histograms.histogram import Histogram
     from dropdiag.recorder import Recorder
-    from dropdiag.functional.functions import register_activation
     from dropdiag.recording.schedules import every, log_spaced
     from dropdiag.recording.watching.open_runs import detach
     from dropdiag.report.page import report
@@ -50,6 +51,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "GAAF",
+    "Advice",
     "Catalog",
     "Comparison",
     "DropdiagError",
@@ -58,6 +60,7 @@ __all__ = [
     "Recorder",
     "Run",
     "Runs",
+    "advise",
     "analysis",
     "compare",
     "detach",
@@ -75,6 +78,7 @@ __all__ = [
 
 _HOME = {
     "GAAF": "dropdiag.gaaf.activation",
+    "Advice": "dropdiag.analysis.advice.advice",
     "Catalog": "dropdiag.store.catalog",
     "Comparison": "dropdiag.analysis.comparison",
     "DropdiagError": "dropdiag.errors",
@@ -83,6 +87,7 @@ _HOME = {
     "Recorder": "dropdiag.recorder",
     "Run": "dropdiag.store.reader",
     "Runs": "dropdiag.store.reader",
+    "advise": "dropdiag.analysis.advice.advice",
     "compare": "dropdiag.analysis.comparison",
     "detach": "dropdiag.recording.watching.open_runs",
     "every": "dropdiag.recording.schedules",

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final
 import typer
 from typer.core import TyperGroup
 
+from dropdiag.cli.advise import advise
 from dropdiag.cli.catalog import catalog
 from dropdiag.cli.compare import compare
 from dropdiag.cli.coverage import coverage
@@ -38,6 +39,7 @@ COMMANDS = (
     coverage,
     compare,
     report,
+    advise,
     plot,
     watch,
     export,
