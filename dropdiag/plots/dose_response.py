@@ -23,9 +23,9 @@ from dropdiag.errors import NotRecordedError
 from dropdiag.plots.layered import described
 from dropdiag.plots.layout import finish, log_axis, note, own_axes, panels
 from dropdiag.plots.style import COLOURS, GREY, RC, context, styled
-from dropdiag.plots.words import Layers, axis_label, layer_names, plain, site_titles, width
+from dropdiag.plots.words import Layers, axis_label, in_lines, layer_names, plain, site_titles, width
 from dropdiag.store.reader import Run, Runs, as_runs
-from dropdiag.store.schema import base_and_x
+from dropdiag.store.schema import base_and_x, quantity_of
 
 USUAL: Final = ("gradient_flow", "saturation_share", "net_variance_mean")
 LABELS: Final = {"saturation_share": "saturation share"}
@@ -108,13 +108,16 @@ def _of_network(found: Responses, quantities: Sequence[str] | None) -> Iterator[
     """Yield the panels of the network: of held-out scalars with the set of doses, then of what else was asked for."""
     runs, settings = found.measurements.runs, found.measurements.settings
     held = scalar_phases(runs)
-    wanted = [name for name in held if is_accuracy(name) or less_is_better(name)] if quantities is None else []
+    # what an active measurement gives is drawn where it is asked for
+    logged = [name for name in held if quantity_of(name) is None and (is_accuracy(name) or less_is_better(name))]
+    wanted = logged if quantities is None else []
     asked = [quantities] if isinstance(quantities, str) else quantities or []
     wanted += [name for name in asked if name in held]
     for name in wanted:
         picked = choice(runs, found.axis.name, name, alpha=settings.alpha)
         for data in dict.fromkeys((picked.chosen_on, picked.reported_on)):
-            yield _Panel(found.of_scalar(data), plain(f"{data.scalar}, {data.phase}"), plain(data.scalar), picked)
+            title = in_lines(f"{data.scalar}, {data.phase}")
+            yield _Panel(found.of_scalar(data), title, in_lines(data.scalar), picked)
     for one in found.each([name for name in asked if name not in held]):
         if one.layer is None and len(one.doses) > 1:
             yield _Panel(one, _label(found, one), _label(found, one))

@@ -41,12 +41,17 @@ def site_titles(sites: Iterable[Site], names: Titles = None, width: int = 30) ->
 
 def _titled(given: str | None, own: str, call: int, width: int) -> str:
     told = f" (call {call + 1})" if call else ""
-    return _undollared(lines(printable(own) + told, width)) if given is None else given + told
+    return in_lines(own + told, width) if given is None else given + told
 
 
 def plain(name: str) -> str:
     """Name as text that matplotlib draws literally, dollar signs too; an SVG could not hold its control characters."""
     return _undollared(printable(name))
+
+
+def in_lines(text: str, width: int = 30) -> str:
+    """Text as `plain` has it, broken into lines where it is longer than ``width``."""
+    return _undollared(lines(printable(text), width))
 
 
 def _undollared(text: str) -> str:
