@@ -119,7 +119,7 @@ def sweep(
 
 
 def _show(table: pd.DataFrame, axes: int) -> None:
-    """Print what the conditions ended with: the mean over seeds, and its standard deviation between them."""
+    """Print what the conditions ended with: the mean over seeds, ± their standard deviation."""
     from dropdiag.cli.terminal import Page  # noqa: PLC0415 - --help needs none
 
     numbers = list(table.columns[axes + 2 :: 2])
@@ -129,11 +129,12 @@ def _show(table: pd.DataFrame, axes: int) -> None:
         [[row["condition"], str(row["seeds"]), *(_cell(row[name], row[f"{name} sd"]) for name in numbers)]
          for row in table.to_dict("records")],
     )  # fmt: skip
+    page.line("Last values on held-out data: mean ± sd over seeds.")
     page.show()
 
 
 def _cell(mean: float, sd: float) -> str:
-    return plain(mean, ".4g") + (f" (sd {plain(sd, '.2g')})" if not missing(sd) else "")
+    return plain(mean, ".4g") + (f" ±{plain(sd, '.2g')}" if not missing(sd) else "")
 
 
 def _say(made: Sweep, table: pd.DataFrame) -> None:
@@ -141,7 +142,7 @@ def _say(made: Sweep, table: pd.DataFrame) -> None:
     for remark in made.remarks:
         say(remark)
     say(f"runs:  {made.out / 'runs'}")
-    say(f"next:  dropdiag advise {made.out / 'runs'}")
+    say(f"next:  dropdiag advise {made.out}")
     for name, error in made.failed.items():
         say(f"failed: {name}: {error}", err=True)
     if made.failed:

@@ -36,9 +36,9 @@ def test_what_comes_out_is_the_table_the_remarks_and_what_is_next(tmp_path):
     made = load(tmp_path / "out" / "runs")
     for line, condition in zip(lines[2:4], ("rate=0", "rate=0.5"), strict=True):
         found = made.select("accuracy", condition=condition)["value"]
-        assert line.split() == [condition, "2", f"{found.mean():.4g}", "(sd", f"{found.std():.2g})"]
+        assert line.split() == [condition, "2", f"{found.mean():.4g}", f"±{found.std():.2g}"]
     assert "Runs of one seed began with the same weights in all conditions." in lines
-    assert lines[-1] == f"next:  dropdiag advise {tmp_path / 'out' / 'runs'}"
+    assert lines[-1] == f"next:  dropdiag advise {tmp_path / 'out'}"
     assert "[4/4] rate-0.5-s5 done" in error
 
 
