@@ -53,6 +53,14 @@ def check_for_arrow(size: int = 0) -> None:
         check(WORK_BYTES + 8 * size, "write rows")
 
 
+def check_for_joining(size: int) -> None:
+    """Raise `MemoryError` where segments of a size might not be read again and joined.
+
+    That loads more of Arrow than writing does, and pandas, which end the process where they find no memory.
+    """
+    check(IMPORT_BYTES + WORK_BYTES + 8 * size, "join segments")
+
+
 def check_for_thread() -> None:
     """Raise `MemoryError` where a thread might not find the memory to begin."""
     check(THREAD_BYTES, "start a thread")

@@ -28,7 +28,7 @@ from dropdiag.store.folder import (
 )
 from dropdiag.store.jobs import Derivatives, Meta, Numbers, Prepare, Rows
 from dropdiag.store.lease import EXPIRES_AFTER, gives_back, may_record, takes
-from dropdiag.store.memory import BIN_BYTES, NUMBER_BYTES, ROW_BYTES, check_for_arrow, check_for_import
+from dropdiag.store.memory import BIN_BYTES, NUMBER_BYTES, ROW_BYTES, check_for_import, check_for_joining
 from dropdiag.store.meta_files import MetaFiles, next_number, session_files
 from dropdiag.store.processes import this_process
 from dropdiag.store.rows import HistogramRow, ScalarRow, StateRow
@@ -464,7 +464,7 @@ class RunWriter:
         *before, own = self.meta["sessions"]
         live = {short(one.get("id")) for one in before if may_record(one)}
         try:
-            check_for_arrow(COMPACTING_BYTES)
+            check_for_joining(COMPACTING_BYTES)
             compact(Part(self._folder, spans_of(self.meta["sessions"])), short(own["id"]), live)
         except Exception as failure:  # noqa: BLE001 - all rows are on disk: whatever it is, the run is completed
             sentence = uncompacted(self.path, failure)

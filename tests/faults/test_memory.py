@@ -57,7 +57,7 @@ def record_with_little(path, megabytes, place):
 
 
 @linux
-@pytest.mark.parametrize(("megabytes", "place"), [(0.5, "training"), (3, "training"), (1, "close")])
+@pytest.mark.parametrize(("megabytes", "place"), [(0.5, "training"), (3, "training"), (1, "close"), (24, "close")])
 def test_little_memory_ends_no_training_by_an_abort(tmp_path, megabytes, place):
     ended = in_child(lambda: record_with_little(tmp_path / "run", megabytes, place), tmp_path)
     assert ended.status == 0, ended.printed
