@@ -11,10 +11,12 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
 from dropdiag.analysis.dose_response.best import cannot_be_told_from_best
 from dropdiag.analysis.dose_response.trend import trend
@@ -97,10 +99,53 @@ def power(doses: int, seeds: int, times: int, seed: int = 0) -> dict[str, float]
     }
 
 
-def _share(world: World, seeds: int, times: int, seed: int, holds: Callable[[Sequence[bool]], bool]) -> float:
+def _ours(values: Floats) -> Sequence[bool]:
+    return cannot_be_told_from_best(values, less_is_better=False, alpha=ALPHA).inside
+
+
+def _bonferroni(values: Floats) -> Sequence[bool]:
+    """Each dose beside each other one by the paired t, at its share of alpha."""
+    apart = values[:, None, :] - values[:, :, None]
+    error = np.maximum(apart.std(axis=0, ddof=1) / np.sqrt(len(values)), 1e-300)
+    doses = values.shape[1]
+    return (apart.mean(axis=0) / error <= stats.t.ppf(1.0 - ALPHA / (doses - 1), len(values) - 1)).all(axis=1).tolist()
+
+
+def _pooled(values: Floats) -> Sequence[bool]:
+    """Hsu's comparisons with the best: one variance of all doses, the seeds' own parts taken out (Hsu 1984)."""
+    seeds, doses = values.shape
+    means = values.mean(axis=0)
+    left = values - values.mean(axis=1, keepdims=True) - means + values.mean()
+    degrees = (seeds - 1) * (doses - 1)
+    error = np.sqrt(2.0 * (left**2).sum() / degrees / seeds)
+    return ((means.max() - means) / error <= _dunnett(doses, degrees)).tolist()
+
+
+@cache
+def _dunnett(doses: int, degrees: int, draws: int = 200_000) -> float:
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(draws, doses))
+    apart = (values[:, 1:].max(axis=1) - values[:, 0]) / np.sqrt(2.0)
+    return float(np.quantile(apart / np.sqrt(rng.chisquare(degrees, draws) / degrees), 1.0 - ALPHA))
+
+
+def others(seeds: int, doses: int, times: int) -> Iterator[str]:
+    """Yield what other ways to make the set would do."""
+    worlds, ones = alike(doses), [1.0] * doses
+    one, every = World([*([0.0] * (doses - 1)), -FAR], ones), World([0.0, *([-FAR] * (doses - 1))], ones)
+    for name, make in (("ours", _ours), ("paired t, Bonferroni", _bonferroni), ("pooled variance (Hsu)", _pooled)):
+        shares = [_share(worlds[world], seeds, times, 0, lambda inside: not inside[0], make)
+                  for world in ("alike", "best sd 4", "another sd 4", "sd 1 to 4")]  # fmt: skip
+        shares += [_share(world, seeds, times, 0, lambda inside: not inside[-1], make) for world in (one, every)]
+        yield f"| {seeds} seeds, {doses} doses: {name} | {' | '.join(f'{share:.3f}' for share in shares)} |"
+
+
+def _share(
+    world: World, seeds: int, times: int, seed: int, holds: Callable[[Sequence[bool]], bool],
+    make: Callable[[Floats], Sequence[bool]] = _ours,
+) -> float:  # fmt: skip
     rng = np.random.default_rng([seed, seeds, len(world.means)])
-    found = (cannot_be_told_from_best(world.draw(rng, seeds), less_is_better=False, alpha=ALPHA) for _ in range(times))
-    return sum(holds(one.inside) for one in found) / times
+    return sum(holds(make(world.draw(rng, seeds))) for _ in range(times)) / times
 
 
 def trends(world: World, seeds: int, times: int, seed: int = 0) -> float:
@@ -140,6 +185,11 @@ def rows(times: int) -> Iterator[str]:
         for doses in (2, 3, 5, 9):
             shares = [*power(doses, seeds, times).values()]
             yield f"| {seeds} seeds, {doses} doses | {' | '.join(f'{share:.2f}' for share in shares)} |"
+    yield ""
+    yield "| | alike: outside | best sd 4 | another sd 4 | sd 1 to 4 | the only worse one | one of all others |"
+    yield "|---|---|---|---|---|---|---|"
+    for doses in (3, 5, 9):
+        yield from others(5, doses, times)
     yield ""
     names = [*trend_worlds(3)]
     yield f"| a trend is seen | {' | '.join(names)} |"

@@ -12,9 +12,9 @@ from dropdiag.analysis.dose_response.critical import critical, p_of_greatest
 from dropdiag.analysis.seeds import Floats
 from dropdiag.errors import ArgumentError
 
-SHARE: Final = 0.8
-"""Share of alpha at which each dose of three or more is judged: of doses that do not differ at all one is taken out too
-often where another one went before it, by as much as this makes up for (measured in `benchmarks/dose_response.py`)."""
+FIRST, LATER = 0.9, 0.75
+"""Shares of alpha at which the first dose of three or more, and those after it, are judged: one that follows another is
+taken out a little too often where doses do not differ. These make up for it (`benchmarks/dose_response.py`)."""
 _EQUAL: Final = 1e-12  # a standard error this small, beside the largest value, is rounding
 _NAN: Final = float("nan")
 
@@ -81,8 +81,8 @@ def cannot_be_told_from_best(values: ArrayLike, *, less_is_better: bool, alpha: 
     Notes
     -----
     Each dose is set beside every other one by the paired t of the seeds. The dose whose greatest t against it is the
-    greatest is judged by the probability that the greatest of so many t is as great by chance, is taken out, and
-    so on with the doses that are left (as the model confidence set does: Hansen, Lunde and Nason 2011); its p is no
+    greatest is judged by the probability that the greatest of so many t is as great by chance, is taken out, and so
+    on with the doses that are left (as the model confidence set does: Hansen, Lunde and Nason 2011); its p is no
     smaller than that of any dose that went before. Doses are outside where p is at most alpha. No variance is shared
     between doses, for those of different rates differ in variance: where they did not, pooling would find more.
 
@@ -98,13 +98,12 @@ def cannot_be_told_from_best(values: ArrayLike, *, less_is_better: bool, alpha: 
     if len(y) < 2:
         return _untested(y, k, left, alpha)
     pairs = _Pairs.of(y)
-    judged = alpha * SHARE if k > 2 else alpha
-    p, rivals = _taken_out(pairs, alpha / judged)
+    p, rivals = _taken_out(pairs)
     inside = tuple(one > alpha for one in p)
     kept = tuple(np.flatnonzero(inside).tolist())
     # what is left is held against what is left; one that is left alone, against all
     beside = [rivals[d] if not inside[d] else kept if len(kept) > 1 else tuple(range(k)) for d in range(k)]
-    bounds = [pairs.bounds(d, beside[d], judged) for d in range(k)]
+    bounds = [pairs.bounds(d, beside[d], alpha * _share(len(beside[d]), k)) for d in range(k)]
     means = y.mean(axis=0)
     flat = pairs.without_spread.sum() > k  # each dose beside itself is
     note = "two doses or more whose seeds do not differ are not told apart" if flat else ""
@@ -139,7 +138,7 @@ class _Pairs:
         return float((self.ahead[d, others] - reach).max()), float((self.ahead[d, others] + reach).max())
 
 
-def _taken_out(pairs: _Pairs, factor: float) -> tuple[tuple[float, ...], dict[int, tuple[int, ...]]]:
+def _taken_out(pairs: _Pairs) -> tuple[tuple[float, ...], dict[int, tuple[int, ...]]]:
     """Take the worst dose out, one after the other; return each one's p and the doses that were then left."""
     left = list(range(len(pairs.ahead)))
     p, rivals, before = dict.fromkeys(left, 1.0), dict[int, tuple[int, ...]](), 0.0
@@ -148,10 +147,17 @@ def _taken_out(pairs: _Pairs, factor: float) -> tuple[tuple[float, ...], dict[in
         # of equal ones the one that is further behind goes first
         place = np.lexsort((pairs.ahead[np.ix_(left, left)].max(axis=1), t))[-1]
         worst = left[place]
-        before = max(before, min(1.0, factor * p_of_greatest(float(t[place]), pairs.blocks, len(left) - 1)))
+        chance = p_of_greatest(float(t[place]), pairs.blocks, len(left) - 1)
+        before = max(before, min(1.0, chance / _share(len(left), len(p))))
         p[worst], rivals[worst] = before, tuple(left)
         left.remove(worst)
     return tuple(p[d] for d in range(len(p))), rivals
+
+
+def _share(left: int, doses: int) -> float:
+    if doses == 2:  # no dose follows another
+        return 1.0
+    return FIRST if left == doses else LATER
 
 
 def _untested(y: Floats, doses: int, left: tuple[int, ...], alpha: float) -> BestSet:
