@@ -1,6 +1,6 @@
 """How often the best dose is left out, a worse one is found, and a trend is seen: runs of which the truth is known.
 
-    python benchmarks/dose_response.py [--times 2000]
+    python benchmarks/dose_response.py [--times 4000]
 
 prints the tables of docs/dose-response.md. Tables of numbers are drawn in place of networks: a row a seed, which has a
 part in common at all doses, a column a dose, and a part that each run has of its own.
@@ -203,7 +203,7 @@ def rows(times: int) -> Iterator[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--times", type=int, default=2000, help="tables of numbers a cell")
+    parser.add_argument("--times", type=int, default=4000, help="tables of numbers a cell")
     for line in rows(parser.parse_args().times):
         print(line, flush=True)
 
