@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import re
 from pathlib import Path
 
 import numpy as np
@@ -212,3 +213,9 @@ def test_the_check_covers_all_that_it_compares_together():
         expected = ahead.mean(), *stats.t.interval(1 - 0.05 / 3, 2, ahead.mean(), stats.sem(ahead))
         assert row[2:5] == pytest.approx(expected)
     assert found["the advice said"].tolist() == ["worse", "worse", "not told apart"]
+
+
+def test_every_link_and_picture_of_the_page_is_there():
+    links = re.findall(r"\]\(([^)]+)\)", (CASES / "README.md").read_text(encoding="utf-8"))
+    assert len(links) >= 6
+    assert [link for link in links if "://" not in link and not (CASES / link).exists()] == []
