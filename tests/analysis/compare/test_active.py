@@ -176,7 +176,7 @@ def test_the_direction_is_that_of_training(comparison):
 def test_all_claims_that_were_recorded_are_asked(comparison):
     found = comparison.claims()
     assert [*dict.fromkeys(found.table["claim"])] == list("abcdefghjk")
-    assert [one.claim for one in found.unrecorded] == ["i"]
+    assert [one.claim for one in found.unrecorded] == ["i", "l"]
     numbers = found.parts[found.parts["condition"] == "Dropout"].set_index("part")["effect"]
     v = VALUES
     assert numbers["geometric mean"] == pytest.approx((v[1, :, 6] - 0.1 * v[1, :, 0]).mean())
@@ -264,7 +264,9 @@ def test_what_a_measurement_has_not_is_missing_with_the_reason_that_the_run_give
                     rec.step(loss=loss)
                 rec.measure("gradient_direction", x, nn.functional.cross_entropy, y, batches=4)
             runs.setdefault(name, []).append(path)
-    (told,) = json.loads((runs["No dropout"][0] / "run.json").read_text())["missing"]
+    missing = json.loads((runs["No dropout"][0] / "run.json").read_text())["missing"]
+    # the noise of so few batches may hide the gradient, which is told beside it
+    (told,) = (one for one in missing if ["gradient_direction_variance_masks_on", None] in one["of"])
     assert told["phase"] == "gradient_direction"
     assert ["gradient_direction_variance_masks_on", None] in told["of"]
     found = dd.compare(runs, on_unreadable="ignore")
