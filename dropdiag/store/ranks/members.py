@@ -159,7 +159,8 @@ def _member(path: Path, meta: Mapping[str, Any], number: int) -> tuple[Rank, lis
     own, remarks = described(folder, RANK_FILE)
     if own.get("id") != meta.get("id"):
         ids = f"its id is {own.get('id')!r}, and that of the run is {meta.get('id')!r}"
-        raise RunError(f"{folder} is of another run: {ids}")
+        # what is told of the file beside it: that it is not as it was written
+        raise RunError("; ".join([f"{folder / RANK_FILE} is of another run: {ids}", *remarks]))
     lacks = [name for name in _NEEDED if name not in own]
     if lacks:
         raise RunError(f"{folder / RANK_FILE} is damaged: it lacks {', '.join(lacks)}")
