@@ -197,7 +197,9 @@ def test_a_rank_of_another_run_is_left_out_and_named(tmp_path):
     file = tmp_path / "run" / "rank-1" / "rank.json"
     write_meta(file, {**json.loads(file.read_text()), "id": "other"})
     run = load(tmp_path / "run")
-    expected = "1 of 2 ranks: rank 1: .*rank-1/rank.json is of another run: its id is 'other', and that of the run is 'ffff"
+    expected = (
+        "1 of 2 ranks: rank 1: .*rank-1/rank.json is of another run: its id is 'other', and that of the run is 'ffff"
+    )
     with pytest.warns(DropdiagWarning, match=expected):
         assert losses(run) == {1: 0.0}
     assert repr(run).endswith(", 1 of 2 ranks>")
