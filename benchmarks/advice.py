@@ -213,31 +213,25 @@ RISES: Final = {
 }
 
 
+TABLES: Final = (
+    (NULLS, {"nothing to find, but what is said": "", "anything wrong": "wrong", "the best called worse": "lost",
+             "any of equally good ones": "any_lost"}),
+    (EFFECTS, {"rates apart": "", "the best alone is left": "exact", "anything wrong": "wrong"}),
+    (GAPS, {"between training and held-out data": "", "a gap is found": "gap", "anything wrong": "wrong"}),
+    (RISES, {"training not at its end": "", "no verdict": "truncated", "anything wrong": "wrong"}),
+)  # fmt: skip
+"""Worlds, and the columns of their table: what is said over each, and the share that it has."""
+
+
 def rows(times: int) -> Iterator[str]:
     """Yield the tables, line by line."""
-    yield "| nothing to find, but what is said | anything wrong | the best called worse | any of equally good ones |"
-    yield "|---|---|---|---|"
-    for name, world in NULLS.items():
-        found = simulate(world, times)
-        yield f"| {name} | {found.share('wrong'):.3f} | {found.share('lost'):.3f} | {found.share('any_lost'):.3f} |"
-    yield ""
-    yield "| rates apart | the best alone is left | anything wrong |"
-    yield "|---|---|---|"
-    for name, world in EFFECTS.items():
-        found = simulate(world, times)
-        yield f"| {name} | {found.share('exact'):.3f} | {found.share('wrong'):.3f} |"
-    yield ""
-    yield "| between training and held-out data | a gap is found | anything wrong |"
-    yield "|---|---|---|"
-    for name, world in GAPS.items():
-        found = simulate(world, times)
-        yield f"| {name} | {found.share('gap'):.3f} | {found.share('wrong'):.3f} |"
-    yield ""
-    yield "| training not at its end | no verdict | anything wrong |"
-    yield "|---|---|---|"
-    for name, world in RISES.items():
-        found = simulate(world, times)
-        yield f"| {name} | {found.share('truncated'):.3f} | {found.share('wrong'):.3f} |"
+    for place, (worlds, columns) in enumerate(TABLES):
+        yield from [""] if place else []
+        yield f"| {' | '.join(columns)} |"
+        yield f"|{'---|' * len(columns)}"
+        for name, world in worlds.items():
+            found = simulate(world, times)
+            yield f"| {name} | {' | '.join(f'{found.share(share):.3f}' for share in columns.values() if share)} |"
 
 
 def main() -> None:

@@ -33,6 +33,7 @@ class Many:
     """
 
     def __init__(self, histograms: Sequence[Histogram]) -> None:
+        self._histograms = histograms
         lines = [one.line() for one in histograms]
         sizes = np.array([bins.size for bins, _ in lines], np.int64)
         # one line behind the other
@@ -87,14 +88,8 @@ class Many:
                 found[self._some, column] = np.clip(self._quantile(probability), low[first], high[last])
         return found
 
-    def remember_moments(self, histograms: Sequence[Histogram]) -> None:
-        """Let the histograms know what their mean, standard deviation and kurtosis rest on.
-
-        Parameters
-        ----------
-        histograms : sequence of Histogram
-            Those that this was made of.
-        """
+    def remember_moments(self) -> None:
+        """Let the histograms know what their mean, standard deviation and kurtosis rest on."""
         low, high = self._bounds
         n, begin = self.n_finite[self._some], self._begin[self._some]
         # what of each bin is summed over the bins of each histogram, in shares of its values
@@ -112,7 +107,7 @@ class Many:
         within = mean_of(squared_width) / 12.0
         fourth = mean_of(squared**2 + squared * squared_width / 2.0 + squared_width**2 / 80.0)
         for place, *numbers in zip(self._some.tolist(), mean, mean_of(squared) + within, fourth, within, strict=True):
-            histograms[place].remember(Moments(int(self._size[place]), *map(float, numbers)))
+            self._histograms[place].remember(Moments(int(self._size[place]), *map(float, numbers)))
 
     def _below(self, edges: Floats) -> Floats:
         """Return how many values other than zeros lie below each edge, each bin's spread evenly."""

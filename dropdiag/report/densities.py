@@ -77,9 +77,8 @@ def glance(
         many = Many([histogram for _, _, histogram in looked_at])
         for (_, site, _), (low, high) in zip(looked_at, many.extents().tolist(), strict=True):
             ends.setdefault(site, []).append((low, high))
-        at_the_end = {site: histogram for step, site, histogram in one.rows if step == one.steps[-1]}
-        known = list(at_the_end.values())
-        Many(known).remember_moments(known)
+        many.remember_moments()
+        at_the_end = {site: histogram for step, site, histogram in looked_at if step == one.steps[-1]}
         for site, histogram in at_the_end.items():
             last[site] = {name: take(histogram) for name, take in numbers(key[0]).items()}
         if together(key[0]):
@@ -140,7 +139,7 @@ class Plan:
         lost[site_of, step_of] = 1.0 - many.n_finite / np.where(many.n > 0, many.n, np.nan)
         within = made.sum(axis=1) * (grids[site_of, 1] - grids[site_of, 0])
         outside = float(np.nanmax(1.0 - within, initial=0.0))
-        many.remember_moments(histograms)
+        many.remember_moments()
         for i in np.flatnonzero(many.n_finite):
             for name, measure in self.through.items():
                 numbers[name][site_of[i], step_of[i]] = measure(histograms[i])

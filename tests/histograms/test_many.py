@@ -38,7 +38,7 @@ def test_numbers_are_those_of_each_alone(samples, edges):
 def test_moments_are_those_of_each_alone(samples):
     alone = [Histogram.from_values(values) for values in samples]
     told = [Histogram(one.bins, one.counts) for one in alone]
-    Many(told).remember_moments(told)
+    Many(told).remember_moments()
     for one, other in zip(alone, told, strict=True):
         assert ("_moments" in vars(other)) == (one.n_finite > 0)
         expected, found = one._moments, other._moments

@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from dropdiag.analysis.compare.measures import VALIDATION as VALIDATION_WORDS
 from dropdiag.analysis.compare.measures import is_accuracy, is_validation, less_is_better, words
 from dropdiag.analysis.phases import listed
 from dropdiag.errors import ArgumentError
@@ -13,19 +14,9 @@ from dropdiag.store.asked import did_you_mean
 from dropdiag.store.schema import TRAIN
 
 VALIDATION, TEST, HELD_OUT, TRAINING_DATA, TRAINING = "validation", "test", "held-out", "training data", "training"
-_VALIDATION: Final = frozenset({"val", "valid", "validation", "dev"})
-_SETS: Final = _VALIDATION | {
-    "test",
-    "eval",
-    "evaluation",
-    "held",
-    "out",
-    "heldout",
-    "train",
-    "training",
-    "data",
-    "set",
-}
+_SETS: Final = frozenset({
+    *VALIDATION_WORDS, "test", "eval", "evaluation", "held", "out", "heldout", "train", "training", "data", "set",
+})  # fmt: skip
 """Words that name a set of data and not what is measured on it."""
 CHOSEN_ON: Final = (VALIDATION, HELD_OUT, TEST)
 """The first of these that was recorded is what a rate is chosen on."""

@@ -176,9 +176,13 @@ def is_accuracy(scalar: str) -> bool:
     return any(word in ("acc", "accs") or word.startswith("accura") for word in words(scalar))
 
 
+VALIDATION: Final = ("validation", "val", "valid", "dev")
+"""Words by which names of scalars and phases say so, the usual one first."""
+
+
 def is_validation(scalar: str) -> bool:
     """Whether a scalar's name says that it is of images that were held out to choose by, not of test images."""
-    return not {"val", "valid", "validation", "dev"}.isdisjoint(words(scalar))
+    return not set(VALIDATION).isdisjoint(words(scalar))
 
 
 def words(name: str) -> list[str]:

@@ -7,14 +7,13 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from dropdiag.analysis.compare.measures import is_validation
+from dropdiag.analysis.compare.measures import VALIDATION, is_validation
 from dropdiag.analysis.learning import best_per_run
 from dropdiag.errors import ArgumentError, NotRecordedError
 from dropdiag.store.phases import default_phase
 from dropdiag.store.reader import Runs
 from dropdiag.store.schema import TRAIN
 
-VALIDATION: Final = ("validation", "val", "valid", "dev")
 TEST: Final = "test"
 
 

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import random
 import traceback
-from collections.abc import Generator, Iterator, Mapping, Sequence
-
-import numpy as np
-import torch
+from collections.abc import Generator, Mapping, Sequence
 
 from dropdiag.experiments.engines.inside import in_words
 from dropdiag.experiments.engines.launch import End, Launch, check_names
@@ -16,6 +11,7 @@ from dropdiag.experiments.engines.report import Report
 from dropdiag.experiments.sweep.function import Train
 from dropdiag.experiments.sweep.one import One
 from dropdiag.experiments.sweep.training import train_one
+from dropdiag.measure.passes.state.random_states import RandomStates
 
 
 class HereEngine:
@@ -41,9 +37,12 @@ class HereEngine:
     def run(self, launches: Sequence[Launch]) -> Generator[End, None, None]:
         """See `Engine.run`."""
         check_names(launches)
-        with randomness_kept():
+        before = RandomStates([])  # of this process, which goes on
+        try:
             for launch in launches:
                 yield self._run(launch)
+        finally:
+            before.put_back()
 
     def _run(self, launch: Launch) -> End:
         launch.folder.mkdir(parents=True, exist_ok=True)
@@ -55,16 +54,3 @@ class HereEngine:
                 output.write(text)
             return End(launch.name, in_words(error), text)
         return End(launch.name)
-
-
-@contextlib.contextmanager
-def randomness_kept() -> Iterator[None]:
-    """Leave the random numbers of this process where they were."""
-    own, numpys = random.getstate(), np.random.get_state()  # noqa: NPY002 - that of the process
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_available() else ()
-    with torch.random.fork_rng(devices=devices):
-        try:
-            yield
-        finally:
-            random.setstate(own)
-            np.random.set_state(numpys)  # noqa: NPY002

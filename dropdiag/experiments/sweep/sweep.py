@@ -122,8 +122,9 @@ def sweep(
     asked, function = _asked(train, over, seeds, settings, keep_changed=keep_changed, here=engine == HERE)
     stop = EarlyStop.of(early_stop)
     rounds = [] if stop is None else stop.rounds(asked)
-    _check(out, asked)
-    book.write(out, asked, metas_of(out))  # of a sweep that is interrupted, what was asked for
+    metas = metas_of(out)
+    _check(out, asked, metas)
+    book.write(out, asked, metas)  # of a sweep that is interrupted, what was asked for
     where = Where(train, function, engine, processes, threads, console or Console(stderr=True))
     screened = [] if stop is None else _screen(out, asked, rounds, stop, where)
     left = left_of(asked, screened[-1].kept) if screened else asked
@@ -151,7 +152,7 @@ def commands(
     """
     out = as_path(not_remote(Path(out).expanduser(), "out="))
     asked, function = _asked(train, over, seeds, settings, keep_changed=keep_changed, here=False)
-    _check(out, asked)
+    _check(out, asked, metas_of(out))
     ones = ones_of(out, asked.plan(out), function, threads)
     return [launch_of(one).in_shell() for one in ones.values()]
 
@@ -181,8 +182,8 @@ def _function(train: Train | str, *, here: bool) -> Function | None:
         return None
 
 
-def _check(out: Path, asked: Asked) -> None:
-    if metas_of(out):  # where no run is finished, nothing holds one to what was asked for before
+def _check(out: Path, asked: Asked, finished: Mapping[str, Any]) -> None:
+    if finished:  # where no run is finished, nothing holds one to what was asked for before
         book.check(out, asked)
     refuse_under_way(out, [job.name for job in asked.plan(out).todo])
 
