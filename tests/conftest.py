@@ -7,6 +7,8 @@ import pytest
 import torch
 from hypothesis import settings
 
+from tests.browser import chromium, visit  # noqa: F401 - fixtures of all tests
+
 settings.register_profile("dropdiag", deadline=None)  # a busy machine is no error
 settings.load_profile("dropdiag")
 

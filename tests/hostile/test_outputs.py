@@ -26,10 +26,8 @@ from dropdiag.printable import printable, well_formed
 from dropdiag.store.coverage import Coverage
 from dropdiag.store.new_files import file_name, new_file
 from tests.hostile.texts import FIGURE, PAGE, PLACE, SHEET, TERMINAL, TEXTS, write_hostile
-from tests.report import conftest as browsers
 from tests.synthetic import content, write
 
-chromium, visit = browsers.chromium, browsers.visit
 CONDITIONS = TERMINAL["link"], PAGE["image"]
 LINES = "\n"
 BYTES = os.fsdecode(b"caf\xe9\xff")
