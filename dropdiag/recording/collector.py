@@ -54,6 +54,8 @@ class Collector:
     ----------
     period : int
         Changes with every step and evaluation: what was opened in an earlier one is closed.
+    takes_masks : bool
+        Whether a probe is fed with what enters and leaves dropouts.
     refused : dict
         Layer -> why its tensors are not read, where they are not.
     """
@@ -67,6 +69,7 @@ class Collector:
         self._share: tuple[int, int] | None = None
         self._plans: dict[tuple[str, bool], Plan] = {}
         self._active: Plan = {}
+        self.takes_masks = False
         self.period = 0
         self._open: dict[Key, tuple[SiteInfo, Sketch | None]] = {}
         # of what is open, as weights are closed one layer at a time
@@ -96,6 +99,7 @@ class Collector:
         if (phase, scheduled) not in self._plans:
             self._plans[phase, scheduled] = self._plan(phase, scheduled)
         self._active = self._plans[phase, scheduled]
+        self.takes_masks = Signal.DROPOUT in self._active or Signal.CHAIN in self._active
 
     def _plan(self, phase: str, scheduled: bool) -> Plan:
         taking_part = [probe for probe in self._probes if probe.takes_part(phase, scheduled)]
@@ -106,6 +110,7 @@ class Collector:
         self._discard()
         self.period += 1
         self._active = {}
+        self.takes_masks = False
 
     def _discard(self) -> None:
         self._open.clear()

@@ -80,6 +80,8 @@ class PassRouter:
         Whether this step is one of those that look for functional calls not seen before.
     intercepting : bool
         Whether functional calls are being intercepted right now.
+    depth : int
+        Forward passes of the model itself that are open, one inside the other; 0 where a part of it is called alone.
     following : bool
         Whether the tensors of this pass are followed through its functions.
     axes : NodeAxes
@@ -137,7 +139,7 @@ class PassRouter:
         self._extra_scans = 0
         self.before_forward: Callable[[], None] = nothing
         self.on_batch: Callable[[Sequence[object], Mapping[str, object]], None] | None = None
-        self._depth = 0
+        self.depth = 0
         self.passes: Counter[tuple[str, int]] = Counter()
         self.trace = ForwardTrace()
         self.compiled_begins: Callable[[], object] = nothing
@@ -161,14 +163,14 @@ class PassRouter:
 
     def forward_begins(self) -> bool:
         """Reset the call counters, unless the model called itself; return whether it did not."""
-        self._depth += 1
-        if self._depth == 1:
+        self.depth += 1
+        if self.depth == 1:
             self._next.clear()
             self.ranks.forward_begins(looks=self._looks)
             self.trace.begin(wanted=self._looks)
             if not self.evaluating:
                 self.chain.forward_begins()
-        return self._depth == 1
+        return self.depth == 1
 
     def batch_begins(self, args: Sequence[object], keywords: Mapping[str, object]) -> None:
         """Take in what the model is called with, where anybody asks for its items."""
@@ -183,23 +185,18 @@ class PassRouter:
         """Whether this step or evaluation is one of those that look for what is not known yet."""
         return self.intercept or self.evaluating
 
-    @property
-    def inside_forward(self) -> bool:
-        """Whether the model itself was called, and not a part of it."""
-        return self._depth > 0
-
     def forward_ends(self) -> bool:
         """Return whether the outermost forward pass is over."""
-        self._depth = max(self._depth - 1, 0)
-        if self._depth == 0:
+        self.depth = max(self.depth - 1, 0)
+        if self.depth == 0:
             self.trace.end()
             self.batches.end()
             self.chain.forward_ends()
-        return self._depth == 0
+        return self.depth == 0
 
     def outputs(self, model: nn.Module, output: object) -> None:
         """Take in what the model gives, at the end of a training pass."""
-        if self._depth == 1 and self.chain.inside and torch.is_grad_enabled():
+        if self.depth == 1 and self.chain.inside and torch.is_grad_enabled():
             begun = clock()
             with torch._C.DisableTorchFunction():
                 self.chain.end(output, partial(self._output_call, model), self._has_values)
@@ -213,7 +210,7 @@ class PassRouter:
 
     def forward_is_over(self) -> None:
         """Take a forward pass for ended that was interrupted."""
-        self._depth = 0
+        self.depth = 0
         self.batches.end()
         self.trace.end()
         self.chain.forward_ends()
@@ -221,7 +218,7 @@ class PassRouter:
     def compiled_forward_begins(self) -> None:
         """Reset the call counters for a compiled forward pass, which does not report its end."""
         self.notices.add(Notice.COMPILED)
-        self._depth = 1
+        self.depth = 1
         self._next.clear()
         self.ranks.forward_begins(looks=self._looks)
         self.trace.begin(wanted=self._looks)
@@ -257,7 +254,7 @@ class PassRouter:
         self.intercept, self._paused = intercept or self._extra_scans > 0, paused
         self._extra_scans = max(self._extra_scans - 1, 0)
         self._next.clear()
-        self._depth = 0
+        self.depth = 0
         self.batches.forget()
         self.trace.end()
         self.chain.forward_ends()
@@ -315,7 +312,7 @@ class PassRouter:
         if z.is_meta:
             self.notices.add(Notice.NO_VALUES)
             return False
-        return self._alone or not self.ranks.of_shapes(alone=not self._depth, looks=self._looks)
+        return self._alone or not self.ranks.of_shapes(alone=not self.depth, looks=self._looks)
 
     def masked(self, info: SiteInfo, x: Tensor | None) -> Call | None:
         """Take in a pass through a dropout that draws; return its call, or None where the pass is not recorded."""
@@ -329,7 +326,7 @@ class PassRouter:
 
     def pass_by(self, layer: str) -> None:
         """Count a call that has no site yet, so that the calls after it keep their indices once it has one."""
-        if self._depth:
+        if self.depth:
             self._next[layer] += 1
 
     def _refuse(self, collector: Collector, info: SiteInfo, tensor: Tensor) -> None:
@@ -396,7 +393,7 @@ class PassRouter:
         if held is None:
             return
         h = held
-        of_shapes = self.ranks.of_shapes(alone=not self._depth, looks=self._looks)
+        of_shapes = self.ranks.of_shapes(alone=not self.depth, looks=self._looks)
         if has_no_values(h) or why_unread(h) is not None or of_shapes:
             self._refuse(self._train if training else self._held_out, info, h)
             return
@@ -443,7 +440,7 @@ class PassRouter:
         return None
 
     def _count(self, info: SiteInfo, ndim: int) -> int:
-        if not self._depth:
+        if not self.depth:
             # A part of the model is called by itself. Nothing marks where such a pass begins, so its calls are pooled.
             self.notices.add(Notice.DIRECT_CALL)
             return 0
