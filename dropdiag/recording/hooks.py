@@ -165,7 +165,7 @@ class _NodeValue(DropdiagHook):
         call = net_value.pending.pop() if net_value.pending else None
         if call is LATER:  # too late where the function has written over its input
             call = None if _works_in_place(module) else net_value.take(module, args, kwargs)
-        if isinstance(call, Call) and call.wants_node and isinstance(output, Tensor):
+        if isinstance(call, Call) and call.collector.takes_nodes and isinstance(output, Tensor):
             begun = clock()
             router.node_value(call, output)
             router.overhead.spent += clock() - begun

@@ -143,7 +143,7 @@ class PassRouter:
         self.passes: Counter[tuple[str, int]] = Counter()
         self.trace = ForwardTrace()
         self.compiled_begins: Callable[[], object] = nothing
-        self._next: Counter[str] = Counter()
+        self._next: dict[str, int] = {}
         self.recomputations = Recomputations()
         self.padding = PaddingLog()
         self.accumulated: set[str] = set()
@@ -228,7 +228,7 @@ class PassRouter:
 
     def calls(self, layer: str) -> int:
         """Return how often a site was passed in the current forward pass."""
-        return self._next[layer]
+        return self._next.get(layer, 0)
 
     def evaluation_begins(self) -> None:
         """Record passes in evaluation mode from now on."""
@@ -286,9 +286,9 @@ class PassRouter:
         if type(z) not in PLAIN or not z.is_floating_point() or z.layout is not torch.strided or z.is_nested:
             self._refuse(self._train if training else self._held_out, info, z)
             return None
-        if not self._has_values(z):
-            return None
         # The usual training pass is decided here, with nothing in between: every activation of every step comes by.
+        if not (z.is_cpu and self._alone and not is_wrapped(z)) and not self._has_values(z):
+            return None
         if training and gradients and not self.evaluating and not self._paused and backward_number() == -1:
             call: Call | None = self._call(self._train, info, self._count(info, z.ndim))
         else:
@@ -297,7 +297,7 @@ class PassRouter:
             return None
         if call.mask is not None:
             self.padding.note(call, z)
-        if call.collector.wants(Signal.NET_VALUE):
+        if Signal.NET_VALUE in call.collector.active:
             self._feed(Signal.NET_VALUE, call, z if call.mask is None else call.unpadded(z))
         return call
 
@@ -327,7 +327,7 @@ class PassRouter:
     def pass_by(self, layer: str) -> None:
         """Count a call that has no site yet, so that the calls after it keep their indices once it has one."""
         if self.depth:
-            self._next[layer] += 1
+            self._next[layer] = self._next.get(layer, 0) + 1
 
     def _refuse(self, collector: Collector, info: SiteInfo, tensor: Tensor) -> None:
         """Note that a tensor of a site is not read, and why."""
@@ -445,8 +445,8 @@ class PassRouter:
             self.notices.add(Notice.DIRECT_CALL)
             return 0
         layer = info.site.layer
-        index = self._next[layer]
-        self._next[layer] += 1
+        index = self._next.get(layer, 0)
+        self._next[layer] = index + 1
         if self.trace.on:
             self.trace.note(layer, index)
         elif (layer, index) not in self.trace.order.places:  # it runs for the first time, in a step that is not traced

@@ -85,7 +85,9 @@ class TransferQueue:
         """Take in the records of one step or evaluation; the list is kept."""
         self._records += len(records)
         for record in records:
-            value = record.value
+            value, n = record.value, record.n
+            if type(value) is float and (n is None or type(n) is float or type(n) is int):
+                continue  # as most of them are
             if isinstance(value, State):
                 self._bins += value.values.numel()
             elif isinstance(value, tuple):
@@ -150,7 +152,9 @@ class TransferQueue:
         """
         scalars, histograms, states = [], [], []
         for step, phase, (layer, call, quantity, value, n) in records:
-            if isinstance(value, State):
+            if type(value) is float and not isinstance(n, Tensor):
+                scalars.append(ScalarRow(step, phase, layer, call, quantity, value, n))
+            elif isinstance(value, State):
                 if value.values.is_cpu:
                     numbers = value.values.numpy()
                     states.append(StateRow(step, phase, layer or "", call, quantity, value.n, value.nodes, numbers))

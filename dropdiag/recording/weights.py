@@ -81,7 +81,9 @@ class WeightReader:
     def keep(self, signal: Signal) -> None:
         """Keep the weights as they are, if a probe sets them beside what they will be; let go of those kept before."""
         self._earlier.forget(signal)
-        for info in self._weights if self._collector.wants(signal) else ():
+        if not self._collector.wants(signal):
+            return
+        for info in self._weights:
             weight = self._readable(info)
             if weight is not None:
                 self._earlier.keep(signal, info.site.layer, weight)
