@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
 from torch import Tensor
@@ -238,15 +238,17 @@ class Collector:
                 self._open.pop(key, None)
         self._on_failure(probe, info, error)
 
-    def finish(self, layer: str | None = None) -> Iterator[Record]:
-        """Close all sketches, or those of one layer, and give their values."""
+    def finish(self, layer: str | None = None) -> list[Record]:
+        """Close all sketches, or those of one layer, and return their values."""
+        records: list[Record] = []
         for key in list(self._open) if layer is None else self._of_layer.pop(layer, ()):
             # A probe that failed since the keys were listed has no sketch any more.
             info, sketch = self._open.pop(key, (None, None))
             if info is not None and sketch is not None:
-                yield from self._values(key, info, sketch)
+                records += self._values(key, info, sketch)
             elif info is not None and key in self._spoilt:
-                yield from self._missing(key, info)
+                records += self._missing(key, info)
+        return records
 
     def _missing(self, key: Key, info: SiteInfo) -> list[Record]:
         empty = self._new(key, info)  # of an empty sketch, the values are missing

@@ -135,6 +135,8 @@ class TransferQueue:
         ``run.json`` may name this step as the last one: a job that is killed now has all rows up to it, or can have
         them from the next flush.
         """
+        if not (self._waiting or self._copies):
+            return step
         # Both lists are in the order of steps. One group of copies holds those of several steps, sorted by device.
         pending = [w.step for w in self._waiting[:1]] + [w.step for copies in self._copies[:1] for w in copies.waiting]
         return min(min(pending) - 1, step) if pending else step
