@@ -173,14 +173,12 @@ class Collector:
         # Checked here and not in sketches: a user's own sketch has to be kept from subclasses as well.
         if type(tensor) not in PLAIN and isinstance(tensor, Tensor):
             self._fail_all([key for key, _ in opened], info, tensor)
-        elif dispatch_modes():
+            return
+        if dispatch_modes():
             # The user's: what counts operations counts those of the model, what keeps results keeps those.
             with _disable_current_modes():
-                self._update(opened, info, tensor, source)
-        else:
-            self._update(opened, info, tensor, source)
-
-    def _update(self, opened: list[Opened], info: SiteInfo, tensor: Fed, source: Source | None) -> None:
+                self.update(opened, info, tensor, source)
+            return
         for key, sketch in opened:
             try:
                 if source is not None and getattr(sketch, "takes_source", False):

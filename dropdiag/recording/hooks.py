@@ -364,7 +364,10 @@ def _calls_itself(module: nn.Module) -> bool:
 
 
 def _works_in_place(module: nn.Module) -> bool:
-    return bool(getattr(module, "inplace", False))
+    # A module's own __getattr__ takes an exception to say that there is no such thing, and most activations say so.
+    if "inplace" in module.__dict__ or hasattr(type(module), "inplace"):
+        return bool(getattr(module, "inplace", False))
+    return False
 
 
 def _hook_again(parameter: Tensor) -> None:

@@ -166,8 +166,9 @@ class PassRouter:
         self.depth += 1
         if self.depth == 1:
             self._next.clear()
-            self.ranks.forward_begins(looks=self._looks)
-            self.trace.begin(wanted=self._looks)
+            looks = self._looks
+            self.ranks.forward_begins(looks=looks)
+            self.trace.begin(wanted=looks)
             if not self.evaluating:
                 self.chain.forward_begins()
         return self.depth == 1

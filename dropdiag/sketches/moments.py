@@ -31,15 +31,13 @@ class AbsMean:
 
     def update(self, values: Tensor) -> None:
         """Take in a batch of values (floats, any shape, any device)."""
-        self._add(values.numel(), abs_sum(values))
+        self.n += values.numel()
+        self.total = self.total + abs_sum(values)
 
     def merge(self, other: AbsMean) -> None:
         """Take in what another has seen."""
-        self._add(other.n, other.total)
-
-    def _add(self, n: int, total: float | Tensor) -> None:
-        self.n += n
-        self.total = self.total + total  # not in place: merged sketches share the tensor
+        self.n += other.n
+        self.total = self.total + other.total  # not in place: merged sketches share the tensor
 
     def mean(self) -> float | Tensor:
         """Return the mean of |x|.
