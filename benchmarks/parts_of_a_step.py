@@ -2,8 +2,8 @@
 
 Every monitor has its own copy of the mlp; in each round each one trains three steps, in random order, of which the last
 two count. What is printed are microseconds beyond bare, at the lower quartile: what others do on the machine falls on
-the rest. "empty hooks" are as many hooks in the same places as the Recorder has; "without NAME" is the preset without one
-of its probes, so its distance from the whole is what that probe costs.
+the rest. "empty hooks" are as many hooks in the same places as the Recorder has; "without NAME" is the preset without
+one of its probes, so its distance from the whole is what that probe costs.
 
     python benchmarks/parts_of_a_step.py [--rounds 200] [--threads 2] [--every 1]
 """
