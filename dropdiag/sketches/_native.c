@@ -387,7 +387,15 @@ static PyMethodDef functions[] = {
 
 static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "_native", NULL, -1, functions, NULL, NULL, NULL, NULL};
 
+extern PyMethodDef statistics_functions[], sampling_functions[]; /* of _statistics.c and _sampling.c */
+
 PyMODINIT_FUNC PyInit__native(void)
 {
-    return PyModule_Create(&module);
+    PyObject *created = PyModule_Create(&module);
+    if (created != NULL && (PyModule_AddFunctions(created, statistics_functions) < 0 ||
+                            PyModule_AddFunctions(created, sampling_functions) < 0)) {
+        Py_DECREF(created);
+        return NULL;
+    }
+    return created;
 }
