@@ -35,7 +35,7 @@ define install
 	$(PIP) check
 endef
 
-.venv/.installed: .venv/.bootstrap pyproject.toml constraints.txt $(wildcard dropdiag/sketches/_native*.[ch])
+.venv/.installed: .venv/.bootstrap pyproject.toml constraints.txt $(wildcard dropdiag/sketches/*.[ch])
 	$(call install,dev)
 	touch $@
 

@@ -1,6 +1,6 @@
 /* Loops over tensors on the CPU: histogram on the universal bin grid, sums of absolute values, values in intervals.
  *
- * Those over what enters and leaves a dropout are in _native_masks.c.
+ * Those over masks, samples and moments are in files of their own beside this one.
  *
  * Tensors come as addresses, so that nothing here depends on torch's headers or its ABI; the module is built against
  * Python's limited API, so that one build serves every Python from 3.10. Callers see to it that the memory is there,
@@ -365,19 +365,16 @@ static PyMethodDef functions[] = {
      "count_inside(data, n, width, low, high, ...): number of values in each closed interval."},
     {"drain", (PyCFunction)(void (*)(void))drain, METH_FASTCALL,
      "drain(counts): occupied bins (uint16) and their counts (int64), as bytes; sets them to zero."},
-    {"differ", (PyCFunction)(void (*)(void))differ, METH_FASTCALL,
-     "differ(tensor, value, differs): set a byte for each value, 1 where it is another; False where it cannot be read."},
-    {"masked", (PyCFunction)(void (*)(void))masked, METH_FASTCALL,
-     "masked(tensor, live, unit, replaced): units of so many values that a mask replaced, and live ones; or None."},
-    {"node_noise", (PyCFunction)(void (*)(void))node_noise, METH_FASTCALL,
-     "node_noise(tensor, outer, nodes, inner, factor, about, table): see `NodeNoise`; False where it cannot be read."},
-    {"noise_ratio", (PyCFunction)(void (*)(void))noise_ratio, METH_FASTCALL,
-     "noise_ratio(table, nodes, n): mean of noise over variance (or None), and whether all values are finite."},
     {NULL, NULL, 0, NULL}};
 
 static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "_native", NULL, -1, functions, NULL, NULL, NULL, NULL};
 
 PyMODINIT_FUNC PyInit__native(void)
 {
-    return PyModule_Create(&module);
+    PyObject *created = PyModule_Create(&module);
+    PyMethodDef *others[] = {mask_functions, sampling_functions, statistics_functions};
+    for (size_t k = 0; created != NULL && k < sizeof others / sizeof *others; k++)
+        if (PyModule_AddFunctions(created, others[k]) < 0)
+            Py_CLEAR(created);
+    return created;
 }

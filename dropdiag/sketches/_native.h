@@ -36,9 +36,6 @@ int enough(const char *name, Py_ssize_t given, Py_ssize_t wanted);
 /* Give n values from `start` on as float32, from where they lie or through `room`, which takes BLOCK of them. */
 const float *some(const Values *values, size_t start, size_t n, float *room);
 
-PyObject *differ(PyObject *self, PyObject *const *args, Py_ssize_t given);
-PyObject *masked(PyObject *self, PyObject *const *args, Py_ssize_t given);
-PyObject *node_noise(PyObject *self, PyObject *const *args, Py_ssize_t given);
-PyObject *noise_ratio(PyObject *self, PyObject *const *args, Py_ssize_t given);
+extern PyMethodDef mask_functions[], sampling_functions[], statistics_functions[];
 
 #endif

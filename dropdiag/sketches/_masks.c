@@ -23,7 +23,7 @@ static void note_differing(const float *x, size_t n, float from, uint8_t *differ
         differs[i] = x[i] != from; /* NaN does */
 }
 
-PyObject *differ(PyObject *self, PyObject *const *args, Py_ssize_t given)
+static PyObject *differ(PyObject *self, PyObject *const *args, Py_ssize_t given)
 {
     Values values;
     void *to;
@@ -76,7 +76,7 @@ static void tally_units(
     }
 }
 
-PyObject *masked(PyObject *self, PyObject *const *args, Py_ssize_t given)
+static PyObject *masked(PyObject *self, PyObject *const *args, Py_ssize_t given)
 {
     Values y;
     void *live;
@@ -160,7 +160,7 @@ static void add_nodes(const Values *values, size_t outer, size_t nodes, size_t i
         }
 }
 
-PyObject *node_noise(PyObject *self, PyObject *const *args, Py_ssize_t given)
+static PyObject *node_noise(PyObject *self, PyObject *const *args, Py_ssize_t given)
 {
     Values values;
     void *address;
@@ -186,7 +186,7 @@ PyObject *node_noise(PyObject *self, PyObject *const *args, Py_ssize_t given)
     Py_RETURN_TRUE;
 }
 
-PyObject *noise_ratio(PyObject *self, PyObject *const *args, Py_ssize_t given)
+static PyObject *noise_ratio(PyObject *self, PyObject *const *args, Py_ssize_t given)
 {
     void *address;
     if (!enough("noise_ratio", given, 3) || !as_address(args[0], &address))
@@ -209,3 +209,14 @@ PyObject *noise_ratio(PyObject *self, PyObject *const *args, Py_ssize_t given)
     PyObject *ratio = varying ? PyFloat_FromDouble(sum / (double)varying) : (Py_INCREF(Py_None), Py_None);
     return Py_BuildValue("(NO)", ratio, isfinite(all) ? Py_True : Py_False);
 }
+
+PyMethodDef mask_functions[] = {
+    {"differ", (PyCFunction)(void (*)(void))differ, METH_FASTCALL,
+     "differ(tensor, value, differs): set a byte for each value, 1 where it is another; False where it cannot be read."},
+    {"masked", (PyCFunction)(void (*)(void))masked, METH_FASTCALL,
+     "masked(tensor, live, unit, replaced): units of so many values that a mask replaced, and live ones; or None."},
+    {"node_noise", (PyCFunction)(void (*)(void))node_noise, METH_FASTCALL,
+     "node_noise(tensor, outer, nodes, inner, factor, about, table): see `NodeNoise`; False where it cannot be read."},
+    {"noise_ratio", (PyCFunction)(void (*)(void))noise_ratio, METH_FASTCALL,
+     "noise_ratio(table, nodes, n): mean of noise over variance (or None), and whether all values are finite."},
+    {NULL, NULL, 0, NULL}};
