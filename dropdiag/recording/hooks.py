@@ -114,8 +114,15 @@ class _NetValue(DropdiagHook):
         last = len(module._forward_pre_hooks) == 1 or is_last(module, self)
         if not router.depth:  # inside the model's own forward pass, all hooks are kept in their places
             self.places.restore(of=module)
-        # Where a hook comes after this one, what enters the function is not known yet: the forward hook takes it.
-        self.pending.append(self.take(module, args, kwargs) if last else LATER)
+        call: Call | str | None = (
+            LATER  # where a hook comes after this one, the forward hook takes what enters the function
+        )
+        if last and router.intercepting:
+            with torch._C.DisableTorchFunction():  # what is asked of z here is not asked by the model
+                call = self.take(module, args, kwargs)
+        elif last:
+            call = self.take(module, args, kwargs)
+        self.pending.append(call)
         router.overhead.spent += clock() - begun
 
     def trace(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -247,6 +254,7 @@ class Hooks:
         self.places = HookPlaces(model)
         self._watched: dict[SiteInfo, tuple[Tensor, int] | None] = {}
         self._compiled = CompiledSites(model, router, weights)
+        self._looked_in = -1
         try:
             self._begins = _ForwardBegins(self, self._compiled.open(None))
             self._add(None, model.register_forward_pre_hook, self._begins)
@@ -261,8 +269,10 @@ class Hooks:
             raise
 
     def look_for_compiled_parts(self) -> None:
-        """Watch the order of what is compiled by now."""
-        self._compiled.look_for_compiled_parts()
+        """Watch the order of what is compiled by now; once in a step, or in the evaluations after it."""
+        if self._looked_in != self.router.period:
+            self._looked_in = self.router.period
+            self._compiled.look_for_compiled_parts()
 
     def _attach(self, info: SiteInfo) -> None:
         module, kind, router = info.site.module, info.site.kind, self.router
