@@ -16,7 +16,7 @@ from dropdiag.analysis.phases import common, keep, listed
 from dropdiag.errors import ArgumentError, DropdiagWarning, NotRecordedError
 from dropdiag.histograms.histogram import Histogram
 from dropdiag.store.asked import did_you_mean
-from dropdiag.store.histogram_rows import chooser, phases_of, with_start
+from dropdiag.store.histogram_rows import RecordedHistogram, chooser, phases_of, with_start
 from dropdiag.store.naming import layers_formerly
 from dropdiag.store.order import Places
 from dropdiag.store.read_ahead import read_ahead
@@ -129,14 +129,17 @@ def read_histograms(
     labels = every.labels()
     wanted = [place for place, run in enumerate(every) if run.condition in conditions]
     held: dict[str, dict[str, list[str]]] = {quantity: {} for quantity in quantities}
-    frames = []
+    rows, whose = list[RecordedHistogram](), list[int]()
     choose = with_start(chooser(quantities, step, phase), starts)
     for place, found in read_ahead(lambda place: every[place].recorded(choose), wanted):
         found.warn()  # here and not in the reading thread, where it would be told of another line
-        frames.append(every[place].frame_of(found, quantities, every.places))
+        rows += every[place].in_order(found, quantities, every.places)
+        whose += [place] * (len(rows) - len(whose))
         for quantity in quantities:
             held[quantity][labels[place]] = phases_of(found.steps, quantity)
-    return ReadHistograms(held, every.joined(frames, wanted))
+    # one frame of all rows: a frame a run and joining them took as long as reading the files
+    frame = pd.DataFrame(rows, columns=list(RecordedHistogram._fields))
+    return ReadHistograms(held, every.beside(frame, np.array(whose, np.int64)))
 
 
 def of_one_phase(

@@ -263,13 +263,14 @@ def _read(content: Content, keep: Keep, comparison: Any, cache: RunCache | None)
     content.diagnostics = [one for one in found if one.shown]
     content.absent = [f"{one.section.title}: {one.reason or 'nothing was recorded'}." for one in found
                       if not one.shown and (one.reason or one.section not in (OTHER_SCALARS, DROPOUTS))]  # fmt: skip
+    conditions = {name: place for place, name in enumerate(runs.conditions)}
     content.figures |= {
         "baseline": content.baseline,
         "titles": _titles(runs),
         "ordered": all(run.meta.get("order") for run in runs),
         "conditions": [{"name": name, **look, "runs": sum(run.condition == name for run in runs)}
-                       for name, look in zip(runs.conditions, appearances(runs.conditions), strict=True)],
-        "runs": [{"name": run.name, "condition": runs.conditions.index(run.condition), "seed": in_javascript(run.seed)}
+                       for name, look in zip(conditions, appearances(list(conditions)), strict=True)],
+        "runs": [{"name": run.name, "condition": conditions[run.condition], "seed": in_javascript(run.seed)}
                  for run in runs],
         "sections": {
             **{one.section.name: one.figure for one in content.diagnostics if one.figure},

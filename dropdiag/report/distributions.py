@@ -17,12 +17,13 @@ from dropdiag.analysis.recordings import Recording, Site, read
 from dropdiag.errors import DropdiagError, DropdiagWarning, NotRecordedError
 from dropdiag.report.cache import RunCache
 from dropdiag.report.densities import Densities, Glance, Numbers, Plan, Taken, Together, glance
+from dropdiag.report.kept import Kept
 from dropdiag.store.histogram_rows import Key
 from dropdiag.store.reader import Run, Runs
 
 BINS: Final = 72
 ROOM: Final = 200_000_000
-"""Bytes of histograms that are kept from the first reading for the second: of small reports every one."""
+"""Bytes of histograms that are kept from the first reading for the second: of most reports every one."""
 CELLS: Final = 1_300_000
 """At most so many bars of one quantity in a page: with more, steps are left out."""
 
@@ -82,7 +83,7 @@ class Distributions:
     ) -> None:
         self._runs, self._measures, self._bins, self._cells = runs, functools.cache(measures), bins, cells
         self._by_label, self._keep = dict(zip(runs.labels(), runs, strict=True)), keep
-        self._room, self._kept = room, dict[str, dict[Key, Recording]]()
+        self._kept = Kept(room)
         self._cache = cache or RunCache()
         # first what all runs reach to, so that the bars of one layer are the same in every run; then the bars
         self._glances = {label: self._look(label, run) for label, run in self._by_label.items()}
@@ -122,17 +123,13 @@ class Distributions:
 
     def _first(self, label: str) -> Glance:
         found, problems = read(self._by_label[label], self._keep)
-        # a small report so opens each file once; a large one reads again rather than run out of memory
-        size = sum(h.bins.nbytes + h.counts.nbytes for one in found.values() for _, _, h in one.rows)
-        if size <= self._room:
-            self._room -= size
-            self._kept[label] = found
+        self._kept.keep(label, found)
         return glance(found, problems, lambda quantity: self._measures(quantity).last,
                       lambda quantity: self._measures(quantity).together)  # fmt: skip
 
     def _second(self, label: str) -> Mapping[Key, Recording]:
         """Return what was kept of a run, once, or read it again."""
-        return self._kept.pop(label, None) or read(self._by_label[label], self._keep)[0]
+        return self._kept.pop(label) or read(self._by_label[label], self._keep)[0]
 
     def _begun(self, quantity: str) -> Densities | DropdiagError:
         try:

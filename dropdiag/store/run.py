@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-    from dropdiag.store.histogram_rows import Choose, Recorded
+    from dropdiag.store.histogram_rows import Choose, Recorded, RecordedHistogram
     from dropdiag.store.one_rank import Tables
     from dropdiag.store.reading import KnownKeys, Rows
 
@@ -354,23 +354,27 @@ class Run(RunFacts):
         found.check(self, quantities, step, phase)
         return found
 
-    def frame_of(self, found: Recorded, quantities: Sequence[str], places: Places | None = None) -> pd.DataFrame:
-        """Return what was `recorded` as the frame that `histograms` returns of several quantities.
+    def frame_of(self, found: Recorded, quantities: Sequence[str]) -> pd.DataFrame:
+        """Return what was `recorded` as the frame that `histograms` returns of several quantities."""
+        import pandas as pd  # noqa: PLC0415
+
+        from dropdiag.store.histogram_rows import RecordedHistogram  # noqa: PLC0415 - pyarrow, as above
+
+        return pd.DataFrame(self.in_order(found, quantities, self.places), columns=list(RecordedHistogram._fields))
+
+    def in_order(self, found: Recorded, quantities: Sequence[str], places: Places) -> list[RecordedHistogram]:
+        """Return what was `recorded` of some quantities, quantity by quantity, step by step, then in network order.
 
         Parameters
         ----------
         found : Recorded
         quantities : sequence of str
-        places : Places, optional
-            Those of runs that are read together; None: the run's own.
+        places : Places
+            The run's own, or those of runs that are read together.
         """
-        import pandas as pd  # noqa: PLC0415
-
-        places = places or self.places
-        rows = sorted(found.rows(), key=lambda row: (
+        return sorted(found.rows(), key=lambda row: (
             quantities.index(row.quantity), row.step, places.key((row.layer, row.call)),
         ))  # fmt: skip
-        return pd.DataFrame(rows, columns=["step", "phase", "layer", "call", "quantity", "histogram"])
 
     def derivative(self, activation: str) -> tuple[NDArray[np.uint16], NDArray[np.float64]]:
         """Return |phi'| of an activation on the bin grid.

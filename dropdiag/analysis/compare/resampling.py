@@ -22,6 +22,8 @@ LABELLINGS: Final = 5_000
 """Up to so many labellings are all counted; of more, one fewer are drawn."""
 _BLOCK: Final = 2**21  # numbers in a block of cases: 16 MB a side, which stays near the cache
 
+_WHOLE: Final = 2**24  # float32 has all whole numbers up to this one
+
 
 class Sums(NamedTuple):
     """What the runs of each side add up to, in each of several cases.
@@ -98,14 +100,33 @@ class Design:
     def relabelled(self, rows: Floats, seed: int) -> Iterator[Sums]:
         """Yield the labellings, all of them or `LABELLINGS` - 1 that are drawn, some at a time."""
         mine, theirs = self.observed(rows)
-        # Swapping pair i moves its difference from one sum to the other: half the work of adding up both sides.
-        moved = rows[self.n :] - rows[: self.n] if self.paired else rows
-        start = mine if self.paired else np.zeros_like(mine)
+        start, moved = self._moved(rows)
         labels = _labels(self, seed)
+        if _fits_float32(moved):
+            labels, moved = _labels_as_float32(self, seed), moved.astype(np.float32)
         step = max(_BLOCK // rows.shape[1], 1)
         for begin in range(0, len(labels), step):
             condition = start + labels[begin : begin + step] @ moved
             yield Sums(condition, mine + theirs - condition)
+
+    def _moved(self, rows: Floats) -> tuple[Floats, Floats]:
+        """Return the condition's sums where no label is 1, and what each label of 1 adds to them."""
+        if self.paired:
+            # Swapping pair i moves its difference from one sum to the other: half the work of adding up both sides.
+            return self.observed(rows).condition, rows[self.n :] - rows[: self.n]
+        # each labelling has n of them: what all runs have in common need not be added up
+        same = np.rint(rows.mean(axis=0)) if _are_whole(rows) else np.zeros(rows.shape[1])
+        return self.n * same[None], rows - same
+
+
+def _are_whole(rows: Floats) -> bool:
+    """Whether all numbers are whole, as counts are."""
+    return bool((np.rint(rows) == rows).all())
+
+
+def _fits_float32(moved: Floats) -> bool:
+    """Whether sums of any of the rows are the same numbers in float32, which takes half of the time: whole, and small."""
+    return _are_whole(moved) and bool((np.abs(moved).sum(axis=0) < _WHOLE).all())
 
 
 @lru_cache(maxsize=64)  # most measures of a comparison share a design
@@ -136,6 +157,11 @@ def _labels(design: Design, seed: int) -> Floats:
     labels = np.zeros((len(chosen), runs))
     np.put_along_axis(labels, chosen, 1.0, axis=1)
     return labels
+
+
+@lru_cache(maxsize=2)
+def _labels_as_float32(design: Design, seed: int) -> NDArray[np.float32]:
+    return _labels(design, seed).astype(np.float32)
 
 
 def _swaps(design: Design, rng: np.random.Generator) -> Floats:
