@@ -375,7 +375,7 @@ class Histogram:
 
         NaN where there is none, or where all of them lie in one bin: of equal values it would be the bandwidth's.
         """
-        return self.kde(bandwidth).peak if self._moments.bins > 1 else float("nan")
+        return self.kde(bandwidth, x=()).peak if self._moments.bins > 1 else float("nan")  # no curve is asked for
 
 
 class Moments(NamedTuple):

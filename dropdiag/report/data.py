@@ -25,12 +25,13 @@ from dropdiag.report.diagnostics import (
     measures_of,
     not_finite,
 )
-from dropdiag.report.distributions import Distributions
+from dropdiag.report.distributions import ROOM, Distributions
 from dropdiag.report.headlines import Card, cards
 from dropdiag.report.measured import Measured, measured
 from dropdiag.report.outcomes import outcomes
 from dropdiag.report.series import Scalars
 from dropdiag.report.verdicts import Judged, Verdict, by_claim, effects, verdicts
+from dropdiag.store.kept import KeptHistograms
 from dropdiag.store.reader import Run, Runs, as_runs
 from dropdiag.store.seeds import in_javascript
 from dropdiag.titles import short
@@ -148,7 +149,9 @@ def gather(
     """
     options = _options(claims)
     with warned() as said:
-        runs, comparison, uncompared = _compared(what, baseline, layers, options.get("alpha"))
+        # of a page that is made again, a run that has not changed is compared by its last histograms alone
+        kept = KeptHistograms(ROOM) if cache is None else None
+        runs, comparison, uncompared = _compared(what, baseline, layers, options.get("alpha"), kept)
         content = Content(runs, _baseline(runs, comparison, baseline), uncompared=uncompared)
         content.figures["effects"] = None
         keep = _keep(runs, layers)
@@ -166,7 +169,7 @@ def gather(
 
 
 def _compared(
-    what: Any, baseline: str | None, layers: Sequence[str] | None, alpha: float | None
+    what: Any, baseline: str | None, layers: Sequence[str] | None, alpha: float | None, kept: KeptHistograms | None
 ) -> tuple[Runs, Any, str]:
     """Return the runs, their comparison where there is one, and why there is none."""
     if not isinstance(what, (Run, Runs)):
@@ -176,6 +179,8 @@ def _compared(
             )
         return as_runs(what.runs), what, ""
     runs = as_runs(what)
+    if kept is not None:  # what is read to compare the runs is shown of them, too
+        runs = Runs([run.keeping(kept) for run in runs], ordered=runs.ordered)
     if baseline is not None:
         check("condition", [baseline], runs.conditions)
     if len(runs.conditions) < 2:

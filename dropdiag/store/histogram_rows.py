@@ -22,6 +22,8 @@ from dropdiag.store.selection import Selection
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from dropdiag.store.order import Places
+
 Key: TypeAlias = tuple[str, str]
 """A quantity and a phase."""
 Steps: TypeAlias = Mapping[Key, Sequence[int]]
@@ -63,6 +65,19 @@ class Recorded(NamedTuple):
     def rows(self) -> Iterator[RecordedHistogram]:
         """Yield the histograms that were asked for, as they were recorded."""
         return rows_of(self.table)
+
+    def in_order(self, quantities: Sequence[str], places: Places) -> list[RecordedHistogram]:
+        """Return them quantity by quantity, as these are named, step by step, then in network order.
+
+        Parameters
+        ----------
+        quantities : sequence of str
+        places : Places
+            The run's own, or those of runs that are read together.
+        """
+        return sorted(self.rows(), key=lambda row: (
+            quantities.index(row.quantity), row.step, places.key((row.layer, row.call)),
+        ))  # fmt: skip
 
     def warn(self) -> None:
         """Warn of each segment that could not be read."""

@@ -101,12 +101,10 @@ class Design:
         """Yield the labellings, all of them or `LABELLINGS` - 1 that are drawn, some at a time."""
         mine, theirs = self.observed(rows)
         start, moved = self._moved(rows)
-        labels = _labels(self, seed)
-        if _fits_float32(moved):
-            labels, moved = _labels_as_float32(self, seed), moved.astype(np.float32)
+        add = _adding(self, seed, moved)
         step = max(_BLOCK // rows.shape[1], 1)
-        for begin in range(0, len(labels), step):
-            condition = start + labels[begin : begin + step] @ moved
+        for begin in range(0, len(_labels(self, seed)), step):
+            condition = start + add(slice(begin, begin + step))
             yield Sums(condition, mine + theirs - condition)
 
     def _moved(self, rows: Floats) -> tuple[Floats, Floats]:
@@ -124,9 +122,14 @@ def _are_whole(rows: Floats) -> bool:
     return bool((np.rint(rows) == rows).all())
 
 
-def _fits_float32(moved: Floats) -> bool:
-    """Whether sums of any of the rows are the same numbers in float32, which takes half of the time: whole, and small."""
-    return _are_whole(moved) and bool((np.abs(moved).sum(axis=0) < _WHOLE).all())
+def _adding(design: Design, seed: int, moved: Floats) -> Callable[[slice], NDArray[np.floating]]:
+    """Return what adds up, for some labellings, the rows whose label is 1."""
+    labels = _labels(design, seed)
+    # sums of small whole numbers are exact in float32, in whatever order, and take half of the time
+    if _are_whole(moved) and bool((np.abs(moved).sum(axis=0) < _WHOLE).all()):
+        single, small = _labels_as_float32(design, seed), moved.astype(np.float32)
+        return lambda some: single[some] @ small
+    return lambda some: labels[some] @ moved
 
 
 @lru_cache(maxsize=64)  # most measures of a comparison share a design
@@ -159,7 +162,7 @@ def _labels(design: Design, seed: int) -> Floats:
     return labels
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=2)  # as above, half as large
 def _labels_as_float32(design: Design, seed: int) -> NDArray[np.float32]:
     return _labels(design, seed).astype(np.float32)
 

@@ -53,7 +53,7 @@ class Checked:
         return found
 
     def written(self, columns: Collection[str]) -> bytes:
-        """Return the bytes of columns as they are written, with what they are decoded by: the same are the same rows."""
+        """Return the bytes of columns as written, with what they are decoded by: where they are the same, rows are."""
         parts = list[bytes]()
         for column in (one for group in self.groups for one in group.columns if one.name in columns):
             told = f"{column.name} {column.kind} {column.codec} {column.values} "
