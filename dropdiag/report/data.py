@@ -189,14 +189,15 @@ def _compared(
 
     try:
         # the verdicts and the table of the gradient flow are this comparison's: nothing is computed twice
-        if alpha is None:
-            return runs, compare(runs, baseline=baseline, layers=layers), ""
-        return runs, compare(runs, baseline=baseline, layers=layers, alpha=alpha), ""
+        options: dict[str, Any] = {} if alpha is None else {"alpha": alpha}
+        found = compare(runs, baseline=baseline, layers=layers, **options)
     except DropdiagError as error:
         # what was asked for cannot be met; where only a baseline is missing, the rest of the page is right without
         if isinstance(error, ArgumentError) and not isinstance(error, BaselineError):
             raise
         return runs, None, f"The runs could not be compared: {error}"
+    # where all were compared, with their scalars, which were read: what could not be is among the problems
+    return found.runs if list(found.runs) == list(runs) else runs, found, ""
 
 
 def _baseline(runs: Runs, comparison: Any, asked: str | None) -> str | None:

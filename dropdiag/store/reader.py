@@ -141,10 +141,7 @@ def open_runs(
         if copies == "once" and len(runs) > 1:
             runs, copied = counted_once(runs)
             problems.add(*copied)
-    told = problems.told(any_left=bool(runs))
-    if isinstance(where, Runs) and runs == list(where):  # with the scalars that were read of them
-        return Opened(where, told)
-    return Opened(Runs(runs, ordered=ordered) if runs else None, told)
+    return Opened(Runs(runs, ordered=ordered) if runs else None, problems.told(any_left=bool(runs)))
 
 
 def _each(where: Any, problems: Problems) -> tuple[list[Run], bool]:
