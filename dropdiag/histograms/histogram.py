@@ -333,6 +333,12 @@ class Histogram:
         """Take moments that were computed of many histograms at once; see `dropdiag.histograms.many.Many`."""
         self.__dict__["_moments"] = moments  # where the cached property keeps them
 
+    def by_itself(self) -> Histogram:
+        """Return the same histogram in memory of its own: one of many that were read together keeps that of all."""
+        found = self.of_checked(self.bins.copy(), self.counts.copy())
+        found.remember(self._moments)
+        return found
+
     def kde(
         self,
         bandwidth: str | float = "isj",
