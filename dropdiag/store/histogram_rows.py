@@ -15,7 +15,7 @@ from dropdiag.errors import ArgumentError, DropdiagWarning, NotRecordedError
 from dropdiag.histograms.histogram import Histogram
 from dropdiag.store.asked import did_you_mean
 from dropdiag.store.phases import default_phase
-from dropdiag.store.reading import Rows
+from dropdiag.store.reading import WHOLE_ROWS, Rows
 from dropdiag.store.schema import QUANTITIES
 from dropdiag.store.selection import Selection
 
@@ -213,6 +213,8 @@ class _LastRecordings:
 
     def of(self, keys: pa.Table) -> Recordings:
         own = keys.select(["quantity", "phase", "step"])
+        if len(own) > WHOLE_ROWS:  # of a long run they are not kept
+            return _recordings(own)
         known = self._last
         if known is None or not known[0].equals(own):
             known = self._last = own, _recordings(own)

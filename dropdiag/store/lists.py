@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from dropdiag.store.guard import rows as checks
 from dropdiag.store.guard.checked import Checked
-from dropdiag.store.reading import LISTS, WHOLE_BYTES, KnownKeys, Rows, coded, noted, one_chunk, open_segment, whole
+from dropdiag.store.reading import LISTS, KnownKeys, Rows, coded, noted, one_chunk, open_segment, whole
 from dropdiag.store.segments import Part, Segment, VisibleSegment, visible_segments
 from dropdiag.store.selection import Selection
 
@@ -141,7 +141,7 @@ def _with_keys(
 
 def _keys(file: Checked, name: str) -> pa.Table:
     """Read the columns that hold one thing a row, in one chunk."""
-    if file.nbytes <= WHOLE_BYTES:
+    if KnownKeys.takes(file):
         return _KNOWN[name].decode(file)[0]
     light = coded(name, lists=False)
     return one_chunk(file.read(light.names).cast(light))

@@ -81,6 +81,11 @@ class KnownKeys:
         self._read = self._schema.names if name in LISTS else None
         self._last: tuple[bytes, pa.Table | None] = b"", None
 
+    @staticmethod
+    def takes(file: Checked) -> bool:
+        """Whether a segment is so small that its keys may be kept."""
+        return file.nbytes <= WHOLE_BYTES and file.num_rows <= WHOLE_ROWS
+
     def decode(self, file: Checked) -> tuple[pa.Table, pa.Table]:
         """Return a segment without its lists, in one chunk, and its keys."""
         written = file.written(self._keys)
@@ -271,7 +276,7 @@ def _scalars(
 ) -> Iterator[tuple[pa.Table, pa.Table | None]]:
     """Yield the rows of a segment up to a step, and their keys where all are there: whole where it is small."""
     with open_segment(segment) as file:
-        if known is not None and file.nbytes <= WHOLE_BYTES and last_step is None and file.num_rows <= WHOLE_ROWS:
+        if known is not None and last_step is None and known.takes(file):
             yield known.decode(file)
         elif file.num_rows <= WHOLE_ROWS:
             yield Selection().until(last_step).apply(_fitted(file.read(), schema)), None

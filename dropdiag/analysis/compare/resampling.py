@@ -21,7 +21,6 @@ Floats: TypeAlias = NDArray[np.float64]
 LABELLINGS: Final = 5_000
 """Up to so many labellings are all counted; of more, one fewer are drawn."""
 _BLOCK: Final = 2**21  # numbers in a block of cases: 16 MB a side, which stays near the cache
-
 _WHOLE: Final = 2**24  # float32 has all whole numbers up to this one
 
 
