@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from dropdiag.analysis.select import GROUP, pooled
-from dropdiag.histograms.histogram import Histogram
+from dropdiag.histograms.total import total
 
 PAIRS: Final = "node_correlation"
 """The quantity whose values are pairs of nodes."""
@@ -125,7 +125,7 @@ def of_panel(groups: pd.DataFrame, bandwidth: str | float, support: tuple[float 
         widths = [h.kde(bandwidth, points=2, support=support, independent=share).bandwidth for h, share in parts]
         return Bandwidth(float(np.mean(np.array(widths) ** -5.0) ** -0.2), bandwidth, fallback=False)
     sizes = np.array([(h.n_finite - h.zeros) * share for h, share in parts])
-    whole = sum((h for h, _ in parts), Histogram.from_values([]))
+    whole = total(h for h, _ in parts)
     share = float(len(parts) / np.sum(1.0 / sizes)) / (whole.n_finite - whole.zeros)
     found = whole.kde(bandwidth, points=2, support=support, independent=min(share, 1.0))
     return Bandwidth(found.bandwidth, found.rule, found.fallback)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Collection, Iterable, Sequence
 from fnmatch import fnmatchcase
-from functools import reduce
-from operator import add
 from typing import NamedTuple
 
 import numpy as np
@@ -14,9 +12,9 @@ import pandas as pd
 
 from dropdiag.analysis.phases import common, keep, listed
 from dropdiag.errors import ArgumentError, DropdiagWarning, NotRecordedError
-from dropdiag.histograms.histogram import Histogram
+from dropdiag.histograms.total import total
 from dropdiag.store.asked import did_you_mean
-from dropdiag.store.histogram_rows import chooser, phases_of, with_start
+from dropdiag.store.histogram_rows import RecordedHistogram, chooser, phases_of, with_start
 from dropdiag.store.naming import layers_formerly
 from dropdiag.store.order import Places
 from dropdiag.store.read_ahead import read_ahead
@@ -129,14 +127,17 @@ def read_histograms(
     labels = every.labels()
     wanted = [place for place, run in enumerate(every) if run.condition in conditions]
     held: dict[str, dict[str, list[str]]] = {quantity: {} for quantity in quantities}
-    frames = []
+    rows, whose = list[RecordedHistogram](), list[int]()
     choose = with_start(chooser(quantities, step, phase), starts)
     for place, found in read_ahead(lambda place: every[place].recorded(choose), wanted):
         found.warn()  # here and not in the reading thread, where it would be told of another line
-        frames.append(every[place].frame_of(found, quantities, every.places))
+        rows += found.in_order(quantities, every.places)
+        whose += [place] * (len(rows) - len(whose))
         for quantity in quantities:
             held[quantity][labels[place]] = phases_of(found.steps, quantity)
-    return ReadHistograms(held, every.joined(frames, wanted))
+    # one frame of all rows: a frame a run and joining them took as long as reading the files
+    frame = pd.DataFrame(rows, columns=RecordedHistogram._fields)
+    return ReadHistograms(held, every.beside(frame, np.array(whose, np.int64)))
 
 
 def of_one_phase(
@@ -396,8 +397,5 @@ def pooled(frame: pd.DataFrame) -> pd.DataFrame:
     DataFrame
         Columns condition, layer, call, runs (number of them), histogram; the order of first appearance.
     """
-    rows = [
-        (*key, len(part), reduce(add, part["histogram"], Histogram.from_values([])))
-        for key, part in frame.groupby(GROUP, sort=False)
-    ]
+    rows = [(*key, len(part), total(part["histogram"])) for key, part in frame.groupby(GROUP, sort=False)]
     return pd.DataFrame(rows, columns=[*GROUP, "runs", "histogram"])

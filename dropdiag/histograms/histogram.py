@@ -24,6 +24,12 @@ ENDS: Final = (0.001, 0.999)
 RESOLVED: Final = 0.02
 """Greatest part of the variance that may lie within bins: with more, the kurtosis would be off by more than a tenth."""
 
+_PARTS: Final = np.array(
+    [grid.ZERO + 1, grid.POSITIVE_INFINITY, grid.NEGATIVE_ZERO, grid.NEGATIVE_ZERO + 1, grid.NEGATIVE_INFINITY],
+    np.uint16,
+)
+"""Bins before which the positive zero, positive values, those with NaN, the negative zero, and negative values end."""
+
 
 @dataclass(frozen=True, eq=False)
 class Histogram:
@@ -151,13 +157,12 @@ class Histogram:
     def line(self) -> tuple[NDArray[np.uint16], NDArray[np.int64]]:
         """Numbers of the finite bins, in the order of `bounds`, and counts; the zeros of both signs are bin 0."""
         # bins ascend: first what is positive, then what is negative, from the zero outwards
-        ends = grid.ZERO + 1, grid.POSITIVE_INFINITY, grid.NEGATIVE_ZERO + 1, grid.NEGATIVE_INFINITY
-        first, last, below, least = np.searchsorted(self.bins, np.array(ends, dtype=np.uint16))
-        zeros = [count] if (count := self.zeros) else []
-        zero = np.full(len(zeros), grid.ZERO, np.uint16)
-        line = np.concatenate([self.bins[below:least][::-1], zero, self.bins[first:last]])
-        counts = np.concatenate([self.counts[below:least][::-1], np.array(zeros, np.int64), self.counts[first:last]])
-        return line, counts
+        first, last, minus_zero, below, least = self.bins.searchsorted(_PARTS).tolist()
+        line, counts = ([one[below:least][::-1], one[first:last]] for one in (self.bins, self.counts))
+        if first or minus_zero < below:  # few histograms hold zeros
+            line.insert(1, np.array([grid.ZERO], np.uint16))
+            counts.insert(1, np.array([self.zeros], np.int64))
+        return np.concatenate(line), np.concatenate(counts)
 
     def rebin(self, edges: ArrayLike) -> Floats:
         """Values in each interval of a grid of one's own, a bin's values spread evenly over the bin.
@@ -328,6 +333,12 @@ class Histogram:
         """Take moments that were computed of many histograms at once; see `dropdiag.histograms.many.Many`."""
         self.__dict__["_moments"] = moments  # where the cached property keeps them
 
+    def by_itself(self) -> Histogram:
+        """Return the same histogram in memory of its own: one of many that were read together keeps that of all."""
+        found = self.of_checked(self.bins.copy(), self.counts.copy())
+        found.remember(self._moments)
+        return found
+
     def kde(
         self,
         bandwidth: str | float = "isj",
@@ -370,7 +381,7 @@ class Histogram:
 
         NaN where there is none, or where all of them lie in one bin: of equal values it would be the bandwidth's.
         """
-        return self.kde(bandwidth).peak if self._moments.bins > 1 else float("nan")
+        return self.kde(bandwidth, x=()).peak if self._moments.bins > 1 else float("nan")  # no curve is asked for
 
 
 class Moments(NamedTuple):

@@ -25,12 +25,13 @@ from dropdiag.report.diagnostics import (
     measures_of,
     not_finite,
 )
-from dropdiag.report.distributions import Distributions
+from dropdiag.report.distributions import ROOM, Distributions
 from dropdiag.report.headlines import Card, cards
 from dropdiag.report.measured import Measured, measured
 from dropdiag.report.outcomes import outcomes
 from dropdiag.report.series import Scalars
 from dropdiag.report.verdicts import Judged, Verdict, by_claim, effects, verdicts
+from dropdiag.store.kept import KeptHistograms
 from dropdiag.store.reader import Run, Runs, as_runs
 from dropdiag.store.seeds import in_javascript
 from dropdiag.titles import short
@@ -148,7 +149,9 @@ def gather(
     """
     options = _options(claims)
     with warned() as said:
-        runs, comparison, uncompared = _compared(what, baseline, layers, options.get("alpha"))
+        # of a page that is made again, a run that has not changed is compared by its last histograms alone
+        kept = KeptHistograms(ROOM) if cache is None else None
+        runs, comparison, uncompared = _compared(what, baseline, layers, options.get("alpha"), kept)
         content = Content(runs, _baseline(runs, comparison, baseline), uncompared=uncompared)
         content.figures["effects"] = None
         keep = _keep(runs, layers)
@@ -166,7 +169,7 @@ def gather(
 
 
 def _compared(
-    what: Any, baseline: str | None, layers: Sequence[str] | None, alpha: float | None
+    what: Any, baseline: str | None, layers: Sequence[str] | None, alpha: float | None, kept: KeptHistograms | None
 ) -> tuple[Runs, Any, str]:
     """Return the runs, their comparison where there is one, and why there is none."""
     if not isinstance(what, (Run, Runs)):
@@ -176,6 +179,8 @@ def _compared(
             )
         return as_runs(what.runs), what, ""
     runs = as_runs(what)
+    if kept is not None:  # what is read to compare the runs is shown of them, too
+        runs = Runs([run.keeping(kept) for run in runs], ordered=runs.ordered)
     if baseline is not None:
         check("condition", [baseline], runs.conditions)
     if len(runs.conditions) < 2:
@@ -184,14 +189,15 @@ def _compared(
 
     try:
         # the verdicts and the table of the gradient flow are this comparison's: nothing is computed twice
-        if alpha is None:
-            return runs, compare(runs, baseline=baseline, layers=layers), ""
-        return runs, compare(runs, baseline=baseline, layers=layers, alpha=alpha), ""
+        options: dict[str, Any] = {} if alpha is None else {"alpha": alpha}
+        found = compare(runs, baseline=baseline, layers=layers, **options)
     except DropdiagError as error:
         # what was asked for cannot be met; where only a baseline is missing, the rest of the page is right without
         if isinstance(error, ArgumentError) and not isinstance(error, BaselineError):
             raise
         return runs, None, f"The runs could not be compared: {error}"
+    # where all were compared, with their scalars, which were read: what could not be is among the problems
+    return found.runs if list(found.runs) == list(runs) else runs, found, ""
 
 
 def _baseline(runs: Runs, comparison: Any, asked: str | None) -> str | None:
@@ -263,13 +269,14 @@ def _read(content: Content, keep: Keep, comparison: Any, cache: RunCache | None)
     content.diagnostics = [one for one in found if one.shown]
     content.absent = [f"{one.section.title}: {one.reason or 'nothing was recorded'}." for one in found
                       if not one.shown and (one.reason or one.section not in (OTHER_SCALARS, DROPOUTS))]  # fmt: skip
+    conditions = {name: place for place, name in enumerate(runs.conditions)}
     content.figures |= {
         "baseline": content.baseline,
         "titles": _titles(runs),
         "ordered": all(run.meta.get("order") for run in runs),
         "conditions": [{"name": name, **look, "runs": sum(run.condition == name for run in runs)}
-                       for name, look in zip(runs.conditions, appearances(runs.conditions), strict=True)],
-        "runs": [{"name": run.name, "condition": runs.conditions.index(run.condition), "seed": in_javascript(run.seed)}
+                       for name, look in zip(conditions, appearances(list(conditions)), strict=True)],
+        "runs": [{"name": run.name, "condition": conditions[run.condition], "seed": in_javascript(run.seed)}
                  for run in runs],
         "sections": {
             **{one.section.name: one.figure for one in content.diagnostics if one.figure},

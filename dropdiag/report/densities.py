@@ -82,7 +82,7 @@ def glance(
         for site, histogram in at_the_end.items():
             last[site] = {name: take(histogram) for name, take in numbers(key[0]).items()}
         if together(key[0]):
-            kept |= at_the_end
+            kept |= {site: histogram.by_itself() for site, histogram in at_the_end.items()}
     return found
 
 

@@ -18,11 +18,12 @@ from dropdiag.errors import DropdiagError, DropdiagWarning, NotRecordedError
 from dropdiag.report.cache import RunCache
 from dropdiag.report.densities import Densities, Glance, Numbers, Plan, Taken, Together, glance
 from dropdiag.store.histogram_rows import Key
+from dropdiag.store.kept import KeptHistograms
 from dropdiag.store.reader import Run, Runs
 
 BINS: Final = 72
 ROOM: Final = 200_000_000
-"""Bytes of histograms that are kept from the first reading for the second: of small reports every one."""
+"""Bytes of histograms that are kept from the first reading for the next ones: of most reports every one."""
 CELLS: Final = 1_300_000
 """At most so many bars of one quantity in a page: with more, steps are left out."""
 
@@ -64,7 +65,7 @@ class Distributions:
     cells : int
         Bound on sites x steps x bins of a quantity, over all conditions.
     room : int
-        Bytes of histograms that are kept from the first reading for the second.
+        Bytes of histograms that are kept from the first reading for the second, of runs that do not keep them already.
     cache : RunCache, optional
         What was read of runs that have not changed since is taken from it.
     """
@@ -81,8 +82,9 @@ class Distributions:
         room: int = ROOM,
     ) -> None:
         self._runs, self._measures, self._bins, self._cells = runs, functools.cache(measures), bins, cells
-        self._by_label, self._keep = dict(zip(runs.labels(), runs, strict=True)), keep
-        self._room, self._kept = room, dict[str, dict[Key, Recording]]()
+        kept = KeptHistograms(room)
+        keeping = (run.keeping(kept) for run in runs)
+        self._by_label, self._keep = dict(zip(runs.labels(), keeping, strict=True)), keep
         self._cache = cache or RunCache()
         # first what all runs reach to, so that the bars of one layer are the same in every run; then the bars
         self._glances = {label: self._look(label, run) for label, run in self._by_label.items()}
@@ -122,17 +124,14 @@ class Distributions:
 
     def _first(self, label: str) -> Glance:
         found, problems = read(self._by_label[label], self._keep)
-        # a small report so opens each file once; a large one reads again rather than run out of memory
-        size = sum(h.bins.nbytes + h.counts.nbytes for one in found.values() for _, _, h in one.rows)
-        if size <= self._room:
-            self._room -= size
-            self._kept[label] = found
         return glance(found, problems, lambda quantity: self._measures(quantity).last,
                       lambda quantity: self._measures(quantity).together)  # fmt: skip
 
     def _second(self, label: str) -> Mapping[Key, Recording]:
-        """Return what was kept of a run, once, or read it again."""
-        return self._kept.pop(label, None) or read(self._by_label[label], self._keep)[0]
+        """Return the histograms of a run again, for the last time."""
+        found, _ = read(self._by_label[label], self._keep)
+        self._by_label[label].forget_histograms()
+        return found
 
     def _begun(self, quantity: str) -> Densities | DropdiagError:
         try:

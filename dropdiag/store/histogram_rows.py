@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -15,17 +15,21 @@ from dropdiag.errors import ArgumentError, DropdiagWarning, NotRecordedError
 from dropdiag.histograms.histogram import Histogram
 from dropdiag.store.asked import did_you_mean
 from dropdiag.store.phases import default_phase
-from dropdiag.store.reading import Rows
+from dropdiag.store.reading import WHOLE_ROWS, Rows
 from dropdiag.store.schema import QUANTITIES
 from dropdiag.store.selection import Selection
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from dropdiag.store.order import Places
+
 Key: TypeAlias = tuple[str, str]
 """A quantity and a phase."""
 Steps: TypeAlias = Mapping[Key, Sequence[int]]
 Choose: TypeAlias = Callable[[Steps], Steps]
+Recordings: TypeAlias = "tuple[list[tuple[str, str, int]], NDArray[np.int64]]"
+"""Each quantity, phase and step in the order in which they first come, and the place there of each row's."""
 Read: TypeAlias = "Callable[[Callable[[pa.Table], NDArray[np.bool_]]], Rows]"
 
 
@@ -61,6 +65,19 @@ class Recorded(NamedTuple):
     def rows(self) -> Iterator[RecordedHistogram]:
         """Yield the histograms that were asked for, as they were recorded."""
         return rows_of(self.table)
+
+    def in_order(self, quantities: Sequence[str], places: Places) -> list[RecordedHistogram]:
+        """Return them quantity by quantity, as these are named, step by step, then in network order.
+
+        Parameters
+        ----------
+        quantities : sequence of str
+        places : Places
+            The run's own, or those of runs that are read together.
+        """
+        return sorted(self.rows(), key=lambda row: (
+            quantities.index(row.quantity), row.step, places.key((row.layer, row.call)),
+        ))  # fmt: skip
 
     def warn(self) -> None:
         """Warn of each segment that could not be read."""
@@ -118,7 +135,7 @@ def read_recorded(read: Read, choose: Choose, keep: Callable[[str], bool] = lamb
     steps: dict[Key, list[int]] = {}
 
     def choose_rows(keys: pa.Table) -> NDArray[np.bool_]:
-        recordings, place = _recordings(keys)
+        recordings, place = _LAST.of(keys)
         steps.clear()  # a run that was compacted meanwhile is read again
         for quantity, phase, step in recordings:
             steps.setdefault((quantity, phase), []).append(step)
@@ -188,8 +205,23 @@ def phases_of(steps: Steps, quantity: str) -> list[str]:
     return [phase for name, phase in steps if name == quantity]
 
 
-def _recordings(keys: pa.Table) -> tuple[list[tuple[str, str, int]], NDArray[np.int64]]:
-    """Return each quantity, phase and step in the order in which they first come, and the place there of each row's."""
+class _LastRecordings:
+    """The recordings of the keys that were looked at last: the runs of a sweep share them. May be shared by threads."""
+
+    def __init__(self) -> None:
+        self._last: tuple[pa.Table, Recordings] | None = None
+
+    def of(self, keys: pa.Table) -> Recordings:
+        own = keys.select(["quantity", "phase", "step"])
+        if len(own) > WHOLE_ROWS:  # of a long run they are not kept
+            return _recordings(own)
+        known = self._last
+        if known is None or not known[0].equals(own):
+            known = self._last = own, _recordings(own)
+        return known[1]
+
+
+def _recordings(keys: pa.Table) -> Recordings:
     quantity, phase = (keys[name].combine_chunks() for name in ("quantity", "phase"))
     steps, step = np.unique(keys["step"].to_numpy(), return_inverse=True)
     shape = len(quantity.dictionary), len(phase.dictionary), len(steps)
@@ -199,6 +231,9 @@ def _recordings(keys: pa.Table) -> tuple[list[tuple[str, str, int]], NDArray[np.
     rows = keys.take(first[order])
     recordings = list(zip(*(rows[name].to_pylist() for name in ("quantity", "phase", "step")), strict=True))
     return recordings, np.argsort(order)[place]
+
+
+_LAST: Final = _LastRecordings()
 
 
 def _lists(column: pa.ChunkedArray) -> Iterator[NDArray[Any]]:

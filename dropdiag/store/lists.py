@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 
 from dropdiag.store.guard import rows as checks
 from dropdiag.store.guard.checked import Checked
-from dropdiag.store.reading import LISTS, Rows, coded, noted, one_chunk, open_segment, whole
+from dropdiag.store.reading import LISTS, KnownKeys, Rows, coded, noted, one_chunk, open_segment, whole
 from dropdiag.store.segments import Part, Segment, VisibleSegment, visible_segments
 from dropdiag.store.selection import Selection
 
 OPEN_FILES: Final = 32  # files that stay open between their keys and their lists
+_KNOWN: Final = {name: KnownKeys(name) for name in LISTS}
 
 
 def read_histograms(part: Part, choose: Callable[[pa.Table], NDArray[np.bool_]]) -> Rows:
@@ -76,17 +77,23 @@ class OpenLists:
         self._name = name
         segments = visible_segments(part, name, self.problems)
         self._opened = list(_with_keys(segments, self.problems, stack, -(-OPEN_FILES // among)))
-        none = coded(name, lists=False).empty_table()
-        self.keys = one_chunk(pa.concat_tables([none, *(one.keys.take(one.visible) for one in self._opened)]))
+        self.keys = _joined([one.seen for one in self._opened], coded(name, lists=False))
 
     def read(self, rows: NDArray[np.int64]) -> pa.Table:
         """Return some rows whole, given by their places among the keys, ascending."""
         ends = np.cumsum([0, *(len(one.visible) for one in self._opened)])
-        found = [coded(self._name).empty_table()]
+        found = list[pa.Table]()
         for one, (begin, end) in zip(self._opened, pairwise(ends), strict=True):
             with noted(one.segment, self.problems):
                 found += one.read(one.visible[rows[(rows >= begin) & (rows < end)] - begin])
-        return pa.concat_tables(found)
+        return pa.concat_tables(found or [coded(self._name).empty_table()])
+
+
+def _joined(tables: Sequence[pa.Table], schema: pa.Schema) -> pa.Table:
+    """Join keys, each in one chunk, to one table in one chunk."""
+    if len(tables) == 1:
+        return tables[0]
+    return one_chunk(pa.concat_tables([schema.empty_table(), *tables]))
 
 
 class _Open(NamedTuple):
@@ -96,6 +103,11 @@ class _Open(NamedTuple):
     file: Checked | None  # None: too many are open, it is opened again
     keys: pa.Table
     visible: NDArray[np.int64]  # rows that no later session recorded anew
+
+    @property
+    def seen(self) -> pa.Table:
+        """The keys of these rows."""
+        return self.keys if len(self.visible) == len(self.keys) else one_chunk(self.keys.take(self.visible))
 
     def read(self, rows: NDArray[np.int64]) -> list[pa.Table]:
         """Read some rows whole: the lists of the row groups that hold one of them."""
@@ -116,16 +128,23 @@ def _with_keys(
     segments: Iterable[VisibleSegment], problems: list[str], stack: ExitStack, files: int
 ) -> Iterator[_Open]:
     for place, (segment, last_step) in enumerate(segments):
-        light = coded(segment.table, lists=False)
         with noted(segment, problems):
             with ExitStack() as closing:
                 file = closing.enter_context(open_segment(segment))
-                keys = file.read(light.names).cast(light)
+                keys = _keys(file, segment.table)
                 mask = Selection().until(last_step).mask(keys)
                 visible = np.arange(len(keys)) if mask is None else np.flatnonzero(mask)
                 if place < files:  # open until all is read
                     stack.push(closing.pop_all())
             yield _Open(segment, file if place < files else None, keys, visible)
+
+
+def _keys(file: Checked, name: str) -> pa.Table:
+    """Read the columns that hold one thing a row, in one chunk."""
+    if KnownKeys.takes(file):
+        return _KNOWN[name].decode(file)[0]
+    light = coded(name, lists=False)
+    return one_chunk(file.read(light.names).cast(light))
 
 
 def _read_lists(file: Checked, columns: Sequence[str], rows: NDArray[np.int64]) -> pa.Table:

@@ -31,6 +31,8 @@ from dropdiag.store.tables import COUNT, PLACE, SCHEMAS
 BIN_COLUMNS: Final = ("bins", "counts")
 LISTS: Final = {"histograms": BIN_COLUMNS, "states": ("state",)}
 """Columns of lists, by table: they are read of the rows that are wanted alone."""
+NO_KEYS: Final = ("value", "n", COUNT.name)
+"""Columns that say what was found and not of what: they differ from run to run."""
 WHOLE_BYTES: Final = 8 << 20  # of a file that is read at once; of a larger one, the wanted columns alone
 WHOLE_ROWS: Final = 200_000  # scalars of a segment that are decoded at once: choosing among so few costs more
 STREAM_ROWS: Final = {"scalars": 65_536, "histograms": 128}
@@ -62,25 +64,43 @@ class Rows(NamedTuple):
 
 
 class KnownKeys:
-    """The keys of the segment that was decoded last, and the bytes from which they came.
+    """The keys of the segment of a table that was decoded last, and the bytes from which they came.
 
     The runs of a sweep record the same things at the same steps, and the same columns are written as the same bytes:
-    then the values alone are decoded, a sixth of the work. May be shared by threads.
+    then the others alone are decoded, a sixth of the work. May be shared by threads.
+
+    Parameters
+    ----------
+    name : {"scalars", "histograms", "states"}
     """
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "scalars") -> None:
+        self._schema = coded(name, lists=False)
+        self._keys = [column for column in self._schema.names if column not in NO_KEYS]
+        self._others = [column for column in self._schema.names if column in NO_KEYS]
+        self._read = self._schema.names if name in LISTS else None
         self._last: tuple[bytes, pa.Table | None] = b"", None
 
-    def decode(self, file: Checked, content: pa.Buffer) -> tuple[pa.Table, pa.Table]:
-        """Return a segment of scalars whole, and its columns but ``value``."""
-        written = _bytes_of_keys(file.groups, content)
+    @staticmethod
+    def takes(file: Checked) -> bool:
+        """Whether a segment is so small that its keys may be kept."""
+        return file.nbytes <= WHOLE_BYTES and file.num_rows <= WHOLE_ROWS
+
+    def decode(self, file: Checked) -> tuple[pa.Table, pa.Table]:
+        """Return a segment without its lists, in one chunk, and its keys."""
+        written = file.written(self._keys)
         known, keys = self._last
         if keys is not None and written == known:
-            return keys.append_column("value", file.read(["value"])["value"]), keys
-        table = _fitted(file.read(), coded("scalars"))
-        keys = table.drop_columns("value")
+            return self._with_others(keys, file.read(self._others)), keys
+        table = one_chunk(_fitted(file.read(self._read), self._schema))
+        keys = table.select(self._keys)
         self._last = written, keys  # at once, so that no thread sees the bytes of one with the keys of another
         return table, keys
+
+    def _with_others(self, keys: pa.Table, others: pa.Table) -> pa.Table:
+        for name in self._others:
+            keys = keys.append_column(name, pa.chunked_array([others[name].combine_chunks()]))
+        return keys.select(self._schema.names)
 
 
 @cache
@@ -255,10 +275,9 @@ def _scalars(
     segment: Segment, schema: pa.Schema, selection: Selection, last_step: int | None, known: KnownKeys | None
 ) -> Iterator[tuple[pa.Table, pa.Table | None]]:
     """Yield the rows of a segment up to a step, and their keys where all are there: whole where it is small."""
-    with _source(segment) as (source, content):
-        file = _checked(segment, source)
-        if known is not None and content is not None and last_step is None and file.num_rows <= WHOLE_ROWS:
-            yield known.decode(file, content)
+    with open_segment(segment) as file:
+        if known is not None and last_step is None and known.takes(file):
+            yield known.decode(file)
         elif file.num_rows <= WHOLE_ROWS:
             yield Selection().until(last_step).apply(_fitted(file.read(), schema)), None
         else:
@@ -277,16 +296,6 @@ def _fitted(table: pa.Table, schema: pa.Schema) -> pa.Table:
     return table if table.schema.equals(schema) else table.cast(schema)
 
 
-def _bytes_of_keys(groups: Sequence[Group], content: pa.Buffer) -> bytes:
-    """Return the bytes, as they are written, of the scalars' columns but ``value``, and what they are decoded by."""
-    whole, parts = memoryview(content), list[bytes]()
-    for column in (column for group in groups for column in group.columns):
-        if column.name not in ("value", COUNT.name):
-            told = f"{column.name} {column.kind} {column.codec} {column.values} "
-            parts += [told.encode(), whole[column.begin : column.end].tobytes()]
-    return b"".join(parts)
-
-
 def _may_hold(group: Group, selection: Selection) -> bool:
     """Whether a row group can hold a wanted step, by what the file says of it."""
     steps = group.columns[0]
@@ -296,30 +305,26 @@ def _may_hold(group: Group, selection: Selection) -> bool:
 @contextmanager
 def open_segment(segment: Segment) -> Iterator[Checked]:
     """Open a segment, once."""
-    with _source(segment) as (source, _):
-        yield _checked(segment, source)
-
-
-def _checked(segment: Segment, source: pa.NativeFile) -> Checked:
-    file = Checked(source, segment.table)
-    check_place(segment, file.told(PLACE))
-    return file
+    with _source(segment) as source:
+        file = Checked(source, segment.table)
+        check_place(segment, file.told(PLACE))
+        yield file
 
 
 @contextmanager
-def _source(segment: Segment) -> Iterator[tuple[pa.NativeFile, pa.Buffer | None]]:
+def _source(segment: Segment) -> Iterator[pa.NativeFile]:
     """Open a file, whole: its bytes where it is small (what is verified is then what is decoded), else the file."""
     with storage_of(segment.path).open(segment.path, segment.path.parent.parent) as (file, size, version):
         if size > WHOLE_BYTES:
             check_ends(file, size)
             check_file(segment, file, version)
             with pa.PythonFile(file, mode="r") as source:  # the one that was verified, whatever has its name by now
-                yield source, None
+                yield source
             return
         content = pa.py_buffer(file.read())
     check_content(segment, content, version)
     with pa.BufferReader(content) as source:
-        yield source, content
+        yield source
 
 
 @contextmanager

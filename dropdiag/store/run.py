@@ -18,7 +18,6 @@ from dropdiag.store.asked import Asked, did_you_mean
 from dropdiag.store.coverage import Coverage
 from dropdiag.store.folder import described
 from dropdiag.store.naming import NO_NAMES, Names, site_today, today
-from dropdiag.store.order import Places
 from dropdiag.store.ranks.group import group_of
 from dropdiag.store.ranks.members import Rank
 from dropdiag.store.ranks.sequence import Ranks
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from dropdiag.store.histogram_rows import Choose, Recorded
+    from dropdiag.store.kept import KeptHistograms
     from dropdiag.store.one_rank import Tables
     from dropdiag.store.reading import KnownKeys, Rows
 
@@ -77,6 +77,7 @@ class Run(RunFacts):
         self.names = NO_NAMES
         self.rank: int | None = None
         self._part: Part | None = None  # None: rank 0's, or those of all ranks
+        self._kept: KeptHistograms | None = None
         self.group = group_of(self.path, self.meta)
         if self.group is not None:
             self.meta = self.group.meta
@@ -105,6 +106,19 @@ class Run(RunFacts):
             run.__dict__.pop(cached, None)
         run.names, run.meta = names, names.meta(self.meta)
         return run
+
+    def keeping(self, kept: KeptHistograms) -> Run:
+        """Return the same run, whose histograms are taken from what is kept; one that keeps or merges as it is."""
+        if self._kept is not None or self.merges:
+            return self
+        run = copy(self)
+        run._kept = kept
+        return run
+
+    def forget_histograms(self) -> None:
+        """Keep nothing of the run's histograms any more."""
+        if self._kept is not None:
+            self._kept.forget(self.path)
 
     def coverage(self) -> Coverage:
         """Return every site of the model: whether it was recorded, how often, and if not, why.
@@ -204,6 +218,7 @@ class Run(RunFacts):
         view = Run.__new__(Run)
         view.path, view.meta, view.names, view.remarks = rank.own.folder, dict(rank.meta), NO_NAMES, []
         view.rank, view.group, view._part, view._condition = rank.number, None, rank.own, self._condition
+        view._kept = None
         view.name = f"{self.name}/{rank.own.folder.name}"
         return view
 
@@ -231,6 +246,7 @@ class Run(RunFacts):
                  for span, one in zip(self._own_part.spans, known, strict=True)]  # fmt: skip
         view = self.called(self.names)
         view.__dict__.pop("tables", None)
+        view._kept = None
         view._part = self._own_part._replace(spans=tuple(spans))
         return view
 
@@ -317,8 +333,13 @@ class Run(RunFacts):
         ArgumentError
             If there are several held-out phases, none of them ``"eval"``, and no phase is named.
         """
+        import pandas as pd  # noqa: PLC0415
+
+        from dropdiag.store.histogram_rows import RecordedHistogram  # noqa: PLC0415
+
         names = [quantity] if isinstance(quantity, str) else list(quantity)
-        frame = self.frame_of(self._found(names, step, phase), names)
+        rows = self._found(names, step, phase).in_order(names, self.places)
+        frame = pd.DataFrame(rows, columns=RecordedHistogram._fields)
         return frame.drop(columns="quantity") if isinstance(quantity, str) else frame
 
     def recorded(self, choose: Choose, keep: Callable[[str], bool] = lambda _: True) -> Recorded:
@@ -337,9 +358,14 @@ class Run(RunFacts):
         from dropdiag.store.histogram_rows import read_recorded, rows_where  # noqa: PLC0415
 
         if not self.names:
-            return read_recorded(self.tables.histograms, choose, keep)
-        found = read_recorded(self.tables.histograms, choose, self.names.wanted(keep))
+            return read_recorded(self._histograms, choose, keep)
+        found = read_recorded(self._histograms, choose, self.names.wanted(keep))
         return found._replace(table=rows_where(self.names.rows(found.table), keep))
+
+    def _histograms(self, choose: Callable[[pa.Table], NDArray[np.bool_]]) -> Rows:
+        if self._kept is None:
+            return self.tables.histograms(choose)
+        return self._kept.histograms(self.path, self.tables, choose)
 
     def _recorded_steps(self) -> dict[tuple[str, str], list[int]]:
         found = self.recorded(lambda _: {})  # without their bins and counts
@@ -353,24 +379,6 @@ class Run(RunFacts):
         found.warn()
         found.check(self, quantities, step, phase)
         return found
-
-    def frame_of(self, found: Recorded, quantities: Sequence[str], places: Places | None = None) -> pd.DataFrame:
-        """Return what was `recorded` as the frame that `histograms` returns of several quantities.
-
-        Parameters
-        ----------
-        found : Recorded
-        quantities : sequence of str
-        places : Places, optional
-            Those of runs that are read together; None: the run's own.
-        """
-        import pandas as pd  # noqa: PLC0415
-
-        places = places or self.places
-        rows = sorted(found.rows(), key=lambda row: (
-            quantities.index(row.quantity), row.step, places.key((row.layer, row.call)),
-        ))  # fmt: skip
-        return pd.DataFrame(rows, columns=["step", "phase", "layer", "call", "quantity", "histogram"])
 
     def derivative(self, activation: str) -> tuple[NDArray[np.uint16], NDArray[np.float64]]:
         """Return |phi'| of an activation on the bin grid.

@@ -237,8 +237,13 @@ class Runs(Sequence[Run]):
         import pandas as pd  # noqa: PLC0415
 
         whose = range(len(self)) if positions is None else positions
-        who = self.run_columns(np.repeat(whose, [len(frame) for frame in frames]))
-        return pd.concat([who, pd.concat(frames, ignore_index=True)], axis=1)
+        return self.beside(pd.concat(frames, ignore_index=True), np.repeat(whose, [len(frame) for frame in frames]))
+
+    def beside(self, frame: pd.DataFrame, positions: Sequence[int] | NDArray[np.int32]) -> pd.DataFrame:
+        """Return a frame, given of which run each row is, with columns condition, seed, run before."""
+        import pandas as pd  # noqa: PLC0415
+
+        return pd.concat([self.run_columns(positions), frame], axis=1)
 
 
 def with_names_of_today(runs: Sequence[Run]) -> tuple[Run, ...]:

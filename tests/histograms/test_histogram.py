@@ -207,3 +207,13 @@ def test_few_distinct_values_have_the_shape_that_they_have(values: list[float]) 
     x, h = np.array(values), Histogram.from_values(values)
     d = x - x.mean()
     assert h.excess_kurtosis() == pytest.approx((d**4).mean() / (d**2).mean() ** 2 - 3, abs=0.01)
+
+
+def test_by_itself_it_is_the_same_and_keeps_no_memory_of_others():
+    rng = np.random.default_rng(0)
+    one = Histogram.from_values(rng.normal(size=500))
+    bins, counts = (np.concatenate([part, np.zeros(10_000, part.dtype)]) for part in (one.bins, one.counts))
+    found = Histogram.of_checked(bins[: one.bins.size], counts[: one.counts.size]).by_itself()
+    assert found == one
+    assert (found.bins.base, found.counts.base) == (None, None)
+    assert (found.mean(), found.std(), found.excess_kurtosis()) == (one.mean(), one.std(), one.excess_kurtosis())

@@ -21,6 +21,7 @@ Floats: TypeAlias = NDArray[np.float64]
 LABELLINGS: Final = 5_000
 """Up to so many labellings are all counted; of more, one fewer are drawn."""
 _BLOCK: Final = 2**21  # numbers in a block of cases: 16 MB a side, which stays near the cache
+_WHOLE: Final = 2**24  # float32 has all whole numbers up to this one
 
 
 class Sums(NamedTuple):
@@ -98,14 +99,36 @@ class Design:
     def relabelled(self, rows: Floats, seed: int) -> Iterator[Sums]:
         """Yield the labellings, all of them or `LABELLINGS` - 1 that are drawn, some at a time."""
         mine, theirs = self.observed(rows)
-        # Swapping pair i moves its difference from one sum to the other: half the work of adding up both sides.
-        moved = rows[self.n :] - rows[: self.n] if self.paired else rows
-        start = mine if self.paired else np.zeros_like(mine)
-        labels = _labels(self, seed)
+        start, moved = self._moved(rows)
+        add = _adding(self, seed, moved)
         step = max(_BLOCK // rows.shape[1], 1)
-        for begin in range(0, len(labels), step):
-            condition = start + labels[begin : begin + step] @ moved
+        for begin in range(0, len(_labels(self, seed)), step):
+            condition = start + add(slice(begin, begin + step))
             yield Sums(condition, mine + theirs - condition)
+
+    def _moved(self, rows: Floats) -> tuple[Floats, Floats]:
+        """Return the condition's sums where no label is 1, and what each label of 1 adds to them."""
+        if self.paired:
+            # Swapping pair i moves its difference from one sum to the other: half the work of adding up both sides.
+            return self.observed(rows).condition, rows[self.n :] - rows[: self.n]
+        # each labelling has n of them: what all runs have in common need not be added up
+        same = np.rint(rows.mean(axis=0)) if _are_whole(rows) else np.zeros(rows.shape[1])
+        return self.n * same[None], rows - same
+
+
+def _are_whole(rows: Floats) -> bool:
+    """Whether all numbers are whole, as counts are."""
+    return bool((np.rint(rows) == rows).all())
+
+
+def _adding(design: Design, seed: int, moved: Floats) -> Callable[[slice], NDArray[np.floating]]:
+    """Return what adds up, for some labellings, the rows whose label is 1."""
+    labels = _labels(design, seed)
+    # sums of small whole numbers are exact in float32, in whatever order, and take half of the time
+    if _are_whole(moved) and bool((np.abs(moved).sum(axis=0) < _WHOLE).all()):
+        single, small = _labels_as_float32(design, seed), moved.astype(np.float32)
+        return lambda some: single[some] @ small
+    return lambda some: labels[some] @ moved
 
 
 @lru_cache(maxsize=64)  # most measures of a comparison share a design
@@ -136,6 +159,11 @@ def _labels(design: Design, seed: int) -> Floats:
     labels = np.zeros((len(chosen), runs))
     np.put_along_axis(labels, chosen, 1.0, axis=1)
     return labels
+
+
+@lru_cache(maxsize=2)  # as above, half as large
+def _labels_as_float32(design: Design, seed: int) -> NDArray[np.float32]:
+    return _labels(design, seed).astype(np.float32)
 
 
 def _swaps(design: Design, rng: np.random.Generator) -> Floats:

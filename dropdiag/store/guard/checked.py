@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -23,7 +23,7 @@ class Checked:
 
     Attributes
     ----------
-    num_rows : int
+    num_rows, nbytes : int
     groups : list of Group
         Its row groups.
 
@@ -43,7 +43,7 @@ class Checked:
             thrift_container_size_limit=limits.ROW_GROUPS,
         )  # fmt: skip
         footer.check_types(self._file.schema_arrow, table)
-        self.num_rows, self.groups = told.rows, told.groups
+        self.num_rows, self.nbytes, self.groups = told.rows, size, told.groups
         self._text, self._most_text = 0, limits.TEXT + limits.TEXT_A_BYTE * size
         self._known = set[tuple[int, str]]()  # columns whose pages are checked
 
@@ -51,6 +51,14 @@ class Checked:
         """Return what the file's metadata say under a key."""
         found: bytes | None = (self._file.schema_arrow.metadata or {}).get(key)
         return found
+
+    def written(self, columns: Collection[str]) -> bytes:
+        """Return the bytes of columns as written, with what they are decoded by: where they are the same, rows are."""
+        parts = list[bytes]()
+        for column in (one for group in self.groups for one in group.columns if one.name in columns):
+            told = f"{column.name} {column.kind} {column.codec} {column.values} "
+            parts += [told.encode(), self._source.read_at(column.end - column.begin, column.begin)]
+        return b"".join(parts)
 
     def read(self, columns: Sequence[str] | None = None) -> pa.Table:
         """Read the file whole, or some columns of it."""

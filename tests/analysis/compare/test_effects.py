@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from dropdiag.analysis.compare.effects import assess, holm, jackknife, mean_difference
-from dropdiag.analysis.compare.resampling import LABELLINGS, Design
+from dropdiag.analysis.compare.resampling import LABELLINGS, Design, _labels, _labels_as_float32
 from dropdiag.errors import ArgumentError
 
 
@@ -176,3 +176,18 @@ def test_a_labelling_and_its_mirror_are_equally_far_also_where_seeds_hardly_diff
         found = mean_difference(a, b, paired=False)
         assert found.p == mean_difference(b, a, paired=False).p == mean_difference(-a, -b, paired=False).p
         assert found.p >= found.p_attainable == pytest.approx(2 / comb(2 * n, n))
+
+
+@pytest.mark.parametrize("paired", [True, False])
+@pytest.mark.parametrize("size", [300, 3_000_000])  # sums that float32 holds, and sums that it does not
+def test_sums_of_counts_over_labellings_are_those_of_whole_numbers(rng, paired, size):
+    _labels_as_float32.cache_clear()
+    design = Design(30, 30, paired)
+    rows = np.cumsum(rng.integers(0, size, (60, 8)), axis=1)
+    labels = _labels(design, 0).astype(np.int64)
+    mine, theirs = rows[:30], rows[30:]
+    expected = mine.sum(axis=0) + labels @ (theirs - mine) if paired else labels @ rows
+    found = list(design.relabelled(rows.astype(np.float64), 0))
+    assert np.array_equal(np.concatenate([one.condition for one in found]), expected)
+    assert np.array_equal(np.concatenate([one.baseline for one in found]), rows.sum(axis=0) - expected)
+    assert _labels_as_float32.cache_info().currsize == (size == 300)
