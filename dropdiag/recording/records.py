@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
+import torch
 from torch import Tensor
 
 from dropdiag.errors import ArgumentError
@@ -66,14 +67,15 @@ def user_scalars(method: str, scalars: object, named: Mapping[str, object]) -> l
     ArgumentError
         If one is not one number, its name is no text or one of dropdiag's own, or it comes twice.
     """
-    given = {} if scalars is None else scalars
-    if not isinstance(given, Mapping):
+    if scalars is None:
+        return [user_scalar(name, value) for name, value in named.items()]
+    if not isinstance(scalars, Mapping):
         raise ArgumentError(
-            f"{method}() takes numbers by name, {method}(loss=loss) or {method}({{'loss': loss}}), got {given!r}"
+            f"{method}() takes numbers by name, {method}(loss=loss) or {method}({{'loss': loss}}), got {scalars!r}"
         )
-    if twice := sorted(given.keys() & named.keys()):
+    if twice := sorted(scalars.keys() & named.keys()):
         raise ArgumentError(f"{method}() got {', '.join(twice)} twice, in the mapping and as keywords")
-    return [user_scalar(name, value) for name, value in (*given.items(), *named.items())]
+    return [user_scalar(name, value) for name, value in (*scalars.items(), *named.items())]
 
 
 def user_scalar(name: object, value: object) -> Record:
@@ -115,6 +117,8 @@ def one_number(demand: str, value: object) -> float | Tensor:
     if type(value) is float:
         return value
     if isinstance(value, Tensor):
+        if value.is_cpu and value.dtype is torch.float32 and value.ndim == 0:  # as most losses are
+            return float(value.item())
         if value.numel() != 1 or value.is_complex():
             raise ArgumentError(f"{demand}, got a tensor of shape {tuple(value.shape)}, {value.dtype}")
         # On an accelerator it is read later, many at a time: a copy, as the tensor may be changed before.

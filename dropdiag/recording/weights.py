@@ -80,8 +80,10 @@ class WeightReader:
 
     def keep(self, signal: Signal) -> None:
         """Keep the weights as they are, if a probe sets them beside what they will be; let go of those kept before."""
-        wanted = self._weights if self._collector.wants(signal) else ()
-        weights = {info.site.layer: self._readable(info) for info in wanted}
+        if not self._collector.wants(signal):
+            self._earlier.forget(signal)
+            return
+        weights = {info.site.layer: self._readable(info) for info in self._weights}
         self._earlier.keep(signal, {layer: weight for layer, weight in weights.items() if weight is not None})
 
     def forget(self) -> None:
