@@ -1,4 +1,4 @@
-"""The histogram on a device: which way to count is fastest, whether all count alike, and how near they are to memory."""
+"""The histogram on a device: which way to count is fastest, whether all agree, and how near to the memory they come."""
 
 from __future__ import annotations
 
