@@ -61,6 +61,7 @@ def train(loop: Loop) -> Tensor:
 def captured(step: Callable[[], Tensor], loop: Loop, setting: Setting) -> Callable[[], Tensor]:
     """Return the step as a graph, once it is warm; without a GPU the step as it is."""
     side = torch.cuda.Stream() if setting.on_gpu else None
+    setting.wait()
     with torch.cuda.stream(side):  # without a stream this does nothing
         for _ in range(WARM_UP):
             loop.monitor.step(step())

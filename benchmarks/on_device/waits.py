@@ -14,6 +14,7 @@ from models import Loop
 from peers import make
 from torch.profiler import ProfilerActivity, profile, record_function
 
+from dropdiag.errors import DropdiagWarning
 from on_device.page import Section, table
 from on_device.setting import EVERY_STEP, Network, Setting
 
@@ -26,8 +27,9 @@ WAITS = (
     "aten::item",
     "aten::_local_scalar_dense",
 )
-"""Calls in which the host waits for the device, or reads a number from it."""
+"""Calls of CUDA in which the host waits, and those of torch that read a number, of either memory."""
 SYNCHRONIZING = "synchronizing CUDA operation"
+"""What torch warns of in its debug mode."""
 
 
 def waits(setting: Setting) -> Section:
@@ -38,17 +40,24 @@ def waits(setting: Setting) -> Section:
         told, bare, recorded = _of(network, setting)
         rows.append((network.title, *(f"{bare[name]}, {recorded[name]}" for name in WAITS)))
         section.problems += [f"{network.title}: {line}" for line in told]
-        more = recorded - bare
-        if setting.on_gpu and more:
-            section.problems.append(f"{network.title}: recording waits, in {setting.steps} steps {dict(more)}")
+        section.problems += [f"{network.title}: recording adds {line}" for line in added(bare, recorded)]
     section.lines = [_words(setting), table(("network", *WAITS), rows)]
     return section
+
+
+def added(bare: Counter[str], recorded: Counter[str]) -> list[str]:
+    """Return a line for each call of CUDA that waits, of which a recorded step has more than a bare one.
+
+    Numbers that are read from the host's own memory make nobody wait: `aten::item` is shown alone.
+    """
+    return [f"{n} of {name}" for name, n in (recorded - bare).items() if name.startswith("cuda")]
 
 
 def _words(setting: Setting) -> str:
     checked = f"`torch.cuda.set_sync_debug_mode` told of nothing below in {setting.steps} steps, every one recorded. "
     counted = f"The profiler's count of calls inside {setting.steps} steps, bare and recorded"
-    return f"{checked}{counted}." if setting.on_gpu else f"{counted}; on the CPU nobody waits for a device."
+    read = "`aten::item` also reads numbers of the host's own memory, at which nobody waits"
+    return f"{checked if setting.on_gpu else ''}{counted}. {read}."
 
 
 def _of(network: Network, setting: Setting) -> tuple[list[str], Counter[str], Counter[str]]:
@@ -64,7 +73,7 @@ def _of(network: Network, setting: Setting) -> tuple[list[str], Counter[str], Co
 
 
 def told_of(loop: Loop, setting: Setting) -> list[str]:
-    """Return every warning of some steps, of which torch gives one wherever the host waits.
+    """Return torch's warnings of some steps, one wherever the host waits, and dropdiag's own.
 
     Warnings and no errors: a recorder that meets an error in a hook goes on without it, and says so in a warning.
     """
@@ -76,7 +85,8 @@ def told_of(loop: Loop, setting: Setting) -> list[str]:
             loop.block_without_end(setting.steps)
         finally:
             _debug(setting, "default")
-    lines = Counter(f"{warning.message} ({Path(warning.filename).name}:{warning.lineno})" for warning in caught)
+    meant = [w for w in caught if SYNCHRONIZING in str(w.message) or issubclass(w.category, DropdiagWarning)]
+    lines = Counter(f"{w.message} ({Path(w.filename).name}:{w.lineno})" for w in meant)
     return [f"{line}, {number} times" for line, number in lines.items()]
 
 

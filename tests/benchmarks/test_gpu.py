@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import warnings
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -77,6 +78,12 @@ def test_a_bare_step_reads_nothing(tmp_path):
 
 def event(name, start, end):
     return SimpleNamespace(name=name, time_range=SimpleNamespace(start=start, end=end))
+
+
+def test_calls_of_cuda_that_recording_adds_are_wrong_and_numbers_of_the_host_are_not():
+    bare = Counter({"cudaStreamSynchronize": 2})
+    recorded = Counter({"cudaStreamSynchronize": 2, "cudaEventSynchronize": 3, "aten::item": 40})
+    assert waits.added(bare, recorded) == ["3 of cudaEventSynchronize"]
 
 
 def test_calls_outside_of_steps_are_not_counted():
