@@ -15,7 +15,7 @@ help:
 	@echo "make test       lint, types, import rules and the test suite"
 	@echo "make test-slow  the tests that take minutes each: $(SLOW)"
 	@echo "make bench      the benchmarks, beside other tools (about 25 minutes)"
-	@echo "make bench-history  time the kernels, keep the times, compare with the last ones"
+	@echo "make bench-history  time the kernels beside references, keep times and ratios, show the last sessions"
 	@echo "make lock       bring constraints.txt up to date with pyproject.toml"
 	@echo "make vendor     fetch the report's JavaScript anew, make sbom: write the bill of materials"
 	@echo "make clean      remove .venv, caches and the demo's output"
@@ -86,11 +86,12 @@ bench: .venv/.installed-bench
 	$(MEASURE) benchmarks/store.py
 	$(MEASURE) benchmarks/compare.py
 	$(MEASURE) benchmarks/sites.py
-	$(MEASURE) benchmarks/gpu.py
+	$(MEASURE) benchmarks/gpu.py --page docs/gpu.md
 
 bench-history: .venv/.installed-bench
 	$(BIN)/pytest benchmarks/bench_kernels.py --override-ini python_files='bench_*.py' --override-ini addopts= \
 		--benchmark-autosave $(if $(wildcard .benchmarks/*),--benchmark-compare)
+	$(BIN)/python benchmarks/history.py
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache out/demo

@@ -1,81 +1,85 @@
-"""Cost of recording on a CUDA GPU, and a check that no hook makes the host wait.
+"""What recording does on a CUDA GPU, all of it, on one page; without a GPU it says so.
 
-The same table as overhead.py, with the device synchronised at the borders of each block, and a transformer of 100
-million parameters under bfloat16 autocast, eager and compiled. Without a GPU it says so.
+No hook makes the host wait (torch's check and the profiler's counts); the cost of a step of an MLP, a CNN and a
+transformer of 100 million parameters under bfloat16, eager and compiled, beside other tools that are installed; the
+device's memory; the histogram by integer scatter and by Triton kernels, counts held against numpy's; CUDA graphs; and
+the tests that skip without a GPU. About ten minutes; the page is written anew after each part.
 
-    python benchmarks/gpu.py [--rounds 20] [--monitors "dropdiag paper / 1"]
+    python benchmarks/gpu.py --page docs/gpu.md
+    python benchmarks/gpu.py --parts waits histograms --page out/gpu.md
+    python benchmarks/gpu.py --device cpu --tiny            # whether the command itself runs
 """
 
 from __future__ import annotations
 
 import argparse
-import functools
-import tempfile
+import shlex
+import sys
+import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from models import CASES, Case, Loop, transformer
-from overhead import monitors
-from peers import make
-from timing import HEAD, machine, ratios, rounds
+from on_device.costs import memory, overhead
+from on_device.graphs import graphs
+from on_device.histograms import histograms
+from on_device.page import Section, head, write
+from on_device.setting import Setting
+from on_device.skipped import tests
+from on_device.waits import waits
 
-LARGE = Case(lambda: transformer(layers=12, d=832, heads=13, inner=3328), (16, 512, 832), 10)
-BLOCK = 10
-MONITORS = ("bare", "bare again", "empty hooks", "dropdiag paper / 1", "dropdiag paper / 10", "dropdiag full / 1")
-
-
-def table(title: str, case: Case, names: list[str], number: int, **settings: Callable) -> None:
-    """Print the table of one network."""
-    made, missing = monitors(names)
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        loops = {
-            name: Loop(case, monitor, Path(folder) / str(position), device="cuda", **settings)
-            for position, (name, monitor) in enumerate(made.items())
-        }
-        times = rounds({name: lambda loop=loop: loop.block(BLOCK) for name, loop in loops.items()}, number)
-        print(f"\n{title}: {number} rounds of {BLOCK} steps\n{'monitor':<24}{HEAD}")
-        for name, ratio in ratios(times, "bare", per=BLOCK).items():
-            print(f"{name:<24}{ratio}", flush=True)
-        for line in missing:
-            print(f"  {line}")
-        for loop in loops.values():
-            loop.monitor.close()
+PARTS: dict[str, Callable[[Setting], Section]] = {
+    "waits": waits,
+    "histograms": histograms,
+    "graphs": graphs,
+    "tests": tests,
+    "memory": memory,
+    "overhead": overhead,
+}
+"""The longest last."""
 
 
-def waits() -> None:
-    """Train with an error wherever the host waits for the device inside a step."""
-    with tempfile.TemporaryDirectory() as folder:
-        loop = Loop(CASES["mlp"], make("dropdiag paper / 1"), Path(folder) / "run", device="cuda")
-        loop.block(5)
-        torch.cuda.synchronize()
-        torch.cuda.set_sync_debug_mode("error")
-        try:
-            loop.block_without_end(20)
-        finally:
-            torch.cuda.set_sync_debug_mode("default")
-        loop.monitor.close()
-    print("no hook and no step made the host wait (20 steps, every one recorded)")
+def guarded(name: str, setting: Setting) -> Section:
+    """Return a part's section; where it fails, one that says how: the others go on."""
+    start = time.perf_counter()
+    try:
+        section = PARTS[name](setting)
+    except Exception as error:  # noqa: BLE001
+        traceback.print_exc()
+        section = Section(name, problems=[f"this part failed: {error!r}"])
+    section.lines.append(f"({time.perf_counter() - start:.0f} s)")
+    return section
 
 
-def main() -> None:
-    """Parse options and print the tables."""
+def options() -> argparse.Namespace:
+    """Parse what was asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--monitors", nargs="*", default=MONITORS)
-    options = parser.parse_args()
-    if not torch.cuda.is_available():
+    parser.add_argument("--parts", nargs="*", default=list(PARTS), choices=list(PARTS))
+    parser.add_argument("--page", type=Path, help="write a page of Markdown as well")
+    parser.add_argument("--rounds", type=int, default=20, help="of a table, where --seconds has room for them")
+    parser.add_argument("--seconds", type=float, default=45.0, help="what the rounds of a table may take, about")
+    parser.add_argument("--device", default="cuda", choices=["cuda", "cpu"])
+    parser.add_argument("--tiny", action="store_true", help="small networks: whether it runs")
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Measure, print, write; return 1 where something is not as it should be."""
+    asked = options()
+    if asked.device == "cuda" and not torch.cuda.is_available():
         print("no CUDA GPU here: nothing was measured on one")
-        return
-    print(f"{machine()}, {torch.cuda.get_device_name()}")
-    names = ["bare", *(name for name in options.monitors if name != "bare")]
-    waits()
-    for model, case in CASES.items():
-        table(model, case, names, options.rounds)
-    amp = functools.partial(torch.autocast, "cuda", dtype=torch.bfloat16)
-    table("transformer, 100 M parameters, bf16", LARGE, names, options.rounds, context=amp)
-    table("the same, compiled", LARGE, names, options.rounds, context=amp, wrap=torch.compile)
+        return 0
+    setting = Setting(asked.device, asked.tiny, asked.rounds, asked.seconds, block=2 if asked.tiny else 10)
+    top = head(setting, shlex.join(["python", *sys.argv]))
+    print(top, flush=True)
+    sections: list[Section] = []
+    for name in asked.parts:
+        sections.append(guarded(name, setting))
+        print(f"\n{sections[-1]}", flush=True)
+        write(asked.page, top, sections)
+    return int(any(section.problems for section in sections))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -99,7 +99,9 @@ def reproduce(
             help="Train nothing: print a command for each run that is left, which trains it by itself.",
         ),
     ] = False,
-    rate: Annotated[float, typer.Option(help="Dropout rate of the condition 'Dropout'.")] = 0.5,
+    rate: Annotated[
+        float, typer.Option(help="Dropout rate of the condition 'Dropout', which has to be named but for mnist.")
+    ] = 0.5,
     batch_size: Annotated[int, typer.Option(min=1, help="Images per step.")] = 128,
     every: Annotated[int, typer.Option(min=1, help="Record weights every so many steps.")] = 10,
     measurements: Annotated[

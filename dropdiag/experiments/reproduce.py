@@ -75,7 +75,7 @@ def reproduce(
     conditions : sequence of str, optional
         Those of "No dropout", "Dropout", "GAAF", "GAAF fitted", and with ReLU "GAAF port" that are wanted, by
         default the first four; for Figure 8 of "Base", "Batch norm", "GAAF", "Batch norm + GAAF", by default these;
-        and of `dropdiag.experiments.surrogates`, for Figure 8 also as "Batch norm + ...".
+        and of `dropdiag.experiments.surrogates`, for Figure 8 also "Dropout", and those as "Batch norm + ...".
     seeds : int, optional
         Seeds 0 to ``seeds - 1``, the same in every condition; by default 5, for Figure 8 3.
     jobs : int, optional

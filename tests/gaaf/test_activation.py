@@ -372,7 +372,7 @@ def test_trains_under_autocast_and_compile_with_the_formula_s_gradient():
     torch.testing.assert_close(z.grad.double(), 1 - w.tanh() ** 2 + torch.exp(-w * w / 3), rtol=0.01, atol=0.01)
 
 
-@pytest.mark.parametrize("device", ["cuda", "mps"])
+@pytest.mark.parametrize("device", [pytest.param("cuda", marks=pytest.mark.cuda), "mps"])
 def test_on_an_accelerator_if_there_is_one(device):
     if not getattr(torch, device).is_available():
         pytest.skip(f"no {device} here")

@@ -18,6 +18,7 @@ from dropdiag.experiments.images.network import (
     BATCH_NORM,
     BATCH_NORM_GAAF,
     CONDITIONS,
+    DROPOUT,
     KNOWN,
     WITH_GAAF,
     WITHOUT_GAAF,
@@ -27,6 +28,9 @@ from dropdiag.experiments.images.train import IMAGES_RECIPE, ImageSettings
 from dropdiag.experiments.surrogates import IN_WORDS
 from dropdiag.formatting import NOTHING
 from dropdiag.store.reader import Runs
+
+NAMED_IN_WORDS: Final = {DROPOUT: "ReLU, dropout on the nodes of the hidden layer", **IN_WORDS}
+"""Conditions that have to be named, each also with batch norm -> description."""
 
 NO_NUMBER: Final = ("no number for these networks",)
 
@@ -115,8 +119,8 @@ def figure8(dataset: str) -> Experiment[ImageSettings]:
             BATCH_NORM: "ReLU, batch norm between the weights and the activation function of every hidden layer",
             WITH_GAAF: "GAAF over ReLU",
             BATCH_NORM_GAAF: "GAAF over ReLU, batch norm as above",
-            **IN_WORDS,
-            **{f"{BATCH_NORM} + {name}": f"{words}; batch norm as above" for name, words in IN_WORDS.items()},
+            **NAMED_IN_WORDS,
+            **{f"{BATCH_NORM} + {name}": f"{words}; batch norm as above" for name, words in NAMED_IN_WORDS.items()},
         },
         default_conditions=CONDITIONS,
         seeds=3,

@@ -1,10 +1,10 @@
-"""The network of Figure 8 in its four conditions.
+"""The network of Figure 8 in its four conditions, and in those that have to be named.
 
 The paper's summary says only that its convolutional networks have ReLU, with and without batch normalisation.
 What stands here is inferred from what was usual: 3 x 3 convolutions in three blocks of two, each block ending in
 max pooling (64, 64, 128, 128, 256, 256 channels), a hidden layer of 512 nodes, and the output; weights as He and
 others draw them for ReLU (normal, variance 2/fan_in; 1/fan_in at the output), zero biases. No dropout: batch norm
-and GAAF are all that differs.
+and GAAF are all that differs. The condition "Dropout" has it where VGG has it, on the nodes of the hidden layer.
 
 References: Simonyan and Zisserman, "Very Deep Convolutional Networks for Large-Scale Image Recognition",
 arXiv:1409.1556; He et al., "Delving Deep into Rectifiers", arXiv:1502.01852; Ioffe and Szegedy, "Batch
@@ -32,9 +32,11 @@ BASE: Final = "Base"
 BATCH_NORM: Final = "Batch norm"
 WITH_GAAF: Final = "GAAF"
 BATCH_NORM_GAAF: Final = "Batch norm + GAAF"
+DROPOUT: Final = "Dropout"
 CONDITIONS: Final = (BASE, BATCH_NORM, WITH_GAAF, BATCH_NORM_GAAF)
-KNOWN: Final = (*CONDITIONS, *SURROGATES, *(f"{BATCH_NORM} + {name}" for name in SURROGATES))
-"""What can be trained: `CONDITIONS`, and what has to be named, a surrogate derivative with and without batch norm."""
+NAMED: Final = (DROPOUT, *SURROGATES)
+KNOWN: Final = (*CONDITIONS, *NAMED, *(f"{BATCH_NORM} + {name}" for name in NAMED))
+"""What can be trained: `CONDITIONS`, and what has to be named, `NAMED` with and without batch norm."""
 WITHOUT_GAAF: Final = {WITH_GAAF: BASE, BATCH_NORM_GAAF: BATCH_NORM}
 """Condition with GAAF -> the same network without it."""
 
@@ -70,7 +72,13 @@ def layers() -> Layers:
 
 
 def build(
-    condition: str, classes: int, seed: int, *, width: float = 1.0, shape: tuple[int, int, int] = (3, 32, 32)
+    condition: str,
+    classes: int,
+    seed: int,
+    *,
+    width: float = 1.0,
+    shape: tuple[int, int, int] = (3, 32, 32),
+    rate: float = 0.5,
 ) -> nn.Sequential:
     """Build the network in one condition.
 
@@ -85,6 +93,8 @@ def build(
         Factor of all widths.
     shape : tuple of int
         Channels, height and width of an image, at least 8 x 8: each of the three blocks halves the sides.
+    rate : float, default 0.5
+        Dropout rate, in [0, 1); used in the conditions with "Dropout" alone.
 
     Returns
     -------
@@ -99,15 +109,16 @@ def build(
         For an unknown condition, a `width` that is not positive, or images that are too small.
     """
     condition = condition_named(condition, KNOWN)
+    dropout = {"dropout": nn.Dropout(rate)} if _bare_of_norm(condition) == DROPOUT else {}
     *channels, hidden = scaled_widths(width)
     generator = torch.Generator().manual_seed(seed)
     network: OrderedDict[str, nn.Module] = OrderedDict()
     for i, (fan_in, out) in enumerate(pairwise((shape[0], *channels)), start=1):
         before: dict[str, nn.Module] = {"conv": _convolution(fan_in, out, generator)}
-        after = {"pool": nn.MaxPool2d(2)} if i % 2 == 0 else {}
+        after: dict[str, nn.Module] = {"pool": nn.MaxPool2d(2)} if i % 2 == 0 else {}
         network[f"layer{i}"] = _layer(condition, before, nn.BatchNorm2d(out), after)
     before = {"flatten": nn.Flatten(), "linear": _linear(channels[-1] * _positions(shape), hidden, generator)}
-    network[f"layer{LAYERS}"] = _layer(condition, before, nn.BatchNorm1d(hidden), {})
+    network[f"layer{LAYERS}"] = _layer(condition, before, nn.BatchNorm1d(hidden), dropout)
     network["output"] = _linear(hidden, classes, generator, nonlinearity="linear")
     return nn.Sequential(network)
 
@@ -127,10 +138,14 @@ def _layer(
     """Put a layer together: its weights, the norm where the condition has one, the activation function, the rest."""
     middle = {"norm": norm} if condition.startswith(BATCH_NORM) else {}
     activation = GAAF("relu") if condition in WITHOUT_GAAF else nn.ReLU()
-    surrogate = SURROGATES.get(condition.removeprefix(f"{BATCH_NORM} + "))
+    surrogate = SURROGATES.get(_bare_of_norm(condition))
     if surrogate is not None:
         activation = GAAF("relu", surrogate=surrogate)
     return nn.Sequential(OrderedDict({**before, **middle, "activation": activation, **after}))
+
+
+def _bare_of_norm(condition: str) -> str:
+    return condition.removeprefix(f"{BATCH_NORM} + ")
 
 
 def _convolution(fan_in: int, out: int, generator: torch.Generator) -> nn.Conv2d:

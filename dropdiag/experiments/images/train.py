@@ -45,6 +45,8 @@ class ImageSettings(TrainSettings):
         derivative of ReLU where z > 0, in each of seven layers: without a limit its first steps are far too long.
     width : float
         Factor of the network's widths.
+    rate : float
+        Dropout rate of the conditions with "Dropout".
     record_epochs : int
         Net values and node correlation on the test set are recorded after every n-th epoch and the last one.
     amp : bool
@@ -71,6 +73,7 @@ class ImageSettings(TrainSettings):
     weight_decay: float = 5e-4
     clip: float = 1.0
     width: float = 1.0
+    rate: float = 0.5
     record_epochs: int = 10
     amp: bool = False
 
@@ -86,6 +89,8 @@ class ImageSettings(TrainSettings):
             raise ArgumentError(f"clip must be positive and finite, got {self.clip!r}; a very large one is no limit")
         if not 0 <= self.weight_decay < math.inf:
             raise ArgumentError(f"weight_decay must not be negative, got {self.weight_decay!r}")
+        if not 0 <= self.rate < 1:
+            raise ArgumentError(f"rate must be in [0, 1), got {self.rate!r}")
         scaled_widths(self.width)
 
     @property
@@ -180,9 +185,11 @@ class ImageTraining(training.Training):
     def __init__(self, settings: ImageSettings, data: Images) -> None:
         self._settings, self._dataset = settings, data.dataset
         self._device = torch.device(settings.device)
-        self.model = build(
-            settings.condition, data.dataset.classes, settings.seed, width=settings.width, shape=data.dataset.shape
-        ).to(self._device)
+        classes, shape = data.dataset.classes, data.dataset.shape
+        network = build(
+            settings.condition, classes, settings.seed, width=settings.width, shape=shape, rate=settings.rate
+        )
+        self.model = network.to(self._device)
         self._optimizer = _optimizer(settings, self.model)
         images, tests = with_channels(data.train_images), with_channels(data.test_images)
         self._normalise = Normaliser.of(images).to(self._device)

@@ -13,6 +13,7 @@ from dropdiag.experiments.images.network import (
     BATCH_NORM,
     BATCH_NORM_GAAF,
     CONDITIONS,
+    DROPOUT,
     KNOWN,
     WITH_GAAF,
     WITHOUT_GAAF,
@@ -99,7 +100,25 @@ def test_widths():
             build(BASE, 10, 0, width=wrong)
 
 
-@pytest.mark.parametrize("condition", sorted(set(KNOWN) - set(CONDITIONS)))
+@pytest.mark.parametrize(("condition", "like"), [(DROPOUT, BASE), (f"{BATCH_NORM} + {DROPOUT}", BATCH_NORM)])
+def test_dropout_stands_on_the_hidden_layer_alone(condition, like):
+    network, plain = (build(c, 10, 0, width=0.5, rate=0.25) for c in (condition, like))
+    assert [name for name, m in network.named_modules() if isinstance(m, nn.Dropout)] == ["layer7.dropout"]
+    assert all(map(torch.equal, network.parameters(), plain.parameters()))
+    x, kept = torch.randn(40, 3, 32, 32), []
+    network.layer7.dropout.register_forward_hook(lambda _module, args, output: kept.extend((*args, output)))
+    torch.manual_seed(0)
+    network(x)
+    before, after = kept
+    off = (after == 0) & (before > 0)
+    on = (before > 0) & ~off
+    assert 0.2 < off.sum() / (before > 0).sum() < 0.3
+    torch.testing.assert_close(after[on], before[on] / 0.75)
+    network.load_state_dict(plain.state_dict())  # the pass above moved batch norm's means
+    assert torch.equal(network.eval()(x), plain.eval()(x))
+
+
+@pytest.mark.parametrize("condition", sorted(c for c in set(KNOWN) - set(CONDITIONS) if DROPOUT not in c))
 def test_surrogates_have_relu_s_value_and_are_trained_only_when_asked_for(condition):
     network, like = build(condition, 10, 0, width=0.06), BATCH_NORM if condition.startswith(BATCH_NORM) else BASE
     plain = build(like, 10, 0, width=0.06)

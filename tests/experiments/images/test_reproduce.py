@@ -9,6 +9,7 @@ import pytest
 import torch
 from rich.console import Console
 
+import dropdiag as dd
 from dropdiag.errors import ArgumentError, DataError, RunError
 from dropdiag.experiments import reproduce as module
 from dropdiag.experiments.images.train import device_named, train
@@ -152,6 +153,34 @@ def test_cifar100_from_its_archive(tmp_path, monkeypatch, here):
     assert (configs["batch-norm-s0"]["optimizer"], configs["batch-norm-s0"]["lr"]) == ("adam", 1e-3)
 
 
+@pytest.mark.usefixtures("quick_figures")
+def test_dropout_and_surrogates_are_trained_beside_gaaf_where_they_are_named(tmp_path, here):
+    data = write(tmp_path / "data", published("cifar10"))
+    named = ("base", "gaaf", "dropout", "sugar-b-silu", "sugar-nelu", "batch-norm", "batch-norm-dropout")
+    conditions = [part for name in named for part in ("--conditions", name)]
+    out = tmp_path / "out"
+    code, _, error = call(
+        "reproduce", "cifar10", "--data", data, *TINY, "--rate", 0.25, "--seeds", 2, "--jobs", 1, *conditions, "--out", out
+    )  # fmt: skip
+    assert code == 0, error
+    table = pd.read_csv(out / "tables" / "accuracy.csv").set_index("condition")
+    assert set(table.index) == {
+        "Base",
+        "GAAF",
+        "Dropout",
+        "SUGAR B-SiLU",
+        "SUGAR NeLU",
+        "Batch norm",
+        "Batch norm + Dropout",
+    }
+    assert (table["difference_pairs"].drop("Base") == 2).all()
+    assert table.index[table["gain_pairs"] > 0].tolist() == ["GAAF"]
+    scalars = dd.load(out / "runs" / "dropout-s1").scalars
+    share = scalars[(scalars["quantity"] == "dropped_share") & (scalars["layer"] == "layer7.dropout")]["value"]
+    assert 0.15 < share.mean() < 0.35
+    assert "dropout on the nodes of the hidden layer" in (out / "index.html").read_text(encoding="utf-8")
+
+
 def test_the_folder_is_named_after_the_data_set(tmp_path, monkeypatch, here):
     quick(monkeypatch)
     write(tmp_path / "data", published("cifar10"))
@@ -166,12 +195,15 @@ def test_the_folder_is_named_after_the_data_set(tmp_path, monkeypatch, here):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["cifar10", "--rate", "0.3"], "error: cifar10 does not take --rate; leave out what does not apply to it"),
+        (
+            ["cifar10", "--patience", "3"],
+            "error: cifar10 does not take --patience; leave out what does not apply to it",
+        ),
         (["mnist", "--width", "2", "--amp"], "error: mnist does not take --width, --amp; leave out what"),
         (["mnist", "--limit", "5", "--device", "cpu"], "error: mnist does not take --device; leave out what"),
         (["cifar10", "--data", "nowhere"], "error: no CIFAR-10 in nowhere; looked for cifar-10-batches-py/ or cifar"),
         (["svhn"], "error: SVHN is not shipped with dropdiag: name the folder"),
-        (["svhn", "--conditions", "dropout"], "error: unknown condition 'dropout'; the conditions are 'Base'"),
+        (["svhn", "--conditions", "dropin"], "error: unknown condition 'dropin'; the conditions are 'Base'"),
         (["cifar100", "--width", "-1"], "error: width must be positive and finite, got -1.0"),
         (["cifar100", "--lr", "0"], "error: lr must be positive and finite, got 0.0"),
     ],

@@ -27,7 +27,7 @@ def test_settings_survive_json():
     ("changes", "words"),
     [
         ({"dataset": "imagenet"}, "unknown data set 'imagenet'"),
-        ({"condition": "Dropout"}, "unknown condition 'Dropout'"),
+        ({"condition": "Dropin"}, "unknown condition 'Dropin'"),
         ({"optimizer": "lion"}, "optimizer must be one of sgd, adam, got 'lion'"),
         ({"epochs": 0}, "epochs must be at least 1, got 0"),
         ({"every": 0}, "every must be at least 1"),
@@ -38,6 +38,7 @@ def test_settings_survive_json():
         ({"clip": 0.0}, "clip must be positive and finite"),
         ({"weight_decay": -1e-3}, "weight_decay must not be negative"),
         ({"width": 0.0}, "width must be positive"),
+        ({"rate": 1.0}, r"rate must be in \[0, 1\), got 1.0"),
     ],
 )
 def test_bad_settings_are_refused(changes, words):
