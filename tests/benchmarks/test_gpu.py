@@ -92,12 +92,6 @@ def test_calls_outside_of_steps_are_not_counted():
     assert waits.inside([*steps, *calls, event("aten::add", 13, 14)]) == {"cudaDeviceSynchronize": 3}
 
 
-def test_waits_of_a_compiled_transformer(fresh_compiler):
-    section = waits.waits(only("compiled", "bare"))
-    assert section.problems == []
-    assert "cudaStreamSynchronize" in str(section)
-
-
 @pytest.mark.parametrize("kind", ["MLP", "eager"])
 def test_costs_and_memory_have_a_row_for_each_monitor(kind):
     setting = only(kind, "bare", "bare again", "dropdiag paper / 1")
