@@ -35,7 +35,7 @@ define install
 	$(PIP) check
 endef
 
-.venv/.installed: .venv/.bootstrap pyproject.toml constraints.txt dropdiag/sketches/_native.c
+.venv/.installed: .venv/.bootstrap pyproject.toml constraints.txt $(wildcard dropdiag/sketches/*.[ch])
 	$(call install,dev)
 	touch $@
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from peers.common import activations
+from peers.common import activations, dropouts
 
 
 class Bare:
@@ -19,23 +19,22 @@ class Bare:
 
 
 class EmptyHooks(Bare):
-    """The hooks that recording needs, each returning at once: the floor."""
+    """Hooks in all places that the Recorder has some, each returning at once: the floor."""
 
     def attach(self, model, folder):
-        """Put a forward pre-hook, a forward hook and a hook on the tensor on every activation."""
+        """Put hooks around the network, its dropouts and activations, and on the gradients of net values."""
+        for module in (model, *dropouts(model)):
+            module.register_forward_pre_hook(_nothing, with_kwargs=True)
+            module.register_forward_hook(_nothing, with_kwargs=True, always_call=True)
         for module in activations(model):
             module.register_forward_pre_hook(_before, with_kwargs=True)
-            module.register_forward_hook(_after, with_kwargs=True, always_call=True)
+            module.register_forward_hook(_nothing, with_kwargs=True, always_call=True)
 
 
 def _before(module, args, kwargs):
-    if args[0].requires_grad:
-        args[0].register_hook(_gradient)
+    if args[0].grad_fn is not None:
+        args[0].grad_fn.register_prehook(_nothing)
 
 
-def _after(module, args, kwargs, output):
-    return None
-
-
-def _gradient(gradient):
+def _nothing(*_):
     return None

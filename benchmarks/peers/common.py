@@ -10,6 +10,11 @@ def activations(model):
     return [module for module in model.modules() if isinstance(module, (nn.Tanh, nn.ReLU, nn.GELU))]
 
 
+def dropouts(model):
+    """Return the dropout modules of a network."""
+    return [module for module in model.modules() if isinstance(module, nn.Dropout)]
+
+
 def weights(model):
     """Return the weight matrices of a network by name."""
     return {name: p for name, p in model.named_parameters() if p.ndim >= 2}

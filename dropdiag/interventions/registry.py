@@ -140,9 +140,11 @@ class InterventionLog:
     def step(self, completed: int) -> None:
         """Take note that a training step is over: schedules put the rates of the next one."""
         # First at the step that ends: a schedule that followed another Recorder may have lost it.
-        self._tell()
+        if self._in_force:
+            self._tell()
         self.completed = completed
-        self._tell()
+        if self._in_force:
+            self._tell()
 
     def _tell(self) -> None:
         for intervention in self._in_force:

@@ -15,6 +15,7 @@ from torch.utils.hooks import RemovableHandle
 
 from dropdiag.errors import ArgumentError
 
+is_dynamo_compiling: Final = torch.compiler.is_dynamo_compiling
 _is_exporting: Final = torch.compiler.is_exporting
 # Private, as their public forms take five times as long, and every hook asks.
 _jit_traces = torch._C._is_tracing
@@ -67,10 +68,11 @@ class DropdiagHook(ABC):
         if len(args) != self.n_args or self.closed:
             return
         # First whether Dynamo traces this very code, as it cannot trace the other questions.
-        if torch.compiler.is_dynamo_compiling():
+        if is_dynamo_compiling():
             if not _is_exporting():
-                self.fire(*args)
-        elif not makes_a_program():
+                self.trace(*args)
+        # `makes_a_program`, whose first questions are asked here: every hook comes by.
+        elif not (_jit_traces() or _symbolic_trace._is_fx_tracing_flag or (dispatch_modes() and makes_a_program())):
             try:
                 self.fire(*args)
             except Exception as error:
@@ -94,8 +96,11 @@ class DropdiagHook(ABC):
         raise AttributeError("a model with a Recorder on it cannot be scripted: close() the Recorder first")
 
     @abstractmethod
-    def fire(self, *args: Any, **_: Any) -> None:
+    def fire(self, *args: Any) -> None:
         """Do what the hook is for."""
+
+    def trace(self, *args: Any) -> None:  # noqa: B027 - most are for no graph
+        """Put what the hook is for into the graph that Dynamo makes of this very code, if it is for graphs at all."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A hook must be a callable that takes any arguments and returns None (anything else would replace the

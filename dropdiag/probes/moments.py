@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
 
 from dropdiag.probes.base import Probe, ProbeValue, Signal, SiteInfo, State
-from dropdiag.sketches.moments import Moments
+from dropdiag.sketches.moments import NUMBERS, Moments
 from dropdiag.store.schema import quantities as own
-
-MOMENTS: Final = ("mean", "sd", "excess_kurtosis", "abs_mean", "minimum", "maximum")
 
 
 class _MomentsProbe(Probe[Moments]):
@@ -20,7 +17,7 @@ class _MomentsProbe(Probe[Moments]):
 
     def values(self, sketch: Moments) -> Iterable[tuple[str, ProbeValue]]:
         """Return mean, standard deviation, excess kurtosis, mean absolute value, minimum and maximum."""
-        return [(f"{self.signal.value}_{name}", getattr(sketch, name)) for name in MOMENTS]
+        return [(f"{self.signal.value}_{name}", number) for name, number in sketch.numbers().items()]
 
     def states(self, sketch: Moments) -> Iterable[tuple[str, State]]:
         """Return mean, M2, M3, M4, mean |x|, minimum and maximum, where there are values."""
@@ -33,7 +30,7 @@ class WeightMoments(_MomentsProbe):
 
     name = "weight_moments"
     signal = Signal.WEIGHT
-    quantities = own(*(f"weight_{name}" for name in MOMENTS))
+    quantities = own(*(f"weight_{name}" for name in NUMBERS))
 
 
 class NetValueMoments(_MomentsProbe):
@@ -41,5 +38,5 @@ class NetValueMoments(_MomentsProbe):
 
     name = "net_value_moments"
     signal = Signal.NET_VALUE
-    quantities = own(*(f"net_value_{name}" for name in MOMENTS))
+    quantities = own(*(f"net_value_{name}" for name in NUMBERS))
     on_eval = True

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from abc import abstractmethod
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from dropdiag.probes.base import Probe, ProbeValue, Signal, SiteInfo, State
 from dropdiag.sketches.covariance import Covariance
@@ -17,7 +20,7 @@ from dropdiag.store.schema import quantities as own
 class _OfNodes(Probe[Covariance]):
     signal = Signal.NODE_VALUE
 
-    def sketch(self, info: SiteInfo) -> Covariance:
+    def sketch(self, info: SiteInfo) -> Covariance | None:
         """Open a covariance at every site."""
         return Covariance(info.site.node_axis)
 
@@ -30,15 +33,18 @@ class _Correlation(_OfNodes):
 
     def values(self, sketch: Covariance) -> Iterable[tuple[str, ProbeValue]]:
         """Return the histogram of r over pairs, its mean size, the participation ratio, and the numbers behind them."""
-        r = sketch.correlation()
+        is_constant = sketch.constant()
+        return self._told(sketch, is_constant, sketch.correlation(is_constant))
+
+    def _told(self, sketch: Covariance, is_constant: Tensor, r: Tensor) -> list[tuple[str, ProbeValue]]:
         pairs = sketch.pairs(r)
         histogram = HistogramSketch()
         histogram.update(pairs)
         histogram.forget_nan()  # on an accelerator, the pairs of constant nodes
-        constant, items = sketch.constant().sum(), sketch.items
+        constant, items = is_constant.sum(), sketch.items
         return [
             ("node_correlation", histogram),
-            ("node_correlation_abs_mean", pairs.abs().nanmean()),
+            ("node_correlation_abs_mean", _abs_mean(pairs)),
             ("participation_ratio", participation_ratio(r)),
             ("node_correlation_samples", float(sketch.n)),
             ("node_correlation_items", None if items is None else float(items)),
@@ -52,6 +58,15 @@ class _Correlation(_OfNodes):
         """Return means, extremes and covariance of the nodes, where there are samples."""
         if sketch.n:
             yield "node_correlation", State(sketch.n, sketch.nodes, sketch.as_state())
+
+
+def _abs_mean(pairs: Tensor) -> Tensor:
+    """Return the mean of |r| over the pairs that have one."""
+    if pairs.is_cpu and pairs.numel():
+        total: Tensor = torch.linalg.vector_norm(pairs, 1)  # in one pass, with no table of absolute values
+        if not total.isnan():
+            return total / pairs.numel()
+    return pairs.abs().nanmean()
 
 
 class NodeCorrelation(_Correlation):
@@ -68,6 +83,16 @@ class NodeCorrelation(_Correlation):
     on_train = False
     on_eval = True
 
+    def __init__(self, also: Sequence[_OfMatrix] = ()) -> None:
+        self._also = tuple(also)
+
+    def values(self, sketch: Covariance) -> Iterable[tuple[str, ProbeValue]]:
+        """Return what is told of the correlation, and what the probes beside this one make of it."""
+        is_constant = sketch.constant()
+        r = sketch.correlation(is_constant)
+        others = (number for probe in self._also for number in probe.of_matrix(sketch, is_constant, r))
+        return [*self._told(sketch, is_constant, r), *others]
+
 
 class TrainingNodeCorrelation(_Correlation):
     """The same over the samples of a scheduled training step, up to 2,048: one matrix product.
@@ -79,24 +104,51 @@ class TrainingNodeCorrelation(_Correlation):
     name = "training_node_correlation"
 
 
-class EffectiveRank(_OfNodes):
-    """Effective rank of the nodes' correlation over a held-out set, from the samples that `NodeCorrelation` takes.
+class _OfMatrix(_OfNodes):
+    """Numbers of the correlation matrix alone: by itself, or told by `NodeCorrelation` where that is recorded as well.
+
+    Parameters
+    ----------
+    told_elsewhere : bool
+        Whether they are told by another probe, so that this one takes no samples.
+    """
+
+    on_train = False
+    on_eval = True
+
+    def __init__(self, *, told_elsewhere: bool = False) -> None:
+        self._told_elsewhere = told_elsewhere
+
+    def sketch(self, info: SiteInfo) -> Covariance | None:
+        """Open a covariance, unless the numbers are told by another probe."""
+        return None if self._told_elsewhere else super().sketch(info)
+
+    def values(self, sketch: Covariance) -> Iterable[tuple[str, ProbeValue]]:
+        """Return the numbers of the matrix."""
+        is_constant = sketch.constant()
+        return self.of_matrix(sketch, is_constant, sketch.correlation(is_constant))
+
+    @abstractmethod
+    def of_matrix(self, sketch: Covariance, is_constant: Tensor, r: Tensor) -> Iterable[tuple[str, ProbeValue]]:
+        """Return the numbers of a correlation matrix that is known already, and which nodes are constant in it."""
+
+
+class EffectiveRank(_OfMatrix):
+    """Effective rank of the nodes' correlation over a held-out set, of the matrix that `NodeCorrelation` makes.
 
     A separate probe, in the preset "full" only: eigenvalues cost several times what the correlation does.
     """
 
     name = "effective_rank"
     quantities = own("effective_rank")
-    on_train = False
-    on_eval = True
 
-    def values(self, sketch: Covariance) -> Iterable[tuple[str, ProbeValue]]:
+    def of_matrix(self, sketch: Covariance, is_constant: Tensor, r: Tensor) -> Iterable[tuple[str, ProbeValue]]:
         """Return the effective rank; None on an accelerator, where it would make the host wait."""
-        return [("effective_rank", effective_rank(sketch.correlation(), sketch.samples()))]
+        return [("effective_rank", effective_rank(r, sketch.samples()))]
 
 
-class MultipleCorrelation(_OfNodes):
-    """Multiple correlation of the nodes over a held-out set, from the samples that `NodeCorrelation` takes.
+class MultipleCorrelation(_OfMatrix):
+    """Multiple correlation of the nodes over a held-out set, of the matrix that `NodeCorrelation` makes.
 
     How much of a node's variance a linear map of all others of its layer tells, adjusted R^2, averaged over nodes; and
     what R^2 would be of independent nodes before it is adjusted. A separate probe, in the preset "full" only: a matrix
@@ -105,17 +157,26 @@ class MultipleCorrelation(_OfNodes):
 
     name = "multiple_correlation"
     quantities = own("multiple_correlation", "multiple_correlation_null")
-    on_train = False
-    on_eval = True
 
-    def values(self, sketch: Covariance) -> Iterable[tuple[str, ProbeValue]]:
+    def of_matrix(self, sketch: Covariance, is_constant: Tensor, r: Tensor) -> Iterable[tuple[str, ProbeValue]]:
         """Return the mean adjusted R^2 and its null; None where they are not known."""
-        r = sketch.correlation()
         if not r.is_cpu:  # how many nodes vary is not known to the host, which would have to wait
             return [(quantity.name, None) for quantity in self.quantities]
-        keep = ~sketch.constant()
+        keep = ~is_constant
         varying = r[keep][:, keep].numpy()
         return [
             ("multiple_correlation", multiple_correlation(varying, sketch.n)),
             ("multiple_correlation_null", null_multiple_correlation(len(varying), sketch.n)),
         ]
+
+
+def of_one_covariance(probes: Sequence[Probe[Any]]) -> tuple[Probe[Any], ...]:
+    """Return probes of which one alone takes node values of held-out data, and tells what the others make of them."""
+    kinds = {type(probe) for probe in probes}
+    known: tuple[type[_OfMatrix], ...] = (EffectiveRank, MultipleCorrelation)
+    also = tuple(kind for kind in known if kind in kinds)
+    if NodeCorrelation not in kinds or not also:
+        return tuple(probes)
+    exchanged: dict[type, Probe[Any]] = {kind: kind(told_elsewhere=True) for kind in also}
+    exchanged[NodeCorrelation] = NodeCorrelation([kind() for kind in also])
+    return tuple(exchanged.get(type(probe), probe) for probe in probes)

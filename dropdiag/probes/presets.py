@@ -18,6 +18,7 @@ from dropdiag.probes.node_correlation import (
     MultipleCorrelation,
     NodeCorrelation,
     TrainingNodeCorrelation,
+    of_one_covariance,
 )
 from dropdiag.probes.saturation import Saturation
 
@@ -61,7 +62,7 @@ def chosen_probes(probes: str | Sequence[str | Probe[Any]]) -> tuple[Probe[Any],
         raise ArgumentError(f"probes= names {', '.join(twice)} twice; name each probe once")
     if not chosen:
         raise ArgumentError('probes= is empty; use a preset ("light", "paper", "full") or probe names')
-    return chosen
+    return of_one_covariance(chosen)
 
 
 def _named(item: object) -> tuple[Probe[Any], ...]:

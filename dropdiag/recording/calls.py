@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from dropdiag.probes.base import Signal, SiteInfo
+from dropdiag.probes.base import SiteInfo
 from dropdiag.recording.collector import Collector
 from dropdiag.sketches.native import PLAIN
 
@@ -41,11 +41,6 @@ class Call:
         self.recomputed, self.period = recomputed, collector.period
         self.backward: int | None = None
         self.divisor: float | None = 1.0
-
-    @property
-    def wants_node(self) -> bool:
-        """Whether what leaves the activation is read: its values, or its gradient."""
-        return self.collector.wants(Signal.NODE_VALUE) or self.collector.wants(Signal.CHAIN)
 
     def padded(self, tensor: Tensor) -> bool:
         """Whether the padding mask fits a tensor, so that its padding is left out."""

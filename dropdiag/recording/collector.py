@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
 from torch import Tensor
@@ -41,6 +41,9 @@ SIGNALS: Final = {
 """Which tensors a site of a kind has."""
 
 
+_READ: Final = frozenset((Signal.WEIGHT, Signal.WEIGHT_GRAD, Signal.WEIGHT_STEP, Signal.WEIGHT_FROM_START))
+
+
 class Collector:
     """Open sketches by probe, layer and call index.
 
@@ -52,8 +55,13 @@ class Collector:
 
     Attributes
     ----------
+    active : dict
+        The probes that are fed now, by the signal that they are fed with.
     period : int
         Changes with every step and evaluation: what was opened in an earlier one is closed.
+    takes_masks, takes_nodes, reads_weights : bool
+        Whether a probe is fed with what enters and leaves dropouts; with what leaves activations, or its gradient; with
+        weights as they stand at the end of a step, or their gradients.
     refused : dict
         Layer -> why its tensors are not read, where they are not.
     """
@@ -66,7 +74,8 @@ class Collector:
         self.refused: dict[str, str] = {}
         self._share: tuple[int, int] | None = None
         self._plans: dict[tuple[str, bool], Plan] = {}
-        self._active: Plan = {}
+        self.active: Plan = {}
+        self.takes_masks = self.takes_nodes = self.reads_weights = False
         self.period = 0
         self._open: dict[Key, tuple[SiteInfo, Sketch | None]] = {}
         # of what is open, as weights are closed one layer at a time
@@ -95,7 +104,13 @@ class Collector:
         self.period += 1
         if (phase, scheduled) not in self._plans:
             self._plans[phase, scheduled] = self._plan(phase, scheduled)
-        self._active = self._plans[phase, scheduled]
+        self._feed_by(self._plans[phase, scheduled])
+
+    def _feed_by(self, plan: Plan) -> None:
+        self.active = plan
+        self.takes_masks = Signal.DROPOUT in plan or Signal.CHAIN in plan
+        self.takes_nodes = Signal.NODE_VALUE in plan or Signal.CHAIN in plan
+        self.reads_weights = not _READ.isdisjoint(plan)
 
     def _plan(self, phase: str, scheduled: bool) -> Plan:
         taking_part = [probe for probe in self._probes if probe.takes_part(phase, scheduled)]
@@ -105,7 +120,7 @@ class Collector:
         """Discard open sketches and feed no probe any more."""
         self._discard()
         self.period += 1
-        self._active = {}
+        self._feed_by({})
 
     def _discard(self) -> None:
         self._open.clear()
@@ -114,11 +129,11 @@ class Collector:
 
     def wants(self, signal: Signal) -> bool:
         """Whether a probe is fed with this kind of tensor."""
-        return signal in self._active
+        return signal in self.active
 
     def lacks(self, *signals: Signal) -> bool:
         """Whether a probe wants these tensors and none of them has come."""
-        wanted = any(signal in self._active for signal in signals)
+        wanted = any(signal in self.active for signal in signals)
         return wanted and not any(probe.signal in signals for probe, _, _ in self._open)
 
     @property
@@ -130,7 +145,7 @@ class Collector:
         """Open the sketches of a tensor that may come, and return them for `update`."""
         opened = []
         layer = info.site.layer
-        for probe in self._active.get(signal, ()):
+        for probe in self.active.get(signal, ()):
             key = (probe, layer, call)
             known = self._open.get(key)
             if known is None:
@@ -158,14 +173,12 @@ class Collector:
         # Checked here and not in sketches: a user's own sketch has to be kept from subclasses as well.
         if type(tensor) not in PLAIN and isinstance(tensor, Tensor):
             self._fail_all([key for key, _ in opened], info, tensor)
-        elif dispatch_modes():
+            return
+        if dispatch_modes():
             # The user's: what counts operations counts those of the model, what keeps results keeps those.
             with _disable_current_modes():
-                self._update(opened, info, tensor, source)
-        else:
-            self._update(opened, info, tensor, source)
-
-    def _update(self, opened: list[Opened], info: SiteInfo, tensor: Fed, source: Source | None) -> None:
+                self.update(opened, info, tensor, source)
+            return
         for key, sketch in opened:
             try:
                 if source is not None and getattr(sketch, "takes_source", False):
@@ -181,13 +194,13 @@ class Collector:
 
     def refeed(self, signal: Signal, info: SiteInfo, call: int, tensor: Tensor) -> None:
         """Replace what was fed before by a tensor."""
-        for probe in self._active.get(signal, ()):
+        for probe in self.active.get(signal, ()):
             self._open.pop((probe, info.site.layer, call), None)
         self.feed(signal, info, call, tensor)
 
     def spoil(self, signal: Signal, info: SiteInfo, call: int) -> None:
         """Make the values of a call missing in this step, whatever was fed and will be."""
-        for probe in self._active.get(signal, ()):
+        for probe in self.active.get(signal, ()):
             key = (probe, info.site.layer, call)
             if self._open.get(key, (info, None))[1] is not None:
                 self._open[key] = (info, None)  # no sketch is opened or fed under this key any more
@@ -210,7 +223,7 @@ class Collector:
 
     def fail(self, signal: Signal, info: SiteInfo, error: Exception) -> None:
         """Disable the probes of a signal at a site: what they are fed with could not be made."""
-        for probe in self._active.get(signal, ()):
+        for probe in self.active.get(signal, ()):
             self._fail((probe, info.site.layer, 0), info, error)
 
     def _fail(self, failed: Key, info: SiteInfo, error: Exception) -> None:
@@ -223,15 +236,17 @@ class Collector:
                 self._open.pop(key, None)
         self._on_failure(probe, info, error)
 
-    def finish(self, layer: str | None = None) -> Iterator[Record]:
-        """Close all sketches, or those of one layer, and give their values."""
+    def finish(self, layer: str | None = None) -> list[Record]:
+        """Close all sketches, or those of one layer, and return their values."""
+        records: list[Record] = []
         for key in list(self._open) if layer is None else self._of_layer.pop(layer, ()):
             # A probe that failed since the keys were listed has no sketch any more.
             info, sketch = self._open.pop(key, (None, None))
             if info is not None and sketch is not None:
-                yield from self._values(key, info, sketch)
+                records += self._values(key, info, sketch)
             elif info is not None and key in self._spoilt:
-                yield from self._missing(key, info)
+                records += self._missing(key, info)
+        return records
 
     def _missing(self, key: Key, info: SiteInfo) -> list[Record]:
         empty = self._new(key, info)  # of an empty sketch, the values are missing
@@ -244,10 +259,8 @@ class Collector:
         probe, layer, call = key
         try:
             values = list(probe.values(sketch))
-            # One histogram may be given under two names, and can be drained once only.
-            histograms = {id(value): value for _, value in values if isinstance(value, HistogramSketch)}
-            drained = {number: _drained(histogram) for number, histogram in histograms.items()}
-            found = [Record(layer, call, quantity, drained.get(id(v)) or _plain(v)) for quantity, v in values]
+            drained: dict[int, HistogramSketch | Sparse] = {}
+            found = [Record(layer, call, quantity, _kept(value, drained)) for quantity, value in values]
             if self._share is None:
                 return found
             counted = [one._replace(n=_number_of_values(v)) for one, (_, v) in zip(found, values, strict=True)]
@@ -255,6 +268,18 @@ class Collector:
         except Exception as error:  # noqa: BLE001 - as above
             self._fail(key, info, error)
             return []
+
+
+def _kept(
+    value: ProbeValue, drained: dict[int, HistogramSketch | Sparse]
+) -> float | Tensor | HistogramSketch | Sparse | None:
+    """Return what is kept of a probe's value; ``drained``: what is kept of the histograms so far, by their ids."""
+    if not isinstance(value, HistogramSketch):
+        return _plain(value)
+    # One histogram may be given under two names, and can be drained once only.
+    if id(value) not in drained:
+        drained[id(value)] = _drained(value)
+    return drained[id(value)]
 
 
 def _drained(histogram: HistogramSketch) -> HistogramSketch | Sparse:

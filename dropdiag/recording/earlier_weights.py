@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from torch import Tensor
@@ -21,10 +22,11 @@ class EarlierWeights:
     def __init__(self) -> None:
         self._copies: dict[Signal, dict[str, Tensor]] = {signal: {} for signal in SINCE}
 
-    def keep(self, signal: Signal, layer: str, weight: Tensor) -> None:
-        """Copy a weight as it is."""
+    def keep(self, signal: Signal, weights: Mapping[str, Tensor]) -> None:
+        """Copy weights, by layer, as they are; let go of those kept before."""
+        before = self._copies[signal]
         with _disable_current_modes():  # a user's: what counts operations counts those of the model
-            self._copies[signal][layer] = weight.detach().clone()
+            self._copies[signal] = {layer: _copied(w.detach(), before.get(layer)) for layer, w in weights.items()}
 
     def forget(self, *signals: Signal) -> None:
         """Let go of the copies of some signals."""
@@ -39,3 +41,14 @@ class EarlierWeights:
         if before.device != now.device:  # the model was moved since
             before = self._copies[signal][layer] = before.to(now.device)
         return Change(before, now)
+
+
+def _copied(weight: Tensor, room: Tensor | None) -> Tensor:
+    """Copy a weight, over an earlier copy if that is alike: fresh memory costs more than what is written to it."""
+    if room is None or room.is_inference() or _form(room) != _form(weight):
+        return weight.clone()
+    return room.copy_(weight)
+
+
+def _form(tensor: Tensor) -> tuple[object, ...]:
+    return tensor.shape, tensor.stride(), tensor.dtype, tensor.device

@@ -375,6 +375,5 @@ class _Recomputation(DropdiagHook):
 
     def fire(self, *_: Any) -> None:
         # -1: outside of any backward pass, where the model's own forward pass intercepts already. Private, see passes.
-        if torch.compiler.is_compiling() or backward_number() == -1:
-            return
-        self.calls.nest(1 if self.begins else -1)
+        if backward_number() != -1:
+            self.calls.nest(1 if self.begins else -1)

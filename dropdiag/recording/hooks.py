@@ -52,12 +52,12 @@ class _ForwardBegins(DropdiagHook):
         self.hooks, self.compiled_site = hooks, compiled_site
         self.thread = 0
 
+    def trace(self, module: nn.Module, args: Any, kwargs: Any) -> None:
+        compiled.trace_begin(self.compiled_site, args, kwargs)
+
     def fire(self, module: nn.Module, args: Any, kwargs: Any) -> None:
-        if torch.compiler.is_compiling():
-            compiled.trace_begin(self.compiled_site, args, kwargs)
-            return
         router, calls = self.hooks.router, self.hooks.calls
-        if router.inside_forward and self.thread == threading.get_ident() and not _calls_itself(module):
+        if router.depth and self.thread == threading.get_ident() and not _calls_itself(module):
             self.hooks.end_open_pass()
         if not router.forward_begins():
             return  # the model calls itself
@@ -85,13 +85,14 @@ class _ForwardEnds(DropdiagHook):
         self.hooks = hooks
 
     def fire(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
-        if not torch.compiler.is_compiling():
-            self.hooks.watch_weights()
-            self.hooks.router.outputs(module, output)
-            if self.hooks.router.forward_ends():
-                self.hooks.calls.end()
-                if self.hooks.router.evaluating:
-                    self.hooks.masks.draws.forward_ends()
+        hooks, router = self.hooks, self.hooks.router
+        hooks.watch_weights()
+        if router.chain.inside:
+            router.outputs(module, output)
+        if router.forward_ends():
+            hooks.calls.end()
+            if router.evaluating:
+                hooks.masks.draws.forward_ends()
 
 
 class _NetValue(DropdiagHook):
@@ -109,19 +110,26 @@ class _NetValue(DropdiagHook):
         self.pending: Pending = deque(maxlen=NESTED)
 
     def fire(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        begun, router = clock(), self.router
         last = len(module._forward_pre_hooks) == 1 or is_last(module, self)
-        if torch.compiler.is_compiling():
-            if last:
-                self.trace(module, args, kwargs)
-            return
-        begun = clock()
-        if not self.router.inside_forward:  # which keeps all hooks in their places otherwise
+        if not router.depth:  # inside the model's own forward pass, all hooks are kept in their places
             self.places.restore(of=module)
-        # Where a hook comes after this one, what enters the function is not known yet: the forward hook takes it.
-        self.pending.append(self.take(module, args, kwargs) if last else LATER)
-        self.router.overhead.spent += clock() - begun
+        call: Call | str | None = (
+            LATER  # where a hook comes after this one, the forward hook takes what enters the function
+        )
+        if last and router.intercepting:
+            with torch._C.DisableTorchFunction():  # what is asked of z here is not asked by the model
+                call = self.take(module, args, kwargs)
+        elif last:
+            call = self.take(module, args, kwargs)
+        self.pending.append(call)
+        router.overhead.spent += clock() - begun
 
     def trace(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if is_last(module, self):
+            self.trace_net_value(module, args, kwargs)
+
+    def trace_net_value(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Put what takes in the net value into a graph that is being traced."""
         z = args[0] if args else kwargs["input"]
         if type(z) in PLAIN:
@@ -149,24 +157,25 @@ class _NodeValue(DropdiagHook):
     def __init__(self, net_value: _NetValue) -> None:
         self.net_value, self.router = net_value, net_value.router
 
-    def fire(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+    def trace(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         net_value = self.net_value
-        if torch.compiler.is_compiling():
-            if not is_last(module, net_value) and not _works_in_place(module):
-                net_value.trace(module, args, kwargs)
-            if type(output) in PLAIN:
-                site = net_value.compiled_site
-                torch.ops.dropdiag.node_value(output.detach(), site.order.tensor, site.number)
-            return
-        if self.router.following and isinstance(output, Tensor):
-            self.router.carry(args, output)
+        if not is_last(module, net_value) and not _works_in_place(module):
+            net_value.trace_net_value(module, args, kwargs)
+        if type(output) in PLAIN:
+            site = net_value.compiled_site
+            torch.ops.dropdiag.node_value(output.detach(), site.order.tensor, site.number)
+
+    def fire(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        net_value, router = self.net_value, self.router
+        if router.following and isinstance(output, Tensor):
+            router.carry(args, output)
         call = net_value.pending.pop() if net_value.pending else None
         if call is LATER:  # too late where the function has written over its input
             call = None if _works_in_place(module) else net_value.take(module, args, kwargs)
-        if isinstance(call, Call) and call.wants_node and isinstance(output, Tensor):
+        if isinstance(call, Call) and call.collector.takes_nodes and isinstance(output, Tensor):
             begun = clock()
-            self.router.node_value(call, output)
-            self.router.overhead.spent += clock() - begun
+            router.node_value(call, output)
+            router.overhead.spent += clock() - begun
 
 
 class _Output(DropdiagHook):
@@ -175,19 +184,24 @@ class _Output(DropdiagHook):
     def __init__(self, router: PassRouter, info: SiteInfo, compiled_site: compiled.CompiledSite) -> None:
         self.router, self.info, self.compiled_site = router, info, compiled_site
 
+    def trace(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        h = _first(output)
+        if type(h) in PLAIN:
+            compiled.trace_output(h, self.compiled_site, module.training, torch.is_grad_enabled())
+
     def fire(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        # A PackedSequence is a tuple as well: its first field is its data, not the output of a (output, state) pair.
-        h = output[0] if isinstance(output, tuple) and not isinstance(output, PackedSequence) else output
-        if torch.compiler.is_compiling():
-            if type(h) in PLAIN:
-                compiled.trace_output(h, self.compiled_site, module.training, torch.is_grad_enabled())
-            return
         begun = clock()
         self.router.batches.returned(module, output)
-        h = next(tensors(h), None)
+        h = next(tensors(_first(output)), None)
         if h is not None:
             self.router.output(self.info, h, training=module.training, gradients=torch.is_grad_enabled())
         self.router.overhead.spent += clock() - begun
+
+
+def _first(output: Any) -> Any:
+    """Return the output of an (output, state) pair."""
+    # A PackedSequence is a tuple as well: its first field is its data.
+    return output[0] if isinstance(output, tuple) and not isinstance(output, PackedSequence) else output
 
 
 class _WeightGradient(DropdiagHook):
@@ -197,6 +211,9 @@ class _WeightGradient(DropdiagHook):
 
     def __init__(self, router: PassRouter, info: SiteInfo) -> None:
         self.router, self.info = router, info
+
+    def trace(self, parameter: Tensor) -> None:
+        self.fire(parameter)
 
     def fire(self, parameter: Tensor) -> None:
         begun = clock()
@@ -237,6 +254,7 @@ class Hooks:
         self.places = HookPlaces(model)
         self._watched: dict[SiteInfo, tuple[Tensor, int] | None] = {}
         self._compiled = CompiledSites(model, router, weights)
+        self._looked_in = -1
         try:
             self._begins = _ForwardBegins(self, self._compiled.open(None))
             self._add(None, model.register_forward_pre_hook, self._begins)
@@ -251,8 +269,10 @@ class Hooks:
             raise
 
     def look_for_compiled_parts(self) -> None:
-        """Watch the order of what is compiled by now."""
-        self._compiled.look_for_compiled_parts()
+        """Watch the order of what is compiled by now; once in a step, or in the evaluations after it."""
+        if self._looked_in != self.router.period:
+            self._looked_in = self.router.period
+            self._compiled.look_for_compiled_parts()
 
     def _attach(self, info: SiteInfo) -> None:
         module, kind, router = info.site.module, info.site.kind, self.router
@@ -318,7 +338,7 @@ class Hooks:
 
     def end_open_pass(self) -> None:
         """End a forward pass that did not report its end: torch runs no hook after a KeyboardInterrupt."""
-        if self.router.inside_forward:
+        if self.router.depth:
             self.router.forward_is_over()
             self.calls.end()
 
@@ -354,7 +374,10 @@ def _calls_itself(module: nn.Module) -> bool:
 
 
 def _works_in_place(module: nn.Module) -> bool:
-    return bool(getattr(module, "inplace", False))
+    # A module's own __getattr__ takes an exception to say that there is no such thing, and most activations say so.
+    if "inplace" in module.__dict__ or hasattr(type(module), "inplace"):
+        return bool(getattr(module, "inplace", False))
+    return False
 
 
 def _hook_again(parameter: Tensor) -> None:

@@ -6,7 +6,7 @@ import time
 from typing import Any, Final
 
 from dropdiag.errors import ArgumentError
-from dropdiag.recording.records import Record, run_scalar
+from dropdiag.recording.records import Record
 
 clock: Final = time.perf_counter_ns
 DECAY: Final = 0.999
@@ -71,9 +71,10 @@ class Overhead:
         if self._steps > 0:
             self._step_ns += step
             self._own_ns += own
-            self._recent.add(step, own)
-            if self._is_light:
-                self._light.add(step, own)
+            if self.budget is not None:
+                self._recent.add(step, own)
+                if self._is_light:
+                    self._light.add(step, own)
         return [_seconds("step_seconds", step), _seconds("recorder_seconds", own)]
 
     def evaluation_begins(self) -> None:
@@ -140,4 +141,4 @@ class _Recent:
 
 
 def _seconds(quantity: str, nanoseconds: int) -> Record:
-    return run_scalar(quantity, nanoseconds * 1e-9)
+    return Record(None, 0, quantity, nanoseconds * 1e-9)

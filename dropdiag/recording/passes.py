@@ -80,6 +80,8 @@ class PassRouter:
         Whether this step is one of those that look for functional calls not seen before.
     intercepting : bool
         Whether functional calls are being intercepted right now.
+    depth : int
+        Forward passes of the model itself that are open, one inside the other; 0 where a part of it is called alone.
     following : bool
         Whether the tensors of this pass are followed through its functions.
     axes : NodeAxes
@@ -137,11 +139,11 @@ class PassRouter:
         self._extra_scans = 0
         self.before_forward: Callable[[], None] = nothing
         self.on_batch: Callable[[Sequence[object], Mapping[str, object]], None] | None = None
-        self._depth = 0
+        self.depth = 0
         self.passes: Counter[tuple[str, int]] = Counter()
         self.trace = ForwardTrace()
         self.compiled_begins: Callable[[], object] = nothing
-        self._next: Counter[str] = Counter()
+        self._next: dict[str, int] = {}
         self.recomputations = Recomputations()
         self.padding = PaddingLog()
         self.accumulated: set[str] = set()
@@ -161,14 +163,15 @@ class PassRouter:
 
     def forward_begins(self) -> bool:
         """Reset the call counters, unless the model called itself; return whether it did not."""
-        self._depth += 1
-        if self._depth == 1:
+        self.depth += 1
+        if self.depth == 1:
             self._next.clear()
-            self.ranks.forward_begins(looks=self._looks)
-            self.trace.begin(wanted=self._looks)
+            looks = self._looks
+            self.ranks.forward_begins(looks=looks)
+            self.trace.begin(wanted=looks)
             if not self.evaluating:
                 self.chain.forward_begins()
-        return self._depth == 1
+        return self.depth == 1
 
     def batch_begins(self, args: Sequence[object], keywords: Mapping[str, object]) -> None:
         """Take in what the model is called with, where anybody asks for its items."""
@@ -183,23 +186,18 @@ class PassRouter:
         """Whether this step or evaluation is one of those that look for what is not known yet."""
         return self.intercept or self.evaluating
 
-    @property
-    def inside_forward(self) -> bool:
-        """Whether the model itself was called, and not a part of it."""
-        return self._depth > 0
-
     def forward_ends(self) -> bool:
         """Return whether the outermost forward pass is over."""
-        self._depth = max(self._depth - 1, 0)
-        if self._depth == 0:
+        self.depth = max(self.depth - 1, 0)
+        if self.depth == 0:
             self.trace.end()
             self.batches.end()
             self.chain.forward_ends()
-        return self._depth == 0
+        return self.depth == 0
 
     def outputs(self, model: nn.Module, output: object) -> None:
         """Take in what the model gives, at the end of a training pass."""
-        if self._depth == 1 and self.chain.inside and torch.is_grad_enabled():
+        if self.depth == 1 and self.chain.inside and torch.is_grad_enabled():
             begun = clock()
             with torch._C.DisableTorchFunction():
                 self.chain.end(output, partial(self._output_call, model), self._has_values)
@@ -213,7 +211,7 @@ class PassRouter:
 
     def forward_is_over(self) -> None:
         """Take a forward pass for ended that was interrupted."""
-        self._depth = 0
+        self.depth = 0
         self.batches.end()
         self.trace.end()
         self.chain.forward_ends()
@@ -221,7 +219,7 @@ class PassRouter:
     def compiled_forward_begins(self) -> None:
         """Reset the call counters for a compiled forward pass, which does not report its end."""
         self.notices.add(Notice.COMPILED)
-        self._depth = 1
+        self.depth = 1
         self._next.clear()
         self.ranks.forward_begins(looks=self._looks)
         self.trace.begin(wanted=self._looks)
@@ -231,7 +229,7 @@ class PassRouter:
 
     def calls(self, layer: str) -> int:
         """Return how often a site was passed in the current forward pass."""
-        return self._next[layer]
+        return self._next.get(layer, 0)
 
     def evaluation_begins(self) -> None:
         """Record passes in evaluation mode from now on."""
@@ -257,7 +255,7 @@ class PassRouter:
         self.intercept, self._paused = intercept or self._extra_scans > 0, paused
         self._extra_scans = max(self._extra_scans - 1, 0)
         self._next.clear()
-        self._depth = 0
+        self.depth = 0
         self.batches.forget()
         self.trace.end()
         self.chain.forward_ends()
@@ -289,9 +287,9 @@ class PassRouter:
         if type(z) not in PLAIN or not z.is_floating_point() or z.layout is not torch.strided or z.is_nested:
             self._refuse(self._train if training else self._held_out, info, z)
             return None
-        if not self._has_values(z):
-            return None
         # The usual training pass is decided here, with nothing in between: every activation of every step comes by.
+        if not (z.is_cpu and self._alone and not is_wrapped(z)) and not self._has_values(z):
+            return None
         if training and gradients and not self.evaluating and not self._paused and backward_number() == -1:
             call: Call | None = self._call(self._train, info, self._count(info, z.ndim))
         else:
@@ -300,7 +298,7 @@ class PassRouter:
             return None
         if call.mask is not None:
             self.padding.note(call, z)
-        if call.collector.wants(Signal.NET_VALUE):
+        if Signal.NET_VALUE in call.collector.active:
             self._feed(Signal.NET_VALUE, call, z if call.mask is None else call.unpadded(z))
         return call
 
@@ -315,7 +313,7 @@ class PassRouter:
         if z.is_meta:
             self.notices.add(Notice.NO_VALUES)
             return False
-        return self._alone or not self.ranks.of_shapes(alone=not self._depth, looks=self._looks)
+        return self._alone or not self.ranks.of_shapes(alone=not self.depth, looks=self._looks)
 
     def masked(self, info: SiteInfo, x: Tensor | None) -> Call | None:
         """Take in a pass through a dropout that draws; return its call, or None where the pass is not recorded."""
@@ -329,8 +327,8 @@ class PassRouter:
 
     def pass_by(self, layer: str) -> None:
         """Count a call that has no site yet, so that the calls after it keep their indices once it has one."""
-        if self._depth:
-            self._next[layer] += 1
+        if self.depth:
+            self._next[layer] = self._next.get(layer, 0) + 1
 
     def _refuse(self, collector: Collector, info: SiteInfo, tensor: Tensor) -> None:
         """Note that a tensor of a site is not read, and why."""
@@ -396,7 +394,7 @@ class PassRouter:
         if held is None:
             return
         h = held
-        of_shapes = self.ranks.of_shapes(alone=not self._depth, looks=self._looks)
+        of_shapes = self.ranks.of_shapes(alone=not self.depth, looks=self._looks)
         if has_no_values(h) or why_unread(h) is not None or of_shapes:
             self._refuse(self._train if training else self._held_out, info, h)
             return
@@ -443,13 +441,13 @@ class PassRouter:
         return None
 
     def _count(self, info: SiteInfo, ndim: int) -> int:
-        if not self._depth:
+        if not self.depth:
             # A part of the model is called by itself. Nothing marks where such a pass begins, so its calls are pooled.
             self.notices.add(Notice.DIRECT_CALL)
             return 0
         layer = info.site.layer
-        index = self._next[layer]
-        self._next[layer] += 1
+        index = self._next.get(layer, 0)
+        self._next[layer] = index + 1
         if self.trace.on:
             self.trace.note(layer, index)
         elif (layer, index) not in self.trace.order.places:  # it runs for the first time, in a step that is not traced

@@ -38,6 +38,8 @@ class Recomputations:
 
     def missed(self) -> bool:
         """Whether of a checkpoint that was repeated some passes were not seen again."""
+        if not self._repeated:
+            return False
         repeated = {checkpoint for _, checkpoint in self._repeated}
         return any(waiting and checkpoint in repeated for (_, checkpoint), waiting in self._waiting.items())
 

@@ -84,12 +84,24 @@ def user_scalar(name: object, value: object) -> Record:
     ArgumentError
         If it is not one number, or its name is no text or one of dropdiag's own.
     """
+    if type(name) is not str or name not in _checked:
+        _check_own_name(name)
+    return Record(None, 0, name, one_number(f"{name}= must be one number", value))  # type: ignore[arg-type]
+
+
+CHECKED: Final = 1000
+_checked: set[str] = set()
+"""Names of numbers that are known to be fine, as the same ones come in every step."""
+
+
+def _check_own_name(name: object) -> None:
     if not isinstance(name, str) or not name:
         raise ArgumentError(f"the name of a number must be text, got {name!r}")
     check_name("the name of a number", name)
     if name in OWN_SCALARS:
         raise ArgumentError(f"{name}= is recorded by dropdiag itself; choose another name")
-    return run_scalar(name, one_number(f"{name}= must be one number", value))
+    if type(name) is str and len(_checked) < CHECKED:
+        _checked.add(name)
 
 
 def one_number(demand: str, value: object) -> float | Tensor:
@@ -100,6 +112,8 @@ def one_number(demand: str, value: object) -> float | Tensor:
     ArgumentError
         If it is no number or more than one. The message begins with `demand`.
     """
+    if type(value) is float:
+        return value
     if isinstance(value, Tensor):
         if value.numel() != 1 or value.is_complex():
             raise ArgumentError(f"{demand}, got a tensor of shape {tuple(value.shape)}, {value.dtype}")

@@ -304,18 +304,23 @@ class Session:
 
     def _end_step(self, own: list[Record]) -> None:
         begun = clock()
-        if self._scheduled or self._weights.reads():
+        reads_weights = self._train.reads_weights
+        if self._scheduled or reads_weights:
             self._follow_changes(self.completed)
         self._watch.step_ends(reads_gradients=self._train.wants(Signal.WEIGHT_GRAD))
-        records = self._weights.read(self.completed)
+        records = self._weights.read(self.completed) if reads_weights else []
         self._recorded.add_functional(self.writer, self.queue)
         self._warn_of_passes()
         self._note_ranks()
         self._recorded.masks.step_ends()
-        records += [*self._train.finish(), *own, *self._loss_scale.skipped(), *self._budget_flags]
+        records += self._train.finish()
+        records += own
+        records += self._loss_scale.skipped()
+        records += self._budget_flags
         ended = clock()
         self._overhead.spent += ended - begun
-        self._store(TRAIN, [*records, *self._overhead.read()])
+        records += self._overhead.read()
+        self._store(TRAIN, records)
         self._begin_step()
         self._recorded.watch_weights()
         self._overhead.spent += clock() - ended
@@ -546,9 +551,12 @@ class Session:
             self._train.end()
         else:
             self._train.begin(TRAIN, scheduled)
-        flags = {"schedule_thinned": wanted and not scheduled, "probes_rested": paused}
         self._weights.keep(Signal.WEIGHT_STEP)
-        self._budget_flags = [run_scalar(name, 1.0) for name, is_so in flags.items() if is_so]
+        self._budget_flags = []
+        if wanted and not scheduled:
+            self._budget_flags.append(run_scalar("schedule_thinned", 1.0))
+        if paused:
+            self._budget_flags.append(run_scalar("probes_rested", 1.0))
         if self._budget_flags:
             self._failures.warn(notices.OVER_BUDGET)
 

@@ -95,7 +95,7 @@ class SiteLog:
     def note_samples(self, records: Iterable[Record]) -> None:
         """Note which layers' histograms count a sample of the values."""
         for layer, _, quantity, value, _ in records:
-            if layer is not None and quantity.endswith("_stride") and isinstance(value, float):
+            if type(value) is float and layer is not None and quantity.endswith("_stride"):
                 self._strides[layer] = max(self._strides.get(layer, 1), int(value))
 
     @property

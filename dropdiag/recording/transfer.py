@@ -85,7 +85,9 @@ class TransferQueue:
         """Take in the records of one step or evaluation; the list is kept."""
         self._records += len(records)
         for record in records:
-            value = record.value
+            value, n = record.value, record.n
+            if type(value) is float and (n is None or type(n) is float or type(n) is int):
+                continue  # as most of them are
             if isinstance(value, State):
                 self._bins += value.values.numel()
             elif isinstance(value, tuple):
@@ -133,6 +135,8 @@ class TransferQueue:
         ``run.json`` may name this step as the last one: a job that is killed now has all rows up to it, or can have
         them from the next flush.
         """
+        if not (self._waiting or self._copies):
+            return step
         # Both lists are in the order of steps. One group of copies holds those of several steps, sorted by device.
         pending = [w.step for w in self._waiting[:1]] + [w.step for copies in self._copies[:1] for w in copies.waiting]
         return min(min(pending) - 1, step) if pending else step
@@ -150,7 +154,9 @@ class TransferQueue:
         """
         scalars, histograms, states = [], [], []
         for step, phase, (layer, call, quantity, value, n) in records:
-            if isinstance(value, State):
+            if type(value) is float and not isinstance(n, Tensor):
+                scalars.append(ScalarRow(step, phase, layer, call, quantity, value, n))
+            elif isinstance(value, State):
                 if value.values.is_cpu:
                     numbers = value.values.numpy()
                     states.append(StateRow(step, phase, layer or "", call, quantity, value.n, value.nodes, numbers))

@@ -80,11 +80,9 @@ class WeightReader:
 
     def keep(self, signal: Signal) -> None:
         """Keep the weights as they are, if a probe sets them beside what they will be; let go of those kept before."""
-        self._earlier.forget(signal)
-        for info in self._weights if self._collector.wants(signal) else ():
-            weight = self._readable(info)
-            if weight is not None:
-                self._earlier.keep(signal, info.site.layer, weight)
+        wanted = self._weights if self._collector.wants(signal) else ()
+        weights = {info.site.layer: self._readable(info) for info in wanted}
+        self._earlier.keep(signal, {layer: weight for layer, weight in weights.items() if weight is not None})
 
     def forget(self) -> None:
         """Let go of all weights that are kept."""

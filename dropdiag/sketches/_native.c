@@ -1,32 +1,18 @@
 /* Loops over tensors on the CPU: histogram on the universal bin grid, sums of absolute values, values in intervals.
  *
+ * Those over masks, samples and moments are in files of their own beside this one.
+ *
  * Tensors come as addresses, so that nothing here depends on torch's headers or its ABI; the module is built against
  * Python's limited API, so that one build serves every Python from 3.10. Callers see to it that the memory is there,
  * contiguous and aligned. Every function has a counterpart in torch beside its caller, which is used where this
  * module could not be built.
  */
 
-#define PY_SSIZE_T_CLEAN
-#define Py_LIMITED_API 0x030A0000
-#include <Python.h>
-
-#include <math.h>
-#include <stdint.h>
-#include <string.h>
+#include "_native.h"
 
 #define BINS 32768
 #define OCTAVE 64       /* bins that share a sign and an exponent */
-#define BLOCK 4096      /* values that are converted or compared at a time: they stay in the first cache */
-#define LONG 1000000    /* from so many values on, other Python threads may run meanwhile */
-#define LANES 16
 #define MAX_INTERVALS 16
-
-/* Chosen when the module is loaded, by what the processor can do. */
-#if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__)
-#define DISPATCHED __attribute__((target_clones("avx2", "default")))
-#else
-#define DISPATCHED
-#endif
 
 static void count_float32(const uint32_t *bits, size_t n, int64_t *counts)
 {
@@ -103,12 +89,6 @@ static int any(const int64_t *counts)
 
 /* Tensors ------------------------------------------------------------------------------------------------------ */
 
-typedef struct {
-    const char *data;
-    size_t n;
-    int width; /* 4: float32, 2: bfloat16 */
-} Values;
-
 /* Given once by `setup`: the types whose memory is read, the dtypes, and names of methods. */
 static PyObject *tensor_type, *parameter_type, *float32, *bfloat16;
 static PyObject *name_dtype, *name_is_cpu, *name_is_neg, *name_is_contiguous, *name_data_ptr, *name_numel;
@@ -159,8 +139,7 @@ static int dtype_width(PyObject *tensor)
     return width;
 }
 
-/* Find a tensor's values: 1 where they can be read as they lie, 0 where not, -1 for an error. */
-static int locate(PyObject *tensor, Values *values)
+int locate(PyObject *tensor, Values *values)
 {
     PyObject *type = (PyObject *)Py_TYPE(tensor), *number;
     int yes;
@@ -187,7 +166,7 @@ static int locate(PyObject *tensor, Values *values)
 
 /* Arguments ---------------------------------------------------------------------------------------------------- */
 
-static int as_address(PyObject *number, void **address)
+int as_address(PyObject *number, void **address)
 {
     *address = PyLong_AsVoidPtr(number);
     return *address != NULL || !PyErr_Occurred();
@@ -210,7 +189,7 @@ static int as_values(PyObject *const *args, Values *values)
     return 1;
 }
 
-static int enough(const char *name, Py_ssize_t given, Py_ssize_t wanted)
+int enough(const char *name, Py_ssize_t given, Py_ssize_t wanted)
 {
     if (given == wanted)
         return 1;
@@ -218,16 +197,19 @@ static int enough(const char *name, Py_ssize_t given, Py_ssize_t wanted)
     return 0;
 }
 
-/* Give the k-th block as float32, from where it lies or through `room`; return its length. */
+const float *some(const Values *values, size_t start, size_t n, float *room)
+{
+    if (values->width == 4)
+        return (const float *)values->data + start;
+    widen((const uint16_t *)values->data + start, n, room);
+    return room;
+}
+
+/* Give the block that begins at `start` as float32; return its length. */
 static size_t block(const Values *values, size_t start, float *room, const float **x)
 {
     size_t n = values->n - start < BLOCK ? values->n - start : BLOCK;
-    if (values->width == 4) {
-        *x = (const float *)values->data + start;
-    } else {
-        widen((const uint16_t *)values->data + start, n, room);
-        *x = room;
-    }
+    *x = some(values, start, n, room);
     return n;
 }
 
@@ -389,5 +371,10 @@ static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "_native", NULL, -1, 
 
 PyMODINIT_FUNC PyInit__native(void)
 {
-    return PyModule_Create(&module);
+    PyObject *created = PyModule_Create(&module);
+    PyMethodDef *others[] = {mask_functions, sampling_functions, statistics_functions};
+    for (size_t k = 0; created != NULL && k < sizeof others / sizeof *others; k++)
+        if (PyModule_AddFunctions(created, others[k]) < 0)
+            Py_CLEAR(created);
+    return created;
 }

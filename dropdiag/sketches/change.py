@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Final, NamedTuple
 
 import torch
 from torch import Tensor
+
+from dropdiag.sketches import native
 
 CHUNK: Final = 2**15
 """Values that are widened to float64 at a time on the CPU: they stay in the cache."""
@@ -58,13 +61,19 @@ class ChangeNorm:
         """Return the ratio of the norms; None (a tensor: NaN) where all was 0 before, or nothing came."""
         if self.squares is None or self.n == 0:
             return None
-        changed, size = self.squares
         if self.squares.is_cpu:
-            return None if size == 0 else (changed / size).sqrt().item()
+            changed, size = self.squares.tolist()
+            return None if size == 0 else math.sqrt(changed / size)
+        changed, size = self.squares
         return torch.where(size == 0, torch.nan, (changed / size).sqrt())
 
 
 def _squares(before: Tensor, now: Tensor) -> Tensor:
+    if native.loops is not None and before.dtype == now.dtype == torch.float32:
+        earlier, later = native.memory_span(before), native.memory_span(now)
+        if earlier is not None and later is not None:
+            found = native.loops.change_squares(earlier[0], later[0], later[1])
+            return torch.tensor(found, dtype=torch.float64)
     total = torch.zeros(2, dtype=torch.float64, device=now.device)
     size = CHUNK if now.is_cpu else CHUNK_OF_DEVICE
     for a, b in zip(torch.split(before, size), torch.split(now, size), strict=True):

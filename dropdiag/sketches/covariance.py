@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dropdiag.errors import ArgumentError
+from dropdiag.sketches import native
 from dropdiag.sketches.devices import sent
 from dropdiag.sketches.items import ItemLog, Source
 from dropdiag.sketches.mixing import mixed
+from dropdiag.sketches.reservoir import Reservoir
 
 MAX_NODES: Final = 1024
 MAX_SAMPLES: Final = 2048
@@ -34,8 +36,8 @@ class Covariance:
     ``max_samples`` those are kept whose running number (over all batches) has the lowest hashes (splitmix64). So it
     does not matter how the samples are split into batches, no random number is drawn, and whatever period the data
     have (positions of an image, tokens of a text), its phases come about as often as in a random sample. A Pearson r
-    over n samples has a standard error of (1 - r**2) / sqrt(n): 0.022 at most for 2,048. Memory: 8 d max_samples bytes
-    (8 MB for 512 nodes). Time: a copy of the samples that are kept, and one matrix product at the end.
+    over n samples has a standard error of (1 - r**2) / sqrt(n): 0.022 at most for 2,048. Memory: 4 d max_samples bytes
+    (4 MB for 512 nodes). Time: a copy of the samples that are kept, and one matrix product at the end.
 
     Parameters
     ----------
@@ -82,9 +84,8 @@ class Covariance:
         self._axis: Callable[[int], int | tuple[int, ...]] = node_axis or (lambda _: -1)
         self._max_nodes, self._max_samples, self._seed = max_nodes, max_samples, seed
         self._subset: Tensor | None = None
-        self._keys: NDArray[np.uint64] = np.empty(0, np.uint64)
+        self._kept = Reservoir(max_samples)
         self._room: Tensor = torch.empty(0, 0)
-        self._limit: np.uint64 | None = None
         self._items = ItemLog()
         self._first = 1  # number of the first sample, by which it is chosen or not
 
@@ -99,6 +100,7 @@ class Covariance:
             How many ranks choose.
         """
         self._max_samples = max(-(-self._max_samples // of), 2)
+        self._kept = Reservoir(self._max_samples)
         self._first = 1 + (place << RANK_BITS)
 
     def update(self, values: Tensor, source: Source | None = None) -> None:
@@ -128,13 +130,14 @@ class Covariance:
         dims = tuple(values.shape[:axis] + values.shape[axis + 1 :])
         samples = values.numel() // self.width
         keys = mixed(self.seen + self._first, samples)
+        chosen, places = self._kept.offer(keys)
         self.seen += samples
-        chosen = np.arange(samples) if self._limit is None else np.flatnonzero(keys <= self._limit)
         self._items.begin(source)
-        for start in range(0, chosen.size, self._max_samples):
-            some = chosen[start : start + self._max_samples]
-            self._add(_rows(values, axis, some, self._subset), keys[some])
-            self._items.add(source, dims, some)
+        if chosen.size:
+            if axis != values.ndim - 1 or not self._copy_rows(values, chosen, places):
+                self._put(_rows(values, axis, chosen, self._subset), places)
+            self._items.put(source, dims, chosen, places)
+        self._kept.take(keys, chosen, places)
 
     def merge(self, other: Covariance) -> None:
         """Take in what another (of the same nodes) has seen."""
@@ -149,8 +152,11 @@ class Covariance:
                 f"are {mine} and {theirs}"
             )
         self.seen += other.seen
-        self._add(other.samples(), other._keys)
-        self._items.extend(other._items)
+        chosen, places = self._kept.offer(other._kept.keys)
+        if chosen.size:
+            self._put(other.samples()[_index(chosen, other._room.device)], places)
+        self._items.take(other._items, chosen, places)
+        self._kept.take(other._kept.keys, chosen, places)
 
     def _check_width(self, width: int, device: torch.device) -> None:
         if self.width == 0:
@@ -162,33 +168,32 @@ class Covariance:
         if width != self.width:
             raise ArgumentError(f"the layer had {self.width} nodes and now has {width}")
 
-    def _add(self, rows: Tensor, keys: NDArray[np.uint64]) -> None:
-        """Take in at most ``max_samples`` rows."""
-        # Room for twice as many as are kept: thinning, which costs a sort, comes once in max_samples samples at most.
-        if self._keys.size + keys.size > 2 * self._max_samples:
-            self._thin()
+    def _make_room(self, nodes: int, dtype: torch.dtype, device: torch.device) -> None:
         if self._room.shape[0] == 0:
             with torch.inference_mode(False):  # a tensor made in inference mode cannot be written to outside of it
-                size = 2 * self._max_samples, rows.shape[1]
-                self._room = torch.empty(size, dtype=rows.dtype, device=rows.device)
-        self._room[self._keys.size : self._keys.size + keys.size] = rows
-        self._keys = np.concatenate([self._keys, keys])
+                self._room = torch.empty(self._max_samples, nodes, dtype=dtype, device=device)
 
-    def _thin(self) -> None:
-        """Keep the samples of the lowest keys."""
-        if self._keys.size <= self._max_samples:
-            return
-        kept = np.zeros(self._keys.size, dtype=bool)
-        kept[np.argpartition(self._keys, self._max_samples - 1)[: self._max_samples]] = True
-        self._limit = self._keys[kept].max()
-        # The kept samples of the second half move into the holes of the first: no second table is needed.
-        holes = np.flatnonzero(~kept[: self._max_samples])
-        movers = self._max_samples + np.flatnonzero(kept[self._max_samples :])
-        device = self._room.device
-        self._room.index_copy_(0, _index(holes, device), self._room.index_select(0, _index(movers, device)))
-        self._keys[holes] = self._keys[movers]
-        self._keys = self._keys[: self._max_samples]
-        self._items.move(movers, holes, self._max_samples)
+    def _copy_rows(self, values: Tensor, chosen: NDArray[np.int64], places: NDArray[np.int64]) -> bool:
+        """Copy the chosen samples to their places, where the compiled loop can read values that have nodes last."""
+        if native.loops is None or self._subset is not None or not values.is_contiguous():
+            return False
+        if values.dtype != torch.float32 or native.memory_span(values) is None:
+            return False
+        self._make_room(self.width, values.dtype, values.device)
+        if self._room.dtype != values.dtype or not self._room.is_cpu:
+            return False
+        source, target = (values.data_ptr(), native.address(chosen)), (self._room.data_ptr(), native.address(places))
+        native.loops.copy_rows(*source, *target, chosen.size, self.width * values.element_size())
+        return True
+
+    def _put(self, rows: Tensor, places: NDArray[np.int64]) -> None:
+        """Write rows at their places, new ones or those of samples that are kept no more."""
+        self._make_room(rows.shape[1], rows.dtype, rows.device)
+        rows, start = rows.to(self._room), int(places[0])
+        if places[-1] - start + 1 == places.size:  # ascending, so all that lie between them
+            self._room[start : start + places.size] = rows
+        else:
+            self._room.index_copy_(0, _index(places, self._room.device), rows)
 
     def samples(self) -> Tensor:
         """Return the node values that are kept, in no particular order.
@@ -197,18 +202,16 @@ class Covariance:
         -------
         Tensor of float32 or float64, shape (n, nodes)
         """
-        self._thin()
         return self._room[: self.n] if self.n else torch.empty(0, self.nodes)
 
     @property
     def n(self) -> int:
         """Number of samples that are used: all that came, up to ``max_samples``."""
-        return min(int(self._keys.size), self._max_samples)
+        return self._kept.n
 
     @property
     def items(self) -> int | None:
         """Number of items of the batches that the samples used belong to; None where that is not known of each."""
-        self._thin()
         return self._items.count()
 
     @property
@@ -253,8 +256,13 @@ class Covariance:
         x = self.samples()
         return x.amin(0) == x.amax(0) if x.shape[0] else torch.zeros(self.nodes, dtype=torch.bool)
 
-    def correlation(self) -> Tensor:
+    def correlation(self, constant: Tensor | None = None) -> Tensor:
         """Pearson's r of every pair of nodes.
+
+        Parameters
+        ----------
+        constant : Tensor, optional
+            What `constant` gave, where that is known already.
 
         Returns
         -------
@@ -262,8 +270,9 @@ class Covariance:
             Rounded into [-1, 1]; NaN in the rows and columns of constant nodes.
         """
         covariance = self.covariance()
-        scale = torch.where(self.constant(), torch.nan, covariance.diagonal()).rsqrt()
-        return (covariance * scale[:, None] * scale[None, :]).clamp(-1.0, 1.0)
+        constant = self.constant() if constant is None else constant
+        scale = torch.where(constant, torch.nan, covariance.diagonal()).rsqrt()
+        return covariance.mul_(scale[:, None]).mul_(scale).clamp_(-1.0, 1.0)
 
     def pairs(self, correlation: Tensor | None = None) -> Tensor:
         """Pearson's r of every pair i < j of nodes.
@@ -284,7 +293,8 @@ class Covariance:
         r = self.correlation() if correlation is None else correlation
         if r.is_cpu:
             keep = ~r.diagonal().isnan()
-            r = r[keep][:, keep]
+            rows = (r if keep.all() else r[keep][:, keep]).numpy()
+            return torch.from_numpy(np.concatenate([row[i + 1 :] for i, row in enumerate(rows)] or [np.empty(0)]))
         upper = torch.triu_indices(r.shape[0], r.shape[0], offset=1, device=r.device)
         return r[upper[0], upper[1]]
 
@@ -302,11 +312,14 @@ def _products(x: Tensor) -> Tensor:
     """
     nodes = x.shape[1]
     edges = [*range(0, nodes, BLOCK), nodes]
-    products = torch.zeros(nodes, nodes, dtype=torch.float64, device=x.device)
-    for start in range(0, x.shape[0], ROWS):
+    part_sums = torch.empty(nodes, nodes, dtype=x.dtype, device=x.device)
+    products = torch.zeros(nodes, nodes, dtype=torch.float64, device=x.device) if x.shape[0] > ROWS else None
+    for start in range(0, max(x.shape[0], 1), ROWS):
         part = x[start : start + ROWS]
         for low, high in pairwise(edges):
-            products[low:high, low:] += part[:, low:high].T @ part[:, low:]
+            torch.mm(part[:, low:high].T, part[:, low:], out=part_sums[low:high, low:])
+        products = part_sums.to(torch.float64) if products is None else products.add_(part_sums)
+    assert products is not None  # noqa: S101 - there is one part at least
     for low, high in pairwise(edges):
         products[high:, low:high] = products[low:high, high:].T
     return products

@@ -8,6 +8,8 @@ from typing import Any, Final, NamedTuple
 import torch
 from torch import Tensor
 
+from dropdiag.sketches import native
+
 Number = int | float | Tensor
 """A number, or a tensor of one element where it is on an accelerator: the host need not wait for it."""
 
@@ -77,13 +79,25 @@ class MaskCounter:
             return self._tokens_left_out(y, prefix)
         if self.ids is not None:
             return _replaced_tokens(self.ids, y)
-        live, kept = self.live, _differs(y.detach(), replaced)
+        live = self.live
         if self.locked and y.ndim > 2:
+            kept = _differs(y.detach(), replaced)
             return _likelier([(live.any(d), kept.any(d)) for d in (0, 1)])
+        if (found := self._count_on_host(y, replaced)) is not None:
+            return found
+        kept = _differs(y.detach(), replaced)
         if self.leading < y.ndim:
             live, kept = live.flatten(self.leading).any(-1), kept.flatten(self.leading).any(-1)
         counted, remaining = live.sum(), (live & kept).sum()
         return number(counted - remaining), number(counted)
+
+    def _count_on_host(self, y: Tensor, replaced: float | Tensor) -> tuple[int, int] | None:
+        """Return what `count` does, by the compiled loop; None where it cannot read the values."""
+        if native.loops is None or not (self.live.is_contiguous() and _exact(y, replaced)):
+            return None
+        unit = math.prod(self.shape[self.leading :])
+        found: tuple[int, int] | None = native.loops.masked(y, self.live.data_ptr(), unit, replaced)
+        return found
 
     def _tokens_left_out(self, y: Tensor, prefix: int) -> tuple[Number, Number] | None:
         alike = y.ndim == len(self.shape) >= 2 and y.shape[0] == self.shape[0] and y.shape[2:] == self.shape[2:]
@@ -94,8 +108,18 @@ class MaskCounter:
 
 def _differs(tensor: Tensor, value: float | Tensor) -> Tensor:
     """Return where a tensor differs from a value, as NaN does."""
+    if native.loops is not None and tensor.is_cpu and _exact(tensor, value):
+        differs = torch.empty(tensor.shape, dtype=torch.bool, device="cpu")
+        if native.loops.differ(tensor, value, differs.data_ptr()):
+            return differs
     # The same for 0, in an eighth of the time of a comparison.
     return tensor.bool() if isinstance(value, float) and value == 0 else tensor != value
+
+
+def _exact(tensor: Tensor, value: float | Tensor) -> bool:
+    """Whether a number is compared with a tensor's values by the compiled loop as torch does it."""
+    # torch rounds the number to the dtype of the values first.
+    return isinstance(value, float) and (value == 0 or tensor.dtype == torch.float32)
 
 
 def number(tensor: Tensor) -> Number:
@@ -128,13 +152,12 @@ class NodeNoise:
     ----------
     n : int
         Samples.
-    shift, first, second : Tensor of float64, shape (nodes,)
-        A value s of each node, and sum (h - s), sum (h - s)**2 over the samples.
-    noise : Tensor of float64, shape (nodes,)
-        Sum over the samples of the variance over masks.
+    table : Tensor of float64, shape (4, nodes)
+        The rows `shift`, `first`, `second` and `noise`: a value s of each node, sum (h - s) and sum (h - s)**2 over the
+        samples, and the sum over the samples of the variance over masks.
     """
 
-    __slots__ = ("first", "n", "noise", "second", "shift")
+    __slots__ = ("n", "table")
 
     def __init__(self, values: Tensor, axis: int | tuple[int, ...], factor: float, about: float = 0.0) -> None:
         """Take in the values of a pass before its mask.
@@ -149,28 +172,49 @@ class NodeNoise:
         """
         axes = (axis,) if isinstance(axis, int) else axis
         nodes = math.prod(values.shape[a] for a in axes)
-        rows = values.detach().movedim(axes, tuple(range(-len(axes), 0))).reshape(-1, nodes)
-        self.n = rows.shape[0]
-        self.shift = rows[0].double() if self.n else rows.new_zeros(rows.shape[1], dtype=torch.float64)
-        self.first, self.second = torch.zeros_like(self.shift), torch.zeros_like(self.shift)
-        for part in torch.split(rows, max(CHUNK // max(rows.shape[1], 1), 1)):
-            d = part.double() - self.shift
-            self.first += d.sum(0)
-            self.second += d.square_().sum(0)
-        off = self.shift - about
-        self.noise = factor * (self.second + 2 * off * self.first + self.n * off**2)
+        self.n = values.numel() // nodes if nodes else 0
+        table = _table_on_host(values, axes, factor, about)
+        self.table = _table(values.detach(), axes, factor, about) if table is None else table
+
+    @property
+    def shift(self) -> Tensor:
+        """A value of each node."""
+        return self.table[0]
+
+    @property
+    def first(self) -> Tensor:
+        """Sums of the distances from it."""
+        return self.table[1]
+
+    @property
+    def second(self) -> Tensor:
+        """Sums of their squares."""
+        return self.table[2]
+
+    @property
+    def noise(self) -> Tensor:
+        """Sums of the variance over masks."""
+        return self.table[3]
 
     def merge(self, other: NodeNoise) -> None:
         """Take in what another has seen."""
         off = other.shift - self.shift
-        self.second = self.second + other.second + 2 * off * other.first + other.n * off**2
-        self.first = self.first + other.first + other.n * off
-        self.noise = self.noise + other.noise
+        second = self.second + other.second + 2 * off * other.first + other.n * off**2
+        first = self.first + other.first + other.n * off
+        self.table = torch.stack([self.shift, first, second, self.noise + other.noise])
         self.n += other.n
 
-    def finite(self) -> Tensor:
-        """Return whether all values are finite, a boolean: 0 times another value is NaN, so its mask cannot be seen."""
-        return self.first.sum().isfinite()
+    def finite(self) -> bool | Tensor:
+        """Return whether all values are finite: 0 times another value is NaN, so its mask cannot be seen."""
+        return self._judged()[1]
+
+    def _judged(self) -> tuple[float | Tensor | None, bool | Tensor]:
+        if native.loops is not None and self.table.is_cpu and self.n:
+            found: tuple[float | None, bool] = native.loops.noise_ratio(
+                self.table.data_ptr(), self.table.shape[1], self.n
+            )
+            return found
+        return self._ratio(), self.first.sum().isfinite()
 
     def as_state(self) -> Tensor:
         """Return mean, M2 = sum (h - mean)**2 and noise of the nodes: what those of several ranks are merged from.
@@ -185,10 +229,37 @@ class NodeNoise:
 
     def ratio(self) -> float | Tensor | None:
         """Return noise over variance, averaged over the nodes that vary; None (a tensor: NaN) where none does."""
+        return self._judged()[0]
+
+    def _ratio(self) -> float | Tensor | None:
         variance = self.second - self.first**2 / max(self.n, 1)
         varies = variance != 0  # NaN does: a diverged node is not left out
         mean = torch.where(varies, self.noise / variance, 0.0).sum() / varies.sum()
         return (mean.item() if bool(varies.any()) else None) if mean.is_cpu else mean
+
+
+def _table_on_host(values: Tensor, axes: tuple[int, ...], factor: float, about: float) -> Tensor | None:
+    """Return the table of `NodeNoise`, by the compiled loop; None where it cannot read the values."""
+    if native.loops is None or len(axes) != 1 or not values.is_cpu:
+        return None
+    shape, axis = values.shape, axes[0] % values.ndim
+    table = torch.empty((4, shape[axis]), dtype=torch.float64, device="cpu")
+    stretches = math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :])
+    return table if native.loops.node_noise(values, *stretches, factor, about, table.data_ptr()) else None
+
+
+def _table(values: Tensor, axes: tuple[int, ...], factor: float, about: float) -> Tensor:
+    nodes = math.prod(values.shape[a] for a in axes)
+    rows = values.movedim(axes, tuple(range(-len(axes), 0))).reshape(-1, nodes)
+    n = rows.shape[0]
+    shift = rows[0].double() if n else rows.new_zeros(nodes, dtype=torch.float64)
+    first, second = torch.zeros_like(shift), torch.zeros_like(shift)
+    for part in torch.split(rows, max(CHUNK // max(nodes, 1), 1)):
+        d = part.double() - shift
+        first += d.sum(0)
+        second += d.square_().sum(0)
+    off = shift - about
+    return torch.stack([shift, first, second, factor * (second + 2 * off * first + n * off**2)])
 
 
 class DropoutSketch:
@@ -254,7 +325,7 @@ class DropoutSketch:
         finite = None if self.noise is None else self.noise.finite()
         if isinstance(self.counted, Tensor) or isinstance(self.dropped, Tensor):
             share = torch.as_tensor(self.dropped, dtype=torch.float64) / self.counted
-            return share if finite is None else torch.where(finite, share, torch.nan)
+            return share if finite is None else torch.where(torch.as_tensor(finite), share, torch.nan)
         return self.dropped / self.counted if self.counted and (finite is None or finite) else None
 
     @property

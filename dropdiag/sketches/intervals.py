@@ -109,7 +109,7 @@ def _counted(span: native.MemorySpan, sets: Sets) -> list[int | Tensor]:
 
 @cache
 def _bounds(sets: Sets) -> tuple[float, ...]:
-    return tuple(chain.from_iterable(_inwards(low, high, single=True) for s in sets for low, high in s))
+    return tuple(chain.from_iterable(inwards(low, high, single=True) for s in sets for low, high in s))
 
 
 def _union(x: Tensor, intervals: Sequence[Interval]) -> int | Tensor:
@@ -122,7 +122,7 @@ def _union(x: Tensor, intervals: Sequence[Interval]) -> int | Tensor:
 def _many(x: Tensor, intervals: Sequence[Interval]) -> Tensor:
     """Count the values inside many intervals by a search for the last one that begins below each value."""
     single = x.dtype == torch.float32
-    bounds = torch.tensor([_inwards(low, high, single=single) for low, high in intervals], dtype=x.dtype)
+    bounds = torch.tensor([inwards(low, high, single=single) for low, high in intervals], dtype=x.dtype)
     lows, highs = bounds.to(x.device).unbind(1)
     at = torch.bucketize(x, lows.contiguous(), right=True) - 1
     return torch.count_nonzero((at >= 0) & (x <= highs[at.clamp(min=0)]))
@@ -134,12 +134,13 @@ def _inside(x: Tensor, low: float, high: float) -> Tensor:
 
 def is_inside(x: Tensor, low: float, high: float) -> Tensor:
     """Return where values of float32 or float64 lie in a closed interval, as a comparison in float64 says it."""
-    low, high = _inwards(low, high, single=x.dtype == torch.float32)
+    low, high = inwards(low, high, single=x.dtype == torch.float32)
     return (x >= low) & (x <= high)
 
 
 @cache
-def _inwards(low: float, high: float, *, single: bool) -> tuple[float, float]:
+def inwards(low: float, high: float, *, single: bool) -> Interval:
+    """Return a closed interval with its bounds rounded inwards to single or double precision."""
     return _rounded(low, down=False, single=single), _rounded(high, down=True, single=single)
 
 

@@ -44,7 +44,7 @@ class ItemLog:
 
     def __init__(self) -> None:
         self._numbers: Numbers = np.empty(0, np.int64)  # of items, or of samples where the item is yet to be asked for
-        self._waiting: list[tuple[Source, tuple[int, ...], Numbers | slice]] = []  # and at which places these are
+        self._waiting: list[tuple[Source, tuple[int, ...], Numbers]] = []  # and at which places these are
         self._last: object = None
         self._block = 0
 
@@ -56,25 +56,19 @@ class ItemLog:
             self._block += 1
             self._last = batch
 
-    def add(self, source: Source | None, dims: tuple[int, ...], samples: Numbers) -> None:
-        """Append samples of the batch that was begun."""
-        start = self._numbers.size
+    def put(self, source: Source | None, dims: tuple[int, ...], samples: Numbers, places: Numbers) -> None:
+        """Put samples of the batch that was begun at places: new ones at the end, or those of others that go."""
         if source is None:
             samples = np.full(samples.size, UNKNOWN, np.int64)
-        else:
-            self._waiting.append((source, dims, slice(start, start + samples.size)))
-        self._numbers = np.concatenate([self._numbers, samples])
+        self._write(samples, places)
+        if source is not None:
+            self._waiting.append((source, dims, places))
 
-    def move(self, source: Numbers, target: Numbers, keep: int) -> None:
-        """Move samples to other places, and keep the first ones alone."""
-        if self._waiting:
-            now = np.arange(self._numbers.size)
-            now[target], now[keep:] = -1, -1
-            now[source] = target
-            places = [(of, dims, now[at]) for of, dims, at in self._waiting]
-            self._waiting = [(of, dims, at[at >= 0]) for of, dims, at in places]
-        self._numbers[target] = self._numbers[source]
-        self._numbers = self._numbers[:keep]
+    def _write(self, numbers: Numbers, places: Numbers) -> None:
+        self._waiting = [(of, dims, at[~np.isin(at, places)]) for of, dims, at in self._waiting]
+        new = max(int(places.max(initial=-1)) + 1 - self._numbers.size, 0)
+        self._numbers = np.concatenate([self._numbers, np.empty(new, np.int64)]) if new else self._numbers
+        self._numbers[places] = numbers
 
     def _settle(self) -> None:
         for source, dims, at in self._waiting:
@@ -82,17 +76,17 @@ class ItemLog:
             self._numbers[at] = UNKNOWN if items is None else self._block * _BLOCK + items
         self._waiting.clear()
 
-    def extend(self, other: ItemLog) -> None:
-        """Append the samples of another log; none of its items is one of these."""
+    def take(self, other: ItemLog, chosen: Numbers, places: Numbers) -> None:
+        """Put some samples of another log at places; none of its items is one of these."""
         self._settle()
         other._settle()
         moved = np.where(other._numbers == UNKNOWN, UNKNOWN, other._numbers + (self._block + 1) * _BLOCK)
-        self._numbers = np.concatenate([self._numbers, moved])
+        self._write(moved[chosen], places)
         self._block += other._block + 1
         self._last = None
 
     def count(self) -> int | None:
         """Return how many items the samples belong to; None where that of any sample is not known."""
         self._settle()
-        found = np.unique(self._numbers)
-        return None if (found == UNKNOWN).any() else int(found.size)
+        found = np.sort(self._numbers)  # several times faster than numpy.unique
+        return None if (found == UNKNOWN).any() else int(np.count_nonzero(np.diff(found))) + bool(found.size)

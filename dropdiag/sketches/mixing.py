@@ -7,6 +7,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from dropdiag.sketches import native
+
 _STEP: Final = np.uint64(0x9E3779B97F4A7C15)
 _ROUNDS: Final = ((np.uint64(30), np.uint64(0xBF58476D1CE4E5B9)), (np.uint64(27), np.uint64(0x94D049BB133111EB)))
 _LAST: Final = np.uint64(31)
@@ -30,6 +32,10 @@ def mixed(first: int, n: int) -> NDArray[np.uint64]:
     Multiples of a constant (the golden ratio, say) modulo 2**64 are more even over all numbers, but not over those that
     a period picks out: of a period that is a Fibonacci number they pass over whole phases.
     """
+    if native.loops is not None:
+        hashes = np.empty(n, np.uint64)
+        native.loops.mix(first, n, native.address(hashes))
+        return hashes
     keys = np.arange(first, first + n, dtype=np.uint64)
     keys *= _STEP  # unsigned: it wraps around, as it should
     for shift, factor in _ROUNDS:

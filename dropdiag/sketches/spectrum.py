@@ -26,7 +26,17 @@ def participation_ratio(correlation: Tensor) -> Tensor:
         pairs: |r| on the scale of dimensions.
     """
     nodes = correlation.diagonal().nansum()
-    return nodes**2 / correlation.square().nansum()
+    return nodes**2 / _sum_of_squares(correlation)
+
+
+def _sum_of_squares(correlation: Tensor) -> Tensor:
+    """Return the sum over what is not NaN."""
+    if correlation.is_cpu:
+        values = correlation.flatten()
+        total = values.dot(values)  # in one pass, with no table of squares
+        if not total.isnan():
+            return total
+    return correlation.square().nansum()
 
 
 def effective_rank(correlation: Tensor, samples: Tensor) -> float | None:

@@ -92,7 +92,7 @@ def state(rec):
     router, modules = session.router, list(session._recorded.functional.model.modules())
     hooks = [hook for m in modules for table in (m._forward_pre_hooks, m._forward_hooks) for hook in table.values()]
     return (
-        dict(router.passes), dict(router._next), router._depth, router.intercepting, set(router.notices),
+        dict(router.passes), dict(router._next), router.depth, router.intercepting, set(router.notices),
         session._recorded.functional.entered, sorted(session._recorded.functional.sites), session._train.empty,
         list(map(id, hooks)), [len(hook.pending) for hook in hooks if hasattr(hook, "pending")],
     )  # fmt: skip

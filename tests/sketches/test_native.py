@@ -6,6 +6,7 @@ import torch
 
 from dropdiag.histograms.grid import BINS
 from dropdiag.sketches import AbsMean, HistogramSketch, IntervalCounts, native
+from dropdiag.sketches.dropout import MaskCounter, NodeNoise
 from tests.sketches.counting import count
 
 AREAS = [[(-np.inf, -1.8184464592320668)], [(0.25, 0.5), (1.8184464592320668, np.inf)]]
@@ -170,3 +171,71 @@ def test_dense_counts_are_a_copy():
     before = sketch.dense()
     sketch.drain()
     assert before.sum() == 4
+
+
+SHAPES = [
+    ((128, 512), 1, 2),
+    ((7, 5000), 1, 2),
+    ((4, 6, 5, 5), 1, 2),
+    ((3, 9000), 0, 1),
+    ((2, 3, 7, 4), 2, 4),
+    ((5,), 0, 1),
+]
+"""Shape, the dimension that counts nodes, and how many of the first dimensions number units."""
+
+
+def before_a_mask(shape, dtype, *, diverged):
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(5)).to(dtype)
+    x[x.abs() < 0.3] = 0
+    if diverged:
+        x.view(-1)[1] = torch.nan
+    return x
+
+
+@pytest.mark.parametrize("diverged", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
+@pytest.mark.parametrize(("shape", "axis", "leading"), SHAPES)
+def test_what_masks_replace_is_counted_as_by_torch(shape, axis, leading, dtype, diverged, without):
+    x = before_a_mask(shape, dtype, diverged=diverged)
+    for replacement, replaced in ((0.0, 0.0), (0.0, -0.7), (x.view(-1)[0].item(), 0.0)):
+        y = torch.where(torch.rand(shape, generator=torch.Generator().manual_seed(6)) < 0.4, replaced, 1.7 * x)
+
+        def counted(replacement=replacement, replaced=replaced, y=y):
+            return MaskCounter(x, leading, replacement=replacement).count(y.to(dtype), replaced)
+
+        assert counted() == without(counted)
+
+
+@pytest.mark.parametrize("diverged", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
+@pytest.mark.parametrize(("shape", "axis", "leading"), SHAPES)
+def test_noise_of_masks_agrees_with_torch_and_numpy(shape, axis, leading, dtype, diverged, without):
+    x = before_a_mask(shape, dtype, diverged=diverged)
+
+    def noise():
+        found = NodeNoise(x, axis, 0.7, 0.1)
+        ratio = found.ratio()
+        return found.as_state().numpy(), np.nan if ratio is None else ratio, bool(found.finite())
+
+    compiled, plain = noise(), without(noise)
+    np.testing.assert_allclose(compiled[0], plain[0], rtol=1e-11, atol=1e-12)
+    np.testing.assert_allclose(compiled[1], plain[1], rtol=1e-11)
+    assert compiled[2] == plain[2] == (not diverged)
+    rows = np.moveaxis(x.double().numpy(), axis, -1).reshape(-1, shape[axis])
+    varying = rows[:, np.ptp(rows, axis=0) != 0]
+    with np.errstate(invalid="ignore"):
+        expected = (
+            np.mean(0.7 * np.mean((varying - 0.1) ** 2, axis=0) / np.var(varying, axis=0)) if varying.size else np.nan
+        )
+    np.testing.assert_allclose(compiled[1], expected, rtol=1e-9)
+
+
+def test_memory_that_is_no_stretch_of_units_is_left_to_torch():
+    with pytest.raises(TypeError, match="masked takes 4 arguments, got 1"):
+        native.loops.masked(torch.zeros(3))
+    live = torch.ones(4, dtype=torch.bool)
+    assert native.loops.masked(torch.zeros(4), live.data_ptr(), 3, 0.0) is None
+    assert not native.loops.node_noise(
+        torch.zeros(4), 2, 3, 1, 0.5, 0.0, torch.zeros(12, dtype=torch.float64).data_ptr()
+    )
+    assert not native.loops.differ(torch.zeros(4, dtype=torch.float64), 0.0, live.data_ptr())

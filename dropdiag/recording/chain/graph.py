@@ -164,7 +164,8 @@ def follow(start: Edge, steps: Sequence[tuple[Any, int]], lower: Edge) -> list[E
     list of tuple or None
         The tensors from the upper one, with it, down to the one above the lower one.
     """
-    edge, found = start, list[Edge]()
+    edge = start
+    found: list[Edge] = []
     for kind, position in steps:
         node = edge[0]
         if type(node) is not kind:

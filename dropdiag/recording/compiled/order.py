@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import torch
 from torch import nn
 from torch._guards import TracingContext
 
@@ -68,9 +67,11 @@ class LayerRuns(DropdiagHook, tracing.Traced):
         self.layer = layer
 
     def fire(self, *_: Any) -> None:
+        """Do nothing."""
+
+    def trace(self, *_: Any) -> None:
         """Note that the layer is traced."""
-        if torch.compiler.is_compiling():
-            tracing.note(self.layer)
+        tracing.note(self.layer)
 
 
 def is_compiled(model: nn.Module) -> bool:

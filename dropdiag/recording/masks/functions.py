@@ -84,8 +84,9 @@ class MaskFunctions:
     @property
     def needed(self) -> bool:
         """Whether a training step has to be intercepted for the sites that are known."""
-        inside = self.sites or any(kind.by_functions for kind in self.kinds.values())
-        return bool(inside) and self._reader.counting
+        if not self._reader.counting:  # as in most steps
+            return False
+        return bool(self.sites) or any(kind.by_functions for kind in self.kinds.values())
 
     def own_activations(self, module: nn.Module) -> bool:
         """Whether the activations that a module calls are part of drawing its mask."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import deque
 from typing import Any, TypeAlias
 
-import torch
 from torch import nn
 
 from dropdiag.model.dropouts import kept_rate
@@ -31,16 +30,17 @@ class MaskBegins(DropdiagHook):
 
     def fire(self, module: nn.Module, args: Any, kwargs: Any) -> None:
         """Hand over the input."""
-        if torch.compiler.is_compiling() or not self.reader.listening:
-            return
+        router, reader = self.router, self.reader
+        if not (router.evaluating or router.intercept or reader.train.takes_masks):
+            return  # as in most steps
         begun = clock()
         try:
             taken = self._begin(module, args, kwargs)
         except Exception as error:  # noqa: BLE001 - a rate may be a user's own property, which must not end the training
-            self.reader.fail(self.info, error)
+            reader.fail(self.info, error)
             taken = None
         self.pending.append(taken)
-        self.router.overhead.spent += clock() - begun
+        router.overhead.spent += clock() - begun
 
     def _begin(self, module: nn.Module, args: Any, kwargs: Any) -> Any:
         reader, kind = self.reader, self.info.site.dropout
@@ -65,7 +65,7 @@ class MaskEnds(DropdiagHook):
 
     def fire(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         """Hand over the output."""
-        if not self.pending or torch.compiler.is_compiling():
+        if not self.pending:
             return
         taken = self.pending.pop()
         if taken is None:

@@ -75,6 +75,7 @@ class MaskReader:
 
     Attributes
     ----------
+    train : Collector
     draws : EvaluationDraws
     places : MaskPlaces
     rates : dict
@@ -84,7 +85,7 @@ class MaskReader:
     """
 
     def __init__(self, model: nn.Module, router: PassRouter, train: Collector, *, wanted: bool) -> None:
-        self._model, self._router, self._train, self.wanted = model, router, train, wanted
+        self._model, self._router, self.train, self.wanted = model, router, train, wanted
         self._modules: dict[int, tuple[nn.Module, SiteInfo]] = {}
         self._open: dict[int, Begun] = {}  # of modules whose masks their functions draw
         self.places = MaskPlaces()
@@ -98,7 +99,7 @@ class MaskReader:
     @property
     def counting(self) -> bool:
         """Whether a probe wants dropouts in this training step."""
-        return self._train.wants(Signal.DROPOUT) or self._train.wants(Signal.CHAIN)
+        return self.train.takes_masks
 
     @property
     def listening(self) -> bool:
@@ -115,7 +116,7 @@ class MaskReader:
 
     def fail(self, info: SiteInfo, error: Exception) -> None:
         """Disable the probes of dropouts at a site that could not be read."""
-        self._train.fail(Signal.DROPOUT, info, error)
+        self.train.fail(Signal.DROPOUT, info, error)
 
     def located(self, info: SiteInfo, x: object) -> SiteInfo:
         """Return a site with the dimension that counts nodes in its input; note what made that."""
@@ -160,7 +161,7 @@ class MaskReader:
         begun = Begun(call, number)
         if _has_gradients(info.site):
             router.chain_tensor(call, MASK_INPUT, x)
-        if not self._train.wants(Signal.DROPOUT):
+        if not self.train.wants(Signal.DROPOUT):
             return begun
         try:
             self._prepare(begun, x)
@@ -211,7 +212,7 @@ class MaskReader:
         except Exception as error:  # noqa: BLE001 - as above
             self.fail(info, error)
         else:
-            self._train.feed(Signal.DROPOUT, info, begun.call.number, masked)
+            self.train.feed(Signal.DROPOUT, info, begun.call.number, masked)
 
     def _compared(self, begun: Begun, result: object) -> MaskedPass:
         site, counter = begun.call.info.site, begun.counter
@@ -289,7 +290,7 @@ class MaskReader:
         self._router.passes[layer, 0] += 1
         self._note_rate(layer, 0, rate)
         self.unseen[layer] = COMPILED
-        self._train.feed(Signal.DROPOUT, info, 0, MaskedPass(rate))
+        self.train.feed(Signal.DROPOUT, info, 0, MaskedPass(rate))
 
     # Words for coverage ------------------------------------------------------------------------------------------
 

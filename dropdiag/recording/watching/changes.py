@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, TypeAlias
+from operator import is_
+from typing import Final, NamedTuple, TypeAlias
 
 from torch import Tensor, nn
 
@@ -60,9 +61,13 @@ class ModuleWatch:
     def __init__(self, model: nn.Module, why_not: Callable[[str], str | None]) -> None:
         self._model, self._why_not = model, why_not
         self._known = _structure(model)
+        self._parts = [_Parts.of(module) for module in model.modules()]
 
     def changed(self) -> bool:
         """Whether modules or parameters came or went since the last time that this was asked."""
+        if all(map(_Parts.stand, self._parts)):  # as in nearly every step, and quickly known
+            return False
+        self._parts = [_Parts.of(module) for module in self._model.modules()]
         now = _structure(self._model)
         # The modules themselves are held and compared, not their ids, which new modules are given again.
         if len(now) == len(self._known) and all(map(_same, now, self._known)):
@@ -95,11 +100,43 @@ class ModuleWatch:
         return replace(site, skipped=site.skipped or self._why_not(site.layer) or reason)
 
 
-def _structure(model: nn.Module) -> Structure:
+class _Parts(NamedTuple):
+    """What a module had when it was last looked at: its own modules, parameters with values, and inserted dropouts."""
+
+    module: nn.Module
+    names: list[str]
+    modules: list[nn.Module | None]
+    parameters: list[str]
+    inserted: list[nn.Module]
+
+    @classmethod
+    def of(cls, module: nn.Module) -> _Parts:
+        inside = module._modules
+        return cls(module, list(inside), list(inside.values()), _with_values(module), _inserted(module))
+
+    def stand(self) -> bool:
+        """Whether it still has these and no others."""
+        module, names, modules, parameters, inserted = self
+        inside = module._modules
+        if list(inside) != names or not all(map(is_, inside.values(), modules)) or _with_values(module) != parameters:
+            return False
+        now = _inserted(module)
+        return len(now) == len(inserted) and all(map(is_, now, inserted))
+
+
+def _with_values(module: nn.Module) -> list[str]:
     # A parameter may be None and get a value later. The table is private; named_parameters() takes three times as long.
+    return [key for key, value in module._parameters.items() if value is not None]
+
+
+def _inserted(module: nn.Module) -> list[nn.Module]:
+    return [hook.dropout for hook in inserted_in(module)] if module._forward_hooks else []
+
+
+def _structure(model: nn.Module) -> Structure:
     found = []
     for name, module in model.named_modules():
-        found.append((name, module, [key for key, value in module._parameters.items() if value is not None]))
+        found.append((name, module, _with_values(module)))
         found += [(f"{name}:{hook.name}", hook.dropout, []) for hook in inserted_in(module)]
     return found
 

@@ -24,6 +24,7 @@ UPDATES: Final = 10
 """Updates without a ``step()`` that are told: more than a discriminator has in one step, and soon enough."""
 PASSES: Final = 1000
 """Forward passes without a ``step()`` that are told, where an optimiser changes weights behind their versions."""
+LOOKS: Final = (PASSES // 2, PASSES)
 WINDOW: Final = 16
 STILL: Final = 5
 """So many steps of a window in which gradients came and no weight moved are told."""
@@ -58,6 +59,7 @@ class StepWatch:
         # Not by name alone: torch.func.functional_call puts other tensors in their place for a while. No weak
         # references, with which torch.utils.swap_tensors refuses a parameter.
         self._watched = [trainable[place] for place in places if trainable]
+        self._tensors = [parameter for _, _, parameter in self._watched if parameter is not None]
         self._lazy = any(map(is_lazy, found))
         self._start()
 
@@ -78,23 +80,23 @@ class StepWatch:
         self._halfway: list[Tensor] = []
         self._updates, self._passes = [0] * len(self._seen), 0
 
-    def _parameters(self) -> list[Tensor]:
-        return [parameter for _, _, parameter in self._watched if parameter is not None]
-
     def _versions(self) -> Versions:
         # Private: torch has no public count of the changes of a tensor.
-        return [p._version for p in self._parameters()]
+        return [p._version for p in self._tensors]
 
     def _gradient_versions(self) -> list[tuple[int, int] | None]:
-        return [None if p.grad is None else (id(p.grad), p.grad._version) for p in self._parameters()]
+        gradients = [p.grad for p in self._tensors]
+        return [None if gradient is None else (id(gradient), gradient._version) for gradient in gradients]
 
     def forward_begins(self) -> str | None:
         """Note a forward pass; return a warning if the weights have changed again and again without a step."""
         now = self._versions()
+        self._passes += 1
         if now != self._seen:
             self._updates = [n + (a != b) for n, a, b in zip(self._updates, now, self._seen, strict=False)]
             self._seen = now
-        self._passes += 1
+        elif self._passes not in LOOKS:
+            return None  # nothing is new since the last look
         if not self._forgotten() or notices.STEP_FORGOTTEN in self._told:
             return None
         self._updates = [0] * len(now)
@@ -105,7 +107,7 @@ class StepWatch:
         """Whether the weights have changed too often since the last step, by their versions or by what they hold."""
         # Of half of them: an embedding with max_norm changes its weight in every forward pass.
         updated = sum(n >= UPDATES for n in self._updates)
-        return 2 * updated > len(self._updates) or (self._passes in (PASSES // 2, PASSES) and self._moved())
+        return 2 * updated > len(self._updates) or (self._passes in LOOKS and self._moved())
 
     def _moved(self) -> bool:
         """Whether weights moved in the second half of the passes."""
@@ -129,18 +131,22 @@ class StepWatch:
             Whether the weights' gradients are recorded in this step.
         """
         now, gradients = self._versions(), self._gradient_versions()
-        came = gradients != self._gradients and any(g is not None for g in gradients)
-        found = [self._judged(still=came and now == self._at_step and not skipped())]
+        came = gradients != self._gradients and gradients.count(None) < len(gradients)
+        told: list[str] = []
+        still = came and now == self._at_step and not skipped()
+        if (still or self._window) and (judged := self._judged(still=still)) is not None:
+            told.append(judged)
         if reads_gradients and self._zeros_left and came:
             self._zeros_left -= 1
-            found.append(notices.GRADIENTS_ARE_ZERO if self._all_zero() else None)
+            if self._all_zero():
+                told.append(notices.GRADIENTS_ARE_ZERO)
         self._seen = self._at_step = now
         self._gradients, self._updates, self._passes = gradients, [0] * len(now), 0
-        return [message for message in found if message is not None]
+        return told
 
     def _judged(self, *, still: bool) -> str | None:
         """Return a warning if the weights stand still in many of the steps since the first one in which they did."""
-        if self._window >= WINDOW or not (still or self._window):
+        if self._window >= WINDOW:
             return None
         self._window += 1
         values = self._some_values()
@@ -153,10 +159,10 @@ class StepWatch:
         return self._tell(notices.STEP_TOO_OFTEN)
 
     def _some_values(self) -> list[Tensor]:
-        return [p.detach().reshape(-1)[:ELEMENTS].clone() for p in self._parameters() if not p.is_meta]
+        return [p.detach().reshape(-1)[:ELEMENTS].clone() for p in self._tensors if not p.is_meta]
 
     def _all_zero(self) -> bool:
-        found = [p.grad for p in self._parameters() if p.grad is not None]
+        found = [p.grad for p in self._tensors if p.grad is not None]
         if any(type(g) not in PLAIN or g.is_sparse or g.is_meta for g in found):
             return False
         return bool(found) and not any(bool(g.any()) for g in found)

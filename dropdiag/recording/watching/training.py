@@ -62,14 +62,16 @@ class TrainingWatch:
 
     def forward_begins(self) -> None:
         """Note that a forward pass outside of evaluations begins."""
-        self.tell_of_activations()
-        self._passed |= self._model.training
-        self._passed_in_evaluation_mode |= not self._model.training and torch.is_grad_enabled()
+        if self._wonders:
+            self.tell_of_activations()
+            self._passed |= self._model.training
+            self._passed_in_evaluation_mode |= not self._model.training and torch.is_grad_enabled()
         self._tell(self._steps.forward_begins())
 
     def step_ends(self, *, reads_gradients: bool) -> None:
         """Note the end of a step, in which the weights' gradients are recorded or not."""
-        self.tell_of_activations()
+        if self._wonders:
+            self.tell_of_activations()
         if self._wonders and self._passed_in_evaluation_mode:  # in which no function is looked for
             self._tell(Notice.NOT_TRAINING.value)
         for warning in self._steps.step_ends(skipped=self._loss_scale.lowered, reads_gradients=reads_gradients):
