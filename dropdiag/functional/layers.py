@@ -73,15 +73,17 @@ class Layers:
         """Look at the model's modules and parameters again: some may be new."""
         self._checked = self._complete = False
         self._strangers: weakref.WeakValueDictionary[int, nn.Module] = weakref.WeakValueDictionary()
-        self._modules = dict(named_modules(self.model))  # of a wrapper and what is inside, the latter
-        self.names = {id(module): name or ROOT for name, module in named_modules(self.model)}
+        named = list(named_modules(self.model))  # looked at once: of ten thousand modules that takes a while
+        self._modules = dict(named)  # of a wrapper and what is inside, the latter
+        self.names = {id(module): name or ROOT for name, module in named}
         inserted = {id(dropout): name for name, _, dropout in named_inserted(self.model)}
         self.names |= inserted
         self._inserted = frozenset(inserted.values())
-        self.former = {id(module): name or ROOT for name, module in self.model.named_modules()}
+        self.former: dict[int, str] = {}
         self._owners: defaultdict[int, list[tuple[nn.Module, str]]] = defaultdict(list)
         self._parametrized: dict[int, tuple[nn.Module, str]] = {}
-        for module in self.model.modules():
+        for path, module in self.model.named_modules():
+            self.former[id(module)] = path or ROOT
             for name, parts in parametrizations_of(module).items():
                 self._parametrized |= {id(part): (module, name) for part in parts.modules()}
             for name, parameter in module._parameters.items():

@@ -224,13 +224,17 @@ def survey(model: nn.Module) -> list[Site]:
     inside: set[int] = set()
     axis_rule: str | None = None
     names: dict[int, dict[str, None]] = {}  # of each module, wrapped or not: runs written before have the latter
-    for name, module in (*named_modules(model, every_name=True), *model.named_modules(remove_duplicate=False)):
+    first, raw = dict[int, tuple[str, nn.Module]](), dict[int, str]()  # of each its first name, wrapped and not
+    for name, module in named_modules(model, every_name=True):
         names.setdefault(id(module), {})[name] = None
-    raw = {id(module): name for name, module in model.named_modules()}
+        first.setdefault(id(module), (name, module))
+    for name, module in model.named_modules(remove_duplicate=False):
+        names[id(module)][name] = None
+        raw.setdefault(id(module), name)
     flat = defaultdict[int, list[str]](list)
     for module, parameter in flat_weights(model):
         flat[id(module)].append(parameter)
-    for name, module in named_modules(model):
+    for name, module in first.values():
         axis_rule = axis_rule_of(module) or axis_rule
         others = tuple(n for n in names[id(module)] if n != name)
         sites.extend(_flattened(name, module, flat[id(module)]))
@@ -238,12 +242,12 @@ def survey(model: nn.Module) -> list[Site]:
         if inner := layer_dropout(module):
             layer = f"{name or ROOT}:{inner.listed_as}"
             sites.append(dropout_site(layer, inner, module, rate_of(module), path=name))
-        found = _module_site(name or ROOT, module, axis_rule)
+        found = _module_site(name, module, axis_rule, others)
         if found is not None and id(module) in inside:
             found = replace(found, skipped="inside another activation")
         if found is not None and found.kind == ACTIVATION:
             inside.update(id(child) for child in module.modules())
-        sites.extend([] if found is None else [replace(found, path=name, aliases=others)])
+        sites.extend([] if found is None else [found])
         sites.extend(_inserted_sites(name, module, axis_rule))
     return _join_tied(sites)
 
@@ -271,18 +275,21 @@ def spare_fused(sites: Sequence[Site], model: nn.Module) -> list[Site]:
     return [replace(s, skipped=s.skipped or FUSED) if s.kind == DROPOUT and id(s.module) in fused else s for s in sites]
 
 
-def _module_site(layer: str, module: nn.Module, axis_rule: str | None) -> Site | None:
+def _module_site(path: str, module: nn.Module, axis_rule: str | None, aliases: tuple[str, ...]) -> Site | None:
+    names: dict[str, Any] = {"layer": path or ROOT, "module": module, "path": path, "aliases": aliases}
     if is_activation(module):
         gate = int(module.dim) if isinstance(module, nn.GLU) else None
-        return Site(layer, ACTIVATION, module, activation=activation_name(module), axis_rule=axis_rule, gate_dim=gate)
+        called = activation_name(module)
+        return Site(kind=ACTIVATION, activation=called, axis_rule=axis_rule, gate_dim=gate, **names)
     if isinstance(module, MIXING):
-        return Site(layer, ACTIVATION, module, activation=activation_name(module), skipped=MIXES)
+        return Site(kind=ACTIVATION, activation=activation_name(module), skipped=MIXES, **names)
     if isinstance(module, (nn.RNNBase, nn.MultiheadAttention)):
-        return Site(layer, OUTPUT, module, axis_rule=LAST, node_dims=(-1,), after="its own features")
+        return Site(kind=OUTPUT, axis_rule=LAST, node_dims=(-1,), after="its own features", **names)
     kind = kind_of(module) if is_dropout(module) else None
     if kind is None:
         return None
-    return replace(dropout_site(layer, kind, module, rate_of(module)), functional=False, axis_rule=axis_rule)
+    found = dropout_site(path or ROOT, kind, module, rate_of(module), path=path)
+    return replace(found, functional=False, axis_rule=axis_rule, aliases=aliases)
 
 
 def _inserted_sites(name: str, module: nn.Module, axis_rule: str | None) -> Iterator[Site]:
@@ -405,7 +412,7 @@ def select(sites: Sequence[Site], include: LayerPatterns, exclude: LayerPatterns
     """
     patterns = Patterns(include, exclude)
     patterns.check(sites)
-    chosen = [replace(site, skipped=site.skipped or patterns.why_not(*_names(site))) for site in sites]
+    chosen = [_chosen(site, patterns) for site in sites]
     if not any(site.recordable for site in chosen):
         raise ArgumentError(f"nothing of this model can be recorded; {_why_nothing(chosen)}")
     return chosen
@@ -431,6 +438,11 @@ class Patterns:
                 if ":" not in pattern and not any(_matches(n, (pattern,)) for s in sites for n in _names(s)):
                     names = ", ".join(sorted({site.layer for site in sites})) or "none"
                     raise ArgumentError(f"{argument}={pattern!r} matches no layer; the layers are {names}")
+
+
+def _chosen(site: Site, patterns: Patterns) -> Site:
+    why = patterns.why_not(*_names(site)) if site.skipped is None else None
+    return site if why is None else replace(site, skipped=why)
 
 
 def _names(site: Site) -> tuple[str, ...]:

@@ -39,6 +39,8 @@ SIGNALS: Final = {
     OUTPUT: (Signal.NODE_VALUE,),
 }
 """Which tensors a site of a kind has."""
+FEW: Final = 64
+"""Sketches that may be open while each histogram keeps its table of 256 KB: of more, it is packed once it is fed."""
 
 
 _READ: Final = frozenset((Signal.WEIGHT, Signal.WEIGHT_GRAD, Signal.WEIGHT_STEP, Signal.WEIGHT_FROM_START))
@@ -179,12 +181,15 @@ class Collector:
             with _disable_current_modes():
                 self.update(opened, info, tensor, source)
             return
+        crowded = len(self._open) > FEW
         for key, sketch in opened:
             try:
                 if source is not None and getattr(sketch, "takes_source", False):
                     sketch.update(tensor, source)  # type: ignore[call-arg, arg-type]
                 else:
                     sketch.update(tensor)  # type: ignore[arg-type]  # what a probe's signal is, its sketch takes
+                if crowded and isinstance(sketch, HistogramSketch):
+                    sketch.pack()
             except Exception as error:  # noqa: BLE001 - as above
                 self._fail(key, info, error)
 
@@ -285,8 +290,7 @@ def _kept(
 def _drained(histogram: HistogramSketch) -> HistogramSketch | Sparse:
     """Return the bins of a histogram on the host, or the histogram itself where it is on an accelerator."""
     # At once on the host, so that the next sketch finds the table in the cache; a device would make the host wait.
-    on_host = histogram.counts is None or histogram.counts.is_cpu
-    return histogram.drain() if on_host else histogram
+    return histogram.drain() if histogram.on_host else histogram
 
 
 def _number_of_values(value: ProbeValue) -> float | Tensor | None:

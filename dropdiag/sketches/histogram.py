@@ -17,6 +17,7 @@ from dropdiag.sketches.thinning import thinned
 Sparse = tuple[NDArray[np.uint16], NDArray[np.int64]]
 """Ascending numbers of the bins that are not empty, and their counts."""
 
+CPU: Final = torch.device("cpu")
 SPARE_TABLES: Final = 64
 # Zeroed tables of the CPU, to be used again: new ones are cold in the cache and cost page faults.
 _spare: list[Tensor] = []
@@ -26,7 +27,8 @@ class HistogramSketch:
     """Counts of float values in the 32,768 bins of the universal grid.
 
     Error: none for what is counted (int64, exact union under ``merge``); a value is known afterwards to its
-    bin, so to a relative width of at most 1/64. Memory: 256 KB while counting, whatever the number of values.
+    bin, so to a relative width of at most 1/64. Memory: 256 KB while counting, whatever the number of values; packed,
+    10 bytes a bin that is not empty.
 
     Parameters
     ----------
@@ -47,10 +49,11 @@ class HistogramSketch:
     bins of their own, so they never spoil the others.
     """
 
-    __slots__ = ("_most", "_thinned", "counts", "max_values", "stride")
+    __slots__ = ("_counts", "_most", "_packed", "_thinned", "max_values", "stride")
 
     def __init__(self, max_values: int | None = None) -> None:
-        self.counts: Tensor | None = None
+        self._counts: Tensor | None = None
+        self._packed: Sparse | None = None
         self.max_values = max_values
         # What the compiled loop takes in one call: of more values a sample is counted, or several threads count.
         self._most = native.PARALLEL if max_values is None else min(max_values, native.PARALLEL)
@@ -70,7 +73,7 @@ class HistogramSketch:
         ArgumentError
             If the dtype is not float32, float64, bfloat16 or float16.
         """
-        table = self.counts
+        table = self._counts
         if table is None:
             table = self._table(values.device)
         # Every hook comes through here: the compiled loop itself checks that it can read the values.
@@ -89,13 +92,37 @@ class HistogramSketch:
     def merge(self, other: HistogramSketch) -> None:
         """Add the counts of another histogram: the exact union."""
         self.stride = max(self.stride, other.stride)
-        if other.counts is not None:
-            self._table(other.counts.device).add_(other.counts)
+        counts = other.counts
+        if counts is not None:
+            self._table(counts.device).add_(counts)
+
+    @property
+    def counts(self) -> Tensor | None:
+        """The counts of all bins."""
+        return self._counts if self._packed is None else self._table(CPU)
+
+    @property
+    def on_host(self) -> bool:
+        """Whether nothing of it is on an accelerator."""
+        return self._counts is None or self._counts.is_cpu
+
+    def pack(self) -> None:
+        """Keep what was counted on the CPU in as little memory as it takes, until more comes.
+
+        Of many histograms that are open at once each then needs a table for as long as it counts: one and the same,
+        which stays in the cache.
+        """
+        if self._counts is not None and self._counts.is_cpu:
+            self._packed, self._counts = drained(self._counts), None
 
     def _table(self, device: torch.device) -> Tensor:
-        if self.counts is None:
-            self.counts = _new_table(device)
-        return self.counts
+        if self._counts is None:
+            self._counts = _new_table(device if self._packed is None else CPU)
+            if self._packed is not None:
+                bins, counts = self._packed
+                self._counts.numpy()[bins] = counts
+                self._packed = None
+        return self._counts
 
     def dense(self) -> Tensor:
         """Return all counts.
@@ -105,13 +132,15 @@ class HistogramSketch:
         Tensor of int64, shape (32768,)
             A copy, on the values' device; zeros on the CPU if there were none.
         """
-        return torch.zeros(BINS, dtype=torch.int64) if self.counts is None else self.counts.clone()
+        counts = self.counts
+        return torch.zeros(BINS, dtype=torch.int64) if counts is None else counts.clone()
 
     def forget_nan(self) -> None:
         """Remove NaN from the counts."""
-        if self.counts is not None:
-            self.counts[POSITIVE_INFINITY + 1 : NEGATIVE_ZERO] = 0
-            self.counts[NEGATIVE_INFINITY + 1 :] = 0
+        counts = self.counts
+        if counts is not None:
+            counts[POSITIVE_INFINITY + 1 : NEGATIVE_ZERO] = 0
+            counts[NEGATIVE_INFINITY + 1 :] = 0
 
     def drain(self) -> Sparse:
         """Return the bins that are not empty with their counts, and start over with none.
@@ -121,9 +150,9 @@ class HistogramSketch:
         bins : ndarray of uint16, shape (m,)
         counts : ndarray of int64, shape (m,)
         """
-        table, self.counts = self.counts, None
+        (table, self._counts), (packed, self._packed) = (self._counts, None), (self._packed, None)
         if table is None:
-            return np.empty(0, np.uint16), np.empty(0, np.int64)
+            return (np.empty(0, np.uint16), np.empty(0, np.int64)) if packed is None else packed
         return drained(table if table.is_cpu else table.cpu())
 
 

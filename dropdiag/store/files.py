@@ -73,11 +73,10 @@ def write_segment(target: Target, parts: Iterable[pa.Table], writer: str | None 
     parts : iterable of Table
         A row group each.
     writer : str, optional
-        The session that writes, where that is not the one that recorded.
+        The session that writes, where that is not the one that recorded: it joins segments, at the end.
     """
-    import pyarrow.parquet as pq  # noqa: PLC0415
-
     from dropdiag.store import tables  # noqa: PLC0415
+    from dropdiag.store.encoder import encoder  # noqa: PLC0415
 
     parts = iter(parts)
     first = next(parts)
@@ -85,7 +84,7 @@ def write_segment(target: Target, parts: Iterable[pa.Table], writer: str | None 
     schema = tables.placed(first.schema, place)
     with (
         storage_of(target.folder).put(target.path, target.temporary(writer or target.session), replaces=False) as file,
-        pq.ParquetWriter(file, schema, **tables.encoding(first)) as out,
+        encoder(file, schema, tables.LEVEL if writer is None else tables.JOINED_LEVEL) as out,
     ):
         out.write_table(first)
         for part in parts:  # one at a time: a long run is larger than memory

@@ -306,7 +306,7 @@ def as_json(meta: dict[str, Any], known: Mapping[str, str] | None = None) -> str
 def value_as_json(value: object) -> str:
     """Return one value of ``run.json`` as strict JSON."""
     # NaN is no JSON, and most other readers refuse it. With an indent, json takes ten times as long.
-    if isinstance(value, list) and value and all(isinstance(row, dict) for row in value):
+    if isinstance(value, list) and value and all(isinstance(row, (dict, list)) for row in value):
         row_as_json = json.JSONEncoder(allow_nan=False).encode
         return "[\n  " + ",\n  ".join(map(row_as_json, value)) + "\n ]"
     return json.dumps(value, indent=1, allow_nan=False).replace("\n", "\n ")

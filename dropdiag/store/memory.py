@@ -11,7 +11,6 @@ import io
 import mmap
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -27,8 +26,6 @@ IMPORT_BYTES: Final = 224 * 2**20
 """Address space that importing Arrow takes, about, with what it needs then."""
 THREAD_BYTES: Final = 32 * 2**20
 """What a thread needs to begin: the system ends the process where a thread that runs finds no place for its own."""
-ROOM_BYTES: Final = 256 * 2**20
-"""Arrow that has reserved so much asks the system for no more."""
 
 _TOO_LITTLE: Final = "{megabytes} MB of memory cannot be had, which are needed to {what}"
 
@@ -37,7 +34,6 @@ class _Arrow:
     """What is known of Arrow in this process."""
 
     prepared = False
-    has_room = False
 
 
 def of_rows(scalars: Sequence[ScalarRow], histograms: Sequence[HistogramRow], states: Sequence[StateRow]) -> int:
@@ -49,14 +45,13 @@ def of_rows(scalars: Sequence[ScalarRow], histograms: Sequence[HistogramRow], st
 
 def check_for_arrow(size: int = 0) -> None:
     """Raise `MemoryError` where Arrow might not find the memory to write rows of a size."""
-    if not _Arrow.has_room:
-        check(WORK_BYTES + 8 * size, "write rows")
+    check(WORK_BYTES + 8 * size, "write rows")
 
 
 def check_for_joining(size: int) -> None:
     """Raise `MemoryError` where segments of a size might not be read again and joined.
 
-    That loads more of Arrow than writing does, and pandas, which end the process where they find no memory.
+    That loads more of Arrow than writing does, which ends the process where it finds no memory.
     """
     check(IMPORT_BYTES + WORK_BYTES + 8 * size, "join segments")
 
@@ -92,27 +87,15 @@ def prepare_arrow() -> None:
         return
     check_for_import()
     check(WORK_BYTES, "write rows")
-    before = _address_space()
     _write_a_table()
-    # mimalloc, which Arrow brings along, reserves a gigabyte of addresses at its first allocation, and takes from that.
-    _Arrow.has_room = _address_space() - before >= ROOM_BYTES
     _Arrow.prepared = True
 
 
 def _write_a_table() -> None:
-    import pyarrow.parquet as pq  # noqa: PLC0415 - pyarrow is not paid by `import dropdiag`
-
-    from dropdiag.store import tables  # noqa: PLC0415
+    from dropdiag.store import tables  # noqa: PLC0415 - pyarrow is not paid by `import dropdiag`
+    from dropdiag.store.encoder import encoder  # noqa: PLC0415
     from dropdiag.store.rows import ScalarRow  # noqa: PLC0415
 
     table = tables.scalars([ScalarRow(step, "train", str(step % 50), 0, "loss", 0.5) for step in range(4096)])
-    with pq.ParquetWriter(io.BytesIO(), table.schema, **tables.encoding(table)) as writer:
+    with encoder(io.BytesIO(), table.schema) as writer:
         writer.write_table(table)
-
-
-def _address_space() -> int:
-    """Return the addresses that this process has taken, in bytes; 0 where the system does not say."""
-    try:
-        return int(Path("/proc/self/statm").read_text().split()[0]) * mmap.PAGESIZE
-    except (OSError, ValueError, IndexError):
-        return 0

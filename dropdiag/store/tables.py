@@ -124,17 +124,31 @@ def placed(schema: pa.Schema, place: str) -> pa.Schema:
     return schema.with_metadata({PLACE: place.encode()})
 
 
-def encoding(table: pa.Table) -> dict[str, Any]:
-    """Return how `pyarrow.parquet.write_table` is to encode a table.
+LEVEL: Final = 1
+"""How hard segments are compressed while training waits for the processor."""
+JOINED_LEVEL: Final = 9
+"""How hard they are where they are joined, at the end."""
+
+
+def encoding(schema: pa.Schema, level: int = LEVEL) -> dict[str, Any]:
+    """Return how `pyarrow.parquet.write_table` is to encode tables of a schema.
 
     Neighbouring bins differ by one, so their differences pack to nearly nothing; names repeat, so they go
     through a dictionary.
+
+    Parameters
+    ----------
+    schema : Schema
+    level : int
+        How hard zstd is to try.
     """
     integers = (pa.int64(), pa.int32())  # the count of a scalar is none, and goes through a dictionary
-    plain = {field.name: "DELTA_BINARY_PACKED" for field in table.schema if field.type in integers}
-    if "bins" in table.column_names:
-        # Parquet deltas take signed types alone of 32 and 64 bits: uint16 is stored as such an INT32.
+    plain = {field.name: "DELTA_BINARY_PACKED" for field in schema if field.type in integers}
+    # Parquet deltas take signed types alone of 32 and 64 bits: uint16 is stored as such an INT32.
+    if "bins" in schema.names:
         plain |= {"bins.list.element": "DELTA_BINARY_PACKED", "counts.list.element": "DELTA_BINARY_PACKED"}
+    if "bin" in schema.names:
+        plain["bin"] = "DELTA_BINARY_PACKED"
     words = ("phase", "layer", "quantity", "activation", "count")
-    names = [name for name in words if name in table.column_names and name not in plain]
-    return {"compression": "zstd", "compression_level": 1, "use_dictionary": names, "column_encoding": plain}
+    names = [name for name in words if name in schema.names and name not in plain]
+    return {"compression": "zstd", "compression_level": level, "use_dictionary": names, "column_encoding": plain}

@@ -49,6 +49,8 @@ FLUSH_SECONDS: Final = 10.0
 """Between flushes, unless the Recorder is told otherwise: so much of a training a kill can cost."""
 COMPACTING_BYTES: Final = 4_000_000
 """Rows that are held at a time while segments are joined."""
+_OF_LAYERS: Final = frozenset(("layers", "order", "chain", "coverage"))
+"""Lists of ``run.json`` that have an entry a layer."""
 
 
 @dataclass
@@ -147,7 +149,7 @@ class RunWriter:
             "created": now(), "ended": None, "state": "running", "error": None, **_untold(), **meta,
             "sessions": [*before, own],
         }  # fmt: skip
-        self._layers: tuple[object, str] = None, ""
+        self._known: dict[str, tuple[object, str]] = {}
         text = self._as_json()  # refuses what is no JSON before anything is written
         writing.check_new(text.encode(), resumed=old is not None)
         self._check_place(resume=resume_from is not None)
@@ -187,12 +189,13 @@ class RunWriter:
         return old
 
     def _as_json(self) -> str:
-        # A network may have ten thousand layers, and run.json is written at every flush: they are made JSON once. Their
-        # list is never changed in place, a new one comes in its place.
-        layers = self.meta.get("layers", [])
-        if self._layers[0] is not layers:
-            self._layers = layers, value_as_json(layers)
-        return as_json(writing.fitting(self.meta), {"layers": self._layers[1]} if layers else None)
+        # A network may have ten thousand layers, and run.json is written at every flush: what is told of each is made
+        # JSON once. These lists are never changed in place, a new one comes in their place.
+        for name in _OF_LAYERS & self.meta.keys():
+            value = self.meta[name]
+            if name not in self._known or self._known[name][0] is not value:
+                self._known[name] = value, value_as_json(value)
+        return as_json(writing.fitting(self.meta), {name: text for name, (_, text) in self._known.items()})
 
     def _check_place(self, *, resume: bool) -> None:
         if not resume:

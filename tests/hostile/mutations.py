@@ -159,7 +159,7 @@ def rows(choose: Choose, content: bytes, _: Sequence[bytes]) -> bytes:
         at = table.schema.get_field_index(name)
         table = table.set_column(at, table.schema.field(name), pa.array(column, table.schema.field(name).type))
     sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, **encoding(table))
+    pq.write_table(table, sink, **encoding(table.schema))
     return bytes(sink.getvalue().to_pybytes())
 
 

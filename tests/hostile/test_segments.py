@@ -63,7 +63,7 @@ def spread(step):
 
 def written(path, parts):
     """Write tables as dropdiag does, a row group each, under a name without a digest."""
-    with pq.ParquetWriter(path, parts[0].schema, **tables.encoding(parts[0])) as writer:
+    with pq.ParquetWriter(path, parts[0].schema, **tables.encoding(parts[0].schema)) as writer:
         for part in parts:
             writer.write_table(part)
 
@@ -252,7 +252,7 @@ def test_a_small_file_never_takes_much_memory(run, tmp_path):
     group = pa.Table.from_arrays(
         [pa.repeat(pa.scalar(value, field.type), 1 << 20) for value, field in same], schema=schema
     )
-    pq.write_table(group, tmp_path / "rows", **tables.encoding(group))
+    pq.write_table(group, tmp_path / "rows", **tables.encoding(group.schema))
     many = File.of(tmp_path / "rows")
     many.footer[GROUPS].value *= 60  # each says where the same bytes lie
     many.footer[ROWS].value = 60 << 20
@@ -291,7 +291,7 @@ def replaced(run, table, name, values):
     found = pq.read_table(path)
     field = found.schema.field(name)
     found = found.set_column(found.schema.get_field_index(name), field, pa.array(values, field.type))
-    pq.write_table(found, path, **tables.encoding(found))
+    pq.write_table(found, path, **tables.encoding(found.schema))
     return path
 
 

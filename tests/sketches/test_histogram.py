@@ -50,10 +50,44 @@ def test_values_are_not_changed_and_need_no_gradient():
 
 def test_counts_do_not_stop_at_two_to_the_24():
     total = HistogramSketch()
-    total.counts = torch.zeros(grid.BINS, dtype=torch.int64)
+    one = torch.tensor([grid.bin_magnitude_edges()[5]])
+    total.update(one)
     total.counts[5] = 2**24
-    total.update(torch.tensor([grid.bin_magnitude_edges()[5]]))
+    total.update(one)
     assert total.dense()[5] == 2**24 + 1
+    total.pack()
+    total.update(one)
+    assert total.dense()[5] == 2**24 + 2
+
+
+@pytest.mark.parametrize("use", ["update", "merge", "merge into", "dense", "counts", "forget_nan", "drain"])
+def test_packed_counts_are_those_that_were_packed(use):
+    x, y = torch.randn(2, 3000, generator=torch.Generator().manual_seed(2))
+    x[:5], y[:7] = float("nan"), -0.0
+    packed = HistogramSketch()
+    packed.update(x)
+    packed.pack()
+    fresh = HistogramSketch()  # takes the table that packing gave back
+    fresh.update(y)
+    expected = {"update": count(torch.cat([x, y])), "merge": count(torch.cat([x, y])), "forget_nan": count(x[5:])}
+    if use == "update":
+        packed.update(y)
+    elif use == "merge":
+        packed.merge(fresh)
+    elif use == "merge into":
+        fresh.merge(packed)
+    elif use == "forget_nan":
+        packed.forget_nan()
+    elif use == "counts":
+        assert torch.equal(packed.counts, count(x))
+    elif use == "drain":
+        bins, counts = packed.drain()
+        np.testing.assert_array_equal(bins, np.flatnonzero(count(x)))
+        np.testing.assert_array_equal(counts, count(x)[bins.astype(np.int64)])
+        assert packed.counts is None
+        return
+    assert torch.equal(packed.dense(), expected.get(use, count(x)))
+    assert torch.equal(fresh.dense(), count(torch.cat([x, y]) if use == "merge into" else y))
 
 
 def test_deterministic_mode_is_no_obstacle():

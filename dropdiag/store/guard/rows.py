@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from dropdiag.histograms.grid import line_bins
 from dropdiag.store.guard import limits
 from dropdiag.store.guard.damage import SegmentError
+from dropdiag.store.guard.numbers import numbers
 from dropdiag.store.limits import NAME
 
 _RANGES: Final = {
@@ -63,7 +64,7 @@ def _check_range(column: pa.ChunkedArray, name: str, least: float, most: float) 
     if column.null_count:
         raise SegmentError(f"{column.null_count:,} of its rows have no {name}")
     for chunk in column.chunks:
-        values = chunk.to_numpy()
+        values = numbers(chunk)
         if len(values) and not least <= values.min() <= values.max() <= most:
             raise SegmentError(f"{name} goes from {values.min():,} to {values.max():,}, and is {least:,} to {most:,}")
 
@@ -71,7 +72,7 @@ def _check_range(column: pa.ChunkedArray, name: str, least: float, most: float) 
 def _check_count(column: pa.ChunkedArray, *, may_be_null: bool) -> None:
     if column.null_count and not may_be_null:
         raise SegmentError(f"{column.null_count:,} of its rows have no count")
-    for values in (chunk.drop_null().to_numpy() for chunk in column.chunks):
+    for values in (numbers(chunk.drop_null()) for chunk in column.chunks):
         if len(values) and not 0 <= values.min() <= values.max() <= np.finfo(np.float64).max:  # NaN is neither
             raise SegmentError(f"count goes from {values.min():,} to {values.max():,}, and is a number of values")
 
@@ -99,10 +100,10 @@ def _check_derivatives(table: pa.Table) -> None:
     values = table["abs_derivative"]
     if values.null_count or table["bin"].null_count:
         raise SegmentError("some of its rows have no bin, or no derivative")
-    if (values.to_numpy() < 0).any():
+    if (numbers(values) < 0).any():
         raise SegmentError("|phi'| is negative in some of its rows")
-    bins, every = table["bin"].to_numpy(), _every_bin()
-    names = table["activation"].unify_dictionaries().combine_chunks().indices.to_numpy()
+    bins, every = numbers(table["bin"]), _every_bin()
+    names = numbers(table["activation"].unify_dictionaries().combine_chunks().indices)
     whole = len(bins) % len(every) == 0
     functions = names.reshape(-1, len(every)) if whole else names[:0]
     if not whole or (bins.reshape(-1, len(every)) != every).any() or (functions != functions[:, :1]).any():
@@ -126,7 +127,7 @@ def _check_histograms(table: pa.Table) -> None:
     inside[starts] = False  # of a first bin there is none before it
     if len(bins) and (bins.max() >= 1 << 15 or not (bins[1:] > bins[:-1])[inside[1:]].all()):
         raise SegmentError("the bins of a histogram do not ascend, or are not of the grid")
-    n = table["n"].to_numpy()
+    n = numbers(table["n"])
     sums = np.zeros(len(n), np.int64)
     if len(counts):
         if counts.min() < 1 or counts.max() > limits.VALUES:
@@ -138,9 +139,9 @@ def _check_histograms(table: pa.Table) -> None:
 
 def _check_states(table: pa.Table) -> None:
     _, ends = _flat(table["state"], "state")
-    sizes, nodes = np.diff(ends), table["nodes"].to_numpy().astype(np.int64)
+    sizes, nodes = np.diff(ends), numbers(table["nodes"]).astype(np.int64)
     coded = table["quantity"].combine_chunks()
-    of, names = coded.indices.to_numpy(), coded.dictionary.to_pylist()
+    of, names = numbers(coded.indices), coded.dictionary.to_pylist()
     for place, name in enumerate(names):
         rows = of == place
         size = SIZES.get(name)
@@ -154,8 +155,8 @@ def _flat(column: pa.ChunkedArray, name: str) -> tuple[NDArray[Any], NDArray[np.
     elements = lists.flatten()
     if lists.null_count or elements.null_count:
         raise SegmentError(f"{name} of some of its rows, or elements of them, are missing")
-    sizes = lists.value_lengths().to_numpy()
-    return elements.to_numpy(), np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
+    sizes = numbers(lists.value_lengths())
+    return numbers(elements), np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
 
 
 Nodes = NDArray[np.int64]
