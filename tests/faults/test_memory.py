@@ -224,7 +224,7 @@ def test_out_of_memory_in_a_hook_leaves_a_step_out_and_says_so(tmp_path, monkeyp
 def test_out_of_memory_in_a_backward_hook_leaves_a_step_out(tmp_path, monkeypatch):
     from dropdiag.recording.net_gradients import _Hook
 
-    fails_at(monkeypatch, _Hook, "_own", 2)
+    fails_at(monkeypatch, _Hook, "_take", 2)
     told = losses_and_run(tmp_path)
     assert sum("is missing, training goes on: MemoryError()" in one for one in told) == 1
 
