@@ -11,8 +11,11 @@ from rich.console import Console
 
 import dropdiag as dd
 from dropdiag.errors import ArgumentError, DataError, RunError
+from dropdiag.experiments import page
 from dropdiag.experiments import reproduce as module
-from dropdiag.experiments.images.train import device_named, train
+from dropdiag.experiments.asked import EXPERIMENTS
+from dropdiag.experiments.data.load import load_images
+from dropdiag.experiments.images.train import ImageSettings, device_named, train
 from dropdiag.experiments.reproduce import reproduce
 from tests.experiments.conftest import InThisProcess
 from tests.experiments.image_files import pack, published, python_batch, write, write_svhn
@@ -63,7 +66,7 @@ def test_the_page_stands_alone_and_says_what_was_done(made):
     assert all(t[1:] in anchors if t.startswith("#") else (out / t).is_file() for t in targets)
     text = re.sub(r"\s+", " ", html.text)
     for words in (
-        "Batch norm and GAAF on CIFAR-10: Figure 8, reproduced",
+        "Batch norm and GAAF on CIFAR-10: the networks of Figure 8, 0.06 times as wide",
         "4 runs: Base, Batch norm, GAAF, Batch norm + GAAF, 1 seed each, 1 epoch of SGD with momentum 0.9 at learning",
         f"100 training and 20 test images, CIFAR-10 from {data / 'cifar-10-batches-py'}",
         "Figure 8: Base 89.55 %; Batch norm 91.10 %; GAAF 90.16 % (+0.61 by GAAF); Batch norm + GAAF 91.92 % (+0.82",
@@ -76,6 +79,18 @@ def test_the_page_stands_alone_and_says_what_was_done(made):
         assert words in text
     for words in ("MNIST", "could not be", "layers 1, 2, 3", "Figure 1,"):
         assert words not in text.replace("\N{NO-BREAK SPACE}", " ")
+
+
+@pytest.mark.parametrize(
+    ("width", "title"),
+    [(1.0, "CIFAR-10: Figure 8, reproduced"), (0.5, "CIFAR-10: the networks of Figure 8, 0.5 times as wide")],
+)
+def test_the_title_promises_no_reproduction_of_another_network(made, width, title):
+    out, data, *_ = made
+    runs = dd.load(out / "runs")
+    settings = ImageSettings("Base", 0, dataset="cifar10", width=width)
+    words = page.words_of(page._templates(), EXPERIMENTS["cifar10"], settings, load_images("cifar10", data), runs)
+    assert str(words.title) == f"Batch norm and GAAF on {title}"
 
 
 @pytest.mark.usefixtures("quick_figures")
