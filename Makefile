@@ -11,7 +11,7 @@ SLOW := $(patsubst tests/slow/test_%.py,slow-%,$(wildcard tests/slow/test_*.py))
 .PHONY: help demo test lint types imports unit test-slow $(SLOW) bench bench-history lock sbom vendor clean
 
 help:
-	@echo "make demo       train the paper's network on the MNIST sample, draw its figures (about 4 minutes on 2 cores, after set-up)"
+	@echo "make demo       train the paper's network on the MNIST sample, draw its figures (about 7 minutes on 2 cores, after set-up)"
 	@echo "make test       lint, types, import rules and the test suite"
 	@echo "make test-slow  the tests that take minutes each: $(SLOW)"
 	@echo "make bench      the benchmarks, beside other tools (about 25 minutes)"
