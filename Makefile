@@ -83,6 +83,7 @@ MEASURE := env -u OMP_NUM_THREADS $(BIN)/python
 bench: .venv/.installed-bench
 	$(MEASURE) benchmarks/histogram.py
 	$(MEASURE) benchmarks/overhead.py --evaluation --memory
+	$(MEASURE) benchmarks/parts_of_a_step.py
 	$(MEASURE) benchmarks/store.py
 	$(MEASURE) benchmarks/compare.py
 	$(MEASURE) benchmarks/sites.py

@@ -13,12 +13,14 @@ HERE = Path(__file__).parents[2] / "benchmarks"
 SMALL = ["--models", "mlp", "--rounds", "2", "--block", "1", "--threads", "1", "--evaluation"]
 RUNS = {
     "overhead": [*SMALL, "--monitors", "empty hooks", "dropdiag paper / 1", "dropdiag full / 1"],
+    "parts_of_a_step": ["--rounds", "2", "--threads", "1"],
     "histogram": ["--sizes", "1000"],
     "sites": ["--layers", "3", "30", "--rounds", "1"],
     "store": ["--steps", "4", "--monitors", "dropdiag paper / 1", "--runs", "12", "--repetitions", "1"],
 }
 PRINTED = {
     "overhead": ["dropdiag paper / 1", "recorded"],
+    "parts_of_a_step": ["empty hooks", "without dropouts"],
     "histogram": ["update", "KDE"],
     "sites": ["scheduled step", "coverage"],
     "store": ["MB / 1,000 steps", "read back", "12 runs"],
