@@ -15,7 +15,6 @@ from torch.utils.hooks import RemovableHandle
 
 from dropdiag.errors import ArgumentError
 
-is_dynamo_compiling: Final = torch.compiler.is_dynamo_compiling
 _is_exporting: Final = torch.compiler.is_exporting
 # Private, as their public forms take five times as long, and every hook asks.
 _jit_traces = torch._C._is_tracing
@@ -68,11 +67,10 @@ class DropdiagHook(ABC):
         if len(args) != self.n_args or self.closed:
             return
         # First whether Dynamo traces this very code, as it cannot trace the other questions.
-        if is_dynamo_compiling():
+        if torch.compiler.is_dynamo_compiling():
             if not _is_exporting():
                 self.trace(*args)
-        # `makes_a_program`, whose first questions are asked here: every hook comes by.
-        elif not (_jit_traces() or _symbolic_trace._is_fx_tracing_flag or (dispatch_modes() and makes_a_program())):
+        elif not makes_a_program():
             try:
                 self.fire(*args)
             except Exception as error:

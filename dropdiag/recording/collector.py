@@ -30,20 +30,16 @@ Key: TypeAlias = tuple[Probe[Any], str, int]
 Opened: TypeAlias = tuple[Key, Sketch]
 Fed: TypeAlias = Tensor | MaskedPass | Told | Change
 """What a sketch is updated with."""
+OF_WEIGHTS: Final = (Signal.WEIGHT, Signal.WEIGHT_GRAD, Signal.WEIGHT_STEP, Signal.WEIGHT_FROM_START)
+"""What is read of weights at the end of a step."""
 SIGNALS: Final = {
-    WEIGHT: (
-        *(Signal.WEIGHT, Signal.WEIGHT_GRAD, Signal.RAW_WEIGHT_GRAD),
-        *(Signal.WEIGHT_STEP, Signal.WEIGHT_FROM_START),
-    ),
+    WEIGHT: (*OF_WEIGHTS, Signal.RAW_WEIGHT_GRAD),
     ACTIVATION: (Signal.NET_VALUE, Signal.NODE_VALUE, Signal.NET_GRAD, Signal.CHAIN),
     OUTPUT: (Signal.NODE_VALUE,),
 }
 """Which tensors a site of a kind has."""
 FEW: Final = 64
 """Sketches that may be open while each histogram keeps its table of 256 KB: of more, it is packed once it is fed."""
-
-
-_READ: Final = frozenset((Signal.WEIGHT, Signal.WEIGHT_GRAD, Signal.WEIGHT_STEP, Signal.WEIGHT_FROM_START))
 
 
 class Collector:
@@ -112,7 +108,7 @@ class Collector:
         self.active = plan
         self.takes_masks = Signal.DROPOUT in plan or Signal.CHAIN in plan
         self.takes_nodes = Signal.NODE_VALUE in plan or Signal.CHAIN in plan
-        self.reads_weights = not _READ.isdisjoint(plan)
+        self.reads_weights = not plan.keys().isdisjoint(OF_WEIGHTS)
 
     def _plan(self, phase: str, scheduled: bool) -> Plan:
         taking_part = [probe for probe in self._probes if probe.takes_part(phase, scheduled)]

@@ -87,8 +87,7 @@ class _ForwardEnds(DropdiagHook):
     def fire(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         hooks, router = self.hooks, self.hooks.router
         hooks.watch_weights()
-        if router.chain.inside:
-            router.outputs(module, output)
+        router.outputs(module, output)
         if router.forward_ends():
             hooks.calls.end()
             if router.evaluating:

@@ -6,7 +6,7 @@ import time
 from typing import Any, Final
 
 from dropdiag.errors import ArgumentError
-from dropdiag.recording.records import Record
+from dropdiag.recording.records import Record, run_scalar
 
 clock: Final = time.perf_counter_ns
 DECAY: Final = 0.999
@@ -141,4 +141,4 @@ class _Recent:
 
 
 def _seconds(quantity: str, nanoseconds: int) -> Record:
-    return Record(None, 0, quantity, nanoseconds * 1e-9)
+    return run_scalar(quantity, nanoseconds * 1e-9)

@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
-import torch
 from torch import Tensor
 
 from dropdiag.errors import ArgumentError
@@ -67,15 +66,14 @@ def user_scalars(method: str, scalars: object, named: Mapping[str, object]) -> l
     ArgumentError
         If one is not one number, its name is no text or one of dropdiag's own, or it comes twice.
     """
-    if scalars is None:
-        return [user_scalar(name, value) for name, value in named.items()]
-    if not isinstance(scalars, Mapping):
+    given = {} if scalars is None else scalars
+    if not isinstance(given, Mapping):
         raise ArgumentError(
-            f"{method}() takes numbers by name, {method}(loss=loss) or {method}({{'loss': loss}}), got {scalars!r}"
+            f"{method}() takes numbers by name, {method}(loss=loss) or {method}({{'loss': loss}}), got {given!r}"
         )
-    if twice := sorted(scalars.keys() & named.keys()):
+    if twice := sorted(given.keys() & named.keys()):
         raise ArgumentError(f"{method}() got {', '.join(twice)} twice, in the mapping and as keywords")
-    return [user_scalar(name, value) for name, value in (*scalars.items(), *named.items())]
+    return [user_scalar(name, value) for name, value in (*given.items(), *named.items())]
 
 
 def user_scalar(name: object, value: object) -> Record:
@@ -86,9 +84,7 @@ def user_scalar(name: object, value: object) -> Record:
     ArgumentError
         If it is not one number, or its name is no text or one of dropdiag's own.
     """
-    if type(name) is not str or name not in _checked:
-        _check_own_name(name)
-    return Record(None, 0, name, one_number(f"{name}= must be one number", value))  # type: ignore[arg-type]
+    return run_scalar(_own_name(name), one_number(f"{name}= must be one number", value))
 
 
 CHECKED: Final = 1000
@@ -96,7 +92,9 @@ _checked: set[str] = set()
 """Names of numbers that are known to be fine, as the same ones come in every step."""
 
 
-def _check_own_name(name: object) -> None:
+def _own_name(name: object) -> str:
+    if type(name) is str and name in _checked:
+        return name
     if not isinstance(name, str) or not name:
         raise ArgumentError(f"the name of a number must be text, got {name!r}")
     check_name("the name of a number", name)
@@ -104,6 +102,7 @@ def _check_own_name(name: object) -> None:
         raise ArgumentError(f"{name}= is recorded by dropdiag itself; choose another name")
     if type(name) is str and len(_checked) < CHECKED:
         _checked.add(name)
+    return name
 
 
 def one_number(demand: str, value: object) -> float | Tensor:
@@ -117,8 +116,6 @@ def one_number(demand: str, value: object) -> float | Tensor:
     if type(value) is float:
         return value
     if isinstance(value, Tensor):
-        if value.is_cpu and value.dtype is torch.float32 and value.ndim == 0:  # as most losses are
-            return float(value.item())
         if value.numel() != 1 or value.is_complex():
             raise ArgumentError(f"{demand}, got a tensor of shape {tuple(value.shape)}, {value.dtype}")
         # On an accelerator it is read later, many at a time: a copy, as the tensor may be changed before.

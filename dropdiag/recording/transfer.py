@@ -135,8 +135,6 @@ class TransferQueue:
         ``run.json`` may name this step as the last one: a job that is killed now has all rows up to it, or can have
         them from the next flush.
         """
-        if not (self._waiting or self._copies):
-            return step
         # Both lists are in the order of steps. One group of copies holds those of several steps, sorted by device.
         pending = [w.step for w in self._waiting[:1]] + [w.step for copies in self._copies[:1] for w in copies.waiting]
         return min(min(pending) - 1, step) if pending else step
@@ -154,7 +152,7 @@ class TransferQueue:
         """
         scalars, histograms, states = [], [], []
         for step, phase, (layer, call, quantity, value, n) in records:
-            if type(value) is float and not isinstance(n, Tensor):
+            if (value is None or isinstance(value, float)) and not isinstance(n, Tensor):
                 scalars.append(ScalarRow(step, phase, layer, call, quantity, value, n))
             elif isinstance(value, State):
                 if value.values.is_cpu:
@@ -162,8 +160,6 @@ class TransferQueue:
                     states.append(StateRow(step, phase, layer or "", call, quantity, value.n, value.nodes, numbers))
             elif isinstance(value, tuple) and len(value[0]):
                 histograms.append(HistogramRow(step, phase, layer or "", call, quantity, *value))
-            elif (value is None or isinstance(value, float)) and not isinstance(n, Tensor):
-                scalars.append(ScalarRow(step, phase, layer, call, quantity, value, n))
         self._writer.add(scalars, histograms, states, taken_from)
 
     def _fetch(self, *, send: bool, wait: bool) -> None:

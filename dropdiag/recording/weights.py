@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dropdiag.errors import ArgumentError
 from dropdiag.probes.base import Signal, SiteInfo
-from dropdiag.recording.collector import Collector
+from dropdiag.recording.collector import OF_WEIGHTS, Collector
 from dropdiag.recording.earlier_weights import NOT_KNOWN, SINCE, EarlierWeights
 from dropdiag.recording.failures import Failures
 from dropdiag.recording.notices import GRADIENT_USED_UP, NO_WEIGHT_GRADIENT
@@ -25,7 +25,6 @@ from dropdiag.sketches.native import PLAIN
 MADE: Final = "no gradient of its own"
 RAW_UNSEEN: Final = "gradient before clipping not seen"
 USED_UP: Final = "gradients used up inside backward()"
-ALL: Final = (Signal.WEIGHT, Signal.WEIGHT_GRAD, *SINCE)
 
 
 class WeightReader:
@@ -74,10 +73,6 @@ class WeightReader:
         self._weights = weights
         self._spread.weights.record(weights)
 
-    def reads(self, *signals: Signal) -> list[Signal]:
-        """Return which signals of weights, all by default, a probe is fed with."""
-        return [signal for signal in signals or ALL if self._collector.wants(signal)]
-
     def keep(self, signal: Signal) -> None:
         """Keep the weights as they are, if a probe sets them beside what they will be; let go of those kept before."""
         if not self._collector.wants(signal):
@@ -90,9 +85,9 @@ class WeightReader:
         """Let go of all weights that are kept."""
         self._earlier.forget(*SINCE)
 
-    def read(self, step: int, signals: Sequence[Signal] = ALL) -> list[Record]:
+    def read(self, step: int, signals: Sequence[Signal] = OF_WEIGHTS) -> list[Record]:
         """Return what the probes make of the weights, and of their gradients, as they stand."""
-        wanted = self.reads(*signals)
+        wanted = [signal for signal in signals if self._collector.wants(signal)]
         if step == 0:
             self.keep(Signal.WEIGHT_FROM_START)
         of_weights = next((signal for signal in wanted if signal is not Signal.WEIGHT_GRAD), None)

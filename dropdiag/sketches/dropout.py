@@ -153,8 +153,8 @@ class NodeNoise:
     n : int
         Samples.
     table : Tensor of float64, shape (4, nodes)
-        The rows `shift`, `first`, `second` and `noise`: a value s of each node, sum (h - s) and sum (h - s)**2 over the
-        samples, and the sum over the samples of the variance over masks.
+        A value s of each node, sum (h - s) and sum (h - s)**2 over the samples, and the sum over the samples of the
+        variance over masks.
     """
 
     __slots__ = ("n", "table")
@@ -176,45 +176,26 @@ class NodeNoise:
         table = _table_on_host(values, axes, factor, about)
         self.table = _table(values.detach(), axes, factor, about) if table is None else table
 
-    @property
-    def shift(self) -> Tensor:
-        """A value of each node."""
-        return self.table[0]
-
-    @property
-    def first(self) -> Tensor:
-        """Sums of the distances from it."""
-        return self.table[1]
-
-    @property
-    def second(self) -> Tensor:
-        """Sums of their squares."""
-        return self.table[2]
-
-    @property
-    def noise(self) -> Tensor:
-        """Sums of the variance over masks."""
-        return self.table[3]
-
     def merge(self, other: NodeNoise) -> None:
         """Take in what another has seen."""
-        off = other.shift - self.shift
-        second = self.second + other.second + 2 * off * other.first + other.n * off**2
-        first = self.first + other.first + other.n * off
-        self.table = torch.stack([self.shift, first, second, self.noise + other.noise])
+        shift, first, second, noise = self.table.unbind()
+        from_shift, others, squares, more = other.table.unbind()
+        off = from_shift - shift
+        second = second + squares + 2 * off * others + other.n * off**2
+        self.table = torch.stack([shift, first + others + other.n * off, second, noise + more])
         self.n += other.n
 
     def finite(self) -> bool | Tensor:
         """Return whether all values are finite: 0 times another value is NaN, so its mask cannot be seen."""
-        return self._judged()[1]
+        judged = self._judged_on_host()
+        return self.table[1].sum().isfinite() if judged is None else judged[1]
 
-    def _judged(self) -> tuple[float | Tensor | None, bool | Tensor]:
-        if native.loops is not None and self.table.is_cpu and self.n:
-            found: tuple[float | None, bool] = native.loops.noise_ratio(
-                self.table.data_ptr(), self.table.shape[1], self.n
-            )
-            return found
-        return self._ratio(), self.first.sum().isfinite()
+    def _judged_on_host(self) -> tuple[float | None, bool] | None:
+        """Return what `ratio` and `finite` do, by the compiled loop; None where it cannot read the table."""
+        if native.loops is None or not (self.table.is_cpu and self.n):
+            return None
+        found: tuple[float | None, bool] = native.loops.noise_ratio(self.table.data_ptr(), self.table.shape[1], self.n)
+        return found
 
     def as_state(self) -> Tensor:
         """Return mean, M2 = sum (h - mean)**2 and noise of the nodes: what those of several ranks are merged from.
@@ -224,17 +205,17 @@ class NodeNoise:
         Tensor of float64, shape (3 nodes,)
         """
         n = max(self.n, 1)
-        mean = self.shift + self.first / n
-        return torch.cat([mean, self.second - self.first**2 / n, self.noise])
+        shift, first, second, noise = self.table.unbind()
+        return torch.cat([shift + first / n, second - first**2 / n, noise])
 
     def ratio(self) -> float | Tensor | None:
         """Return noise over variance, averaged over the nodes that vary; None (a tensor: NaN) where none does."""
-        return self._judged()[0]
-
-    def _ratio(self) -> float | Tensor | None:
-        variance = self.second - self.first**2 / max(self.n, 1)
+        if (judged := self._judged_on_host()) is not None:
+            return judged[0]
+        _, first, second, noise = self.table.unbind()
+        variance = second - first**2 / max(self.n, 1)
         varies = variance != 0  # NaN does: a diverged node is not left out
-        mean = torch.where(varies, self.noise / variance, 0.0).sum() / varies.sum()
+        mean = torch.where(varies, noise / variance, 0.0).sum() / varies.sum()
         return (mean.item() if bool(varies.any()) else None) if mean.is_cpu else mean
 
 

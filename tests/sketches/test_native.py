@@ -28,16 +28,6 @@ def layouts(x):
     yield torch.complex(x, x).conj().imag if x.dtype == torch.float32 else x
 
 
-@pytest.fixture
-def without(monkeypatch):
-    def run(function):
-        with monkeypatch.context() as patched:
-            patched.setattr(native, "loops", None)
-            return function()
-
-    return run
-
-
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
 def test_histograms_are_bit_identical_to_those_of_torch(dtype, without):
     for x in layouts(values(dtype)):

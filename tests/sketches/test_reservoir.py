@@ -14,16 +14,6 @@ compiled = pytest.mark.skipif(native.loops is None, reason="the compiled loops a
 sizes = st.lists(st.integers(0, 40), max_size=8)
 
 
-@pytest.fixture
-def without(monkeypatch):
-    def run(function, *args):
-        with monkeypatch.context() as patched:
-            patched.setattr(native, "loops", None)
-            return function(*args)
-
-    return run
-
-
 def filled(most, parts):
     """Offer keys part by part, and keep what is to be kept in a table of our own."""
     reservoir, table, seen = Reservoir(most), np.full(most, -1), 0

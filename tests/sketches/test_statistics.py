@@ -33,16 +33,6 @@ def squares(before, now):
     return found.squares.numpy()
 
 
-@pytest.fixture
-def without(monkeypatch):
-    def run(function, *args):
-        with monkeypatch.context() as patched:
-            patched.setattr(native, "loops", None)
-            return function(*args)
-
-    return run
-
-
 @pytest.mark.parametrize("n", SIZES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_moments_are_numpys_in_float64_whatever_the_number_of_values(n, dtype, without):

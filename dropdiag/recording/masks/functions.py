@@ -84,7 +84,7 @@ class MaskFunctions:
     @property
     def needed(self) -> bool:
         """Whether a training step has to be intercepted for the sites that are known."""
-        if not self._reader.counting:  # as in most steps
+        if not self._reader.train.takes_masks:  # as in most steps
             return False
         return bool(self.sites) or any(kind.by_functions for kind in self.kinds.values())
 

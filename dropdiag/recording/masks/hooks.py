@@ -30,9 +30,9 @@ class MaskBegins(DropdiagHook):
 
     def fire(self, module: nn.Module, args: Any, kwargs: Any) -> None:
         """Hand over the input."""
-        router, reader = self.router, self.reader
-        if not (router.evaluating or router.intercept or reader.train.takes_masks):
-            return  # as in most steps
+        reader = self.reader
+        if not reader.listening:  # as in most steps
+            return
         begun = clock()
         try:
             taken = self._begin(module, args, kwargs)
@@ -40,7 +40,7 @@ class MaskBegins(DropdiagHook):
             reader.fail(self.info, error)
             taken = None
         self.pending.append(taken)
-        router.overhead.spent += clock() - begun
+        self.router.overhead.spent += clock() - begun
 
     def _begin(self, module: nn.Module, args: Any, kwargs: Any) -> Any:
         reader, kind = self.reader, self.info.site.dropout

@@ -97,14 +97,9 @@ class MaskReader:
         self.unseen: dict[str, str] = {}
 
     @property
-    def counting(self) -> bool:
-        """Whether a probe wants dropouts in this training step."""
-        return self.train.takes_masks
-
-    @property
     def listening(self) -> bool:
         """Whether anything is to be done at a pass."""
-        return self._router.evaluating or self._router.intercept or self.counting
+        return self._router.evaluating or self._router.intercept or self.train.takes_masks
 
     def add(self, info: SiteInfo) -> None:
         """Take in the site of a module."""
@@ -148,7 +143,7 @@ class MaskReader:
         if torch.jit.is_tracing():  # type: ignore[attr-defined,no-untyped-call]
             return None
         number = plain_rate(rate)
-        if not draws or router.evaluating or not self.counting:
+        if not draws or router.evaluating or not self.train.takes_masks:
             router.count(info)
             if router.evaluating and draws and may_draw(number):
                 self.draws.by_dropout()
@@ -265,7 +260,7 @@ class MaskReader:
 
     def forward_begins(self) -> None:
         """Keep the rates as they stand, for the dropouts that turn out to be compiled."""
-        if Notice.COMPILED not in self._router.notices or not (self._router.evaluating or self.counting):
+        if Notice.COMPILED not in self._router.notices or not (self._router.evaluating or self.train.takes_masks):
             return
         follow_modes(self._model)  # those of inserted dropouts, which compiled code sets as it runs
         at_work = [(module, info) for module, info in self._modules.values() if module.training]
@@ -277,7 +272,7 @@ class MaskReader:
 
     def step_ends(self) -> None:
         """Record the rates of compiled dropouts, and forget what the step showed."""
-        if self._compiled and self.counting:
+        if self._compiled and self.train.takes_masks:
             for _, info in self._modules.values():
                 layer = info.site.layer
                 if layer in self._compiled and layer not in self._seen:

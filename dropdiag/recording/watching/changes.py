@@ -116,12 +116,11 @@ class _Parts(NamedTuple):
 
     def stand(self) -> bool:
         """Whether it still has these and no others."""
-        module, names, modules, parameters, inserted = self
-        inside = module._modules
-        if list(inside) != names or not all(map(is_, inside.values(), modules)) or _with_values(module) != parameters:
-            return False
-        now = _inserted(module)
-        return len(now) == len(inserted) and all(map(is_, now, inserted))
+        now = _Parts.of(self.module)
+        alike = now.names == self.names and now.parameters == self.parameters
+        as_many = len(now.inserted) == len(self.inserted)
+        # a module may mean anything by ==
+        return alike and as_many and all(map(is_, (*now.modules, *now.inserted), (*self.modules, *self.inserted)))
 
 
 def _with_values(module: nn.Module) -> list[str]:
