@@ -120,7 +120,7 @@ def test_interrupts_at_random_moments_lose_and_double_nothing(tmp_path):
                         signal.setitimer(signal.ITIMER_REAL, draw.uniform(0.001, 0.03))
                         while len(came) == number:
                             train(model, 1, rec)
-                        raise KeyboardInterrupt  # Python ignores one that comes inside a weak reference's callback
+                        raise KeyboardInterrupt  # Python ignores one that comes in a callback of the garbage collector
             except KeyboardInterrupt:
                 check_interrupted(path, model, rec)
     finally:
