@@ -35,6 +35,9 @@ class MaskPlaces:
     def gives(self, layer: str, y: object) -> None:
         """Keep in mind, while it lives, what a dropout gave in this pass."""
         if isinstance(y, Tensor):
+            gone = self._unused.get(id(y))
+            if gone is not None and gone[0]() is not y:  # no layer has taken it, and y has its number by now
+                self._feeds[gone[1]].add(UNKNOWN)
             self._unused[id(y)] = self._given[id(y)] = weakref.ref(y), layer
 
     def used(self, values: Iterable[object], weights: Sequence[str]) -> None:

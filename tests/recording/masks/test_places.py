@@ -7,6 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import dropdiag as dd
+from dropdiag.recording.masks.places import MaskPlaces
 
 
 class Net(nn.Module):
@@ -48,3 +49,31 @@ def test_what_a_dropout_is_applied_to_and_what_takes_its_output(tmp_path):
         "twice": (None, None),  # behind fc1 and behind fc2, before fc2 and before a copy
         "fc2:dropout@(model)": ("fc2", "right"),
     }
+
+
+def with_number(number):
+    """Return a tensor with the number of one that is gone."""
+    others = []
+    for _ in range(1000):
+        others.append(torch.ones(2))
+        if id(others[-1]) == number:
+            return others[-1]
+    raise AssertionError("no tensor got that number")
+
+
+def test_what_no_layer_takes_is_known_where_another_tensor_gets_its_number():
+    places, y = MaskPlaces(), torch.ones(2)
+    places.gives("twice", y)
+    places.used([y], ["fc"])
+    places.clear()
+    del y
+    y = torch.ones(2)
+    places.gives("twice", y)  # and is taken by no layer
+    number = id(y)
+    del y
+    z = with_number(number)
+    places.gives("other", z)
+    places.used([z], ["out"])
+    places.clear()
+    assert places.of("twice")["feeds"] is None
+    assert places.of("other")["feeds"] == "out"
