@@ -74,6 +74,11 @@ test-slow: $(SLOW)
 $(SLOW): slow-%: .venv/.installed
 	$(BIN)/pytest -m slow -rP tests/slow/test_$*.py
 
+slow-package: .venv/.installed-package
+.venv/.installed-package: .venv/.installed
+	$(call install,dev package)
+	touch $@
+
 .venv/.installed-bench: .venv/.installed
 	$(call install,dev bench)
 	touch $@

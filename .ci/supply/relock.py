@@ -22,7 +22,7 @@ from locked import BOOTSTRAP, LOCK, ROOT, SCOPES, pins
 
 COMPILE: Final = ("uv", "pip", "compile", "--quiet", "--universal", "--python-version", "3.10", "--no-python-downloads")
 HASHES: Final = ("--generate-hashes", "--custom-compile-command", "make lock")
-FOR_DEVELOPMENT: Final = {"dev", "bench", "integrations", "docs", "notebooks"}
+FOR_DEVELOPMENT: Final = {"dev", "bench", "integrations", "docs", "notebooks", "package"}
 
 
 def run(*command: str) -> str:
