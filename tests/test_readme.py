@@ -1,4 +1,4 @@
-"""The README's code runs as it stands."""
+"""The code of the README and of the tour runs as it stands."""
 
 import re
 from pathlib import Path
@@ -13,13 +13,13 @@ from dropdiag.experiments.mnist.network import build
 ROOT = Path(__file__).parents[1]
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+def blocks(name: str) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", (ROOT / name).read_text(encoding="utf-8"), re.DOTALL)
 
 
 def test_the_loop_and_the_reading_run_as_written(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    loop, reading, why, gaaf = blocks("python")
+    (loop, comparing), (reading, why, gaaf) = blocks("README.md"), blocks("docs/tour.md")
     for folder, condition in {"dropout": "Dropout", "base": "No dropout"}.items():
         for seed in (0, 1):
             model = build(condition, seed, widths=(12, 8, 8, 8, 3))
@@ -36,6 +36,8 @@ def test_the_loop_and_the_reading_run_as_written(tmp_path, monkeypatch):
             code = loop.replace("dropout-s0", f"{folder}-s{seed}").replace('"seed": 0', f'"seed": {seed}')
             exec(code, names)  # noqa: S102 - the README's own code
     names = {"dd": names["dd"]}
+    exec(comparing, names)  # noqa: S102
+    assert (tmp_path / "report.html").is_file()
     exec(reading, names)  # noqa: S102
     assert names["runs"].conditions == ["No dropout", "Dropout"]
     assert len(names["run"].scalars) > 0

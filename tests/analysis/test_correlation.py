@@ -5,7 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from scipy import stats
-from scipy.integrate import quad
+from scipy.integrate import quad, trapezoid
 
 from dropdiag.analysis import correlation, select
 from dropdiag.store.reader import load
@@ -79,7 +79,7 @@ def test_curves_stay_on_the_unit_interval(runs) -> None:
     frame = correlation.curves(runs)
     assert (frame["x"].min(), frame["x"].max()) == (-1.0, 1.0)
     for _, part in frame.groupby(["condition", "layer"]):
-        assert np.trapezoid(part["density"], part["x"]) == pytest.approx(1.0, abs=1e-3)
+        assert trapezoid(part["density"], part["x"]) == pytest.approx(1.0, abs=1e-3)
 
 
 def test_the_table_of_runs_without_counts_says_nothing_of_them(tmp_path) -> None:

@@ -117,7 +117,7 @@ def _mended(content: bytes) -> Any:
         meta = json.loads(content, parse_constant=_Odd)
         told = {name: meta[name] for name in _SENTENCES if name in meta} if isinstance(meta, dict) else {}
         return _DECODER.decode(json.dumps({**meta, **_escaped(told)}).encode()) if told else None
-    except (ValueError, TypeError, RecursionError):
+    except (ValueError, TypeError, RecursionError, msgspec.DecodeError):  # no ValueError before msgspec 0.20
         return None
 
 
