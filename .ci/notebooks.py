@@ -1,8 +1,8 @@
 """Execute the notebooks and keep their outputs: `notebooks.py [--check] [NAME ...]`.
 
-A notebook is its `.py` (jupytext's percent format), which is what is edited; the `.ipynb` beside it is made from it here,
-with outputs. With ``--check`` nothing is written: it fails where one does not run, warns, or is not what its `.py` says.
-Each runs in a fresh kernel of the Python that runs this, whatever kernels are installed, in an empty folder.
+A notebook is its `.py` (jupytext's percent format), which is what is edited; the `.ipynb` beside it is made from it
+here, with outputs. With ``--check`` nothing is written: it fails where one does not run, warns, or is not what its
+`.py` says. Each runs in a fresh kernel of the Python that runs this, whatever kernels are installed, in an empty folder.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ COLOURS: Final = re.compile(r"\x1b\[[0-9;]*m")
 class ThisPython(KernelSpecManager):
     """The kernel of the interpreter that runs this, under any name."""
 
-    def get_kernel_spec(self, kernel_name: str) -> KernelSpec:  # noqa: ARG002 - jupyter's signature
+    def get_kernel_spec(self, kernel_name: str) -> KernelSpec:  # noqa: ARG002, D102 - jupyter's method
         return KernelSpec(**get_kernel_dict())  # its "python" is replaced by sys.executable
 
 

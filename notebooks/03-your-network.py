@@ -14,9 +14,10 @@
 # %% [markdown]
 # # Your network
 #
-# A Recorder works on the model you have: modules and called functions, convolutions, attention, several dropouts of several
-# kinds. Here are a CNN and a small vision transformer, and three questions to put to a first run of any network: *what was
-# seen of it, what do its dropouts do, which layers are worth looking at?* It takes about half a minute on one core.
+# A Recorder works on the model you have: modules and called functions, convolutions, attention, several dropouts of
+# several kinds. Here are a CNN and a small vision transformer, and three questions to put to a first run of any
+# network: *what was seen of it, what do its dropouts do, which layers are worth looking at?* It takes about half a
+# minute on one core.
 
 # %%
 import tempfile
@@ -56,7 +57,8 @@ def train(model, name, epochs=4):
 # %% [markdown]
 # ## A CNN
 #
-# With batch norm, ReLU as a function, dropout of whole channels between convolutions and of single nodes before the output.
+# With batch norm, ReLU as a function, dropout of whole channels between convolutions and of single nodes before the
+# output.
 
 
 # %%
@@ -79,42 +81,44 @@ torch.manual_seed(0)
 train(CNN(), "cnn").coverage()
 
 # %% [markdown]
-# **Coverage is the first thing to read**: every place of the model, whether it was recorded, how often, and if not, why. A called
-# function has the name of the convolution or Linear before it (`conv1:relu`, `fc:dropout`). *nodes* says which dimension counts nodes, and from where
-# that is known: channels of a convolution, with all positions as samples; features of a Linear. Where it is wrong,
-# `node_axis={"conv1:*": 1}` corrects it. *chain* says how the gradient's way was followed from the output down.
+# **Coverage is the first thing to read**: every place of the model, whether it was recorded, how often, and if not,
+# why. A called function has the name of the convolution or Linear before it (`conv1:relu`, `fc:dropout`). *nodes* says
+# which dimension counts nodes, and from where that is known: channels of a convolution, with all positions as samples;
+# features of a Linear. Where it is wrong, `node_axis={"conv1:*": 1}` corrects it. *chain* says how the gradient's way
+# was followed from the output down.
 #
 # Nothing is left out silently: what stands under *skipped* is all that was not recorded, with its reason.
 #
 # ### What do the dropouts do?
 #
-# The rate of each, the share of units that masks really dropped, and the noise that they add beside the signal: the standard
-# deviation that a mask makes, over the size of what it masks.
+# The rate of each, the share of units that masks really dropped, and the noise that they add beside the signal: the
+# standard deviation that a mask makes, over the size of what it masks.
 
 # %%
 cnn = dd.load(folder / "cnn")
 dd.plots.dropouts(cnn)
 
 # %% [markdown]
-# How it misleads: behind a ReLU most units are 0 already. They are not counted as dropped, so that the share is that of units on
-# which the mask did anything. And noise is not harm: how much of it reaches the output is another question
+# How it misleads: behind a ReLU most units are 0 already. They are not counted as dropped, so that the share is that of
+# units on which the mask did anything. And noise is not harm: how much of it reaches the output is another question
 # ([04-why](04-why.ipynb), the ensemble).
 #
 # ### Which layers?
 #
-# All of them, in the order in which they run, or those that `layers=` names; a dict also gives them titles. For ReLU the
-# saturation area is the whole left side, where a node is off.
+# All of them, in the order in which they run, or those that `layers=` names; a dict also gives them titles. For ReLU
+# the saturation area is the whole left side, where a node is off.
 
 # %%
 titles = {"conv1:relu": "first convolution", "conv2:relu": "second", "fc:relu": "fully connected"}
 dd.plots.saturation(cnn, layers=titles, limits=(-5, 8))
 
 # %% [markdown]
-# The spikes are the black of the images: all of it gives one net value to each channel. A curve of a convolution is over
-# positions as well as images.
+# The spikes are the black of the images: all of it gives one net value to each channel. A curve of a convolution is
+# over positions as well as images.
 #
-# A node that is off for some digits does its work; one that is off for all of them is dead. The health of a run tells them
-# apart, and has how far the last recorded step moved the weights, and how far all steps together, beside their size:
+# A node that is off for some digits does its work; one that is off for all of them is dead. The health of a run tells
+# them apart, and has how far the last recorded step moved the weights, and how far all steps together, beside their
+# size:
 
 # %%
 dd.plots.health(cnn)
@@ -122,8 +126,8 @@ dd.plots.health(cnn)
 # %% [markdown]
 # ## A transformer
 #
-# A digit is cut into 16 patches, which are tokens. `nn.TransformerEncoderLayer` has dropouts in its attention and behind each of its
-# two parts, and the Recorder finds them all.
+# A digit is cut into 16 patches, which are tokens. `nn.TransformerEncoderLayer` has dropouts in its attention and
+# behind each of its two parts, and the Recorder finds them all.
 
 
 # %%
@@ -155,8 +159,9 @@ for row in rec.coverage():
 dd.interventions.list(model)
 
 # %% [markdown]
-# `dd.interventions.set(model, {"blocks.*": 0.3})` sets rates of the model that is built already, `off` and `schedule` likewise, `insert` puts
-# a dropout where there is none, and all of them can be undone: [docs/interventions.md](../docs/interventions.md).
+# `dd.interventions.set(model, {"blocks.*": 0.3})` sets rates of the model that is built already, `off` and `schedule`
+# likewise, `insert` puts a dropout where there is none, and all of them can be undone:
+# [docs/interventions.md](../docs/interventions.md).
 
 # %%
 transformer = dd.load(folder / "transformer")
@@ -164,8 +169,8 @@ short = {row.layer: row.layer.removeprefix("blocks.layers.") for row in rec.cove
 dd.plots.dropouts(transformer, layers=short)
 
 # %% [markdown]
-# Inside attention the kernel draws the mask itself: its rate is known, and what it drops is not. Such a number is missing, and
-# not 0.
+# Inside attention the kernel draws the mask itself: its rate is known, and what it drops is not. Such a number is
+# missing, and not 0.
 #
 # ### Gradient flow by depth
 
@@ -173,8 +178,8 @@ dd.plots.dropouts(transformer, layers=short)
 dd.plots.gradient_flow(transformer)
 
 # %% [markdown]
-# A single run has no ratio and no interval: it shows what there is. To say that a rate *does* something takes conditions and
-# seeds ([01-ten-minutes](01-ten-minutes.ipynb)).
+# A single run has no ratio and no interval: it shows what there is. To say that a rate *does* something takes
+# conditions and seeds ([01-ten-minutes](01-ten-minutes.ipynb)).
 #
 # ## What else your training may need
 #
