@@ -1,8 +1,8 @@
 """Execute the notebooks and keep their outputs: `notebooks.py [--check] [NAME ...]`.
 
 A notebook is its `.py` (jupytext's percent format), which is what is edited; the `.ipynb` beside it is made from it
-here, with outputs. With ``--check`` nothing is written: it fails where one does not run, warns, or is not what its
-`.py` says. Each runs in a fresh kernel of the Python that runs this, whatever kernels are installed, in an empty folder.
+here, with outputs. With ``--check`` nothing is written: it fails where one does not run, warns, or differs from its
+`.py`. Each runs in a fresh kernel of the Python that runs this, whatever kernels are installed, in an empty folder.
 """
 
 from __future__ import annotations

@@ -106,7 +106,8 @@ for seed in range(3):
 last.coverage()
 
 # %% [markdown]
-# A called function has the name of the layer before it: `fc1:tanh` is the tanh behind `fc1`.
+# A called function has the name of the layer before it: `fc1:tanh` is the tanh behind `fc1`. *fired* is how often a
+# place was recorded, *skipped* why it was not; [03-your-network](03-your-network.ipynb) explains the rest.
 #
 # ## Read the runs
 #

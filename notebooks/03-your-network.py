@@ -82,10 +82,10 @@ train(CNN(), "cnn").coverage()
 
 # %% [markdown]
 # **Coverage is the first thing to read**: every place of the model, whether it was recorded, how often, and if not,
-# why. A called function has the name of the convolution or Linear before it (`conv1:relu`, `fc:dropout`). *nodes* says
-# which dimension counts nodes, and from where that is known: channels of a convolution, with all positions as samples;
-# features of a Linear. Where it is wrong, `node_axis={"conv1:*": 1}` corrects it. *chain* says how the gradient's way
-# was followed from the output down.
+# why. A called function has the name of the convolution or Linear before it (`conv1:relu`, `fc:dropout`). *sampled* is
+# the share of values that entered histograms, where not all did. *nodes* says which dimension counts nodes, and from
+# where that is known: channels of a convolution, with all positions as samples; features of a Linear. Where it is
+# wrong, `node_axis={"conv1:*": 1}` corrects it. *chain* says how the gradient's way was followed from the output down.
 #
 # Nothing is left out silently: what stands under *skipped* is all that was not recorded, with its reason.
 #
