@@ -91,8 +91,9 @@ train(CNN(), "cnn").coverage()
 #
 # ### What do the dropouts do?
 #
-# The rate of each, the share of units that masks really dropped, and the noise that they add beside the signal: the
-# standard deviation that a mask makes, over the size of what it masks.
+# The rate of each, the share of units that masks really dropped, and the noise beside the signal: the variance that
+# masks give to a node, over the variance that the data give it, averaged over nodes. Above 1 the masks vary a node more
+# than the digits do.
 
 # %%
 cnn = dd.load(folder / "cnn")
@@ -116,9 +117,9 @@ dd.plots.saturation(cnn, layers=titles, limits=(-5, 8))
 # The spikes are the black of the images: all of it gives one net value to each channel. A curve of a convolution is
 # over positions as well as images.
 #
-# A node that is off for some digits does its work; one that is off for all of them is dead. The health of a run tells
-# them apart, and has how far the last recorded step moved the weights, and how far all steps together, beside their
-# size:
+# A node that is off for some digits does its work; one that is off for all of them is dead, for these digits at least:
+# the fewer there are, the more nodes look dead. The health of a run tells them apart, and has how far the last recorded
+# step moved the weights, and how far all steps together, beside their size:
 
 # %%
 dd.plots.health(cnn)
