@@ -16,8 +16,8 @@
 #
 # Does the gradient reach *all* nodes and samples, or a few of them? Nothing in dropdiag says so, so let us add it: a
 # **probe**, a test against something that it did not compute itself, and a figure. Whatever shows or compares numbers
-# then shows and compares this one, too: tables, verdict intervals, plots, report, export. It takes about half a minute
-# on one core.
+# then shows and compares this one, too: tables, intervals, plots, report, export. It takes about half a minute on one
+# core.
 #
 # ## What a probe is
 #
