@@ -8,7 +8,7 @@ export OMP_NUM_THREADS ?= 1
 # A file in tests/slow is a part: `make slow-memory` runs one and prints its figures, `make test-slow` all of them.
 SLOW := $(patsubst tests/slow/test_%.py,slow-%,$(wildcard tests/slow/test_*.py))
 
-.PHONY: help demo test lint types imports unit test-slow $(SLOW) bench bench-history lock sbom vendor clean
+.PHONY: help demo test lint types imports unit test-slow $(SLOW) bench bench-history lock sbom vendor notebooks clean
 
 help:
 	@echo "make demo       train the paper's network on the MNIST sample, draw its figures (about 7 minutes on 2 cores, after set-up)"
@@ -16,6 +16,7 @@ help:
 	@echo "make test-slow  the tests that take minutes each: $(SLOW)"
 	@echo "make bench      the benchmarks, beside other tools (about 25 minutes)"
 	@echo "make bench-history  time the kernels beside references, keep times and ratios, show the last sessions"
+	@echo "make notebooks  execute the notebooks and keep their outputs (about 4 minutes); NOTEBOOKS=--check writes nothing"
 	@echo "make lock       bring constraints.txt up to date with pyproject.toml"
 	@echo "make vendor     fetch the report's JavaScript anew, make sbom: write the bill of materials"
 	@echo "make clean      remove .venv, caches and the demo's output"
@@ -98,6 +99,15 @@ bench-history: .venv/.installed-bench
 	$(BIN)/pytest benchmarks/bench_kernels.py --override-ini python_files='bench_*.py' --override-ini addopts= \
 		--benchmark-autosave $(if $(wildcard .benchmarks/*),--benchmark-compare)
 	$(BIN)/python benchmarks/history.py
+
+.venv/.installed-notebooks: .venv/.installed
+	$(call install,dev notebooks)
+	touch $@
+
+# NOTEBOOKS=--check fails on what does not run, warns or is outdated; NOTEBOOKS=04-why executes that one alone.
+notebooks: .venv/.installed-notebooks
+	$(BIN)/python .ci/notebooks.py $(NOTEBOOKS)
+	$(BIN)/pytest tests/test_notebooks.py
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache out/demo

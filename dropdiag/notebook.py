@@ -139,12 +139,33 @@ def advice(
     return _page(sentence, names=names, shown=shown, warnings=warnings, folded=counted)
 
 
+def claims(one: Any) -> str:
+    """Return `Claims` as HTML.
+
+    Parameters
+    ----------
+    one : Claims
+
+    Returns
+    -------
+    str
+        Who is compared with whom, the verdicts and their parts, the rules (folded).
+    """
+    rules = Table(("", "rule"), [[claim, rule] for claim, rule in one.rules.items()])
+    names = {*one.table["condition"], *one.table["baseline"]} - {""}
+    return _page(one.headline, names=names, shown=_verdicts(one), folded={"Rules": rules})
+
+
 def _claims(one: Any) -> tuple[Table | None, list[str]]:
-    """Return the verdicts, each with those on its parts below it, or why there are none."""
+    """Return the verdicts on a comparison, or why there are none."""
     try:
-        found = one.claims()
+        return _verdicts(one.claims()), []
     except DropdiagError as error:
         return None, [f"no verdicts: {error}"]
+
+
+def _verdicts(found: Any) -> Table:
+    """Return the verdicts, each with those on its parts below it."""
     rows = []
     for row in found.table.itertuples():
         of = (found.parts["claim"] == row.claim) & (found.parts["condition"] == row.condition)
@@ -152,7 +173,7 @@ def _claims(one: Any) -> tuple[Table | None, list[str]]:
         # parts have the numbers: what is left to say of the whole is what limits it
         rows.append([row.claim, row.statement, row.condition, _verdict(row), row.caveats if parts else row.reason])
         rows += [["", f"\u2013 {_name(part)}", "", _verdict(part), _number(part)] for part in parts]
-    return Table(("", "claim, and its parts", "condition", "verdict", "why"), rows, dots=3), []
+    return Table(("", "claim, and its parts", "condition", "verdict", "why"), rows, dots=3)
 
 
 def _name(part: Any) -> str:

@@ -123,6 +123,19 @@ def test_the_real_comparison(tmp_path):
     assert "Dropout" in " ".join(Reader(display.comparison(made)).words)
 
 
+def test_claims_are_shown_with_their_parts_and_rules(tmp_path):
+    runs = write_runs(tmp_path, ["No dropout", "Dropout"], range(3), layers=2, steps=20, size=200)
+    claims = dd.compare(runs).claims()
+    words = Reader(claims._repr_html_()).words
+    assert claims.headline in words
+    assert {row.statement for row in claims.table.itertuples()} <= set(words)
+    assert claims.rules["c"] in words
+    few = Reader(claims.only("c")._repr_html_()).words
+    assert claims.rules["d"] not in few
+    (part,) = claims.parts[claims.parts["claim"] == "c"].itertuples()
+    assert any(word.startswith(part.reason) for word in few)
+
+
 def test_a_figure_shows_once(tmp_path):
     """A cell shows its last value; what pyplot holds, the inline backend would show a second time."""
     runs = write_runs(tmp_path, ["No dropout", "Dropout"], range(2), layers=2, steps=20, size=200)

@@ -116,7 +116,7 @@ def called_dropouts(kind: type[nn.Module]) -> tuple[CalledDropout, ...]:
     Where the source of a method cannot be had (as that of code which was typed into a plain interpreter), nothing of
     it is found.
     """
-    own = (method for method in methods(kind) if not method.__module__.startswith("torch."))
+    own = (method for method in methods(kind) if not str(method.__module__).startswith("torch."))
     found = (called for method in own if _may_drop(method) for called in _Reader(method).found())
     return tuple(dict.fromkeys(found))
 

@@ -284,3 +284,11 @@ def test_wrappers_do_not_change_the_names():
         assert names in (["1"], ["0.1"])
     checkpointed = nn.Sequential(checkpoint_wrapper(nn.Dropout(0.1)))
     assert [site.name for site in dd.interventions.list(checkpointed)] == ["0"]
+
+
+def test_a_class_that_belongs_to_no_module_is_no_error():
+    scope = {"nn": nn, "F": F}
+    source = "class Own(nn.Module):\n    def forward(self, x):\n        return F.dropout(x, 0.5, self.training)\n"
+    exec(source, scope)  # noqa: S102 - as notebooks' cells are, where no name says which module they are of
+    assert scope["Own"].forward.__module__ in (None, "builtins")
+    assert len(dd.interventions.list(nn.Sequential(scope["Own"](), nn.Dropout(0.5)))) == 1

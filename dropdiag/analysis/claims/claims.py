@@ -20,6 +20,7 @@ from dropdiag.analysis.claims.roles import Roles, infer_roles
 from dropdiag.analysis.claims.rules import UNDECIDED, jointly
 from dropdiag.analysis.compare.measurements import Measurements
 from dropdiag.analysis.compare.measures import is_accuracy, is_validation, less_is_better
+from dropdiag.analysis.select import check
 from dropdiag.deprecation import warn_of
 from dropdiag.errors import ArgumentError
 from dropdiag.formatting import some
@@ -102,6 +103,36 @@ class Claims:
     def __repr__(self) -> str:
         told = ", ".join(f"({row.claim}) {row.condition}: {row.verdict}" for row in self.table.itertuples())
         return printable(f"<Claims: {told}>")
+
+    def _repr_html_(self) -> str:
+        from dropdiag.notebook import claims  # noqa: PLC0415 - a notebook alone pays it
+
+        return claims(self)
+
+    def only(self, letters: str | Sequence[str]) -> Claims:
+        """Return the verdicts on some of the claims, as they are in the family of all.
+
+        Parameters
+        ----------
+        letters : sequence of str
+            As ["c", "d"] or "cd".
+
+        Returns
+        -------
+        Claims
+            To be shown, say. `Comparison.claims` with ``claims=`` asks fewer in place of that, which is another family.
+
+        Raises
+        ------
+        ArgumentError
+            For a claim that was not asked.
+        """
+        check("claim", list(letters), list(self.rules))
+        frames = {name: getattr(self, name) for name in ("table", "parts", "layers")}
+        chosen = {
+            name: frame[frame["claim"].isin(list(letters))].reset_index(drop=True) for name, frame in frames.items()
+        }
+        return replace(self, **chosen, rules={letter: self.rules[letter] for letter in letters}, unrecorded=())
 
 
 def claims(

@@ -444,3 +444,19 @@ def test_a_claim_of_ones_own_is_one_entry(tmp_path, monkeypatch):
     assert row["reason"].startswith("Final loss differs by ")
     assert found.rules["z"] == "The difference is below 0."
     assert found.parts.set_index("claim").loc["z", "measure"] == "final:loss"
+
+
+def test_only_some_claims_are_those_of_the_whole_family(tmp_path):
+    runs = play(tmp_path, {"No dropout": BASE, "Dropout": DROPOUT}, range(3))
+    claims = dd.compare(runs).claims()
+    few = claims.only("dc")
+    assert set(few.rules) == {"c", "d"}
+    for name in ("table", "parts", "layers"):
+        whole = getattr(claims, name)
+        of = whole[whole["claim"].isin(["c", "d"])].reset_index(drop=True)
+        pd.testing.assert_frame_equal(getattr(few, name), of)
+    assert few.headline == claims.headline
+    alone = dd.compare(runs).claims(claims="c").parts["p_family"].item()
+    assert few.parts.query("claim == 'c'")["p_family"].item() > alone, "of a smaller family"
+    with pytest.raises(ArgumentError, match="no claim 'l'"):
+        claims.only("l")
