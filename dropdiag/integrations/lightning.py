@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from dropdiag.errors import ArgumentError
 from dropdiag.integrations.attached import Attached
 from dropdiag.integrations.libraries import missing
+from dropdiag.integrations.lightning_parts import recorded_part
 from dropdiag.store.schema import EVAL
 
 try:
     from lightning.pytorch import Callback, LightningModule, Trainer
-    from torchmetrics import Metric, MetricCollection
 except ImportError as error:
     raise missing(__name__, "lightning", error) from error
 
@@ -138,7 +138,7 @@ class Recorder(Callback):
 
     def _recorded(self, whole: LightningModule) -> nn.Module:
         if self._module is None:
-            return whole if _has_forward(whole) else _lone_part(whole)
+            return recorded_part(whole)
         if not isinstance(self._module, str):
             return self._module(whole)
         try:
@@ -169,21 +169,3 @@ def _completed(trainer: Trainer, whole: LightningModule) -> int:
         return trainer.global_step
     # Private, and what Lightning's own callbacks give to loggers: global_step counts each optimiser.
     return trainer.fit_loop.epoch_loop._batches_that_stepped
-
-
-def _has_forward(whole: LightningModule) -> bool:
-    return type(whole).forward not in (LightningModule.forward, nn.Module.forward)
-
-
-def _lone_part(whole: LightningModule) -> nn.Module:
-    """Return the part that holds all layers; the whole where there is none."""
-    # Steps call it, as the LightningModule cannot be called, and hooks on what is not called see less. Metrics and
-    # losses are no layers.
-    parts = [part for part in whole.children() if not _beside(part)]
-    own = next(whole.parameters(recurse=False), None)
-    layered = len(parts) == 1 and own is None and any(True for _ in parts[0].children())
-    return parts[0] if layered else whole
-
-
-def _beside(part: nn.Module) -> bool:
-    return isinstance(part, (Metric, MetricCollection)) or type(part).__module__ == "torch.nn.modules.loss"

@@ -289,6 +289,46 @@ def test_a_compiled_part_is_recorded(tmp_path, fresh_graphs):
     assert flows[0].tolist() == pytest.approx(flows[1].tolist(), rel=1e-4)
 
 
+class CallsItself(Module):
+    def training_step(self, batch, number):
+        return F.cross_entropy(self(batch[0]), batch[1])
+
+
+class Alone(L.LightningModule):
+    """Its one method calls itself, and ``forward`` does more than to call the part."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = mlp()
+
+    def forward(self, x):
+        return torch.tanh(self.net(x))
+
+    def training_step(self, batch, number):
+        return F.cross_entropy(self(batch[0]), batch[1])
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=recorded.LR)
+
+
+def test_where_methods_call_the_module_itself_it_is_recorded_with_what_forward_does(tmp_path):
+    one = recorder(tmp_path / "one")
+    fit(one, module=Alone(), validate=False)
+    layers = set(dd.load(one.path).scalars["layer"].dropna())
+    assert "net.1" in layers
+    assert any(layer.startswith("net") and layer.endswith(":tanh") for layer in layers), layers
+
+
+def test_where_forward_only_calls_the_part_and_steps_do_too_the_part_is_recorded(tmp_path):
+    from dropdiag.integrations.lightning_parts import recorded_part
+
+    for kind in (Module, CallsItself):
+        whole = kind()
+        assert recorded_part(whole) is whole.net
+    whole = Alone()
+    assert recorded_part(whole) is whole
+
+
 @pytest.mark.parametrize("module", ["net", lambda whole: whole.net], ids=["name", "function"])
 def test_a_part_can_be_named(tmp_path, module):
     fit(recorder(tmp_path / "one", module=module))
