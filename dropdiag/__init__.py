@@ -8,6 +8,7 @@ Record
     masks and what weights do to gradient flow, the ensemble of thinned networks, flatness, robustness, ablation and the
     gradient's direction.
     `interventions` lists, sets, schedules and inserts the dropouts of a built model, and undoes it.
+    `integrations` attaches a Recorder to Lightning, transformers, Accelerate and other trainers.
     `register_activation` makes an activation of one's own known.
 Read and compare
     `load` opens one run folder as a `Run`, or several as `Runs`: frames and `Histogram` objects.
@@ -32,7 +33,7 @@ from typing import TYPE_CHECKING, Any
 from dropdiag.deprecation import renamed as _renamed
 
 if TYPE_CHECKING:
-    from dropdiag import analysis, gaaf, interventions, measure, plots
+    from dropdiag import analysis, gaaf, integrations, interventions, measure, plots
     from dropdiag.analysis.advice.advice import Advice, advise
     from dropdiag.analysis.comparison import Comparison, compare
     from dropdiag.errors import DropdiagError, DropdiagWarning
@@ -66,6 +67,7 @@ __all__ = [
     "detach",
     "every",
     "gaaf",
+    "integrations",
     "interventions",
     "load",
     "log_spaced",
@@ -102,7 +104,7 @@ _old_name = _renamed(__name__, {"net_variance": "dropdiag.measure:net_variance"}
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("analysis", "gaaf", "interventions", "measure", "plots", "report"):
+    if name in ("analysis", "gaaf", "integrations", "interventions", "measure", "plots", "report"):
         return import_module(f"dropdiag.{name}")
     if name not in _HOME:
         return _old_name(name, stacklevel=3)  # which raises an AttributeError for a name that never was

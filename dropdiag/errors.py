@@ -45,6 +45,10 @@ class DataError(DropdiagError):
     """A data set's file is missing, damaged, or not what it should be."""
 
 
+class NotInstalledError(DropdiagError, ImportError):
+    """A library that is needed for this cannot be imported."""
+
+
 class DropdiagWarning(UserWarning):
     """Something could not be recorded or read; the rest goes on."""
 

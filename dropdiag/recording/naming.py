@@ -20,6 +20,12 @@ MOST_BYTES: Final = 240
 """Of a name that is given: 255 are the most, and a number may come behind it."""
 
 
+class Numbered(str):
+    """The name of a new run that gets a number where it is taken: ``x``, ``x-2``, ..."""
+
+    __slots__ = ()
+
+
 def check_name(name: object, resume: object) -> None:
     """Raise `ArgumentError` unless ``name=`` is the name of a folder, and of a new one where it is "auto"."""
     if name is None:
@@ -54,15 +60,17 @@ def _words(text: str, most: int) -> str:
     return words.encode("utf-8")[: 2 * most].decode("utf-8", "ignore")[:most].rstrip("-.")
 
 
-def claimed_folder(parent: Path, config: Mapping[str, Any]) -> Path:
+def claimed_folder(parent: Path, config: Mapping[str, Any], name: str | None = None) -> Path:
     """Make a new folder for a run below ``parent``: NAME, NAME-2, ..., whichever is the first that is free.
+
+    NAME is that of the config (`auto_name`) where none is given.
 
     Raises
     ------
     RunError
         If none can be made there.
     """
-    name = auto_name(config)
+    name = name or auto_name(config)
     names = (name if number == 1 else f"{name}-{number}" for number in itertools.count(1))
     if is_remote(parent):  # which has no folders to be made: `dropdiag.store.claims` decides between two
         taken = _names_in_store(parent)

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any, Final
 
 from dropdiag.errors import RunError
-from dropdiag.recording.naming import AUTO, check_name, claimed_folder
+from dropdiag.recording.naming import AUTO, Numbered, check_name, claimed_folder
 from dropdiag.recording.ranks.group import ALL, Group, SharedRun, ungrouped
 from dropdiag.store.claims import TakenError
 from dropdiag.store.folder import Resume, resume_step
@@ -62,8 +62,10 @@ class Opening:
         check_name(name, resume)
         self._flush_every = flush_every
         self._asked = str(path if name is None else path / name)
-        self.path = path if name in (None, AUTO) else path / str(name)
-        self._auto, self._resume, self._group = name == AUTO, resume, group
+        numbered = isinstance(name, Numbered)
+        self.path = path if numbered or name in (None, AUTO) else path / str(name)
+        self._name = str(name) if numbered else None  # None: that of the config
+        self._auto, self._resume, self._group = numbered or name == AUTO, resume, group
         self._recorded: str | None = None if group is None else ranks
         self._shared: SharedRun | None = None
         self._training = uuid.uuid4().hex
@@ -131,7 +133,7 @@ class Opening:
         told = meta if shared is None else {**meta, "id": shared.id}
         below = self.path
         while True:
-            self.path = claimed_folder(below, meta["config"]) if self._auto else below
+            self.path = claimed_folder(below, meta["config"], self._name) if self._auto else below
             try:
                 return RunWriter(
                     *(self.path, told),
