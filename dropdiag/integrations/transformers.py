@@ -1,0 +1,213 @@
+"""A Recorder as a callback of transformers' Trainer."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from types import FrameType
+from typing import Any, Final
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from dropdiag.errors import ArgumentError
+from dropdiag.integrations.attached import Attached
+from dropdiag.integrations.libraries import missing
+from dropdiag.model.hook_base import check_model
+
+try:
+    from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+except ImportError as error:
+    raise missing(__name__, "'transformers[torch]'", error) from error
+
+LOG: Final = "log"
+"""The phase of what the trainer logs beside losses and metrics."""
+_KEY: Final = "dropdiag"
+_EVERY_STEP: Final = frozenset(("loss", "learning_rate"))
+
+
+class Recorder(TrainerCallback):
+    """Record what happens inside a model while transformers' Trainer trains it.
+
+    Parameters
+    ----------
+    path : path
+        The run folder of the first training, as for `dropdiag.Recorder`.
+    **options
+        As for `dropdiag.Recorder`: ``every``, ``probes``, ``config``, ``include``, ``name``, ...
+
+    Attributes
+    ----------
+    path : Path or None
+        The run folder of this training, or of the last one.
+
+    Raises
+    ------
+    NotInstalledError
+        When this module is imported without transformers.
+
+    Notes
+    -----
+    A step is an update, over all its micro-batches. Each has the loss that was trained on and the learning rate; what
+    else the trainer logs (``grad_norm``, say) comes at its own steps, in the phase ``"log"``. An evaluation while it
+    trains is called by the trainer's prefix: ``"eval"``, ``"eval_NAME"`` of several data sets; others are not recorded.
+    While it trains, the trainer's methods ``training_step``, ``evaluation_loop`` and ``_run_epoch`` are called through
+    the callback, as no event tells of losses, of the beginning of an evaluation, or of errors. A checkpoint names the
+    run, and a training that resumes from it goes on in that run.
+
+    Examples
+    --------
+    >>> trainer = Trainer(model, args, callbacks=[dd.integrations.transformers.Recorder("runs/x")])  # doctest: +SKIP
+    """
+
+    def __init__(self, path: str | Path, **options: Any) -> None:
+        self._attached = Attached(path, **options)
+        self._begin()
+
+    def _begin(self) -> None:
+        self._around: _Around | None = None
+        self._loss: Tensor | None = None
+        self._prefixes: set[str] = set()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"attached": self._attached}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._attached = state["attached"]
+        self._begin()
+
+    @property
+    def path(self) -> Path | None:
+        """The run folder of this training, or of the last one."""
+        return self._attached.path
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Open the Recorder: a checkpoint is loaded by now."""
+        trainer = _calling_trainer()
+        check_model(trainer.model_wrapped)  # an nn.DataParallel is outside of the model
+        self._end(None)
+        saved: Any = state.stateful_callbacks  # a dict by now, which goes into each checkpoint's trainer_state.json
+        self._attached.restore(saved.get(_KEY))
+        model: nn.Module = kwargs["model"]
+        self._attached.open(model, step=state.global_step, scaler=getattr(trainer.accelerator, "scaler", None))
+        saved[_KEY] = self._attached.state
+        self._prefixes = set()
+        self._around = _Around(
+            trainer,
+            training_step=self._training_step,
+            evaluation_loop=self._evaluation_loop,
+            _run_epoch=self._run_epoch,
+        )
+
+    def on_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Mark a step: gradients are zeroed right after this."""
+        numbers: dict[str, Any] = {} if self._loss is None else {"loss": self._loss}
+        optimizer: Optimizer | None = kwargs.get("optimizer")
+        if optimizer is not None:
+            numbers["learning_rate"] = optimizer.param_groups[0]["lr"]
+        self._loss = None
+        self._attached.step(numbers)
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Keep what is logged and was not recorded already."""
+        known = tuple(f"{prefix}_" for prefix in self._prefixes)
+        numbers = {n: v for n, v in (logs or {}).items() if n not in _EVERY_STEP and not n.startswith(known)}
+        self._attached.log(numbers, LOG)
+        if "train_runtime" in numbers:  # training is over, and the best weights may be loaded before it says so
+            self._end(None)
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Close the run."""
+        self._end(None)
+
+    def _end(self, error: BaseException | None) -> None:
+        if self._around is not None:
+            self._around.remove()
+        self._around = self._loss = None
+        self._attached.close(error)
+
+    def _training_step(self, method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        loss = method(*args, **kwargs)
+        if isinstance(loss, Tensor):  # the trainer has divided it by the number of micro-batches
+            self._loss = loss.detach() if self._loss is None else self._loss + loss.detach()
+        return loss
+
+    def _evaluation_loop(self, method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        given = inspect.signature(method).bind(*args, **kwargs)
+        given.apply_defaults()
+        prefix = str(given.arguments.get("metric_key_prefix", "eval"))
+        self._prefixes.add(prefix)
+        self._attached.evaluation_begins(prefix)
+        try:
+            output = method(*args, **kwargs)
+        except BaseException as error:
+            self._attached.evaluation_ends(error)
+            raise
+        self._attached.evaluation_ends()
+        self._attached.log(output.metrics or {}, prefix)
+        return output
+
+    def _run_epoch(self, method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        try:
+            return method(*args, **kwargs)
+        except BaseException as error:
+            self._end(error)
+            raise
+
+
+class _Around:
+    """Functions around methods of one trainer, until they are removed.
+
+    Parameters
+    ----------
+    trainer : Trainer
+    **functions
+        By the method's name; each is called with the method and its arguments.
+    """
+
+    def __init__(self, trainer: Trainer, **functions: Callable[..., Any]) -> None:
+        self._own = vars(trainer)
+        self._before = {name: self._own[name] for name in functions if name in self._own}
+        # one that this version of the trainer does not have is not called either
+        methods = {name: method for name in functions if (method := getattr(trainer, name, None)) is not None}
+        self._put = {name: partial(functions[name], method) for name, method in methods.items()}
+        self._own.update(self._put)
+
+    def remove(self) -> None:
+        """Leave the trainer as it was."""
+        for name, function in self._put.items():
+            if self._own.get(name) is not function:  # somebody has put something around it in the meantime
+                continue
+            if name in self._before:
+                self._own[name] = self._before[name]
+            else:
+                del self._own[name]
+
+
+def _calling_trainer() -> Trainer:
+    """Return the trainer whose event this is: callbacks are not told."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if isinstance(found := frame.f_locals.get("self"), Trainer):
+            return found
+        frame = frame.f_back
+    raise ArgumentError(
+        "dropdiag.integrations.transformers.Recorder is a callback of a transformers.Trainer: no Trainer has called "
+        "on_train_begin(); in a loop of your own use dropdiag.Recorder"
+    )
