@@ -8,35 +8,37 @@ export OMP_NUM_THREADS ?= 1
 # A file in tests/slow is a part: `make slow-memory` runs one and prints its figures, `make test-slow` all of them.
 SLOW := $(patsubst tests/slow/test_%.py,slow-%,$(wildcard tests/slow/test_*.py))
 
-.PHONY: help demo test lint types imports unit test-slow $(SLOW) bench bench-history lock sbom vendor clean
+.PHONY: help demo test lint types imports unit test-integrations test-slow $(SLOW) bench bench-history lock sbom vendor clean
 
 help:
 	@echo "make demo       train the paper's network on the MNIST sample, draw its figures (about 7 minutes on 2 cores, after set-up)"
 	@echo "make test       lint, types, import rules and the test suite"
+	@echo "make test-integrations  the tests of what attaches to trainers and writes to trackers, with all of these installed"
 	@echo "make test-slow  the tests that take minutes each: $(SLOW)"
 	@echo "make bench      the benchmarks, beside other tools (about 25 minutes)"
 	@echo "make bench-history  time the kernels beside references, keep times and ratios, show the last sessions"
 	@echo "make lock       bring constraints.txt up to date with pyproject.toml"
 	@echo "make vendor     fetch the report's JavaScript anew, make sbom: write the bill of materials"
-	@echo "make clean      remove .venv, caches and the demo's output"
+	@echo "make clean      remove .venv and .venv-integrations, caches and the demo's output"
 
 # What is installed is what the lock names, by version and hash. First pip itself, the build backend and uv; then what
 # dropdiag asks for, as files that are built already (a build would download its tools without a hash); then dropdiag.
-PIP := $(BIN)/pip --quiet --disable-pip-version-check
-.venv/.bootstrap: .ci/supply/bootstrap.txt
-	$(PYTHON) -m venv .venv
-	$(PIP) install --require-hashes --only-binary :all: --requirement .ci/supply/bootstrap.txt
+pip = $(1)/bin/pip --quiet --disable-pip-version-check
+%/.bootstrap: .ci/supply/bootstrap.txt
+	$(PYTHON) -m venv $*
+	$(call pip,$*) install --require-hashes --only-binary :all: --requirement .ci/supply/bootstrap.txt
 	touch $@
 
+# In an environment, what some extras ask for.
 define install
-	$(BIN)/python .ci/supply/direct.py $(1) > .venv/direct.txt
-	$(PIP) install --require-hashes --only-binary :all: --constraint constraints.txt --requirement .venv/direct.txt
-	$(PIP) install --no-deps --no-build-isolation --editable .
-	$(PIP) check
+	$(1)/bin/python .ci/supply/direct.py $(2) > $(1)/direct.txt
+	$(call pip,$(1)) install --require-hashes --only-binary :all: --constraint constraints.txt --requirement $(1)/direct.txt
+	$(call pip,$(1)) install --no-deps --no-build-isolation --editable .
+	$(call pip,$(1)) check
 endef
 
 .venv/.installed: .venv/.bootstrap pyproject.toml constraints.txt $(wildcard dropdiag/sketches/*.[ch])
-	$(call install,dev)
+	$(call install,.venv,dev)
 	touch $@
 
 # Brings the lock up to date with pyproject.toml; LOCK='--upgrade-package NAME' or LOCK=--upgrade takes newer versions.
@@ -66,8 +68,18 @@ types: .venv/.installed
 imports: .venv/.installed
 	$(BIN)/lint-imports
 
+# Trainers and trackers are tried in an environment of their own, below.
+ATTACHED := tests/integrations/trainers tests/integrations/sinks
 unit: .venv/.installed
-	$(BIN)/pytest -n 2
+	$(BIN)/pytest -n 2 $(addprefix --ignore=,$(ATTACHED))
+
+.venv-integrations/.installed: .venv-integrations/.bootstrap pyproject.toml constraints.txt $(wildcard dropdiag/sketches/*.[ch])
+	$(call install,.venv-integrations,integrations)
+	touch $@
+
+# What the tests of all else need is not installed there, so their conftest.py is left alone.
+test-integrations: .venv-integrations/.installed
+	.venv-integrations/bin/pytest -n 2 --confcutdir=tests/integrations $(wildcard $(ATTACHED))
 
 test-slow: $(SLOW)
 
@@ -80,7 +92,7 @@ slow-package: .venv/.installed-package
 	touch $@
 
 .venv/.installed-bench: .venv/.installed
-	$(call install,dev bench)
+	$(call install,.venv,dev bench)
 	touch $@
 
 # On all cores: what is measured is training as people run it.
@@ -100,4 +112,4 @@ bench-history: .venv/.installed-bench
 	$(BIN)/python benchmarks/history.py
 
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache out/demo
+	rm -rf .venv .venv-integrations .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache out/demo

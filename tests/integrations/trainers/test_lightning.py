@@ -53,7 +53,7 @@ def recorder(path, **options):
 
 
 def fit(*callbacks, module=None, validate=True, again=None, ckpt_path=None, **options):
-    module = module or Module()
+    module = Module() if module is None else module
     trainer = again or L.Trainer(
         callbacks=[*callbacks, Seed()], **{**QUIET, "max_epochs": 1, "enable_checkpointing": False, **options}
     )

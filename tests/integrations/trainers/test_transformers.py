@@ -48,7 +48,7 @@ def recorder(path, **options):
 
 
 def trainer_of(folder, *callbacks, model=None, held_out=None, **arguments):
-    model = model or Net()
+    model = Net() if model is None else model
     settings = {
         "output_dir": str(folder / "output"), "use_cpu": True, "per_device_train_batch_size": 20,
         "per_device_eval_batch_size": 20, "num_train_epochs": 1, "max_grad_norm": 0.0, "eval_strategy": "epoch",
