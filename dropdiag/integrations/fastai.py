@@ -98,7 +98,7 @@ class Recorder(Callback):  # type: ignore[misc]
         return self._attached.path
 
     def before_fit(self) -> None:
-        """Stand around the events of a fit, which ``validate`` and ``get_preds`` say they are, in the midst of one too."""
+        """Stand around the events of a fit; ``validate`` and ``get_preds`` say that they are one, within a fit too."""
         if self._in_epoch:
             return
         self._end()
