@@ -90,7 +90,7 @@ class Recorder(TrainerCallback):
         """Open the Recorder: a checkpoint is loaded by now."""
         trainer = _calling_trainer()
         check_model(trainer.model_wrapped)  # an nn.DataParallel is outside of the model
-        self._end(None)
+        self._let_go()  # of a training that never said its end: its run is closed below
         saved: Any = state.stateful_callbacks  # a dict by now, which goes into each checkpoint's trainer_state.json
         self._attached.restore(saved.get(_KEY))
         model: nn.Module = kwargs["model"]
@@ -137,10 +137,13 @@ class Recorder(TrainerCallback):
         self._end(None)
 
     def _end(self, error: BaseException | None) -> None:
+        self._let_go()
+        self._attached.close(error)
+
+    def _let_go(self) -> None:
         if self._around is not None:
             self._around.remove()
         self._around = self._loss = None
-        self._attached.close(error)
 
     def _training_step(self, method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         loss = method(*args, **kwargs)

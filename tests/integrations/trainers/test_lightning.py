@@ -235,6 +235,60 @@ def test_a_step_of_manual_optimisation_is_a_batch(tmp_path):
     assert set(run.select("net_grad_abs_mean")["layer"]) >= {"g.1", "d.1"}
 
 
+class Zeroed(Module):
+    """Accumulates as Lightning's guide to manual optimisation has it, but for ``zero_grad()``."""
+
+    def __init__(self):
+        super().__init__()
+        self.automatic_optimization = False
+
+    def training_step(self, batch, number):
+        loss = F.cross_entropy(self(batch[0]), batch[1])
+        self.manual_backward(loss / 2)
+        if number % 2:
+            self.optimizers().step()
+            self.optimizers().zero_grad()
+        return {"loss": loss}
+
+
+def test_gradients_that_manual_optimisation_has_zeroed_are_told(tmp_path):
+    one = recorder(tmp_path / "one", strict=False)
+    with pytest.warns(DropdiagWarning, match="before zero_grad"):
+        fit(one, module=Zeroed(), validate=False)
+    run = dd.load(one.path)
+    assert run.meta["steps"] == 3
+    assert run.select("weight_grad_abs_mean")["value"].isna().all()
+    assert run.select("net_grad_abs_mean", layer="1")["value"].gt(0).all()
+
+
+def test_a_loss_scaler_is_found(tmp_path):
+    one, scaler = recorder(tmp_path / "one"), torch.amp.GradScaler("cpu", init_scale=2.0**10)
+    plugin = L.pytorch.plugins.MixedPrecision("16-mixed", "cpu", scaler)
+    fit(one, plugins=[plugin])
+    plain(tmp_path / "plain", autocast=True)
+    flows = [dd.load(path).select("net_grad_abs_mean")["value"] for path in (one.path, tmp_path / "plain")]
+    assert flows[0].tolist() == pytest.approx(flows[1].tolist(), rel=0.05)  # half beside bfloat16
+    assert set(scalar(one.path, "step_skipped").values()) == {0.0}
+
+
+def test_a_step_that_the_scaler_skips_is_flagged(tmp_path):
+    one, scaler = recorder(tmp_path / "one"), torch.amp.GradScaler("cpu", init_scale=2.0**30, backoff_factor=2.0**-20)
+    fit(one, plugins=[L.pytorch.plugins.MixedPrecision("16-mixed", "cpu", scaler)], validate=False)
+    assert list(scalar(one.path, "step_skipped").values()) == [1.0, 0.0, 0.0, 0.0, 0.0, 0.0]
+
+
+def test_a_compiled_part_is_recorded(tmp_path, fresh_graphs):
+    module = Module()
+    module.net.compile(backend="aot_eager")
+    one = recorder(tmp_path / "one")
+    fit(one, module=module)  # whose sanity check compiles it before it is recorded
+    run = dd.load(one.path)
+    assert run.meta["warnings"] == []
+    plain(tmp_path / "plain")
+    flows = [dd.load(path).select("net_grad_abs_mean")["value"] for path in (one.path, tmp_path / "plain")]
+    assert flows[0].tolist() == pytest.approx(flows[1].tolist(), rel=1e-4)
+
+
 @pytest.mark.parametrize("module", ["net", lambda whole: whole.net], ids=["name", "function"])
 def test_a_part_can_be_named(tmp_path, module):
     fit(recorder(tmp_path / "one", module=module))

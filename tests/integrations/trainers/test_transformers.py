@@ -186,6 +186,39 @@ def test_a_second_training_begins_a_new_run(tmp_path):
     assert weights[0] == weights[1]
 
 
+def test_an_exception_outside_of_an_epoch_is_known_when_the_next_training_begins(tmp_path):
+    class Stops(transformers.TrainerCallback):
+        def on_epoch_begin(self, args, state, control, **kwargs):
+            if state.epoch:
+                raise RuntimeError("lost")
+
+    one, stops = recorder(tmp_path / "one"), Stops()
+    trainer = trainer_of(tmp_path, one, stops, num_train_epochs=2)
+    with pytest.raises(RuntimeError, match="lost"):
+        trainer.train()
+    assert state(one.path) == "running"
+    trainer.remove_callback(stops)
+    trainer.train()
+    assert state(tmp_path / "one") == "failed"
+    assert one.path == tmp_path / "one-2"
+    assert state(one.path) == "completed"
+    assert len(scalar(one.path, "loss")) == 12
+
+
+def test_a_compiled_model_is_recorded_with_its_evaluations(tmp_path, fresh_graphs):
+    one = recorder(tmp_path / "one")
+    trainer_of(tmp_path, one, torch_compile=True, torch_compile_backend="aot_eager").train()
+    run = dd.load(one.path)
+    assert run.meta["warnings"] == []
+    assert run.meta["steps"] == 6
+    plain(tmp_path / "plain", model=Net(), reseed=True)
+    expected, flow = dd.load(tmp_path / "plain"), "net_grad_abs_mean"
+    assert run.select(flow)["value"].tolist() == pytest.approx(expected.select(flow)["value"].tolist(), rel=1e-4)
+    samples = run.select("node_correlation_samples")
+    assert set(samples["value"]) == {40.0}
+    assert set(samples["phase"]) == {"eval"}
+
+
 def test_a_checkpoint_names_the_run_that_is_gone_on_in(tmp_path):
     recorder_of = {"name": "auto", "config": {"condition": "Dropout", "seed": 3}}
     first = recorder(tmp_path / "runs", **recorder_of)
