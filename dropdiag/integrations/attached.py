@@ -64,7 +64,7 @@ class Attached:
         self.recorder: Recorder | None = None
         self.path: Path | None = None
         self._evaluation: AbstractContextManager[None] | None = None
-        self._known: dict[str, Any] | None = None
+        self._loaded, self._known = False, dict[str, Any]()
         self._left_out: set[str] = set()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -82,8 +82,8 @@ class Attached:
         return {"path": str(self.recorder.path), "id": _id_of(self.recorder.path)}
 
     def restore(self, state: Mapping[str, Any] | None) -> None:
-        """Take note of what a checkpoint says that the next fit goes on from: a `state`, or None."""
-        self._known = None if state is None else dict(state)
+        """Take note of the checkpoint that the next fit goes on from: of the `state` in it, None if there is none."""
+        self._loaded, self._known = True, dict(state or {})
 
     def open(self, model: nn.Module, *, step: int = 0, scaler: object | None = None) -> Recorder:
         """Open the Recorder, at the start of a fit.
@@ -95,7 +95,7 @@ class Attached:
         step : int
             Completed steps, those that a checkpoint restored among them. From 0 a new run begins: at the path, or, if
             this is not the first fit, under the same name with a number. Otherwise the run goes on that the checkpoint
-            tells of (`restore`), or that of the last fit.
+            tells of (`restore`), or, if none was loaded, that of the last fit.
         scaler : torch.amp.GradScaler, optional
             That of the trainer; one that is among the options goes before.
 
@@ -113,7 +113,7 @@ class Attached:
         given = {"scaler": scaler, **self._options}
         where, chosen, lost = self._place(step, given.pop("name", None), given.pop("resume", False))
         self.recorder = Recorder(model, where, **given, **chosen)
-        self.path, self._known = self.recorder.path, None
+        self.path, self._loaded = self.recorder.path, False
         if lost:
             warnings.warn(NO_RUN.format(step=step, path=self.path), DropdiagWarning, stacklevel=2)
         return self.recorder
@@ -133,9 +133,11 @@ class Attached:
         return first.parent, {"name": Numbered(first.name)}, bool(step)
 
     def _goes_on_in(self) -> Path | None:
-        """Return the folder of the run that a checkpoint tells of, else that of the last fit."""
-        if self._known is None:
+        """Return the folder of the run that a checkpoint tells of; without a checkpoint that of the last fit."""
+        if not self._loaded:
             return self.path
+        if self._known.get("id") is None:
+            return None
         here = as_path(self._where)
         folders = [as_path(str(self._known["path"]), like=here), here]  # the second where all was moved
         return next((folder for folder in folders if _id_of(folder) == self._known["id"]), None)

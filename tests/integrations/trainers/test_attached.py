@@ -120,6 +120,18 @@ def test_a_run_that_was_moved_is_found_at_the_path_and_no_other_is_taken_for_it(
     assert lost.path == tmp_path / "one" / "run"
 
 
+@pytest.mark.parametrize("named", [None, {"path": "gone", "id": None}], ids=["nothing", "no-id"])
+def test_a_checkpoint_of_another_training_does_not_go_on_in_the_run_of_the_last_fit(tmp_path, named):
+    attached = Attached(tmp_path / "one", **OPTIONS)
+    attached.open(mlp())
+    attached.close()
+    attached.restore(named)
+    with pytest.warns(DropdiagWarning, match="goes on at step 5, and no run is known"):
+        attached.open(mlp(), step=5)
+    attached.close()
+    assert attached.path == tmp_path / "one-2"
+
+
 def test_a_checkpoint_counts_for_one_fit_alone(tmp_path):
     attached = Attached(tmp_path / "one", **OPTIONS)
     attached.open(mlp())
