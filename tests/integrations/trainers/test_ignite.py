@@ -301,6 +301,11 @@ def test_a_loss_scaler_is_found(tmp_path):
     assert own == pytest.approx(other, rel=0.9)  # other masks; not 1024 times as much
 
 
+def test_an_update_that_accumulates_and_does_not_say_so_is_told(tmp_path):
+    with pytest.warns(DropdiagWarning, match="the parts of one update are counted as steps"):
+        Training(recorder(tmp_path / "one", strict=False), update=updated).run(2)
+
+
 def test_copies_and_pickles_hold_no_run(tmp_path):
     one = recorder(tmp_path / "one")
     training = Training(one)

@@ -186,6 +186,22 @@ def test_an_interrupt_that_the_net_keeps_to_itself(tmp_path, training):
     check_cut_short(one, stopped, "interrupted", training)
 
 
+class Refuses(callbacks.Callback):
+    def on_train_begin(self, net, **kwargs):
+        raise ValueError("not yet")
+
+
+def test_a_fit_that_does_not_begin_leaves_the_next_one_whole(tmp_path):
+    one = recorder(tmp_path / "one")
+    refused = net(one, Refuses())
+    with pytest.raises(ValueError, match="not yet"):
+        refused.fit(X, Y)
+    assert one.path_ is None
+    refused.set_params(callbacks__Refuses=None).fit(X, Y)
+    assert state(one.path_) == "completed"
+    assert "fit_loop" not in vars(refused)
+
+
 def check_cut_short(one, net, ends, training):
     assert state(one.path_) == ends
     assert dd.load(one.path_).meta["steps"] == (3 if training else 6)
