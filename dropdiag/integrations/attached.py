@@ -18,10 +18,13 @@ from torch import Tensor, nn
 from dropdiag.errors import ArgumentError, DropdiagWarning, RunError
 from dropdiag.recorder import Recorder
 from dropdiag.recording.naming import AUTO, Numbered
-from dropdiag.recording.records import user_scalar
+from dropdiag.recording.records import user_scalar, user_scalars
 from dropdiag.store.folder import FORCE, forced, read_meta
+from dropdiag.store.schema import TRAIN
 from dropdiag.store.storage.places import as_path
 
+EPOCH: Final = "train_epoch"
+"""The phase of what a trainer tells of training once an epoch."""
 UNFINISHED: Final = "the trainer began anew without having said that this training had ended"
 NO_RUN: Final = (
     "the training goes on at step {step}, and no run is known to go on in: its steps are counted from 1, in a new run "
@@ -143,6 +146,11 @@ class Attached:
         """Mark the end of one update: after the optimiser's step, before gradients are zeroed."""
         if self.recorder is not None:
             self.recorder.step(self._numbers(scalars))
+
+    def add(self, scalars: Mapping[str, Any]) -> None:
+        """Keep numbers of the step that was marked last, where the trainer tells of them after that."""
+        if self.recorder is not None and (numbers := self._numbers(scalars)):
+            self.recorder._session.put(TRAIN, user_scalars("step", numbers, {}))
 
     def log(self, scalars: Mapping[str, Any], phase: str) -> None:
         """Keep numbers at the current step."""

@@ -9,7 +9,7 @@ from typing import Any, Final
 from torch import Tensor, nn
 
 from dropdiag.errors import ArgumentError
-from dropdiag.integrations.attached import Attached
+from dropdiag.integrations.attached import EPOCH, Attached
 from dropdiag.integrations.libraries import missing
 from dropdiag.integrations.lightning_parts import recorded_part
 from dropdiag.store.schema import EVAL
@@ -18,9 +18,6 @@ try:
     from lightning.pytorch import Callback, LightningModule, Trainer
 except ImportError as error:
     raise missing(__name__, "lightning", error) from error
-
-EPOCH: Final = "train_epoch"
-"""The phase of what is logged of training once an epoch."""
 
 
 class Recorder(Callback):

@@ -13,7 +13,7 @@ import dropdiag as dd
 from tests.integrations.trainers.two_ranks import BATCH, OPTIONS, STEPS, data, network, sgd
 from tests.recording.ranks.launch import torchrun
 
-LIBRARIES = ("accelerate", "transformers", "lightning")
+LIBRARIES = ("accelerate", "transformers", "lightning", "ignite")
 pytestmark = [
     pytest.mark.skipif(not all(map(find_spec, LIBRARIES)), reason=f"{', '.join(LIBRARIES)} are not all installed"),
     pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch is built without torch.distributed"),
@@ -39,7 +39,7 @@ def trained(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("name", ["accelerate", "transformers", "lightning", "lightning-2"])
+@pytest.mark.parametrize("name", ["accelerate", "transformers", "lightning", "lightning-2", "ignite"])
 def test_two_ranks_record_one_run(trained, name):
     run, alone = dd.load(trained / name), dd.load(trained / "plain")
     assert [rank.meta["ranks"]["rank"] for rank in run.ranks] == [0, 1]

@@ -114,7 +114,20 @@ def lightning(folder):
     assert one.path == folder / "lightning-2"
 
 
-TRAINERS = {"accelerate": accelerate, "transformers": transformers, "lightning": lightning}
+def ignite(folder):
+    import ignite.distributed as idist
+    from ignite.engine import Events, create_supervised_evaluator, create_supervised_trainer
+
+    model = idist.auto_model(network())
+    trainer = create_supervised_trainer(model, sgd(model), F.cross_entropy)
+    evaluator = create_supervised_evaluator(model)
+    held_out = part(*(tensor[:20] for tensor in data()))
+    trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda: evaluator.run(held_out))
+    dd.integrations.ignite.Recorder(folder / "ignite", **OPTIONS).attach(trainer, model, evaluator)
+    trainer.run(part(*data()))
+
+
+TRAINERS = {"accelerate": accelerate, "transformers": transformers, "lightning": lightning, "ignite": ignite}
 
 
 def main(folder, names):
