@@ -256,6 +256,8 @@ class Session:
         """Leave nothing of a run that could not begin: no hook, no thread, no file."""
         if hasattr(self, "writer"):
             self.writer.close_sinks("failed")
+        if hasattr(self, "open_run"):
+            self.open_run.closed()
         if hasattr(self, "_recorded"):
             self._release()
         if hasattr(self, "writer") and resumed:

@@ -146,7 +146,7 @@ class Sender:
             seen = self._calls
         self._leave_out_what_waits()
         left = self._left_out
-        if left.rows:
+        if left.rows and self._failure is None:  # of one that failed it was said that nothing more is sent
             told = LEFT_OUT.format(name=self.name, rows=left.rows, first=left.first, last=left.last)
             self.news.append(Problem(told))
 
