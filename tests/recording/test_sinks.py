@@ -105,9 +105,7 @@ def expected(path):
 def sent(sink):
     scalars = {tuple(row)[:6] for row in sink.rows}
     assert len(scalars) == len(sink.rows)
-    return scalars, {
-        tuple(row)[:5]: (tuple(row.histogram.bins), tuple(row.histogram.counts)) for row in sink.recorded
-    }
+    return scalars, {tuple(row)[:5]: (tuple(row.histogram.bins), tuple(row.histogram.counts)) for row in sink.recorded}
 
 
 @pytest.mark.parametrize("often", [True, False])
@@ -231,7 +229,9 @@ def test_memory_for_a_slow_sink_is_bounded(tmp_path, monkeypatch):
         rec.close()
     assert all(sum(waiting) <= 100_000 or len(waiting) == 1 for waiting in held)
     assert max(map(len, held)) > 1
-    assert [str(one.message).split(":")[0] for one in caught][0] == "the sink test_sinks.Stuck is slower than the training"
+    assert [str(one.message).split(":")[0] for one in caught][
+        0
+    ] == "the sink test_sinks.Stuck is slower than the training"
 
 
 def test_a_sink_that_does_not_end_holds_nobody_up_for_ever(tmp_path, monkeypatch):
@@ -256,7 +256,11 @@ def test_a_sink_is_told_how_the_run_ended(tmp_path, error):
         with dd.Recorder(model, tmp_path / "run", to=sink) as rec:
             train(model, 3, rec)
             raise error
-    assert sink.calls[-1] == dd.load(tmp_path / "run").state == ("failed" if isinstance(error, ValueError) else "interrupted")
+    assert (
+        sink.calls[-1]
+        == dd.load(tmp_path / "run").state
+        == ("failed" if isinstance(error, ValueError) else "interrupted")
+    )
     assert sent(sink) == expected(tmp_path / "run")
 
 

@@ -34,7 +34,9 @@ def scalars(path):
     run = dd.load(path)
     for row in run.scalars.itertuples():
         if math.isfinite(row.value):
-            found[row.phase, tag(row._replace(layer=row.layer if isinstance(row.layer, str) else None))][row.step] = row.value
+            found[row.phase, tag(row._replace(layer=row.layer if isinstance(row.layer, str) else None))][row.step] = (
+                row.value
+            )
     return dict(found)
 
 

@@ -66,7 +66,11 @@ def test_quantiles_are_those_of_the_values(tmp_path, client):
     (run,) = runs_of(client)
     weights = model[0].weight.detach().numpy().ravel()
     for q in QUANTILES:
-        (at_the_end,) = (v for s, v in got(client, run.info.run_id)[f"dropdiag/train/weight/0/q{round(100 * q):02}"].items() if s == 8)
+        (at_the_end,) = (
+            v
+            for s, v in got(client, run.info.run_id)[f"dropdiag/train/weight/0/q{round(100 * q):02}"].items()
+            if s == 8
+        )
         assert at_the_end == pytest.approx(np.quantile(weights, q), rel=0.1, abs=0.02)
 
 
@@ -124,7 +128,9 @@ def test_a_server_that_is_not_there_is_told(tmp_path):
     assert dd.load(tmp_path / "run").state == "completed"
 
 
-@pytest.mark.parametrize("name", ["a/b c.d-e_f:1", "a#b", "../x", "a//b", "ä", "x" * 300, "", "a/./b", "/a", "a/..", "."])
+@pytest.mark.parametrize(
+    "name", ["a/b c.d-e_f:1", "a#b", "../x", "a//b", "ä", "x" * 300, "", "a/./b", "/a", "a/..", "."]
+)
 def test_names(name):
     made = accepted(name)
     assert re.fullmatch(r"[/\w.\- :]+", made, re.ASCII)

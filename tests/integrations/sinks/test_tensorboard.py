@@ -29,7 +29,8 @@ def events(folder):
             assert len(numbers[name, tag]) == len(found.Scalars(tag))
         for tag in found.Tags()["histograms"]:
             distributions[name, tag] = {
-                one.step: (one.histogram_value.bucket_limit, one.histogram_value.bucket) for one in found.Histograms(tag)
+                one.step: (one.histogram_value.bucket_limit, one.histogram_value.bucket)
+                for one in found.Histograms(tag)
             }
     return numbers, distributions
 

@@ -95,7 +95,7 @@ def test_steps_of_a_run_of_the_users_are_not_disturbed(tmp_path, mine):
         recorded(tmp_path / f"run{step}", sink, steps=2)
         mine.log({"user": step}, step=step)
     assert wandb.run is mine
-    mine.log({"user": 3})
+    mine.log({"user": 3}, step=3)
     mine.finish()
     (file,) = (one for one in files(tmp_path) if mine.id in one.name)
     rows = [row for row in history(file) if "user" in row]

@@ -36,7 +36,9 @@ def history(path: Path):
             row = {}
             for item in record.history.item:
                 keys = list(item.nested_key) or [item.key]
-                name, _, part = keys[0].rpartition("/") if keys[0].endswith(("/bins", "/values", "/_type")) else (keys[0], "", "")
+                name, _, part = (
+                    keys[0].rpartition("/") if keys[0].endswith(("/bins", "/values", "/_type")) else (keys[0], "", "")
+                )
                 part = part or (keys[1] if len(keys) > 1 else "")
                 value = json.loads(item.value_json)
                 if part:
