@@ -17,6 +17,7 @@ from dropdiag.cli.catalog import catalog
 from dropdiag.cli.common import say
 from dropdiag.cli.compare import compare
 from dropdiag.cli.coverage import coverage
+from dropdiag.cli.doctor import doctor
 from dropdiag.cli.export import export
 from dropdiag.cli.ls import ls
 from dropdiag.cli.plot import plot
@@ -45,6 +46,7 @@ COMMANDS = (
     export,
     sql,
     catalog,
+    doctor,
 )
 
 
@@ -91,7 +93,6 @@ class Program(typer.Typer):
 app = Program(
     name="dropdiag",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
 )

@@ -108,7 +108,7 @@ def _called(param: Any) -> str:
 
 
 def _is_argument(param: Any) -> bool:
-    return param.param_type_name == "argument"
+    return bool(param.param_type_name == "argument")
 
 
 def _sentence(text: str) -> str:

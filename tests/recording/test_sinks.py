@@ -6,7 +6,6 @@ import multiprocessing
 import os
 import pickle
 import threading
-import warnings
 
 import numpy as np
 import pytest
@@ -44,13 +43,13 @@ class Fake:
 class Failing(Fake):
     """Fails at one of its calls."""
 
-    def __init__(self, at, error=OSError("no network")):
+    def __init__(self, at):
         super().__init__()
-        self.at, self.error = at, error
+        self.at = at
 
     def _may(self, name):
         if self.at == name:
-            raise self.error
+            raise OSError("no network")
 
     def open(self, meta):
         self._may("open")
@@ -229,9 +228,7 @@ def test_memory_for_a_slow_sink_is_bounded(tmp_path, monkeypatch):
         rec.close()
     assert all(sum(waiting) <= 100_000 or len(waiting) == 1 for waiting in held)
     assert max(map(len, held)) > 1
-    assert [str(one.message).split(":")[0] for one in caught][
-        0
-    ] == "the sink test_sinks.Stuck is slower than the training"
+    assert str(caught[0].message).startswith("the sink test_sinks.Stuck is slower than the training")
 
 
 def test_a_sink_that_does_not_end_holds_nobody_up_for_ever(tmp_path, monkeypatch):
@@ -324,7 +321,7 @@ def test_models_are_copied_and_pickled_as_before(tmp_path):
     with dd.Recorder(model, tmp_path / "run", to=Fake()) as rec:
         train(model, 2, rec)
         copy.deepcopy(model)(torch.ones(2, 12)).sum().backward()
-        pickle.loads(pickle.dumps(model))
+        pickle.loads(pickle.dumps(model))  # noqa: S301
         train(model, 2, rec)
     assert dd.load(tmp_path / "run").meta["steps"] == 4
 

@@ -86,7 +86,7 @@ def test_a_run_that_is_continued_is_one_run_without_what_is_hidden(tmp_path):
 def test_runs_share_a_folder(tmp_path):
     for name in ("a/run", "b/run", "c"):
         recorded(tmp_path / name, Sink(tmp_path / "tb"), steps=2)
-    first, second, other = sorted(path.name for path in (tmp_path / "tb").iterdir())[1:] + ["c"]
+    first, second, other = *sorted(path.name for path in (tmp_path / "tb").iterdir())[1:], "c"
     assert (first, second[:4], len(second)) == ("run", "run-", 12)
     for name, run in ((first, "a/run"), (second, "b/run"), (other, "c")):
         assert_same(tmp_path / "tb" / name, tmp_path / run)
@@ -106,7 +106,7 @@ def test_one_sink_for_one_run(tmp_path):
 
 def test_copies_are_not_open(tmp_path):
     sink = Sink(tmp_path / "tb")
-    for copied in (copy.deepcopy(sink), pickle.loads(pickle.dumps(sink))):
+    for copied in (copy.deepcopy(sink), pickle.loads(pickle.dumps(sink))):  # noqa: S301
         assert copied.folder == sink.folder
         assert copied._events is None
 

@@ -49,5 +49,8 @@ def history(path: Path):
 
 
 def files(folder: Path):
-    """The files of the offline runs below a folder, in the order in which they were made."""
+    """The files of the offline runs below a folder, in the order in which they were made; all runs are over."""
+    import wandb
+
+    wandb.teardown()  # finish() may come back before the last record is in the file
     return sorted(folder.glob("wandb/offline-run-*/*.wandb"), key=lambda path: path.parent.stat().st_mtime_ns)
