@@ -21,7 +21,12 @@ ROOT = Path(__file__).parents[2]
 def program(*arguments, here, **environment):
     env = {**os.environ, "PYTHONPATH": str(ROOT), "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1", **environment}
     return subprocess.run(
-        [sys.executable, "-m", "dropdiag.cli", *arguments], cwd=here, env=env, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "dropdiag.cli", *arguments],
+        cwd=here,
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 
@@ -114,7 +119,9 @@ def test_patterns_of_conditions_and_the_home_folder(here, monkeypatch):
     assert ".hidden" not in str(completion.run_folders("runs/"))
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "3", '{"layers": 3}', '{"layers": [1, {"layer": null}]}', "[" * 100_000])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "3", '{"layers": 3}', '{"layers": [1, {"layer": null}]}', "[" * 100_000]
+)
 def test_a_run_that_is_damaged_offers_nothing(tmp_path, text):
     (tmp_path / "run.json").write_text(text)
 
