@@ -1,4 +1,4 @@
-"""Event files of TensorBoard, written by its own record writer: of a run that is over, or of one that goes on."""
+"""Event files of TensorBoard, by its own protocol: of a run that is over, or of one that goes on."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from dropdiag.errors import DropdiagError
 from dropdiag.histograms.grid import NEGATIVE_ZERO, bin_bounds, is_finite_bin
+from dropdiag.integrations.records import record
 from dropdiag.integrations.tags import Row, not_finite, tag
 from dropdiag.store.new_files import file_name
 
@@ -26,10 +27,9 @@ MERGED: Final = 2  # bits: four bins of the grid make one bucket, 16 an octave a
 class Tensorboard:
     """What is used of TensorBoard."""
 
-    def __init__(self, event: ModuleType, summary: ModuleType, writer: Any) -> None:
+    def __init__(self, event: ModuleType, summary: ModuleType) -> None:
         self.Event, self.SessionLog = event.Event, event.SessionLog
         self.Summary, self.Histogram = summary.Summary, summary.HistogramProto
-        self.Writer = writer
 
 
 def tensorboard() -> Tensorboard:
@@ -42,13 +42,12 @@ def tensorboard() -> Tensorboard:
     """
     try:
         from tensorboard.compat.proto import event_pb2, summary_pb2  # noqa: PLC0415
-        from tensorboard.summary.writer.record_writer import RecordWriter  # noqa: PLC0415
     except ImportError as error:
         raise DropdiagError(
             f"writing event files of TensorBoard needs the package tensorboard, which cannot be imported ({error}); "
             "install it with: pip install 'dropdiag[tensorboard]'"
         ) from error
-    return Tensorboard(event_pb2, summary_pb2, RecordWriter)
+    return Tensorboard(event_pb2, summary_pb2)
 
 
 class Events:
@@ -86,19 +85,18 @@ class Events:
         self._folders: dict[str, str] = {}
 
     def file(self, phase: str) -> Any:
-        """Return the record writer of a phase."""
+        """Return the file of a phase."""
         if phase not in self._folders:
             self._folders[phase] = self._named(phase)
         return self.begin(self._folders[phase])
 
     def begin(self, folder: str) -> Any:
-        """Return the record writer of a phase's folder, by its name."""
+        """Return the file of a phase's folder, by its name."""
         if folder not in self._files:
             path = self._folder / folder / self._name
             path.parent.mkdir(exist_ok=True)
             # unbuffered: what is written can be looked at, and nothing waits that a forked child would write again
-            file = self._stack.enter_context(path.open("xb", buffering=0))
-            self._files[folder] = self._protos.Writer(file)
+            self._files[folder] = self._stack.enter_context(path.open("xb", buffering=0))
             self._write(folder, file_version="brain.Event:2")
             if self._purge is not None:
                 begun = self._protos.SessionLog(status=self._protos.SessionLog.START)
@@ -137,7 +135,7 @@ class Events:
 
     def _write(self, folder: str, **content: Any) -> None:
         event = self._protos.Event(wall_time=time.time() if self._at is None else self._at, **content)
-        self._files[folder].write(event.SerializeToString())
+        self._files[folder].write(record(event.SerializeToString()))
 
 
 def buckets(bins: NDArray[np.uint16], counts: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
