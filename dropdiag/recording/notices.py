@@ -88,7 +88,7 @@ RUN_OF_ITS_OWN: Final = (
 )
 SHARE_OF_A_RANK: Final = (
     "sinks are sent what rank 0 of {world_size} has seen itself: its share of each batch and of sharded weights, which "
-    "is not the run's; dropdiag.load() merges all ranks"
+    "is not the training's; where all ranks record, dropdiag.load() merges them"
 )
 SUPERSEDED: Final = (
     "another process has gone on in this run from an earlier step: what this one records from here on is kept beside "
