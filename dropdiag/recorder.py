@@ -32,6 +32,7 @@ from dropdiag.store.door.writing import check_name
 from dropdiag.store.folder import Resume
 from dropdiag.store.net_variance import NetVariance
 from dropdiag.store.schema import EVAL, TRAIN
+from dropdiag.store.sink import Sink, checked_sinks
 from dropdiag.store.storage.places import as_path
 from dropdiag.store.writer import FLUSH_SECONDS
 
@@ -92,6 +93,13 @@ class Recorder:
         Seconds after which what was recorded is handed to the thread that writes: what a kill (``kill -9``, a power
         cut) can cost, beside the moment that writing takes. 0: at every step. Many rows are handed over at once, and
         of more than 16 ranks each waits longer (of 32 twice as long), so that files come no faster.
+    to : Sink or sequence of Sink, optional
+        Where scalars and histograms are sent, too, as they are handed over to be written (``flush_every``):
+        ``dd.integrations.tensorboard.Sink("tb")``, ``dd.integrations.wandb.Sink()``,
+        ``dd.integrations.mlflow.Sink()``, or an object of your own (`dropdiag.store.sink.Sink`). One that fails is told
+        of once and sent nothing more; one that is too slow misses rows, which are counted in the run's warnings. The
+        training waits for none of them, and the run folder is complete regardless. Of several ranks rank 0 alone sends,
+        what it has seen itself.
 
     Raises
     ------
@@ -139,7 +147,9 @@ class Recorder:
         ranks: str = ALL,
         averaged_over: float | None = None,
         flush_every: float = FLUSH_SECONDS,
+        to: Sink | Sequence[Sink] = (),
     ) -> None:
+        sinks = checked_sinks(to)
         every_seconds = check_flush_every(flush_every)
         check_model(model)
         check_ranks_argument(ranks)
@@ -173,6 +183,7 @@ class Recorder:
                 averaged_over=over,
                 ranks=ranks,
                 flush_every=every_seconds,
+                to=sinks,
             )
         self.path = self._session.path
         self._session.belongs_to(self)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 import typer
 from typer.models import OptionInfo
 
+from dropdiag.cli.completion import run_folders
 from dropdiag.cli.words import in_shell_terms
 from dropdiag.errors import ArgumentError, DropdiagError, RunError
 from dropdiag.formatting import jsonable, some
@@ -48,11 +49,18 @@ def place(text: str) -> Path:
         return as_path(text) if "://" in text else Path(text)
 
 
-RunArgument: TypeAlias = Annotated[Path, typer.Argument(metavar="RUN", parser=place, help="A run folder.")]
-RootArgument: TypeAlias = Annotated[
-    Path, typer.Argument(metavar="ROOT", parser=place, help="A folder with run folders in it, at any depth.")
+RunArgument: TypeAlias = Annotated[
+    Path, typer.Argument(metavar="RUN", parser=place, autocompletion=run_folders, help="A run folder.")
 ]
-GroupsArgument: TypeAlias = Annotated[list[str], typer.Argument(metavar="[NAME=]PATTERN...", help=GROUPS_HELP)]
+RootArgument: TypeAlias = Annotated[
+    Path,
+    typer.Argument(
+        metavar="ROOT", parser=place, autocompletion=run_folders, help="A folder with run folders in it, at any depth."
+    ),
+]
+GroupsArgument: TypeAlias = Annotated[
+    list[str], typer.Argument(metavar="[NAME=]PATTERN...", autocompletion=run_folders, help=GROUPS_HELP)
+]
 Baseline: TypeAlias = Annotated[
     str | None, _named("Condition to compare with.", "by its name or recorded rates; else the first NAME=")
 ]

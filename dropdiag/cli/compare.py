@@ -27,6 +27,7 @@ from dropdiag.cli.common import (
     groups,
     say,
 )
+from dropdiag.cli.completion import layers
 from dropdiag.cli.terminal import Page, grouped
 from dropdiag.cli.verdicts import verdicts
 from dropdiag.errors import ArgumentError, warned
@@ -47,7 +48,10 @@ def compare(
     baseline: Baseline = None,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the whole report, one HTML file.")] = None,
     layer: Annotated[
-        str | None, typer.Option(metavar="PATTERN", help="Print layers whose name matches, as in 'layer2.*'.")
+        str | None,
+        typer.Option(
+            metavar="PATTERN", autocompletion=layers, help="Print layers whose name matches, as in 'layer2.*'."
+        ),
     ] = None,
     measure: Annotated[
         str | None, typer.Option(metavar="PATTERN", help="Print measures whose name matches, as in 'weight_*'.")

@@ -23,9 +23,11 @@ from dropdiag.cli.common import (
     groups,
     tell,
 )
+from dropdiag.cli.completion import layers, offered
 from dropdiag.errors import ArgumentError, AxisError, BaselineError, NotRecordedError, warned
 from dropdiag.formatting import some
 from dropdiag.store.new_files import file_name
+from dropdiag.store.schema import QUANTITIES
 
 if TYPE_CHECKING:
     from dropdiag.store.reader import Runs
@@ -71,6 +73,10 @@ MEASURED: Final = tuple(FIGURES)[tuple(FIGURES).index("learning") + 1 :]
 CALL: Final = 'as in rec.measure("flatness", batch, loss_fn)'
 
 
+def _names(incomplete: str) -> list[str]:
+    return offered([*FIGURES, "gaaf", *QUANTITIES], incomplete)
+
+
 @clear_errors()
 def plot(
     runs: GroupsArgument,
@@ -86,13 +92,18 @@ def plot(
         list[str] | None,
         typer.Option(
             metavar="NAME",
+            autocompletion=_names,
             help=f"{', '.join(FIGURES)}, gaaf, or any recorded quantity. Repeat it for several.",
             show_default="all but gaaf, as far as they are recorded",
         ),
     ] = None,
     layer: Annotated[
         list[str] | None,
-        typer.Option(metavar="PATTERN", help="Layers whose name matches, as in 'layer2.*'. Repeat it for several."),
+        typer.Option(
+            metavar="PATTERN",
+            autocompletion=layers,
+            help="Layers whose name matches, as in 'layer2.*'. Repeat it for several.",
+        ),
     ] = None,
     formats: Annotated[
         list[Format] | None, typer.Option("--format", help="Repeat it for several.", show_default="png")

@@ -14,8 +14,10 @@ from typer.core import TyperGroup
 
 from dropdiag.cli.advise import advise
 from dropdiag.cli.catalog import catalog
+from dropdiag.cli.common import say
 from dropdiag.cli.compare import compare
 from dropdiag.cli.coverage import coverage
+from dropdiag.cli.doctor import doctor
 from dropdiag.cli.export import export
 from dropdiag.cli.ls import ls
 from dropdiag.cli.plot import plot
@@ -26,7 +28,6 @@ from dropdiag.cli.sql import sql
 from dropdiag.cli.sweep import sweep
 from dropdiag.cli.watch import watch
 from dropdiag.cli.words import Command, running
-from dropdiag.printable import printable
 
 UsageError: Final[Any] = typer.BadParameter.__bases__[0]
 """Of typer, which exports its children alone."""
@@ -45,31 +46,36 @@ COMMANDS = (
     export,
     sql,
     catalog,
+    doctor,
 )
 
 
 class Commands(TyperGroup):
-    """The commands; what a usage error repeats of the command line is made printable: a folder's name may be in it."""
+    """The commands; what the option parser refuses is told as every other error is."""
 
     def make_context(self, *args: Any, **options: Any) -> Any:
         """Read the options of the program itself."""
-        with _printable_errors():
+        with _clear_usage_errors():
             return super().make_context(*args, **options)
 
     def invoke(self, ctx: Any) -> Any:
         """Run a command."""
-        with _printable_errors():
+        with _clear_usage_errors():
             return super().invoke(ctx)
 
 
 @contextmanager
-def _printable_errors() -> Iterator[None]:
+def _clear_usage_errors() -> Iterator[None]:
     try:
         yield
     except UsageError as error:
-        said = printable(error.format_message())
-        error.format_message = lambda: said  # what typer prints
-        raise
+        if type(error).__name__ == "NoArgsIsHelpError":  # it shows the help
+            raise
+        from dropdiag.cli.usage import told  # noqa: PLC0415 - a suggestion is looked for where something is wrong alone
+
+        # what is repeated of the command line is made printable: a folder's name may be in it
+        say(f"error: {told(error)}", err=True)
+        raise typer.Exit(2) from None
 
 
 class Program(typer.Typer):
@@ -87,7 +93,6 @@ class Program(typer.Typer):
 app = Program(
     name="dropdiag",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
 )

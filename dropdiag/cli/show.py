@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dropdiag.cli.common import AsJson, clear_errors, echo_json, finish, one_run, place
+from dropdiag.cli.completion import layers, run_folders
 from dropdiag.cli.run_facts import facts_of, head
 from dropdiag.cli.show_ranks import show_ranks
 from dropdiag.cli.terminal import Page, grouped, histogram, spark
@@ -31,10 +32,16 @@ LAYER = 32  # longer names lose what all share; what is left goes on in the next
 
 @clear_errors()
 def show(
-    run: Annotated[Path, typer.Argument(metavar="RUN", parser=place, help="A run folder; it may still be recorded.")],
+    run: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RUN", parser=place, autocompletion=run_folders, help="A run folder; it may still be recorded."
+        ),
+    ],
     *,
     layer: Annotated[
-        str | None, typer.Option(metavar="PATTERN", help="Layers whose name matches, as in 'encoder.*'.")
+        str | None,
+        typer.Option(metavar="PATTERN", autocompletion=layers, help="Layers whose name matches, as in 'encoder.*'."),
     ] = None,
     step: Annotated[
         int | None, typer.Option(min=0, help="Show what was recorded up to this step.", show_default="the last one")

@@ -8,12 +8,19 @@ from typing import Annotated
 import typer
 
 from dropdiag.cli.common import clear_errors, place
+from dropdiag.cli.completion import run_folders
 
 
 @clear_errors()
 def watch(
     target: Annotated[
-        Path, typer.Argument(metavar="RUN|ROOT", parser=place, help="A run folder, or a folder with runs in it.")
+        Path,
+        typer.Argument(
+            metavar="RUN|ROOT",
+            parser=place,
+            autocompletion=run_folders,
+            help="A run folder, or a folder with runs in it.",
+        ),
     ],
     *,
     host: Annotated[str, typer.Option(help="Address to listen at; others than this machine's ask for a token.")] = (

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from dropdiag.errors import DropdiagWarning, RunError
 from dropdiag.probes.base import Probe, SiteInfo
+from dropdiag.store.sending import Problem
 from dropdiag.store.writer import RunWriter, uncompacted
 
 WAITING_BYTES_LIMIT: Final = 320_000_000
@@ -165,6 +166,13 @@ class Failures:
         self._raise_or_warn(
             error, f"{self._writer.path} refuses rows ({cause}); they are kept in memory and tried again"
         )
+
+    def sink(self, problem: Problem) -> None:
+        """Report what became of a sink; under ``strict`` what it raised is raised."""
+        if problem.error is None:
+            self.warn(problem.sentence)
+        else:
+            self._raise_or_warn(problem.error, problem.sentence)
 
     def step(self, step: int, error: Exception) -> None:
         """Report that what belongs to a step could not be recorded."""

@@ -86,6 +86,10 @@ RUN_OF_ITS_OWN: Final = (
     "this rank records a run of its own, as rank 0 records at {path}: give all ranks one path, and they record one run "
     "(a path with the time in it, or the rank, is another one on each)"
 )
+SHARE_OF_A_RANK: Final = (
+    "sinks are sent what rank 0 of {world_size} has seen itself: its share of each batch and of sharded weights, which "
+    "is not the training's; where all ranks record, dropdiag.load() merges them"
+)
 SUPERSEDED: Final = (
     "another process has gone on in this run from an earlier step: what this one records from here on is kept beside "
     "that, and hidden by the reader (run.session(...) has it); end one of the two"

@@ -45,6 +45,8 @@ from dropdiag.store.coverage import Coverage
 from dropdiag.store.folder import Resume, evaluated_phases
 from dropdiag.store.memory import check_for_import
 from dropdiag.store.schema import TRAIN
+from dropdiag.store.sending import Sending
+from dropdiag.store.sink import Sink
 from dropdiag.store.writer import FLUSH_SECONDS
 
 FIRST_SCANS: Final = 10
@@ -74,7 +76,7 @@ class Session:
         As for the Recorder.
     group : Group or None
         This process among those of its training; None: it is alone.
-    averaged_over, ranks, flush_every
+    averaged_over, ranks, flush_every, to
         As for the Recorder.
     loss_scale : LossScale
     overhead : Overhead
@@ -110,6 +112,7 @@ class Session:
         averaged_over: float | None = None,
         ranks: str = ALL,
         flush_every: float = FLUSH_SECONDS,
+        to: Sequence[Sink] = (),
     ) -> None:
         self._probes, self._schedule = list(probes), schedule
         self._loss_scale, self._overhead = loss_scale, overhead
@@ -118,6 +121,7 @@ class Session:
         self._scans = 0
         self._budget_flags: list[Record] = []
         self._strict, self._spoilt = strict, False
+        self._to = to
         self._origin: Origin | None = None
         self.forked = False
         with Opening(path, name, resume, group, ranks, flush_every=flush_every) as opening:
@@ -158,6 +162,7 @@ class Session:
                 self._failures.warn(hint)
             if opening.elsewhere is not None:
                 self._failures.warn(notices.RUN_OF_ITS_OWN.format(path=opening.elsewhere))
+            self._open_sinks()
         except BaseException as error:
             self._take_back(error, resumed=start is not None)
             opening.take_back()
@@ -233,8 +238,26 @@ class Session:
         self.open_run = OpenRun(self)
         self._overhead.begin()
 
+    def _open_sinks(self) -> None:
+        if self._rank is not None and self._rank["rank"] > 0:
+            return  # those of rank 0 are the run's
+        if self._to:
+            if self._rank is not None and self._rank["world_size"] > 1:
+                self._failures.warn(notices.SHARE_OF_A_RANK.format(world_size=self._rank["world_size"]))
+            self.writer.sinks = Sending(self._to)
+            self.writer.sinks.open({**self.writer.meta, "path": self.path})
+            self._tell_of_sinks()
+
+    def _tell_of_sinks(self) -> None:
+        for problem in () if self.writer.sinks is None else self.writer.sinks.take_news():
+            self._failures.sink(problem)
+
     def _take_back(self, error: BaseException, *, resumed: bool) -> None:
         """Leave nothing of a run that could not begin: no hook, no thread, no file."""
+        if hasattr(self, "writer"):
+            self.writer.close_sinks("failed")
+        if hasattr(self, "open_run"):
+            self.open_run.closed()
         if hasattr(self, "_recorded"):
             self._release()
         if hasattr(self, "writer") and resumed:
@@ -373,6 +396,7 @@ class Session:
             self._failures.warn(notices.DISK_IS_SLOW)
         if thread.news is not None:
             self._tell_news()
+        self._tell_of_sinks()
         # What is not in line yet is bounded by when it is handed over, and by what is on its way from a device.
         if thread.bytes + self.queue.bytes_under_way > failures.WAITING_BYTES_LIMIT and not self._stopped:
             self._stop(notices.TOO_MUCH_WAITS.format(path=self.path, cause=thread.failure or "it does not answer"))
@@ -589,6 +613,7 @@ class Session:
         # One after the other, as warnings may be errors: what was recorded is written whatever happens before.
         with ExitStack() as stack:
             stack.callback(self._forget)
+            stack.callback(self._close_sinks, state)  # last: the folder is complete, however long a sink takes
             stack.callback(self._close_folder, state, error)
             stack.callback(self.queue.flush)
             stack.callback(self._record_the_end)
@@ -641,6 +666,20 @@ class Session:
         else:
             self._tell_news()
             self._failures.compaction(failure)
+
+    def _close_sinks(self, state: str) -> None:
+        problems = self.writer.close_sinks("failed" if self._stopped and state == "completed" else state)
+        if problems:
+            with ExitStack() as stack:
+                stack.callback(self._note_after_the_end)
+                for problem in reversed(problems):
+                    stack.callback(self._failures.sink, problem)
+
+    def _note_after_the_end(self) -> None:
+        try:
+            self.writer.note_after_the_end()
+        except OSError as refused:
+            self._failures.warn(f"{self.path} refuses what became of the sinks ({refused}); all rows are there")
 
     def _disk_failed(self, error: Exception) -> None:
         self._failures.disk(error, closed=self.closed)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
 import torch
@@ -189,6 +190,13 @@ def abandon(queue: TransferQueue, writer: RunWriter, why: str) -> None:
         writer.close("interrupted", why)
     except Exception as error:  # noqa: BLE001 - a disk, a device, too little memory: it is told, and nothing goes on
         warnings.warn(writer.give_up(error), DropdiagWarning, stacklevel=2)
+    problems = writer.close_sinks("interrupted")
+    if problems:
+        writer.meta["warnings"] = [*writer.meta["warnings"], *(one.sentence for one in problems)]
+        with suppress(OSError, MemoryError):  # it could not be written before, then
+            writer.note_after_the_end()
+    for problem in problems:
+        warnings.warn(problem.sentence, DropdiagWarning, stacklevel=2)
 
 
 def _on_device(record: Record) -> Tensor | None:

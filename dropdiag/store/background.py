@@ -277,7 +277,7 @@ class Background:
 
     def _work(self) -> None:
         try:
-            _yield_to_others()
+            yield_to_others()
             while self._waits_for_a_job():
                 self._do_first()
         except BaseException as error:  # noqa: BLE001 - of little memory, say: another thread goes on
@@ -317,7 +317,7 @@ class Background:
         self._changed.notify_all()
 
 
-def _yield_to_others() -> None:
+def yield_to_others() -> None:
     """Let the threads that train go first, where a thread has a priority of its own."""
     if sys.platform == "linux":  # elsewhere a priority is the whole process's, training included
         with contextlib.suppress(OSError):  # a sandbox may forbid it

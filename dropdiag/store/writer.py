@@ -34,12 +34,15 @@ from dropdiag.store.processes import this_process
 from dropdiag.store.rows import HistogramRow, ScalarRow, StateRow
 from dropdiag.store.schema import FORMAT, SCHEMA_VERSION
 from dropdiag.store.segments import FLUSHING_RANKS, LAST, Part, list_segments, rank_folder, short, spans_of
+from dropdiag.store.sending import Batch
 from dropdiag.store.storage.chosen import storage_of
 from dropdiag.store.storage.places import is_remote
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from dropdiag.store.sending import Problem, Sending
 
 FLUSH_ROWS: Final = 20_000
 FLUSH_BINS: Final = 250_000
@@ -100,6 +103,11 @@ class RunWriter:
     flush_every : float, optional
         Seconds between flushes; 0: whenever it is asked. Default: `FLUSH_SECONDS`.
 
+    Attributes
+    ----------
+    sinks : Sending or None
+        What is sent the scalars and histograms of each flush, too.
+
     Raises
     ------
     RunError
@@ -127,6 +135,8 @@ class RunWriter:
         self.background = Background(f"dropdiag-writer-{path.name}")
         self._buffer = _Buffer()
         self._handing: Rows | None = None
+        self.sinks: Sending | None = None
+        self._sending: Batch | None = None
         self._flush_every = flush_every
         self.closed = False
         self._flushed_at = time.monotonic()
@@ -314,8 +324,9 @@ class RunWriter:
         if self._buffer.rows:
             rows = self._buffer.scalars, self._buffer.histograms, self._buffer.states
             job, empty = Rows(self._numbers, *rows, counts=self._counts), _Buffer()
+            batch = None if self.sinks is None else Batch.of(*rows[:2])
             # At once, as nothing is called in between: an interrupt must neither lose rows nor hand them over twice.
-            self._handing, self._buffer = job, empty
+            self._handing, self._sending, self._buffer = job, batch, empty
             self._hand_over()
             self.save_meta()  # after the rows: run.json never speaks of steps that are not on disk
 
@@ -324,6 +335,9 @@ class RunWriter:
         if self._handing is not None and not self._handing.handed:
             self.background.submit(self._handing)
         self._handing = None
+        if self._sending is not None and self.sinks is not None:
+            self.sinks.put(self._sending)
+        self._sending = None
 
     def drain(self) -> None:
         """Wait until everything that was handed over is on disk.
@@ -442,6 +456,14 @@ class RunWriter:
         with contextlib.suppress(OSError, MemoryError):
             self._files.write(self._as_json(), both=True)
         return lost
+
+    def close_sinks(self, state: str) -> list[Problem]:
+        """End the sinks of a run that is closed, and return what has to be told and noted of them."""
+        return [] if self.sinks is None else self.sinks.close(state)
+
+    def note_after_the_end(self) -> None:
+        """Write ``run.json`` of a run that is closed once more, as something is to be added to its warnings."""
+        self._files.write(self._as_json(), both=True)
 
     def discard(self) -> None:
         """Take back a new run that could not begin: its files are removed.

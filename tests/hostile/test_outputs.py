@@ -79,6 +79,7 @@ def arguments_of(name, root, out):
         "export": [[one, "--to", "csv", "--out", out / "\x1b[1mcsv"], [one, "--to", "\x1b[1m", "--out", out / "x"]],
         "sql": [[root, "--out", out / "sql"], [root / "\x1b[2J", "--out", out / "sql2"]],
         "catalog": [[root], [root / "\x1b[2J"]],
+        "doctor": [[], ["\x1b[2J"]],
     }[name]  # fmt: skip
 
 

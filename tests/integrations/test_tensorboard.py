@@ -9,7 +9,8 @@ import pytest
 import dropdiag as dd
 from dropdiag.errors import DropdiagError
 from dropdiag.histograms.histogram import Histogram
-from dropdiag.integrations.tensorboard import buckets, to_tensorboard
+from dropdiag.integrations.event_files import buckets
+from dropdiag.integrations.tensorboard import to_tensorboard
 from tests.synthetic import content, write
 
 from .test_csv import AWKWARD, awkward

@@ -122,7 +122,42 @@ def resumed(folder, rank, world):
         steps(rec, model, 2, rank + 20)
 
 
-LIVES = {"together": together, "killed": killed, "resumed": resumed}
+class Losses:
+    """A sink that keeps losses."""
+
+    def __init__(self):
+        self.calls, self.losses, self.ranks = [], {}, None
+
+    def open(self, meta):
+        self.calls.append("open")
+        self.ranks = meta["ranks"]["world_size"]
+
+    def scalars(self, rows):
+        self.losses.update({row.step: row.value for row in rows if row.quantity == "loss"})
+
+    def histograms(self, rows):
+        pass
+
+    def close(self, state):
+        self.calls.append(state)
+
+
+def sent(folder, rank, world):
+    """Each rank gives its Recorder a sink: where all record, and where rank 0 alone does."""
+    found = {}
+    for recorded in ("all", "zero"):
+        model, sink = model_of(rank), Losses()
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            with dd.Recorder(model, folder / recorded, averaged_over=1, ranks=recorded, to=sink) as rec:
+                steps(rec, model, 3, rank)
+        said = [str(one.message) for one in caught if "sinks are sent" in str(one.message)]
+        found[recorded] = {"calls": sink.calls, "losses": sink.losses, "ranks": sink.ranks, "said": said}
+        dist.barrier()
+    (folder / f"told-{rank}.json").write_text(json.dumps(found))
+
+
+LIVES = {"together": together, "killed": killed, "resumed": resumed, "sent": sent}
 
 
 def main(folder, name):

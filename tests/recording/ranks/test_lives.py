@@ -142,3 +142,18 @@ def test_accelerate_and_lightning_spread_the_model_themselves(tmp_path):
                 counts = dict(zip(histogram.bins.tolist(), histogram.counts.tolist(), strict=True))
                 assert counts == binned(z for z, _ in rows)
                 assert flows[step + 1, layer] == pytest.approx(flow(rows, 2), rel=1e-6)
+
+
+def test_sinks_are_sent_rank_zeros_own_share_and_that_is_said(tmp_path):
+    for said, code in ranks(2, LIVES, tmp_path, "sent"):
+        assert code == 0, said
+    first, second = (json.loads((tmp_path / f"told-{rank}.json").read_text()) for rank in range(2))
+    for recorded in ("all", "zero"):
+        assert second[recorded] == {"calls": [], "losses": {}, "ranks": None, "said": []}
+        own = first[recorded]
+        assert (own["calls"], own["ranks"]) == (["open", "completed"], 2)
+        (said,) = own["said"]
+        assert said.startswith("sinks are sent what rank 0 of 2 has seen itself")
+        assert any(one.endswith(said) for one in dd.load(tmp_path / recorded).meta["warnings"])
+    rows = dd.load(tmp_path / "all").ranks[0].select("loss")
+    assert first["all"]["losses"] == {str(step): value for step, value in zip(rows["step"], rows["value"], strict=True)}

@@ -1,0 +1,1 @@
+"""What this machine has for dropdiag, and whether a short training is recorded right on it."""
