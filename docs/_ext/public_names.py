@@ -1,0 +1,45 @@
+"""What the reference documents: the names that its pages list, and the methods of the classes among them."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+PAGES = Path(__file__).parents[1] / "reference"
+INTERNAL = frozenset({
+    "by_itself", "called", "extra_repr", "forget_histograms", "forward", "keeping", "of_checked", "places", "record",
+    "reference_function", "reference_is_named", "remember", "run_columns", "s", "today", "touches", "under",
+    "values_of",
+})  # fmt: skip
+"""Methods without an underscore that serve other parts of the package, or torch."""
+
+
+def listed() -> Iterator[tuple[str, Any]]:
+    """Yield each name that a page of the reference lists, as ``module.name``, with what it stands for."""
+    for page in sorted(PAGES.glob("*.md")):
+        text = page.read_text(encoding="utf-8")
+        for module, names in re.findall(
+            r"currentmodule:: (\S+)\n\n\.\. autosummary::\n(?:   :.*\n)+\n((?:   \w+\n)+)", text
+        ):
+            for name in names.split():
+                yield f"{module}.{name}", getattr(import_module(module), name)
+
+
+def documented() -> Iterator[tuple[str, Any]]:
+    """Yield what `listed` does, and the public methods and properties of the classes."""
+    for name, thing in listed():
+        yield name, thing
+        if inspect.isclass(thing):
+            for member, value in vars(thing).items():
+                if not member.startswith("_") and member not in INTERNAL and _is_method(value):
+                    yield f"{name}.{member}", value
+
+
+def _is_method(value: Any) -> bool:
+    return (
+        inspect.isfunction(value) or isinstance(value, (property, classmethod, staticmethod)) or hasattr(value, "func")
+    )
