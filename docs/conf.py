@@ -23,6 +23,8 @@ extensions = [
     "sphinx.ext.autosummary",
     "sphinx.ext.mathjax",
     "numpydoc",
+    "gallery_runs",
+    "sphinx_gallery.gen_gallery",
     "sphinx_copybutton",
     "sphinx_design",
     "made_pages",
@@ -46,6 +48,21 @@ autodoc_member_order = "bysource"
 numpydoc_show_class_members = False  # the page of a class lists them itself
 numpydoc_xref_param_type = False
 default_role = "py:obj"
+
+sphinx_gallery_conf = {
+    "examples_dirs": "gallery",
+    "gallery_dirs": "_generated/gallery",
+    "image_scrapers": ("gallery_runs.scraper",),
+    "filename_pattern": r"/plot_",
+    "ignore_pattern": r"train_the_runs",
+    "within_subsection_order": "FileNameSortKey",
+    "download_all_examples": False,
+    "write_computation_times": False,
+    "show_signature": False,
+    "backreferences_dir": "_generated/backreferences",
+    "doc_module": ("dropdiag",),
+    "min_reported_time": 1e9,
+}
 
 html_theme = "pydata_sphinx_theme"
 html_title = "dropdiag"

@@ -12,7 +12,8 @@ from dropdiag.cli.program import app as program
 HEAD = """\
 # Options of the command line
 
-Made from the program itself, as `dropdiag COMMAND --help` shows them; [the command line](../cli.md) says what they are for.
+Made from the program itself, as `dropdiag COMMAND --help` shows them.
+[The command line](../cli.md) says what they are for.
 """
 
 
