@@ -10,19 +10,19 @@ from matplotlib.figure import Figure
 from sphinx_gallery.scrapers import figure_rst
 
 GALLERY = Path(__file__).parents[1] / "gallery"
+SAVED = "in the gallery"
 
 
 def scraper(_block: Any, block_vars: dict[str, Any], gallery_conf: dict[str, Any]) -> str:
     """Save the figures that a block of an example has made."""
-    names, seen = block_vars["example_globals"], block_vars.setdefault("drawn", [])
-    made = [one for one in names.values() if isinstance(one, Figure) and not any(one is other for other in seen)]
+    made = [one for one in block_vars["example_globals"].values() if isinstance(one, Figure) and one.get_gid() != SAVED]
     paths = []
     for figure in made:
-        seen.append(figure)
+        figure.set_gid(SAVED)  # a later block of the example still knows it
         path = Path(next(block_vars["image_path_iterator"]))
         figure.savefig(path, dpi=150, facecolor="white")
         paths.append(path)
-    return figure_rst(paths, gallery_conf["src_dir"], block_vars["src_file"] and _alt(block_vars))
+    return figure_rst(paths, gallery_conf["src_dir"], _alt(block_vars))
 
 
 def _alt(block_vars: dict[str, Any]) -> str:

@@ -11,11 +11,12 @@ from typing import Any
 
 PAGES = Path(__file__).parents[1] / "reference"
 INTERNAL = frozenset({
-    "by_itself", "called", "extra_repr", "forget_histograms", "forward", "keeping", "of_checked", "places", "record",
-    "reference_function", "reference_is_named", "remember", "run_columns", "s", "today", "touches", "under",
-    "values_of",
+    "beside", "by_itself", "called", "describe", "dormant", "extra_repr", "follow", "forget_histograms", "forward",
+    "joined", "keeping", "matches", "of_checked", "places", "read_scalars", "record", "recorded", "reference_function",
+    "reference_is_named", "remember", "run_columns", "s", "tables", "today", "touches", "under", "update", "values",
+    "wandering", "windows",
 })  # fmt: skip
-"""Methods without an underscore that serve other parts of the package, or torch."""
+"""Methods without an underscore that serve other parts of the package or torch, and former names."""
 
 
 def listed() -> Iterator[tuple[str, Any]]:
@@ -43,3 +44,8 @@ def _is_method(value: Any) -> bool:
     return (
         inspect.isfunction(value) or isinstance(value, (property, classmethod, staticmethod)) or hasattr(value, "func")
     )
+
+
+def docstring(thing: Any) -> str:
+    """Return the docstring of a name, a method or a property."""
+    return inspect.getdoc(getattr(thing, "func", thing) if not inspect.isclass(thing) else thing) or ""

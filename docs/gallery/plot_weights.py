@@ -12,7 +12,8 @@ runs = dd.load({"No dropout": "runs/base-*", "Dropout": "runs/dropout-*", "GAAF"
 figure = dd.plots.weights(runs)
 
 # %%
-# What it does not show: which weights moved. A layer whose weights hardly differ from their start looks like its initialisation.
+# What it does not show: which weights moved. A layer whose weights hardly differ from their start looks like its
+# initialisation.
 #
 # The numbers, over seeds:
 dd.analysis.weights.table(runs)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import sys
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,13 @@ EPOCHS, BATCH = 4, 100
 
 def network(condition: str, rate: float) -> nn.Sequential:
     """Return an MLP with tanh (or GAAF over it), and dropouts of this rate behind its hidden layers."""
-    parts: list[nn.Module] = []
-    for fan_in, fan_out in ((784, 96), (96, 64), (64, 48)):
-        parts += [nn.Linear(fan_in, fan_out), dd.GAAF("tanh") if condition == "GAAF" else nn.Tanh()]
-        parts += [nn.Dropout(rate)] if rate else []
-    return nn.Sequential(*parts, nn.Linear(48, 10))
+    parts: dict[str, nn.Module] = {}
+    for i, (fan_in, fan_out) in enumerate(((784, 96), (96, 64), (64, 48)), start=1):
+        parts[f"linear{i}"] = nn.Linear(fan_in, fan_out)
+        parts[f"act{i}"] = dd.GAAF("tanh") if condition == "GAAF" else nn.Tanh()
+        if rate:
+            parts[f"dropout{i}"] = nn.Dropout(rate)
+    return nn.Sequential(OrderedDict(parts, output=nn.Linear(48, 10)))
 
 
 def digits() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
