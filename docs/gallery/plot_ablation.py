@@ -1,6 +1,6 @@
 """
 Ablation
-========
+--------
 
 What groups of nodes do together beyond what each does alone: causal co-adaptation.
 """

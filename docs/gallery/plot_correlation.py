@@ -1,6 +1,6 @@
 """
 Node correlation
-================
+----------------
 
 Pearson r of every pair of nodes of a layer over held-out digits, before the dropout's mask.
 """

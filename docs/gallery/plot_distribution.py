@@ -1,6 +1,6 @@
 """
 Any distribution
-================
+----------------
 
 Any quantity that is recorded as a histogram, also one of a probe of your own.
 """

@@ -1,6 +1,6 @@
 """
 Dose and response
-=================
+-----------------
 
 Every measure against a number that runs differ by, here the dropout rate.
 """

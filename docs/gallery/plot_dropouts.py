@@ -1,6 +1,6 @@
 """
 Dropouts
-========
+--------
 
 What each dropout drops, and its noise beside the signal.
 """

@@ -1,6 +1,6 @@
 """
 The ensemble of thinned networks
-================================
+--------------------------------
 
 The output without masks beside means over masks.
 """

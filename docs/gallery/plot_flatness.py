@@ -1,6 +1,6 @@
 """
 Flatness
-========
+--------
 
 How flat the loss is around the weights.
 """

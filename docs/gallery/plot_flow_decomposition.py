@@ -1,6 +1,6 @@
 """
 Where gradient flow comes from
-==============================
+------------------------------
 
 The ratio of two conditions' gradient flow, split into factors whose product it is.
 """

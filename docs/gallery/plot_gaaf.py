@@ -1,6 +1,6 @@
 """
 GAAF
-====
+----
 
 The activation function of the paper: phi, its teeth g, and the shape s. This figure needs no run.
 """

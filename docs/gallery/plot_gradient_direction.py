@@ -1,6 +1,6 @@
 """
 Direction of gradients
-======================
+----------------------
 
 How far the gradients of mini-batches agree, with masks on and off.
 """

@@ -1,6 +1,6 @@
 r"""
 Gradient flow
-=============
+-------------
 
 Mean \|dL/dz\| of each layer at every training step, by condition.
 """

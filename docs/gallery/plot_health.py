@@ -1,6 +1,6 @@
 """
 Norms of health
-===============
+---------------
 
 Dead and always-saturated nodes, and how far weights move; hollow marks are the start of training.
 """

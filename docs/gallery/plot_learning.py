@@ -1,6 +1,6 @@
 """
 Learning
-========
+--------
 
 Any scalar that was given to `step()` and `log()`, by condition over seeds.
 """

@@ -1,6 +1,6 @@
 """
 Masks or weights
-================
+----------------
 
 Gradient flow of one batch, with masks off and on, under the weights of either condition: whether what dropout changes
 is the masks' doing or that of the weights that they led to.

@@ -1,6 +1,6 @@
 """
 Net variance
-============
+------------
 
 The variance that dropout masks give to each net value, beside its closed form.
 """

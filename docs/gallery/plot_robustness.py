@@ -1,6 +1,6 @@
 """
 Robustness
-==========
+----------
 
 How loss and accuracy bear noise on the inputs.
 """

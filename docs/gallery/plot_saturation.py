@@ -1,6 +1,6 @@
 """
 Saturation
-==========
+----------
 
 Net values on held-out digits, and the share of them in the saturation area of tanh (shaded).
 """

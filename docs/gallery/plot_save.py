@@ -1,6 +1,6 @@
 """
 Save a figure, or make your own
-===============================
+-------------------------------
 
 Figures are matplotlib's, and take axes of yours.
 """

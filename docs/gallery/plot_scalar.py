@@ -1,6 +1,6 @@
 """
 Any scalar
-==========
+----------
 
 Any scalar quantity over training, also one of a probe of your own.
 """

@@ -1,6 +1,6 @@
 """
 Weights
-=======
+-------
 
 Distributions of every weight matrix at the end of training, a panel a layer, pooled over seeds.
 Densities are made of exact counts.
