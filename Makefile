@@ -100,7 +100,7 @@ bench: .venv/.installed-bench
 SPHINX := $(BIN)/python -m sphinx --fail-on-warning --keep-going --nitpicky --quiet -d out/docs-read
 docs: .venv/.installed-docs
 	$(SPHINX) -b html docs out/docs
-	$(BIN)/pytest docs/checks
+	$(BIN)/pytest -n 2 docs/checks
 
 docs-links: .venv/.installed-docs
 	$(SPHINX) -b linkcheck docs out/docs-links
