@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from importlib import import_module
+from urllib.parse import urlsplit
 
 import pytest
 
 import dropdiag as dd
+from docs._ext.made_pages import page
 from docs._ext.public_names import docstring, documented, listed
 from docs.checks.pages import DOCS, pages, skipped
+from dropdiag.cli.program import COMMANDS
 
 NOT_RUN = 11
 
@@ -43,3 +46,20 @@ def test_blocks_that_are_not_run_are_few_and_say_why():
 def test_every_figure_has_its_page_in_the_gallery():
     scripts = {path.stem.removeprefix("plot_") for path in (DOCS / "gallery").glob("plot_*.py")}
     assert scripts == set(dd.plots.__all__)
+
+
+def test_links_to_other_sites_are_well_formed():
+    for path in [*DOCS.glob("*.md"), *DOCS.glob("[!_]*/*.md")]:
+        for link in re.findall(r"\]\((https?:[^)\s]*)\)?", path.read_text(encoding="utf-8")):
+            parts = urlsplit(link)
+            assert parts.scheme == "https", f"{path}: {link}"
+            assert "." in (parts.hostname or ""), f"{path}: {link}"
+
+
+def test_the_page_of_options_has_every_command_and_the_names_of_its_options():
+    text = page()
+    assert re.findall(r"^## dropdiag (\w+)", text, re.MULTILINE) == [command.__name__ for command in COMMANDS]
+    assert "| `--alpha` |" in text
+    assert "| `[NAME=]PATTERN...` |" in text
+    assert "Sentinel" not in text
+    assert " object at 0x" not in text
