@@ -18,6 +18,7 @@ help:
 	@echo "make bench      the benchmarks, beside other tools (about 25 minutes)"
 	@echo "make bench-history  time the kernels beside references, keep times and ratios, show the last sessions"
 	@echo "make notebooks  execute the notebooks and keep their outputs (about 4 minutes); NOTEBOOKS=--check writes nothing"
+	@echo "make docs       the site, into out/docs; its examples are run. make docs-links: are the pages of others there?"
 	@echo "make lock       bring constraints.txt up to date with pyproject.toml"
 	@echo "make vendor     fetch the report's JavaScript anew, make sbom: write the bill of materials"
 	@echo "make clean      remove .venv and .venv-integrations, caches and the demo's output"
@@ -106,6 +107,21 @@ bench: .venv/.installed-bench
 	$(MEASURE) benchmarks/compare.py
 	$(MEASURE) benchmarks/sites.py
 	$(MEASURE) benchmarks/gpu.py --page docs/gpu.md
+
+.venv/.installed-docs: .venv/.installed
+	$(call install,.venv,dev docs)
+	touch $@
+
+# The site, into out/docs/index.html: a warning, a link to a page or heading that is not there, and an example that does
+# not run are errors. It needs no network; `make docs-links` asks for every page of others that is linked to.
+.PHONY: docs docs-links
+SPHINX := $(BIN)/python -m sphinx --fail-on-warning --keep-going --nitpicky --quiet -d out/docs-read
+docs: .venv/.installed-docs
+	$(SPHINX) -b html docs out/docs
+	$(BIN)/pytest -n 2 docs/checks
+
+docs-links: .venv/.installed-docs
+	$(SPHINX) -b linkcheck docs out/docs-links
 
 bench-history: .venv/.installed-bench
 	$(BIN)/pytest benchmarks/bench_kernels.py --override-ini python_files='bench_*.py' --override-ini addopts= \

@@ -15,7 +15,16 @@ from dropdiag.printable import printable
 
 
 class DropdiagError(Exception):
-    """Base of every error that dropdiag raises on purpose."""
+    """Base of every error that dropdiag raises on purpose.
+
+    Examples
+    --------
+    >>> try:
+    ...     dd.load("runs/nowhere")
+    ... except dd.DropdiagError as error:
+    ...     print(type(error).__name__)
+    RunError
+    """
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*_lines(args))
@@ -50,7 +59,14 @@ class NotInstalledError(DropdiagError, ImportError):
 
 
 class DropdiagWarning(UserWarning):
-    """Something could not be recorded or read; the rest goes on."""
+    """Something could not be recorded or read; the rest goes on.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> with warnings.catch_warnings():
+    ...     warnings.simplefilter("error", dd.DropdiagWarning)  # what could not be recorded stops the script
+    """
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*_lines(args))

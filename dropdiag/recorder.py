@@ -119,13 +119,73 @@ class Recorder:
 
     Examples
     --------
-    >>> with Recorder(model, "runs/dropout-s0", config={"condition": "Dropout", "seed": 0}) as rec:  # doctest: +SKIP
+    >>> with dd.Recorder(model, "runs/dropout-s9", config={"condition": "Dropout", "seed": 9}) as rec:
     ...     for x, y in loader:
     ...         loss = F.cross_entropy(model(x), y)
     ...         opt.zero_grad(); loss.backward(); opt.step()
     ...         rec.step(loss=loss)
     ...     with rec.evaluation():
-    ...         test(model)
+    ...         test(model.eval())
+    tensor([[ 0.2263,  0.2640, -0.1600],
+            [ 0.0561, -0.0166, -0.0893],
+            [ 0.1281,  0.1243, -0.1916],
+            [-0.0433,  0.0040, -0.1462],
+            [ 0.0906, -0.0406, -0.2322],
+            [ 0.0734,  0.1311, -0.1023],
+            [ 0.1958,  0.3378, -0.0438],
+            [ 0.1935,  0.2807, -0.1011],
+            [-0.0161,  0.1394, -0.1855],
+            [-0.0719,  0.1322, -0.1185],
+            [ 0.1194,  0.2129, -0.0379],
+            [ 0.0120, -0.0178, -0.1249],
+            [ 0.0772,  0.1046, -0.1053],
+            [ 0.0638, -0.0107, -0.2126],
+            [-0.0312, -0.1264, -0.1646],
+            [-0.1314, -0.0761, -0.1160],
+            [ 0.1700,  0.1350, -0.1025],
+            [-0.0713,  0.0181, -0.1394],
+            [ 0.0225, -0.1419, -0.2716],
+            [-0.0598, -0.0811, -0.1653],
+            [ 0.1077,  0.2578, -0.1800],
+            [-0.0228, -0.0397, -0.1265],
+            [-0.0677, -0.1977, -0.1771],
+            [ 0.1701, -0.0070, -0.1192],
+            [ 0.0385, -0.1114, -0.1977],
+            [-0.0123,  0.1796, -0.0823],
+            [ 0.1990,  0.1848, -0.1230],
+            [ 0.0561,  0.0152, -0.1337],
+            [-0.0699, -0.0997, -0.0451],
+            [ 0.0959,  0.2961, -0.1392],
+            [ 0.0832,  0.2148, -0.1343],
+            [ 0.0041, -0.0609, -0.2399],
+            [-0.1425, -0.0667, -0.2932],
+            [ 0.0304, -0.1029, -0.2314],
+            [ 0.0406,  0.1732, -0.1749],
+            [ 0.0510,  0.2399, -0.0524],
+            [-0.0381, -0.1187, -0.2744],
+            [ 0.1105,  0.2835, -0.1629],
+            [ 0.1593,  0.2952, -0.0755],
+            [-0.0157,  0.0289, -0.1502],
+            [ 0.1596,  0.1276, -0.1637],
+            [ 0.1669, -0.0635, -0.1252],
+            [ 0.1368,  0.0116, -0.1354],
+            [ 0.0818,  0.2988, -0.0591],
+            [ 0.1000,  0.1529, -0.1834],
+            [ 0.0860,  0.0056, -0.1979],
+            [ 0.1568, -0.0689, -0.1896],
+            [-0.0033, -0.2271, -0.2849],
+            [ 0.0325,  0.1759, -0.0249],
+            [ 0.0093,  0.0187, -0.1353],
+            [ 0.1159,  0.1677, -0.0555],
+            [ 0.0950,  0.0876, -0.1847],
+            [ 0.1913,  0.2327, -0.0785],
+            [-0.0870, -0.0607, -0.2171],
+            [ 0.1705,  0.1631, -0.1619],
+            [-0.0131, -0.1087, -0.1599],
+            [ 0.1364,  0.2854, -0.0812],
+            [ 0.1618,  0.1729, -0.1687],
+            [-0.0761, -0.2367, -0.2710],
+            [ 0.1074,  0.3254, -0.0348]], grad_fn=<AddmmBackward0>)
     """
 
     def __init__(
@@ -192,7 +252,16 @@ class Recorder:
 
     @property
     def completed(self) -> int:
-        """Number of completed training steps."""
+        """Number of completed training steps.
+
+        Examples
+        --------
+        >>> rec.completed
+        1
+        >>> rec.step(loss=0.5)
+        >>> rec.completed
+        2
+        """
         return self._session.completed
 
     def step(self, scalars: Mapping[str, float | Tensor] | None = None, /, **named: float | Tensor) -> None:
@@ -216,6 +285,13 @@ class Recorder:
         -----
         DropdiagWarning
             Once, where steps seem to be marked too often or too seldom, or after ``zero_grad()``.
+
+        Examples
+        --------
+        >>> loss = F.cross_entropy(model(x), y)
+        >>> loss.backward()
+        >>> rec.step(loss=loss)
+        >>> rec.step({"lr/0": 1e-3})
         """
         self._check_open("leave it before step()")
         self._session.step(user_scalars("step", scalars, named))
@@ -247,6 +323,11 @@ class Recorder:
         ------
         ArgumentError
             If a value is not one number, a phase or layer is no name, the phase is "train", or the Recorder is closed.
+
+        Examples
+        --------
+        >>> rec.log(accuracy=0.9)
+        >>> rec.log({"top5/accuracy": 0.99}, phase="test")
         """
         self._check_open()
         if phase is not None:
@@ -272,6 +353,12 @@ class Recorder:
         ------
         ArgumentError
             If evaluations are nested, the name is "train", or the Recorder is closed.
+
+        Examples
+        --------
+        >>> with rec.evaluation("validation"), torch.no_grad():
+        ...     accuracy = (model.eval()(x).argmax(1) == y).float().mean()
+        ...     rec.log(accuracy=accuracy)
         """
         self._check_open()
         if (open_one := self._session.open_evaluation) is not None:
@@ -305,6 +392,12 @@ class Recorder:
         ArgumentError
             As `dropdiag.measure.net_variance`, or if the Recorder is closed, an evaluation is open, or the phase is
             "train".
+
+        Examples
+        --------
+        >>> found = rec.net_variance(batch, masks=8)
+        >>> [layer.layer for layer in found]
+        ['act1', 'act2']
         """
         found: NetVariance = self.measure("net_variance", batch, masks, p=p, phase=phase, seed=seed)
         return found
@@ -338,7 +431,9 @@ class Recorder:
 
         Examples
         --------
-        >>> found = rec.measure("ensemble", x, y, masks=64, seed=0)  # doctest: +SKIP
+        >>> found = rec.measure("ensemble", x, y, masks=16, seed=0)
+        >>> found.predictions.arithmetic.shape
+        (60, 3)
         """
         self._check_open(f"leave it before {name}()")
         function = measure_called(name)
@@ -370,6 +465,12 @@ class Recorder:
         ------
         ArgumentError
             If it is no boolean tensor of two dimensions.
+
+        Examples
+        --------
+        >>> tokens = torch.ones(4, 7, dtype=torch.bool)  # True for real ones
+        >>> with rec.padding(tokens):
+        ...     outputs = model(torch.randn(4, 7, 12))
         """
         check_mask(mask)
         router = self._session.router  # which keeps one mask: inside another one, a mask applies alone
@@ -388,6 +489,13 @@ class Recorder:
             If the disk refuses it; it is kept, and tried again.
         ArgumentError
             If the Recorder is closed.
+
+        Examples
+        --------
+        >>> rec.step(loss=0.5)
+        >>> rec.flush()
+        >>> dd.load(rec.path).select("loss")["value"].tolist()
+        [0.5]
         """
         self._check_open()
         self._session.flush()
@@ -399,6 +507,11 @@ class Recorder:
         -------
         Coverage
             A sequence of rows that prints as a table.
+
+        Examples
+        --------
+        >>> rec.coverage()[0].layer
+        'linear1'
         """
         return self._session.coverage()
 
@@ -419,7 +532,14 @@ class Recorder:
             self._close("interrupted", kind.__name__)
 
     def close(self) -> None:
-        """Remove every hook, write what waits, and mark the run as completed. May be called again."""
+        """Remove every hook, write what waits, and mark the run as completed. May be called again.
+
+        Examples
+        --------
+        >>> rec.close()
+        >>> dd.load(rec.path).meta["state"]
+        'completed'
+        """
         self._close("completed", None)
 
     def _close(self, state: str, error: str | None) -> None:

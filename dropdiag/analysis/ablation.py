@@ -54,6 +54,12 @@ def table(
         For an unknown layer or condition.
     NotRecordedError
         If no run holds an ablation.
+
+    Examples
+    --------
+    >>> table = dd.analysis.ablation.table(runs)
+    >>> sorted(table["layer"].unique())
+    ['act1', 'act2']
     """
     found = _interaction(runs, phase or PHASE, layers, conditions)
     sites = found[SITE].drop_duplicates()
@@ -93,6 +99,12 @@ def curves(
     ------
     ArgumentError, NotRecordedError
         As in `table`; where no run has a value.
+
+    Examples
+    --------
+    >>> curves = dd.analysis.ablation.curves(runs, "loss")
+    >>> curves["condition"].unique().tolist()
+    ['No dropout', 'Dropout']
     """
     every = as_runs(runs)
     names, wanted = check("condition", conditions, every.conditions), today(every, layers)

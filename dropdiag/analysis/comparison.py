@@ -41,6 +41,12 @@ class Comparison(Measurements):
     runs, baseline, conditions, layers, measured, histograms, step_ranges, settings, quantities, names,
     places, series
         As of all `Measurements`; ``runs`` are those that could be read.
+
+    Examples
+    --------
+    >>> comparison = dd.compare(runs)
+    >>> comparison.baseline, comparison.conditions
+    ('No dropout', ('No dropout', 'Dropout'))
     """
 
     table: pd.DataFrame
@@ -66,7 +72,14 @@ class Comparison(Measurements):
         return comparison(self)
 
     def claims(self, **options: Any) -> Claims:
-        """Put the paper's claims to the test; see `dropdiag.analysis.claims.claims.claims` for the options."""
+        """Put the paper's claims to the test; see `dropdiag.analysis.claims.claims.claims` for the options.
+
+        Examples
+        --------
+        >>> verdicts = dd.compare(runs).claims().table
+        >>> verdicts["claim"].tolist()
+        ['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h', 'i', 'j']
+        """
         return claims(self, **options)
 
 
@@ -155,6 +168,15 @@ def compare(
     The seed is the unit: n counts runs. Conditions are paired where the seeds are the same. One seed gives an
     effect, no interval and no p. Intervals are Student's t over seeds. docs/claims.md has the formulas, the measured
     coverage, and how each number misleads.
+
+    Examples
+    --------
+    >>> comparison = dd.compare(runs, baseline="No dropout")
+    >>> flow = comparison.table.query("measure == 'gradient_flow'")
+    >>> flow[["condition", "layer", "n", "paired"]].reset_index(drop=True)
+      condition layer  n  paired
+    0   Dropout  act1  3    True
+    1   Dropout  act2  3    True
     """
     settings = _settings(alpha, confidence, n_boot, seed, on_unreadable)
     every, problems = opened([runs, *more] if more else runs)

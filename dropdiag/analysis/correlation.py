@@ -56,6 +56,16 @@ def table(
     Notes
     -----
     The pairs of a layer share nodes, so they are not independent replicates; the seeds are.
+
+    Examples
+    --------
+    >>> table = dd.analysis.correlation.table(runs)
+    >>> table[["condition", "layer", "seeds"]]
+        condition layer  seeds
+    0  No dropout  act1      3
+    1  No dropout  act2      3
+    2     Dropout  act1      3
+    3     Dropout  act2      3
     """
     frame = histograms(runs, "node_correlation", layers=layers, conditions=conditions, phase=phase)
     return table_of(runs, frame)
@@ -85,13 +95,26 @@ def curves(
     phase: str | None = None,
     bandwidth: str | float = "isj",
 ) -> pd.DataFrame:
-    """Density curves of r on [-1, 1], reflected at its bounds; see `dropdiag.analysis.kde.curves`."""
+    """Density curves of r on [-1, 1], reflected at its bounds; see `dropdiag.analysis.kde.curves`.
+
+    Examples
+    --------
+    >>> curves = dd.analysis.correlation.curves(runs, layers=["act2"])
+    >>> bool(curves["x"].between(-1, 1).all())
+    True
+    """
     return kde.curves(runs, "node_correlation", layers=layers, conditions=conditions, phase=phase,
                       bandwidth=bandwidth, support=SUPPORT, limits=SUPPORT)  # fmt: skip
 
 
 def null_sd(samples: float) -> float:
-    """Return the standard deviation of r under column permutation: ``1 / sqrt(n - 1)``, exactly."""
+    """Return the standard deviation of r under column permutation: ``1 / sqrt(n - 1)``, exactly.
+
+    Examples
+    --------
+    >>> dd.analysis.correlation.null_sd(101)
+    0.1
+    """
     return float(1.0 / np.sqrt(samples - 1.0)) if samples >= 2 else float("nan")
 
 
@@ -99,6 +122,11 @@ def null_mean_abs(samples: float) -> float:
     """Mean of |r| under independence, for normal nodes: ``gamma((n-1)/2) / (sqrt(pi) gamma(n/2))``.
 
     About ``sqrt(2 / (pi n))`` for large n: finite n alone gives this much.
+
+    Examples
+    --------
+    >>> round(dd.analysis.correlation.null_mean_abs(1_000), 4)
+    0.0253
     """
     if not samples >= 3:
         return float("nan")
@@ -109,6 +137,11 @@ def null_limit(samples: float, level: float = 0.95) -> float:
     """Bound on |r| that holds a share ``level`` of the pairs under independence, for normal nodes.
 
     ``r sqrt((n-2)/(1-r^2))`` has Student's t distribution with n - 2 degrees of freedom.
+
+    Examples
+    --------
+    >>> round(dd.analysis.correlation.null_limit(1_000), 4)
+    0.062
     """
     if not samples >= 3:
         return float("nan")
@@ -117,7 +150,13 @@ def null_limit(samples: float, level: float = 0.95) -> float:
 
 
 def null_participation_ratio(nodes: float, samples: float) -> float:
-    """Participation ratio under independence: ``m / (1 + (m - 1) / (n - 1))``, for E r^2 is 1 / (n - 1) exactly."""
+    """Participation ratio under independence: ``m / (1 + (m - 1) / (n - 1))``, for E r^2 is 1 / (n - 1) exactly.
+
+    Examples
+    --------
+    >>> round(dd.analysis.correlation.null_participation_ratio(nodes=100, samples=1_000), 2)
+    90.98
+    """
     if not (samples >= 2 and nodes >= 1):
         return float("nan")
     return float(nodes / (1.0 + (nodes - 1.0) / (samples - 1.0)))
@@ -128,6 +167,11 @@ def null_effective_rank(nodes: float, samples: float) -> float:
 
     The eigenvalues of such a correlation matrix follow the law of Marchenko and Pastur (Jiang 2004), whose entropy is
     Page's (1993): ``exp(ln a - a / (2 b))``, a being the smaller and b the greater one of m and n - 1.
+
+    Examples
+    --------
+    >>> round(dd.analysis.correlation.null_effective_rank(nodes=100, samples=1_000), 2)
+    95.12
     """
     if not (samples >= 2 and nodes >= 1):
         return float("nan")

@@ -59,6 +59,14 @@ def table(
     The dropped share is that of units which were not already equal to what the mask puts in their place: dropout behind
     a ReLU shows its rate, though most of what it zeroes was zero. The noise-to-signal ratio depends on the data, and on
     the rate: of a scheduled rate the mean over training stands for no single step.
+
+    Examples
+    --------
+    >>> table = dd.analysis.dropouts.table(runs)
+    >>> table[["layer", "grain", "rate_first", "seeds"]]
+          layer    grain  rate_first  seeds
+    0  dropout1  element         0.5      3
+    1  dropout2  element         0.5      3
     """
     every = as_runs(runs)
     names = check("condition", conditions, every.conditions)

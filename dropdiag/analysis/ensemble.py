@@ -61,6 +61,12 @@ def table(runs: Run | Runs, *, conditions: NamesOrAll = None, phase: str = PHASE
     ------
     ArgumentError, NotRecordedError
         As in `per_run`.
+
+    Examples
+    --------
+    >>> table = dd.analysis.ensemble.table(runs)
+    >>> table["condition"].unique().tolist()
+    ['Dropout']
     """
     return means(runs, per_run(runs, conditions=conditions, phase=phase))
 
@@ -85,6 +91,11 @@ def per_run(runs: Run | Runs, *, conditions: NamesOrAll = None, phase: str = PHA
         For an unknown condition.
     NotRecordedError
         If no run of the conditions holds any of them in that phase.
+
+    Examples
+    --------
+    >>> dd.analysis.ensemble.per_run(runs)["run"].nunique()
+    3
     """
     every = as_runs(runs)
     names = check("condition", conditions, every.conditions)

@@ -77,6 +77,12 @@ def table(
     itself is recorded at every step and the decomposition on the schedule, so the total is that of `dropdiag.compare`
     over the same steps: ``dropdiag.compare(runs, steps=steps(runs))``, or without ``steps`` where every step was
     scheduled. See docs/flow.md for the formula and for how it misleads.
+
+    Examples
+    --------
+    >>> table = dd.analysis.flow_decomposition.table(runs, baseline="No dropout")
+    >>> table["term"].unique().tolist()
+    ['output error', 'transport', 'mask', 'slope', 'total']
     """
     shown, layers = _shown(per), today(runs, layers)
     asked = Asked(conditions, baseline, until, match, alpha)
@@ -110,6 +116,12 @@ def over_training(
     -------
     DataFrame
         As `table`, with step (mean of the bin's scheduled steps) in place of steps, by step within each term.
+
+    Examples
+    --------
+    >>> table = dd.analysis.flow_decomposition.over_training(runs, bins=2)
+    >>> bool((table["step"] <= 10).all())
+    True
     """
     shown, layers = _shown(per), today(runs, layers)
     asked = Asked(conditions, baseline, until, match, alpha, bins)
@@ -137,6 +149,12 @@ def per_run(runs: Run | Runs, *, conditions: NamesOrAll = None, until: int | Non
         Columns condition, seed, run, layer, call (an activation), term, name, factor (of the output error in loss
         units per unit of the output; else a pure number), flow (the product so far: in the last row of an activation
         its gradient flow), steps (that the means are over), scheduled (steps at which anything was read), why.
+
+    Examples
+    --------
+    >>> terms = dd.analysis.flow_decomposition.per_run(runs)
+    >>> terms["run"].nunique()
+    6
     """
     every = as_runs(runs)
     names = check("condition", conditions, every.conditions)
@@ -156,6 +174,12 @@ def steps(runs: Run | Runs, *, conditions: NamesOrAll = None, until: int | None 
     -------
     dict of str to list of int
         Those at which every reading of the run's chain has a value.
+
+    Examples
+    --------
+    >>> steps = dd.analysis.flow_decomposition.steps(runs)
+    >>> set(map(len, steps.values()))
+    {3}
     """
     every = as_runs(runs)
     paths = dict(zip(every.labels(), (str(run.path) for run in every), strict=True))

@@ -30,6 +30,11 @@ def g(x: ArrayLike, k: float = 10_000.0) -> Floats:
     Returns
     -------
     ndarray of float64, same shape
+
+    Examples
+    --------
+    >>> dd.analysis.gaaf.g([0.0, 0.5e-4], k=10_000).round(6)
+    array([-5.e-05,  0.e+00])
     """
     if not k > 0.0:
         raise ArgumentError(f"k must be positive, got {k}")
@@ -50,6 +55,11 @@ def shape(x: ArrayLike, activation: str) -> Floats:
     -------
     ndarray of float64, same shape
         In (0, 1]. The formulas were read off the paper's figure.
+
+    Examples
+    --------
+    >>> dd.analysis.gaaf.shape([0.0, 2.0], "tanh").round(2)
+    array([1.  , 0.26])
     """
     _check(activation)
     z = np.asarray(x, dtype=np.float64)
@@ -59,14 +69,26 @@ def shape(x: ArrayLike, activation: str) -> Floats:
 
 
 def phi(x: ArrayLike, activation: str) -> Floats:
-    """Activation function, ``"tanh"`` or ``"relu"``."""
+    """Activation function, ``"tanh"`` or ``"relu"``.
+
+    Examples
+    --------
+    >>> dd.analysis.gaaf.phi([-1.0, 2.0], "relu")
+    array([0., 2.])
+    """
     _check(activation)
     z = np.asarray(x, dtype=np.float64)
     return np.tanh(z) if activation == "tanh" else np.maximum(z, 0.0)
 
 
 def phi_derivative(x: ArrayLike, activation: str) -> Floats:
-    """Return the derivative of the activation function (0 at 0 for ReLU)."""
+    """Return the derivative of the activation function (0 at 0 for ReLU).
+
+    Examples
+    --------
+    >>> dd.analysis.gaaf.phi_derivative([0.0], "tanh")
+    array([1.])
+    """
     _check(activation)
     z = np.asarray(x, dtype=np.float64)
     return 1.0 - np.tanh(z) ** 2 if activation == "tanh" else np.where(z > 0.0, 1.0, 0.0)
@@ -79,6 +101,11 @@ def teeth(k: float = 10_000.0, periods: int = 4) -> pd.DataFrame:
     -------
     DataFrame
         Columns x, g; three rows a tooth: foot, tip (the limit 0.5/k from the left), NaN.
+
+    Examples
+    --------
+    >>> list(dd.analysis.gaaf.teeth().columns)
+    ['x', 'g']
     """
     if periods < 1:
         raise ArgumentError(f"periods must be at least 1, got {periods}")
@@ -96,6 +123,11 @@ def shapes(activation: str, limits: tuple[float, float] = (-6.0, 6.0), points: i
     -------
     DataFrame
         Columns x, phi, derivative, shape, gaaf_derivative (``phi' + s``: g s' is below 0.5/k and left out).
+
+    Examples
+    --------
+    >>> list(dd.analysis.gaaf.shapes("tanh", points=5).columns)
+    ['x', 'phi', 'derivative', 'shape', 'gaaf_derivative']
     """
     x = np.linspace(*limits, points)
     slope, s = phi_derivative(x, activation), shape(x, activation)

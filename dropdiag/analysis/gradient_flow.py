@@ -75,6 +75,16 @@ def table(
     A mean over training depends on how long training lasted: the gradient falls as the loss does. Compare
     runs of one length, or the part that they have in common (`until`). It also scales with the batch when the
     loss is averaged over it.
+
+    Examples
+    --------
+    >>> table = dd.analysis.gradient_flow.table(runs, baseline="No dropout")
+    >>> table[["condition", "layer", "steps", "seeds"]]
+        condition layer  steps  seeds
+    0  No dropout  act1   10.0      3
+    1  No dropout  act2   10.0      3
+    2     Dropout  act1   10.0      3
+    3     Dropout  act2   10.0      3
     """
     frame = per_run(runs, layers=layers, conditions=conditions, quantity=quantity, until=until)
     base = _baseline(as_runs(runs), baseline)
@@ -119,6 +129,11 @@ def shared_steps(runs: Run | Runs, conditions: Sequence[str]) -> int | None:
     int or None
         None where they are all of one length, so that no step has to be left out. Runs that are not completed do not
         shorten the others; where none is completed, all count.
+
+    Examples
+    --------
+    >>> dd.analysis.gradient_flow.shared_steps(runs, ["No dropout", "Dropout"]) is None  # none has more than another
+    True
     """
     chosen = [run for run in as_runs(runs) if run.condition in conditions]
     completed = [run for run in chosen if run.meta["state"] == "completed"]
@@ -146,6 +161,12 @@ def per_run(
     DataFrame
         Columns condition, seed, run, layer, call, mean, steps (with a value), dropped (missing or infinite
         values).
+
+    Examples
+    --------
+    >>> flow = dd.analysis.gradient_flow.per_run(runs)
+    >>> len(flow) == len(runs) * 2
+    True
     """
     return _averaged(runs, quantity, [until], layers, conditions).drop(columns="until")
 
@@ -170,6 +191,12 @@ def per_window(runs: Run | Runs, untils: Collection[int | None], steps: Steps = 
     ------
     NotRecordedError
         If no run holds the gradient flow.
+
+    Examples
+    --------
+    >>> flow = dd.analysis.gradient_flow.per_window(runs, [5, None])
+    >>> len(flow) == 2 * len(runs) * 2
+    True
     """
     return _averaged(runs, QUANTITY, untils, None, None, steps=steps)
 
@@ -198,6 +225,12 @@ def curves(
         then over runs), low, high (value times and divided by the geometric standard deviation over runs; NaN
         for one run), seeds, runs (see `dropdiag.analysis.scalar.curves`), dropped (missing, infinite or not positive
         values, which have no logarithm), by step. Bins without any value, such as those of a frozen layer, have no row.
+
+    Examples
+    --------
+    >>> curves = dd.analysis.gradient_flow.curves(runs, layers=["act1"], bins=5)
+    >>> list(curves.columns[:4])
+    ['condition', 'layer', 'call', 'step']
     """
     result = of_one_phase(runs, quantity, TRAIN, layers=layers, conditions=conditions, log=True, bins=bins)
     result = result[result["seeds"] > 0].reset_index(drop=True)
@@ -260,6 +293,12 @@ def at_equal_loss(
     A run that jumps over a bin is interpolated on both logarithms. The training loss of dropout is taken under its
     masks and so lies above that of the same network without them: name a loss of held-out data, or of training data in
     evaluation mode, to compare networks that are equally good.
+
+    Examples
+    --------
+    >>> curves = dd.analysis.gradient_flow.at_equal_loss(runs, layers=["act1"])
+    >>> curves["condition"].unique().tolist()
+    ['No dropout', 'Dropout']
     """
     every = as_runs(runs)
     names = check("condition", conditions, every.conditions)

@@ -62,6 +62,12 @@ def table(
     -----
     The start is what was recorded first: at step 0 the distance, which is 0 there; at step 1 the update; of held-out
     shares the first evaluation, which tells of the initial network only if it was made before training.
+
+    Examples
+    --------
+    >>> table = dd.analysis.health.table(runs)
+    >>> sorted(table["quantity"].unique())
+    ['always_saturated_share', 'dead_share', 'distance_from_start', 'update_to_weight']
     """
     every = as_runs(runs)
     names = check("condition", conditions, every.conditions)

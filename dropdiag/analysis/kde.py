@@ -71,6 +71,12 @@ def curves(
     ------
     ArgumentError, NotRecordedError
         As in `dropdiag.analysis.select.histograms`.
+
+    Examples
+    --------
+    >>> curves = dd.analysis.kde.curves(runs, "net_value", phase="eval", points=64)
+    >>> sorted(curves["layer"].unique())
+    ['act1', 'act2']
     """
     groups = _groups(runs, quantity, step, per_seed=per_seed, layers=layers, conditions=conditions, phase=phase)
     return curves_of(groups, bandwidth=bandwidth, support=support, points=points, limits=limits)
@@ -101,6 +107,15 @@ def bars(
     -------
     DataFrame
         Columns condition, layer, call, left, right, density. Exact zeros stand in the bar that holds 0.
+
+    Examples
+    --------
+    >>> bars = dd.analysis.kde.bars(runs, "net_value", layers=["act1"], phase="eval", bins=8)
+    >>> bars.groupby("condition", sort=False).size()
+    condition
+    No dropout    8
+    Dropout       8
+    dtype: int64
     """
     groups = _groups(runs, quantity, step, layers=layers, conditions=conditions, phase=phase)
     return bars_of(groups, support=support, bins=bins, limits=limits)

@@ -61,6 +61,16 @@ def curves(
     -----
     Runs that were recorded at different steps are interpolated to common ones, never beyond their first and last.
     Where ``seeds`` is less than ``runs``, the mean is of some of them, and may differ from that of all by who they are.
+
+    Examples
+    --------
+    >>> curves = dd.analysis.learning.curves(runs, "accuracy", phase="eval")
+    >>> curves[["condition", "step", "seeds"]]
+        condition  step  seeds
+    0  No dropout   0.0      3
+    1  No dropout  10.0      3
+    2     Dropout   0.0      3
+    3     Dropout  10.0      3
     """
     result = binned(runs, quantity, phase=phase, conditions=conditions, bins=bins)
     result = result[result["seeds"] > 0].reset_index(drop=True)
@@ -123,6 +133,13 @@ def best(
     -----
     The best of many evaluations on a test set is optimistic about what another test set would give; ``final``
     is not, nor is what was chosen by other data.
+
+    Examples
+    --------
+    >>> dd.analysis.learning.best(runs, "accuracy")[["condition", "seeds"]]
+        condition  seeds
+    0  No dropout      3
+    1     Dropout      3
     """
     rows = best_per_run(runs, quantity, phase=phase, conditions=conditions, mode=mode, by=by)
     return over_seeds(rows, ["condition"], BEST)
@@ -148,6 +165,11 @@ def best_per_run(
     -------
     DataFrame
         Columns condition, seed, run, step, best, evaluation, final, evaluations (how many there are); by condition.
+
+    Examples
+    --------
+    >>> len(dd.analysis.learning.best_per_run(runs, "accuracy"))
+    6
     """
     if mode not in {"max", "min"}:
         raise ArgumentError(f"mode must be 'max' or 'min', got {mode!r}")
@@ -163,7 +185,13 @@ def best_per_run(
 
 
 def quantities(runs: Run | Runs) -> list[str]:
-    """Names of the scalars that were given for the network as a whole, sorted, without those of dropdiag's own."""
+    """Names of the scalars that were given for the network as a whole, sorted, without those of dropdiag's own.
+
+    Examples
+    --------
+    >>> dd.analysis.learning.quantities(runs)
+    ['accuracy', 'loss']
+    """
     found: set[str] = set()
     for batch in as_runs(runs).batches(layer=NETWORK):
         found |= set(batch["quantity"].unique())

@@ -72,6 +72,20 @@ def table(
         If nothing says which condition is the baseline.
     NotRecordedError
         If no run holds the measurement, or there is one condition alone.
+
+    Examples
+    --------
+    >>> table = dd.analysis.masks_by_weights.table(runs)
+    >>> table[["layer", "effect"]]
+      layer       effect
+    0  act1      weights
+    1  act1        masks
+    2  act1  interaction
+    3  act1     together
+    4  act2      weights
+    5  act2        masks
+    6  act2  interaction
+    7  act2     together
     """
     every = as_runs(runs)
     wanted = check("condition", conditions, every.conditions)
@@ -108,6 +122,12 @@ def cells(
     ------
     ArgumentError, NotRecordedError
         As in `table`.
+
+    Examples
+    --------
+    >>> cells = dd.analysis.masks_by_weights.cells(runs)
+    >>> len(cells) == len(runs) * 2
+    True
     """
     chosen: dict[str, Any] = {"phase": phase, "layers": layers, "conditions": conditions}
     try:
@@ -157,6 +177,13 @@ def effects(
     -------
     DataFrame
         Columns as of `table`; the step is missing unless it is in ``by``.
+
+    Examples
+    --------
+    >>> cells = dd.analysis.masks_by_weights.cells(runs)
+    >>> effects = dd.analysis.masks_by_weights.effects(runs, cells, "No dropout", ["Dropout"])
+    >>> effects["condition"].unique().tolist()
+    ['Dropout']
     """
     found = [
         {"condition": name, "baseline": baseline, **row}

@@ -65,6 +65,12 @@ def values(
         For an unknown condition, layer or quantity.
     NotRecordedError
         If no run holds the measurement.
+
+    Examples
+    --------
+    >>> values = dd.analysis.measured.values(runs, "flatness")
+    >>> "hessian_trace" in set(values["quantity"])
+    True
     """
     every = as_runs(runs)
     names, wanted = check("condition", conditions, every.conditions), today(every, layers)
@@ -121,6 +127,14 @@ def table(
     -----
     DropdiagWarning
         If the last measurements of runs are of different steps, or runs lack steps that most have.
+
+    Examples
+    --------
+    >>> table = dd.analysis.measured.table(runs, "flatness", quantities=["hessian_trace"])
+    >>> table[["condition", "quantity", "n"]]
+        condition       quantity  n
+    0  No dropout  hessian_trace  3
+    1     Dropout  hessian_trace  3
     """
     found = values(runs, measure, quantities=quantities, layers=layers, conditions=conditions, phase=phase)
     return over_seeds(at_steps(found, step), level)
@@ -154,6 +168,12 @@ def curve(
     ------
     ArgumentError, NotRecordedError
         As in `table`.
+
+    Examples
+    --------
+    >>> curve = dd.analysis.measured.curve(runs, "noisy_loss")
+    >>> curve["x"].unique().tolist()
+    [0.0, 0.1, 0.2, 0.5]
     """
     found = table(runs, measurement_of(base), quantities=[base], layers=layers, conditions=conditions, phase=phase,
                   step=step, level=level)  # fmt: skip

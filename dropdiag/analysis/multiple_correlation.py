@@ -42,6 +42,16 @@ def table(
     ------
     ArgumentError, NotRecordedError
         As in `dropdiag.analysis.select.histograms`.
+
+    Examples
+    --------
+    >>> table = dd.analysis.multiple_correlation.table(runs)
+    >>> table[["condition", "layer", "seeds"]]
+        condition layer  seeds
+    0  No dropout  act1      3
+    1  No dropout  act2      3
+    2     Dropout  act1      3
+    3     Dropout  act2      3
     """
     rows = per_run(runs, layers=layers, conditions=conditions, phase=phase)
     found = [dict(zip(GROUP, key, strict=True)) | _over_runs(part) for key, part in rows.groupby(GROUP, sort=False)]

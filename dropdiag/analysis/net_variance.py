@@ -89,6 +89,12 @@ def read(source: Source, *, layers: Wanted = None, conditions: Wanted = None, ph
     ------
     ArgumentError, NotRecordedError
         As in `table`.
+
+    Examples
+    --------
+    >>> measured = dd.analysis.net_variance.read(runs, layers=["act2"])
+    >>> type(measured).__name__
+    'Measured'
     """
     if isinstance(source, Measured):
         return source
@@ -125,6 +131,16 @@ def table(
         For an unknown layer or condition.
     NotRecordedError
         If no run holds a net variance.
+
+    Examples
+    --------
+    >>> table = dd.analysis.net_variance.table(runs)
+    >>> table[["condition", "layer"]]
+        condition layer
+    0  No dropout  act1
+    1  No dropout  act2
+    2     Dropout  act1
+    3     Dropout  act2
     """
     found = read(source, layers=layers, conditions=conditions, phase=phase)
     return over_seeds(found.numbers, GROUP, MEASURES)
@@ -140,6 +156,12 @@ def spread(
     DataFrame
         One row a condition and layer: condition, layer, call, n (net values), lowest, low, median, high, highest
         (quantiles .05, .25, .5, .75, .95), in net-value units squared; to within a bin, 1/64 of the value.
+
+    Examples
+    --------
+    >>> spread = dd.analysis.net_variance.spread(runs)
+    >>> sorted(spread["layer"].unique())
+    ['act1', 'act2']
     """
     found = read(source, layers=layers, conditions=conditions, phase=phase)
     rows = [(*key, histogram.n, *histogram.quantile(list(QUANTILES.values())))
@@ -172,6 +194,12 @@ def masked_net_values(
     DataFrame
         Columns condition, layer, call, left, right (net-value units), means, masks: density of those means, and of the
         same nodes' net values over masks. NaN where no mean lies in the saturation area.
+
+    Examples
+    --------
+    >>> found = dd.analysis.net_variance.masked_net_values(runs, bins=8)
+    >>> list(found.columns[:3])
+    ['condition', 'layer', 'call']
     """
     found = read(source, layers=layers, conditions=conditions, phase=phase)
     masked, borders = _pooled(found.masked), areas(found)

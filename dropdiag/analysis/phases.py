@@ -44,7 +44,14 @@ def rows_of_one_phase(frame: pd.DataFrame, quantity: str, phase: str | None = No
 
 
 def held_phases(frames: Iterable[pd.DataFrame]) -> dict[str, list[str]]:
-    """Return the phases of each run's rows, for `common` and `keep`; all rows of a run are in one frame."""
+    """Return the phases of each run's rows, for `common` and `keep`; all rows of a run are in one frame.
+
+    Examples
+    --------
+    >>> rows = dd.analysis.select.scalars(runs, "accuracy")
+    >>> dd.analysis.phases.held_phases([rows])["base-s0"]
+    ['eval']
+    """
     return {
         str(run): phases.unique().tolist()
         for frame in frames
@@ -75,6 +82,11 @@ def common(held: Mapping[str, Collection[str]], quantity: str, phase: str | None
         If there are several held-out phases, none of them ``"eval"``.
     NotRecordedError
         If no run holds the quantity, or none does in the phase asked for.
+
+    Examples
+    --------
+    >>> dd.analysis.phases.common({"base-s0": ["train", "eval"], "drop-s0": ["eval"]}, "net_value")
+    'eval'
     """
     every = list(dict.fromkeys(name for phases in held.values() for name in phases))
     if not every:

@@ -52,6 +52,16 @@ def table(
     ------
     ArgumentError, NotRecordedError
         As in `dropdiag.analysis.select.histograms`.
+
+    Examples
+    --------
+    >>> table = dd.analysis.saturation.table(runs)
+    >>> table[["condition", "layer", "seeds"]]
+        condition layer  seeds
+    0  No dropout  act1      3
+    1  No dropout  act2      3
+    2     Dropout  act1      3
+    3     Dropout  act2      3
     """
     return over_seeds(per_run(runs, layers=layers, conditions=conditions, phase=phase), GROUP, SHARES)
 
@@ -79,6 +89,12 @@ def per_run(
     DataFrame
         Columns condition, seed, run, step, phase, layer, call, left, right, share. Missing where the histogram of the
         same step holds net values that are not finite: a network that has diverged has no share.
+
+    Examples
+    --------
+    >>> shares = dd.analysis.saturation.per_run(runs)
+    >>> shares["run"].nunique()
+    6
     """
     both = rows_of_one_phase(_recorded(runs, layers, conditions), LEFT, phase).assign(
         share=lambda frame: frame["left"] + frame["right"]
@@ -157,6 +173,13 @@ def share(
         For an eps outside (0, 1), an unknown layer or condition.
     NotRecordedError
         If net values were not recorded.
+
+    Examples
+    --------
+    >>> wide = dd.analysis.saturation.share(runs, eps=0.5)["share"]
+    >>> narrow = dd.analysis.saturation.share(runs, eps=0.1)["share"]
+    >>> bool((wide >= narrow).all())
+    True
     """
     if not 0.0 < eps < 1.0:
         raise ArgumentError(f"eps must lie between 0 and 1, got {eps}")
@@ -175,7 +198,14 @@ def curves(
     bandwidth: str | float = "isj",
     limits: Limits = None,
 ) -> pd.DataFrame:
-    """Density curves of the net values; see `dropdiag.analysis.kde.curves`."""
+    """Density curves of the net values; see `dropdiag.analysis.kde.curves`.
+
+    Examples
+    --------
+    >>> curves = dd.analysis.saturation.curves(runs, layers=["act1"])
+    >>> curves["layer"].unique().tolist()
+    ['act1']
+    """
     return kde.curves(runs, "net_value", layers=layers, conditions=conditions, phase=phase, bandwidth=bandwidth,
                       limits=limits)  # fmt: skip
 
@@ -201,6 +231,14 @@ def areas(
     ------
     ArgumentError, NotRecordedError
         As in `dropdiag.analysis.select.histograms`.
+
+    Examples
+    --------
+    >>> areas = dd.analysis.saturation.areas(runs)
+    >>> areas[["layer", "side", "low", "high"]].head(2).round(3)
+      layer   side    low   high
+    0  act1   left   -inf -1.818
+    1  act1  right  1.818    inf
     """
     frame = histograms(runs, "net_value", layers=layers, conditions=conditions, phase=phase)
     return areas_of(runs, frame)

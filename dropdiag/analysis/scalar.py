@@ -59,6 +59,12 @@ def curves(
     -----
     DropdiagWarning
         If runs are left out because they do not hold the quantity in that phase.
+
+    Examples
+    --------
+    >>> curves = dd.analysis.scalar.curves(runs, "node_correlation_abs_mean")
+    >>> curves["layer"].unique().tolist()
+    ['act1', 'act2']
     """
     result = binned(runs, quantity, layers=layers, conditions=conditions, phase=phase, log=log, bins=bins)
     return result[[*GROUP, "phase", "step", "value", "low", "high", "seeds", "runs", "dropped"]]

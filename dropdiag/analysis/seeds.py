@@ -37,6 +37,14 @@ def over_seeds(frame: pd.DataFrame, by: Sequence[str], values: Sequence[str]) ->
         Columns ``by``; for each value its mean and, under ``<value>_sd``, its standard deviation over runs
         (divisor n - 1; NaN for one run); ``seeds``, the runs of the group; ``missing``, the runs in which at
         least one of the values is missing. Groups keep the order of first appearance.
+
+    Examples
+    --------
+    >>> frame = pd.DataFrame({"condition": ["A", "A", "B"], "value": [1.0, 3.0, 5.0]})
+    >>> dd.analysis.seeds.over_seeds(frame, ["condition"], ["value"])
+      condition  value  value_sd  seeds  missing
+    0         A    2.0  1.414214      2        0
+    1         B    5.0       NaN      1        0
     """
     names = list(values)
     numbers = frame[names].astype("float64")
@@ -59,6 +67,12 @@ class Estimate:
         Standard error; NaN where a sample has fewer than two values.
     degrees : float
         Degrees of freedom: Student's n - 1, or those of Welch and Satterthwaite.
+
+    Examples
+    --------
+    >>> estimate = dd.analysis.seeds.Estimate(effect=0.5, error=0.1, degrees=4)
+    >>> estimate.effect / estimate.error
+    5.0
     """
 
     effect: float
@@ -76,6 +90,11 @@ class Estimate:
             Squared standard error of each mean.
         sizes : sequence of int
             Number of values behind each, at least 2.
+
+        Examples
+        --------
+        >>> dd.analysis.seeds.Estimate.of(0.5, squares=[0.02, 0.03], sizes=[3, 3]).effect
+        0.5
         """
         total = sum(squares)
         if total == 0.0:  # the degrees of freedom would be 0 / 0
@@ -85,7 +104,13 @@ class Estimate:
 
     @classmethod
     def of_means(cls, samples: Sequence[Floats]) -> Estimate:
-        """Take the sum of the means of independent samples; NaN where one is empty."""
+        """Take the sum of the means of independent samples; NaN where one is empty.
+
+        Examples
+        --------
+        >>> dd.analysis.seeds.Estimate.of_means([np.array([1.0, 2.0, 3.0]), np.array([10.0, 12.0])]).effect
+        13.0
+        """
         if not all(x.size for x in samples):
             return cls(float("nan"))
         effect = float(sum(x.mean() for x in samples))
@@ -94,12 +119,25 @@ class Estimate:
         return cls.of(effect, [float(x.var(ddof=1)) / x.size for x in samples], [x.size for x in samples])
 
     def interval(self, level: float) -> tuple[float, float]:
-        """Return the two-sided t interval; ``level`` is its coverage, if the values are normal."""
+        """Return the two-sided t interval; ``level`` is its coverage, if the values are normal.
+
+        Examples
+        --------
+        >>> low, high = dd.analysis.seeds.Estimate(effect=0.5, error=0.1, degrees=4).interval(0.95)
+        >>> round(low, 3), round(high, 3)
+        (0.222, 0.778)
+        """
         half = float(stdtrit(self.degrees, 0.5 + level / 2.0)) * self.error if self.error else self.error
         return self.effect - half, self.effect + half
 
     def p(self, threshold: float = 0.0) -> float:
-        """Return Student's (Welch's) two-sided p that the truth is the threshold; NaN without an error of its own."""
+        """Return Student's (Welch's) two-sided p that the truth is the threshold; NaN without an error of its own.
+
+        Examples
+        --------
+        >>> round(dd.analysis.seeds.Estimate(effect=0.5, error=0.1, degrees=4).p(), 4)
+        0.0075
+        """
         if not self.error > 0.0:  # values that do not differ: t would be infinite, or 0 / 0
             return float("nan")
         return float(2.0 * stdtr(self.degrees, -abs(self.effect - threshold) / self.error))
@@ -119,6 +157,12 @@ def t_interval(values: ArrayLike, level: float = 0.95) -> tuple[float, float, fl
     -------
     mean, low, high : float
         The interval is NaN for fewer than two replicates, the mean for none.
+
+    Examples
+    --------
+    >>> mean, low, high = dd.analysis.seeds.t_interval([1.0, 2.0, 3.0])
+    >>> round(mean, 3), round(low, 3), round(high, 3)
+    (2.0, -0.484, 4.484)
     """
     x = np.asarray(values, dtype=np.float64)
     estimate = Estimate.of_means([x[~np.isnan(x)]])
@@ -139,6 +183,12 @@ def difference(condition: Floats, baseline: Floats, *, paired: bool) -> Estimate
     -------
     Estimate
         Without an error for fewer than two values on a side.
+
+    Examples
+    --------
+    >>> other, base = np.array([1.1, 1.3, 1.2]), np.array([1.0, 1.1, 1.0])
+    >>> round(dd.analysis.seeds.difference(other, base, paired=True).effect, 3)
+    0.167
     """
     return Estimate.of_means([condition - baseline] if paired else [condition, -baseline])
 
@@ -157,6 +207,12 @@ class SeedPairing:
     note : str
         Why they are not paired, and which seeds are in both conditions: a sentence without its full stop. Empty where
         they are paired.
+
+    Examples
+    --------
+    >>> pairing = dd.analysis.seeds.pair_by_seed(runs, "Dropout", "No dropout")
+    >>> pairing.condition, pairing.baseline
+    (('dropout-s0', 'dropout-s1', 'dropout-s2'), ('base-s0', 'base-s1', 'base-s2'))
     """
 
     condition: tuple[str, ...]
@@ -167,11 +223,24 @@ class SeedPairing:
 
     @property
     def runs(self) -> tuple[str, ...]:
-        """Runs of both sides, the condition's first."""
+        """Runs of both sides, the condition's first.
+
+        Examples
+        --------
+        >>> len(dd.analysis.seeds.pair_by_seed(runs, "Dropout", "No dropout").runs)
+        6
+        """
         return (*self.condition, *self.baseline)
 
     def having(self, known: Container[str]) -> SeedPairing:
-        """Return the runs that have a value; a pair is dropped where one of its two runs has none."""
+        """Return the runs that have a value; a pair is dropped where one of its two runs has none.
+
+        Examples
+        --------
+        >>> pairing = dd.analysis.seeds.pair_by_seed(runs, "Dropout", "No dropout")
+        >>> pairing.having({"base-s0", "dropout-s0", "dropout-s1"}).condition
+        ('dropout-s0',)
+        """
         if self.paired:
             both = [(one, other) for one, other in zip(self.condition, self.baseline, strict=True)
                     if one in known and other in known]  # fmt: skip
@@ -194,6 +263,11 @@ def pair_by_seed(runs: Runs, condition: str, baseline: str) -> SeedPairing:
         Paired where every run has a seed, none comes twice in a condition, and the seeds of one condition are all
         among those of the other; runs without a partner are then left out. Else all runs, as independent samples.
         A condition beside itself is paired run by run.
+
+    Examples
+    --------
+    >>> dd.analysis.seeds.pair_by_seed(runs, "Dropout", "No dropout").paired
+    True
     """
     mine, theirs = ({label: run.seed for run, label in zip(runs, runs.labels(), strict=True) if run.condition == name}
                     for name in (condition, baseline))  # fmt: skip
@@ -282,6 +356,13 @@ def ratio_to_baseline(values: Mapping[str, float], pairing: SeedPairing) -> dict
     dict
         ratio; ratio_low, ratio_high (95 %; NaN for fewer than two runs on a side); pairs (of seeds; 0 where the
         runs are not paired and both sides are taken as independent samples, as `dropdiag.compare` does).
+
+    Examples
+    --------
+    >>> pairing = dd.analysis.seeds.pair_by_seed(runs, "Dropout", "No dropout")
+    >>> values = dict.fromkeys(pairing.condition, 3.0) | dict.fromkeys(pairing.baseline, 2.0)
+    >>> round(dd.analysis.seeds.ratio_to_baseline(values, pairing)["ratio"], 3)
+    1.5
     """
     used, mine, theirs = sides_of(values, pairing, logs=True)
     found = difference(mine, theirs, paired=used.paired)

@@ -66,6 +66,12 @@ def histograms(
     -----
     DropdiagWarning
         If runs are left out because they do not hold the quantity in that phase.
+
+    Examples
+    --------
+    >>> rows = dd.analysis.select.histograms(runs, "weight", layers=["output"])
+    >>> rows["histogram"][0].n
+    24
     """
     every = as_runs(runs)
     names = check("condition", conditions, every.conditions)
@@ -188,6 +194,12 @@ def scalars(
     ------
     ArgumentError, NotRecordedError
         As in `histograms`.
+
+    Examples
+    --------
+    >>> rows = dd.analysis.select.scalars(runs, "loss", phase="train")
+    >>> len(rows) == len(runs) * 10
+    True
     """
 
     def gather(layer: Names, condition: Names) -> pd.DataFrame:
@@ -371,6 +383,12 @@ def last(frame: pd.DataFrame) -> pd.DataFrame:
     -------
     DataFrame
         Columns condition, seed, run, step, phase, layer, call, value.
+
+    Examples
+    --------
+    >>> rows = dd.analysis.select.scalars(runs, "loss", phase="train")
+    >>> dd.analysis.select.last(rows)["step"].unique().tolist()
+    [10]
     """
     groups = frame.groupby(["condition", "run", "phase", *SITE], sort=False, observed=True, dropna=False)
     return frame.loc[frame["step"] == groups["step"].transform("max"), [*KEYS, "value"]]
@@ -396,6 +414,12 @@ def pooled(frame: pd.DataFrame) -> pd.DataFrame:
     -------
     DataFrame
         Columns condition, layer, call, runs (number of them), histogram; the order of first appearance.
+
+    Examples
+    --------
+    >>> rows = dd.analysis.select.histograms(runs, "weight", layers=["output"])
+    >>> dd.analysis.select.pooled(rows)["histogram"][0].n
+    72
     """
     rows = [(*key, len(part), total(part["histogram"])) for key, part in frame.groupby(GROUP, sort=False)]
     return pd.DataFrame(rows, columns=[*GROUP, "runs", "histogram"])

@@ -48,6 +48,14 @@ def table(
     ------
     ArgumentError, NotRecordedError
         As in `dropdiag.analysis.select.histograms`.
+
+    Examples
+    --------
+    >>> table = dd.analysis.weights.table(runs)
+    >>> list(table.columns[:3])
+    ['condition', 'layer', 'call']
+    >>> table["layer"].unique().tolist()
+    ['linear1', 'linear2', 'output']
     """
     frame = histograms(runs, "weight", layers=layers, conditions=conditions, step=step)
     measured = frame[GROUP].assign(**pd.DataFrame([_measured(histogram) for histogram in frame["histogram"]]))
@@ -67,7 +75,14 @@ def curves(
     bandwidth: str | float = "isj",
     limits: Limits = None,
 ) -> pd.DataFrame:
-    """Density curves of the weights; see `dropdiag.analysis.kde.curves`."""
+    """Density curves of the weights; see `dropdiag.analysis.kde.curves`.
+
+    Examples
+    --------
+    >>> curves = dd.analysis.weights.curves(runs, layers=["output"])
+    >>> curves["condition"].unique().tolist()
+    ['No dropout', 'Dropout']
+    """
     return kde.curves(runs, "weight", layers=layers, conditions=conditions, step=step, bandwidth=bandwidth,
                       limits=limits)  # fmt: skip
 
@@ -85,6 +100,12 @@ def peaks(histograms: Sequence[Histogram], bandwidth: str | float = "isj") -> li
     -------
     list of float
         NaN where a histogram holds no two different values.
+
+    Examples
+    --------
+    >>> histograms = [one.histogram("weight", "output") for one in runs]
+    >>> len(dd.analysis.weights.peaks(histograms))
+    6
     """
     # equal weights have no peak, and a spike of them would make that of the others narrow
     spread = [histogram for histogram in histograms if histogram.std() > 0.0]

@@ -143,7 +143,7 @@ def register_activation(target: Any, base: Any = own_forward) -> Any:
 
     Examples
     --------
-    >>> @register_activation
+    >>> @dd.register_activation
     ... def swish(x, beta=1.0):
     ...     return x * torch.sigmoid(beta * x)
     """

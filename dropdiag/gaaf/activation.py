@@ -65,6 +65,13 @@ def saw_tooth(x: Tensor, k: float = 10_000) -> Tensor:
     beyond, g is a constant of the same small size. The derivative is exact everywhere, since it is not
     computed from that fraction. Forward-mode differentiation (``torch.func.jvp``) is not implemented:
     torch.compile refuses functions that define it.
+
+    Examples
+    --------
+    >>> z = torch.tensor([0.1], requires_grad=True)
+    >>> dd.gaaf.saw_tooth(z).backward()
+    >>> z.grad
+    tensor([1.])
     """
     result: Tensor = _SawTooth.apply(x, k)  # type: ignore[no-untyped-call]
     return result
@@ -149,7 +156,7 @@ class GAAF(nn.Module):
 
     Examples
     --------
-    >>> activation = GAAF("tanh")
+    >>> activation = dd.GAAF("tanh")
     >>> activation
     GAAF(phi=tanh, k=10000, shape=gaussian)
     """

@@ -61,6 +61,13 @@ class LayerFit:
         lowers the derivative of most activation functions, and no shape of this family follows it.
     note : str
         Empty, or what kept the equations from being solved, or the gain from being corrected for the number of masks.
+
+    Examples
+    --------
+    >>> done = dd.gaaf.replace(model)
+    >>> layer = dd.gaaf.fit(model, batch, masks=8)[0]
+    >>> layer.layer, layer.net_variance > 0
+    ('act1', False)
     """
 
     layer: str
@@ -87,6 +94,13 @@ class Fit(Sequence[LayerFit]):
     p : float
         The dropout rate.
     masks : int
+
+    Examples
+    --------
+    >>> done = dd.gaaf.replace(model)
+    >>> fitted = dd.gaaf.fit(model, batch, p=0.5, masks=8)
+    >>> len(fitted), fitted.p, fitted.masks
+    (2, 0.5, 8)
     """
 
     layers: tuple[LayerFit, ...]
@@ -101,7 +115,14 @@ class Fit(Sequence[LayerFit]):
 
     @property
     def table(self) -> pd.DataFrame:
-        """One row a layer, with the attributes of `LayerFit` as columns."""
+        """One row a layer, with the attributes of `LayerFit` as columns.
+
+        Examples
+        --------
+        >>> done = dd.gaaf.replace(model)
+        >>> dd.gaaf.fit(model, batch, masks=8).table["layer"].unique().tolist()
+        ['act1', 'act2']
+        """
         import pandas as pd  # noqa: PLC0415 - training needs no pandas
 
         return pd.DataFrame([vars(layer) for layer in self.layers])
@@ -175,6 +196,13 @@ def fit(
     without net values in its saturation area, gets the height 0: there dropout makes no gradient that GAAF could
     imitate. What dropout does to the gradient in other ways (it trains a network that fits its data less well, so that
     dL/dh is larger) is not in this equation.
+
+    Examples
+    --------
+    >>> done = dd.gaaf.replace(model)
+    >>> fitted = dd.gaaf.fit(model, batch, p=0.5, masks=8)
+    >>> [layer.layer for layer in fitted]
+    ['act1', 'act2']
     """
     calls = calls_of(model) if isinstance(model, nn.Module) else None
     if not isinstance(model, nn.Module) or not (calls or any(isinstance(module, GAAF) for module in model.modules())):

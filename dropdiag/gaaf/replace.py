@@ -46,6 +46,13 @@ class Replacement:
         The modules, in the model's order.
     calls : FunctionCalls or None
         What puts GAAF in the place of functions; None where modules alone were replaced.
+
+    Examples
+    --------
+    >>> with dd.gaaf.replace(model) as done:
+    ...     inside = type(model.act1).__name__
+    >>> inside, type(model.act1).__name__
+    ('GAAF', 'Tanh')
     """
 
     swaps: tuple[Swap, ...]
@@ -53,7 +60,13 @@ class Replacement:
 
     @property
     def modules(self) -> dict[str, GAAF]:
-        """The GAAF modules by their name in the model."""
+        """The GAAF modules by their name in the model.
+
+        Examples
+        --------
+        >>> sorted(dd.gaaf.replace(model).modules)
+        ['act1', 'act2']
+        """
         return {swap.name: swap.after for swap in self.swaps}
 
     @property
@@ -62,6 +75,11 @@ class Replacement:
 
         Which calls there are is known only as they are made: it is empty before the model's first forward pass, and is
         filled as calls are seen.
+
+        Examples
+        --------
+        >>> dd.gaaf.replace(model).functions
+        {}
         """
         return {} if self.calls is None else dict(self.calls.gaafs.at)
 
@@ -78,6 +96,13 @@ class Replacement:
         ------
         ArgumentError
             If another module stands by now where a GAAF was put; nothing is changed then.
+
+        Examples
+        --------
+        >>> done = dd.gaaf.replace(model)
+        >>> done.restore()
+        >>> type(model.act1).__name__
+        'Tanh'
         """
         for swap in self.swaps:
             now = getattr(swap.parent, swap.attribute, None)
@@ -145,6 +170,13 @@ def replace(model: nn.Module, mapping: Mapped | None = None) -> Replacement:
     Copies and pickles of the model keep their GAAFs. Parts that `torch.utils.checkpoint` runs again have to be
     modules. `torch.compile` refuses such a model, and parts of it that call functions of these names, with an error
     that says so: use modules there.
+
+    Examples
+    --------
+    >>> done = dd.gaaf.replace(model, {nn.Tanh: dd.GAAF("tanh")})
+    >>> type(model.act1).__name__
+    'GAAF'
+    >>> done.restore()
     """
     wanted: dict[Any, Any] = dict.fromkeys(MODULES, gaaf_of) if mapping is None else dict(mapping)
     named = {name: given for name, given in wanted.items() if isinstance(name, str)}

@@ -20,19 +20,37 @@ Function: TypeAlias = Callable[[Tensor], Tensor]
 
 
 def gaussian(x: Tensor, height: float = 1.0, width: float = 1.0) -> Tensor:
-    """``height exp(-(x/width)^2/3)``; with 1 and 1 the shape that Figure 6 draws for tanh (s(0)=1, s(±2)=0.26)."""
+    """``height exp(-(x/width)^2/3)``; with 1 and 1 the shape that Figure 6 draws for tanh (s(0)=1, s(±2)=0.26).
+
+    Examples
+    --------
+    >>> dd.gaaf.gaussian(torch.tensor([0.0, 2.0]), height=0.5)
+    tensor([0.5000, 0.1318])
+    """
     scaled = x if width == 1 else x / width  # one operation less in every forward pass
     bump = torch.exp(scaled * scaled * (-1 / 3))
     return bump if height == 1 else height * bump
 
 
 def shifted_sigmoid(x: Tensor, slope: float = 6.0, shift: float = 0.5) -> Tensor:
-    """``sigmoid(slope (x + shift))``; with 6 and 0.5 the shape of Figure 6 for ReLU (s(-1)=0.05, s(0)=0.95)."""
+    """``sigmoid(slope (x + shift))``; with 6 and 0.5 the shape of Figure 6 for ReLU (s(-1)=0.05, s(0)=0.95).
+
+    Examples
+    --------
+    >>> dd.gaaf.shifted_sigmoid(torch.tensor([-0.5]))
+    tensor([0.5000])
+    """
     return torch.sigmoid(slope * (x + shift))
 
 
 def constant(x: Tensor, height: float = 1.0) -> Tensor:
-    """`height` everywhere: the derivative is raised by as much at every net value."""
+    """`height` everywhere: the derivative is raised by as much at every net value.
+
+    Examples
+    --------
+    >>> dd.gaaf.constant(torch.zeros(2), height=0.25)
+    tensor([0.2500, 0.2500])
+    """
     return torch.full_like(x, height)
 
 
@@ -41,6 +59,11 @@ def derivative_complement(x: Tensor, derivative: Function, level: float = 1.0) -
 
     GAAF with this shape is the straight-through estimator. ``GAAF(phi, shape="derivative_complement")`` takes the
     derivative of its own phi.
+
+    Examples
+    --------
+    >>> dd.gaaf.derivative_complement(torch.tensor([0.0, 9.0]), lambda z: 1 - torch.tanh(z) ** 2).round(decimals=3)
+    tensor([0., 1.])
     """
     return level - derivative(x)
 

@@ -57,13 +57,28 @@ class Surrogate:
     name : str
     slope : callable
         psi', an elementwise differentiable function of a tensor.
+
+    Examples
+    --------
+    >>> straight_through = dd.gaaf.Surrogate("identity", torch.ones_like)
+    >>> z = torch.tensor([0.0, 3.0], requires_grad=True)
+    >>> dd.GAAF("tanh", surrogate=straight_through)(z).sum().backward()
+    >>> z.grad
+    tensor([1., 1.])
     """
 
     name: str
     slope: Function
 
     def added_to(self, phi: Function) -> Function:
-        """Return ``psi' - phi'``, the shape function with which GAAF over `phi` has the derivative psi'."""
+        """Return ``psi' - phi'``, the shape function with which GAAF over `phi` has the derivative psi'.
+
+        Examples
+        --------
+        >>> shape = dd.gaaf.Surrogate("identity", torch.ones_like).added_to(torch.tanh)
+        >>> shape(torch.tensor([0.0]))
+        tensor([0.])
+        """
         return partial(_difference, slope=self.slope, derivative=Derivative(phi))
 
 

@@ -53,6 +53,12 @@ class Histogram:
     ------
     ArgumentError
         If the two do not match, or a bin does not exist, or a count is negative.
+
+    Examples
+    --------
+    >>> h = dd.Histogram.from_values([0.5, -1.0, 0.0]) + dd.Histogram.from_values([2.0])
+    >>> h.n, h.zeros, h.share(-10, 0)
+    (4, 1, 0.5)
     """
 
     bins: NDArray[np.uint16]
@@ -81,6 +87,11 @@ class Histogram:
             Rounded to float32 first.
         times : array_like of int, same shape, optional
             How often each counts; by default once.
+
+        Examples
+        --------
+        >>> dd.Histogram.from_values([1.0, 2.0], times=[3, 1]).n
+        4
         """
         numbers = grid.bin_numbers(np.asarray(values, dtype=np.float64).ravel())
         bins, place, counts = np.unique(numbers, return_inverse=True, return_counts=True)
@@ -91,32 +102,68 @@ class Histogram:
 
     @property
     def n(self) -> int:
-        """Number of all values, NaN and infinities too."""
+        """Number of all values, NaN and infinities too.
+
+        Examples
+        --------
+        >>> dd.Histogram.from_values([1.0, float("nan")]).n
+        2
+        """
         return int(self.counts.sum())
 
     @property
     def n_finite(self) -> int:
-        """Number of finite values, zeros too."""
+        """Number of finite values, zeros too.
+
+        Examples
+        --------
+        >>> dd.Histogram.from_values([1.0, float("nan")]).n_finite
+        1
+        """
         return int(self.counts[grid.is_finite_bin(self.bins)].sum())
 
     @property
     def zeros(self) -> int:
-        """Number of exact zeros, of either sign, with denormals below 2**-132."""
+        """Number of exact zeros, of either sign, with denormals below 2**-132.
+
+        Examples
+        --------
+        >>> dd.Histogram.from_values([0.0, -0.0, 1.0]).zeros
+        2
+        """
         return int(self.counts[(self.bins == grid.ZERO) | (self.bins == grid.NEGATIVE_ZERO)].sum())
 
     @property
     def nans(self) -> int:
-        """Number of NaN."""
+        """Number of NaN.
+
+        Examples
+        --------
+        >>> dd.Histogram.from_values([1.0, float("nan")]).nans
+        1
+        """
         return self.n - self.n_finite - self.positive_infinities - self.negative_infinities
 
     @property
     def positive_infinities(self) -> int:
-        """Number of +Inf."""
+        """Number of +Inf.
+
+        Examples
+        --------
+        >>> dd.Histogram.from_values([1.0, float("inf")]).positive_infinities
+        1
+        """
         return int(self.counts[self.bins == grid.POSITIVE_INFINITY].sum())
 
     @property
     def negative_infinities(self) -> int:
-        """Number of -Inf."""
+        """Number of -Inf.
+
+        Examples
+        --------
+        >>> dd.Histogram.from_values([1.0, float("-inf")]).negative_infinities
+        1
+        """
         return int(self.counts[self.bins == grid.NEGATIVE_INFINITY].sum())
 
     def __add__(self, other: object) -> Histogram:
@@ -149,13 +196,26 @@ class Histogram:
         -------
         low, high : ndarray of float64, shape (m,)
         counts : ndarray of int64, shape (m,)
+
+        Examples
+        --------
+        >>> low, high, counts = dd.Histogram.from_values([1.0, 1.0, -2.0]).bounds()
+        >>> low, high, counts
+        (array([-2.03125,  1.     ]), array([-2.      ,  1.015625]), array([1, 2]))
         """
         low, high = grid.all_bounds()
         line, counts = self.line()
         return low[line], high[line], counts
 
     def line(self) -> tuple[NDArray[np.uint16], NDArray[np.int64]]:
-        """Numbers of the finite bins, in the order of `bounds`, and counts; the zeros of both signs are bin 0."""
+        """Numbers of the finite bins, in the order of `bounds`, and counts; the zeros of both signs are bin 0.
+
+        Examples
+        --------
+        >>> bins, counts = dd.Histogram.from_values([1.0, 1.0, -2.0]).line()
+        >>> counts
+        array([1, 2])
+        """
         # bins ascend: first what is positive, then what is negative, from the zero outwards
         first, last, minus_zero, below, least = self.bins.searchsorted(_PARTS).tolist()
         line, counts = ([one[below:least][::-1], one[first:last]] for one in (self.bins, self.counts))
@@ -179,6 +239,11 @@ class Histogram:
         Returns
         -------
         ndarray of float64, shape (k,)
+
+        Examples
+        --------
+        >>> dd.Histogram.from_values([0.2, 0.4, 0.6]).rebin([0.0, 0.5, 1.0])
+        array([2., 1.])
         """
         grid = _edges(edges)
         low, high, counts = self.bounds()
@@ -202,6 +267,11 @@ class Histogram:
         ndarray of float64, shape (k,)
             Density; its integral is the share of values between the first and the last edge, not always 1.
             NaN where there is no finite value. A bar that holds exact zeros shows them in its height.
+
+        Examples
+        --------
+        >>> dd.Histogram.from_values([0.2, 0.4, 0.6, 0.7]).density([0.0, 0.5, 1.0])
+        array([1., 1.])
         """
         grid, total = _edges(edges), self.n_finite
         if total == 0:
@@ -220,6 +290,12 @@ class Histogram:
         -------
         ndarray of float64, same shape
             NaN for a histogram without finite values.
+
+        Examples
+        --------
+        >>> median = dd.Histogram.from_values(np.arange(1.0, 100.0)).quantile(0.5)
+        >>> abs(float(median) - 50) < 50 / 64
+        True
         """
         probability = np.asarray(q, dtype=np.float64)
         if not np.all((probability >= 0.0) & (probability <= 1.0)):
@@ -234,6 +310,12 @@ class Histogram:
 
         Of a few hundred values these quantiles are the least and the greatest one; where such a one lies far from all
         others (`dropdiag.histograms.extent.bulk`), the next one takes its place. NaN without a finite value.
+
+        Examples
+        --------
+        >>> low, high = dd.Histogram.from_values(np.linspace(-1, 1, 1_001)).extent()
+        >>> round(low, 1), round(high, 1)
+        (-1.0, 1.0)
         """
         low, high, counts = self.bounds()
         if counts.size == 0:
@@ -258,6 +340,11 @@ class Histogram:
         -------
         float
             In [0, 1]; NaN for a histogram without finite values.
+
+        Examples
+        --------
+        >>> dd.Histogram.from_values([-3.0, 0.0, 0.1, 3.0]).share(-1.818, 1.818)
+        0.5
         """
         if not low <= high:
             raise ArgumentError(f"share(low, high) needs low <= high, got {low} and {high}")
@@ -271,7 +358,13 @@ class Histogram:
         return float(min(part @ counts / counts.sum(), 1.0))
 
     def share_error(self, low: float, high: float) -> float:
-        """Largest possible error of ``share(low, high)``: the share of the bins that the two limits cut."""
+        """Largest possible error of ``share(low, high)``: the share of the bins that the two limits cut.
+
+        Examples
+        --------
+        >>> dd.Histogram.from_values([-3.0, 0.0, 0.1, 3.0]).share_error(-1.818, 1.818)
+        0.0
+        """
         left, right, counts = self.bounds()
         if counts.size == 0:
             return float("nan")
@@ -283,7 +376,13 @@ class Histogram:
         return float(counts[cut].sum() / counts.sum())
 
     def mean(self) -> float:
-        """Mean of the finite values, each known to half a bin: the error is at most mean |x| / 128."""
+        """Mean of the finite values, each known to half a bin: the error is at most mean |x| / 128.
+
+        Examples
+        --------
+        >>> round(dd.Histogram.from_values([1.0, 2.0, 3.0]).mean(), 1)
+        2.0
+        """
         return self._moments.mean
 
     def std(self) -> float:
@@ -291,6 +390,11 @@ class Histogram:
 
         For a density that is smooth over a bin the relative error is about 3e-5; it is exact (up to sampling)
         for one that is flat over a bin, and never above rms(x) / 128. Values in one bin are taken to be equal: 0.
+
+        Examples
+        --------
+        >>> round(dd.Histogram.from_values([1.0, 2.0, 3.0]).std(), 1)
+        0.8
         """
         return float(np.sqrt(self._moments.variance)) if self._moments.bins != 1 else 0.0
 
@@ -301,6 +405,11 @@ class Histogram:
         over squared variance) or less where bins are narrow beside the spread, and at most a tenth of it. NaN
         where bins do not resolve the shape (`resolves_shape`), so where all values are equal. A few outliers decide
         it: look at the curve too.
+
+        Examples
+        --------
+        >>> round(dd.Histogram.from_values([-1.0, 1.0]).excess_kurtosis(), 1)
+        -2.0
         """
         found = self._moments
         return found.fourth / found.variance**2 - 3.0 if self.resolves_shape() else float("nan")
@@ -311,6 +420,11 @@ class Histogram:
         Not for values that are all equal, nor for those that differ by a few bins, whose standard deviation is below
         a fiftieth of their size or so (1 ± 0.01, as gains of normalisation layers after some steps): what is spread
         evenly over bins then says more of the bins than of the values.
+
+        Examples
+        --------
+        >>> dd.Histogram.from_values(np.linspace(-1, 1, 100)).resolves_shape()
+        True
         """
         found = self._moments
         return bool(found.within <= RESOLVED * found.variance and found.variance > 0.0)
@@ -368,6 +482,12 @@ class Histogram:
         Returns
         -------
         KDE
+
+        Examples
+        --------
+        >>> curve = dd.Histogram.from_values(np.linspace(-1, 1, 1_000)).kde(bandwidth=0.1)
+        >>> curve.x.shape, curve.density.shape
+        ((512,), (512,))
         """
         from dropdiag.histograms.kde import estimate  # noqa: PLC0415  (reading runs should not pay for scipy.fft)
 
@@ -380,6 +500,11 @@ class Histogram:
         """Return the greatest density of the finite values, per unit of value.
 
         NaN where there is none, or where all of them lie in one bin: of equal values it would be the bandwidth's.
+
+        Examples
+        --------
+        >>> dd.Histogram.from_values(np.linspace(-1, 1, 1_000)).peak_density(bandwidth=0.05) > 0.4
+        True
         """
         return self.kde(bandwidth, x=()).peak if self._moments.bins > 1 else float("nan")  # no curve is asked for
 

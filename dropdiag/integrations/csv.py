@@ -60,6 +60,12 @@ def to_csv(run: Run, out: Path) -> list[Path]:
     -----
     DropdiagWarning
         For each segment that cannot be read; the others are.
+
+    Examples
+    --------
+    >>> from dropdiag.integrations.csv import to_csv
+    >>> sorted(path.name for path in to_csv(run, Path("csv")))
+    ['histograms.csv', 'layers.csv', 'scalars.csv']
     """
     out = out.expanduser().absolute()
     files = {"scalars.csv": _tables(run, "scalars"), "histograms.csv": map(_long, _tables(run, "histograms"))}

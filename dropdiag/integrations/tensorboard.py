@@ -54,6 +54,13 @@ def to_tensorboard(run: Run, out: Path) -> list[Path]:
     -----
     DropdiagWarning
         For each segment that cannot be read; the others are.
+
+    Examples
+    --------
+    >>> from dropdiag.integrations.tensorboard import to_tensorboard
+    >>> written = to_tensorboard(run, Path("tb"))
+    >>> {"train", "eval"} <= {path.name for path in Path("tb").iterdir()}
+    True
     """
     protos = tensorboard()
     out = out.expanduser().absolute()

@@ -23,7 +23,13 @@ _SEVERAL_OUTPUTS: Final = (nn.RNNBase, nn.MultiheadAttention)
 
 
 class RateChange(Intervention):
-    """Rates that `set` or `off` gave."""
+    """Rates that `set` or `off` gave.
+
+    Examples
+    --------
+    >>> dd.interventions.set(model, {"*": 0.1}).what
+    'set'
+    """
 
     def __init__(self, what: str, model: nn.Module, rates: Mapping[str, float]) -> None:
         chosen, left = choose(list_dropouts(model), tuple(rates))
@@ -54,6 +60,12 @@ class Insertion(Intervention):
     ----------
     modules : dict
         Name of the module before it -> the dropout.
+
+    Examples
+    --------
+    >>> inserted = dd.interventions.insert(model, "output", p=0.1)
+    >>> inserted.modules
+    {'output': Dropout(p=0.1, inplace=False)}
     """
 
     what = "insert"

@@ -29,6 +29,13 @@ class Intervention(ABC):
         Those that a pattern matched and whose rate cannot be set.
     in_force : bool
         Whether it has not been undone.
+
+    Examples
+    --------
+    >>> with dd.interventions.off(model) as change:
+    ...     rate = model.dropout1.p
+    >>> rate, model.dropout1.p, change.what, change.sites
+    (0.0, 0.5, 'off', ('dropout1', 'dropout2'))
     """
 
     what: str
@@ -42,6 +49,13 @@ class Intervention(ABC):
 
         A rate that something else has changed since stays as it is, with a warning. Modules that are gone by now need
         nothing; copies of the model made meanwhile keep what they were copied with.
+
+        Examples
+        --------
+        >>> change = dd.interventions.set(model, {"dropout1": 0.1})
+        >>> change.undo()
+        >>> model.dropout1.p
+        0.5
         """
         if not self.in_force:
             return

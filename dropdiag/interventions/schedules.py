@@ -29,6 +29,12 @@ class Schedule(Intervention):
         Number of completed training steps; the rates are those of the step that comes next.
     rate : float
         The scheduled rate of that step.
+
+    Examples
+    --------
+    >>> schedule = dd.interventions.schedule(model, early=(0.1, 0, 2))
+    >>> schedule.rate
+    0.1
     """
 
     what = "schedule"
@@ -54,13 +60,27 @@ class Schedule(Intervention):
 
     @property
     def rate(self) -> float:
-        """The scheduled rate of the next step."""
+        """The scheduled rate of the next step.
+
+        Examples
+        --------
+        >>> dd.interventions.schedule(model, early=(0.1, 0, 2)).rate
+        0.1
+        """
         return self._rate_after(self.completed)
 
     def step(self) -> None:
         """Mark the end of one training step: put the rate of the next one.
 
         A Recorder that is on the model does this in its own ``step()``; called beside it, this does nothing.
+
+        Examples
+        --------
+        >>> schedule = dd.interventions.schedule(model, early=(0.1, 0, 2))
+        >>> for _ in range(2):
+        ...     schedule.step()
+        >>> schedule.rate
+        0.0
         """
         if self._recorder() is None:
             self._go_to(self.completed + 1)

@@ -41,6 +41,12 @@ class DropoutSite:
         What a mask keeps or drops as a whole.
     why_not : str or None
         Why the rate cannot be set, if it cannot.
+
+    Examples
+    --------
+    >>> site = dd.interventions.list(model)[0]
+    >>> site.name, site.type, site.rate, site.grain
+    ('dropout1', 'Dropout', 0.5, 'element')
     """
 
     name: str
@@ -55,7 +61,13 @@ class DropoutSite:
 
     @property
     def settable(self) -> bool:
-        """Whether the rate can be set."""
+        """Whether the rate can be set.
+
+        Examples
+        --------
+        >>> [site.settable for site in dd.interventions.list(model)]
+        [True, True]
+        """
         return self.why_not is None
 
     @property
@@ -69,7 +81,14 @@ class DropoutSite:
 
 
 class Dropouts(Sequence[DropoutSite]):
-    """The dropouts of a model, in the order of its modules; prints as a table."""
+    """The dropouts of a model, in the order of its modules; prints as a table.
+
+    Examples
+    --------
+    >>> sites = dd.interventions.list(model)
+    >>> len(sites), sites[0].name
+    (2, 'dropout1')
+    """
 
     def __init__(self, sites: Sequence[DropoutSite]) -> None:
         self.sites = tuple(sites)

@@ -119,6 +119,12 @@ def ablation(
     the same `groups`), and rises towards 1 and more for a network that is robust to the loss of any group, as one that
     was trained with dropout may be: it says how nodes depend on each other, not whether that is good.
     A node at its mean is not at a value that the layers above never see, but combinations of such nodes may be.
+
+    Examples
+    --------
+    >>> found = dd.measure.ablation(model, x, F.cross_entropy, y, groups=4, permutations=2)
+    >>> [layer.layer for layer in found.layers]
+    ['act1', 'act2']
     """
     plan = _checked(_Plan(groups, permutations, _numbers(shares), orders, seed))
     passes = Passes(model, batch, loss_fn, targets, needs_loss=True)

@@ -93,6 +93,12 @@ def ensemble(
     it depends on their number, and is too large on few cases.
 
     Memory: the model a second time, and a few float64 arrays of the logits' size, whatever the number of masks.
+
+    Examples
+    --------
+    >>> found = dd.measure.ensemble(model, x, y, masks=16)
+    >>> found.predictions.arithmetic.shape
+    (60, 3)
     """
     _check(masks, seed)
     if loss_fn is None and targets is None:

@@ -39,6 +39,12 @@ class FlatnessResult(Result):
         ``hessian_eigenvalue@1`` (the largest) to ``@k``, ``hessian_trace``, ``relative_flatness`` (of the network, and
         of each layer of weights), ``loss_rise@SIZE``, ``sam_sharpness@RHO``; those that are estimates with their
         standard error under ``_se``.
+
+    Examples
+    --------
+    >>> found = dd.measure.flatness(model, x, F.cross_entropy, y, trace_samples=4)
+    >>> "hessian_trace" in set(found.table["quantity"])
+    True
     """
 
     name: ClassVar[str] = "flatness"
@@ -124,6 +130,12 @@ def flatness(
     Hutchinson 1989 (trace); Li et al. 2018, "Visualizing the Loss Landscape of Neural Nets" (filter-normalised
     directions: biases and parameters of norms stay); Foret et al. 2021, "Sharpness-Aware Minimization"; Petzka et al.
     2021, "Relative Flatness and Generalization".
+
+    Examples
+    --------
+    >>> found = dd.measure.flatness(model, x, F.cross_entropy, y, trace_samples=4)
+    >>> found.loss > 0
+    True
     """
     _check_counts(k, trace_samples, directions)
     _check_sizes(sizes, rho, tolerance)

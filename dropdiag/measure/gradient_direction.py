@@ -64,6 +64,12 @@ class GradientDirection(Result):
         Mini-batches, samples of each, and samples of the batch that was given.
     memory : int
         Bytes that were held beside the model and its gradient.
+
+    Examples
+    --------
+    >>> found = dd.measure.gradient_direction(model, x, F.cross_entropy, y, batches=4)
+    >>> found.batches, found.samples
+    (4, 60)
     """
 
     name: ClassVar[str] = "gradient_direction"
@@ -155,7 +161,9 @@ def gradient_direction(
 
     Examples
     --------
-    >>> print(dropdiag.measure.gradient_direction(model, x, targets=y, batches=16))  # doctest: +SKIP
+    >>> found = dd.measure.gradient_direction(model, x, targets=y, batches=4)
+    >>> found.batches, found.samples
+    (4, 60)
     """
     check_count("batches", batches, least=2)
     passes = Passes(model, batch, loss_fn, targets, needs_loss=True)

@@ -84,6 +84,12 @@ def masks_by_weights(
     Only dropouts are switched: batch norms and all else are in the modes that they have. What they update are copies.
     A model's own step has masks on in the dropout condition and off in the other, so that ``weights + masks`` is the
     log ratio of the gradient flow that training has.
+
+    Examples
+    --------
+    >>> found = dd.measure.masks_by_weights(model, batch, F.cross_entropy, y, masks=8)
+    >>> [layer.layer for layer in found.layers]
+    ['act1', 'act2']
     """
     check_count("masks", masks, 2)
     check_seed(seed)

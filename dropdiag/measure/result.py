@@ -24,6 +24,11 @@ class Cost:
     ----------
     forward, backward : int
         A pass that is differentiated twice has two backward passes.
+
+    Examples
+    --------
+    >>> dd.measure.Cost(forward=3, backward=1)
+    Cost(forward=3, backward=1)
     """
 
     forward: int
@@ -53,6 +58,11 @@ class Value:
         Of how many values it is made, by which several ranks' are merged.
     why : str or None
         Why it is missing.
+
+    Examples
+    --------
+    >>> dd.measure.Value("noisy_loss@0.1", None, why="the loss is not finite")
+    Value(quantity='noisy_loss@0.1', value=None, layer=None, call=0, n=None, why='the loss is not finite')
     """
 
     quantity: str
@@ -71,6 +81,14 @@ class Result(ABC):
     ----------
     cost : Cost
     seed : int
+
+    Examples
+    --------
+    >>> found = dd.measure.robustness(model, x, F.cross_entropy, y, draws=2)
+    >>> isinstance(found, dd.measure.Result), found.cost
+    (True, Cost(forward=7, backward=0))
+    >>> next(iter(found.values())).quantity
+    'noisy_loss@0'
     """
 
     name: ClassVar[str]
@@ -84,7 +102,14 @@ class Result(ABC):
 
     @property
     def table(self) -> pd.DataFrame:
-        """One row a number: quantity, layer, call, value, unit, label, and why it is missing where it is."""
+        """One row a number: quantity, layer, call, value, unit, label, and why it is missing where it is.
+
+        Examples
+        --------
+        >>> found = dd.measure.robustness(model, x, F.cross_entropy, y, draws=2)
+        >>> list(found.table.columns)
+        ['quantity', 'layer', 'call', 'value', 'unit', 'label', 'why']
+        """
         import pandas as pd  # noqa: PLC0415 - measuring needs no pandas
 
         columns = ["quantity", "layer", "call", "value", "unit", "label", "why"]

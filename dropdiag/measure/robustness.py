@@ -37,6 +37,11 @@ class RobustnessResult(Result):
     numbers : tuple of Value
         ``noisy_loss@S`` for each size S of the noise, 0 (no noise) first, and ``noisy_loss_se@S``, its standard error
         over draws; the same of ``noisy_accuracy``, where the targets are class numbers.
+
+    Examples
+    --------
+    >>> dd.measure.robustness(model, x, F.cross_entropy, y, draws=2).draws
+    2
     """
 
     name: ClassVar[str] = "robustness"
@@ -103,6 +108,12 @@ def robustness(
     How it misleads: the noise knows nothing of what is in the input (pixels that are always 0 get as much as others),
     and a batch that is normalised otherwise has another unit. Loss that is higher without noise is higher with it:
     compare what noise adds.
+
+    Examples
+    --------
+    >>> found = dd.measure.robustness(model, x, F.cross_entropy, y, draws=2)
+    >>> found.table["quantity"].iloc[0]
+    'noisy_loss@0'
     """
     check_count("draws", draws, 2)
     check_sizes("noise", noise)

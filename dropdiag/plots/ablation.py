@@ -73,6 +73,10 @@ def ablation(
         For an unknown layer or condition.
     NotRecordedError
         If no run holds an ablation.
+
+    Examples
+    --------
+    >>> figure = dd.plots.ablation(runs)
     """
     names, titles = layer_names(layers)
     with context():

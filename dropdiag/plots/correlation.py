@@ -61,6 +61,12 @@ def correlation(
     -----
     Measured in evaluation mode, where no dropout mask lowers r. Constant nodes have no r and are left out. The pairs of
     m nodes are not independent: the bandwidth takes them for fewer values (`dropdiag.analysis.bandwidth.behind_pairs`).
+
+    Examples
+    --------
+    >>> figure = dd.plots.correlation(runs, layers=["act2"])
+    >>> [ax.get_title() for ax in figure.axes]
+    ['act2']
     """
     with context():
         drawn = choose(runs, "node_correlation", layers=layers, conditions=conditions, phase=phase)

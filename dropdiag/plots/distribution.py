@@ -64,6 +64,10 @@ def distribution(
         given and one panel is not enough.
     NotRecordedError
         If the quantity was not recorded as histograms.
+
+    Examples
+    --------
+    >>> figure = dd.plots.distribution(runs, "net_grad")
     """
     with context():
         drawn = choose(runs, quantity, layers=layers, conditions=conditions, step=step, phase=phase)
@@ -116,6 +120,12 @@ def weights(
         not enough.
     NotRecordedError
         If weights were not recorded.
+
+    Examples
+    --------
+    >>> figure = dd.plots.weights(runs)
+    >>> [ax.get_title() for ax in figure.axes]
+    ['linear1', 'linear2', 'output']
     """
     return distribution(
         runs, "weight", layers=layers, conditions=conditions, step=step, bandwidth=bandwidth, limits=limits, ax=ax

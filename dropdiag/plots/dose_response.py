@@ -80,6 +80,10 @@ def dose_response(
         As `dropdiag.analysis.dose_response.table`, or if ``ax`` is given and one panel is not enough.
     NotRecordedError
         If nothing was measured at two doses.
+
+    Examples
+    --------
+    >>> figure = dd.plots.dose_response(rates, "rate", ["net_grad_abs_mean"])
     """
     with context():
         names, titles = layer_names(layers)

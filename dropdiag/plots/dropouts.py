@@ -65,6 +65,10 @@ def dropouts(
     -----
     A dropped share above the rate is no error of few masks where the share counts few units, as of a dropout of whole
     samples. The noise-to-signal ratio of a kind without a closed form is missing ("–").
+
+    Examples
+    --------
+    >>> figure = dd.plots.dropouts(runs)
     """
     names, titles = layer_names(layers)
     with context():

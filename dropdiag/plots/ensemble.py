@@ -68,6 +68,10 @@ def ensemble(runs: Run | Runs, *, conditions: Conditions = None, phase: str = PH
         For an unknown condition, or if ``ax`` is given and one panel is not enough.
     NotRecordedError
         If no run holds an ensemble, or none has a value.
+
+    Examples
+    --------
+    >>> figure = dd.plots.ensemble(runs)
     """
     with context():
         looks = one_look(runs, conditions)

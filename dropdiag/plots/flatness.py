@@ -56,6 +56,10 @@ def flatness(
         For an unknown condition, or if ``ax`` is given and one panel is not enough.
     NotRecordedError
         If no run holds any of them.
+
+    Examples
+    --------
+    >>> figure = dd.plots.flatness(runs)
     """
     with context():
         styles = one_look(runs, conditions)

@@ -77,6 +77,10 @@ def flow_decomposition(
         layers over training.
     NotRecordedError
         If the decomposition was not recorded, or no term is known; the message says why.
+
+    Examples
+    --------
+    >>> figure = dd.plots.flow_decomposition(runs, over="training")
     """
     if over not in (None, TRAINING):
         raise ArgumentError(f"over must be {TRAINING!r} or left out, got {over!r}")

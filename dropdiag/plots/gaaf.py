@@ -41,6 +41,12 @@ def gaaf(k: float = 10_000.0, *, ax: Axes | None = None) -> Figure:
     ------
     ArgumentError
         If k is no positive number, or runs were given: it draws the functions themselves, of which runs know nothing.
+
+    Examples
+    --------
+    >>> figure = dd.plots.gaaf()
+    >>> len(figure.axes)
+    3
     """
     given: object = k
     if isinstance(given, (Run, Runs)):

@@ -65,6 +65,10 @@ def gradient_direction(
     -----
     To ask whether dropout makes training steps agree, compare "masks on" of the one condition with "masks off" of the
     other: those are the gradients that each is trained with. Compare at one size of mini-batches only.
+
+    Examples
+    --------
+    >>> figure = dd.plots.gradient_direction(runs)
     """
     with context():
         styles = one_look(runs, conditions)

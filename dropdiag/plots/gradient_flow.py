@@ -76,6 +76,11 @@ def gradient_flow(
     ArgumentError, NotRecordedError
         As in `dropdiag.plots.weights`; also for an unknown baseline, or where no layer has any gradient; as in
         `dropdiag.analysis.gradient_flow.at_equal_loss`.
+
+    Examples
+    --------
+    >>> figure = dd.plots.gradient_flow(runs, baseline="No dropout")
+    >>> figure = dd.plots.gradient_flow(runs, against="loss")
     """
     if against is not None:
         asked = {"conditions": conditions, "baseline": baseline, "loss": loss, "phase": phase}

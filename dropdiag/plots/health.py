@@ -68,6 +68,10 @@ def health(
     Notes
     -----
     Over few samples more nodes look dead: compare conditions over one held-out set. "–" is missing.
+
+    Examples
+    --------
+    >>> figure = dd.plots.health(runs)
     """
     names, titles = layer_names(layers)
     with context():

@@ -54,6 +54,10 @@ def learning(
         For an unknown condition, or if ``ax`` is given and one panel is not enough.
     NotRecordedError
         If a quantity asked for, or all of the usual ones, were not recorded; or if none has a finite value.
+
+    Examples
+    --------
+    >>> figure = dd.plots.learning(runs, ["loss", "accuracy"])
     """
     with context():
         styles = one_look(runs, conditions)

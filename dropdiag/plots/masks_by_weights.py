@@ -76,6 +76,10 @@ def masks_by_weights(
     ------
     ArgumentError, NotRecordedError
         As in `dropdiag.analysis.masks_by_weights.table`.
+
+    Examples
+    --------
+    >>> figure = dd.plots.masks_by_weights(runs)
     """
     names, titles = layer_names(layers)
     asked: dict[str, Any] = {"layers": names, "conditions": conditions, "baseline": baseline, "phase": phase}

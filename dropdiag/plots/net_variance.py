@@ -86,6 +86,11 @@ def net_variance(
         For an unknown layer or condition, or where no mean lies in a saturation area.
     NotRecordedError
         If no run holds a net variance.
+
+    Examples
+    --------
+    >>> figure = dd.plots.net_variance(runs)
+    >>> figure = dd.plots.net_variance(dd.measure.net_variance(model, batch, masks=16))
     """
     names, titles = layer_names(layers)
     with context():

@@ -53,6 +53,10 @@ def robustness(
         For an unknown condition, or if ``ax`` is given.
     NotRecordedError
         If no run holds either.
+
+    Examples
+    --------
+    >>> figure = dd.plots.robustness(runs)
     """
     with context():
         styles = one_look(runs, conditions)

@@ -73,6 +73,10 @@ def saturation(
     ------
     ArgumentError, NotRecordedError
         As in `dropdiag.plots.weights`; also where the phase is not clear.
+
+    Examples
+    --------
+    >>> figure = dd.plots.saturation(runs, limits=(-4, 4))
     """
     with context():
         drawn = choose(runs, "net_value", layers=layers, conditions=conditions, phase=phase)

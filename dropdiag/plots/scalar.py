@@ -66,6 +66,10 @@ def scalar(
     Notes
     -----
     The band shows how far seeds lie apart, not how well their mean is known: it does not shrink with more seeds.
+
+    Examples
+    --------
+    >>> figure = dd.plots.scalar(runs, "node_correlation_abs_mean", layers=["act2"])
     """
     names, titles = layer_names(layers)
     with context():

@@ -192,6 +192,12 @@ def save(figure: Figure, path: str | Path, formats: Sequence[str] = FORMATS) -> 
     ------
     ArgumentError
         For an unknown format.
+
+    Examples
+    --------
+    >>> figure = dd.plots.learning(runs)
+    >>> [path.name for path in dd.plots.save(figure, "figures/learning", formats=["png", "pdf"])]
+    ['learning.png', 'learning.pdf']
     """
     unknown = [name for name in formats if name not in FORMATS]
     if isinstance(formats, str) or unknown:

@@ -29,6 +29,11 @@ class every:  # noqa: N801 - reads as a phrase: every(10)
     ------
     ArgumentError
         If ``n`` is not an integer of at least 1.
+
+    Examples
+    --------
+    >>> [step for step in range(1, 31) if dd.every(10)(step)]
+    [1, 10, 20, 30]
     """
 
     n: int
@@ -56,6 +61,11 @@ class log_spaced:  # noqa: N801 - reads as a phrase: log_spaced(10)
     ------
     ArgumentError
         If ``per_decade`` is not an integer of at least 1.
+
+    Examples
+    --------
+    >>> [step for step in range(1, 200) if dd.log_spaced(3)(step)]
+    [1, 3, 5, 10, 22, 47, 100]
     """
 
     per_decade: int = 10

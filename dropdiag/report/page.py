@@ -71,6 +71,11 @@ def report(
     its verdicts and tables any. Lines are means over seeds, bands one standard deviation over seeds. Distributions are
     re-binned from the recorded bins. Beyond about 1.3 million bars of one quantity, steps are left out, evenly, and the
     page says so. Quantities that no run holds are named at the end, with the reason.
+
+    Examples
+    --------
+    >>> dd.report(runs, "report.html").name
+    'report.html'
     """
     file = Path(path).expanduser()
     if file.is_dir():

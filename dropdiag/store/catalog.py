@@ -62,6 +62,11 @@ class Catalog:
     ------
     RunError
         If it is no folder, or a run itself.
+
+    Examples
+    --------
+    >>> dd.Catalog("runs").runs("rate").conditions
+    ['rate=0.0', 'rate=0.5']
     """
 
     def __init__(self, root: PathLike) -> None:
@@ -88,7 +93,15 @@ class Catalog:
 
     @property
     def table(self) -> pd.DataFrame:
-        """One row a run: path (from the root), condition, seed, state, steps, and each key of the config."""
+        """One row a run: path (from the root), condition, seed, state, steps, and each key of the config.
+
+        Examples
+        --------
+        >>> dd.Catalog("runs").table[["path", "condition", "seed"]].head(2)
+              path   condition  seed
+        0  base-s0  No dropout     0
+        1  base-s1  No dropout     1
+        """
         import pandas as pd  # noqa: PLC0415
 
         names = ["path", "condition", "seed", "state", "steps"]
@@ -132,6 +145,13 @@ class Catalog:
         -----
         DropdiagWarning
             For each run that cannot be read, which is left out, and for each copy of another, which counts once.
+
+        Examples
+        --------
+        >>> dd.Catalog("runs").runs({"Base": "base-*"}).conditions
+        ['Base']
+        >>> dd.Catalog("runs").runs("condition", where={"rate": 0.5}).conditions
+        ['condition=Dropout']
         """
         found = _filtered(self._opened(), where)
         if not found:

@@ -50,6 +50,12 @@ class LayerNetVariance:
         many, divided by the masks and by the count of `saturated_net_means` in the same bin, is the gradient
         probability there. None where no mean lies in the area, or where masks lead to net values at which it is not
         known.
+
+    Examples
+    --------
+    >>> layer = dd.measure.net_variance(model, batch, masks=64)[1]
+    >>> layer.layer, layer.variance.shape, layer.closed_form.shape
+    ('act2', (60, 8), (60, 8))
     """
 
     layer: str
@@ -75,7 +81,14 @@ class LayerNetVariance:
 
     @property
     def saturated(self) -> NDArray[np.bool_]:
-        """Whether the mean net value lies in the saturation area; same shape as `mean`."""
+        """Whether the mean net value lies in the saturation area; same shape as `mean`.
+
+        Examples
+        --------
+        >>> layer = dd.measure.net_variance(model, batch, masks=16)[1]
+        >>> layer.saturated.dtype
+        dtype('bool')
+        """
         inside = np.zeros(self.mean.shape, dtype=np.bool_)
         for low, high in (*self.left, *self.right):
             inside |= (self.mean >= low) & (self.mean <= high)
@@ -83,11 +96,25 @@ class LayerNetVariance:
 
     @property
     def saturated_net_means(self) -> Histogram:
-        """The means that lie in the saturation area."""
+        """The means that lie in the saturation area.
+
+        Examples
+        --------
+        >>> layer = dd.measure.net_variance(model, batch, masks=16)[1]
+        >>> layer.saturated_net_means.n == layer.saturated.sum()
+        np.True_
+        """
         return Histogram.from_values(self.mean[self.saturated])
 
     def scalars(self) -> dict[str, float]:
-        """Return what is recorded of the layer as numbers, by quantity; NaN where there is none."""
+        """Return what is recorded of the layer as numbers, by quantity; NaN where there is none.
+
+        Examples
+        --------
+        >>> layer = dd.measure.net_variance(model, batch, masks=16)[1]
+        >>> "net_variance_mean" in layer.scalars()
+        True
+        """
         closed = np.nan if self.closed_form is None else float(self.closed_form.mean())
         return {
             "net_variance_mean": float(self.variance.mean()),
@@ -99,7 +126,14 @@ class LayerNetVariance:
         }
 
     def histograms(self) -> dict[str, Histogram]:
-        """Return what is recorded of the layer as distributions, by quantity."""
+        """Return what is recorded of the layer as distributions, by quantity.
+
+        Examples
+        --------
+        >>> layer = dd.measure.net_variance(model, batch, masks=16)[1]
+        >>> "net_variance" in layer.histograms()
+        True
+        """
         gradient = self.gradient_net_means
         return {
             "net_variance": Histogram.from_values(self.variance),
@@ -121,6 +155,12 @@ class NetVariance(Sequence[LayerNetVariance]):
         Over how many masks.
     p : float or None
         The rate that was asked for; None where the model's own held.
+
+    Examples
+    --------
+    >>> found = dd.measure.net_variance(model, batch, masks=16)
+    >>> len(found), found.masks
+    (2, 16)
     """
 
     layers: tuple[LayerNetVariance, ...]
@@ -141,7 +181,15 @@ class NetVariance(Sequence[LayerNetVariance]):
 
     @property
     def table(self) -> pd.DataFrame:
-        """One row a layer: layer, call, net_values (their number), then `LayerNetVariance.scalars`."""
+        """One row a layer: layer, call, net_values (their number), then `LayerNetVariance.scalars`.
+
+        Examples
+        --------
+        >>> dd.measure.net_variance(model, batch, masks=16).table[["layer", "net_values"]]
+          layer  net_values
+        0  act1         480
+        1  act2         480
+        """
         import pandas as pd  # noqa: PLC0415 - measuring needs no pandas
 
         rows = [{"layer": a.layer, "call": a.call, "net_values": a.mean.size, **a.scalars()} for a in self.layers]

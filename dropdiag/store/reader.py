@@ -81,6 +81,15 @@ def load(where: PathLike | Iterable[Any] | Mapping[str, Where]) -> Run | Runs:
         For each run that is a copy of another (`dropdiag.store.copies`): they count once; for each ``run.json`` that is
         not as it was written, and each run that two processes recorded at the same time; for each run below a folder,
         or that a pattern matches, which cannot be read: the others are returned.
+
+    Examples
+    --------
+    >>> dd.load("runs/base-s0")
+    <Run 'base-s0': No dropout, seed 0, 10 steps, completed>
+    >>> dd.load({"No dropout": "runs/base-*", "Dropout": "runs/dropout-*"}).conditions
+    ['No dropout', 'Dropout']
+    >>> len(dd.load("runs"))
+    9
     """
     if is_path(where):
         path = existing(where)

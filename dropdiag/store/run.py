@@ -68,6 +68,14 @@ class Run(RunFacts):
     ------
     RunError
         If the folder is not a run that this version can read.
+
+    Examples
+    --------
+    >>> run = dd.load("runs/dropout-s0")
+    >>> run.meta["config"]["rate"]
+    0.5
+    >>> run.scalars["quantity"].nunique() > 10
+    True
     """
 
     def __init__(self, path: PathLike, condition: str | None = None) -> None:
@@ -127,6 +135,11 @@ class Run(RunFacts):
         ------
         NotRecordedError
             If the run has not ended: the table is written at its end.
+
+        Examples
+        --------
+        >>> [row.layer for row in run.coverage()][:3]
+        ['linear1', 'act1', 'dropout1']
         """
         if "coverage" not in self.meta:
             raise NotRecordedError(f"{self} has no coverage table: it is written when the Recorder is closed")
@@ -142,7 +155,13 @@ class Run(RunFacts):
 
     @cached_property
     def scalars(self) -> pd.DataFrame:
-        """All scalars, tidy: step, phase, layer (None for the run's own), call, quantity, value (NaN if missing)."""
+        """All scalars, tidy: step, phase, layer (None for the run's own), call, quantity, value (NaN if missing).
+
+        Examples
+        --------
+        >>> run.scalars.columns.tolist()
+        ['step', 'phase', 'layer', 'call', 'quantity', 'value']
+        """
         return self.select()
 
     def select(
@@ -178,6 +197,11 @@ class Run(RunFacts):
         -----
         DropdiagWarning
             For each segment that cannot be read; the rest is.
+
+        Examples
+        --------
+        >>> run.select("loss", phase="train", steps=(1, 3))["step"].tolist()
+        [1, 2, 3]
         """
         from dropdiag.store.reading import decoded  # noqa: PLC0415 - pyarrow is not paid for `import`
 
@@ -206,7 +230,13 @@ class Run(RunFacts):
 
     @property
     def ranks(self) -> Ranks[Run]:
-        """The processes that recorded the run, each by itself: ``run.ranks[2].scalars``, ``run.ranks.table``."""
+        """The processes that recorded the run, each by itself: ``run.ranks[2].scalars``, ``run.ranks.table``.
+
+        Examples
+        --------
+        >>> len(run.ranks)
+        1
+        """
         if self.group is None:
             own = Rank(self.rank or 0, self.meta, self._own_part)
             return Ranks({own.number: self}, [own], None, repr(self))
@@ -236,6 +266,12 @@ class Run(RunFacts):
             If no session has it; the message lists those that there are.
         ArgumentError
             If several ranks recorded the run: ask one of `ranks`.
+
+        Examples
+        --------
+        >>> sessions = [one["id"] for one in run.meta["sessions"]]
+        >>> run.session(sessions[0]).steps("weight", "train")
+        [0, 1, 5, 10]
         """
         if self.group is not None:
             raise ArgumentError(f"{self} is of several ranks; ask one of them: run.ranks[0].session({identifier!r})")
@@ -266,11 +302,23 @@ class Run(RunFacts):
         return self._part or part_of(self.path, self.meta["sessions"])
 
     def phases(self, quantity: str) -> list[str]:
-        """Return the phases in which a histogram quantity was recorded, in the order in which they first come."""
+        """Return the phases in which a histogram quantity was recorded, in the order in which they first come.
+
+        Examples
+        --------
+        >>> run.phases("net_value")
+        ['eval', 'train']
+        """
         return [phase for name, phase in self._recorded_steps() if name == quantity]
 
     def steps(self, quantity: str, phase: str) -> list[int]:
-        """Return the steps at which a histogram quantity was recorded in a phase, ascending."""
+        """Return the steps at which a histogram quantity was recorded in a phase, ascending.
+
+        Examples
+        --------
+        >>> run.steps("weight", "train")
+        [0, 1, 5, 10]
+        """
         return self._recorded_steps().get((quantity, phase), [])
 
     def histogram(
@@ -296,6 +344,11 @@ class Run(RunFacts):
         ------
         NotRecordedError
             If there is none; the message lists what there is.
+
+        Examples
+        --------
+        >>> run.histogram("net_value", "act1", phase="eval").n
+        480
         """
         layer, call = site_today(layer, call, self.places, self.meta)
         rows = list(self._found([quantity], "all" if step is None else step, phase).rows())
@@ -332,6 +385,14 @@ class Run(RunFacts):
             If none of it was recorded there; the message lists what was.
         ArgumentError
             If there are several held-out phases, none of them ``"eval"``, and no phase is named.
+
+        Examples
+        --------
+        >>> run.histograms("weight")[["layer", "step"]]
+             layer  step
+        0  linear1    10
+        1  linear2    10
+        2   output    10
         """
         import pandas as pd  # noqa: PLC0415
 
@@ -399,6 +460,12 @@ class Run(RunFacts):
         ------
         NotRecordedError
             If the run has no such activation.
+
+        Examples
+        --------
+        >>> bins, slope = run.derivative("Tanh")
+        >>> float(slope.max())
+        1.0
         """
         return _derivative(self, activation)
 

@@ -42,6 +42,13 @@ class Runs(Sequence[Run]):
     ------
     ArgumentError
         If there is none.
+
+    Examples
+    --------
+    >>> len(runs), runs.conditions
+    (6, ['No dropout', 'Dropout'])
+    >>> runs[0].path.name
+    'base-s0'
     """
 
     def __init__(self, runs: Sequence[Run], *, ordered: bool = False) -> None:
@@ -72,7 +79,13 @@ class Runs(Sequence[Run]):
 
     @property
     def conditions(self) -> list[str]:
-        """Conditions, in the order in which they first come."""
+        """Conditions, in the order in which they first come.
+
+        Examples
+        --------
+        >>> runs.conditions
+        ['No dropout', 'Dropout']
+        """
         return list(dict.fromkeys(run.condition for run in self.runs))
 
     @cached_property
@@ -86,12 +99,27 @@ class Runs(Sequence[Run]):
 
     @property
     def layers(self) -> pd.DataFrame:
-        """As `Run.layers`, with columns condition, seed, run before."""
+        """As `Run.layers`, with columns condition, seed, run before.
+
+        Examples
+        --------
+        >>> runs.layers[["run", "layer", "kind"]].head(3)
+               run    layer        kind
+        0  base-s0  linear1      weight
+        1  base-s0     act1  activation
+        2  base-s0  linear2      weight
+        """
         return self.joined([run.layers for run in self.runs])
 
     @cached_property
     def scalars(self) -> pd.DataFrame:
-        """As `Run.scalars`, with columns condition, seed, run before."""
+        """As `Run.scalars`, with columns condition, seed, run before.
+
+        Examples
+        --------
+        >>> runs.scalars.columns.tolist()
+        ['condition', 'seed', 'run', 'step', 'phase', 'layer', 'call', 'quantity', 'value']
+        """
         return self.select()
 
     def select(
@@ -116,6 +144,15 @@ class Runs(Sequence[Run]):
             If there is no such condition, or as `Run.select`.
         NotRecordedError
             If none of the runs, of whatever condition, knows a quantity, phase or layer.
+
+        Examples
+        --------
+        >>> frame = runs.select("accuracy", phase="eval")
+        >>> frame.groupby("condition", sort=False)["value"].count()
+        condition
+        No dropout    6
+        Dropout       6
+        Name: value, dtype: int64
         """
         from dropdiag.store.batches import batches, joined  # noqa: PLC0415
         from dropdiag.store.reading import decoded  # noqa: PLC0415
@@ -142,6 +179,11 @@ class Runs(Sequence[Run]):
         DataFrame
             Columns as of `select`; the text columns are categories (give ``observed=True`` to ``groupby``). All
             rows of a run are in one frame, in the order in which they were recorded, run by run.
+
+        Examples
+        --------
+        >>> sum(len(frame) for frame in runs.batches("loss", phase="train"))
+        60
         """
         import pandas as pd  # noqa: PLC0415
 
@@ -170,6 +212,11 @@ class Runs(Sequence[Run]):
         Block
             Of a bounded size, run by run; `run_columns` says of its positions which runs they are. A name that no run
             knows selects nothing.
+
+        Examples
+        --------
+        >>> [block.matrix.shape for block in runs.blocks("loss", phase="train")]
+        [(3, 10), (3, 10)]
         """
         return self._blocks(quantity, condition, phase, layer, steps, check=False)
 
@@ -207,11 +254,23 @@ class Runs(Sequence[Run]):
         ------
         NotRecordedError
             If one of the runs has no such histograms.
+
+        Examples
+        --------
+        >>> rows = runs.histograms("weight", step=0)
+        >>> rows["layer"].unique().tolist()
+        ['linear1', 'linear2', 'output']
         """
         return self.joined([run.histograms(quantity, step, phase) for run in self.runs])
 
     def labels(self) -> list[str]:
-        """Return a name for each run that no other one has: the folder's, or its path where folders share a name."""
+        """Return a name for each run that no other one has: the folder's, or its path where folders share a name.
+
+        Examples
+        --------
+        >>> runs.labels()[:2]
+        ['base-s0', 'base-s1']
+        """
         names = [run.name for run in self.runs]
         times = Counter(names)
         return [

@@ -16,6 +16,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import dropdiag as dd
+from docs.checks.names import fresh
 from dropdiag.errors import ArgumentError, DropdiagWarning
 
 
@@ -205,6 +206,9 @@ def test_a_compiled_model_takes_a_new_rate():
 
 @pytest.mark.parametrize("module", ["changes", "schedules", "sites"])
 def test_the_examples_in_the_docstrings_hold(module):
-    found = doctest.testmod(import_module(f"dropdiag.interventions.{module}"))
-    assert found.attempted
-    assert not found.failed
+    runner = doctest.DocTestRunner()
+    for example in doctest.DocTestFinder().find(import_module(f"dropdiag.interventions.{module}")):
+        example.globs.update(fresh(""))
+        runner.run(example)
+    assert runner.summarize().attempted
+    assert not runner.summarize().failed

@@ -49,6 +49,12 @@ class Advice:
         What the rules read.
     rates : Rates or None
         The conditions that were set side by side; None where there are no two.
+
+    Examples
+    --------
+    >>> advice = dd.advise(rates, "rate")
+    >>> advice.table["dose"].tolist()
+    [0.0, 0.2, 0.5]
     """
 
     sentence: str
@@ -84,6 +90,11 @@ class Advice:
         -------
         Path
             The file.
+
+        Examples
+        --------
+        >>> dd.advise(rates).html("advice.html").name
+        'advice.html'
         """
         from dropdiag.analysis.advice.page import write  # noqa: PLC0415 - jinja2 is not paid by numbers
 
@@ -134,6 +145,14 @@ def advise(runs: Any, x: str = "rate", *, scalar: str | None = None, alpha: floa
     A rate is chosen on validation data and reported on test data. The seed is the unit. Nothing is said of rates that
     were not tested, nor of which rate is best where training had not converged. docs/advice.md has each rule with its
     source, and how often the advice was wrong and right in simulated sweeps.
+
+    Examples
+    --------
+    >>> advice = dd.advise("sweep")
+    >>> advice.sentence.startswith("Of the rates 0, 0.2 and 0.5, ")
+    True
+    >>> advice.findings[0].rule
+    'rates'
     """
     case, problems = read(runs, x, scalar=scalar, alpha=alpha)
     return judge(case, problems)

@@ -32,6 +32,13 @@ class Blocks(NamedTuple):
     seeds : tuple of int
     missing : mapping of int to tuple of float
         Seed -> the doses at which it has no finite value.
+
+    Examples
+    --------
+    >>> axis = dd.analysis.dose_response.axis_of(rates, "rate")
+    >>> blocks = axis.blocks(dict.fromkeys(axis.values, 1.0))
+    >>> blocks.seeds, dict(blocks.missing)
+    ((0, 1, 2), {})
     """
 
     table: Floats
@@ -55,6 +62,12 @@ class Axis:
         Label of a run -> why it has no place on the axis.
     doses : tuple of float
         Those there are, ascending.
+
+    Examples
+    --------
+    >>> axis = dd.analysis.dose_response.axis_of(rates, "rate")
+    >>> axis.name, axis.doses
+    ('rate', (0.0, 0.2, 0.5))
     """
 
     name: str
@@ -70,6 +83,12 @@ class Axis:
         ----------
         values : mapping of str to float
             Label of a run -> its value; a run may be missing.
+
+        Examples
+        --------
+        >>> axis = dd.analysis.dose_response.axis_of(rates, "rate")
+        >>> axis.blocks(dict.fromkeys(axis.values, 1.0)).table.shape
+        (3, 3)
         """
         seeds = self.ordered_seeds
         table = np.full((len(seeds), len(self.doses)), np.nan)
@@ -82,12 +101,24 @@ class Axis:
 
     @property
     def ordered_seeds(self) -> tuple[int, ...]:
-        """Seeds of the runs on the axis, ascending: the rows of `blocks`."""
+        """Seeds of the runs on the axis, ascending: the rows of `blocks`.
+
+        Examples
+        --------
+        >>> dd.analysis.dose_response.axis_of(rates, "rate").ordered_seeds
+        (0, 1, 2)
+        """
         return tuple(sorted(set(self.seeds.values())))
 
     @property
     def log(self) -> bool:
-        """Whether the doses are taken by their logarithms: all are above 0, the greatest over 100 times the least."""
+        """Whether the doses are taken by their logarithms: all are above 0, the greatest over 100 times the least.
+
+        Examples
+        --------
+        >>> dd.analysis.dose_response.axis_of(rates, "rate").log
+        False
+        """
         return self.doses[0] > 0.0 and self.doses[-1] > SPAN * self.doses[0]
 
     @property
@@ -98,15 +129,33 @@ class Axis:
 
     @property
     def unit(self) -> str:
-        """What a slope is taken over: "1 rate", or "10-fold lr" of logarithms."""
+        """What a slope is taken over: "1 rate", or "10-fold lr" of logarithms.
+
+        Examples
+        --------
+        >>> dd.analysis.dose_response.axis_of(rates, "rate").unit
+        '1 rate'
+        """
         return f"10-fold {self.name}" if self.log else f"1 {self.name}"
 
     def having(self, dose: float) -> list[str]:
-        """Return the labels of the runs of a dose."""
+        """Return the labels of the runs of a dose.
+
+        Examples
+        --------
+        >>> dd.analysis.dose_response.axis_of(rates, "rate").having(0.5)
+        ['rate-0.5-s0', 'rate-0.5-s1', 'rate-0.5-s2']
+        """
         return [label for label, own in self.values.items() if own == dose]
 
     def shown(self, dose: float) -> str:
-        """Write a dose with its name: "rate=0.3"."""
+        """Write a dose with its name: "rate=0.3".
+
+        Examples
+        --------
+        >>> dd.analysis.dose_response.axis_of(rates, "rate").shown(0.5)
+        'rate=0.5'
+        """
         return f"{self.name}={dose:.12g}"
 
 
@@ -130,6 +179,11 @@ def axis_of(runs: Runs, x: str = "rate") -> Axis:
     ------
     AxisError
         If fewer than two doses are found, or two runs have the same dose and seed: they differ by something else.
+
+    Examples
+    --------
+    >>> dd.analysis.dose_response.axis_of(rates, "rate").doses
+    (0.0, 0.2, 0.5)
     """
     labels = runs.labels()
     known = any(x in run.meta["config"] for run in runs)

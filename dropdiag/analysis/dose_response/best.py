@@ -43,6 +43,13 @@ class BestSet:
     alpha : float
     note : str
         What limits it.
+
+    Examples
+    --------
+    >>> accuracy = [[0.70, 0.91, 0.90], [0.71, 0.92, 0.93], [0.69, 0.93, 0.92], [0.70, 0.92, 0.92]]
+    >>> found = dd.analysis.dose_response.cannot_be_told_from_best(accuracy, less_is_better=False)
+    >>> found.blocks, found.inside
+    (4, (False, True, True))
     """
 
     inside: tuple[bool, ...]
@@ -89,6 +96,12 @@ def cannot_be_told_from_best(values: ArrayLike, *, less_is_better: bool, alpha: 
     It holds for values that are about normal. Skewed ones of few seeds may leave the true best out more often than
     alpha: docs/dose-response.md has what was measured. Seeds that do not differ at all say nothing about chance: such a
     pair is not told apart.
+
+    Examples
+    --------
+    >>> accuracy = [[0.70, 0.91, 0.90], [0.71, 0.92, 0.93], [0.69, 0.93, 0.92], [0.70, 0.92, 0.92]]
+    >>> dd.analysis.dose_response.cannot_be_told_from_best(accuracy, less_is_better=False).inside
+    (False, True, True)
     """
     table = _checked(values, alpha)
     whole = np.isfinite(table).all(axis=1)

@@ -49,6 +49,12 @@ class Choice:
     alpha : float
     note : str
         What limits the choice, in words.
+
+    Examples
+    --------
+    >>> choice = dd.analysis.dose_response.choice(rates, "rate", "accuracy")
+    >>> choice.seeds, choice.alpha
+    (3, 0.05)
     """
 
     table: pd.DataFrame
@@ -65,12 +71,24 @@ class Choice:
 
     @property
     def optimistic(self) -> bool:
-        """Whether it was chosen and reported on the same data."""
+        """Whether it was chosen and reported on the same data.
+
+        Examples
+        --------
+        >>> dd.analysis.dose_response.choice(rates, "rate", "accuracy").optimistic
+        True
+        """
         return self.chosen_on == self.reported_on
 
     @property
     def inside(self) -> tuple[float, ...]:
-        """Doses that cannot be told from the best."""
+        """Doses that cannot be told from the best.
+
+        Examples
+        --------
+        >>> set(dd.analysis.dose_response.choice(rates, "rate", "accuracy").inside) <= {0.0, 0.2, 0.5}
+        True
+        """
         return tuple(self.table.loc[self.table["inside"], "dose"].tolist())
 
 
@@ -115,6 +133,12 @@ def choice(
     -----
     A dose of which any run diverged is not among those compared, nor is one that less than half of the seeds have a
     value of: it is never inside, and ``note`` says why. Other gaps leave their seed out.
+
+    Examples
+    --------
+    >>> choice = dd.analysis.dose_response.choice(rates, "rate", "accuracy")
+    >>> choice.compared
+    (0.0, 0.2, 0.5)
     """
     every, problems = opened(runs)
     axis = axis_of(every, x)

@@ -78,6 +78,11 @@ class Responses:
         Of the runs on the axis, each dose a condition.
     problems : tuple of str
         What could not be read or compared, a sentence each.
+
+    Examples
+    --------
+    >>> dd.analysis.dose_response.responses(rates, "rate").problems
+    ()
     """
 
     axis: Axis
@@ -96,6 +101,12 @@ class Responses:
         ------
         NotRecordedError
             For a name that nothing was measured of.
+
+        Examples
+        --------
+        >>> found = dd.analysis.dose_response.responses(rates, "rate")
+        >>> sorted({one.layer for one in found.each(["net_grad_abs_mean"])})
+        ['act1', 'act2']
         """
         measures, scalars = self._chosen(quantities)
         rows = self._rows
@@ -107,7 +118,15 @@ class Responses:
         yield from map(self.of_scalar, scalars)
 
     def of_scalar(self, one: HeldOut) -> Response:
-        """Return the final values of a scalar of the network in one held-out phase."""
+        """Return the final values of a scalar of the network in one held-out phase.
+
+        Examples
+        --------
+        >>> choice = dd.analysis.dose_response.choice(rates, "rate", "accuracy")
+        >>> found = dd.analysis.dose_response.responses(rates, "rate")
+        >>> found.of_scalar(choice.reported_on).values.shape
+        (3, 3)
+        """
         values = final(self.measurements.runs, one)
         rows = pd.DataFrame({"run": [*values], "value": [*values.values()], "note": ""})
         found = self._response(self.measurements.measure(f"final:{one.scalar}"), None, 0, rows)
@@ -197,6 +216,12 @@ def responses(runs: Runs, x: str = "rate", *, layers: Sequence[str] | None = Non
     ------
     ArgumentError
         As `axis_of`, and for an unknown layer.
+
+    Examples
+    --------
+    >>> found = dd.analysis.dose_response.responses(rates, "rate")
+    >>> found.axis.doses
+    (0.0, 0.2, 0.5)
     """
     every, problems = opened(runs)
     axis = axis_of(every, x)

@@ -57,6 +57,12 @@ def table(
     Notes
     -----
     The seed is the unit, and a block: docs/dose-response.md has what each number says and how it misleads.
+
+    Examples
+    --------
+    >>> table = dd.analysis.dose_response.table(rates, "rate", ["net_grad_abs_mean"])
+    >>> table["layer"].unique().tolist()
+    ['act1', 'act2']
     """
     return table_of(responses(runs, x, layers=layers, alpha=alpha), quantities)
 

@@ -45,6 +45,12 @@ class Trend:
         Columns of the least and of the greatest mean; -1 without a block.
     note : str
         Why something is missing, or what limits it.
+
+    Examples
+    --------
+    >>> found = dd.analysis.dose_response.trend([[0.1, 0.2], [0.1, 0.3], [0.2, 0.4]], [0.0, 0.5])
+    >>> found.low < found.slope < found.high
+    True
     """
 
     slope: float
@@ -89,6 +95,13 @@ def trend(values: ArrayLike, doses: ArrayLike | None = None, *, alpha: float = 0
     of the doses counts, and no seed's level. It is one-sided: p is twice the smaller one of both directions. Where
     ranks are tied p is somewhat too great. A response that goes up and down again has no trend: ``bend`` and
     ``monotone`` tell that.
+
+    Examples
+    --------
+    >>> values = [[0.1, 0.2, 0.4], [0.1, 0.3, 0.5], [0.2, 0.3, 0.4]]  # a row a seed, a column a dose
+    >>> found = dd.analysis.dose_response.trend(values, [0.0, 0.1, 0.2])
+    >>> round(found.slope, 3), found.test, found.blocks
+    (1.5, 'Page', 3)
     """
     table, x = _checked(values, doses)
     whole = np.isfinite(table).all(axis=1)

@@ -105,8 +105,10 @@ def sweep(
 
     Examples
     --------
-    >>> made = sweep("train.py:train", {"rate": [0, 0.1, 0.3]}, seeds=5, out="runs/sweep")  # doctest: +SKIP
-    >>> made.runs()  # doctest: +SKIP
+    >>> over, settings = {"rate": [0, 0.3]}, {"epochs": 1}
+    >>> made = dd.sweep("train.py:train", over, seeds=2, settings=settings, out="swept", engine="here")
+    >>> made.runs().conditions
+    ['rate=0', 'rate=0.3']
     """
     if SURROUNDINGS.get() is not None:
         raise ArgumentError(

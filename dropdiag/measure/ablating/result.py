@@ -27,6 +27,12 @@ class LayerAblation:
         At each share: the mean over random orders and its standard error. Empty where there is none.
     why : str or None
         Why there is no interaction.
+
+    Examples
+    --------
+    >>> found = dd.measure.ablation(model, x, F.cross_entropy, y, groups=4, permutations=2)
+    >>> found.layers[0].layer, found.layers[0].nodes
+    ('act1', 8)
     """
 
     layer: str
@@ -55,6 +61,12 @@ class Ablation(Result):
     orders, permutations, groups : int
     no_accuracy : str or None
         Why there is no accuracy.
+
+    Examples
+    --------
+    >>> found = dd.measure.ablation(model, x, F.cross_entropy, y, groups=4, permutations=2)
+    >>> found.groups, len(found.layers)
+    (4, 2)
     """
 
     name: ClassVar[str] = "ablation"

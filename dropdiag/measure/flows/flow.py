@@ -47,6 +47,12 @@ class LayerFlow:
         How many the means are of.
     why : str
         Why a mean is missing, where one is.
+
+    Examples
+    --------
+    >>> found = dd.measure.masks_by_weights(model, batch, F.cross_entropy, y, masks=8)
+    >>> found.layers[0].by_mask.shape
+    (8,)
     """
 
     layer: str
@@ -59,7 +65,14 @@ class LayerFlow:
 
     @property
     def masks_on_se(self) -> float | None:
-        """Standard error of `masks_on` over masks."""
+        """Standard error of `masks_on` over masks.
+
+        Examples
+        --------
+        >>> found = dd.measure.masks_by_weights(model, batch, F.cross_entropy, y, masks=8)
+        >>> found.layers[0].masks_on_se > 0
+        True
+        """
         if self.masks_on is None:
             return None
         return float(self.by_mask.std(ddof=1) / np.sqrt(self.by_mask.size))
@@ -76,6 +89,12 @@ class FlowUnderMasks(Result):
     masks : int
     dropouts : tuple of str
         Those that drew.
+
+    Examples
+    --------
+    >>> found = dd.measure.masks_by_weights(model, batch, F.cross_entropy, y, masks=8)
+    >>> found.masks, found.dropouts
+    (8, ('dropout1', 'dropout2'))
     """
 
     name: ClassVar[str] = "masks_by_weights"

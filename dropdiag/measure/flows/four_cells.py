@@ -34,6 +34,15 @@ class LayerMasksByWeights:
         By how much more masks do under the weights of the dropout condition than under the baseline's.
     weights_se, masks_se, interaction_se : float
         Standard errors over masks, to first order. Masks are the same in both models, which makes them smaller.
+
+    Examples
+    --------
+    >>> base = nn.Sequential(nn.Linear(12, 8), nn.Tanh(), nn.Dropout(0), nn.Linear(8, 3))
+    >>> other = nn.Sequential(nn.Linear(12, 8), nn.Tanh(), nn.Dropout(0.5), nn.Linear(8, 3))
+    >>> models = {"No dropout": base, "Dropout": other}
+    >>> layer = dd.measure.masks_by_weights(models, x, F.cross_entropy, y, masks=4).layers[0]
+    >>> layer.layer, layer.baseline.layer
+    ('1', '1')
     """
 
     layer: str
@@ -75,6 +84,15 @@ class MasksByWeights:
     masks : int
     cost : Cost
     seed : int
+
+    Examples
+    --------
+    >>> base = nn.Sequential(nn.Linear(12, 8), nn.Tanh(), nn.Dropout(0), nn.Linear(8, 3))
+    >>> other = nn.Sequential(nn.Linear(12, 8), nn.Tanh(), nn.Dropout(0.5), nn.Linear(8, 3))
+    >>> models = {"No dropout": base, "Dropout": other}
+    >>> found = dd.measure.masks_by_weights(models, x, F.cross_entropy, y, masks=4)
+    >>> found.baseline, found.dropout, found.layers[0].layer
+    ('No dropout', 'Dropout', '1')
     """
 
     baseline: str
@@ -90,6 +108,14 @@ class MasksByWeights:
 
         Columns layer, call; flow_baseline_off, flow_baseline_on, flow_dropout_off, flow_dropout_on (mean of |dL/dz|),
         each of those with masks with ``_se``; weights, masks, interaction (log ratios), each with ``_se``.
+
+        Examples
+        --------
+        >>> base = nn.Sequential(nn.Linear(12, 8), nn.Tanh(), nn.Dropout(0), nn.Linear(8, 3))
+        >>> other = nn.Sequential(nn.Linear(12, 8), nn.Tanh(), nn.Dropout(0.5), nn.Linear(8, 3))
+        >>> models = {"No dropout": base, "Dropout": other}
+        >>> list(dd.measure.masks_by_weights(models, x, F.cross_entropy, y, masks=4).table.columns[:2])
+        ['layer', 'call']
         """
         import pandas as pd  # noqa: PLC0415 - measuring needs no pandas
 

@@ -193,8 +193,11 @@ def detach(model: nn.Module) -> list[Path]:
 
     Examples
     --------
-    >>> dd.detach(model)  # doctest: +SKIP
-    [PosixPath('/home/me/runs/dropout-s0')]
+    >>> rec = dd.Recorder(model, "runs/lost", every=1)
+    >>> F.cross_entropy(model(x), y).backward()
+    >>> rec.step()
+    >>> [path.name for path in dd.detach(model)]
+    ['lost']
     """
     if not isinstance(model, nn.Module):
         raise ArgumentError(f"detach() takes an nn.Module, got {type(model).__name__}")

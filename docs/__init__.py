@@ -1,0 +1,1 @@
+"""The site: `make docs` builds it, docs/checks runs its code."""

@@ -1,0 +1,1 @@
+"""The code of docstrings and pages is run: by `make docs`, with pytest."""
