@@ -98,6 +98,10 @@ class _Accelerate(torch.autograd.Function):
         return grads[0], (grads[0] * s).to(ctx.dtype), None
 
 
+_BASES: Final = tuple(BASES.values())
+"""Not a view, as Dynamo of torch 2.7 and 2.8 cannot look into one."""
+
+
 class GAAF(nn.Module):
     """The activation function ``phi(x) + g(x) s(x)`` of Hahn and Choi.
 
@@ -221,7 +225,7 @@ class GAAF(nn.Module):
 
     def _phi(self, x: Tensor) -> Tensor:
         # A base of the user's own may work in place, and x is needed again for s. torch's functions need no copy.
-        return self.base(x) if self.base in BASES.values() else self.base(x.clone())
+        return self.base(x) if self.base in _BASES else self.base(x.clone())
 
     def _slope(self, x: Tensor) -> Tensor:
         """Return the derivative of a GAAF with a surrogate: psi' itself at height 1, where nothing is rounded twice."""
@@ -238,7 +242,7 @@ class GAAF(nn.Module):
 
     def reference_is_named(self) -> bool:
         """Whether ``print(model)`` identifies phi, as it does where phi was given by name."""
-        return self.base in BASES.values()
+        return self.base in _BASES
 
     def extra_repr(self) -> str:
         """Return the arguments, for ``print(model)``."""

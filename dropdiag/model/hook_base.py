@@ -15,7 +15,6 @@ from torch.utils.hooks import RemovableHandle
 
 from dropdiag.errors import ArgumentError
 
-_is_exporting: Final = torch.compiler.is_exporting
 # Private, as their public forms take five times as long, and every hook asks.
 _jit_traces = torch._C._is_tracing
 dispatch_modes = torch._C._len_torch_dispatch_stack
@@ -68,7 +67,8 @@ class DropdiagHook(ABC):
             return
         # First whether Dynamo traces this very code, as it cannot trace the other questions.
         if torch.compiler.is_dynamo_compiling():
-            if not _is_exporting():
+            # Private: what torch.compiler.is_exporting() returns. Up to torch 2.9 Dynamo takes that call for True.
+            if not torch.compiler._is_exporting_flag:
                 self.trace(*args)
         elif not makes_a_program():
             try:
