@@ -26,6 +26,12 @@ def project() -> dict[str, Any]:
     return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
 
+def version() -> str:
+    """Return dropdiag's own version, which stands in its code."""
+    text = (ROOT / "dropdiag" / "__init__.py").read_text(encoding="utf-8")
+    return re.findall(r'^__version__ = "([^"]+)"$', text, re.MULTILINE)[0]
+
+
 def requirements(*extras: str) -> list[str]:
     """Return the requirements of dropdiag and of these extras, those of an extra within an extra as well."""
     table = project()["project"]

@@ -114,10 +114,11 @@ def bill() -> Json:
     pins = sorted({(pin.name, pin.version): pin for pin in [*locked.pins(locked.BOOTSTRAP), *locked.pins()]}.items())
     kept = [pin for _, pin in pins]
     project, scope = direct.project()["project"], scopes()
-    root = f"pkg:pypi/{project['name']}@{project['version']}"
+    version = direct.version()
+    root = f"pkg:pypi/{project['name']}@{version}"
     others = [*map(javascript, vendored.manifest()), sample()]
     own = {
-        "type": "library", "bom-ref": root, "name": project["name"], "version": project["version"], "purl": root,
+        "type": "library", "bom-ref": root, "name": project["name"], "version": version, "purl": root,
         "licenses": licence(project["license"]),
     }  # fmt: skip
     found = {
