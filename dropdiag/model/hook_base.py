@@ -18,6 +18,8 @@ from dropdiag.errors import ArgumentError
 # Private, as their public forms take five times as long, and every hook asks.
 _jit_traces = torch._C._is_tracing
 dispatch_modes = torch._C._len_torch_dispatch_stack
+# Private, as the public question writes a warning into the log whenever it is asked. Before torch 2.14 it was a flag.
+_fx_traces = getattr(_symbolic_trace, "_get_is_fx_tracing", lambda: _symbolic_trace._is_fx_tracing_flag)
 # Private: there is no public question for which of torch's own modes are on.
 _MODES_WITHOUT_VALUES: Final = tuple(
     getattr(torch._C._TorchDispatchModeKey, name) for name in ("FAKE", "PROXY", "FUNCTIONAL")
@@ -29,7 +31,7 @@ def makes_a_program() -> bool:
 
     Nothing of ours may get into such a program, and its tensors have no values to record.
     """
-    if _jit_traces() or _symbolic_trace._is_fx_tracing_flag:
+    if _jit_traces() or _fx_traces():
         return True
     # Other modes, a counter of floating-point operations say, watch what is computed.
     return dispatch_modes() > 0 and any(torch._C._get_dispatch_mode(key) is not None for key in _MODES_WITHOUT_VALUES)
