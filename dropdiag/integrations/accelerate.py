@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from dropdiag.errors import ArgumentError
 from dropdiag.integrations.libraries import missing
 from dropdiag.recorder import Recorder as PlainRecorder
 from dropdiag.recording.records import user_scalars
@@ -57,6 +58,9 @@ class Recorder(PlainRecorder):
     """
 
     def __init__(self, accelerator: Accelerator, model: nn.Module, path: str | Path, **options: Any) -> None:
+        if isinstance(accelerator, nn.Module):
+            kind = type(accelerator).__name__
+            raise ArgumentError(f"a Recorder takes an Accelerator, a model and a path, in this order; got {kind} first")
         super().__init__(accelerator.unwrap_model(model), path, **{"scaler": accelerator.scaler, **options})
         self._accelerator = accelerator
         self._waiting: dict[str, list[float | Tensor]] = {}

@@ -7,6 +7,7 @@ and closes evaluations; and closes the Recorder at the end of the fit, or with t
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
@@ -23,6 +24,12 @@ from dropdiag.store.folder import FORCE, forced, read_meta
 from dropdiag.store.schema import TRAIN
 from dropdiag.store.storage.places import as_path
 
+DEFAULTS: Final = {
+    name: parameter.default
+    for name, parameter in inspect.signature(Recorder).parameters.items()
+    if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+}
+"""The options of a `dropdiag.Recorder`."""
 EPOCH: Final = "train_epoch"
 """The phase of what a trainer tells of training once an epoch."""
 UNFINISHED: Final = "the trainer began anew without having said that this training had ended"
@@ -34,6 +41,12 @@ LEFT_OUT: Final = (
     "not recorded of what the trainer logs, as a number has to be one real number under a name that dropdiag does not "
     "take itself: {names}"
 )
+
+
+def check_options(options: Mapping[str, Any]) -> None:
+    """Raise `ArgumentError` for an option that `dropdiag.Recorder` does not have: now, not when training begins."""
+    if unknown := sorted(options.keys() - DEFAULTS.keys()):
+        raise ArgumentError(f"a Recorder takes no {', '.join(unknown)}; it takes {', '.join(DEFAULTS)}")
 
 
 class Attached:
@@ -48,6 +61,11 @@ class Attached:
     **options
         As for `dropdiag.Recorder`.
 
+    Raises
+    ------
+    ArgumentError
+        For an option that `dropdiag.Recorder` does not have.
+
     Attributes
     ----------
     recorder : Recorder or None
@@ -57,6 +75,7 @@ class Attached:
     """
 
     def __init__(self, path: str | Path, **options: Any) -> None:
+        check_options(options)
         self._where, self._options = path, options
         self._begin()
 
@@ -76,10 +95,11 @@ class Attached:
 
     @property
     def state(self) -> dict[str, Any] | None:
-        """What a checkpoint has to say of the run, to go on in it: plain JSON. None outside of a fit."""
-        if self.recorder is None:
-            return None
-        return {"path": str(self.recorder.path), "id": _id_of(self.recorder.path)}
+        """What a checkpoint has to say of the run, to go on in it: plain JSON. None before the first fit.
+
+        Checkpoints are saved after the fit, too, and after the error that ended it.
+        """
+        return None if self.path is None else {"path": str(self.path), "id": _id_of(self.path)}
 
     def restore(self, state: Mapping[str, Any] | None) -> None:
         """Take note of the checkpoint that the next fit goes on from: of the `state` in it, None if there is none."""

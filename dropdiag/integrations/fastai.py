@@ -54,6 +54,8 @@ class Recorder(Callback):  # type: ignore[misc]
 
     Raises
     ------
+    ArgumentError
+        For an option that `dropdiag.Recorder` does not have.
     NotInstalledError
         When this module is imported without fastai.
 

@@ -49,6 +49,8 @@ class Recorder:
 
     Raises
     ------
+    ArgumentError
+        For an option that `dropdiag.Recorder` does not have.
     NotInstalledError
         When this module is imported without Ignite.
 

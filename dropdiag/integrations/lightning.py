@@ -16,6 +16,7 @@ from dropdiag.store.schema import EVAL
 
 try:
     from lightning.pytorch import Callback, LightningModule, Trainer
+    from lightning.pytorch.trainer.states import TrainerFn
 except ImportError as error:
     raise missing(__name__, "lightning", error) from error
 
@@ -41,6 +42,8 @@ class Recorder(Callback):
 
     Raises
     ------
+    ArgumentError
+        For an option that `dropdiag.Recorder` does not have.
     NotInstalledError
         When this module is imported without Lightning.
 
@@ -65,6 +68,9 @@ class Recorder(Callback):
         self._seen = 0
         self._loss: Tensor | None = None
         self._logged: dict[str, Tensor] = {}
+        self._waiting: dict[str, Any] = {}
+        self._stepped = False
+        self._late: set[str] = set()
 
     @property
     def path(self) -> Path | None:
@@ -73,9 +79,18 @@ class Recorder(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Open the Recorder: the steps of a checkpoint are restored by now, sanity checks are over."""
-        self._seen, self._loss, self._logged = trainer.global_step, None, {}
+        self._seen, self._loss, self._logged = trainer.global_step, None, dict(trainer.logged_metrics)
+        self._waiting, self._stepped, self._late = {}, False, set()
         scaler = getattr(trainer.precision_plugin, "scaler", None)
         self._attached.open(self._recorded(pl_module), step=_completed(trainer, pl_module), scaler=scaler)
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keep what the LightningModule's own ``on_train_epoch_end`` has logged, which is called after this one's."""
+        self._attached.log(self._new(trainer), EPOCH)
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Keep what the LightningModule's own ``on_train_batch_end`` has logged, at the step that it is of."""
+        self._add_late(trainer)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -86,18 +101,27 @@ class Recorder(Callback):
             # Lightning has divided it by the number of batches that are accumulated, where it accumulates.
             before = self._loss if pl_module.automatic_optimization else None
             self._loss = loss.detach() if before is None else before + loss.detach()
+        self._waiting.update(self._new(trainer))
         if trainer.global_step == self._seen:
             return
         self._seen = trainer.global_step
-        numbers = self._new(trainer)
+        numbers, self._waiting = self._waiting, {}
         if self._loss is not None:
             numbers["loss"] = self._loss
-        self._loss = None
+        self._loss, self._stepped = None, True
         self._attached.step(numbers)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep what is logged once an epoch."""
-        self._attached.log(self._new(trainer), EPOCH)
+        numbers = self._new(trainer)
+        if self._stepped:
+            self._stepped = False
+            self._attached.add({name: numbers.pop(name) for name in self._late & numbers.keys()})
+        self._attached.log(numbers, EPOCH)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keep what is logged of the step before it, so that it is not taken for the evaluation's."""
+        self._add_late(trainer)
 
     def on_validation_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
@@ -114,6 +138,7 @@ class Recorder(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Close the run."""
+        self._attached.log(self._new(trainer), EPOCH)
         self._attached.close()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
@@ -126,8 +151,9 @@ class Recorder(Callback):
             checkpoint.setdefault(_KEY, {})[self._place(trainer)] = state
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Take note of the run that the checkpoint names."""
-        self._attached.restore(checkpoint.get(_KEY, {}).get(self._place(trainer)))
+        """Take note of the run that the checkpoint names, where a fit goes on from it."""
+        if trainer.state.fn == TrainerFn.FITTING:  # not where the best weights are loaded for a test
+            self._attached.restore(checkpoint.get(_KEY, {}).get(self._place(trainer)))
 
     def _place(self, trainer: Trainer) -> int:
         callbacks: list[object] = trainer.callbacks  # type: ignore[attr-defined]
@@ -145,6 +171,13 @@ class Recorder(Callback):
             raise ArgumentError(
                 f"module= names no part of {type(whole).__name__}: got {self._module!r}, it has {parts or 'none'}"
             ) from None
+
+    def _add_late(self, trainer: Trainer) -> None:
+        """Keep what was logged after the last step was marked; of micro-batches the last one's value counts."""
+        stepped, self._stepped, numbers = self._stepped, False, self._new(trainer)
+        if stepped:
+            self._late |= numbers.keys()
+            self._attached.add(numbers)
 
     def _new(self, trainer: Trainer) -> dict[str, Any]:
         """Return what was logged since the last time, by the names that Lightning's loggers are given."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from numbers import Real
@@ -12,10 +11,8 @@ from typing import Any, Final
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
-from dropdiag.errors import ArgumentError
-from dropdiag.integrations.attached import EPOCH, Attached
+from dropdiag.integrations.attached import DEFAULTS, EPOCH, Attached, check_options
 from dropdiag.integrations.libraries import missing
-from dropdiag.recorder import Recorder as PlainRecorder
 from dropdiag.store.schema import EVAL
 
 try:
@@ -24,11 +21,6 @@ try:
 except ImportError as error:
     raise missing(__name__, "skorch", error) from error
 
-_OPTIONS: Final = {
-    name: parameter.default
-    for name, parameter in inspect.signature(PlainRecorder).parameters.items()
-    if parameter.kind is inspect.Parameter.KEYWORD_ONLY
-}
 _LOOP: Final = "fit_loop"
 _STEP: Final = "dropdiag_step"
 _STATE: Final = "dropdiag"
@@ -81,10 +73,9 @@ class Recorder(Callback):  # type: ignore[misc]
     """
 
     def __init__(self, path: str | Path, *, module: str = "module", **options: Any) -> None:
-        if unknown := sorted(options.keys() - _OPTIONS.keys()):
-            raise ArgumentError(f"a Recorder takes no {', '.join(unknown)}; it takes {', '.join(_OPTIONS)}")
+        check_options(options)
         # by scikit-learn's conventions: parameters are attributes as they are given, what a fit makes ends with "_"
-        self.__dict__.update({"path": path, "module": module, **_OPTIONS, **options})
+        self.__dict__.update({"path": path, "module": module, **DEFAULTS, **options})
         self._begin()
 
     def _begin(self) -> None:

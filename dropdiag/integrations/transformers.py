@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final
@@ -17,6 +16,7 @@ from dropdiag.errors import ArgumentError
 from dropdiag.integrations.attached import Attached
 from dropdiag.integrations.libraries import missing
 from dropdiag.model.hook_base import check_model
+from dropdiag.store.schema import EVAL, TRAIN
 
 try:
     from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -26,7 +26,13 @@ except ImportError as error:
 LOG: Final = "log"
 """The phase of what the trainer logs beside losses and metrics."""
 _KEY: Final = "dropdiag"
+_EPOCH: Final = "epoch"
 _EVERY_STEP: Final = frozenset(("loss", "learning_rate"))
+_SPEED: Final = ("_runtime", "_samples_per_second", "_steps_per_second")
+_LAST: Final = "total_flos"
+"""What the trainer logs once training is over, and at no other time."""
+_PHASES: Final = {TRAIN: "train_eval", "": EVAL}
+"""Of evaluations whose prefix no evaluation of a Recorder may have."""
 
 
 class Recorder(TrainerCallback):
@@ -46,6 +52,8 @@ class Recorder(TrainerCallback):
 
     Raises
     ------
+    ArgumentError
+        For an option that `dropdiag.Recorder` does not have.
     NotInstalledError
         When this module is imported without transformers.
 
@@ -53,7 +61,8 @@ class Recorder(TrainerCallback):
     -----
     A step is an update, over all its micro-batches. Each has the loss that was trained on and the learning rate; what
     else the trainer logs (``grad_norm``, say) comes at its own steps, in the phase ``"log"``. An evaluation while it
-    trains is called by the trainer's prefix: ``"eval"``, ``"eval_NAME"`` of several data sets; others are not recorded.
+    trains is called by the trainer's prefix: ``"eval"``, ``"eval_NAME"`` of several data sets; one with the prefix
+    ``"train"`` is ``"train_eval"``. Others are not recorded.
     While it trains, the trainer's methods ``training_step``, ``evaluation_loop`` and ``_run_epoch`` are called through
     the callback, as no event tells of losses, of the beginning of an evaluation, or of errors. A checkpoint names the
     run, and a training that resumes from it goes on in that run.
@@ -70,7 +79,8 @@ class Recorder(TrainerCallback):
     def _begin(self) -> None:
         self._around: _Around | None = None
         self._loss: Tensor | None = None
-        self._prefixes: set[str] = set()
+        self._evaluated: dict[str, Collection[str]] = {}
+        self._epoch_at = -1
 
     def __getstate__(self) -> dict[str, Any]:
         return {"attached": self._attached}
@@ -92,11 +102,12 @@ class Recorder(TrainerCallback):
         check_model(trainer.model_wrapped)  # an nn.DataParallel is outside of the model
         self._let_go()  # of a training that never said its end: its run is closed below
         saved: Any = state.stateful_callbacks  # a dict by now, which goes into each checkpoint's trainer_state.json
-        self._attached.restore(saved.get(_KEY))
+        key = _key_of(self, trainer)
+        self._attached.restore(saved.get(key))
         model: nn.Module = kwargs["model"]
         self._attached.open(model, step=state.global_step, scaler=getattr(trainer.accelerator, "scaler", None))
-        saved[_KEY] = self._attached.state
-        self._prefixes = set()
+        saved[key] = self._attached.state
+        self._evaluated, self._epoch_at = {}, -1
         self._around = _Around(
             trainer,
             training_step=self._training_step,
@@ -124,11 +135,31 @@ class Recorder(TrainerCallback):
         **kwargs: Any,
     ) -> None:
         """Keep what is logged and was not recorded already."""
-        known = tuple(f"{prefix}_" for prefix in self._prefixes)
-        numbers = {n: v for n, v in (logs or {}).items() if n not in _EVERY_STEP and not n.startswith(known)}
-        self._attached.log(numbers, LOG)
-        if "train_runtime" in numbers:  # training is over, and the best weights may be loaded before it says so
+        over = _LAST in (logs or {})
+        numbers: dict[str, dict[str, Any]] = {LOG: {}}
+        for name, value in (logs or {}).items():
+            phase = LOG if over else self._phase_of(name)
+            if phase is not None:
+                numbers.setdefault(phase, {})[name] = value
+        if state.global_step == self._epoch_at:  # it comes with whatever is logged, several times a step
+            numbers[LOG].pop(_EPOCH, None)
+        elif _EPOCH in numbers[LOG]:
+            self._epoch_at = state.global_step
+        for phase, told in numbers.items():
+            self._attached.log(told, phase)
+        if over:  # the best weights may be loaded before the trainer says that it has ended
             self._end(None)
+
+    def _phase_of(self, name: str) -> str | None:
+        """Return where a number that is logged while it trains belongs; None if it is recorded already."""
+        if name in _EVERY_STEP:
+            return None
+        prefix = max((one for one in self._evaluated if name.startswith(f"{one}_")), key=len, default=None)
+        if prefix is None:
+            return LOG
+        # What a subclass computes after the evaluation is logged, and not among what the evaluation returned.
+        known = name in self._evaluated[prefix] or name.removeprefix(prefix) in _SPEED
+        return None if known else _PHASES.get(prefix, prefix)
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -155,15 +186,17 @@ class Recorder(TrainerCallback):
         given = inspect.signature(method).bind(*args, **kwargs)
         given.apply_defaults()
         prefix = str(given.arguments.get("metric_key_prefix", "eval"))
-        self._prefixes.add(prefix)
-        self._attached.evaluation_begins(prefix)
+        phase = _PHASES.get(prefix, prefix)
+        self._evaluated[prefix] = ()
+        self._attached.evaluation_begins(phase)
         try:
             output = method(*args, **kwargs)
         except BaseException as error:
             self._attached.evaluation_ends(error)
             raise
         self._attached.evaluation_ends()
-        self._attached.log(output.metrics or {}, prefix)
+        self._evaluated[prefix] = frozenset(output.metrics or ())
+        self._attached.log(output.metrics or {}, phase)
         return output
 
     def _run_epoch(self, method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -186,21 +219,40 @@ class _Around:
 
     def __init__(self, trainer: Trainer, **functions: Callable[..., Any]) -> None:
         self._own = vars(trainer)
-        self._before = {name: self._own[name] for name in functions if name in self._own}
         # one that this version of the trainer does not have is not called either
         methods = {name: method for name in functions if (method := getattr(trainer, name, None)) is not None}
-        self._put = {name: partial(functions[name], method) for name, method in methods.items()}
+        self._put = {n: _Through(functions[n], method, self._own.get(n)) for n, method in methods.items()}
         self._own.update(self._put)
 
     def remove(self) -> None:
-        """Leave the trainer as it was."""
-        for name, function in self._put.items():
-            if self._own.get(name) is not function:  # somebody has put something around it in the meantime
-                continue
-            if name in self._before:
-                self._own[name] = self._before[name]
-            else:
-                del self._own[name]
+        """Leave the trainer as it was; what somebody has put around it in the meantime stays."""
+        for name, through in self._put.items():
+            through.function = None
+            while isinstance(top := self._own.get(name), _Through) and top.function is None:
+                if top.before is None:
+                    del self._own[name]
+                else:
+                    self._own[name] = top.before
+
+
+class _Through:
+    """A method that is called through a function, and as it is when there is none any more."""
+
+    def __init__(self, function: Callable[..., Any], method: Callable[..., Any], before: Any) -> None:
+        self.function: Callable[..., Any] | None = function
+        self.before = before  # what stood in the trainer's own attributes
+        self.__wrapped__ = method  # whose signature this has
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        method = self.__wrapped__
+        return method(*args, **kwargs) if self.function is None else self.function(method, *args, **kwargs)
+
+
+def _key_of(recorder: Recorder, trainer: Trainer) -> str:
+    """Return under what a checkpoint names the run: each of several Recorders has its own."""
+    callbacks: list[Any] = trainer.callback_handler.callbacks
+    place = [one for one in callbacks if isinstance(one, Recorder)].index(recorder)
+    return f"{_KEY}-{place + 1}" if place else _KEY
 
 
 def _calling_trainer() -> Trainer:

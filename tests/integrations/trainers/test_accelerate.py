@@ -146,3 +146,8 @@ def test_a_step_of_a_closed_recorder_is_an_error_in_mid_update_too(tmp_path):
 
 def test_without_accelerate(monkeypatch):
     recorded.assert_missing_is_told(monkeypatch, "accelerate", "accelerate", "pip install accelerate")
+
+
+def test_the_accelerator_comes_first(tmp_path):
+    with pytest.raises(ArgumentError, match="an Accelerator, a model and a path, in this order; got Sequential first"):
+        dd.integrations.accelerate.Recorder(mlp(), accelerate.Accelerator(cpu=True), tmp_path / "one")

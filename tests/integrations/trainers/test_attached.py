@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 import dropdiag as dd
-from dropdiag.errors import DropdiagWarning
+from dropdiag.errors import ArgumentError, DropdiagWarning
 from dropdiag.integrations.attached import Attached
 from tests.integrations.trainers import recorded
 from tests.integrations.trainers.recorded import OPTIONS, loader, scalar, state
@@ -24,6 +24,11 @@ def steps(attached, model, number=2, **more):
         loss.backward()
         optimizer.step()
         attached.step({"loss": loss, **more})
+
+
+def test_an_option_that_a_recorder_does_not_have_is_told_at_once(tmp_path):
+    with pytest.raises(ArgumentError, match="a Recorder takes no evry; it takes name, probes, every, "):
+        Attached(tmp_path / "one", evry=10)
 
 
 def test_nothing_happens_outside_of_a_fit(tmp_path):

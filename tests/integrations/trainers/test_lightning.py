@@ -99,6 +99,37 @@ def test_what_is_logged_comes_under_its_own_name_once(tmp_path):
     assert set(dd.load(one.path).select("val_loss")["phase"]) == {"eval"}
 
 
+class LogsLate(Module):
+    """Logs in hooks of its own, which Lightning calls after those of callbacks."""
+
+    def on_train_epoch_start(self):
+        self.log("begun_at", float(self.trainer.global_step))
+
+    def on_train_batch_end(self, outputs, batch, number):
+        self.log("late", float(self.trainer.global_step))
+
+    def on_train_epoch_end(self):
+        self.log("epoch_at", float(self.trainer.global_step))
+
+    def on_validation_epoch_end(self):
+        self.log("eval_at", float(self.trainer.global_step))
+
+
+@pytest.mark.parametrize("validation", [{}, {"val_check_interval": 2}], ids=["each-epoch", "mid-epoch"])
+def test_what_the_modules_own_hooks_log_comes_at_the_step_that_it_is_of(tmp_path, validation):
+    one = recorder(tmp_path / "one")
+    fit(one, module=LogsLate(), max_epochs=2, **validation)
+    assert scalar(one.path, "late") == {step: float(step) for step in range(1, 13)}
+    assert scalar(one.path, "epoch_at", "train_epoch") == {6: 6.0, 12: 12.0}
+    assert scalar(one.path, "begun_at", "train_epoch") == {6: 0.0, 12: 6.0}
+    evaluated = (2, 4, 6, 8, 10, 12) if validation else (6, 12)
+    assert scalar(one.path, "eval_at", "eval") == {step: float(step) for step in evaluated}
+    found = dd.load(one.path).scalars
+    for name, phase in (("late", "train"), ("epoch_at", "train_epoch"), ("eval_at", "eval"), ("val_loss", "eval")):
+        assert set(found["phase"][found["quantity"] == name]) == {phase}
+    assert not found.duplicated(["step", "phase", "layer", "call", "quantity"]).any()
+
+
 def test_validation_in_mid_epoch_and_of_several_dataloaders(tmp_path):
     one = recorder(tmp_path / "one")
     fit(one, validate=[loader(2, seed=9), loader(3, seed=8)], val_check_interval=2)
@@ -183,6 +214,46 @@ def test_a_checkpoint_names_the_run_that_is_gone_on_in(tmp_path):
     named = dd.integrations.lightning.Recorder(tmp_path / "runs" / "run", resume=True)
     fit(named, ckpt_path=saved.best_model_path, max_epochs=2)
     assert dd.load(named.path).meta["sessions"][-1]["from_step"] == 4
+
+
+def test_of_what_its_own_hook_logs_after_micro_batches_the_last_is_kept(tmp_path):
+    one = recorder(tmp_path / "one")
+    fit(one, module=LogsLate(), max_epochs=2, accumulate_grad_batches=4)
+    assert scalar(one.path, "late") == {step: float(step) for step in range(1, 5)}
+    assert scalar(one.path, "epoch_at", "train_epoch") == {2: 2.0, 4: 4.0}
+    assert not dd.load(one.path).scalars.duplicated(["step", "phase", "layer", "call", "quantity"]).any()
+
+
+def test_a_checkpoint_that_is_saved_after_the_fit_names_its_run(tmp_path):
+    _, trainer = fit(recorder(tmp_path / "one"))
+    trainer.save_checkpoint(tmp_path / "after.ckpt")
+    again = recorder(tmp_path / "one")
+    fit(again, ckpt_path=tmp_path / "after.ckpt", max_epochs=2)
+    assert again.path == tmp_path / "one"
+    assert list(scalar(again.path, "loss")) == list(range(1, 13))
+
+
+def test_a_checkpoint_that_an_exception_leaves_names_its_run(tmp_path):
+    saved = L.pytorch.callbacks.OnExceptionCheckpoint(tmp_path)
+    with pytest.raises(RuntimeError, match="lost"):
+        fit(recorder(tmp_path / "one"), saved, Fails(RuntimeError("lost"), "training"), enable_checkpointing=True)
+    again = recorder(tmp_path / "one")
+    fit(again, ckpt_path=tmp_path / "on_exception.ckpt")
+    assert again.path == tmp_path / "one"
+    assert state(again.path) == "completed"
+    assert list(scalar(again.path, "loss")) == list(range(1, 7))
+
+
+def test_a_checkpoint_that_is_loaded_for_a_validation_is_not_what_the_next_fit_goes_on_from(tmp_path):
+    _, other = fit()
+    other.save_checkpoint(tmp_path / "other.ckpt")
+    one = recorder(tmp_path / "one")
+    module, trainer = fit(one)
+    trainer.validate(module, loader(2, seed=9), ckpt_path=tmp_path / "other.ckpt", verbose=False)
+    trainer.fit_loop.max_epochs = 2
+    fit(one, module=module, again=trainer)
+    assert one.path == tmp_path / "one"
+    assert dd.load(one.path).meta["steps"] == 12
 
 
 def test_a_checkpoint_of_no_run_begins_one_and_says_so(tmp_path):

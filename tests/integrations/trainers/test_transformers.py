@@ -47,7 +47,7 @@ def recorder(path, **options):
     return dd.integrations.transformers.Recorder(path, **{**OPTIONS, **options})
 
 
-def trainer_of(folder, *callbacks, model=None, held_out=None, **arguments):
+def trainer_of(folder, *callbacks, model=None, held_out=None, kind=transformers.Trainer, **arguments):
     model = Net() if model is None else model
     settings = {
         "output_dir": str(folder / "output"), "use_cpu": True, "per_device_train_batch_size": 20,
@@ -56,7 +56,7 @@ def trainer_of(folder, *callbacks, model=None, held_out=None, **arguments):
         "logging_steps": 2, "seed": 5,
     }  # fmt: skip
     optimizer = torch.optim.SGD(model.parameters(), lr=recorded.LR, momentum=0.9)
-    return transformers.Trainer(
+    return kind(
         model,
         transformers.TrainingArguments(**{**settings, **arguments}),
         train_dataset=examples(),
@@ -108,6 +108,78 @@ def test_what_is_logged_comes_under_its_own_name_once(tmp_path):
     assert scalar(one.path, "eval_loss", "eval") == evaluated
     assert set(dd.load(one.path).select("eval_loss")["phase"]) == {"eval"}
     assert "train_loss" in set(dd.load(one.path).select(phase="log")["quantity"])
+
+
+def test_nothing_is_told_twice_of_one_step(tmp_path):
+    one = recorder(tmp_path / "one")
+    trainer_of(tmp_path, one, eval_on_start=True, logging_steps=1, num_train_epochs=2).train()
+    found = dd.load(one.path).scalars
+    assert not found.duplicated(["step", "phase", "layer", "call", "quantity"]).any()
+    assert scalar(one.path, "epoch", "log")[12] == 2.0
+
+
+class OnTrainingData(transformers.TrainerCallback):
+    def on_epoch_end(self, *args, **kwargs):
+        self.trainer.evaluate(examples(3, 8), metric_key_prefix="train")
+
+
+def test_an_evaluation_on_the_training_data_is_called_train_eval(tmp_path):
+    one, during = recorder(tmp_path / "one"), OnTrainingData()
+    trainer = during.trainer = trainer_of(tmp_path, one, during, num_train_epochs=2)
+    trainer.train()
+    run = dd.load(one.path)
+    assert (run.meta["state"], run.meta["steps"], run.meta["warnings"]) == ("completed", 12, [])
+    evaluated = {
+        r["step"]: r["train_loss"] for r in trainer.state.log_history if "total_flos" not in r and "train_loss" in r
+    }
+    assert scalar(one.path, "train_loss", "train_eval") == evaluated
+    assert list(evaluated) == [6, 12]
+    assert scalar(one.path, "train_loss", "log").keys() == {
+        12
+    }  # the mean over the training, which the trainer tells last
+    samples = run.select("node_correlation_samples", phase="train_eval")
+    assert set(samples["value"]) == {60.0}
+
+
+class Answers(transformers.Trainer):
+    """Computes metrics after the evaluation and logs them, as transformers' example of question answering does."""
+
+    def evaluate(self, *args, **kwargs):
+        metrics = {**super().evaluate(*args, **kwargs), "eval_f1": 0.5}
+        self.log(metrics)
+        return metrics
+
+
+def test_metrics_that_are_computed_after_an_evaluation_are_among_its_numbers(tmp_path):
+    one = recorder(tmp_path / "one")
+    trainer_of(tmp_path, one, kind=Answers).train()
+    assert scalar(one.path, "eval_f1", "eval") == {6: 0.5}
+    assert list(scalar(one.path, "eval_loss", "eval")) == [6]
+    assert set(dd.load(one.path).select("eval_loss")["phase"]) == {"eval"}
+
+
+def test_two_callbacks_have_their_own_runs_also_after_a_checkpoint(tmp_path):
+    def both():
+        parts = {"first": ("net.0*", "net.1*"), "second": ("net.2*", "net.3*", "net.4*")}
+        return [recorder(tmp_path / name, include=part) for name, part in parts.items()]
+
+    first = both()
+    trainer = trainer_of(tmp_path, *first, save_strategy="steps", save_steps=4)
+    trainer.train()
+    assert not vars(trainer).keys() & {"training_step", "evaluation_loop", "_run_epoch"}
+    second = both()
+    trainer_of(tmp_path, *second).train(resume_from_checkpoint=str(tmp_path / "output" / "checkpoint-4"))
+    assert [one.path for one in second] == [tmp_path / "first", tmp_path / "second"]
+    trainer.train()
+    assert [one.path for one in first] == [tmp_path / "first-2", tmp_path / "second-2"]
+    for one in (*second, *first):
+        run = dd.load(one.path)
+        assert run.meta["steps"] == 6
+        assert ("net.0" in set(run.scalars["layer"])) is one.path.name.startswith("first")
+    losses = [list(scalar(one.path, "loss").values()) for one in first]
+    told = [row["loss"] for row in trainer.state.log_history if "loss" in row]
+    assert losses[0] == losses[1]
+    assert [sum(losses[0][at : at + 2]) / 2 for at in (0, 2, 4)] == pytest.approx(told)
 
 
 def test_evaluation_in_mid_epoch_and_of_several_data_sets(tmp_path):
