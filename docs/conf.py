@@ -44,7 +44,10 @@ myst_heading_anchors = 4
 myst_substitutions = {"version": version}
 
 autosummary_generate = True
-autosummary_context = {"internal": sorted(INTERNAL), "left_out": {name: sorted(some) for name, some in LEFT_OUT.items()}}
+autosummary_context = {
+    "internal": sorted(INTERNAL),
+    "left_out": {name: sorted(some) for name, some in LEFT_OUT.items()},
+}
 autodoc_typehints = "none"  # numpydoc's sections name the types
 autodoc_member_order = "bysource"
 numpydoc_show_class_members = False  # the page of a class lists them itself

@@ -36,7 +36,9 @@ def test_every_public_name_is_in_the_reference():
 def test_all_that_attaches_or_sends_is_in_the_reference():
     text = (DOCS / "reference" / "integrations.md").read_text(encoding="utf-8")
     folder = DOCS.parent / "dropdiag" / "integrations"
-    offered = [path for path in folder.glob("*.py") if re.search(r"^class (Recorder|Sink)\b", path.read_text("utf-8"), re.M)]
+    offered = [
+        path for path in folder.glob("*.py") if re.search(r"^class (Recorder|Sink)\b", path.read_text("utf-8"), re.M)
+    ]
     assert len(offered) == 9
     for path in offered:
         assert f"currentmodule:: dropdiag.integrations.{path.stem}\n" in text

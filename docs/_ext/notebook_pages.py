@@ -38,7 +38,9 @@ def files(notebook: Path) -> Iterator[tuple[str, bytes]]:
                 pictures += 1
                 name = f"{notebook.stem}-{pictures}.png"
                 yield name, base64.b64decode("".join(data["image/png"]))
-                parts.append(f"::::{{div}} wide\n```{{image}} {name}\n:alt: Figure {pictures} of the notebook\n```\n::::")
+                parts.append(
+                    f"::::{{div}} wide\n```{{image}} {name}\n:alt: Figure {pictures} of the notebook\n```\n::::"
+                )
             elif "text/html" in data:
                 table = STYLE.sub("", "".join(data["text/html"]))
                 parts.append(f'{FENCE}{{raw}} html\n<div class="output">{table}</div>\n{FENCE}')
@@ -46,7 +48,10 @@ def files(notebook: Path) -> Iterator[tuple[str, bytes]]:
                 parts.append(f"{FENCE}{{code-block}} text\n:class: output\n\n{''.join(data['text/plain'])}\n{FENCE}")
     title, _, rest = parts[0].partition("\n")
     file = f"{{download}}`{notebook.name} <../../../notebooks/{notebook.name}>`"
-    yield f"{notebook.stem}.md", "\n\n".join([title, f"*A notebook, with its outputs: {file}.*", rest, *parts[1:], ""]).encode()
+    yield (
+        f"{notebook.stem}.md",
+        "\n\n".join([title, f"*A notebook, with its outputs: {file}.*", rest, *parts[1:], ""]).encode(),
+    )
 
 
 def _code(source: str) -> str:

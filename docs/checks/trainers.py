@@ -24,7 +24,7 @@ with warnings.catch_warnings():  # of what they import themselves
 
 
 def of_lightning(model: nn.Module, loader: list[Any]) -> dict[str, Any]:
-    """Return a `lightning_module` that trains the model, and what keeps a Trainer `quiet`."""
+    """Return a `lightning_module` that trains the model, a `data_loader`, and what keeps a Trainer `quiet`."""
     import lightning as L
     import torch
 
@@ -40,7 +40,12 @@ def of_lightning(model: nn.Module, loader: list[Any]) -> dict[str, Any]:
             return torch.optim.SGD(self.parameters(), lr=0.1)
 
     quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
-    return {"lightning_module": Module(), "quiet": quiet}
+    # a list would be several loaders to Lightning
+    return {
+        "lightning_module": Module(),
+        "quiet": quiet,
+        "data_loader": torch.utils.data.DataLoader(loader, batch_size=None),
+    }
 
 
 def of_transformers(model: nn.Module, loader: list[Any]) -> dict[str, Any]:
