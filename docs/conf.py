@@ -8,7 +8,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE / "_ext"), str(HERE.parent)]
 
-from public_names import LEFT_OUT, INTERNAL  # noqa: E402
+from public_names import INTERNAL, LEFT_OUT  # noqa: E402
 
 from dropdiag import __version__  # noqa: E402
 from tests.zoo import importable_torchvision  # noqa: E402, F401 - before autodoc imports trainers, which try to import it

@@ -1,4 +1,4 @@
-"""The notebooks of the repository are pages of the site: their text, their code, and the outputs that are kept in them."""
+"""The notebooks of the repository are pages of the site: text, code, and the outputs that are kept in them."""
 
 from __future__ import annotations
 

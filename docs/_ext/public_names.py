@@ -20,8 +20,8 @@ INTERNAL = frozenset({
 _A_SINK = frozenset({"open", "scalars", "histograms", "close"})
 LEFT_OUT = {
     "dropdiag.integrations.lightning.Recorder": frozenset({
-        "path", "on_train_start", "on_train_batch_end", "on_train_epoch_end", "on_validation_batch_start", "on_validation_end",
-        "on_train_end", "on_exception", "on_save_checkpoint", "on_load_checkpoint",
+        "path", "on_train_start", "on_train_batch_end", "on_train_epoch_end", "on_validation_batch_start",
+        "on_validation_end", "on_train_end", "on_exception", "on_save_checkpoint", "on_load_checkpoint",
     }),
     "dropdiag.integrations.transformers.Recorder": frozenset({
         "path", "on_train_begin", "on_optimizer_step", "on_log", "on_train_end",
@@ -37,7 +37,7 @@ LEFT_OUT = {
     "dropdiag.integrations.wandb.Sink": _A_SINK,
     "dropdiag.integrations.mlflow.Sink": _A_SINK,
 }  # fmt: skip
-"""Of a class, what a trainer calls by its own protocol, or a Recorder by that of `Sink`; and what the class itself shows."""
+"""Of a class, what a trainer calls by its own protocol, or a Recorder by that of `Sink`; and what its page tells."""
 OF_TRAINERS = frozenset(name.rpartition(".")[0] for name in LEFT_OUT if name.endswith("Recorder")) | {
     "dropdiag.integrations.accelerate"
 }

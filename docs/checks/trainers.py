@@ -1,4 +1,4 @@
-"""What the examples of trainers and sinks may speak of beside `names`: the same model and batches, as each trainer takes them."""
+"""What the examples of trainers and sinks may speak of too: the model and the batches, as each trainer takes them."""
 
 from __future__ import annotations
 

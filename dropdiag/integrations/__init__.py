@@ -1,7 +1,8 @@
 """To and from other tools; each module says what it needs, and is imported when it is asked for.
 
 Trainers: `lightning`, `transformers`, `accelerate`, `ignite`, `skorch` and `fastai` attach a Recorder to a training.
-Sinks: `tensorboard`, `wandb` and `mlflow` are sent a run's numbers while it is recorded. `csv` writes a run that is over.
+Sinks: `tensorboard`, `wandb` and `mlflow` are sent a run's numbers while it is recorded.
+`csv` and `tensorboard` write a run that is over.
 
 Examples
 --------
