@@ -109,7 +109,7 @@ bench: .venv/.installed-bench
 	$(MEASURE) benchmarks/gpu.py --page docs/gpu.md
 
 .venv/.installed-docs: .venv/.installed
-	$(call install,.venv,dev docs)
+	$(call install,.venv,dev docs integrations)
 	touch $@
 
 # The site, into out/docs/index.html: a warning, a link to a page or heading that is not there, and an example that does

@@ -6,11 +6,12 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE / "_ext"))
+sys.path[:0] = [str(HERE / "_ext"), str(HERE.parent)]
 
-from public_names import INTERNAL  # noqa: E402
+from public_names import INTERNAL, LEFT_OUT  # noqa: E402
 
 from dropdiag import __version__  # noqa: E402
+from tests.zoo import importable_torchvision  # noqa: E402, F401 - before autodoc imports trainers, which try to import it
 
 project = "dropdiag"
 author = "The dropdiag authors"
@@ -28,6 +29,7 @@ extensions = [
     "sphinx_copybutton",
     "sphinx_design",
     "made_pages",
+    "notebook_pages",
     "pages_outside",
     "short_names",
 ]
@@ -42,7 +44,10 @@ myst_heading_anchors = 4
 myst_substitutions = {"version": version}
 
 autosummary_generate = True
-autosummary_context = {"internal": sorted(INTERNAL)}
+autosummary_context = {
+    "internal": sorted(INTERNAL),
+    "left_out": {name: sorted(some) for name, some in LEFT_OUT.items()},
+}
 autodoc_typehints = "none"  # numpydoc's sections name the types
 autodoc_member_order = "bysource"
 numpydoc_show_class_members = False  # the page of a class lists them itself

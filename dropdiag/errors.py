@@ -55,7 +55,16 @@ class DataError(DropdiagError):
 
 
 class NotInstalledError(DropdiagError, ImportError):
-    """A library that is needed for this cannot be imported."""
+    """A library that is needed for this cannot be imported.
+
+    Examples
+    --------
+    >>> from dropdiag.errors import NotInstalledError
+    >>> try:
+    ...     from dropdiag.integrations import lightning
+    ... except NotInstalledError as error:
+    ...     print(error)  # dropdiag.integrations.lightning needs lightning, ...; install it with: pip install lightning
+    """
 
 
 class DropdiagWarning(UserWarning):

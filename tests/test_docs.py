@@ -1,4 +1,7 @@
-"""What `make docs` cannot be asked of too late: every public name has an example, and few blocks of code are not run."""
+"""What `make docs` cannot be asked of too late: every public name has an example, and few blocks of code are not run.
+
+Of trainers, which are not installed for these tests, `docs/checks` sees to it.
+"""
 
 from __future__ import annotations
 
@@ -18,18 +21,30 @@ NOT_RUN = 11
 
 
 def test_every_public_name_is_in_the_reference():
-    known = {id(thing) for _, thing in listed()}
+    known = {id(thing) for _, thing in listed(trainers=False)}
     for name in dd.__all__:
-        if name not in {"analysis", "gaaf", "interventions", "measure", "plots", "report"}:
+        if name not in {"analysis", "gaaf", "integrations", "interventions", "measure", "plots", "report"}:
             assert id(getattr(dd, name)) in known, name
     for module in ("gaaf", "interventions", "measure", "plots"):
         for name in import_module(f"dropdiag.{module}").__all__:
             assert id(getattr(import_module(f"dropdiag.{module}"), name)) in known, f"{module}.{name}"
-    in_analysis = {name.split(".")[2] for name, _ in listed() if name.startswith("dropdiag.analysis.")}
+    in_analysis = {name.split(".")[2] for name, _ in listed(trainers=False) if name.startswith("dropdiag.analysis.")}
     assert set(import_module("dropdiag.analysis").__all__) - in_analysis == {"compare"}  # which is dropdiag.compare
 
 
-@pytest.mark.parametrize(("name", "text"), [(name, docstring(thing)) for name, thing in documented()])
+def test_all_that_attaches_or_sends_is_in_the_reference():
+    text = (DOCS / "reference" / "integrations.md").read_text(encoding="utf-8")
+    folder = DOCS.parent / "dropdiag" / "integrations"
+    offered = [
+        path for path in folder.glob("*.py") if re.search(r"^class (Recorder|Sink)\b", path.read_text("utf-8"), re.M)
+    ]
+    assert len(offered) == 9
+    for path in offered:
+        assert f"currentmodule:: dropdiag.integrations.{path.stem}\n" in text
+        assert "+SKIP" not in path.read_text(encoding="utf-8"), f"the example of {path.stem} is not run"
+
+
+@pytest.mark.parametrize(("name", "text"), [(name, docstring(thing)) for name, thing in documented(trainers=False)])
 def test_every_public_name_has_an_example_that_is_run(name, text):
     assert ">>>" in text, f"{name} has no example"
     assert "+SKIP" not in text, f"the example of {name} is not run"

@@ -1,7 +1,9 @@
-"""Pages that are made from the program itself: the options of each command."""
+"""Pages that are made from the program itself: the options of each command, and the schemas of what they print."""
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,15 @@ HEAD = """\
 
 Made from the program itself, as `dropdiag COMMAND --help` shows them.
 [The command line](../cli.md) says what they are for.
+"""
+SCHEMAS = """\
+# JSON schemas
+
+Of what the program prints with `--json`, and of the JSON that a run folder holds. They are made from the types that the
+program itself writes and reads by. Later versions may add keys.
+
+| file | of |
+|---|---|
 """
 
 
@@ -44,14 +55,35 @@ def _text(help_text: str | None) -> str:
     return (help_text or "").replace("\b", "").strip()
 
 
+def schemas(docs: Path) -> str:
+    """Return the page that lists the published schemas, which the site has at the addresses that it links to."""
+    files = [docs / "run.schema.json", *sorted((docs / "schemas").glob("*.json"))]
+    return SCHEMAS + "".join(
+        f'| <a href="../{file.relative_to(docs).as_posix()}">{file.name}</a> | {_title(file)} |\n' for file in files
+    )
+
+
+def _title(file: Path) -> str:
+    return str(json.loads(file.read_text(encoding="utf-8"))["title"])
+
+
 def write(app: Any) -> None:
-    """Write it where it has changed."""
-    path, text = Path(app.srcdir) / "reference" / "cli-options.md", page()
-    if not path.exists() or path.read_text(encoding="utf-8") != text:
-        path.write_text(text, encoding="utf-8")
+    """Write them where they have changed."""
+    docs = Path(app.srcdir)
+    for name, text in {"cli-options": page(), "schemas": schemas(docs)}.items():
+        path = docs / "reference" / f"{name}.md"
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            path.write_text(text, encoding="utf-8")
+
+
+def copy_schemas(app: Any, exception: Exception | None) -> None:
+    """Put the schemas below ``schemas/`` of the site; ``html_extra_path`` would put them beside its front page."""
+    if exception is None and app.builder.format == "html":
+        shutil.copytree(Path(app.srcdir) / "schemas", Path(app.outdir) / "schemas", dirs_exist_ok=True)
 
 
 def setup(app: Any) -> dict[str, bool]:
     """Register with Sphinx."""
     app.connect("builder-inited", write)
+    app.connect("build-finished", copy_schemas)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

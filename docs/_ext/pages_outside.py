@@ -9,18 +9,18 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 PAGES = {"CONTRIBUTING.md": "contributing", "SECURITY.md": "security", "CHANGELOG.md": "changelog"}
 FOLDER = "project"
-TO_COME = ("../trainers",)
-"""Entries of a toctree that stand in it once their page is there."""
+PLACES = {"../README.md": "index.md", "adr": "project/index.md", "schemas": "reference/schemas.md"}
+"""What pages of the documentation link to as files of the repository, and the site has as a page."""
 
 
 def to_the_site(app: Any, docname: str, source: list[str]) -> None:
     """Turn ``(../CONTRIBUTING.md#x)`` into a link to the page of the site, from wherever it is written."""
     up = "../" * docname.count("/")
-    for entry in TO_COME:
-        if not (Path(app.srcdir) / docname).parent.joinpath(f"{entry}.md").exists():
-            source[0] = source[0].replace(f"\n{entry}\n", "\n")
     for file, page in PAGES.items():
         source[0] = re.sub(rf"\]\((?:\.\./)+{re.escape(file)}", f"]({up}{FOLDER}/{page}.md", source[0])
+    source[0] = re.sub(r"\]\((?:\.\./)+notebooks/([\w-]+)\.ipynb\)", rf"]({up}_generated/notebooks/\1.md)", source[0])
+    for place, page in PLACES.items():
+        source[0] = source[0].replace(f"]({up}{place})", f"]({up}{page})")
 
 
 def write_pages(app: Any) -> None:
@@ -42,14 +42,8 @@ def _write_if_new(path: Path, text: str) -> None:
         path.write_text(text, encoding="utf-8")  # else the page would be read again at each build
 
 
-def read_again(app: Any, env: Any, added: set[str], changed: set[str], removed: set[str]) -> list[str]:
-    """Have the tree of `TO_COME` read at each build: whether a page is there is not known from the tree's own text."""
-    return ["how-to/index"]
-
-
 def setup(app: Any) -> dict[str, bool]:
     """Register with Sphinx."""
     app.connect("builder-inited", write_pages)
-    app.connect("env-get-outdated", read_again)
     app.connect("source-read", to_the_site)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -17,26 +17,58 @@ INTERNAL = frozenset({
     "wandering", "windows",
 })  # fmt: skip
 """Methods without an underscore that serve other parts of the package or torch, and former names."""
+_A_SINK = frozenset({"open", "scalars", "histograms", "close"})
+LEFT_OUT = {
+    "dropdiag.integrations.lightning.Recorder": frozenset({
+        "path", "on_train_start", "on_train_batch_end", "on_train_epoch_end", "on_validation_batch_start",
+        "on_validation_end", "on_train_end", "on_exception", "on_save_checkpoint", "on_load_checkpoint",
+    }),
+    "dropdiag.integrations.transformers.Recorder": frozenset({
+        "path", "on_train_begin", "on_optimizer_step", "on_log", "on_train_end",
+    }),
+    "dropdiag.integrations.ignite.Recorder": frozenset({"path", "state_dict", "load_state_dict"}),
+    "dropdiag.integrations.skorch.Recorder": frozenset({
+        "path_", "on_train_begin", "on_epoch_begin", "on_batch_begin", "on_batch_end", "on_epoch_end",
+    }),
+    "dropdiag.integrations.fastai.Recorder": frozenset({
+        "path", "before_fit", "before_train", "after_loss", "after_step", "after_epoch", "after_fit",
+    }),
+    "dropdiag.integrations.tensorboard.Sink": _A_SINK,
+    "dropdiag.integrations.wandb.Sink": _A_SINK,
+    "dropdiag.integrations.mlflow.Sink": _A_SINK,
+}  # fmt: skip
+"""Of a class, what a trainer calls by its own protocol, or a Recorder by that of `Sink`; and what its page tells."""
+OF_TRAINERS = frozenset(name.rpartition(".")[0] for name in LEFT_OUT if name.endswith("Recorder")) | {
+    "dropdiag.integrations.accelerate"
+}
+"""Modules that are imported where their trainer is installed."""
 
 
-def listed() -> Iterator[tuple[str, Any]]:
-    """Yield each name that a page of the reference lists, as ``module.name``, with what it stands for."""
+def listed(*, trainers: bool = True) -> Iterator[tuple[str, Any]]:
+    """Yield each name that a page of the reference lists, as ``module.name``, with what it stands for.
+
+    Without ``trainers`` those are left out that cannot be imported where their trainer is not installed.
+    """
     for page in sorted(PAGES.glob("*.md")):
         text = page.read_text(encoding="utf-8")
         for module, names in re.findall(
             r"currentmodule:: (\S+)\n\n\.\. autosummary::\n(?:   :.*\n)+\n((?:   \w+\n)+)", text
         ):
-            for name in names.split():
+            for name in names.split() if trainers or module not in OF_TRAINERS else ():
                 yield f"{module}.{name}", getattr(import_module(module), name)
 
 
-def documented() -> Iterator[tuple[str, Any]]:
-    """Yield what `listed` does, and the public methods and properties of the classes."""
-    for name, thing in listed():
+def documented(*, trainers: bool = True) -> Iterator[tuple[str, Any]]:
+    """Yield what `listed` does, and the public methods and properties of the classes.
+
+    The example of a protocol is a class that has all of its methods, so these are not yielded.
+    """
+    for name, thing in listed(trainers=trainers):
         yield name, thing
-        if inspect.isclass(thing):
+        if inspect.isclass(thing) and not getattr(thing, "_is_protocol", False):
+            left_out = INTERNAL | LEFT_OUT.get(name, frozenset())
             for member, value in vars(thing).items():
-                if not member.startswith("_") and member not in INTERNAL and _is_method(value):
+                if not member.startswith("_") and member not in left_out and _is_method(value):
                     yield f"{name}.{member}", value
 
 

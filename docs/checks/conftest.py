@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from docs.checks import names as namespace
+from docs.checks import trainers
 
 Names = Callable[[str], dict[str, Any]]
 
@@ -32,10 +33,13 @@ def names(recorded: Path, loaded: dict[str, Any], tmp_path: Path, monkeypatch: p
     (tmp_path / "train.py").write_text(namespace.train_py(), encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
+    trainers.here_alone(tmp_path, monkeypatch)
     made: list[dict[str, Any]] = []
 
     def of(code: str) -> dict[str, Any]:
-        made.append({**loaded, **namespace.fresh(code)})
+        trainers.their_warnings(code)
+        fresh = namespace.fresh(code)
+        made.append({**loaded, **fresh, **trainers.fresh(code, fresh["model"], fresh["loader"])})
         return made[-1]
 
     yield of

@@ -1,6 +1,13 @@
 """To and from other tools; each module says what it needs, and is imported when it is asked for.
 
 Trainers: `lightning`, `transformers`, `accelerate`, `ignite`, `skorch` and `fastai` attach a Recorder to a training.
+Sinks: `tensorboard`, `wandb` and `mlflow` are sent a run's numbers while it is recorded.
+`csv` and `tensorboard` write a run that is over.
+
+Examples
+--------
+>>> sent = dd.Recorder(model, "runs/sent", to=dd.integrations.tensorboard.Sink("tb"))
+>>> sent.close()
 """
 
 from __future__ import annotations

@@ -47,14 +47,17 @@ class Recorder(PlainRecorder):
 
     Examples
     --------
-    >>> with dd.integrations.accelerate.Recorder(accelerator, model, "runs/x") as rec:  # doctest: +SKIP
+    >>> from accelerate import Accelerator
+    >>> accelerator = Accelerator(cpu=True)
+    >>> model, opt = accelerator.prepare(model, opt)
+    >>> with dd.integrations.accelerate.Recorder(accelerator, model, "runs/x") as rec:
     ...     for x, y in loader:
     ...         with accelerator.accumulate(model):
     ...             loss = F.cross_entropy(model(x), y)
     ...             accelerator.backward(loss)
-    ...             optimizer.step()
+    ...             opt.step()
     ...             rec.step(loss=loss)
-    ...             optimizer.zero_grad()
+    ...             opt.zero_grad()
     """
 
     def __init__(self, accelerator: Accelerator, model: nn.Module, path: str | Path, **options: Any) -> None:
@@ -69,6 +72,20 @@ class Recorder(PlainRecorder):
         """Mark the end of one update, or of a part of it; parameters, errors and warnings as `dropdiag.Recorder.step`.
 
         Where gradients are not synchronised yet, the numbers wait for the end of the update.
+
+        Examples
+        --------
+        >>> from accelerate import Accelerator
+        >>> accelerator = Accelerator(cpu=True, gradient_accumulation_steps=3)
+        >>> with dd.integrations.accelerate.Recorder(accelerator, model, "runs/x", every=1) as rec:
+        ...     for x, y in loader:  # of three batches
+        ...         with accelerator.accumulate(model):
+        ...             loss = F.cross_entropy(model(x), y)
+        ...             accelerator.backward(loss)
+        ...             opt.step()
+        ...             rec.step(loss=loss)
+        >>> dd.load("runs/x").select("loss")["step"].tolist()
+        [1]
         """
         self._check_open("leave it before step()")
         for one in user_scalars("step", scalars, named):

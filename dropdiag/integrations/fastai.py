@@ -71,7 +71,13 @@ class Recorder(Callback):  # type: ignore[misc]
 
     Examples
     --------
-    >>> learn = Learner(dls, model, cbs=[dd.integrations.fastai.Recorder("runs/x")])  # doctest: +SKIP
+    >>> from fastai.learner import Learner
+    >>> recorder = dd.integrations.fastai.Recorder("runs/x", every=10)
+    >>> learn = Learner(dls, model, loss_func=nn.CrossEntropyLoss(), cbs=[recorder])
+    >>> with learn.no_logging():
+    ...     learn.fit(2)
+    >>> dd.load(recorder.path).meta["state"]
+    'completed'
     """
 
     order = 55  # behind MixedPrecision, which updates the scale, and behind fastai's Recorder, which computes metrics

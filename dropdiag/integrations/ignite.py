@@ -67,9 +67,12 @@ class Recorder:
 
     Examples
     --------
-    >>> trainer = create_supervised_trainer(model, optimizer, F.cross_entropy)  # doctest: +SKIP
-    >>> recorder = dd.integrations.ignite.Recorder("runs/x")  # doctest: +SKIP
-    >>> recorder.attach(trainer, model, evaluator)  # doctest: +SKIP
+    >>> from ignite.engine import create_supervised_trainer
+    >>> trainer = create_supervised_trainer(model, opt, F.cross_entropy)
+    >>> recorder = dd.integrations.ignite.Recorder("runs/x", every=10).attach(trainer, model)
+    >>> state = trainer.run(loader, max_epochs=2)
+    >>> dd.load(recorder.path).meta["state"]
+    'completed'
     """
 
     def __init__(self, path: str | Path, **options: Any) -> None:
@@ -133,6 +136,17 @@ class Recorder:
         -----
         Evaluations see the steps before them whatever the order of handlers. Metrics that are attached to the trainer
         after its run has begun may be those of the epoch before.
+
+        Examples
+        --------
+        >>> from ignite.engine import Events, create_supervised_evaluator, create_supervised_trainer
+        >>> trainer = create_supervised_trainer(model, opt, F.cross_entropy)
+        >>> evaluator = create_supervised_evaluator(model)
+        >>> handler = trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda: evaluator.run(held_out))
+        >>> recorder = dd.integrations.ignite.Recorder("runs/x").attach(trainer, model, {"held_out": evaluator})
+        >>> state = trainer.run(loader, max_epochs=2)
+        >>> "held_out" in set(dd.load(recorder.path).scalars["phase"])
+        True
         """
         called = {EVAL: evaluators} if isinstance(evaluators, Engine) else dict(evaluators or {})
         _check(trainer, called)

@@ -57,7 +57,12 @@ class Recorder(Callback):
 
     Examples
     --------
-    >>> trainer = L.Trainer(callbacks=[dd.integrations.lightning.Recorder("runs/x", every=10)])  # doctest: +SKIP
+    >>> import lightning as L
+    >>> recorder = dd.integrations.lightning.Recorder("runs/x", every=10)
+    >>> trainer = L.Trainer(max_epochs=2, callbacks=[recorder], **quiet)
+    >>> trainer.fit(lightning_module, data_loader)
+    >>> dd.load(recorder.path).meta["state"]
+    'completed'
     """
 
     def __init__(

@@ -64,7 +64,9 @@ class Sink:
 
     Examples
     --------
-    >>> dd.Recorder(model, "runs/a", to=dd.integrations.mlflow.Sink(experiment="dropout"))  # doctest: +SKIP
+    >>> with dd.Recorder(model, "runs/a", to=dd.integrations.mlflow.Sink(experiment="dropout")) as rec:
+    ...     F.cross_entropy(model(x), y).backward()
+    ...     rec.step()
     """
 
     def __init__(

@@ -68,8 +68,12 @@ class Recorder(Callback):  # type: ignore[misc]
 
     Examples
     --------
-    >>> recorder = dd.integrations.skorch.Recorder("runs/x", every=10)  # doctest: +SKIP
-    >>> net = NeuralNetClassifier(module, callbacks=[recorder])  # doctest: +SKIP
+    >>> from skorch import NeuralNetClassifier
+    >>> recorder = dd.integrations.skorch.Recorder("runs/x", every=10)
+    >>> net = NeuralNetClassifier(model, criterion=nn.CrossEntropyLoss, max_epochs=2, callbacks=[recorder], verbose=0)
+    >>> fitted = net.fit(x.numpy(), y.numpy())
+    >>> dd.load(recorder.path_).meta["state"]
+    'completed'
     """
 
     def __init__(self, path: str | Path, *, module: str = "module", **options: Any) -> None:

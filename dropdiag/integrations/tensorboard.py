@@ -101,7 +101,11 @@ class Sink:
 
     Examples
     --------
-    >>> dd.Recorder(model, "runs/a", to=dd.integrations.tensorboard.Sink("tb"))  # doctest: +SKIP
+    >>> with dd.Recorder(model, "runs/a", to=dd.integrations.tensorboard.Sink("tb")) as rec:
+    ...     F.cross_entropy(model(x), y).backward()
+    ...     rec.step()
+    >>> sorted(path.name for path in Path("tb/a").iterdir())
+    ['train']
     """
 
     def __init__(self, folder: str | Path) -> None:

@@ -69,7 +69,13 @@ class Recorder(TrainerCallback):
 
     Examples
     --------
-    >>> trainer = Trainer(model, args, callbacks=[dd.integrations.transformers.Recorder("runs/x")])  # doctest: +SKIP
+    >>> from transformers import Trainer
+    >>> recorder = dd.integrations.transformers.Recorder("runs/x", every=10)
+    >>> trainer = Trainer(classifier, arguments, train_dataset=samples, callbacks=[recorder])
+    >>> result = trainer.train()
+    {'train_runtime': ...}
+    >>> dd.load(recorder.path).meta["state"]
+    'completed'
     """
 
     def __init__(self, path: str | Path, **options: Any) -> None:

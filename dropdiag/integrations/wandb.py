@@ -53,7 +53,9 @@ class Sink:
 
     Examples
     --------
-    >>> dd.Recorder(model, "runs/a", to=dd.integrations.wandb.Sink(project="dropout"))  # doctest: +SKIP
+    >>> with dd.Recorder(model, "runs/a", to=dd.integrations.wandb.Sink(project="dropout")) as rec:
+    ...     F.cross_entropy(model(x), y).backward()
+    ...     rec.step()
     """
 
     def __init__(self, run: Any = None, **settings: Any) -> None:
