@@ -38,7 +38,7 @@ class Problem(NamedTuple):
     """What is to be told of a sink: a sentence, and what it raised, if that is it."""
 
     sentence: str
-    error: Exception | None = None
+    error: BaseException | None = None
 
 
 class Batch(NamedTuple):
@@ -86,7 +86,7 @@ class Sender:
         self._taken = self._sent = self._calls = 0  # bytes; the first is changed by training alone, the others here
         self._left_out = LeftOut()
         self._slow = self._stuck = self._opened = False
-        self._failure: Exception | None = None
+        self._failure: BaseException | None = None
         self.news: deque[Problem] = deque()
         self._thread: threading.Thread | None = None
 
@@ -160,14 +160,17 @@ class Sender:
         while self._bell.get():
             self._send_what_waits()
         self._send_what_waits()
-        self._close()
+        try:
+            self._close()
+        except BaseException as error:  # noqa: BLE001 - as in `_send_what_waits`
+            self._fail(error)
 
     def _send_what_waits(self) -> None:
         while self._waiting and self._failure is None and not self._stuck:
             batch = self._waiting[0]
             try:
                 self._send(batch)
-            except Exception as error:  # noqa: BLE001 - as above
+            except BaseException as error:  # noqa: BLE001 - as above; a panic of a library in Rust is no Exception
                 self._fail(error)
                 return
             with suppress(IndexError):  # left out meanwhile, as it took too long
@@ -190,9 +193,9 @@ class Sender:
             if self._failure is None:
                 self._fail(error)
 
-    def _fail(self, error: Exception) -> None:
+    def _fail(self, error: BaseException) -> None:
         self._failure = error
-        self.news.append(Problem(FAILED.format(name=self.name, error=repr(error)[:CAUSE]), error))
+        self.news.append(Problem(FAILED.format(name=self.name, error=_cause(error)[:CAUSE]), error))
 
 
 class Sending:
@@ -232,6 +235,11 @@ class Sending:
             for sender in self._senders:
                 sender.wait()
         return self.take_news()
+
+
+def _cause(error: BaseException) -> str:
+    # the file that could not be opened is in what an OSError says, and not in its representation
+    return repr(error) if getattr(error, "filename", None) is None else f"{type(error).__name__}({str(error)!r})"
 
 
 def _recorded(row: HistogramRow) -> RecordedHistogram:
