@@ -19,8 +19,13 @@ if TYPE_CHECKING:
     from dropdiag.store.histogram_rows import RecordedHistogram
     from dropdiag.store.rows import HistogramRow, ScalarRow
 
-WAITING_BYTES: Final = 32_000_000
-"""Memory of what may wait for a sink. What comes while so much waits is left out of it: training must not wait."""
+WAITING_BYTES: Final = 128_000_000
+"""Memory of what may wait for a sink. What comes while so much waits is left out of it: training must not wait.
+
+Some hundred steps of all probes: on a busy machine the thread, which lets those that train go first, falls behind for
+a while, and catches up."""
+TOGETHER: Final = 1000
+"""Rows that a sink is given at once: how many it has taken tells whether it gets on."""
 PATIENCE: Final = 60.0
 """Seconds that the end of a run waits for a sink that does not get on."""
 TICK: Final = 0.5
@@ -179,11 +184,11 @@ class Sender:
 
     def _send(self, batch: Batch) -> None:
         scalars = [row for row in batch.scalars if row.value is not None and isfinite(row.value)]
-        if scalars:
-            self._sink.scalars(scalars)
+        for first in range(0, len(scalars), TOGETHER):
+            self._sink.scalars(scalars[first : first + TOGETHER])
             self._calls += 1
-        if batch.histograms:
-            self._sink.histograms([_recorded(row) for row in batch.histograms])
+        for first in range(0, len(batch.histograms), TOGETHER):
+            self._sink.histograms([_recorded(row) for row in batch.histograms[first : first + TOGETHER]])
             self._calls += 1
 
     def _close(self) -> None:

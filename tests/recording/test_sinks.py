@@ -177,6 +177,28 @@ def test_a_sink_that_fails_is_told_of_once_and_the_run_is_complete(tmp_path, at)
     assert broken.calls == {"open": [], "close": ["open", "completed"]}.get(at, ["open", "failed"])
 
 
+def test_many_rows_are_sent_in_parts_in_their_order(tmp_path, monkeypatch):
+    class Counting(Fake):
+        most = 0
+
+        def scalars(self, rows):
+            self.most = max(self.most, len(rows))
+            super().scalars(rows)
+
+        def histograms(self, rows):
+            self.most = max(self.most, len(rows))
+            super().histograms(rows)
+
+    monkeypatch.setattr(sending, "TOGETHER", 3)
+    sink, model = Counting(), mlp()
+    with dd.Recorder(model, tmp_path / "run", every=1, to=sink) as rec:
+        train(model, 10, rec)
+    assert sink.most == 3
+    assert sent(sink) == expected(tmp_path / "run")
+    steps = [row.step for row in sink.recorded]
+    assert steps == sorted(steps)
+
+
 class Panic(BaseException):
     """What libraries written in Rust raise, which is no Exception."""
 
