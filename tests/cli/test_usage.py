@@ -32,7 +32,10 @@ def test_messages(line, message):
 def test_an_empty_path_is_not_this_folder(command):
     code, out, err = call(command, "")
     assert (code, out) == (2, "")
-    assert err == "error: a path is empty, as of a variable of the shell that is not set; give the folder, or . for this one\n"
+    assert (
+        err
+        == "error: a path is empty, as of a variable of the shell that is not set; give the folder, or . for this one\n"
+    )
 
 
 @pytest.mark.parametrize("line", ["", "--help", "show --help"])
