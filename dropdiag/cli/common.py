@@ -28,6 +28,8 @@ GROUPS_HELP = (
     "names any, each of two or more patterns or folders is a condition."
 )
 
+EMPTY = "a path is empty, as of a variable of the shell that is not set; give the folder, or . for this one"
+
 
 def _named(what: str, default: str) -> OptionInfo:
     option: OptionInfo = typer.Option(metavar="NAME", help=what, show_default=default, callback=_as_runs_are_called)
@@ -46,6 +48,8 @@ def place(text: str) -> Path:
     from dropdiag.store.storage.places import as_path  # noqa: PLC0415 - --help needs none
 
     with clear_errors():
+        if not text:  # not this folder, which Path("") is
+            raise ArgumentError(EMPTY)
         return as_path(text) if "://" in text else Path(text)
 
 
@@ -109,6 +113,8 @@ def groups(arguments: Sequence[str]) -> dict[str, list[str]] | list[str | Path]:
     named: dict[str, list[str]] = {}
     plain: list[str | Path] = []
     for argument in arguments:
+        if not argument:
+            raise ArgumentError(EMPTY)
         name, equals, pattern = argument.partition("=")
         # "runs/lr=0.1-s0" is a path, though it has a "="; so is a folder "lr=0.1" that exists.
         if not equals or "/" in name or existing(argument) is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import typer
 
@@ -11,6 +11,8 @@ from dropdiag.cli.terminal import Page
 
 if TYPE_CHECKING:
     from dropdiag.experiments.doctor.checks import Check
+
+IMPORTED: Final = "torch, and what else is needed, can be imported"
 
 
 @clear_errors()
@@ -27,13 +29,17 @@ def doctor(*, as_json: AsJson = False) -> None:
     - `dropdiag doctor`
     - `dropdiag doctor --json > doctor.json` : for a report of a fault
     """
-    from dropdiag.experiments.doctor.checks import devices, tested  # noqa: PLC0415 - torch is not paid for --help
-    from dropdiag.experiments.doctor.machine import OPTIONAL, compiler, native, system, versions  # noqa: PLC0415
+    from dropdiag.experiments.doctor.machine import (  # noqa: PLC0415 - as below
+        OPTIONAL,
+        compiler,
+        native,
+        system,
+        versions,
+    )
 
-    tests = {device: (name, tested(device)) for device, name in devices().items()}
     found: dict[str, Any] = {
         "system": system(), "versions": versions(), "optional": versions(OPTIONAL), "compiler": compiler(),
-        "native": native(), "devices": [_told(device, *test) for device, test in tests.items()],
+        "native": native(), "devices": _devices(),
     }  # fmt: skip
     found["ok"] = all(device["ok"] for device in found["devices"])
     if as_json:
@@ -42,6 +48,15 @@ def doctor(*, as_json: AsJson = False) -> None:
         _show(found)
     if not found["ok"]:
         raise typer.Exit(1)
+
+
+def _devices() -> list[dict[str, Any]]:
+    try:
+        from dropdiag.experiments.doctor.checks import devices, tested  # noqa: PLC0415 - torch is not paid for --help
+    except (ImportError, OSError) as error:  # the second: a library of torch's that is missing or damaged
+        checks = [{"name": IMPORTED, "ok": False, "detail": " ".join(f"{type(error).__name__}: {error}".split())}]
+        return [{"device": "cpu", "name": "not tried", "ok": False, "checks": checks}]
+    return [_told(device, name, tested(device)) for device, name in devices().items()]
 
 
 def _told(device: str, name: str, checks: list[Check]) -> dict[str, Any]:

@@ -97,11 +97,11 @@ def sweep(
         out = check_folder(out)
         # Imported late: torch is not paid for --help.
         from dropdiag.experiments.sweep import sweep as sweeps  # noqa: PLC0415
-        from dropdiag.experiments.sweep.axes import pairs, parsed, seeds_of  # noqa: PLC0415
+        from dropdiag.experiments.sweep.axes import pairs, parsed, seeds_of, setting  # noqa: PLC0415
 
         asked: dict[str, Any] = {
             "train": train, "over": pairs(map(parsed, over)), "seeds": seeds_of(seeds), "out": out, "threads": threads,
-            "settings": {key: values[0] for key, values in pairs(map(parsed, settings or ())).items()},
+            "settings": {key: values[0] for key, values in pairs(map(setting, settings or ())).items()},
             "keep_changed": keep_changed,
         }  # fmt: skip
         if least is not None and early_stop is None:

@@ -121,7 +121,7 @@ class Failures:
         self._more = "; ".join(over)
         told.append(self._more)
 
-    def _raise_or_warn(self, error: Exception, message: str) -> None:
+    def _raise_or_warn(self, error: BaseException, message: str) -> None:
         if self._strict:
             raise error
         self.warn(message)

@@ -17,6 +17,8 @@ NamesOrAll: TypeAlias = Sequence[str] | None
 Layers: TypeAlias = str | Sequence[str | None] | None
 Steps: TypeAlias = int | tuple[int | None, int | None] | None
 NAMES: Final = ("quantity", "phase", "layer")
+LARGEST: Final = 2**63 - 1
+"""A step is a number of 64 bits in the files."""
 
 
 @dataclass(frozen=True)
@@ -75,8 +77,8 @@ class Selection:
         parts = [_among(table[kind], names) for kind in NAMES if (names := getattr(self, kind)) is not None]
         parts += [pc.invert(_among(table["quantity"], self.without))] if self.without else []
         first, last = self.steps
-        parts += [pc.greater_equal(table["step"], first)] if first is not None else []
-        parts += [pc.less_equal(table["step"], last)] if last is not None else []
+        parts += [pc.greater_equal(table["step"], _bounded(first))] if first is not None else []
+        parts += [pc.less_equal(table["step"], _bounded(last))] if last is not None else []
         every = parts[0] if parts else None
         for part in parts[1:]:
             every = pc.and_(every, part)
@@ -91,6 +93,11 @@ class Selection:
         """Whether rows of the steps between two may be wanted."""
         first, last = self.steps
         return (first is None or most >= first) and (last is None or least <= last)
+
+
+def _bounded(step: int) -> int:
+    """Return a step that Arrow can compare with: one beyond all that a run can have stays beyond them."""
+    return max(-LARGEST, min(step, LARGEST))
 
 
 def _among(column: pa.ChunkedArray, names: tuple[str | None, ...]) -> pa.ChunkedArray:

@@ -19,8 +19,13 @@ if TYPE_CHECKING:
     from dropdiag.store.histogram_rows import RecordedHistogram
     from dropdiag.store.rows import HistogramRow, ScalarRow
 
-WAITING_BYTES: Final = 32_000_000
-"""Memory of what may wait for a sink. What comes while so much waits is left out of it: training must not wait."""
+WAITING_BYTES: Final = 128_000_000
+"""Memory of what may wait for a sink. What comes while so much waits is left out of it: training must not wait.
+
+Some hundred steps of all probes: on a busy machine the thread, which lets those that train go first, falls behind for
+a while, and catches up."""
+TOGETHER: Final = 1000
+"""Rows that a sink is given at once: how many it has taken tells whether it gets on."""
 PATIENCE: Final = 60.0
 """Seconds that the end of a run waits for a sink that does not get on."""
 TICK: Final = 0.5
@@ -38,7 +43,7 @@ class Problem(NamedTuple):
     """What is to be told of a sink: a sentence, and what it raised, if that is it."""
 
     sentence: str
-    error: Exception | None = None
+    error: BaseException | None = None
 
 
 class Batch(NamedTuple):
@@ -86,7 +91,7 @@ class Sender:
         self._taken = self._sent = self._calls = 0  # bytes; the first is changed by training alone, the others here
         self._left_out = LeftOut()
         self._slow = self._stuck = self._opened = False
-        self._failure: Exception | None = None
+        self._failure: BaseException | None = None
         self.news: deque[Problem] = deque()
         self._thread: threading.Thread | None = None
 
@@ -160,14 +165,17 @@ class Sender:
         while self._bell.get():
             self._send_what_waits()
         self._send_what_waits()
-        self._close()
+        try:
+            self._close()
+        except BaseException as error:  # noqa: BLE001 - as in `_send_what_waits`
+            self._fail(error)
 
     def _send_what_waits(self) -> None:
         while self._waiting and self._failure is None and not self._stuck:
             batch = self._waiting[0]
             try:
                 self._send(batch)
-            except Exception as error:  # noqa: BLE001 - as above
+            except BaseException as error:  # noqa: BLE001 - as above; a panic of a library in Rust is no Exception
                 self._fail(error)
                 return
             with suppress(IndexError):  # left out meanwhile, as it took too long
@@ -176,11 +184,11 @@ class Sender:
 
     def _send(self, batch: Batch) -> None:
         scalars = [row for row in batch.scalars if row.value is not None and isfinite(row.value)]
-        if scalars:
-            self._sink.scalars(scalars)
+        for first in range(0, len(scalars), TOGETHER):
+            self._sink.scalars(scalars[first : first + TOGETHER])
             self._calls += 1
-        if batch.histograms:
-            self._sink.histograms([_recorded(row) for row in batch.histograms])
+        for first in range(0, len(batch.histograms), TOGETHER):
+            self._sink.histograms([_recorded(row) for row in batch.histograms[first : first + TOGETHER]])
             self._calls += 1
 
     def _close(self) -> None:
@@ -190,9 +198,9 @@ class Sender:
             if self._failure is None:
                 self._fail(error)
 
-    def _fail(self, error: Exception) -> None:
+    def _fail(self, error: BaseException) -> None:
         self._failure = error
-        self.news.append(Problem(FAILED.format(name=self.name, error=repr(error)[:CAUSE]), error))
+        self.news.append(Problem(FAILED.format(name=self.name, error=_cause(error)[:CAUSE]), error))
 
 
 class Sending:
@@ -232,6 +240,11 @@ class Sending:
             for sender in self._senders:
                 sender.wait()
         return self.take_news()
+
+
+def _cause(error: BaseException) -> str:
+    # the file that could not be opened is in what an OSError says, and not in its representation
+    return repr(error) if getattr(error, "filename", None) is None else f"{type(error).__name__}({str(error)!r})"
 
 
 def _recorded(row: HistogramRow) -> RecordedHistogram:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 
+import msgspec
 import pytest
 import torch
 
 import dropdiag
+from dropdiag.cli.outputs import OUTPUTS
 from dropdiag.experiments.doctor import checks, machine, training
 
 from .conftest import call
@@ -37,6 +40,20 @@ def test_all_is_well_here(tmp_path, monkeypatch):
     assert (code, err) == (0, "")
     assert out.endswith("all is well\n")
     assert out.count("\n  ok     ") == len(NAMES) * len(found["devices"])
+
+
+def test_without_torch_it_says_so_and_all_else(monkeypatch):
+    # as where a library that torch is linked to is missing
+    monkeypatch.setitem(sys.modules, "dropdiag.experiments.doctor.checks", None)
+    code, out, err = call("doctor", "--json")
+    found = json.loads(out)
+    ((check,),) = [device["checks"] for device in found["devices"]]
+    assert (code, err, found["ok"], check["ok"]) == (1, "", False, False)
+    assert check["name"] == "torch, and what else is needed, can be imported"
+    assert check["detail"].startswith("ModuleNotFoundError: ")
+    assert found["versions"]["numpy"]
+    msgspec.convert(found, OUTPUTS["doctor"], strict=True)
+    assert "wrong  torch, and what else is needed" in call("doctor", columns=200)[1]
 
 
 def failed():

@@ -56,6 +56,8 @@ def test_what_failed_is_named_and_the_code_is_one(tmp_path):
     (("nowhere.py:train", "--over", "rate=0"), "there is no file"),
     ((f"{TRAINS}:well", "--over", "rate"), "NAME=VALUE,VALUE, as rate=0,.1,.3; got 'rate'"),
     ((f"{TRAINS}:well", "--over", "rate=0", "--over", "rate=1"), "'rate' is given twice"),
+    ((f"{TRAINS}:well", "--over", "rate=0", "--set", "epochs"), "a setting is given as NAME=VALUE, as epochs=20, of one value; got 'epochs'"),
+    ((f"{TRAINS}:well", "--over", "rate=0", "--set", "epochs=1,2"), "of one value; got 'epochs=1,2'"),
     ((f"{TRAINS}:well", "--over", "rate=0", "--seeds", "few"), "takes their number"),
     ((f"{TRAINS}:well", "--over", "rate=0", "--early-stop", "accuracy"), "needs the whole budget as a setting"),
     ((f"{TRAINS}:well", "--over", "rate=0", "--least", 2), "least= is the first budget of screening; give early_stop="),

@@ -28,6 +28,16 @@ def test_messages(line, message):
     assert call(*line.split()) == (2, "", f"error: {message}\n")
 
 
+@pytest.mark.parametrize("command", ["show", "coverage", "ls", "compare", "report", "advise", "watch", "catalog"])
+def test_an_empty_path_is_not_this_folder(command):
+    code, out, err = call(command, "")
+    assert (code, out) == (2, "")
+    assert (
+        err
+        == "error: a path is empty, as of a variable of the shell that is not set; give the folder, or . for this one\n"
+    )
+
+
 @pytest.mark.parametrize("line", ["", "--help", "show --help"])
 def test_help_is_help(line):
     code, out, err = call(*line.split())

@@ -177,6 +177,56 @@ def test_a_sink_that_fails_is_told_of_once_and_the_run_is_complete(tmp_path, at)
     assert broken.calls == {"open": [], "close": ["open", "completed"]}.get(at, ["open", "failed"])
 
 
+def test_many_rows_are_sent_in_parts_in_their_order(tmp_path, monkeypatch):
+    class Counting(Fake):
+        most = 0
+
+        def scalars(self, rows):
+            self.most = max(self.most, len(rows))
+            super().scalars(rows)
+
+        def histograms(self, rows):
+            self.most = max(self.most, len(rows))
+            super().histograms(rows)
+
+    monkeypatch.setattr(sending, "TOGETHER", 3)
+    sink, model = Counting(), mlp()
+    with dd.Recorder(model, tmp_path / "run", every=1, to=sink) as rec:
+        train(model, 10, rec)
+    assert sink.most == 3
+    assert sent(sink) == expected(tmp_path / "run")
+    steps = [row.step for row in sink.recorded]
+    assert steps == sorted(steps)
+
+
+class Panic(BaseException):
+    """What libraries written in Rust raise, which is no Exception."""
+
+
+@pytest.mark.parametrize("at", ["scalars", "close"])
+def test_what_is_raised_beside_exceptions_ends_the_sink_alone(tmp_path, at):
+    class Panicking(Failing):
+        def _may(self, name):
+            if self.at == name:
+                raise Panic("index out of bounds")
+
+    broken, model = Panicking(at), mlp()
+    with pytest.warns(DropdiagWarning, match=r"Panicking failed .* Panic\('index out of bounds'\)$"):
+        with dd.Recorder(model, tmp_path / "run", every=2, to=broken) as rec:
+            train(model, 6, rec, after_step=rec.flush)
+    assert broken.calls == ["open", "completed" if at == "close" else "failed"]
+    assert dd.load(tmp_path / "run").state == "completed"
+
+
+def test_a_file_that_a_sink_cannot_open_is_named(tmp_path):
+    class Writes(Fake):
+        def open(self, meta):
+            (tmp_path / "none" / "tb").mkdir()
+
+    with pytest.warns(DropdiagWarning, match=r"none/tb"):
+        dd.Recorder(mlp(), tmp_path / "run", to=Writes()).close()
+
+
 def test_strict_raises_what_a_sink_raises(tmp_path):
     with pytest.raises(OSError, match="no network"):
         dd.Recorder(mlp(), tmp_path / "a", to=Failing("open"), strict=True)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -68,3 +70,29 @@ def test_runs_at_any_depth(tmp_path):
     for name in ("a", "deep/er/b"):
         write(tmp_path / name, content("Dropout", 0, steps=3, size=10), "Dropout", 0)
     assert [run.name for run in listing(tmp_path).runs] == ["a", "deep/er/b"]
+
+
+AT_ONCE = """
+import sys, threading
+from pathlib import Path
+from dropdiag.store.door import reading
+
+file = Path(sys.argv[1]) / "run.json"
+content, barrier, read = file.read_bytes(), threading.Barrier(8), []
+
+def one():
+    barrier.wait()
+    read.append(reading.read(content, file)["name"])
+
+sys.setswitchinterval(1e-6)
+threads = [threading.Thread(target=one) for _ in range(8)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+assert len(read) == 8, read
+"""
+
+
+def test_the_first_runs_of_a_process_may_be_read_by_threads_at_once(tmp_path):
+    run = write(tmp_path / "run", content("Dropout", 0, steps=4, size=50), "Dropout", 0)
+    for _ in range(3):  # a process each: the first reading is once a process; it crashed nearly each of them
+        subprocess.run([sys.executable, "-c", AT_ONCE, str(run)], check=True, timeout=300)

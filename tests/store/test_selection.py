@@ -25,6 +25,16 @@ def test_what_is_no_name_or_step_is_refused(tmp_path, asked, message):
         load(tmp_path / "run").select(**asked)
 
 
+@pytest.mark.parametrize("much", [10**18, 10**30])
+def test_steps_beyond_all_numbers_of_a_file_are_compared_too(tmp_path, much):
+    write(tmp_path / "run")
+    run = load(tmp_path / "run")
+    everything = len(run.select())
+    assert len(run.select(steps=(-much, much))) == everything > 0
+    assert len(run.select(steps=(None, much))) == everything
+    assert run.select(steps=much).empty
+
+
 def test_a_run_that_is_compacted_while_it_is_read_is_read_whole(tmp_path, monkeypatch):
     write(tmp_path / "run", close=False)
     run = load(tmp_path / "run")

@@ -28,7 +28,7 @@ def network(scalars: pd.DataFrame, own: Collection[str]) -> pd.DataFrame:
 
 def recorded(rows: pd.DataFrame) -> list[Series]:
     """Return the series that have a finite value in any run."""
-    finite = rows[np.isfinite(rows["value"])]
+    finite = rows[np.isfinite(rows["value"].astype(float))]  # without a row, a column may be of objects
     pairs = finite[["phase", "quantity"]].drop_duplicates().itertuples(index=False)
     return [Series(str(phase), str(name)) for phase, name in pairs]
 

@@ -118,6 +118,21 @@ def parsed(given: str) -> tuple[str, list[Value]]:
     return name, [value_of(one.strip()) for one in _COMMA.split(values)]
 
 
+def setting(given: str) -> tuple[str, list[Value]]:
+    """Return the key and the one value of ``NAME=VALUE``.
+
+    Raises
+    ------
+    ArgumentError
+        If it is not written so, or has several values.
+    """
+    name, equals, values = given.partition("=")
+    found = [value_of(one.strip()) for one in _COMMA.split(values)]
+    if not equals or not name or not values or len(found) > 1:
+        raise ArgumentError(f"a setting is given as NAME=VALUE, as epochs=20, of one value; got {given!r}")
+    return name, found
+
+
 def pairs(given: Iterable[tuple[str, list[Value]]]) -> dict[str, list[Value]]:
     """Return axes with their values; raise `ArgumentError` where one is given twice."""
     found: dict[str, list[Value]] = {}

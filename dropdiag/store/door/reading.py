@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Final
@@ -20,6 +21,7 @@ from dropdiag.store.schema import FORMAT, READABLE
 
 _DECODER: Final = msgspec.json.Decoder()
 _ENCODER: Final = msgspec.json.Encoder()
+_FIRST, _LEARNT = threading.Lock(), threading.Event()
 LARGE: Final = 1 << 20
 """Bytes from which on the collector of garbage is noticed."""
 _BYTE: Final = re.compile(r"\(byte (\d+)\)")
@@ -86,12 +88,21 @@ def parsed(content: bytes) -> Any:
 
 def check(meta: Any, content: bytes) -> None:
     """Raise `RefusedError` unless what was parsed is a ``run.json`` in all of its fields."""
+    if not _LEARNT.is_set():
+        _learn_fields()
     try:
         msgspec.convert(meta, Run)
     except msgspec.ValidationError as error:
         raise RefusedError(words.told(meta, error)) from None
     if (problem := meaning.problem(meta, content)) is not None:
         raise RefusedError(problem)
+
+
+def _learn_fields() -> None:
+    """Let msgspec take apart what a Run is: it does so at the first use, and two threads at once crash the process."""
+    with _FIRST:
+        msgspec.json.Decoder(Run)
+    _LEARNT.set()
 
 
 def _decoded(content: bytes) -> Any:
