@@ -11,12 +11,13 @@ from torch import Tensor, nn
 from dropdiag.errors import ArgumentError
 from dropdiag.integrations.attached import EPOCH, Attached
 from dropdiag.integrations.libraries import missing
-from dropdiag.integrations.lightning_parts import recorded_part
 from dropdiag.store.schema import EVAL
 
 try:
     from lightning.pytorch import Callback, LightningModule, Trainer
     from lightning.pytorch.trainer.states import TrainerFn
+
+    from dropdiag.integrations.lightning_parts import recorded_part
 except ImportError as error:
     raise missing(__name__, "lightning", error) from error
 
