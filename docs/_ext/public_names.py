@@ -19,25 +19,18 @@ INTERNAL = frozenset({
 """Methods without an underscore that serve other parts of the package or torch, and former names."""
 _A_SINK = frozenset({"open", "scalars", "histograms", "close"})
 LEFT_OUT = {
-    "dropdiag.integrations.lightning.Recorder": frozenset({
-        "path", "on_train_start", "on_train_batch_end", "on_train_epoch_end", "on_validation_batch_start",
-        "on_validation_end", "on_train_end", "on_exception", "on_save_checkpoint", "on_load_checkpoint",
-    }),
-    "dropdiag.integrations.transformers.Recorder": frozenset({
-        "path", "on_train_begin", "on_optimizer_step", "on_log", "on_train_end",
-    }),
+    "dropdiag.integrations.lightning.Recorder": frozenset({"path"}),
+    "dropdiag.integrations.transformers.Recorder": frozenset({"path"}),
     "dropdiag.integrations.ignite.Recorder": frozenset({"path", "state_dict", "load_state_dict"}),
-    "dropdiag.integrations.skorch.Recorder": frozenset({
-        "path_", "on_train_begin", "on_epoch_begin", "on_batch_begin", "on_batch_end", "on_epoch_end",
-    }),
-    "dropdiag.integrations.fastai.Recorder": frozenset({
-        "path", "before_fit", "before_train", "after_loss", "after_step", "after_epoch", "after_fit",
-    }),
+    "dropdiag.integrations.skorch.Recorder": frozenset({"path_"}),
+    "dropdiag.integrations.fastai.Recorder": frozenset({"path"}),
     "dropdiag.integrations.tensorboard.Sink": _A_SINK,
     "dropdiag.integrations.wandb.Sink": _A_SINK,
     "dropdiag.integrations.mlflow.Sink": _A_SINK,
-}  # fmt: skip
-"""Of a class, what a trainer calls by its own protocol, or a Recorder by that of `Sink`; and what its page tells."""
+}
+"""Of a class, what a trainer keeps or a Recorder calls by the protocol of `Sink`; and what its page tells."""
+EVENT = re.compile(r"(on|before|after)_\w+")
+"""What a trainer calls of a callback, by its own protocol."""
 OF_TRAINERS = frozenset(name.rpartition(".")[0] for name in LEFT_OUT if name.endswith("Recorder")) | {
     "dropdiag.integrations.accelerate"
 }
@@ -67,8 +60,11 @@ def documented(*, trainers: bool = True) -> Iterator[tuple[str, Any]]:
         yield name, thing
         if inspect.isclass(thing) and not getattr(thing, "_is_protocol", False):
             left_out = INTERNAL | LEFT_OUT.get(name, frozenset())
+            called = name in LEFT_OUT and name.endswith(".Recorder")
             for member, value in vars(thing).items():
-                if not member.startswith("_") and member not in left_out and _is_method(value):
+                if member.startswith("_") or member in left_out or (called and EVENT.fullmatch(member)):
+                    continue
+                if _is_method(value):
                     yield f"{name}.{member}", value
 
 

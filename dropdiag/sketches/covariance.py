@@ -231,6 +231,8 @@ class Covariance:
         x = x - x.mean(0)
         rest = x.mean(0).to(torch.float64)  # what the rounding of the mean left
         products = _products(x)
+        if _is_out_of_range(products.diagonal(), x):
+            products = _products_of_any_size(x)
         return products.div_(n).sub_(torch.outer(rest, rest))
 
     def as_state(self) -> Tensor:
@@ -323,6 +325,30 @@ def _products(x: Tensor) -> Tensor:
     for low, high in pairwise(edges):
         products[high:, low:high] = products[low:high, high:].T
     return products
+
+
+def _is_out_of_range(squares: Tensor, x: Tensor) -> bool:
+    """Whether squares of some nodes are too small or too large for the numbers that they were added up in."""
+    if not x.numel():
+        return False
+    if not x.is_cpu:
+        return True  # the host would have to wait to know
+    limits = torch.finfo(x.dtype)
+    small = squares < limits.tiny / limits.eps  # below, products of smaller values have lost digits
+    if not small.any() and bool(squares.isfinite().all()):
+        return False
+    sizes = x.abs().amax(0)
+    return bool(((small & (sizes > 0)) | (~squares.isfinite() & sizes.isfinite())).any())
+
+
+def _products_of_any_size(x: Tensor) -> Tensor:
+    """Return what `_products` does, computed of nodes that are brought to about 1 by powers of two, which is exact."""
+    sizes = x.abs().amax(0)
+    exponents = torch.frexp(torch.where(sizes.isfinite(), sizes, 0.0)).exponent
+    most = 120 if x.dtype == torch.float32 else 500
+    exponents = exponents.clamp(-most, most)
+    factors = torch.exp2(exponents.to(torch.float64))
+    return _products(x / factors.to(x.dtype)).mul_(factors[:, None]).mul_(factors)
 
 
 def _rows(values: Tensor, axis: int, chosen: NDArray[np.int64], subset: Tensor | None) -> Tensor:

@@ -125,3 +125,17 @@ def test_what_is_fed_in_inference_mode_can_be_finished_outside():
             sketch.update(part)
     assert sketch.n == 500
     assert sketch.pairs().numel() == 6
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_nodes_of_any_size_have_their_correlation(dtype):
+    sizes = torch.tensor([1.0, 1e-12, 1e-22, 1e-30, 1e-37, 1e15, 1e25, 1e37, 0.0], dtype=torch.float64)
+    x = torch.randn(50, len(sizes), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    x = ((x + x.roll(1, 1)) * sizes).to(dtype)
+    sketch = Covariance()
+    sketch.update(x)
+    expected = np.corrcoef((x.double() / torch.where(sizes > 0, sizes, 1.0)).numpy()[:, :-1], rowvar=False)
+    np.testing.assert_allclose(sketch.correlation().numpy()[:-1, :-1], expected, rtol=1e-5, atol=1e-6)
+    assert sketch.constant().tolist() == [False] * 8 + [True]
+    variance = (x.double() / torch.where(sizes > 0, sizes, 1.0)).var(0, correction=0) * sizes**2
+    np.testing.assert_allclose(sketch.covariance().diagonal().numpy(), variance.numpy(), rtol=1e-5)

@@ -36,15 +36,20 @@ def zoo(request, tmp_path_factory):
 def slow(zoo):
     """Return the same network trained under the slow reader, which must not change it either."""
     read = training.read_slowly(zoo.network)
-    for mine, its in zip(read.losses, zoo.bare.losses, strict=True):
-        torch.testing.assert_close(mine, its, rtol=0, atol=0, msg="the slow reader itself changed the training")
+    for number, (mine, its) in enumerate(zip(read.losses, zoo.bare.losses, strict=True)):
+        assert same_output(mine, its, _apart(zoo, number)), "the slow reader itself changed the training"
     return read
+
+
+def _apart(zoo, number):
+    """Return how far a pass may be from the bare one: an evaluation that torch fuses where no hook is, by roundings."""
+    return 1e-5 if zoo.network.fused and number == len(zoo.bare.losses) - 1 else 0
 
 
 def test_nothing_is_changed(zoo):
     assert len(zoo.bare.losses) > STEPS
-    for bare, recorded in zip(zoo.bare.losses, zoo.recorded.losses, strict=True):
-        assert torch.equal(bare, recorded)
+    for number, (bare, recorded) in enumerate(zip(zoo.bare.losses, zoo.recorded.losses, strict=True)):
+        assert same_output(bare, recorded, _apart(zoo, number)), f"loss of pass {number}"
     assert len(zoo.bare.outputs) > STEPS
     for number, (bare, recorded) in enumerate(zip(zoo.bare.outputs, zoo.recorded.outputs, strict=True)):
         last = number == len(zoo.bare.outputs) - 1  # the evaluation's
