@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from dropdiag.errors import ArgumentError
+from dropdiag.integrations.attached import mean_of
 from dropdiag.integrations.libraries import missing
 from dropdiag.recorder import Recorder as PlainRecorder
 from dropdiag.recording.records import user_scalars
@@ -92,4 +93,4 @@ class Recorder(PlainRecorder):
             self._waiting.setdefault(one.quantity, []).append(one.value)  # type: ignore[arg-type]
         if self._accelerator.sync_gradients:
             waiting, self._waiting = self._waiting, {}
-            super().step({name: sum(values) / len(values) for name, values in waiting.items()})
+            super().step({name: mean_of(values) for name, values in waiting.items()})

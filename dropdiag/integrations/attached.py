@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -190,6 +190,17 @@ class Attached:
         if evaluation is not None:
             _leave(evaluation, error)
 
+    @contextmanager
+    def evaluation(self, name: str) -> Iterator[None]:
+        """Record what goes on inside as an evaluation; nothing of it is kept if it raises."""
+        self.evaluation_begins(name)
+        try:
+            yield
+        except BaseException as error:
+            self.evaluation_ends(error)
+            raise
+        self.evaluation_ends()
+
     def close(self, error: BaseException | None = None) -> None:
         """Close the Recorder, if it is open: completed, or with what ended the training."""
         recorder, self.recorder = self.recorder, None
@@ -207,6 +218,11 @@ class Attached:
             self._left_out |= new
             warnings.warn(LEFT_OUT.format(names=", ".join(sorted(new))), DropdiagWarning, stacklevel=3)
         return taken
+
+
+def mean_of(values: Sequence[Any]) -> Any:
+    """Return the mean of numbers or tensors: of the micro-batches of an update, in their order."""
+    return sum(values[1:], values[0]) / len(values)
 
 
 def _is_number(name: object, value: object) -> bool:

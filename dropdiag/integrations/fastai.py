@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from torch import Tensor
 
-from dropdiag.integrations.attached import EPOCH, Attached
+from dropdiag.integrations.attached import EPOCH, Attached, mean_of
 from dropdiag.integrations.libraries import missing
 from dropdiag.store.schema import EVAL
 
@@ -131,7 +131,7 @@ class Recorder(Callback):  # type: ignore[misc]
         losses, self._losses = self._losses, []
         numbers: dict[str, Any] = {"lr": self.learn.opt.hypers[-1]["lr"]}
         if losses:
-            numbers["loss"] = sum(losses[1:], losses[0]) / len(losses)
+            numbers["loss"] = mean_of(losses)
         self._attached.step(numbers)
 
     def after_epoch(self) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Final
 from torch import Tensor, nn
 
 from dropdiag.errors import ArgumentError
-from dropdiag.integrations.attached import EPOCH, Attached
+from dropdiag.integrations.attached import EPOCH, Attached, mean_of
 from dropdiag.integrations.libraries import missing
 from dropdiag.store.schema import EVAL, TRAIN
 
@@ -224,13 +224,8 @@ class Recorder:
             return run(*args, **kwargs)
         if self._trainer.last_event_name == Events.ITERATION_COMPLETED:  # the handler that evaluates may be before ours
             self._iteration_completed(self._trainer)
-        self._attached.evaluation_begins(name)
-        try:
+        with self._attached.evaluation(name):
             state = run(*args, **kwargs)
-        except BaseException as error:
-            self._attached.evaluation_ends(error)
-            raise
-        self._attached.evaluation_ends()
         self._attached.log(_metrics(evaluator), name)
         return state
 
@@ -257,4 +252,4 @@ def _metrics(engine: Engine) -> dict[str, Any]:
 
 def _mean(values: list[Any]) -> Any:
     numbers = len(values) > 1 and all(isinstance(value, (Real, Tensor)) for value in values)
-    return sum(values[1:], values[0]) / len(values) if numbers else values[-1]
+    return mean_of(values) if numbers else values[-1]

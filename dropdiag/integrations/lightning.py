@@ -31,8 +31,8 @@ class Recorder(Callback):
         The run folder of the first fit, as for `dropdiag.Recorder`.
     module : str or callable, optional
         What is recorded: the name of a part of the LightningModule, as ``"net"``, or a function that takes the
-        LightningModule and returns a module. By default the part that holds all parameters, where there is one (it is
-        called whatever the steps do, and what ``forward`` does around it is not seen); else the LightningModule.
+        LightningModule and returns a module. By default the part that holds all parameters, where there is one and
+        the methods of the LightningModule call that part; where they call ``self(...)``, the LightningModule.
     **options
         As for `dropdiag.Recorder`: ``every``, ``probes``, ``config``, ``include``, ``name``, ...
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
-from dropdiag.integrations.attached import DEFAULTS, EPOCH, Attached, check_options
+from dropdiag.integrations.attached import DEFAULTS, EPOCH, Attached, check_options, mean_of
 from dropdiag.integrations.libraries import missing
 from dropdiag.store.schema import EVAL
 
@@ -152,7 +152,7 @@ class Recorder(Callback):  # type: ignore[misc]
             self._mark()
         if self.marked_ and self.losses_:
             losses, self.losses_, self.marked_ = self.losses_, [], False
-            self.attached_.add({"loss": sum(losses[1:], losses[0]) / len(losses)})
+            self.attached_.add({"loss": mean_of(losses)})
         net.history.record_batch(_STEP, recorder.completed)
         if not self.named_:
             self.named_ = True

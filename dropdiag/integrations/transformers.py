@@ -194,13 +194,8 @@ class Recorder(TrainerCallback):
         prefix = str(given.arguments.get("metric_key_prefix", "eval"))
         phase = _PHASES.get(prefix, prefix)
         self._evaluated[prefix] = ()
-        self._attached.evaluation_begins(phase)
-        try:
+        with self._attached.evaluation(phase):
             output = method(*args, **kwargs)
-        except BaseException as error:
-            self._attached.evaluation_ends(error)
-            raise
-        self._attached.evaluation_ends()
         self._evaluated[prefix] = frozenset(output.metrics or ())
         self._attached.log(output.metrics or {}, phase)
         return output
