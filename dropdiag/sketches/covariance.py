@@ -230,10 +230,7 @@ class Covariance:
         n = max(x.shape[0], 1)
         x = x - x.mean(0)
         rest = x.mean(0).to(torch.float64)  # what the rounding of the mean left
-        products = _products(x)
-        if _is_out_of_range(products.diagonal(), x):
-            products = _products_of_any_size(x)
-        return products.div_(n).sub_(torch.outer(rest, rest))
+        return _products_in_range(x).div_(n).sub_(torch.outer(rest, rest))
 
     def as_state(self) -> Tensor:
         """Return mean, minimum, maximum and covariance of the nodes: what those of several ranks are merged from.
@@ -327,15 +324,19 @@ def _products(x: Tensor) -> Tensor:
     return products
 
 
+def _products_in_range(x: Tensor) -> Tensor:
+    """Return what `_products` does, also of nodes whose squares its numbers cannot hold."""
+    if x.numel() and not x.is_cpu:  # whether there are such nodes, the host would have to wait to know
+        return _products_of_any_size(x)
+    products = _products(x)
+    return _products_of_any_size(x) if _is_out_of_range(products.diagonal(), x) else products
+
+
 def _is_out_of_range(squares: Tensor, x: Tensor) -> bool:
     """Whether squares of some nodes are too small or too large for the numbers that they were added up in."""
-    if not x.numel():
-        return False
-    if not x.is_cpu:
-        return True  # the host would have to wait to know
     limits = torch.finfo(x.dtype)
     small = squares < limits.tiny / limits.eps  # below, products of smaller values have lost digits
-    if not small.any() and bool(squares.isfinite().all()):
+    if not x.numel() or (not small.any() and bool(squares.isfinite().all())):
         return False
     sizes = x.abs().amax(0)
     return bool(((small & (sizes > 0)) | (~squares.isfinite() & sizes.isfinite())).any())
